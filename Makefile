@@ -1,0 +1,37 @@
+# make figures   set up, then everything from the embedded galaxies to a figure
+# make test      set up, then every test
+# make lint      ruff and mypy
+
+PYTHON ?= python3
+VENV := .venv
+PIP := $(VENV)/bin/python -m pip install --disable-pip-version-check --quiet
+
+.PHONY: figures test lint clean
+
+figures: $(VENV)/installed
+	$(VENV)/bin/galfig build-maps
+	$(VENV)/bin/galfig render --n 5 --zmin 0.05 --zmax 0.08 --overwrite
+
+test: $(VENV)/installed-test
+	$(VENV)/bin/python -m pytest
+
+lint: $(VENV)/installed-lint
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+clean:
+	rm -rf $(VENV)
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "galfig needs Python 3.11 or newer; set PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: pyproject.toml | $(VENV)/bin/python
+	$(PIP) --editable .
+	touch $@
+
+$(VENV)/installed-%: pyproject.toml | $(VENV)/bin/python
+	$(PIP) --editable '.[$*]'
+	touch $@ $(VENV)/installed

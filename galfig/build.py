@@ -1,0 +1,361 @@
+"""Building a store: plan, explain each shard, merge."""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+import galfig
+from galfig.catalog import Galaxies
+from galfig.config import Settings
+from galfig.cutouts import read_cutout, scale_cutout
+from galfig.engine import Engine, make_engine
+from galfig.errors import CatalogError, CheckpointError, CutoutError, OutputError
+from galfig.files import check_output, replace_file
+from galfig.network import Checkpoint, find_layer
+from galfig.store import SCHEMA_VERSION, Part, merge_parts, read_digest, write_part
+
+logger = logging.getLogger(__name__)
+
+SPLITS = ("valid", "train", "all")
+BATCH_SIZE = 32
+# What of a checkpoint's metadata tells how its network came to be; kept in the store.
+_TRAINING_KEYS = (
+    "arch",
+    "history",
+    "lr",
+    "lr_finder",
+    "metrics",
+    "n_train",
+    "n_valid",
+    "seeds",
+    "settings",
+    "simulated",
+    "versions",
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be explained, in which units.
+
+    Attributes
+    ----------
+    galaxies : Galaxies
+        The galaxies to explain, in the order of the store.
+    shards : tuple of slice
+        Consecutive runs of them.
+    layer_name : str
+        The layer explained.
+    split : str
+        "valid", "train" or "all".
+    settings : Settings
+        As recorded in the store.
+    digest : str
+        Equal for two plans that give the same store.
+    """
+
+    galaxies: Galaxies
+    shards: tuple[slice, ...]
+    layer_name: str
+    split: str
+    settings: Settings
+    digest: str
+
+
+def make_plan(
+    galaxies: Galaxies, settings: Settings, checkpoint: Checkpoint, split: str = "valid"
+) -> Plan:
+    """Lay out the work: pure, and the same for the same catalog, settings and checkpoint.
+
+    Raises
+    ------
+    CatalogError
+        No galaxy in the split.
+    CheckpointError
+        The network tells other classes apart than the catalog holds.
+    ConfigError
+        A layer that the network does not have.
+    """
+    galaxies = _match_classes(galaxies, checkpoint)
+    in_split = {"valid": galaxies.in_valid, "train": ~galaxies.in_valid}.get(split)
+    chosen = galaxies if in_split is None else galaxies.take(in_split)
+    if not len(chosen):
+        raise CatalogError(f"split {split!r}: no galaxy in it, expected at least one")
+    layer_name = checkpoint.layer_name
+    if settings.maps.layer != "auto":
+        layer_name, _ = find_layer(
+            checkpoint.model,
+            settings.maps.layer,
+            checkpoint.image_size,
+            checkpoint.metadata["arch"],
+        )
+    size = settings.maps.shard_size
+    shards = tuple(
+        slice(start, min(start + size, len(chosen))) for start in range(0, len(chosen), size)
+    )
+    ingredients = {
+        "schema_version": SCHEMA_VERSION,
+        "checkpoint": checkpoint.digest,
+        "catalog": galaxies.catalog_sha256,
+        "settings": settings.model_dump(mode="json"),
+        "layer": layer_name,
+        "split": split,
+        "objid": list(chosen.objid),
+    }
+    digest = hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()
+    return Plan(chosen, shards, layer_name, split, settings, digest)
+
+
+def build_store(
+    plan: Plan,
+    checkpoint: Checkpoint,
+    path: Path,
+    *,
+    device: torch.device | str = "cpu",
+    n_workers: int | None = None,
+    quiet: bool = False,
+    overwrite: bool = False,
+) -> bool:
+    """Explain every galaxy of a plan and write the store.
+
+    Shards are written to ``<path>.parts/`` and renamed into place, so that a build that was
+    killed goes on where it was; at the end they become the store and are removed.
+
+    Parameters
+    ----------
+    plan : Plan
+        What to explain.
+    checkpoint : Checkpoint
+        The network.
+    path : Path
+        The store; it appears when it is complete.
+    device : torch.device or str, default "cpu"
+        Where the network runs.
+    n_workers : int, optional
+        Threads that decode images; default one a processor.
+    quiet : bool, default False
+        Without the progress bar.
+    overwrite : bool, default False
+        Replace a store of another plan.
+
+    Returns
+    -------
+    bool
+        False where the store is there already and nothing was left to do.
+
+    Raises
+    ------
+    OutputError
+        Another file is there and ``overwrite`` is false, or the disk refuses.
+    CatalogError
+        Not one galaxy could be explained.
+    """
+    if read_digest(path) == plan.digest and not overwrite:
+        return False
+    check_output(path, overwrite=overwrite)
+    folder = path.with_name(path.name + ".parts")
+    parts = [folder / f"{index:06d}.h5" for index in range(len(plan.shards))]
+    is_done = [read_digest(part) == plan.digest for part in parts]
+    if any(is_done):
+        logger.info("resuming: %d of %d shards are there", sum(is_done), len(parts))
+    model = checkpoint.model.to(device)
+    engine = make_engine(
+        model, model.get_submodule(plan.layer_name), precision=plan.settings.maps.precision
+    )
+    logger.debug("engine: %s, %d batch norms folded", engine.path, engine.n_fused)
+    with tqdm(total=len(plan.galaxies), desc="explaining", disable=quiet, unit="gal") as bar:
+        for shard, part, done in zip(plan.shards, parts, is_done, strict=True):
+            if done:
+                bar.update(shard.stop - shard.start)
+                continue
+            galaxies = plan.galaxies.take(np.arange(shard.start, shard.stop))
+            explained = explain_galaxies(
+                galaxies, checkpoint, engine, n_workers=n_workers, progress=bar.update
+            )
+            with replace_file(part) as temporary:
+                write_part(temporary, explained, plan.digest)
+    with replace_file(path, overwrite=overwrite) as temporary:
+        n_stored, n_failed = merge_parts(
+            temporary,
+            parts,
+            plan.galaxies.table.set_axis(plan.galaxies.objid),
+            _describe_store(plan, checkpoint),
+            plan.galaxies.rejected,
+        )
+        if not n_stored:
+            raise CatalogError(
+                f"{path}: not one of {len(plan.galaxies)} galaxies could be explained, see "
+                f"the reasons in {folder}"
+            )
+    _remove_parts(folder)
+    if n_failed:
+        logger.warning(
+            "%d of %d cutouts could not be explained; see %s:/rejected",
+            n_failed,
+            len(plan.galaxies),
+            path,
+        )
+    return True
+
+
+def explain_galaxies(
+    galaxies: Galaxies,
+    checkpoint: Checkpoint,
+    engine: Engine,
+    *,
+    n_workers: int | None = None,
+    progress: Callable[[int], object] = lambda n: None,
+) -> Part:
+    """Decode, crop, normalise and explain some galaxies.
+
+    Decoding goes on in threads while the network works.
+
+    Returns
+    -------
+    Part
+        Galaxies whose image cannot be decoded, or whose logits are not finite, are in
+        ``rejected`` with the reason.
+    """
+    rejected: dict[str, str] = {}
+    cutouts: list[NDArray[np.uint8]] = []
+    cams: list[NDArray[np.float32]] = []
+    logits: list[NDArray[np.float32]] = []
+    rows: list[int] = []
+
+    def decode(path: Path) -> NDArray[np.uint8] | CutoutError:
+        try:
+            return read_cutout(path, checkpoint.cutout_size)
+        except CutoutError as exc:
+            return exc
+
+    with ThreadPoolExecutor(n_workers or os.cpu_count()) as pool:
+        decoded = pool.map(decode, galaxies.paths)
+        for start in range(0, len(galaxies), BATCH_SIZE):
+            stop = min(start + BATCH_SIZE, len(galaxies))
+            batch, batch_rows = [], []
+            for row in range(start, stop):
+                cutout = next(decoded)
+                if isinstance(cutout, CutoutError):
+                    rejected[galaxies.objid[row]] = str(cutout)
+                else:
+                    batch.append(cutout)
+                    batch_rows.append(row)
+            if batch:
+                scaled = np.stack([scale_cutout(cut, checkpoint.image_size) for cut in batch])
+                explained = engine(checkpoint.normalise(scaled))
+                cutouts += batch
+                rows += batch_rows
+                cams.append(explained.cams.cpu().numpy())
+                logits.append(explained.logits.cpu().numpy())
+            progress(stop - start)
+    return _make_part(galaxies, checkpoint, rows, cutouts, cams, logits, rejected)
+
+
+def _match_classes(galaxies: Galaxies, checkpoint: Checkpoint) -> Galaxies:
+    """Count the labels as the network does, whatever the order of the settings."""
+    names = checkpoint.class_names
+    is_labelled = galaxies.label >= 0
+    if not is_labelled.any() or galaxies.class_names == names:
+        return galaxies
+    if set(galaxies.class_names) != set(names):
+        raise CheckpointError(
+            f"checkpoint: tells {list(names)} apart, but the catalog has the classes "
+            f"{list(galaxies.class_names)}; set [classes] keep, or train another network"
+        )
+    position = np.array([names.index(name) for name in galaxies.class_names], dtype=np.int16)
+    label = np.where(is_labelled, position[galaxies.label], np.int16(-1))
+    return replace(galaxies, label=label, class_names=names)
+
+
+def _make_part(
+    galaxies: Galaxies,
+    checkpoint: Checkpoint,
+    rows: list[int],
+    cutouts: list[NDArray[np.uint8]],
+    cams: list[NDArray[np.float32]],
+    logits: list[NDArray[np.float32]],
+    rejected: dict[str, str],
+) -> Part:
+    """Put the galaxies whose numbers are finite together, and name the others."""
+    n_classes, size = len(checkpoint.class_names), checkpoint.cutout_size
+    # Without one readable image the size of the maps is unknown: there are none to store.
+    all_logits = np.concatenate([np.empty((0, n_classes), np.float32), *logits])
+    all_cams = np.concatenate(cams) if cams else np.empty((0, n_classes, 1, 1), np.float32)
+    is_finite = np.isfinite(all_logits).all(axis=1) & np.isfinite(all_cams).all(axis=(1, 2, 3))
+    for row in np.array(rows, dtype=np.intp)[~is_finite]:
+        rejected[galaxies.objid[row]] = "the network gives numbers that are not finite"
+    stored = galaxies.take(np.array(rows, dtype=np.intp)[is_finite])
+    stack = np.stack(cutouts) if cutouts else np.empty((0, size, size, 3), np.uint8)
+    arrays = {
+        "objid": stored.objid,
+        "redshift": stored.redshift,
+        "label": stored.label,
+        "value": stored.value,
+        "logits": all_logits[is_finite],
+        "probs": _softmax(all_logits[is_finite]),
+        "cutouts": stack[is_finite],
+    }
+    if stored.pixel_scale is not None:
+        arrays["pixel_scale"] = stored.pixel_scale
+    return Part(arrays, all_cams[is_finite], rejected)
+
+
+def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True, initial=-np.inf)
+    exponentials = np.exp(shifted)
+    return (exponentials / exponentials.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def _describe_store(plan: Plan, checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return the root attributes of the schema."""
+    galaxies = plan.galaxies
+    attrs: dict[str, Any] = {
+        "galfig_version": galfig.__version__,
+        "torch_version": str(torch.__version__),
+        "created": _now(),
+        "plan_digest": plan.digest,
+        "catalog_sha256": galaxies.catalog_sha256,
+        "checkpoint_sha256": checkpoint.digest,
+        "class_names": json.dumps(checkpoint.class_names),
+        "class_counts": json.dumps(galaxies.class_counts),
+        "target_layer": plan.layer_name,
+        "split": plan.split,
+        "cutout_size": checkpoint.cutout_size,
+        "simulated": galaxies.simulated,
+        "config": json.dumps(plan.settings.model_dump(mode="json"), sort_keys=True),
+        "training": json.dumps(
+            {key: checkpoint.metadata.get(key) for key in _TRAINING_KEYS}, sort_keys=True
+        ),
+    }
+    if isinstance(plan.settings.catalog.pixel_scale, float):
+        attrs["pixel_scale"] = plan.settings.catalog.pixel_scale
+    return attrs
+
+
+def _now() -> str:
+    """Return the time (UTC), which SOURCE_DATE_EPOCH pins for reproducible builds."""
+    pinned = os.environ.get("SOURCE_DATE_EPOCH")
+    moment = datetime.fromtimestamp(int(pinned), UTC) if pinned else datetime.now(UTC)
+    return moment.isoformat(timespec="seconds")
+
+
+def _remove_parts(folder: Path) -> None:
+    """Remove the parts, and what a killed build may have left half-written beside them."""
+    try:
+        for part in [*folder.glob("*.h5"), *folder.glob(".*.h5")]:
+            part.unlink()
+        folder.rmdir()
+    except OSError as exc:
+        raise OutputError(f"{folder}: cannot be removed ({exc.strerror})") from exc

@@ -1,0 +1,184 @@
+"""Captions: what a figure says in words, as plain text and as LaTeX."""
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from galfig.selection import Selection, describe_range
+from galfig.store import Store
+
+_SPLITS = {"valid": "validation set", "train": "training set", "all": "catalog"}
+_NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "%": r"\%",
+    "#": r"\#",
+    "_": r"\_",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+}
+
+
+@dataclass(frozen=True)
+class Markup:
+    """How a caption is written: plain text or LaTeX."""
+
+    is_latex: bool
+
+    def text(self, words: str) -> str:
+        """Return words that come from data, safe in this markup."""
+        if not self.is_latex:
+            return words
+        return "".join(_LATEX.get(sign, sign) for sign in words)
+
+    def math(self, formula: str) -> str:
+        """Return a formula without any command, such as '0.05 < z < 0.08'."""
+        return f"${formula}$" if self.is_latex else formula
+
+    def times(self, first: int, second: int) -> str:
+        """Return a product of two numbers."""
+        return rf"${first}\times{second}$" if self.is_latex else f"{first} × {second}"
+
+    @property
+    def percent(self) -> str:
+        """Return the sign of percent, with its space."""
+        return r"\,\%" if self.is_latex else " %"
+
+
+PLAIN, LATEX = Markup(is_latex=False), Markup(is_latex=True)
+
+
+def describe_panels(store: Store, selection: Selection, markup: Markup) -> str:
+    """Write the caption of the panels: sentences, one a line.
+
+    Parameters
+    ----------
+    store : Store
+        An open store.
+    selection : Selection
+        The galaxies shown, from top to bottom.
+    markup : Markup
+        `PLAIN` or `LATEX`.
+
+    Returns
+    -------
+    str
+        Which galaxies and how they were chosen, what the panels show, what p is, the network
+        and its accuracy, each galaxy, and whether they are simulated.
+    """
+    names = [markup.text(name) for name in name_classes(store)]
+    layer = markup.text(store.attrs["target_layer"])
+    cutout = store.cutout(int(selection.indices[0]))
+    sentences = [
+        _describe_choice(store, selection, markup),
+        f"Each row shows one galaxy: the cutout ({_describe_size(store, cutout.shape, markup)}) "
+        f"and, over the dimmed cutout, its Grad-CAM {_plural('map', len(names))} for "
+        f"{_join(names)}; the name of the predicted class is in bold.",
+        f"The maps (Selvaraju et al. 2017) explain the layer {layer}, "
+        f"of {markup.times(*store.map_shape)} pixels, and are interpolated bilinearly; only "
+        "positive values are shown, on one linear colour scale per row, from zero to the "
+        "largest value of the row's maps, which the colour bar gives in logits.",
+        f"The probability {markup.math('p')} is the softmax of the network's output.",
+        _describe_network(store, markup),
+        _list_galaxies(store, selection, markup),
+        _describe_origin(store),
+    ]
+    return "\n".join(sentence for sentence in sentences if sentence) + "\n"
+
+
+def name_classes(store: Store) -> tuple[str, ...]:
+    """Return the classes as figures call them, such as 'low-metallicity'."""
+    quantity = store.settings["classes"]["name"]
+    return tuple(f"{name}-{quantity}" if quantity else name for name in store.class_names)
+
+
+def format_probability(p: float) -> str:
+    """Return '= 0.973', or an inequality where three decimals would say 0 or 1."""
+    if p > 0.9995:
+        return "> 0.999"
+    return f"= {p:.3f}" if p >= 0.0005 else "< 0.001"
+
+
+def _describe_choice(store: Store, selection: Selection, markup: Markup) -> str:
+    n = len(selection.indices)
+    count = _NUMBERS[n] if n < len(_NUMBERS) else str(n)
+    kind = "simulated " if store.attrs["simulated"] else ""
+    what = f"Grad-CAM maps of {count} {kind}{_plural('galaxy', n)}"
+    where = f"of the {_SPLITS[store.attrs['split']]}"
+    within = describe_range(selection.zmin, selection.zmax)
+    condition = f" with {markup.math(within)}" if within else ""
+    if selection.seed is None:
+        return f"{what} {where}, chosen by name."
+    if n == selection.n_candidates:
+        return f"{what} {where}: all there are{condition}."
+    return (
+        f"{what} {where}, drawn at random (seed {selection.seed}) from the "
+        f"{selection.n_candidates}{condition}."
+    )
+
+
+def _describe_size(store: Store, shape: tuple[int, ...], markup: Markup) -> str:
+    size = f"{markup.times(shape[1], shape[0])} pixels"
+    scales = np.unique(store.pixel_scale[np.isfinite(store.pixel_scale)])
+    if len(scales) != 1:
+        return size
+    side = shape[1] * scales[0]
+    return f"{size} of {scales[0]:g} arcsec, {side:.3g} arcsec on a side"
+
+
+def _describe_network(store: Store, markup: Markup) -> str:
+    training = store.training
+    n_train = sum(training["n_train"].values())
+    words = (
+        f"The network, {markup.text(training['arch'])}, was trained on {n_train}"
+        f"{' simulated' if training['simulated'] else ''} galaxies"
+    )
+    n_labelled = int(np.sum(store.label >= 0))
+    if store.accuracy is None:
+        return f"{words}."
+    n_right = round(store.accuracy * n_labelled)
+    return (
+        f"{words} and classifies {n_right} of the {n_labelled} galaxies of the "
+        f"{_SPLITS[store.attrs['split']]} rightly ({100 * store.accuracy:.1f}{markup.percent})."
+    )
+
+
+def _list_galaxies(store: Store, selection: Selection, markup: Markup) -> str:
+    names = name_classes(store)
+    items = []
+    for index in selection.indices:
+        facts = []
+        if np.isfinite(store.redshift[index]):
+            facts.append(markup.math(f"z = {store.redshift[index]:.3f}"))
+        if store.label[index] >= 0:
+            facts.append(f"in truth {markup.text(names[store.label[index]])}")
+        objid = markup.text(str(store.objid[index]))
+        items.append(f"{objid} ({', '.join(facts)})" if facts else objid)
+    order = "From top to bottom: " if len(items) > 1 else "The galaxy is "
+    return f"{order}{'; '.join(items)}."
+
+
+def _describe_origin(store: Store) -> str:
+    """Say what is simulated, where anything is."""
+    if store.attrs["simulated"]:
+        return "All images and labels are simulated; no real galaxy is shown."
+    if store.training["simulated"]:
+        return "The galaxies shown are real; those that trained the network are simulated."
+    return ""
+
+
+def _plural(noun: str, n: int) -> str:
+    if n == 1:
+        return noun
+    return re.sub("y$", "ie", noun) + "s"
+
+
+def _join(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

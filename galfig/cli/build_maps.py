@@ -1,0 +1,96 @@
+"""``galfig build-maps``."""
+
+from pathlib import Path
+
+import click
+
+from galfig.cli import options
+
+
+@click.command("build-maps")
+@options.config_option
+@options.catalog_option
+@options.images_option
+@click.option(
+    "--model",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Checkpoint of a trained network.  [default: train one, and keep it beside the store]",
+)
+@click.option(
+    "--split",
+    type=click.Choice(["valid", "train", "all"]),
+    default="valid",
+    show_default=True,
+    help="Galaxies to explain.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default="maps.h5",
+    show_default=True,
+    help="Store to write.",
+)
+@options.layer_option
+@options.device_option
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "tf32", "bfloat16"]),
+    help="Arithmetic of the network.  [default: float32]",
+)
+@click.option("--shard-size", type=int, help="Galaxies written as one unit.  [default: 512]")
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Threads that decode.  [default: one a core]"
+)
+@options.overwrite_option
+@options.standard_options
+def build_maps(
+    config: Path | None,
+    catalog: Path | None,
+    images: Path | None,
+    model: Path | None,
+    split: str,
+    out: Path,
+    layer: str | None,
+    device: str,
+    precision: str | None,
+    shard_size: int | None,
+    workers: int | None,
+    overwrite: bool,
+    quiet: bool,
+) -> None:
+    """Explain every galaxy for every class, and write the store.
+
+    Without --model a network is trained first; without a catalog of your own the embedded
+    galaxies are simulated. Run again, it goes on where it was stopped.
+
+    \b
+    Examples:
+      galfig build-maps
+      galfig build-maps --catalog galaxies.csv --out galaxies.h5
+      galfig build-maps --model model.safetensors --split all --device cuda
+    """
+    from galfig.config import load_settings
+
+    overrides = {
+        ("catalog", "path"): catalog,
+        ("catalog", "images_dir"): images,
+        ("maps", "layer"): layer,
+        ("maps", "precision"): precision,
+        ("maps", "shard_size"): shard_size,
+    }
+    settings = load_settings(config, overrides)
+
+    from galfig.info import summarise
+    from galfig.pipeline import run_main_job
+
+    is_new = run_main_job(
+        settings,
+        out,
+        model=model,
+        split=split,
+        device=device,
+        n_workers=workers,
+        quiet=quiet,
+        overwrite=overwrite,
+    )
+    click.echo(summarise(out) if is_new else f"{out}: is complete, nothing left to do")

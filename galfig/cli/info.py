@@ -1,0 +1,31 @@
+"""``galfig info``."""
+
+import json
+from pathlib import Path
+
+import click
+
+from galfig.cli.options import standard_options
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@standard_options
+def info(file: Path, as_json: bool, quiet: bool) -> None:
+    """Say what a store or a checkpoint holds and what it was made from.
+
+    \b
+    Examples:
+      galfig info maps.h5
+      galfig info maps.safetensors --json
+    """
+    from galfig.info import describe_file
+
+    facts = describe_file(file)
+    if as_json:
+        click.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+        return
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        click.echo(f"{name:{width}}  {value if isinstance(value, str) else json.dumps(value)}")

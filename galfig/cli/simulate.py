@@ -1,0 +1,34 @@
+"""``galfig simulate``."""
+
+from pathlib import Path
+
+import click
+
+from galfig.cli.options import overwrite_option, standard_options
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--n", default=600, show_default=True, type=click.IntRange(min=1), help="Galaxies.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed.")
+@overwrite_option
+@standard_options
+def simulate(folder: Path, n: int, seed: int, overwrite: bool, quiet: bool) -> None:
+    """Simulate SDSS-like galaxies: cutouts and a catalog, into DIR.
+
+    \b
+    Examples:
+      galfig simulate data/simulated --n 600 --seed 0
+    """
+    from tqdm import tqdm
+
+    from galfig.simulate import write_simulated
+
+    catalog = write_simulated(
+        folder,
+        n,
+        seed,
+        overwrite=overwrite,
+        progress=lambda galaxies: tqdm(galaxies, desc="simulating", total=n, disable=quiet),
+    )
+    click.echo(catalog)

@@ -1,0 +1,271 @@
+"""The settings: one model, read from ``galfig.toml``, overridden by options, and recorded."""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+
+from galfig.errors import ConfigError
+
+DEFAULT_FILE = "galfig.toml"
+
+
+def _check_distinct(key: str, names: tuple[str, ...]) -> None:
+    for name in names:
+        if not name.strip():
+            raise ValueError(f"{key} holds an empty name")
+        if names.count(name) > 1:
+            raise ValueError(f"{key} holds {name!r} twice")
+
+
+class _Table(BaseModel):
+    """A table of ``galfig.toml``: immutable, and no key beside those declared."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class CatalogSettings(_Table):
+    """Where the galaxies are and which columns say what."""
+
+    path: str = Field(
+        "data/simulated/catalog.csv",
+        description="Catalog: CSV (also .gz), Parquet, FITS or ECSV; relative to the settings file",
+    )
+    id: str = Field("objID", description="Column with the identifier of each galaxy")
+    images: str = Field(
+        "images/{objID}.jpg",
+        description="Template of each image's path, relative to the catalog; "
+        "{column} stands for the galaxy's value in that column",
+    )
+    images_dir: str | None = Field(
+        None,
+        description="Folder that the template is relative to, instead of the catalog's own",
+    )
+    redshift: str | None = Field("z", description="Column with the redshift, used where present")
+    pixel_scale: Annotated[float, Field(gt=0)] | str | None = Field(
+        None, description="Pixel scale [arcsec/pixel]: a number, or the column that holds it"
+    )
+
+
+class ClassSettings(_Table):
+    """What the network tells apart: bins of a number, or a column of text."""
+
+    column: str = Field("oh_p50", description="Column that is binned, or that holds the classes")
+    edges: tuple[float, ...] | None = Field(
+        (8.1, 8.7, 9.1, 9.3),
+        description="Increasing bin edges; bins are (a, b] as in pandas.cut. "
+        "[] when the column holds the classes as text",
+    )
+    labels: tuple[str, ...] | None = Field(
+        ("low", "medium", "high"), description="Class of each bin, in the order of the edges"
+    )
+    keep: tuple[str, ...] | None = Field(
+        ("low", "high"),
+        description="Classes the network is trained on, in the order of the panels; default all",
+    )
+    name: str = Field(
+        "metallicity", description="The quantity; panels then say 'low-metallicity'. May be empty"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _forget_default_bins(cls, values: Any) -> Any:
+        # The defaults belong to the default column: whoever names another column, or other
+        # edges, must not inherit metallicity's bins, labels or name with them.
+        if isinstance(values, dict):
+            values = dict(values)
+            if values.get("column", "oh_p50") != "oh_p50":
+                values.setdefault("edges", None)
+                values.setdefault("name", "")
+            if "edges" in values:
+                values["edges"] = values["edges"] or None
+                values.setdefault("labels", None)
+            if "edges" in values or "labels" in values:
+                values.setdefault("keep", None)
+        return values
+
+    @model_validator(mode="after")
+    def _check_bins(self) -> "ClassSettings":
+        if self.edges is None:
+            if self.labels is not None:
+                raise ValueError("labels are given without edges; a text column needs only 'keep'")
+        else:
+            if len(self.edges) < 2 or any(
+                a >= b for a, b in zip(self.edges, self.edges[1:], strict=False)
+            ):
+                raise ValueError(f"edges {list(self.edges)} are not increasing")
+            n_bins = len(self.edges) - 1
+            if self.labels is None:
+                raise ValueError(f"edges make {n_bins} bins, but no labels are given")
+            if len(self.labels) != n_bins:
+                raise ValueError(
+                    f"{len(self.edges)} edges make {n_bins} bins, but there are "
+                    f"{len(self.labels)} labels {list(self.labels)}"
+                )
+            _check_distinct("labels", self.labels)
+        if self.keep is not None:
+            _check_distinct("keep", self.keep)
+            if len(self.keep) < 2:
+                raise ValueError(f"keep {list(self.keep)} names fewer than two classes")
+            unknown = [name for name in self.keep if self.labels and name not in self.labels]
+            if unknown:
+                raise ValueError(
+                    f"keep names {unknown[0]!r}, which is not one of the labels {list(self.labels)}"
+                )
+        return self
+
+
+class SplitSettings(_Table):
+    """Which galaxies train the network, and which are explained."""
+
+    valid_fraction: float = Field(0.2, gt=0, lt=1, description="Share drawn for validation")
+    seed: int = Field(256, ge=0, lt=2**32, description="Seed of that draw")
+    column: str | None = Field(
+        None, description="Column that says 'train' or 'valid', instead of a random draw"
+    )
+
+
+class TrainingSettings(_Table):
+    """The network and how it is trained."""
+
+    arch: str = Field(
+        "conv3", description="conv3, xresnet18, xresnet34, xresnet50, or the name of a timm model"
+    )
+    epochs: int = Field(5, ge=1, description="Passes over the training set")
+    lr: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
+        8e-2, description="Peak learning rate, or 'auto' to take it from the finder"
+    )
+    schedule: Literal["one-cycle", "flat-cos"] = Field(
+        "one-cycle", description="Course of the learning rate: fit_one_cycle or fit_flat_cos"
+    )
+    batch_size: int = Field(64, ge=2, description="Galaxies a step")
+    cutout_size: int = Field(96, ge=8, le=8192, description="Central crop or pad [pixels]")
+    image_size: int | None = Field(
+        None, ge=8, le=8192, description="The cutout is then scaled to this [pixels]; default not"
+    )
+    class_weights: Literal["none", "balanced"] = Field(
+        "none", description="Weight of each class in the loss: equal, or by inverse frequency"
+    )
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="Label smoothing of the loss")
+    sampler: Literal["none", "balanced"] = Field(
+        "none", description="Draw each epoch's galaxies evenly, or evenly over the classes"
+    )
+    seed: int = Field(256, ge=0, lt=2**32, description="Seed of weights, order and augmentation")
+
+    @property
+    def network_size(self) -> int:
+        """Side of the images that the network sees [pixels]."""
+        return self.image_size or self.cutout_size
+
+
+class MapSettings(_Table):
+    """The Grad-CAM maps."""
+
+    layer: str = Field("auto", description="Name of the layer to explain; 'auto': the last maps")
+    shard_size: int = Field(512, ge=1, description="Galaxies worked on and written as one unit")
+    precision: Literal["float32", "tf32", "bfloat16"] = Field(
+        "float32", description="Arithmetic of the forward pass; tf32 only matters on CUDA"
+    )
+
+
+class Settings(_Table):
+    """Everything that ``galfig.toml`` may say; each table and each key is optional."""
+
+    catalog: CatalogSettings = CatalogSettings()
+    classes: ClassSettings = ClassSettings()
+    split: SplitSettings = SplitSettings()
+    training: TrainingSettings = TrainingSettings()
+    maps: MapSettings = MapSettings()
+
+    # Kept out of what is recorded: outputs must not depend on where the folder lies.
+    _folder: Path = PrivateAttr(default_factory=Path)
+
+    @property
+    def catalog_path(self) -> Path:
+        """The catalog's path, seen from the working directory."""
+        return self._folder / self.catalog.path
+
+    @property
+    def images_dir(self) -> Path:
+        """The folder that the template of image paths is relative to."""
+        if self.catalog.images_dir is None:
+            return self.catalog_path.parent
+        return self._folder / self.catalog.images_dir
+
+
+def load_settings(
+    path: Path | None = None, overrides: Mapping[tuple[str, str], Any] | None = None
+) -> Settings:
+    """Read the settings and lay the overrides over them.
+
+    Parameters
+    ----------
+    path : Path, optional
+        A TOML file. Without it ``galfig.toml`` of the working directory is read if there is
+        one; else the defaults hold, which describe the embedded simulated data.
+    overrides : mapping of (table, key) to value, optional
+        Options of the command line; a value of None is passed over. Paths among them are
+        relative to the working directory.
+
+    Returns
+    -------
+    Settings
+
+    Raises
+    ------
+    ConfigError
+        A file that cannot be read, an unknown key (the nearest known one is named), or a value
+        of the wrong type or out of range.
+    """
+    if path is None and Path(DEFAULT_FILE).is_file():
+        path = Path(DEFAULT_FILE)
+    tables = _read_toml(path) if path is not None else {}
+    folder = path.parent if path is not None else Path()
+    for (table, key), value in (overrides or {}).items():
+        if value is None:
+            continue
+        if isinstance(value, Path):
+            value = os.path.relpath(value, folder)
+        tables.setdefault(table, {})[key] = value
+    try:
+        settings = Settings.model_validate(tables)
+    except ValidationError as exc:
+        raise ConfigError(f"{path or 'options'}: {_describe(exc)}") from exc
+    settings._folder = folder
+    return settings
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as exc:
+        raise ConfigError(f"{path}: cannot be read ({exc.strerror})") from exc
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"{path}: not valid TOML ({exc})") from exc
+    for name, table in tables.items():
+        if name in Settings.model_fields and not isinstance(table, dict):
+            raise ConfigError(f"{path}: {name} is {table!r}, expected a table [{name}]")
+    return tables
+
+
+def _describe(exc: ValidationError) -> str:
+    """Say the first of pydantic's errors in one line."""
+    error = exc.errors()[0]
+    # pydantic adds the tried member of a union ('float', 'literal[...]') behind the key.
+    keys = [str(part) for part in error["loc"][:2]]
+    where = f"[{keys[0]}] {keys[1]}" if len(keys) > 1 else f"[{keys[0]}]"
+    if error["type"] == "extra_forbidden":
+        table = Settings if len(keys) == 1 else type(getattr(Settings(), keys[0]))
+        known = sorted(table.model_fields)
+        near = difflib.get_close_matches(keys[-1].lower(), known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
+        return f"{where}: unknown {'table' if len(keys) == 1 else 'key'}; {hint}"
+    if error["type"] == "value_error":
+        return f"{where}: {error['ctx']['error']}"
+    # A union fails once per member: say what each of them expected.
+    expected = [e["msg"] for e in exc.errors() if e["loc"][:2] == error["loc"][:2]]
+    return f"{where}: found {error['input']!r}; {' or '.join(expected).lower()}"

@@ -1,0 +1,93 @@
+"""Cutouts: image files decoded, cropped to the centre and scaled to what the network sees."""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from galfig.errors import CutoutError
+
+
+def read_cutout(path: Path, size: int) -> NDArray[np.uint8]:
+    """Decode an image file and take its centre.
+
+    Parameters
+    ----------
+    path : Path
+        A file that Pillow reads (JPEG, PNG, TIFF); made RGB if it is not.
+    size : int
+        Side of the cutout [pixels].
+
+    Returns
+    -------
+    (size, size, 3) ndarray of uint8
+        (y, x), RGB last.
+
+    Raises
+    ------
+    CutoutError
+        A file that is missing, truncated or no image.
+    """
+    return crop_or_pad(decode_image(path), size)
+
+
+def decode_image(path: Path) -> NDArray[np.uint8]:
+    """Decode an image file to RGB, (H, W, 3); raises CutoutError where that fails."""
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except UnidentifiedImageError as exc:
+        raise CutoutError(f"{path}: not an image") from exc
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as exc:
+        # Pillow reports a damaged PNG as a SyntaxError.
+        raise CutoutError(f"{path}: cannot be decoded ({exc})") from exc
+
+
+def crop_or_pad(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Take the central size × size pixels of (H, W, 3), with zeros where there are none.
+
+    An odd difference leaves the extra pixel below and to the right, as fastai's ``CropPad``
+    does, so that the network sees at explaining what it saw in training.
+    """
+    cutout = np.zeros((size, size, image.shape[2]), dtype=image.dtype)
+    source, target = zip(*(_overlap(length, size) for length in image.shape[:2]), strict=True)
+    cutout[target] = image[source]
+    return cutout
+
+
+def scale_cutout(cutout: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Scale a square cutout to size × size pixels, bilinearly, averaging when it shrinks."""
+    if cutout.shape[0] == size:
+        return cutout
+    return np.asarray(Image.fromarray(cutout).resize((size, size), Image.Resampling.BILINEAR))
+
+
+def find_unreadable(
+    paths: Sequence[Path],
+    *,
+    n_workers: int | None = None,
+    progress: Callable[[Iterable[str]], Iterable[str]] = iter,
+) -> dict[int, str]:
+    """Decode every file and return why the unreadable ones are, by position."""
+
+    def problem(path: Path) -> str:
+        try:
+            decode_image(path)
+        except CutoutError as exc:
+            return str(exc)
+        return ""
+
+    with ThreadPoolExecutor(n_workers or os.cpu_count()) as pool:
+        reasons = progress(pool.map(problem, paths))
+        return {index: reason for index, reason in enumerate(reasons) if reason}
+
+
+def _overlap(length: int, size: int) -> tuple[slice, slice]:
+    """Return the slices of an axis and of the cutout that hold the same pixels."""
+    offset = (length - size) // 2
+    start, stop = max(offset, 0), min(offset + size, length)
+    return slice(start, stop), slice(start - offset, stop - offset)

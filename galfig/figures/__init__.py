@@ -1,0 +1,1 @@
+"""Figures: one file a figure, all drawn from a store alone."""

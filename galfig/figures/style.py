@@ -1,0 +1,69 @@
+"""What all figures share: the style sheet, and text that reads on any image."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import as_file, files
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.font_manager import FontProperties
+from matplotlib.patheffects import Stroke
+from matplotlib.text import Text
+from matplotlib.textpath import TextPath
+
+# Below this, type is hard to read in print.
+MIN_FONT_SIZE = 6.0
+
+
+@contextmanager
+def paper_style() -> Iterator[None]:
+    """Draw and save with galfig's style sheet over matplotlib's own defaults.
+
+    The user's ``matplotlibrc`` is left aside, so that a figure looks the same everywhere.
+    """
+    with as_file(files("galfig.figures") / "paper.mplstyle") as sheet:
+        paper = mpl.rc_params_from_file(sheet, use_default_template=False)
+    with mpl.rc_context(rc=mpl.rcParamsDefault | paper):
+        yield
+
+
+def plot_outlined_text(
+    x: float, y: float, words: str, *, ax: Axes, size: float, **style: Any
+) -> Text:
+    """Write white text with a dark outline, in coordinates of the axes.
+
+    The outline is a text of its own below the white one: text with path effects is drawn as
+    curves, and could neither be searched nor copied in a PDF.
+
+    Parameters
+    ----------
+    x, y : float
+        Position, from 0 to 1.
+    words : str
+        Text; ``$...$`` is mathematics unless ``parse_math=False``.
+    ax : Axes
+        Where to write.
+    size : float
+        Font size [pt].
+    **style
+        Properties of the text, such as ``weight``.
+
+    Returns
+    -------
+    Text
+        The white one.
+    """
+    shared = {"fontsize": size, "transform": ax.transAxes, "ha": "center", **style}
+    ax.text(
+        x, y, words, color="black", path_effects=[Stroke(linewidth=1.6, foreground="black")],
+        **shared,
+    )  # fmt: skip
+    return ax.text(x, y, words, color="white", **shared)
+
+
+def fit_font_size(words: str, width: float, size: float, weight: str = "normal") -> float:
+    """Return the font size [pt], at most ``size``, at which words fit in a width [inch]."""
+    font = FontProperties(family="DejaVu Sans", weight=weight)
+    extent = TextPath((0, 0), words.replace("$", r"\$"), size=size, prop=font).get_extents().width
+    return max(MIN_FONT_SIZE, min(size, size * 72 * width / extent)) if extent > 0 else size

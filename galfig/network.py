@@ -1,0 +1,305 @@
+"""Networks: architectures by name, the layer to explain, normalisation and checkpoints."""
+
+import difflib
+import importlib
+import json
+import warnings
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+
+from galfig.errors import CheckpointError, ConfigError
+from galfig.files import replace_file
+
+XRESNETS = ("xresnet18", "xresnet34", "xresnet50")
+CHECKPOINT_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained network and what it was made from.
+
+    Attributes
+    ----------
+    model : torch.nn.Module
+        In evaluation mode; takes normalised images, returns logits (N, C).
+    class_names : tuple of str
+        Class of each logit.
+    layer_name : str
+        Name of the layer that is explained by default.
+    metadata : dict
+        Architecture, sizes, statistics, settings, history, metrics, digests, seeds, versions.
+    digest : str
+        SHA-256 of the file; "" for one that was not read from a file.
+    """
+
+    model: nn.Module
+    class_names: tuple[str, ...]
+    layer_name: str
+    metadata: dict[str, Any] = field(repr=False)
+    digest: str = ""
+
+    @property
+    def cutout_size(self) -> int:
+        """Side of the central crop of each image [pixels]."""
+        return int(self.metadata["cutout_size"])
+
+    @property
+    def image_size(self) -> int:
+        """Side of what the network sees, after scaling the cutout [pixels]."""
+        return int(self.metadata["image_size"])
+
+    def normalise(self, cutouts: NDArray[np.uint8]) -> Tensor:
+        """Turn uint8 cutouts (N, H, W, 3) into the network's input (N, 3, H, W), float32."""
+        return normalise(cutouts, self.metadata["mean"], self.metadata["std"])
+
+
+def build_network(arch: str, n_classes: int) -> nn.Module:
+    """Make an untrained network for RGB images.
+
+    Parameters
+    ----------
+    arch : str
+        ``conv3`` (three convolutions of 32, 64 and 128 maps, each with batch norm and ReLU, then
+        pooling and one linear layer: Wu's tutorial of 2020), one of fastai's xresnets, or the
+        name of a timm model.
+    n_classes : int
+        Number of logits.
+
+    Raises
+    ------
+    ConfigError
+        An unknown name, or a timm model where timm is not installed.
+    """
+    if arch == "conv3":
+        layers = _import_fastai("layers")
+        return nn.Sequential(
+            OrderedDict(
+                conv1=layers.ConvLayer(3, 32),
+                conv2=layers.ConvLayer(32, 64),
+                conv3=layers.ConvLayer(64, 128),
+                pool=nn.AdaptiveAvgPool2d(1),
+                flatten=nn.Flatten(),
+                linear=nn.Linear(128, n_classes),
+            )
+        )
+    if arch in XRESNETS:
+        xresnet = _import_fastai("vision.models.xresnet")
+        return getattr(xresnet, arch)(pretrained=False, n_out=n_classes)
+    return _build_timm(arch, n_classes)
+
+
+def find_layer(
+    model: nn.Module, name: str, image_size: int, arch: str = ""
+) -> tuple[str, nn.Module]:
+    """Return the name and the module of the layer to explain.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        In evaluation mode.
+    name : str
+        As in ``model.named_modules()``; "auto" is the last module that gives feature maps.
+    image_size : int
+        Side of the network's images [pixels].
+    arch : str, optional
+        Name of the architecture, for messages.
+
+    Raises
+    ------
+    ConfigError
+        A name that is no layer with feature maps; the message lists those that are.
+    """
+    shapes = _trace_shapes(model, image_size)
+    layers = [layer for layer, shape in shapes.items() if _is_feature_map(shape)]
+    if name == "auto":
+        # Where tokens (N, T, K) follow the last map, as in a transformer, that map is only the
+        # patch embedding: nobody wants it explained unasked.
+        deep = [
+            layer for layer, shape in shapes.items() if _is_feature_map(shape) or len(shape) == 3
+        ]
+        if not deep or deep[-1] not in layers:
+            raise ConfigError(
+                f"{arch or 'model'}: does not end in feature maps (N, K, h, w); choose a layer "
+                f"with --layer from {', '.join(layers) or 'none'}"
+            )
+        name = deep[-1]
+    elif name not in layers:
+        near = difflib.get_close_matches(name, layers, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ConfigError(
+            f"layer {name!r}: not a layer of {arch or 'the model'} with feature maps; "
+            f"{hint}it has {', '.join(layers)}"
+        )
+    return name, model.get_submodule(name)
+
+
+def _is_feature_map(shape: torch.Size) -> bool:
+    """Tell maps (N, K, h, w) of a square image from pixels (N, h, w, K) and pooled maps."""
+    return len(shape) == 4 and shape[2] == shape[3] > 1
+
+
+def _trace_shapes(model: nn.Module, image_size: int) -> dict[str, torch.Size]:
+    """Return the shape of each submodule's output, in the order in which they finish.
+
+    A container finishes after what it contains, so the last one is the outermost block.
+    """
+    shapes: dict[str, torch.Size] = {}
+
+    def note(name: str, module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
+        # An identity only repeats what the layer before it gives.
+        if isinstance(output, Tensor) and not isinstance(module, nn.Identity):
+            shapes[name] = output.shape
+
+    handles = [
+        module.register_forward_hook(partial(note, name))
+        for name, module in model.named_modules()
+        if name
+    ]
+    parameter = next(model.parameters())
+    try:
+        with torch.no_grad():
+            model(parameter.new_zeros(1, 3, image_size, image_size))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return shapes
+
+
+def normalise(cutouts: NDArray[np.uint8], mean: list[float], std: list[float]) -> Tensor:
+    """Scale uint8 cutouts (N, H, W, 3) to [0, 1], then to zero mean and unit variance.
+
+    Parameters
+    ----------
+    cutouts : (N, H, W, 3) ndarray of uint8
+        RGB images.
+    mean, std : list of 3 float
+        Statistics of each channel of the training set, in [0, 1].
+
+    Returns
+    -------
+    (N, 3, H, W) Tensor of float32
+        The very numbers that fastai's ``IntToFloatTensor`` and ``Normalize`` give.
+    """
+    images = torch.from_numpy(cutouts).permute(0, 3, 1, 2).float().div_(255.0)
+    mean_, std_ = (torch.tensor(values).reshape(1, 3, 1, 1) for values in (mean, std))
+    return images.sub_(mean_).div_(std_)
+
+
+def save_checkpoint(
+    path: Path, model: nn.Module, metadata: Mapping[str, Any], *, overwrite: bool = False
+) -> Checkpoint:
+    """Write a network's tensors and metadata as one safetensors file.
+
+    The metadata are JSON under the one key ``galfig`` of the file's header: several keys would
+    be written in an order of their own each time. The file appears under its name when complete.
+
+    Raises
+    ------
+    OutputError
+        The file is there and ``overwrite`` is false, or it cannot be written.
+    """
+    metadata = {"format": CHECKPOINT_FORMAT, **metadata}
+    tensors = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
+    data = save_tensors(tensors, {"galfig": json.dumps(metadata, sort_keys=True)})
+    with replace_file(path, overwrite=overwrite) as temporary:
+        temporary.write_bytes(data)
+    return load_checkpoint(path)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint; nothing in it is executed.
+
+    Parameters
+    ----------
+    path : Path
+        A file that ``galfig train`` or ``galfig build-maps`` wrote.
+
+    Returns
+    -------
+    Checkpoint
+        On the CPU, in evaluation mode.
+
+    Raises
+    ------
+    CheckpointError
+        A file that is missing, not safetensors, not galfig's, or whose tensors do not fit the
+        architecture it names.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as exc:
+        raise CheckpointError(f"{path}: cannot be read ({exc.strerror})") from exc
+    metadata = _read_metadata(path, data)
+    try:
+        tensors = load_tensors(data)
+        model = build_network(metadata["arch"], len(metadata["class_names"]))
+        model.load_state_dict(tensors)
+    except (SafetensorError, RuntimeError) as exc:
+        reason = " ".join(str(exc).split())
+        raise CheckpointError(
+            f"{path}: its tensors do not fit {metadata['arch']} ({reason[:200]})"
+        ) from exc
+    return Checkpoint(
+        model=model.eval(),
+        class_names=tuple(metadata["class_names"]),
+        layer_name=metadata["layer"],
+        metadata=metadata,
+        digest=sha256(data).hexdigest(),
+    )
+
+
+def _read_metadata(path: Path, data: bytes) -> dict[str, Any]:
+    """Read the JSON in the header of a safetensors file: 8 bytes of length, then the header."""
+    if data[:1] == b"\x80" or data[:2] == b"PK":
+        raise CheckpointError(
+            f"{path}: a pickled file, expected safetensors; galfig never unpickles, since a "
+            "pickle can run any command"
+        )
+    try:
+        length = int.from_bytes(data[:8], "little")
+        metadata = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["galfig"])
+    except (ValueError, KeyError, TypeError, RecursionError) as exc:
+        raise CheckpointError(
+            f"{path}: not a galfig checkpoint, expected one by 'galfig train'"
+        ) from exc
+    if metadata.get("format") != CHECKPOINT_FORMAT:
+        raise CheckpointError(
+            f"{path}: checkpoint format {metadata.get('format')!r}, expected {CHECKPOINT_FORMAT}"
+        )
+    return metadata
+
+
+def _import_fastai(module: str) -> ModuleType:
+    """Import a module of fastai, which decorates functions in a way that torch deprecates."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return importlib.import_module(f"fastai.{module}")
+
+
+def _build_timm(arch: str, n_classes: int) -> nn.Module:
+    known = "conv3, " + ", ".join(XRESNETS)
+    try:
+        import timm
+    except ModuleNotFoundError as exc:
+        raise ConfigError(
+            f"arch {arch!r}: not one of {known}; for timm's models: pip install 'galfig[timm]'"
+        ) from exc
+    if arch not in timm.list_models():
+        near = difflib.get_close_matches(arch, [*timm.list_models(), *XRESNETS, "conv3"], n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"expected {known} or a timm name"
+        raise ConfigError(f"arch {arch!r}: unknown; {hint}")
+    return timm.create_model(arch, pretrained=False, num_classes=n_classes)

@@ -1,0 +1,398 @@
+"""Training: fastai's data block and learner, around galfig's galaxies and checkpoints."""
+
+import copy
+import logging
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from tqdm import tqdm
+
+import galfig
+from galfig.catalog import Galaxies
+from galfig.config import Settings, TrainingSettings
+from galfig.cutouts import find_unreadable, read_cutout, scale_cutout
+from galfig.errors import CatalogError, GalfigError
+from galfig.network import Checkpoint, build_network, find_layer, save_checkpoint
+
+with warnings.catch_warnings():
+    # fastai decorates functions in a way that torch deprecates.
+    warnings.simplefilter("ignore")
+    from fastai.callback.core import Callback
+    from fastai.callback.progress import ProgressCallback
+    from fastai.callback.schedule import LRFinder, ParamScheduler, valley
+    from fastai.data.block import CategoryBlock, DataBlock
+    from fastai.data.core import DataLoaders
+    from fastai.data.transforms import ColReader, ColSplitter, Normalize
+    from fastai.learner import Learner
+    from fastai.losses import CrossEntropyLossFlat
+    from fastai.metrics import AccumMetric
+    from fastai.optimizer import ranger
+    from fastai.torch_core import no_random
+    from fastai.vision.augment import CropPad, Resize, aug_transforms
+    from fastai.vision.data import ImageBlock
+
+logger = logging.getLogger(__name__)
+
+METRICS = ("accuracy", "roc_auc", "f1")
+
+
+def train_network(
+    galaxies: Galaxies,
+    settings: Settings,
+    path: Path,
+    *,
+    recipe: Mapping[str, Any] | None = None,
+    device: torch.device | str = "cpu",
+    n_workers: int = 0,
+    quiet: bool = False,
+    overwrite: bool = False,
+) -> Checkpoint:
+    """Train a classifier on the training set and write its checkpoint.
+
+    Parameters
+    ----------
+    galaxies : Galaxies
+        Training and validation set, their images known to be readable
+        (`set_aside_unreadable`).
+    settings : Settings
+        Table ``training`` says how; all of them are recorded.
+    path : Path
+        The checkpoint, a safetensors file; it appears when it is complete.
+    recipe : mapping, optional
+        What the checkpoint follows from, recorded so that it need not be trained twice.
+    device : torch.device or str, default "cpu"
+        Where to train.
+    n_workers : int, default 0
+        Processes that decode images; 0 decodes in this one. Without effect on the result.
+    quiet : bool, default False
+        Without the progress bar and the metrics of each epoch.
+    overwrite : bool, default False
+        Replace a file that is there.
+
+    Returns
+    -------
+    Checkpoint
+        On the CPU, in evaluation mode. The same seed on the same machine gives the same bytes.
+
+    Raises
+    ------
+    CatalogError
+        A class without a galaxy in the training set, or an empty validation set.
+    ConfigError
+        An unknown architecture or layer.
+    """
+    how = settings.training
+    _check_sets(galaxies)
+    mean, std = channel_statistics(galaxies.take(~galaxies.in_valid), how)
+    with no_random(how.seed, reproducible=True):
+        model = build_network(how.arch, len(galaxies.class_names))
+        layer_name, _ = find_layer(model.eval(), settings.maps.layer, how.network_size, how.arch)
+        learner = make_learner(model.train(), galaxies, how, mean, std, device, n_workers)
+        lr, finder = how.lr, None
+        if lr == "auto":
+            lr, finder = find_lr(learner)
+            logger.info("learning rate from the finder: %.2g", lr)
+        with _progress_bar(learner, how.epochs, quiet):
+            fit = learner.fit_one_cycle if how.schedule == "one-cycle" else learner.fit_flat_cos
+            fit(how.epochs, lr)
+    history = _read_history(learner)
+    if not np.isfinite(history[-1]["valid_loss"]):
+        raise GalfigError(
+            f"training: the validation loss is {history[-1]['valid_loss']}, expected a finite "
+            f"number; try a learning rate below {lr:g}"
+        )
+    metadata = {
+        "arch": how.arch,
+        "class_names": list(galaxies.class_names),
+        "layer": layer_name,
+        "cutout_size": how.cutout_size,
+        "image_size": how.network_size,
+        "mean": mean,
+        "std": std,
+        "settings": settings.model_dump(mode="json"),
+        "recipe": dict(recipe or {}),
+        "lr": lr,
+        "lr_finder": finder,
+        "history": history,
+        "metrics": {name: history[-1][name] for name in ("valid_loss", *METRICS)},
+        "n_train": _count(galaxies, ~galaxies.in_valid),
+        "n_valid": _count(galaxies, galaxies.in_valid),
+        "catalog_sha256": galaxies.catalog_sha256,
+        "simulated": galaxies.simulated,
+        "seeds": {"split": settings.split.seed, "training": how.seed},
+        "versions": {
+            "galfig": galfig.__version__,
+            **{name: version(name) for name in ("torch", "torchvision", "fastai")},
+        },
+    }
+    return save_checkpoint(path, learner.model.eval(), metadata, overwrite=overwrite)
+
+
+def set_aside_unreadable(
+    galaxies: Galaxies, *, n_workers: int | None = None, quiet: bool = False
+) -> Galaxies:
+    """Decode every image once, and move the galaxies whose image fails to ``rejected``.
+
+    One truncated file would otherwise end the training loop in its middle.
+    """
+    with tqdm(
+        total=len(galaxies), desc="checking images", disable=quiet, leave=False, file=sys.stderr
+    ) as bar:
+
+        def count(reasons: Iterable[str]) -> Iterator[str]:
+            for reason in reasons:
+                bar.update()
+                yield reason
+
+        unreadable = find_unreadable(galaxies.paths, n_workers=n_workers, progress=count)
+    return galaxies.reject(unreadable)
+
+
+def channel_statistics(
+    galaxies: Galaxies, how: TrainingSettings
+) -> tuple[list[float], list[float]]:
+    """Return the mean and standard deviation of each channel over all cutouts, in [0, 1].
+
+    Sums of 8-bit integers, hence exact and independent of the order; over the whole training
+    set, where fastai's ``Normalize`` would take one random batch.
+    """
+    total, squares, n_pixels = np.zeros(3, np.int64), np.zeros(3, np.int64), 0
+    for path in galaxies.paths:
+        cutout = scale_cutout(read_cutout(path, how.cutout_size), how.network_size)
+        pixels = cutout.reshape(-1, 3).astype(np.int64)
+        total += pixels.sum(axis=0)
+        squares += (pixels**2).sum(axis=0)
+        n_pixels += len(pixels)
+    mean = total / n_pixels
+    variance = squares / n_pixels - mean**2
+    if np.any(variance <= 0):
+        raise CatalogError(
+            f"{galaxies.paths[0].parent}: channel {int(np.argmin(variance))} is the same in every "
+            "pixel of every training image, expected images of galaxies"
+        )
+    return (mean / 255).tolist(), (np.sqrt(variance) / 255).tolist()
+
+
+def make_learner(
+    model: nn.Module,
+    galaxies: Galaxies,
+    how: TrainingSettings,
+    mean: list[float],
+    std: list[float],
+    device: torch.device | str,
+    n_workers: int,
+) -> Learner:
+    """Make fastai's learner: the tutorial's data block, ranger and cross-entropy."""
+    dls = _make_dataloaders(galaxies, how, mean, std, device, n_workers)
+    weights = None
+    if how.class_weights == "balanced":
+        weights = torch.tensor(_balanced_weights(galaxies), dtype=torch.float32, device=device)
+    learner = Learner(
+        dls,
+        model,
+        loss_func=CrossEntropyLossFlat(weight=weights, label_smoothing=how.label_smoothing),
+        opt_func=ranger,
+        metrics=[_as_metric(name) for name in METRICS],
+    )
+    learner.remove_cb(ProgressCallback)
+    learner.logger = lambda row: None
+    return learner
+
+
+def find_lr(learner: Learner) -> tuple[float, dict[str, list[float]]]:
+    """Run fastai's learning-rate finder; return the rate that it suggests, and its curve.
+
+    The suggestion is fastai's "valley"; network and optimiser are put back as they were.
+    """
+    n_steps = 100
+    finder = _LRFinder(num_it=n_steps)
+    learner.fit(n_steps // len(learner.dls.train) + 1, cbs=finder)
+    lrs, losses = list(learner.recorder.lrs), [float(loss) for loss in learner.recorder.losses]
+    learner.opt = None
+    # As in Learner.lr_find: the first steps are noise, and at the end the loss explodes.
+    rates, curve = torch.tensor(lrs[n_steps // 10 : -5]), torch.tensor(losses[n_steps // 10 : -5])
+    is_finite = torch.isfinite(curve)
+    suggestion, _ = valley(rates[is_finite], curve[is_finite], n_steps)
+    return float(suggestion), {"lr": lrs, "loss": losses}
+
+
+def score(probs: NDArray[np.floating], labels: NDArray[np.integer]) -> dict[str, float]:
+    """Return accuracy, ROC AUC and F1 of a set of galaxies.
+
+    Parameters
+    ----------
+    probs : (N, C) ndarray of float
+        Probabilities.
+    labels : (N,) ndarray of int
+        True classes.
+
+    Returns
+    -------
+    dict
+        ``accuracy``; ``roc_auc``, of the one pair for two classes, the unweighted mean of one
+        against the rest beyond, NaN where a class is absent; ``f1``, the unweighted mean over
+        the classes, so that no class is singled out as the positive one.
+    """
+    from sklearn.metrics import f1_score, roc_auc_score
+
+    n_classes = probs.shape[1]
+    every_class = list(range(n_classes))
+    predicted = probs.argmax(axis=1)
+    roc_auc = float("nan")
+    if len(np.unique(labels)) == n_classes and np.isfinite(probs).all():
+        if n_classes == 2:
+            roc_auc = float(roc_auc_score(labels, probs[:, 1]))
+        else:
+            # In float64 the rows sum to one closely enough for scikit-learn.
+            rows = probs.astype(np.float64)
+            rows /= rows.sum(axis=1, keepdims=True)
+            roc_auc = float(roc_auc_score(labels, rows, multi_class="ovr", labels=every_class))
+    return {
+        "accuracy": float(np.mean(predicted == labels)),
+        "roc_auc": roc_auc,
+        "f1": float(
+            f1_score(labels, predicted, labels=every_class, average="macro", zero_division=0)
+        ),
+    }
+
+
+def _make_dataloaders(
+    galaxies: Galaxies,
+    how: TrainingSettings,
+    mean: list[float],
+    std: list[float],
+    device: torch.device | str,
+    n_workers: int,
+) -> DataLoaders:
+    names = galaxies.class_names
+    table = pd.DataFrame(
+        {
+            "path": [str(path) for path in galaxies.paths],
+            "class": [names[label] for label in galaxies.label],
+            "is_valid": galaxies.in_valid,
+        }
+    )
+    item_tfms: list[Any] = [CropPad(how.cutout_size)]
+    if how.network_size != how.cutout_size:
+        item_tfms.append(Resize(how.network_size))
+    block = DataBlock(
+        # The order of the classes is the settings' own: sorted, high would come before low.
+        blocks=(ImageBlock, CategoryBlock(vocab=list(names), sort=False)),
+        get_x=ColReader("path"),
+        get_y=ColReader("class"),
+        splitter=ColSplitter("is_valid"),
+        item_tfms=item_tfms,
+        batch_tfms=[
+            *aug_transforms(max_zoom=1, flip_vert=True, max_lighting=0, max_warp=0),
+            Normalize.from_stats(mean, std, cuda=False),
+        ],
+    )
+    n_train = int(np.sum(~galaxies.in_valid))
+    # The last, incomplete batch of an epoch is dropped; a small set is one whole batch.
+    options = {
+        "bs": min(how.batch_size, n_train),
+        "num_workers": n_workers,
+        "device": torch.device(device),
+    }
+    if how.sampler == "balanced":
+        weights = np.array(_balanced_weights(galaxies))[galaxies.label[~galaxies.in_valid]]
+        return block.weighted_dataloaders(table, weights, **options)
+    return block.dataloaders(table, **options)
+
+
+def _balanced_weights(galaxies: Galaxies) -> list[float]:
+    """Return the weight of each class, N / (C N_c), over the training set."""
+    labels = galaxies.label[~galaxies.in_valid]
+    counts = np.bincount(labels, minlength=len(galaxies.class_names))
+    return (len(labels) / (len(counts) * counts)).tolist()
+
+
+def _as_metric(name: str) -> AccumMetric:
+    """Make one of `score`'s numbers a metric of fastai, over the whole validation set."""
+
+    def metric(logits: torch.Tensor, labels: torch.Tensor) -> float:
+        probs = torch.softmax(torch.as_tensor(logits).double(), dim=1)
+        return score(probs.cpu().numpy(), torch.as_tensor(labels).cpu().numpy())[name]
+
+    return AccumMetric(metric, flatten=False, name=name)
+
+
+def _read_history(learner: Learner) -> list[dict[str, float]]:
+    names = ["train_loss", "valid_loss", *METRICS]
+    return [
+        dict(zip(names, map(float, row), strict=True)) for row in map(list, learner.recorder.values)
+    ]
+
+
+def _check_sets(galaxies: Galaxies) -> None:
+    for label, name in enumerate(galaxies.class_names):
+        if not np.any((galaxies.label == label) & ~galaxies.in_valid):
+            raise CatalogError(
+                f"training set: no galaxy of class {name!r}, expected at least one; "
+                "change the split or its seed"
+            )
+    if not galaxies.in_valid.any():
+        raise CatalogError("validation set: no galaxy, expected at least one; change the split")
+
+
+def _count(galaxies: Galaxies, mask: NDArray[np.bool_]) -> dict[str, int]:
+    labels = galaxies.label[mask]
+    return {name: int(np.sum(labels == i)) for i, name in enumerate(galaxies.class_names)}
+
+
+@contextmanager
+def _progress_bar(learner: Learner, epochs: int, quiet: bool) -> Iterator[None]:
+    """Show one bar over all steps, and a line of metrics after each epoch."""
+    with tqdm(
+        total=epochs * len(learner.dls.train), desc="training", disable=quiet, file=sys.stderr
+    ) as bar:
+        reporter = _Reporter(bar)
+        learner.add_cb(reporter)
+        try:
+            yield
+        finally:
+            learner.remove_cb(reporter)
+
+
+class _Reporter(Callback):
+    """Moves the progress bar and writes the metrics of each epoch."""
+
+    # After the recorder, which collects what is reported.
+    order = 60
+
+    def __init__(self, bar: tqdm) -> None:
+        self.bar = bar
+
+    def after_batch(self) -> None:
+        if self.training:
+            self.bar.update()
+
+    def after_epoch(self) -> None:
+        if self.bar.disable:
+            return
+        row = _read_history(self.learn)[-1]
+        words = ", ".join(f"{name} {value:.3f}" for name, value in row.items())
+        self.bar.write(f"epoch {self.epoch + 1}: {words}", file=sys.stderr)
+
+
+class _LRFinder(LRFinder):
+    """The finder, with the network kept in memory: fastai's own pickles it to a file."""
+
+    def before_fit(self) -> None:
+        ParamScheduler.before_fit(self)
+        self.weights = copy.deepcopy(self.learn.model.state_dict())
+        self.best_loss = float("inf")
+
+    def after_fit(self) -> None:
+        self.learn.opt.zero_grad()
+        self.learn.model.load_state_dict(self.weights)
