@@ -1,0 +1,166 @@
+"""Fixtures: tiny networks, analytic galaxies, a small store; and where real galaxies may be."""
+
+import json
+import os
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from galfig.store import Part, merge_parts, write_part
+
+# Real SDSS galaxies do not ship with galfig; tests that use them skip where they are absent.
+REAL_DATA = Path(
+    os.environ.get(
+        "GALFIG_REAL_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"
+    )
+)
+
+
+@pytest.fixture(autouse=True)
+def _reset_rcparams():
+    """Leave matplotlib's settings as each test found them."""
+    with mpl.rc_context():
+        yield
+
+
+@pytest.fixture
+def real_data():
+    """Give the folder of a set of real galaxies, or skip."""
+
+    def folder(name: str) -> Path:
+        if not (REAL_DATA / name / "catalog.csv").is_file():
+            pytest.skip(f"no real galaxies in {REAL_DATA / name}")
+        return REAL_DATA / name
+
+    return folder
+
+
+def draw_galaxy(
+    size: int = 48, *, center: tuple[float, float] = (0.0, 0.0), width: float = 6.0, red: float = 1
+) -> np.ndarray:
+    """Draw a round Gaussian galaxy, (size, size, 3) uint8; ``red`` is its red over blue flux."""
+    y, x = np.mgrid[:size, :size] - (size - 1) / 2
+    light = np.exp(-0.5 * ((x - center[0]) ** 2 + (y - center[1]) ** 2) / width**2)
+    rgb = 180 * light[..., None] * np.array([red, 1.0, 1 / red]) / max(red, 1 / red)
+    return np.clip(rgb + 12, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def galaxy_folder(tmp_path):
+    """Write 24 galaxies, blue of low and red of high metallicity, and their catalog."""
+    folder = tmp_path / "galaxies"
+    (folder / "images").mkdir(parents=True)
+    rng = np.random.default_rng(1)
+    rows = []
+    for index in range(24):
+        objid = str(1237665024900858129 + index)
+        is_high = index % 2 == 1
+        cutout = draw_galaxy(width=rng.uniform(4, 8), red=1.6 if is_high else 0.6)
+        Image.fromarray(cutout).save(folder / "images" / f"{objid}.jpg", quality=95)
+        oh = (9.2 if is_high else 8.4) + rng.uniform(-0.05, 0.05)
+        rows.append({"objID": objid, "z": round(0.02 + 0.004 * index, 4), "oh_p50": round(oh, 4)})
+    pd.DataFrame(rows).to_csv(folder / "catalog.csv", index=False)
+    return folder
+
+
+@pytest.fixture
+def tiny_cnn():
+    """Return a seeded CNN in evaluation mode, with running statistics that are not trivial."""
+    return make_tiny_cnn()
+
+
+def make_tiny_cnn(n_classes: int = 2) -> nn.Sequential:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = nn.Sequential(
+            nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU()),
+            nn.Sequential(nn.Conv2d(8, 12, 3, padding=1), nn.BatchNorm2d(12), nn.ReLU()),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(12, n_classes),
+        )
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.normal_(0, 0.3)
+                module.running_var.uniform_(0.5, 2.0)
+    return model.eval()
+
+
+@pytest.fixture
+def make_store(tmp_path):
+    """Give a function that writes a small store; its keywords replace the defaults."""
+
+    def make(
+        name: str = "maps.h5",
+        *,
+        n: int = 12,
+        size: int = 24,
+        map_size: int = 24,
+        class_names: tuple[str, ...] = ("low", "high"),
+        quantity: str = "metallicity",
+        attrs: dict | None = None,
+        **replaced: np.ndarray,
+    ) -> Path:
+        rng = np.random.default_rng(0)
+        n_classes = len(class_names)
+        logits = rng.normal(0, 3, (n, n_classes)).astype(np.float32)
+        probs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        objid = np.array([str(1237665024900858100 + index) for index in range(n)], dtype=object)
+        arrays = {
+            "objid": objid,
+            "redshift": np.linspace(0.02, 0.13, n),
+            "label": (np.arange(n) % n_classes).astype(np.int16),
+            "value": np.linspace(8.2, 9.3, n),
+            "logits": logits,
+            "probs": probs,
+            "cutouts": np.stack([draw_galaxy(size, red=0.8 + 0.05 * i) for i in range(n)]),
+        }
+        cams = replaced.pop("cams", None)
+        if cams is None:
+            cams = rng.normal(0, 1e-3, (n, n_classes, map_size, map_size)).astype(np.float32)
+        arrays |= replaced
+        part = tmp_path / f"{name}.part"
+        write_part(part, Part(arrays, cams, {}), "digest")
+        catalog = pd.DataFrame({"objID": objid, "z": arrays["redshift"]}, index=objid)
+        merge_parts(
+            tmp_path / name,
+            [part],
+            catalog,
+            {
+                "galfig_version": "0.1.0",
+                "torch_version": "2.0",
+                "created": "2026-01-01T00:00:00+00:00",
+                "plan_digest": "digest",
+                "catalog_sha256": "c" * 64,
+                "checkpoint_sha256": "d" * 64,
+                "class_names": json.dumps(class_names),
+                "class_counts": json.dumps(dict.fromkeys(class_names, n // n_classes)),
+                "target_layer": "conv3",
+                "split": "valid",
+                "cutout_size": size,
+                "pixel_scale": 0.396,
+                "simulated": True,
+                "config": json.dumps({"classes": {"name": quantity}}),
+                "training": json.dumps(
+                    {"arch": "conv3", "n_train": {"low": 20, "high": 22}, "simulated": True}
+                ),
+                **(attrs or {}),
+            },
+            {},
+        )
+        part.unlink()
+        return tmp_path / name
+
+    return make
+
+
+@pytest.fixture
+def store_path(make_store):
+    """Write the small store with its defaults."""
+    return make_store()
