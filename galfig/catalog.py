@@ -334,7 +334,7 @@ def read_numbers(table: pd.DataFrame, column: str, path: Path) -> NDArray[np.flo
         raise CatalogError(
             f"{path}: row {row + 1}, column {column!r}: {series.iloc[row]!r}, expected a number"
         )
-    return numbers.to_numpy(dtype=np.float64, na_value=np.nan)
+    return np.asarray(numbers.to_numpy(dtype=np.float64, na_value=np.nan), dtype=np.float64)
 
 
 def image_paths(table: pd.DataFrame, settings: Settings, path: Path) -> list[Path]:

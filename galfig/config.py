@@ -111,10 +111,11 @@ class ClassSettings(_Table):
             _check_distinct("keep", self.keep)
             if len(self.keep) < 2:
                 raise ValueError(f"keep {list(self.keep)} names fewer than two classes")
-            unknown = [name for name in self.keep if self.labels and name not in self.labels]
+            labels = self.labels or self.keep
+            unknown = [name for name in self.keep if name not in labels]
             if unknown:
                 raise ValueError(
-                    f"keep names {unknown[0]!r}, which is not one of the labels {list(self.labels)}"
+                    f"keep names {unknown[0]!r}, which is not one of the labels {list(labels)}"
                 )
         return self
 

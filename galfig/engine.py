@@ -5,7 +5,7 @@ import copy
 import itertools
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -146,8 +146,7 @@ def _split_at_linear_head(
         (1, 1),
     ):
         return None
-    linear: nn.Linear = head[-1]
-    return nn.Sequential(*children[:cut]), linear
+    return nn.Sequential(*children[:cut]), cast("nn.Linear", head[-1])
 
 
 def _is_plain_sequential(model: nn.Module) -> bool:

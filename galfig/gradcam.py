@@ -68,8 +68,6 @@ def grad_cam(model: nn.Module, images: Tensor, layer: nn.Module) -> CamBatch:
             raise ValueError(f"layer: ran {len(activations)} times in a forward pass, expected 1")
         if logits.ndim != 2:
             raise ValueError(f"model: output of shape {tuple(logits.shape)}, expected (N, C)")
-        if not logits.requires_grad:
-            raise ValueError("layer: the logits do not depend on it, expected a layer on the way")
         maps = activations[0]
         cams = [
             weighted_sum(maps, _mean_gradient(logits, maps, class_idx))
@@ -130,5 +128,11 @@ def _mean_gradient(logits: Tensor, activations: Tensor, class_idx: int) -> Tenso
     chosen[:, class_idx] = 1.0
     # The graph is kept for the classes to come.
     is_last = class_idx == logits.shape[1] - 1
-    (gradients,) = torch.autograd.grad(logits, activations, chosen, retain_graph=not is_last)
+    gradients = None
+    if logits.requires_grad:
+        (gradients,) = torch.autograd.grad(
+            logits, activations, chosen, retain_graph=not is_last, allow_unused=True
+        )
+    if gradients is None:
+        raise ValueError("layer: the logits do not depend on it, expected a layer on the way")
     return gradients.mean(dim=(2, 3))

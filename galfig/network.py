@@ -246,7 +246,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
     metadata = _read_metadata(path, data)
     try:
         tensors = load_tensors(data)
-        model = build_network(metadata["arch"], len(metadata["class_names"]))
+        # The random weights that are about to be replaced must not cost the caller a draw.
+        with torch.random.fork_rng(devices=[]):
+            model = build_network(metadata["arch"], len(metadata["class_names"]))
         model.load_state_dict(tensors)
     except (SafetensorError, RuntimeError) as exc:
         reason = " ".join(str(exc).split())
@@ -264,7 +266,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 def _read_metadata(path: Path, data: bytes) -> dict[str, Any]:
     """Read the JSON in the header of a safetensors file: 8 bytes of length, then the header."""
-    if data[:1] == b"\x80" or data[:2] == b"PK":
+    # The JSON of a safetensors header begins at byte 8; its length, before it, can look like
+    # the first bytes of anything.
+    if data[8:9] != b"{" and data.startswith((b"\x80", b"PK\x03\x04")):
         raise CheckpointError(
             f"{path}: a pickled file, expected safetensors; galfig never unpickles, since a "
             "pickle can run any command"

@@ -27,6 +27,7 @@ from galfig.network import Checkpoint, build_network, find_layer, save_checkpoin
 with warnings.catch_warnings():
     # fastai decorates functions in a way that torch deprecates.
     warnings.simplefilter("ignore")
+    import fastai.callback.data  # adds DataBlock.weighted_dataloaders
     from fastai.callback.core import Callback
     from fastai.callback.progress import ProgressCallback
     from fastai.callback.schedule import LRFinder, ParamScheduler, valley
@@ -305,7 +306,7 @@ def _make_dataloaders(
         "device": torch.device(device),
     }
     if how.sampler == "balanced":
-        weights = np.array(_balanced_weights(galaxies))[galaxies.label[~galaxies.in_valid]]
+        weights = np.array(_balanced_weights(galaxies))[galaxies.label]
         return block.weighted_dataloaders(table, weights, **options)
     return block.dataloaders(table, **options)
 

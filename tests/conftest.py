@@ -16,9 +16,7 @@ from galfig.store import Part, merge_parts, write_part
 
 # Real SDSS galaxies do not ship with galfig; tests that use them skip where they are absent.
 REAL_DATA = Path(
-    os.environ.get(
-        "GALFIG_REAL_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"
-    )
+    os.environ.get("GALFIG_REAL_DATA", Path(__file__).resolve().parents[2] / "shared" / "data")
 )
 
 

@@ -1,0 +1,90 @@
+"""The engine: same numbers on every path."""
+
+import pytest
+import torch
+from networks import make_cases, make_residual, reference_cams, relative_error
+
+from galfig.engine import choose_device, make_engine
+from galfig.errors import ConfigError
+from galfig.gradcam import grad_cam
+from galfig.network import build_network, find_layer
+
+CASES = make_cases()
+
+
+@pytest.fixture
+def images():
+    return torch.randn(19, 3, 24, 24, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_engine_equals_the_reference(case, images):
+    """Folded, split or in closed form, maps and logits are those of the network to 1e-5."""
+    model, layer_name = CASES[case]
+    engine = make_engine(model, model.get_submodule(layer_name))
+    found = engine(images)
+    assert relative_error(found.cams, reference_cams(model, images, layer_name)) <= 1e-5
+    assert relative_error(found.logits, model.double()(images.double()).detach()) <= 1e-5
+    model.float()
+
+
+def test_engine_chooses_its_path():
+    """Pooling + linear right behind the layer needs no backward pass; anything else does."""
+    paths = {
+        case: make_engine(model, model.get_submodule(name)).path
+        for case, (model, name) in CASES.items()
+    }
+    assert paths["pooling and linear"] == "closed form"
+    assert paths["residual with in-place ReLUs"] == "closed form"
+    assert paths["middle layer"] == "cut graph"
+    assert paths["two linear layers"] == "cut graph"
+
+
+@pytest.mark.parametrize(("arch", "n_fused"), [("conv3", 3), ("xresnet18", 22)])
+def test_batch_norms_are_folded(arch, n_fused):
+    """Every batch norm behind a convolution is folded, and the maps stay the same."""
+    torch.manual_seed(0)
+    model = build_network(arch, 2).eval()
+    images = torch.randn(3, 3, 64, 64)
+    _, layer = find_layer(model, "auto", 64)
+    engine = make_engine(model, layer)
+    assert engine.n_fused == n_fused
+    assert relative_error(engine(images).cams, grad_cam(model, images, layer).cams) <= 1e-5
+
+
+def test_network_is_not_touched(tiny_cnn, images):
+    """The engine works on a copy."""
+    before = {name: tensor.clone() for name, tensor in tiny_cnn.state_dict().items()}
+    make_engine(tiny_cnn, tiny_cnn[1])(images)
+    after = tiny_cnn.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_bfloat16_stays_close(tiny_cnn, images):
+    """Reduced precision keeps the maps to 1e-2 of their largest value."""
+    exact = grad_cam(tiny_cnn, images, tiny_cnn[1])
+    found = make_engine(tiny_cnn, tiny_cnn[1], precision="bfloat16")(images)
+    assert found.cams.dtype == found.logits.dtype == torch.float32
+    assert relative_error(found.cams, exact.cams) <= 1e-2
+    assert not torch.equal(found.cams, exact.cams)
+
+
+def test_arithmetic_is_put_back(tiny_cnn, images):
+    """tf32 is a setting of the whole process: the engine leaves it as it was."""
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    make_engine(tiny_cnn, tiny_cnn[1], precision="tf32")(images)
+    assert (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32) == before
+
+
+def test_mistakes_are_refused(tiny_cnn):
+    """An unknown precision, a model in training mode and a missing device say so."""
+    with pytest.raises(ValueError, match="float16"):
+        make_engine(tiny_cnn, tiny_cnn[1], precision="float16")
+    model = make_residual().train()
+    with pytest.raises(ValueError, match="training mode"):
+        make_engine(model, model[3])
+    if not torch.cuda.is_available():
+        with pytest.raises(ConfigError, match="no CUDA device"):
+            choose_device("cuda")
+    assert choose_device("cpu").type == "cpu"
