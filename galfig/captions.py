@@ -101,9 +101,8 @@ def name_classes(store: Store) -> tuple[str, ...]:
 
 def format_probability(p: float) -> str:
     """Return '= 0.973', or an inequality where three decimals would say 0 or 1."""
-    if p > 0.9995:
-        return "> 0.999"
-    return f"= {p:.3f}" if p >= 0.0005 else "< 0.001"
+    words = f"{p:.3f}"
+    return {"1.000": "> 0.999", "0.000": "< 0.001"}.get(words, f"= {words}")
 
 
 def _describe_choice(store: Store, selection: Selection, markup: Markup) -> str:

@@ -26,7 +26,7 @@ PIXEL_SCALE = 0.396
 """Of SDSS [arcsec/pixel]."""
 JPEG_QUALITY = 92
 
-STAGE_SCATTER = 0.28
+STAGE_SCATTER = 0.25
 """Scatter of the stage at a given metallicity, in units of `STAGE_WIDTH`."""
 STAGE_CENTER = 8.9
 STAGE_WIDTH = 0.3
@@ -47,7 +47,7 @@ SKY_NOISE = np.array([0.040, 0.026, 0.018])
 """Of a pixel in i, r, g [nanomaggies]."""
 ELECTRONS = np.array([650.0, 940.0, 1000.0])
 """Electrons per nanomaggy in i, r, g."""
-BAND_SCALES = np.array([1.0, 1.15, 1.5])
+BAND_SCALES = np.array([1.0, 1.2, 1.45])
 SEEING_RATIOS = np.array([0.96, 1.0, 1.08])
 DUST_LAW = np.array([0.75, 1.0, 1.3])
 ARM_CONTRASTS = np.array([0.85, 1.0, 1.2])
@@ -115,7 +115,9 @@ def write_simulated(
     """
     path = Path(folder) / "catalog.csv"
     if path.exists() and not overwrite:
-        raise CatalogError(f"{path}: is there already, expected none; use --overwrite to replace it")
+        raise CatalogError(
+            f"{path}: is there already, expected none; use --overwrite to replace it"
+        )
     catalog = simulate_catalog(n, seed)
     images = path.parent / "images"
     galaxies: Iterable[dict[str, Any]] = catalog.to_dict("records")
@@ -190,7 +192,7 @@ def simulate_catalog(n: int, seed: int) -> pd.DataFrame:
             "inclination": np.rad2deg(np.arccos(uniform["inclination"])),
             "position_angle": 180 * uniform["position_angle"],
             "bulge_fraction": bulge_fraction,
-            "bulge_r50": r50 * np.clip(0.3 * np.exp(0.2 * normal["bulge_size"]), 0.15, 0.6),
+            "bulge_r50": r50 * np.clip(0.25 * np.exp(0.2 * normal["bulge_size"]), 0.15, 0.6),
             "sersic_index": np.clip(1.4 + 2.5 * bulge_fraction + 0.4 * normal["sersic"], 0.8, 4),
             "disk_g_r": 0.47 + 0.085 * stage + reddening + 0.045 * normal["disk_color"],
             "bulge_g_r": 0.83 + 0.045 * stage + reddening + 0.05 * normal["bulge_color"],
@@ -210,9 +212,7 @@ def simulate_catalog(n: int, seed: int) -> pd.DataFrame:
     return catalog.round(5)
 
 
-def simulate_cutout(
-    galaxy: Mapping[str, Any], seed: int | Sequence[int]
-) -> NDArray[np.uint8]:
+def simulate_cutout(galaxy: Mapping[str, Any], seed: int | Sequence[int]) -> NDArray[np.uint8]:
     """Draw a galaxy as SDSS would show it, with neighbours, stars and noise.
 
     Parameters
@@ -536,9 +536,7 @@ def _flux_ratios(g_r: float, r_i: float | None = None) -> NDArray[np.float64]:
     return 10 ** (0.4 * np.array([r_i, 0.0, -g_r]))
 
 
-def _sersic(
-    radius: NDArray[np.float64], half_light: float, index: float
-) -> NDArray[np.float64]:
+def _sersic(radius: NDArray[np.float64], half_light: float, index: float) -> NDArray[np.float64]:
     """Return the Sersic profile of unit flux; the exponent's factor as in Ciotti & Bertin 1999."""
     b = 2 * index - 1 / 3 + 4 / (405 * index) + 46 / (25515 * index**2)
     flux = 2 * np.pi * half_light**2 * index * b ** (-2 * index) * math.gamma(2 * index)

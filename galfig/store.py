@@ -311,7 +311,7 @@ def _write_dataset(file: h5py.File, name: str, array: NDArray[Any]) -> None:
     """Write one array; images and maps in chunks of a galaxy, the rest contiguous."""
     dtype = _TEXT if array.dtype == object else array.dtype
     options: dict[str, Any] = {}
-    if array.ndim > 2:
+    if array.ndim > 2 and len(array):
         options = {"chunks": (1, *array.shape[1:]), **_FILTERS}
     dataset = file.create_dataset(name, array.shape, dtype, **options)
     if array.size:

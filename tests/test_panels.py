@@ -1,0 +1,246 @@
+"""Panels: artists before pixels, then the files that a journal gets."""
+
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+from pypdf import PdfReader
+
+from galfig.errors import OutputError
+from galfig.figures.panels import TEXT_WIDTH, make_panels, plot_map, plot_scale_bar, render_panels
+from galfig.selection import select_galaxies
+from galfig.store import open_store
+
+
+def panels_of(fig, n_columns=4):
+    """Return the axes row by row: cutout, maps, colour bar."""
+    axes = fig.axes
+    return [axes[start : start + n_columns] for start in range(0, len(axes), n_columns)]
+
+
+def words_on(ax):
+    """Return the texts of a panel; each is there twice, its outline below it."""
+    words = [text.get_text() for text in ax.texts]
+    assert words[::2] == words[1::2]
+    return words[1::2]
+
+
+def test_each_row_is_a_galaxy(store_path):
+    """objid on the cutout; class and p on each map; the predicted class, and only it, bold."""
+    with open_store(store_path) as store:
+        indices = [3, 0]
+        fig = make_panels(store, indices)
+        for (first, low, high, _), index in zip(panels_of(fig), indices, strict=True):
+            assert words_on(first)[0] == store.objid[index]
+            assert words_on(low)[0] == "low-metallicity"
+            assert words_on(high)[0] == "high-metallicity"
+            weights = [ax.texts[1].get_weight() for ax in (low, high)]
+            expected = ["normal", "normal"]
+            expected[store.predicted[index]] = "bold"
+            assert weights == expected
+            assert all(words_on(ax)[1].startswith("$p ") for ax in (low, high))
+            np.testing.assert_array_equal(first.images[0].get_array(), store.cutout(index))
+
+
+def test_row_shares_one_scale_and_rows_do_not(store_path):
+    """Both maps of a row run from zero to their common peak, which the colour bar names."""
+    with open_store(store_path) as store:
+        rows = panels_of(make_panels(store, [0, 1]))
+        peaks = [store.cams(index).max() for index in (0, 1)]
+    for (_, low, high, bar), peak in zip(rows, peaks, strict=True):
+        for ax in (low, high):
+            assert ax.images[1].get_clim() == (0.0, pytest.approx(peak))
+            assert ax.images[1].get_cmap().name == "inferno"
+        label = bar.get_yticklabels()[1].get_text()
+        assert label.startswith(f"${peak / 10 ** np.floor(np.log10(peak)):.1f}")
+        assert bar.texts[0].get_text() == "Grad-CAM [logit]"
+
+
+@pytest.mark.parametrize("map_size", [24, 6, 48])
+def test_map_covers_the_cutout_exactly(make_store, map_size):
+    """Maps of any resolution lie on the cutout's own extent, whole pixels at the edges."""
+    with open_store(make_store(map_size=map_size)) as store:
+        first, low, high, _ = panels_of(make_panels(store, [0]))[0]
+    extents = [image.get_extent() for ax in (first, low, high) for image in ax.images]
+    assert extents == [[-0.5, 23.5, 23.5, -0.5]] * 5 or extents == [(-0.5, 23.5, 23.5, -0.5)] * 5
+
+
+@pytest.mark.parametrize(("map_size", "pixel"), [(24, (5, 17)), (6, (1, 4))])
+def test_bright_spot_of_a_map_is_drawn_on_its_galaxy(map_size, pixel):
+    """Rendered, one bright pixel of a map is centred where it belongs, to a tenth of a pixel."""
+    cam = np.zeros((map_size, map_size), np.float32)
+    cam[pixel] = 1.0
+    fig = Figure(figsize=(4.8, 4.8), dpi=100)
+    ax = fig.add_axes((0, 0, 1, 1))
+    plot_map(cam, np.zeros((24, 24, 3), np.uint8), ax=ax, vmax=1.0)
+    canvas = FigureCanvasAgg(fig)
+    canvas.draw()
+    light = np.asarray(canvas.buffer_rgba())[..., :3].sum(axis=2).astype(float)
+    y, x = np.mgrid[: light.shape[0], : light.shape[1]] + 0.5
+    center = np.array([(y * light).sum(), (x * light).sum()]) / light.sum()
+    expected = (np.array(pixel) + 0.5) * 480 / map_size
+    np.testing.assert_allclose(center, expected, atol=2.0)
+
+
+def test_relu_and_empty_map(store_path):
+    """Negative values are not drawn, and a map that is zero everywhere looks empty."""
+    cutout = np.full((24, 24, 3), 100, np.uint8)
+    fig = Figure()
+    for number, cam in enumerate((np.zeros((24, 24)), np.full((24, 24), -3.0))):
+        ax = fig.add_subplot(1, 2, number + 1)
+        image = plot_map(cam.astype(np.float32), cutout, ax=ax, vmax=1.0)
+        assert not np.asarray(image.get_array()).any()
+        assert not np.asarray(image.get_alpha()).any()
+
+
+def test_galaxy_without_attribution_has_a_scale_of_zero(make_store):
+    """Where no map of a row is positive the bar says 0, and nothing divides by it."""
+    with open_store(make_store(cams=np.full((12, 2, 24, 24), -1e-3, np.float32))) as store:
+        bar = panels_of(make_panels(store, [0]))[0][3]
+    assert [label.get_text() for label in bar.get_yticklabels()] == ["0"]
+
+
+@pytest.mark.parametrize("n", [1, 3, 5, 8])
+def test_size_on_the_page(store_path, n):
+    """Always 7.1 inches wide, panels square, inside the figure; five rows fit on a page."""
+    with open_store(store_path) as store:
+        fig = make_panels(store, range(n))
+    width, height = fig.get_size_inches()
+    assert width == TEXT_WIDTH == 7.1
+    assert height <= 8.3 or n > 6
+    for row in panels_of(fig):
+        for ax in row[:3]:
+            box = ax.get_position()
+            assert box.width * width == pytest.approx(box.height * height)
+            assert box.x0 >= 0
+            assert box.y0 >= -1e-9
+            assert box.x1 <= 1
+            assert box.y1 <= 1 + 1e-9
+
+
+def test_nothing_is_clipped_at_the_edge(store_path):
+    """The labels of the colour bars end inside the figure."""
+    with open_store(store_path) as store:
+        fig = make_panels(store, [0, 1])
+    fig.canvas.draw()
+    for ax in fig.axes:
+        box = ax.get_tightbbox()
+        assert box.x1 <= fig.bbox.x1
+        assert box.x0 >= 0
+
+
+def test_more_classes_make_more_panels(make_store):
+    """Three classes: cutout and three maps, one of them bold."""
+    with open_store(make_store(class_names=("E", "S0", "Sp"), quantity="")) as store:
+        row = panels_of(make_panels(store, [2]), n_columns=5)[0]
+    assert [words_on(ax)[0] for ax in row[1:4]] == ["E", "S0", "Sp"]
+
+
+@pytest.mark.parametrize("name", ["$x$_{", "Ω∞ 100%", "a" * 60])
+def test_names_are_not_mathematics(make_store, name):
+    """Class names are drawn as they are, shrunk where they are long."""
+    with open_store(make_store(class_names=(name, "b"), quantity="")) as store:
+        fig = make_panels(store, [0])
+    fig.canvas.draw()
+    assert words_on(fig.axes[1])[0] == name
+
+
+@pytest.mark.parametrize(
+    ("width", "scale", "length"), [(96, 0.396, 5), (96, 0.4, 5), (128, 0.262, 5), (207, 1.0, 20)]
+)
+def test_scale_bar_is_a_round_angle(width, scale, length):
+    """The bar is 1, 2 or 5 times a power of ten, and as long as it says."""
+    ax = Figure().add_subplot()
+    assert plot_scale_bar(width, scale, ax=ax, size=7) == length
+    x = ax.lines[-1].get_xdata()
+    assert (x[1] - x[0]) * width * scale == pytest.approx(length)
+
+
+def test_no_scale_bar_without_a_scale(make_store):
+    """Where the pixel scale is unknown no angle is claimed."""
+    path = make_store(attrs={"pixel_scale": float("nan")})
+    with open_store(path) as store:
+        assert not make_panels(store, [0]).axes[0].lines
+
+
+@pytest.mark.parametrize("suffix", [".pdf", ".png", ".svg"])
+def test_two_runs_give_the_same_bytes(store_path, tmp_path, suffix):
+    """A figure and its captions are the same files each time, with their provenance inside."""
+    files = []
+    with open_store(store_path) as store:
+        selection = select_galaxies(store, n=2)
+        for folder in ("one", "two"):
+            written = render_panels(store, selection, tmp_path / folder / f"f{suffix}")
+            assert [path.suffix for path in written] == [suffix, ".tex", ".txt"]
+            files.append([path.read_bytes() for path in written])
+    assert files[0] == files[1]
+
+
+def test_pdf_is_fit_for_print(store_path, tmp_path):
+    """7.1 in wide, text that can be searched in embedded TrueType, images of 300 dpi or more."""
+    path = tmp_path / "panels.pdf"
+    with open_store(store_path) as store:
+        render_panels(store, select_galaxies(store, n=2), path)
+        objid = store.objid[select_galaxies(store, n=2).indices[0]]
+    reader = PdfReader(path)
+    page = reader.pages[0]
+    assert float(page.mediabox.width) == pytest.approx(7.1 * 72)
+    assert objid in page.extract_text()
+    fonts = [font.get_object() for font in page["/Resources"]["/Font"].values()]
+    assert fonts
+    for font in fonts:
+        assert font["/Subtype"] == "/Type0"
+        descendant = font["/DescendantFonts"][0].get_object()
+        assert descendant["/Subtype"] == "/CIDFontType2"
+        assert "/FontFile2" in descendant["/FontDescriptor"]
+    # A panel of this figure is 2 in wide; what lies upon each other is one image.
+    widths = [image.image.width for image in page.images]
+    assert sum(width >= 600 for width in widths) == 6
+    assert '"zmin": null' in reader.metadata["/Keywords"]
+    assert '"plan_digest": "digest"' in reader.metadata["/Keywords"]
+    assert "simulated" in reader.metadata["/Subject"]
+    assert "/CreationDate" not in reader.metadata
+
+
+def test_png_and_svg_carry_provenance(store_path, tmp_path):
+    """PNG at 300 dpi with text chunks; SVG well-formed with keywords."""
+    with open_store(store_path) as store:
+        selection = select_galaxies(store, n=1)
+        render_panels(store, selection, tmp_path / "a.png")
+        render_panels(store, selection, tmp_path / "b.svg")
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.size[0] == 2130
+        assert image.info["dpi"][0] == pytest.approx(300, abs=0.1)
+        assert '"plan_digest": "digest"' in image.info["Comment"]
+    svg = (tmp_path / "b.svg").read_text()
+    ET.fromstring(svg)
+    assert "plan_digest" in svg
+
+
+def test_files_that_are_there_are_kept(store_path, tmp_path):
+    """Neither figure nor caption is replaced unasked, and an unknown format is refused."""
+    (tmp_path / "f.tex").write_text("mine")
+    with open_store(store_path) as store:
+        selection = select_galaxies(store, n=1)
+        with pytest.raises(OutputError, match="--overwrite"):
+            render_panels(store, selection, tmp_path / "f.pdf")
+        assert not (tmp_path / "f.pdf").exists()
+        with pytest.raises(OutputError, match=r"'\.gif', expected \.pdf, \.png, \.svg"):
+            render_panels(store, selection, tmp_path / "f.gif")
+        render_panels(store, selection, tmp_path / "f.pdf", overwrite=True)
+    assert (tmp_path / "f.tex").read_text() != "mine"
+
+
+def test_drawing_needs_no_torch_and_no_pyplot():
+    """The figure's modules import neither torch nor fastai, nor pyplot's global state."""
+    code = (
+        "import sys, galfig.figures.panels, galfig.selection, galfig.cli.render\n"
+        "heavy = {'torch', 'fastai', 'sklearn', 'matplotlib.pyplot'} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
