@@ -48,10 +48,14 @@ SKY_NOISE = np.array([0.040, 0.026, 0.018])
 ELECTRONS = np.array([650.0, 940.0, 1000.0])
 """Electrons per nanomaggy in i, r, g."""
 BAND_SCALES = np.array([1.0, 1.2, 1.45])
+"""What i, r, g are multiplied by to become red, green and blue."""
 SEEING_RATIOS = np.array([0.96, 1.0, 1.08])
+"""Width of the seeing, relative to r."""
 DUST_LAW = np.array([0.75, 1.0, 1.3])
+"""Optical depth, relative to r."""
 ARM_CONTRASTS = np.array([0.85, 1.0, 1.2])
 STRETCH = 0.62
+"""Of `make_lupton_rgb`, as are the next two; set by eye and by the noise of SDSS cutouts."""
 SOFTENING = 8.0
 BLACK_POINT = -0.005
 
@@ -61,6 +65,7 @@ _MARGIN = 16
 _PADDED = CUTOUT_SIZE + 2 * _MARGIN
 _MOFFAT_BETA = 3
 _DISK_THICKNESS = 0.2
+# The root of x^3 = x + 1; its powers step through a square most evenly.
 _PLASTIC_NUMBER = 1.32471795724474602596
 
 _UNIFORMS = (
@@ -120,7 +125,7 @@ def write_simulated(
         )
     catalog = simulate_catalog(n, seed)
     images = path.parent / "images"
-    galaxies: Iterable[dict[str, Any]] = catalog.to_dict("records")
+    galaxies: Iterable[Any] = catalog.to_dict("records")
     try:
         images.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
@@ -269,12 +274,12 @@ def draw_galaxy(galaxy: Mapping[str, Any]) -> NDArray[np.float64]:
     (3, 192, 192) ndarray of float64
         i, r, g [nanomaggies/pixel], 16 pixels wider than the cutout on each side.
     """
-    axis = np.arange(_PADDED) - (_PADDED - 1) / 2
+    axis = np.arange(_PADDED, dtype=np.float64) - (_PADDED - 1) / 2
     image = surface_brightness(galaxy, axis[:, None], axis)
     # A bulge is steeper than a pixel is wide: its centre is the mean of finer pixels.
     half, fine = 8, 6
     edge = _PADDED // 2 - half
-    axis = (np.arange(2 * half * fine) + 0.5) / fine - half
+    axis = (np.arange(2 * half * fine, dtype=np.float64) + 0.5) / fine - half
     center = surface_brightness(galaxy, axis[:, None], axis)
     center = center.reshape(3, 2 * half, fine, 2 * half, fine).mean(axis=(2, 4))
     image[:, edge:-edge, edge:-edge] = center
@@ -321,7 +326,7 @@ def surface_brightness(
 
     bulge_ratio = 1 - 0.5 * (1 - axis_ratio)
     bulge = _sersic(
-        np.hypot(along, across / bulge_ratio) / math.sqrt(1 / bulge_ratio),
+        np.hypot(along, across / bulge_ratio) * math.sqrt(bulge_ratio),
         galaxy["bulge_r50"] / PIXEL_SCALE,
         galaxy["sersic_index"],
     )

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import click
@@ -86,7 +85,7 @@ def test_train_then_build_then_render(galaxy_folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = write_settings(galaxy_folder)
     trained = run("train", "--config", config, "--out", "m.safetensors")
-    assert trained.stdout.startswith("m.safetensors: valid_loss ")
+    assert trained.stdout.startswith("m.safetensors: accuracy ")
     assert "epoch 1: train_loss" in trained.stderr
     assert "low " in trained.stderr
 
@@ -201,16 +200,3 @@ def test_real_galaxies_from_catalog_to_figure(real_data, tmp_path, monkeypatch):
         # Positions are exact, and so are the empty cells of the catalog.
         assert store.catalog["objID"].tolist() == store.objid.tolist()
         assert store.catalog["velDisp"].isna().any()
-
-
-@pytest.mark.slow
-def test_rendering_is_quick(store_path, tmp_path):
-    """Five rows in a fresh process: far below the time in which one would lose patience."""
-    start = time.perf_counter()
-    subprocess.run(
-        [sys.executable, "-m", "galfig", "render", store_path, "--out", tmp_path / "f.pdf"],
-        check=True,
-        capture_output=True,
-    )
-    # The claim (3 s) is measured by hand on a quiet machine; this only catches a blunder.
-    assert time.perf_counter() - start < 30
