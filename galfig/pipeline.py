@@ -80,6 +80,7 @@ def run_main_job(
     galaxies = load_data(settings, labelled=model is None)
     if model is not None:
         checkpoint = load_checkpoint(model)
+        warn_of_mismatch(checkpoint, galaxies, settings, model)
     else:
         checkpoint = load_or_train(
             galaxies, settings, kept, device=chosen, quiet=quiet, overwrite=overwrite
@@ -168,6 +169,31 @@ def describe_recipe(galaxies: Galaxies, settings: Settings) -> dict[str, Any]:
             for table in ("classes", "split", "training")
         },
     }
+
+
+def warn_of_mismatch(
+    checkpoint: Checkpoint, galaxies: Galaxies, settings: Settings, path: Path
+) -> None:
+    """Warn where a network was trained for another question, or perhaps on these galaxies."""
+    trained = Settings.model_validate(checkpoint.metadata["settings"])
+    for key in ("column", "edges"):
+        before, now = getattr(trained.classes, key), getattr(settings.classes, key)
+        if before != now and galaxies.class_counts:
+            logger.warning(
+                "%s: was trained on classes by %s %s, these galaxies have them by %s",
+                path,
+                key,
+                before,
+                now,
+            )
+            return
+    is_same_catalog = checkpoint.metadata["catalog_sha256"] == galaxies.catalog_sha256
+    if is_same_catalog and trained.split != settings.split:
+        logger.warning(
+            "%s: was trained with another split of this catalog; galaxies that trained it are "
+            "among those of validation",
+            path,
+        )
 
 
 def report_counts(galaxies: Galaxies) -> None:

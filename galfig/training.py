@@ -27,7 +27,7 @@ from galfig.network import Checkpoint, build_network, find_layer, save_checkpoin
 with warnings.catch_warnings():
     # fastai decorates functions in a way that torch deprecates.
     warnings.simplefilter("ignore")
-    import fastai.callback.data  # adds DataBlock.weighted_dataloaders
+    import fastai.callback.data  # noqa: F401  (adds DataBlock.weighted_dataloaders)
     from fastai.callback.core import Callback
     from fastai.callback.progress import ProgressCallback
     from fastai.callback.schedule import LRFinder, ParamScheduler, valley

@@ -3,9 +3,8 @@
 import copy
 
 import torch
-from torch import Tensor, nn
-
 from conftest import make_tiny_cnn
+from torch import Tensor, nn
 
 
 class InPlaceBlock(nn.Module):

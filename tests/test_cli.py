@@ -200,3 +200,25 @@ def test_real_galaxies_from_catalog_to_figure(real_data, tmp_path, monkeypatch):
         # Positions are exact, and so are the empty cells of the catalog.
         assert store.catalog["objID"].tolist() == store.objid.tolist()
         assert store.catalog["velDisp"].isna().any()
+
+
+@pytest.mark.parametrize(
+    ("section", "warning"),
+    [
+        ('[classes]\nedges = [8.0, 8.8, 9.4]\nlabels = ["low", "high"]\n', "classes by edges"),
+        ("[split]\nseed = 7\n", "another split of this catalog"),
+    ],
+)
+def test_network_of_another_question_is_warned_of(
+    galaxy_folder, tmp_path, monkeypatch, section, warning
+):
+    """A network trained for other bins, or on another split, is explained with a warning."""
+    monkeypatch.chdir(tmp_path)
+    config = write_settings(galaxy_folder)
+    run("train", "--config", config, "--out", "m.safetensors", "-q")
+    same = run("build-maps", "--config", config, "--model", "m.safetensors", "--out", "same.h5")
+    assert "warning" not in same.stderr
+    config.write_text(config.read_text() + "\n" + section)
+    other = run("build-maps", "--config", config, "--model", "m.safetensors", "--out", "other.h5")
+    assert other.stderr.count("warning: ") == 1
+    assert warning in other.stderr

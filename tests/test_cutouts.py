@@ -15,8 +15,9 @@ def noise(*shape):
 @pytest.mark.parametrize("shape", [(128, 128), (127, 129), (95, 97), (51, 50), (96, 96), (40, 200)])
 def test_crop_is_fastai_crop_pad(shape):
     """Even, odd, smaller and larger images are cut where fastai's CropPad cuts them."""
-    from galfig import training
     from fastai.vision.core import PILImage
+
+    from galfig import training
 
     image = noise(*shape, 3)
     expected = np.asarray(training.CropPad(96)(PILImage.create(image)))
@@ -25,8 +26,9 @@ def test_crop_is_fastai_crop_pad(shape):
 
 def test_scaling_is_fastai_resize():
     """A scaled cutout is what fastai's Resize gives."""
-    from galfig import training
     from fastai.vision.core import PILImage
+
+    from galfig import training
 
     cutout = noise(207, 207, 3)
     expected = np.asarray(training.Resize(69)(PILImage.create(cutout), split_idx=1))
