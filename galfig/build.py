@@ -5,9 +5,9 @@ import json
 import logging
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from tqdm import tqdm
 import galfig
 from galfig.catalog import Galaxies
 from galfig.config import Settings
-from galfig.cutouts import read_cutout, scale_cutout
+from galfig.cutouts import iter_cutouts, scale_cutout
 from galfig.engine import Engine, make_engine
 from galfig.errors import CatalogError, CheckpointError, CutoutError, OutputError
 from galfig.files import check_output, replace_file
@@ -228,39 +228,26 @@ def explain_galaxies(
         Galaxies whose image cannot be decoded, or whose logits are not finite, are in
         ``rejected`` with the reason.
     """
+    cutouts: dict[int, NDArray[np.uint8]] = {}
     rejected: dict[str, str] = {}
-    cutouts: list[NDArray[np.uint8]] = []
     cams: list[NDArray[np.float32]] = []
     logits: list[NDArray[np.float32]] = []
-    rows: list[int] = []
-
-    def decode(path: Path) -> NDArray[np.uint8] | CutoutError:
-        try:
-            return read_cutout(path, checkpoint.cutout_size)
-        except CutoutError as exc:
-            return exc
-
-    with ThreadPoolExecutor(n_workers or os.cpu_count()) as pool:
-        decoded = pool.map(decode, galaxies.paths)
-        for start in range(0, len(galaxies), BATCH_SIZE):
-            stop = min(start + BATCH_SIZE, len(galaxies))
-            batch, batch_rows = [], []
-            for row in range(start, stop):
-                cutout = next(decoded)
-                if isinstance(cutout, CutoutError):
-                    rejected[galaxies.objid[row]] = str(cutout)
-                else:
-                    batch.append(cutout)
-                    batch_rows.append(row)
-            if batch:
-                scaled = np.stack([scale_cutout(cut, checkpoint.image_size) for cut in batch])
-                explained = engine(checkpoint.normalise(scaled))
-                cutouts += batch
-                rows += batch_rows
-                cams.append(explained.cams.cpu().numpy())
-                logits.append(explained.logits.cpu().numpy())
-            progress(stop - start)
-    return _make_part(galaxies, checkpoint, rows, cutouts, cams, logits, rejected)
+    decoded = enumerate(iter_cutouts(galaxies.paths, checkpoint.cutout_size, n_workers=n_workers))
+    while chunk := list(islice(decoded, BATCH_SIZE)):
+        batch = {}
+        for row, cutout in chunk:
+            if isinstance(cutout, CutoutError):
+                rejected[galaxies.objid[row]] = str(cutout)
+            else:
+                batch[row] = cutout
+        if batch:
+            images = [scale_cutout(cutout, checkpoint.image_size) for cutout in batch.values()]
+            explained = engine(checkpoint.normalise(np.stack(images)))
+            cams.append(explained.cams.cpu().numpy())
+            logits.append(explained.logits.cpu().numpy())
+        cutouts |= batch
+        progress(len(chunk))
+    return _make_part(galaxies, checkpoint, cutouts, cams, logits, rejected)
 
 
 def _match_classes(galaxies: Galaxies, checkpoint: Checkpoint) -> Galaxies:
@@ -282,8 +269,7 @@ def _match_classes(galaxies: Galaxies, checkpoint: Checkpoint) -> Galaxies:
 def _make_part(
     galaxies: Galaxies,
     checkpoint: Checkpoint,
-    rows: list[int],
-    cutouts: list[NDArray[np.uint8]],
+    cutouts: dict[int, NDArray[np.uint8]],
     cams: list[NDArray[np.float32]],
     logits: list[NDArray[np.float32]],
     rejected: dict[str, str],
@@ -293,11 +279,12 @@ def _make_part(
     # Without one readable image the size of the maps is unknown: there are none to store.
     all_logits = np.concatenate([np.empty((0, n_classes), np.float32), *logits])
     all_cams = np.concatenate(cams) if cams else np.empty((0, n_classes, 1, 1), np.float32)
+    rows = np.array(list(cutouts), dtype=np.intp)
     is_finite = np.isfinite(all_logits).all(axis=1) & np.isfinite(all_cams).all(axis=(1, 2, 3))
-    for row in np.array(rows, dtype=np.intp)[~is_finite]:
+    for row in rows[~is_finite]:
         rejected[galaxies.objid[row]] = "the network gives numbers that are not finite"
-    stored = galaxies.take(np.array(rows, dtype=np.intp)[is_finite])
-    stack = np.stack(cutouts) if cutouts else np.empty((0, size, size, 3), np.uint8)
+    stored = galaxies.take(rows[is_finite])
+    stack = np.stack(list(cutouts.values())) if cutouts else np.empty((0, size, size, 3), np.uint8)
     arrays = {
         "objid": stored.objid,
         "redshift": stored.redshift,

@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import string
 import warnings
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,17 @@ from galfig.config import ClassSettings, Settings, SplitSettings
 from galfig.errors import CatalogError
 
 FORMATS = ".csv, .csv.gz, .parquet, .fits, .fits.gz or .ecsv"
+# What pandas, astropy, pyarrow, gzip and csv raise at damaged files.
+_READING_ERRORS = (
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    KeyError,
+    csv.Error,
+    zlib.error,
+    pd.errors.ParserWarning,
+)
 EMPTY_CELLS = ["", "NA", "N/A", "n/a", "nan", "NaN", "-nan", "null", "NULL", "None", "<NA>", "--"]
 
 
@@ -218,7 +230,7 @@ def read_table(path: Path, id_column: str) -> pd.DataFrame:
         raise CatalogError(f"{path}: no such file, expected a catalog") from exc
     except CatalogError:
         raise
-    except (OSError, ValueError, TypeError, KeyError, pd.errors.ParserWarning) as exc:
+    except _READING_ERRORS as exc:
         raise CatalogError(f"{path}: cannot be read ({_first_line(exc)})") from exc
     require_column(table, id_column, path)
     if table.empty:

@@ -50,6 +50,13 @@ class CatalogSettings(_Table):
         None, description="Pixel scale [arcsec/pixel]: a number, or the column that holds it"
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _name_images_by_id(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "id" in values and "images" not in values:
+            values = {**values, "images": f"images/{{{values['id']}}}.jpg"}
+        return values
+
 
 class ClassSettings(_Table):
     """What the network tells apart: bins of a number, or a column of text."""

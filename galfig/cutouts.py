@@ -1,8 +1,10 @@
 """Cutouts: image files decoded, cropped to the centre and scaled to what the network sees."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -66,24 +68,43 @@ def scale_cutout(cutout: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(cutout).resize((size, size), Image.Resampling.BILINEAR))
 
 
-def find_unreadable(
-    paths: Sequence[Path],
-    *,
-    n_workers: int | None = None,
-    progress: Callable[[Iterable[str]], Iterable[str]] = iter,
-) -> dict[int, str]:
-    """Decode every file and return why the unreadable ones are, by position."""
+def iter_cutouts(
+    paths: Iterable[Path], size: int, *, n_workers: int | None = None
+) -> Iterator[NDArray[np.uint8] | CutoutError]:
+    """Decode files in threads, a few ahead of what is asked for.
 
-    def problem(path: Path) -> str:
+    Parameters
+    ----------
+    paths : iterable of Path
+        Image files.
+    size : int
+        Side of the cutouts [pixels].
+    n_workers : int, optional
+        Threads; default one a processor.
+
+    Yields
+    ------
+    (size, size, 3) ndarray of uint8, or CutoutError
+        In the order of the paths; the error, unraised, where a file cannot be decoded.
+    """
+
+    def read(path: Path) -> NDArray[np.uint8] | CutoutError:
         try:
-            decode_image(path)
+            return read_cutout(path, size)
         except CutoutError as exc:
-            return str(exc)
-        return ""
+            return exc
 
-    with ThreadPoolExecutor(n_workers or os.cpu_count()) as pool:
-        reasons = progress(pool.map(problem, paths))
-        return {index: reason for index, reason in enumerate(reasons) if reason}
+    n_workers = n_workers or os.cpu_count() or 1
+    remaining = iter(paths)
+    pool = ThreadPoolExecutor(n_workers)
+    try:
+        ahead = deque(pool.submit(read, path) for path in islice(remaining, 8 * n_workers))
+        while ahead:
+            yield ahead.popleft().result()
+            ahead.extend(pool.submit(read, path) for path in islice(remaining, 1))
+    finally:
+        # Whoever stops early, as Ctrl-C does, need not wait for images that nobody wants.
+        pool.shutdown(cancel_futures=True)
 
 
 def _overlap(length: int, size: int) -> tuple[slice, slice]:

@@ -4,7 +4,7 @@ import copy
 import logging
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -20,8 +20,8 @@ from tqdm import tqdm
 import galfig
 from galfig.catalog import Galaxies
 from galfig.config import Settings, TrainingSettings
-from galfig.cutouts import find_unreadable, read_cutout, scale_cutout
-from galfig.errors import CatalogError, GalfigError
+from galfig.cutouts import iter_cutouts, scale_cutout
+from galfig.errors import CatalogError, CutoutError, GalfigError
 from galfig.network import Checkpoint, build_network, find_layer, save_checkpoint
 
 with warnings.catch_warnings():
@@ -146,17 +146,16 @@ def set_aside_unreadable(
 
     One truncated file would otherwise end the training loop in its middle.
     """
-    with tqdm(
-        total=len(galaxies), desc="checking images", disable=quiet, leave=False, file=sys.stderr
-    ) as bar:
-
-        def count(reasons: Iterable[str]) -> Iterator[str]:
-            for reason in reasons:
-                bar.update()
-                yield reason
-
-        unreadable = find_unreadable(galaxies.paths, n_workers=n_workers, progress=count)
-    return galaxies.reject(unreadable)
+    cutouts = tqdm(
+        iter_cutouts(galaxies.paths, 1, n_workers=n_workers),
+        total=len(galaxies),
+        desc="checking images",
+        disable=quiet,
+        leave=False,
+    )
+    return galaxies.reject(
+        {row: str(cutout) for row, cutout in enumerate(cutouts) if isinstance(cutout, CutoutError)}
+    )
 
 
 def channel_statistics(
@@ -168,9 +167,10 @@ def channel_statistics(
     set, where fastai's ``Normalize`` would take one random batch.
     """
     total, squares, n_pixels = np.zeros(3, np.int64), np.zeros(3, np.int64), 0
-    for path in galaxies.paths:
-        cutout = scale_cutout(read_cutout(path, how.cutout_size), how.network_size)
-        pixels = cutout.reshape(-1, 3).astype(np.int64)
+    for cutout in iter_cutouts(galaxies.paths, how.cutout_size):
+        if isinstance(cutout, CutoutError):
+            raise cutout
+        pixels = scale_cutout(cutout, how.network_size).reshape(-1, 3).astype(np.int64)
         total += pixels.sum(axis=0)
         squares += (pixels**2).sum(axis=0)
         n_pixels += len(pixels)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from galfig.cutouts import crop_or_pad, find_unreadable, read_cutout, scale_cutout
+from galfig import cutouts
+from galfig.cutouts import crop_or_pad, iter_cutouts, read_cutout, scale_cutout
 from galfig.errors import CutoutError
 
 
@@ -69,16 +70,34 @@ def test_damaged_files_are_named(tmp_path, damage):
         read_cutout(path, 32)
 
 
-def test_find_unreadable_gives_positions(tmp_path):
-    """Only the damaged files are listed, by position, whatever the number of threads."""
-    paths = [tmp_path / f"{index}.png" for index in range(6)]
-    for path in paths:
-        Image.fromarray(noise(8, 8, 3)).save(path)
+@pytest.mark.parametrize("n_workers", [1, 3])
+def test_cutouts_come_in_order(tmp_path, n_workers):
+    """Whatever the number of threads, each file has its place, and damaged ones their error."""
+    paths = [tmp_path / f"{index}.png" for index in range(40)]
+    for index, path in enumerate(paths):
+        Image.new("RGB", (8, 8), (index, 0, 0)).save(path)
     paths[4].write_bytes(b"no image")
-    for n_workers in (1, 3):
-        found = find_unreadable(paths, n_workers=n_workers)
-        assert list(found) == [4]
-        assert "4.png" in found[4]
+    found = list(iter_cutouts(paths, 8, n_workers=n_workers))
+    assert isinstance(found[4], CutoutError)
+    assert "4.png" in str(found.pop(4))
+    assert [int(cutout[0, 0, 0]) for cutout in found] == [*range(4), *range(5, 40)]
+
+
+def test_stopping_early_decodes_no_more(tmp_path, monkeypatch):
+    """Only a few files ahead are decoded: memory does not grow, and Ctrl-C need not wait."""
+    read = []
+
+    def count(path, size):
+        read.append(path)
+        return read_cutout(path, size)
+
+    path = tmp_path / "a.png"
+    Image.fromarray(noise(8, 8, 3)).save(path)
+    monkeypatch.setattr(cutouts, "read_cutout", count)
+    stream = iter_cutouts([path] * 1000, 8, n_workers=2)
+    next(stream)
+    stream.close()
+    assert len(read) <= 17
 
 
 def test_real_oddities_are_read_or_refused(real_data):

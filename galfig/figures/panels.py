@@ -1,5 +1,6 @@
 """Panels: one row a galaxy, its cutout and then its map for each class."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from galfig.figures.style import fit_font_size, paper_style, plot_outlined_text
 from galfig.files import check_output, replace_file
 from galfig.selection import Selection
 from galfig.store import Store
+
+logger = logging.getLogger(__name__)
 
 # A text block of two AASTeX columns [inch]; some of its height is left to the caption.
 TEXT_WIDTH = 7.1
@@ -109,8 +112,12 @@ def render_panels(
     for file in (path, *captions):
         check_output(file, overwrite=overwrite)
     names = name_classes(store)
+    fig = make_panels(store, selection.indices)
+    height = fig.get_figheight()
+    if height > PAGE_HEIGHT + 0.1:
+        logger.warning("%s: %.1f inch high, more than a page; draw fewer galaxies", path, height)
     save_figure(
-        make_panels(store, selection.indices),
+        fig,
         path,
         title=f"Grad-CAM maps: {', '.join(names)}",
         description=captions[path.with_suffix(".txt")].strip(),

@@ -54,12 +54,10 @@ def plot_outlined_text(
     Text
         The white one.
     """
-    shared = {"fontsize": size, "transform": ax.transAxes, "ha": "center", **style}
-    ax.text(
-        x, y, words, color="black", path_effects=[Stroke(linewidth=1.6, foreground="black")],
-        **shared,
-    )  # fmt: skip
-    return ax.text(x, y, words, color="white", **shared)
+    style = {"fontsize": size, "transform": ax.transAxes, "ha": "center", **style}
+    outline = ax.text(x, y, words, color="black", **style)
+    outline.set_path_effects([Stroke(linewidth=1.6, foreground="black")])
+    return ax.text(x, y, words, color="white", **style)
 
 
 def fit_font_size(words: str, width: float, size: float, weight: str = "normal") -> float:
