@@ -13,7 +13,6 @@ from galfig.engine import choose_device
 from galfig.errors import CheckpointError
 from galfig.files import check_output
 from galfig.network import Checkpoint, load_checkpoint
-from galfig.simulate import write_simulated
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +26,9 @@ def load_data(settings: Settings, *, labelled: bool = True) -> Galaxies:
     """
     default = CatalogSettings.model_fields["path"].default
     if settings.catalog.path == default and not settings.catalog_path.exists():
+        # Its import brings astropy's and matplotlib's, which a catalog of one's own does without.
+        from galfig.simulate import write_simulated
+
         logger.info("%s is absent: simulating %d galaxies", settings.catalog_path, N_SIMULATED)
         write_simulated(settings.catalog_path.parent, N_SIMULATED)
     galaxies = load_galaxies(settings, labelled=labelled)
