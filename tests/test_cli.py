@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import click
@@ -222,3 +223,30 @@ def test_network_of_another_question_is_warned_of(
     other = run("build-maps", "--config", config, "--model", "m.safetensors", "--out", "other.h5")
     assert other.stderr.count("warning: ") == 1
     assert warning in other.stderr
+
+
+@pytest.mark.slow
+def test_build_killed_by_force_is_finished_by_the_next(galaxy_folder, tmp_path, monkeypatch):
+    """SIGKILL in the middle; the next run keeps the finished shards and ends as if undisturbed."""
+    monkeypatch.chdir(tmp_path)
+    config = write_settings(galaxy_folder)
+    run("train", "--config", config, "--out", "m.safetensors", "-q")
+    options = ["--config", config, "--model", "m.safetensors", "--split", "all", "--shard-size", 1]
+    run("build-maps", *options, "--out", "undisturbed.h5", "-q")
+
+    command = [sys.executable, "-m", "galfig", "build-maps", *map(str, options), "--out", "maps.h5"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None and not Path("maps.h5.parts/000002.h5").exists():
+            time.sleep(0.002)
+        process.kill()
+    assert not Path("maps.h5").exists()
+    kept = {part: part.stat().st_mtime_ns for part in Path("maps.h5.parts").glob("0*.h5")}
+    assert 3 <= len(kept) < 24
+
+    again = run("build-maps", *options, "--out", "maps.h5")
+    assert f"resuming: {len(kept)} of 24 shards are there" in again.stderr
+    assert not Path("maps.h5.parts").exists()
+    with h5py.File("maps.h5") as found, h5py.File("undisturbed.h5") as expected:
+        assert found.attrs["plan_digest"] == expected.attrs["plan_digest"]
+        for name in ("objid", "cams", "cam_scale", "logits", "cutouts"):
+            assert (found[name][:] == expected[name][:]).all(), name
