@@ -26,7 +26,7 @@ PIXEL_SCALE = 0.396
 """Of SDSS [arcsec/pixel]."""
 JPEG_QUALITY = 92
 
-STAGE_SCATTER = 0.25
+STAGE_SCATTER = 0.33
 """Scatter of the stage at a given metallicity, in units of `STAGE_WIDTH`."""
 STAGE_CENTER = 8.9
 STAGE_WIDTH = 0.3

@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.optim.swa_utils import update_bn
 from tqdm import tqdm
 
 import galfig
@@ -105,7 +106,7 @@ def train_network(
             logger.info("learning rate from the finder: %.2g", lr)
         with _progress_bar(learner, how.epochs, quiet):
             fit = learner.fit_one_cycle if how.schedule == "one-cycle" else learner.fit_flat_cos
-            fit(how.epochs, lr)
+            fit(how.epochs, lr, cbs=_SettleBatchNorm())
     history = _read_history(learner)
     if not np.isfinite(history[-1]["valid_loss"]):
         raise GalfigError(
@@ -363,6 +364,19 @@ def _progress_bar(learner: Learner, epochs: int, quiet: bool) -> Iterator[None]:
             yield
         finally:
             learner.remove_cb(reporter)
+
+
+class _SettleBatchNorm(Callback):
+    """Takes the running statistics of batch norm anew, with the final weights.
+
+    They are means over the last steps, of which a small catalog has a dozen: they lag behind
+    weights that still change, and the accuracy then jumps from epoch to epoch.
+    """
+
+    def after_train(self) -> None:
+        if self.epoch == self.n_epoch - 1:
+            images = (batch[0].as_subclass(torch.Tensor) for batch in self.dls.train)
+            update_bn(images, self.learn.model)
 
 
 class _Reporter(Callback):
