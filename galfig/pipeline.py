@@ -1,4 +1,4 @@
-"""The main job: data that are there or simulated, a network loaded or trained, every map."""
+"""The main job: a network loaded or trained, and every map of every galaxy."""
 
 import logging
 from pathlib import Path
@@ -7,37 +7,19 @@ from typing import Any
 import torch
 
 from galfig.build import build_store, make_plan
-from galfig.catalog import Galaxies, load_galaxies
-from galfig.config import CatalogSettings, Settings
+from galfig.catalog import Galaxies
+from galfig.config import Settings
 from galfig.engine import choose_device
 from galfig.errors import CheckpointError
 from galfig.files import check_output
 from galfig.network import Checkpoint, load_checkpoint
+from galfig.sample import report_rejected
 
 logger = logging.getLogger(__name__)
 
-N_SIMULATED = 600
-
-
-def load_data(settings: Settings, *, labelled: bool = True) -> Galaxies:
-    """Load the galaxies; where the embedded default is asked for and absent, simulate it first.
-
-    What was left out, and the counts of the classes before and after, are logged.
-    """
-    default = CatalogSettings.model_fields["path"].default
-    if settings.catalog.path == default and not settings.catalog_path.exists():
-        # Its import brings astropy's and matplotlib's, which a catalog of one's own does without.
-        from galfig.simulate import write_simulated
-
-        logger.info("%s is absent: simulating %d galaxies", settings.catalog_path, N_SIMULATED)
-        write_simulated(settings.catalog_path.parent, N_SIMULATED)
-    galaxies = load_galaxies(settings, labelled=labelled)
-    report_counts(galaxies)
-    report_rejected(galaxies, settings.catalog_path)
-    return galaxies
-
 
 def run_main_job(
+    galaxies: Galaxies,
     settings: Settings,
     path: Path,
     *,
@@ -48,10 +30,12 @@ def run_main_job(
     quiet: bool = False,
     overwrite: bool = False,
 ) -> bool:
-    """Do the main job: from a catalog to a store with every map.
+    """Do the main job: from galaxies to a store with every map.
 
     Parameters
     ----------
+    galaxies : Galaxies
+        From `galfig.sample.load_sample`.
     settings : Settings
         What to do.
     path : Path
@@ -79,7 +63,6 @@ def run_main_job(
     if not kept.exists():
         # Before hours of training, not after them.
         check_output(path, overwrite=overwrite)
-    galaxies = load_data(settings, labelled=model is None)
     if model is not None:
         checkpoint = load_checkpoint(model)
         warn_of_mismatch(checkpoint, galaxies, settings, model)
@@ -195,36 +178,6 @@ def warn_of_mismatch(
             "%s: was trained with another split of this catalog; galaxies that trained it are "
             "among those of validation",
             path,
-        )
-
-
-def report_counts(galaxies: Galaxies) -> None:
-    """Log how many galaxies each class has in the catalog, in training and in validation."""
-    if not galaxies.class_counts:
-        logger.info("%d galaxies without classes", len(galaxies))
-        return
-    width = max(len(name) for name in (*galaxies.class_counts, "class"))
-    logger.info("%-*s  catalog  train  valid", width, "class")
-    for name, n_catalog in galaxies.class_counts.items():
-        if name in galaxies.class_names:
-            is_class = galaxies.label == galaxies.class_names.index(name)
-            n_valid = int((is_class & galaxies.in_valid).sum())
-            n_train = int(is_class.sum()) - n_valid
-            logger.info("%-*s  %7d  %5d  %5d", width, name, n_catalog, n_train, n_valid)
-        else:
-            logger.info("%-*s  %7d      -      -", width, name, n_catalog)
-
-
-def report_rejected(galaxies: Galaxies, path: Path) -> None:
-    """Warn once, with a count, about galaxies that were left out."""
-    if galaxies.rejected:
-        objid, reason = next(reversed(galaxies.rejected.items()))
-        logger.warning(
-            "%s: %d galaxies left out, such as %s (%s)",
-            path,
-            len(galaxies.rejected),
-            objid,
-            reason,
         )
 
 

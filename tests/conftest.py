@@ -21,6 +21,13 @@ REAL_DATA = Path(
 
 
 @pytest.fixture(autouse=True)
+def _work_in_an_empty_folder(tmp_path, monkeypatch):
+    """Keep the repository's galfig.toml out of the tests, and their files out of the repository."""
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+
+
+@pytest.fixture(autouse=True)
 def _reset_rcparams():
     """Leave matplotlib's settings as each test found them."""
     with mpl.rc_context():

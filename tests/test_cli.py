@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 import galfig
-from galfig import pipeline
+from galfig import sample
 from galfig.cli import COMMANDS, main
 from galfig.store import open_store
 
@@ -133,7 +133,7 @@ def test_main_job_trains_once_and_resumes(galaxy_folder, tmp_path, monkeypatch):
 def test_embedded_default(tmp_path, monkeypatch):
     """With no options and no data, galaxies are simulated, and everything says so."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(pipeline, "N_SIMULATED", 60)
+    monkeypatch.setattr(sample, "N_SIMULATED", 60)
     Path("galfig.toml").write_text("[training]\nepochs = 1\nbatch_size = 16\n")
     built = run("build-maps")
     assert "data/simulated/catalog.csv is absent: simulating 60 galaxies" in built.stderr

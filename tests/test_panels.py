@@ -233,6 +233,8 @@ def test_files_that_are_there_are_kept(store_path, tmp_path):
         with pytest.raises(OutputError, match=r"'\.gif', expected \.pdf, \.png, \.svg"):
             render_panels(store, selection, tmp_path / "f.gif")
         render_panels(store, selection, tmp_path / "f.pdf", overwrite=True)
+        # The same caption beside another format is no conflict.
+        render_panels(store, selection, tmp_path / "f.png")
     assert (tmp_path / "f.tex").read_text() != "mine"
 
 

@@ -81,10 +81,14 @@ def train(
     settings = load_settings(config, overrides)
     check_output(out, overwrite=overwrite)
 
-    from galfig.engine import choose_device
-    from galfig.pipeline import load_data, train_checkpoint
+    from galfig.sample import load_sample
 
-    galaxies = load_data(settings)
+    # Torch takes seconds to import: what is wrong with the catalog is said before.
+    galaxies = load_sample(settings)
+
+    from galfig.engine import choose_device
+    from galfig.pipeline import train_checkpoint
+
     checkpoint = train_checkpoint(
         galaxies, settings, out, device=choose_device(device), quiet=quiet, overwrite=overwrite
     )

@@ -109,6 +109,8 @@ def render_panels(
         path.with_suffix(".tex"): describe_panels(store, selection, LATEX),
         path.with_suffix(".txt"): describe_panels(store, selection, PLAIN),
     }
+    # A caption that would say the same is no loss: one may draw a PDF and then a PNG.
+    captions = {file: words for file, words in captions.items() if not _holds(file, words)}
     for file in (path, *captions):
         check_output(file, overwrite=overwrite)
     names = name_classes(store)
@@ -120,14 +122,14 @@ def render_panels(
         fig,
         path,
         title=f"Grad-CAM maps: {', '.join(names)}",
-        description=captions[path.with_suffix(".txt")].strip(),
+        description=describe_panels(store, selection, PLAIN).strip(),
         provenance=_describe_provenance(store, selection),
         overwrite=overwrite,
     )
     for file, words in captions.items():
         with replace_file(file, overwrite=overwrite) as temporary:
             temporary.write_text(words, encoding="utf-8")
-    return [path, *captions]
+    return [path, path.with_suffix(".tex"), path.with_suffix(".txt")]
 
 
 def plot_cutout(cutout: NDArray[np.uint8], *, ax: Axes, brightness: float = 1.0) -> AxesImage:
@@ -267,6 +269,11 @@ def _hide_frame(ax: Axes) -> None:
     ax.set_yticks([])
     for spine in ax.spines.values():
         spine.set_visible(False)
+
+
+def _holds(path: Path, words: str) -> bool:
+    """Tell whether a file holds just these words."""
+    return path.is_file() and path.read_bytes() == words.encode()
 
 
 def _describe_provenance(store: Store, selection: Selection) -> dict[str, Any]:

@@ -1,0 +1,246 @@
+"""Bad input, in a real process: exit status 1 and one line that says where, what and what to do."""
+
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+
+
+def galfig(*args, cwd):
+    """Run galfig in a process of its own."""
+    command = [sys.executable, "-m", "galfig", *map(str, args)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def refuse(*args, cwd):
+    """Run a command that must fail as expected; return its one line."""
+    result = galfig(*args, cwd=cwd)
+    assert result.returncode == 1, result.stderr
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1, result.stderr
+    assert result.stderr.startswith("galfig: error: ")
+    return result.stderr.strip().removeprefix("galfig: error: ")
+
+
+@pytest.fixture
+def table(galaxy_folder):
+    """Return the fixture's catalog, to be spoilt, with its ids as text."""
+    return pd.read_csv(galaxy_folder / "catalog.csv", dtype={"objID": str})
+
+
+def _spoil_ids(row, objid):
+    def spoil(table):
+        table.loc[row, "objID"] = objid
+        return table
+
+    return spoil
+
+
+def _spoil_cell(row, column, cell):
+    def spoil(table):
+        table[column] = table[column].astype(object)
+        table.loc[row, column] = cell
+        return table
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (
+            lambda table: table.rename(columns={"oh_p50": "oh_p5O"}),
+            "catalog.csv: no column 'oh_p50'; did you mean 'oh_p5O'?",
+        ),
+        (
+            lambda table: table.rename(columns={"objID": "name"}),
+            "catalog.csv: no column 'objID'; it has 'name', 'z', 'oh_p50'",
+        ),
+        (
+            _spoil_ids(5, "1237665024900858130"),
+            "catalog.csv: row 6, column 'objID': '1237665024900858130' is there already in row 2",
+        ),
+        (
+            _spoil_ids(3, "../../etc/passwd"),
+            "catalog.csv: row 4, column 'objID': '../../etc/passwd' is not a plain file name",
+        ),
+        (_spoil_ids(0, "a/b"), "catalog.csv: row 1, column 'objID': 'a/b' is not a plain"),
+        (_spoil_ids(2, ".."), "catalog.csv: row 3, column 'objID': '..' is not a plain"),
+        (_spoil_ids(2, "a\0b"), "catalog.csv: row 3, column 'objID': 'a\\x00b' is not a plain"),
+        (_spoil_ids(7, ""), "catalog.csv: row 8, column 'objID': empty, expected an identifier"),
+        (
+            _spoil_cell(9, "oh_p50", "high"),
+            "catalog.csv: row 10, column 'oh_p50': 'high', expected a number",
+        ),
+        (
+            _spoil_cell(1, "z", "unknown"),
+            "catalog.csv: row 2, column 'z': 'unknown', expected a number",
+        ),
+        (
+            lambda table: table.drop(table.index[1::2]),
+            "catalog.csv: column 'oh_p50': class 'high' is empty, expected galaxies in each class "
+            "kept; there are low (12), medium (0), high (0)",
+        ),
+    ],
+    ids=[
+        *("no column", "no id", "doubled id", "path", "slash", "dots", "NUL", "empty id"),
+        *("text for a number", "text for z", "empty class"),
+    ],
+)
+def test_bad_tables(galaxy_folder, table, spoil, message):
+    """Each bad table is refused with its file, its row and its column."""
+    spoil(table).to_csv(galaxy_folder / "catalog.csv", index=False)
+    line = refuse("train", "--catalog", "catalog.csv", cwd=galaxy_folder)
+    assert line.startswith(message)
+    assert not list(galaxy_folder.glob("*.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            "[classes]\nedges = [8.1, 9.1, 8.7, 9.3]",
+            "[classes]: edges [8.1, 9.1, 8.7, 9.3] are not",
+        ),
+        (
+            '[classes]\nedges = [8.1, 8.7, 9.3]\nlabels = ["low", "medium", "high"]',
+            "[classes]: 3 edges make 2 bins, but there are 3 labels ['low', 'medium', 'high']",
+        ),
+        ('[classes]\nkeep = ["low", "hihg"]', "[classes]: keep names 'hihg', which is not one of"),
+        ("[training]\nepoch = 3", "[training] epoch: unknown key; did you mean 'epochs'?"),
+        ("[trainin]\nepochs = 3", "[trainin]: unknown table; did you mean 'training'?"),
+        ("[training]\nepochs = 0", "[training] epochs: found 0; input should be greater than"),
+        ('[training]\nlr = "fast"', "[training] lr: found 'fast'; input should be a valid number"),
+        ("[training", "not valid TOML"),
+    ],
+    ids=["edges", "labels", "keep", "key", "table", "range", "type", "TOML"],
+)
+def test_bad_settings(galaxy_folder, settings, message):
+    """Each bad setting is refused with its file, its table and its key."""
+    (galaxy_folder / "galfig.toml").write_text(settings)
+    line = refuse("build-maps", "--catalog", "catalog.csv", cwd=galaxy_folder)
+    assert line.startswith(f"galfig.toml: {message}")
+
+
+def test_bad_files(galaxy_folder):
+    """A missing catalog, an unknown suffix, a missing folder and a damaged file are named."""
+    line = refuse("train", "--catalog", "absent.csv", cwd=galaxy_folder)
+    assert line == "absent.csv: no such file, expected a catalog"
+    (galaxy_folder / "catalog.txt").write_text("objID\n1\n")
+    line = refuse("train", "--catalog", "catalog.txt", cwd=galaxy_folder)
+    assert line.startswith("catalog.txt: unknown suffix '.txt', expected .csv, .csv.gz, .parquet")
+    line = refuse("train", "--catalog", "catalog.csv", "--images", "absent", cwd=galaxy_folder)
+    assert line.startswith("absent/images: no images there, expected such as 1237665024900858129")
+    (galaxy_folder / "bad.fits").write_bytes(b"SIMPLE  =")
+    line = refuse("train", "--catalog", "bad.fits", cwd=galaxy_folder)
+    assert line.startswith("bad.fits: cannot be read (")
+
+
+@pytest.mark.slow
+def test_bad_choices(galaxy_folder):
+    """An unknown architecture, layer or model is refused, with the right names."""
+    options = ("train", "--catalog", "catalog.csv", "--cutout-size", 32, "-q")
+    line = refuse(*options, "--arch", "conv4", cwd=galaxy_folder)
+    assert line.startswith("arch 'conv4': unknown; did you mean 'conv3'?")
+    line = refuse(*options, "--layer", "conv9", cwd=galaxy_folder)
+    assert line.startswith("layer 'conv9': not a layer of conv3 with feature maps; did you mean")
+    assert line.endswith("conv3.0, conv3.1, conv3.2, conv3")
+
+    (galaxy_folder / "model.pkl").write_bytes(pickle.dumps({"weights": [1, 2]}))
+    options = ("build-maps", "--catalog", "catalog.csv", "--model", "model.pkl", "-q")
+    assert refuse(*options, cwd=galaxy_folder).startswith("model.pkl: a pickled file, expected")
+    assert galfig("train", "--schedule", "cosine", cwd=galaxy_folder).returncode == 2
+
+
+def test_bad_renders(make_store, tmp_path):
+    """What a figure cannot show is refused, with what there is."""
+    make_store()
+    store = make_store("bare.h5", redshift=np.full(12, np.nan))
+    line = refuse("render", "--zmin", 0.5, "--zmax", 0.8, cwd=tmp_path)
+    assert line == "maps.h5: no galaxy with 0.5 < z < 0.8; its redshifts run from 0.02 to 0.13"
+    line = refuse("render", store, "--zmin", 0.05, cwd=tmp_path)
+    assert line.startswith(
+        f"{store}: no galaxy has a redshift, expected some for --zmin and --zmax"
+    )
+    line = refuse("render", "--objid", "42", cwd=tmp_path)
+    assert line.startswith("maps.h5: no galaxy '42'")
+    line = refuse("render", "--out", "figure.gif", cwd=tmp_path)
+    assert line == "figure.gif: suffix '.gif', expected .pdf, .png, .svg"
+    line = refuse("render", "absent.h5", cwd=tmp_path)
+    assert line == "absent.h5: no such file, expected a store; make it with 'galfig build-maps'"
+    with h5py.File(store, "r+") as file:
+        file.attrs["schema_version"] = 99
+    line = refuse("render", store, cwd=tmp_path)
+    assert line.endswith("expected 1; rebuild it with 'galfig build-maps --overwrite'")
+    (tmp_path / "panels.pdf").write_text("mine")
+    line = refuse("render", cwd=tmp_path)
+    assert line == "panels.pdf: is there already; use --overwrite to replace it"
+    assert (tmp_path / "panels.pdf").read_text() == "mine"
+
+
+@pytest.mark.slow
+def test_what_cannot_be_used_is_left_out_and_counted(galaxy_folder, table):
+    """Values outside the edges, empty cells, lost and truncated images: counted, and named."""
+    table.loc[0, "oh_p50"] = 7.5
+    table.loc[1, "oh_p50"] = float("nan")
+    table.to_csv(galaxy_folder / "catalog.csv", index=False)
+    images = galaxy_folder / "images"
+    (images / f"{table.objID[2]}.jpg").unlink()
+    truncated = images / f"{table.objID[3]}.jpg"
+    truncated.write_bytes(truncated.read_bytes()[:300])
+    (galaxy_folder / "galfig.toml").write_text(
+        '[catalog]\npath = "catalog.csv"\n'
+        "[training]\nepochs = 1\nbatch_size = 8\ncutout_size = 32\n"
+    )
+    result = galfig("build-maps", "--split", "all", cwd=galaxy_folder)
+    assert result.returncode == 0, result.stderr
+    assert "warning: catalog.csv: 3 galaxies left out" in result.stderr
+    assert "warning: catalog.csv: 4 galaxies left out" in result.stderr
+    with h5py.File(galaxy_folder / "maps.h5") as file:
+        rejected = dict(
+            zip(file["rejected/objid"].asstr()[:], file["rejected/reason"].asstr()[:], strict=True)
+        )
+        assert len(file["objid"]) == 20
+    reasons = [rejected[objid] for objid in table.objID[:4]]
+    assert reasons[0] == "oh_p50 = 7.5 outside (8.1, 9.3]"
+    assert reasons[1] == "no oh_p50"
+    assert reasons[2].startswith("no image ")
+    assert "cannot be decoded" in reasons[3]
+
+
+@pytest.mark.slow
+def test_interrupt_ends_with_130_and_leaves_nothing_behind(galaxy_folder):
+    """Ctrl-C in the middle of training: exit 130, one line, no half-written file."""
+    before = sorted(path.name for path in galaxy_folder.iterdir())
+    command = [sys.executable, "-m", "galfig", "train", "--catalog", "catalog.csv"]
+    command += ["--epochs", "5000", "--batch-size", "8", "--cutout-size", "32"]
+    log = galaxy_folder.parent / "log"
+    with (
+        log.open("w") as stream,
+        subprocess.Popen(command, cwd=galaxy_folder, stderr=stream, stdout=stream) as process,
+    ):
+        deadline = time.monotonic() + 120
+        while "epoch 2" not in log.read_text() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 130
+    words = log.read_text()
+    assert "galfig: interrupted" in words
+    assert "Traceback" not in words
+    assert sorted(path.name for path in galaxy_folder.iterdir()) == before
+
+
+def test_read_only_folder_is_one_line(galaxy_folder):
+    """A folder that cannot be written to is named; as root, a file in its place stands for it."""
+    (galaxy_folder / "blocked").write_text("a file")
+    options = ("simulate", Path("blocked") / "sim", "--n", 1)
+    line = refuse(*options, cwd=galaxy_folder)
+    assert "blocked" in line
+    assert "cannot be written" in line

@@ -1,0 +1,284 @@
+"""Catalogs: exact identifiers, pandas' own bins, nothing dropped in silence."""
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from astropy.table import MaskedColumn, Table
+from hypothesis import given
+from hypothesis import strategies as st
+
+from galfig.catalog import assign_classes, is_plain_name, load_galaxies, read_table
+from galfig.config import ClassSettings, load_settings
+from galfig.errors import CatalogError
+
+OBJID = "1237665024900858129"
+
+
+def load(folder, **tables):
+    overrides = {("catalog", "path"): folder / "catalog.csv"}
+    overrides |= {(table, k): v for table, keys in tables.items() for k, v in keys.items()}
+    return load_galaxies(load_settings(None, overrides))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".parquet", ".fits", ".fits.gz", ".ecsv"])
+def test_identifiers_are_exact_in_every_format(tmp_path, suffix):
+    """19 digits come back as text from integers, beside integers with an empty cell."""
+    path = tmp_path / f"catalog{suffix}"
+    ids = np.array([int(OBJID), int(OBJID) + 1, 7])
+    other = np.ma.array([int(OBJID), 5, 6], mask=[False, True, False])
+    if suffix.startswith(".csv"):
+        rows = zip(ids, [int(OBJID), "", 6], [0.1, "", 0.3], strict=True)
+        words = "objID,other,z\n" + "".join(f"{a},{b},{c}\n" for a, b, c in rows)
+        path.write_bytes(gzip.compress(words.encode()) if suffix.endswith("gz") else words.encode())
+    elif suffix == ".parquet":
+        other = pd.array([int(OBJID), None, 6], dtype="Int64")
+        pd.DataFrame({"objID": ids, "other": other, "z": [0.1, None, 0.3]}).to_parquet(path)
+    else:
+        columns = {"objID": ids, "other": MaskedColumn(other), "z": [0.1, np.nan, 0.3]}
+        Table(columns).write(path)
+    table = read_table(path, "objID")
+    assert table["objID"].tolist() == [OBJID, str(int(OBJID) + 1), "7"]
+    assert int(table["other"][0]) == int(OBJID)
+    assert table["other"].isna().tolist() == [False, True, False]
+    assert table["z"].isna().tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        f"\ufeffobjID,z\n{OBJID},0.1\n",
+        f"objID,z\r\n{OBJID},0.1\r\n",
+        f"#Table1\nobjID,z\n{OBJID},0.1\n",
+        f'"objID", "z"\n"{OBJID}" , 0.1\n',
+    ],
+    ids=["BOM", "CRLF", "SkyServer", "quotes and blanks"],
+)
+def test_csv_of_many_makers(tmp_path, words):
+    """Byte-order marks, CRLF, SkyServer's first line, quotes and blanks change nothing."""
+    (tmp_path / "a.csv").write_text(words, encoding="utf-8", newline="")
+    table = read_table(tmp_path / "a.csv", "objID")
+    assert table["objID"].tolist() == [OBJID]
+    assert table["z"].tolist() == [0.1]
+
+
+def test_galaxy_called_na_keeps_its_name(tmp_path):
+    """What pandas would take for an empty cell is an identifier like any other."""
+    (tmp_path / "a.csv").write_text("objID,z\nNA,1\nnull,NA\n")
+    table = read_table(tmp_path / "a.csv", "objID")
+    assert table["objID"].tolist() == ["NA", "null"]
+    assert table["z"].isna().tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("", "cannot be read"),
+        ("objID\n", "no rows"),
+        ("objID,z,z\n1,2,3\n", "two columns 'z'"),
+        ("objID,z\n1,2,3\n", "cannot be read"),
+        ("objID,z\n1,2\n1,2,3,4\n", "cannot be read"),
+        ('objID,z\n"1,2\n', "cannot be read"),
+        ("objId,z\n1,2\n", "no column 'objID'; did you mean 'objId'"),
+    ],
+)
+def test_bad_csv_is_one_line(tmp_path, words, message):
+    """Files that are no table, or not the table meant, say so in a line."""
+    (tmp_path / "a.csv").write_text(words)
+    with pytest.raises(CatalogError, match=message) as caught:
+        read_table(tmp_path / "a.csv", "objID")
+    assert "\n" not in str(caught.value)
+
+
+def test_floating_identifiers_are_refused(tmp_path):
+    """A float64 has lost the last digits already, wherever it comes from."""
+    pd.DataFrame({"objID": [1.237665024900858e18]}).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(CatalogError, match="floating-point numbers"):
+        read_table(tmp_path / "a.parquet", "objID")
+
+
+def test_bins_are_those_of_pandas():
+    """Right-closed at each edge, and outside at the lowest."""
+    classes = ClassSettings()
+    values = [8.0, 8.1, np.nextafter(8.1, 9), 8.7, 8.8, 9.1, 9.2, 9.3, np.nextafter(9.3, 10)]
+    names, value, rejected = assign_classes(
+        pd.DataFrame({"oh_p50": [*values, np.nan, np.inf]}), classes, Path("a.csv")
+    )
+    expected = ["", "", "low", "low", "medium", "medium", "high", "high", "", "", ""]
+    assert names.tolist() == expected
+    assert [bool(reason) for reason in rejected] == [not name for name in expected]
+    assert rejected[1] == "oh_p50 = 8.1 outside (8.1, 9.3]"
+    assert rejected[9] == "no oh_p50"
+    assert rejected[10] == "oh_p50 = inf outside (8.1, 9.3]"
+    np.testing.assert_array_equal(value[:9], values)
+
+
+@given(
+    st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=20),
+    st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=6, unique=True),
+)
+def test_any_bins_are_those_of_pandas(values, edges):
+    """Whatever the edges, a value's class is pandas.cut's."""
+    edges = sorted(edges)
+    labels = [f"bin {index}" for index in range(len(edges) - 1)]
+    classes = ClassSettings(column="x", edges=edges, labels=labels)
+    names, _, rejected = assign_classes(pd.DataFrame({"x": values}), classes, Path("a.csv"))
+    expected = pd.cut(pd.Series(values), edges, labels=labels).astype(object).fillna("")
+    assert names.tolist() == expected.tolist()
+    assert [bool(reason) for reason in rejected] == [name == "" for name in names]
+
+
+@given(st.text(max_size=12))
+def test_plain_names_stay_in_their_folder(name):
+    """A name that is allowed is one part of a path, directly inside the folder."""
+    if is_plain_name(name):
+        path = Path("/folder") / f"{name}.jpg"
+        assert path.parent == Path("/folder")
+        assert path.name == f"{name}.jpg"
+        assert "\0" not in name
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/a", "a\\b", "a\0", "a\nb", "..\\a"])
+def test_names_that_are_paths_are_refused(name):
+    """Separators, dots and control characters have no place in an identifier."""
+    assert not is_plain_name(name)
+
+
+def test_classes_and_split_of_a_catalog(galaxy_folder):
+    """Labels by position among the classes kept, a fifth for validation, images found."""
+    galaxies = load(galaxy_folder)
+    assert len(galaxies) == 24
+    assert galaxies.class_names == ("low", "high")
+    assert galaxies.class_counts == {"low": 12, "medium": 0, "high": 12}
+    assert galaxies.label.tolist() == [0, 1] * 12
+    assert galaxies.in_valid.sum() == 5
+    assert all(path.is_file() for path in galaxies.paths)
+    assert [path.stem for path in galaxies.paths] == galaxies.objid.tolist()
+    assert galaxies.redshift[1] == 0.024
+    assert not galaxies.simulated
+    assert galaxies.pixel_scale is None
+
+
+def test_split_is_by_seed(galaxy_folder):
+    """One seed draws one validation set; a larger share holds more."""
+    first, again, other = (load(galaxy_folder, split={"seed": seed}) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first.in_valid, again.in_valid)
+    assert (first.in_valid != other.in_valid).any()
+    assert load(galaxy_folder, split={"valid_fraction": 0.5}).in_valid.sum() == 12
+
+
+def test_split_by_a_column(galaxy_folder):
+    """A column says train or valid; galaxies of neither are left out by name."""
+    table = pd.read_csv(galaxy_folder / "catalog.csv", dtype={"objID": str})
+    table["part"] = ["train", "valid", "Valid", "test"] * 6
+    table.to_csv(galaxy_folder / "catalog.csv", index=False)
+    galaxies = load(galaxy_folder, split={"column": "part"})
+    assert len(galaxies) == 18
+    assert galaxies.in_valid.sum() == 12
+    assert set(galaxies.rejected.values()) == {"part is 'test'"}
+    with pytest.raises(CatalogError, match="expected 'train' and 'valid'"):
+        load(galaxy_folder, split={"column": "z"})
+
+
+def test_text_classes(galaxy_folder):
+    """Classes of text keep the order asked for; empty cells are left out, others not kept."""
+    table = pd.read_csv(galaxy_folder / "catalog.csv", dtype={"objID": str})
+    table["type"] = ["spiral", "elliptical", "merger", None] * 6
+    table.to_csv(galaxy_folder / "catalog.csv", index=False)
+    galaxies = load(galaxy_folder, classes={"column": "type", "keep": ["spiral", "elliptical"]})
+    assert galaxies.class_names == ("spiral", "elliptical")
+    assert galaxies.label.tolist() == [0, 1] * 6
+    assert set(galaxies.rejected.values()) == {"no type"}
+    assert len(galaxies.rejected) == 6
+    assert galaxies.class_counts == {"elliptical": 6, "merger": 6, "spiral": 6}
+    every = load(galaxy_folder, classes={"column": "type"})
+    assert every.class_names == ("elliptical", "merger", "spiral")
+    with pytest.raises(CatalogError, match="'bar' is empty"):
+        load(galaxy_folder, classes={"column": "type", "keep": ["spiral", "bar"]})
+    with pytest.raises(CatalogError, match="holds numbers, expected classes as text"):
+        load(galaxy_folder, classes={"column": "z"})
+
+
+def test_missing_images_are_left_out(galaxy_folder):
+    """A galaxy without its image is rejected by name; without any, the folder is."""
+    galaxies = load(galaxy_folder)
+    galaxies.paths[0].unlink()
+    fewer = load(galaxy_folder)
+    assert len(fewer) == 23
+    assert fewer.rejected == {galaxies.objid[0]: f"no image {galaxies.paths[0]}"}
+    for path in galaxies.paths[1:]:
+        path.unlink()
+    with pytest.raises(CatalogError, match="no images there"):
+        load(galaxy_folder)
+
+
+def test_images_named_by_other_columns(galaxy_folder):
+    """The template may name any column, whose cells must be plain names too."""
+    table = pd.read_csv(galaxy_folder / "catalog.csv", dtype={"objID": str})
+    table["field"] = "images"
+    table.to_csv(galaxy_folder / "catalog.csv", index=False)
+    assert len(load(galaxy_folder, catalog={"images": "{field}/{objID}.jpg"}))
+    for template, message in [
+        ("images/{nosuch}.jpg", "no column 'nosuch'"),
+        ("images/{objID.__class__}.jpg", "no column"),
+        ("images/{objID!r}.jpg", "expected a template such as"),
+        ("images/{objID", "is not a template"),
+        ("images/a.jpg", "expected a template such as"),
+    ]:
+        with pytest.raises(CatalogError, match=message):
+            load(galaxy_folder, catalog={"images": template})
+    table["field"] = "../images"
+    table.to_csv(galaxy_folder / "catalog.csv", index=False)
+    with pytest.raises(CatalogError, match=r"row 1, column 'field': '\.\./images' is not a plain"):
+        load(galaxy_folder, catalog={"images": "{field}/{objID}.jpg"})
+
+
+def test_redshift_is_optional_unless_named(galaxy_folder):
+    """The default column may be absent; one that the settings name must be there."""
+    table = pd.read_csv(galaxy_folder / "catalog.csv", dtype={"objID": str})
+    table.drop(columns="z").to_csv(galaxy_folder / "catalog.csv", index=False)
+    assert np.isnan(load(galaxy_folder).redshift).all()
+    with pytest.raises(CatalogError, match="no column 'zspec'"):
+        load(galaxy_folder, catalog={"redshift": "zspec"})
+
+
+def test_pixel_scale_by_number_and_by_column(galaxy_folder):
+    """A constant holds for all galaxies, a column for each."""
+    assert set(load(galaxy_folder, catalog={"pixel_scale": 0.4}).pixel_scale) == {0.4}
+    galaxies = load(galaxy_folder, catalog={"pixel_scale": "z"})
+    np.testing.assert_array_equal(galaxies.pixel_scale, galaxies.redshift)
+
+
+def test_unlabelled_catalog_is_taken_whole(galaxy_folder):
+    """Where no labels are needed a catalog of identifiers is enough."""
+    galaxies = load(galaxy_folder)
+    pd.DataFrame({"objID": galaxies.objid}).to_csv(galaxy_folder / "bare.csv", index=False)
+    settings = load_settings(None, {("catalog", "path"): galaxy_folder / "bare.csv"})
+    bare = load_galaxies(settings, labelled=False)
+    assert set(bare.label) == {-1}
+    assert len(bare) == 24
+    with pytest.raises(CatalogError, match="no column 'oh_p50'"):
+        load_galaxies(settings)
+
+
+def test_take_and_reject(galaxy_folder):
+    """Every array follows, and reasons add up."""
+    galaxies = load(galaxy_folder, catalog={"pixel_scale": 0.4})
+    few = galaxies.take(np.array([3, 1]))
+    assert few.objid.tolist() == [galaxies.objid[3], galaxies.objid[1]]
+    assert few.table["objID"].tolist() == few.objid.tolist()
+    assert few.paths == (galaxies.paths[3], galaxies.paths[1])
+    assert len(few.pixel_scale) == len(few.label) == len(few) == 2
+    rest = galaxies.reject({0: "dim"}).reject({0: "blurred"})
+    assert rest.rejected == {galaxies.objid[0]: "dim", galaxies.objid[1]: "blurred"}
+    assert len(rest) == 22
+
+
+def test_simulated_galaxies_are_known_as_such(galaxy_folder):
+    """One galaxy that the catalog calls simulated is enough."""
+    table = pd.read_csv(galaxy_folder / "catalog.csv", dtype={"objID": str})
+    table["simulated"] = [True] + [False] * 23
+    table.to_csv(galaxy_folder / "catalog.csv", index=False)
+    assert load(galaxy_folder).simulated

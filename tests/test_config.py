@@ -1,0 +1,120 @@
+"""Settings: what holds, where from, and what is refused."""
+
+from pathlib import Path
+
+import pytest
+
+from galfig.config import Settings, load_settings
+from galfig.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def load(tmp_path, words, overrides=None):
+    path = tmp_path / "galfig.toml"
+    path.write_text(words)
+    return load_settings(path, overrides)
+
+
+def test_repository_settings_are_the_defaults():
+    """galfig.toml describes the embedded default; only the pixel scale is knowledge of its own."""
+    described = load_settings(ROOT / "galfig.toml").model_dump()
+    assert described["catalog"].pop("pixel_scale") == 0.396
+    expected = Settings().model_dump()
+    expected["catalog"].pop("pixel_scale")
+    assert described == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("[training]\nepoch = 5", r"\[training\] epoch: unknown key; did you mean 'epochs'\?"),
+        ("[training]\nxyz = 5", r"\[training\] xyz: unknown key; expected one of arch, batch_size"),
+        ("[Training]\nepochs = 5", r"\[Training\]: unknown table; did you mean 'training'\?"),
+        ("[training]\nepochs = 2.5", "epochs: found 2.5; input should be a valid integer"),
+        ("[training]\nlr = -1", "lr: found -1; input should be greater than 0"),
+        (
+            "[training]\nlr = 'fast'",
+            "lr: found 'fast'; .*valid number.* or .*'auto'",
+        ),
+        ("[training]\nlabel_smoothing = nan", "label_smoothing: found nan"),
+        ("[split]\nvalid_fraction = 1.0", "valid_fraction: found 1.0; input should be less than 1"),
+        ("[classes]\nedges = [2, 1]\nlabels = ['a']", "edges .* are not increasing"),
+        ("[classes]\nedges = [1, 1, 2]\nlabels = ['a', 'b']", "are not increasing"),
+        ("[classes]\nedges = [1, 2, 3]\nlabels = ['a']", "3 edges make 2 bins, but there are 1"),
+        ("[classes]\nedges = [1, 2, 3]", "2 bins, but no labels are given"),
+        ("[classes]\nedges = [1, 2, 3]\nlabels = ['a', 'a']", "labels holds 'a' twice"),
+        ("[classes]\nkeep = ['low']", "fewer than two classes"),
+        ("[classes]\ncolumn = 'm'\nlabels = ['a', 'b']", "labels are given without edges"),
+        ("catalog = 'x.csv'", r"catalog is 'x.csv', expected a table \[catalog\]"),
+        ("[catalog", "not valid TOML"),
+    ],
+)
+def test_mistakes_are_one_line_each(tmp_path, words, message):
+    """Each names the file, the table and the key, and what was expected."""
+    with pytest.raises(ConfigError, match=message) as caught:
+        load(tmp_path, words)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith(str(tmp_path / "galfig.toml"))
+
+
+def test_missing_file_is_named(tmp_path):
+    """A settings file that --config names must be there."""
+    with pytest.raises(ConfigError, match=r"absent\.toml: cannot be read"):
+        load_settings(tmp_path / "absent.toml")
+
+
+def test_options_override_the_file(tmp_path):
+    """An option wins, and one that was not given changes nothing."""
+    overrides = {("training", "epochs"): 7, ("training", "arch"): None, ("maps", "layer"): "conv2"}
+    settings = load(tmp_path, "[training]\nepochs = 3\narch = 'xresnet18'", overrides)
+    assert settings.training.epochs == 7
+    assert settings.training.arch == "xresnet18"
+    assert settings.maps.layer == "conv2"
+
+
+def test_paths_start_where_they_were_written(tmp_path, monkeypatch):
+    """Paths of the file start at the file, those of options at the working directory."""
+    (tmp_path / "paper").mkdir()
+    (tmp_path / "paper" / "galfig.toml").write_text("[catalog]\npath = 'a/catalog.csv'")
+    monkeypatch.chdir(tmp_path)
+    settings = load_settings(Path("paper/galfig.toml"))
+    assert settings.catalog_path == Path("paper/a/catalog.csv")
+    assert settings.images_dir == Path("paper/a")
+    overrides = {("catalog", "path"): Path("b.csv"), ("catalog", "images_dir"): Path("img")}
+    settings = load_settings(Path("paper/galfig.toml"), overrides)
+    assert settings.catalog_path.resolve() == tmp_path / "b.csv"
+    assert settings.images_dir.resolve() == tmp_path / "img"
+    # What is recorded does not tell where the folder lies.
+    assert str(tmp_path) not in settings.model_dump_json()
+
+
+def test_defaults_of_metallicity_stay_with_metallicity(tmp_path):
+    """Another column, or other edges, inherit neither bins nor labels nor name."""
+    classes = load(tmp_path, "[classes]\ncolumn = 'morphology'").classes
+    assert (classes.edges, classes.labels, classes.keep, classes.name) == (None, None, None, "")
+    classes = load(tmp_path, "[classes]\nedges = [1, 2, 3]\nlabels = ['a', 'b']").classes
+    assert classes.keep is None
+    classes = load(tmp_path, "[classes]\nname = 'Z'").classes
+    assert classes.labels == ("low", "medium", "high")
+
+
+def test_images_are_named_by_the_id_column(tmp_path):
+    """Another id column changes the default template with it."""
+    settings = load(tmp_path, "[catalog]\nid = 'specid'")
+    assert settings.catalog.images == "images/{specid}.jpg"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "",
+        "[classes]\ncolumn = 'm'",
+        "[catalog]\nid = 'x'\npixel_scale = 'scale'\n[training]\nlr = 'auto'",
+    ],
+)
+def test_recorded_settings_are_read_back(tmp_path, words):
+    """What a checkpoint or a store records gives the same settings again."""
+    settings = load(tmp_path, words)
+    recorded = settings.model_dump(mode="json")
+    assert Settings.model_validate(recorded).model_dump(mode="json") == recorded
