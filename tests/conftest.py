@@ -21,10 +21,9 @@ REAL_DATA = Path(
 
 
 @pytest.fixture(autouse=True)
-def _work_in_an_empty_folder(tmp_path, monkeypatch):
+def _work_in_an_empty_folder(tmp_path_factory, monkeypatch):
     """Keep the repository's galfig.toml out of the tests, and their files out of the repository."""
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.chdir(tmp_path_factory.mktemp("work"))
 
 
 @pytest.fixture(autouse=True)
