@@ -162,8 +162,14 @@ def build_store(
     CatalogError
         Not one galaxy could be explained.
     """
-    if read_digest(path) == plan.digest and not overwrite:
+    found = read_digest(path)
+    if found == plan.digest and not overwrite:
         return False
+    if found is not None and not overwrite:
+        raise OutputError(
+            f"{path}: was built from another catalog, network or other settings, see 'galfig info "
+            f"{path}'; use --overwrite to replace it, or --out to keep both"
+        )
     check_output(path, overwrite=overwrite)
     folder = path.with_name(path.name + ".parts")
     parts = [folder / f"{index:06d}.h5" for index in range(len(plan.shards))]

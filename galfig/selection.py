@@ -67,14 +67,16 @@ def select_galaxies(
     Raises
     ------
     SelectionError
-        No galaxy in the range (the message gives the range there is), no redshifts at all, or
-        an unknown identifier.
+        A range upside down, no galaxy in it (the message gives the range there is), no
+        redshifts at all, or an unknown identifier.
     """
     if objids:
         if zmin is not None or zmax is not None:
             raise SelectionError("--objid: given with --zmin or --zmax, expected one or the other")
         indices = _find_objids(store, objids)
         return Selection(indices, len(indices))
+    if zmin is not None and zmax is not None and zmin >= zmax:
+        raise SelectionError(f"--zmin {zmin:g}: not below --zmax {zmax:g}, expected a range")
     is_candidate = np.ones(len(store), dtype=bool)
     if zmin is not None or zmax is not None:
         is_candidate = _in_redshift_range(store, zmin, zmax)

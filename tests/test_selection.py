@@ -18,6 +18,8 @@ def test_range_is_strict(make_store):
         assert sorted(selection.indices) == [1, 2]
         assert sorted(select_galaxies(store, n=9, zmin=0.07).indices) == [3, 5]
         assert len(select_galaxies(store, n=9).indices) == 6
+        with pytest.raises(SelectionError, match=r"--zmin 0\.2: not below --zmax 0\.1"):
+            select_galaxies(store, zmin=0.2, zmax=0.1)
 
 
 def test_draw_is_by_seed_and_without_repeats(store_path):
