@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -141,53 +141,28 @@ def load_galaxies(settings: Settings, *, labelled: bool = True) -> Galaxies:
     objid = table[settings.catalog.id].to_numpy(dtype=object)
     check_objids(objid, path, settings.catalog.id)
 
-    rejected = np.full(len(table), "", dtype=object)
-    column = settings.classes.column
-    if not labelled and column not in table:
-        class_names: tuple[str, ...] = settings.classes.keep or ()
-        label, value = np.full(len(table), -1, np.int16), np.full(len(table), np.nan)
-        counts: dict[str, int] = {}
-        is_kept = np.ones(len(table), dtype=bool)
-    else:
-        names, value, rejected = assign_classes(table, settings.classes, path)
-        found = sorted(set(names) - {""})
-        order = settings.classes.labels or tuple(found)
-        counts = {name: int(np.sum(names == name)) for name in order}
-        class_names = settings.classes.keep or order
-        _check_classes(class_names, counts, path, column)
-        position = {name: index for index, name in enumerate(class_names)}
-        label = np.array([position.get(name, -1) for name in names], dtype=np.int16)
-        is_kept = (label >= 0) | (rejected != "")
-
+    labels = _label_rows(table, settings.classes, path, labelled)
+    rejected = labels.rejected
+    is_used = labels.is_kept & (rejected == "")
     paths = image_paths(table, settings, path)
-    is_there = _find_files(paths, settings.images_dir)
-    lost = is_kept & (rejected == "") & ~is_there
+    lost = is_used & ~_find_files(paths)
     rejected[lost] = [f"no image {paths[row]}" for row in np.flatnonzero(lost)]
-    if not np.any(is_kept & (rejected == "")):
-        raise CatalogError(_describe_none_left(path, rejected))
-    in_valid = draw_split(table, is_kept, rejected, settings.split, path)
+    in_valid = draw_split(table, labels.is_kept, rejected, settings.split, path)
 
-    rows = np.flatnonzero(is_kept & (rejected == ""))
-    missing = [
-        name for i, name in enumerate(class_names) if counts and not np.any(label[rows] == i)
-    ]
-    if missing:
-        raise CatalogError(
-            f"{path}: class {missing[0]!r} has no galaxy left, expected at least one; "
-            f"{_describe_rejected(rejected)}"
-        )
+    rows = np.flatnonzero(labels.is_kept & (rejected == ""))
+    _check_what_is_left(labels, rows, path)
     flag = table.get("simulated")
     return Galaxies(
         table=table.iloc[rows],
         objid=objid[rows],
         paths=tuple(paths[row] for row in rows),
         redshift=_read_redshift(table, settings, path)[rows],
-        value=value[rows],
-        label=label[rows],
+        value=labels.value[rows],
+        label=labels.label[rows],
         in_valid=in_valid[rows],
         pixel_scale=_read_pixel_scale(table, settings, path, rows),
-        class_names=class_names,
-        class_counts=counts,
+        class_names=labels.class_names,
+        class_counts=labels.counts,
         rejected={objid[row]: rejected[row] for row in np.flatnonzero(rejected != "")},
         catalog_sha256=_digest(path),
         simulated=flag is not None and bool((flag.astype(str).str.lower() == "true").any()),
@@ -415,6 +390,39 @@ def draw_split(
     return words == "valid"
 
 
+class _Labels(NamedTuple):
+    """What `_label_rows` says of every row of a catalog."""
+
+    label: NDArray[np.int16]
+    value: NDArray[np.float64]
+    rejected: NDArray[np.object_]
+    is_kept: NDArray[np.bool_]
+    class_names: tuple[str, ...]
+    counts: dict[str, int]
+
+
+def _label_rows(table: pd.DataFrame, classes: ClassSettings, path: Path, labelled: bool) -> _Labels:
+    """Give each row its label; rows of classes that are not kept are neither kept nor rejected."""
+    n = len(table)
+    if not labelled and classes.column not in table:
+        return _Labels(
+            label=np.full(n, -1, np.int16),
+            value=np.full(n, np.nan),
+            rejected=np.full(n, "", dtype=object),
+            is_kept=np.ones(n, dtype=bool),
+            class_names=classes.keep or (),
+            counts={},
+        )
+    names, value, rejected = assign_classes(table, classes, path)
+    order = classes.labels or tuple(sorted(set(names) - {""}))
+    counts = {name: int(np.sum(names == name)) for name in order}
+    class_names = classes.keep or order
+    _check_classes(class_names, counts, path, classes.column)
+    position = {name: index for index, name in enumerate(class_names)}
+    label = np.array([position.get(name, -1) for name in names], dtype=np.int16)
+    return _Labels(label, value, rejected, (label >= 0) | (rejected != ""), class_names, counts)
+
+
 def _read_csv(path: Path, id_column: str) -> pd.DataFrame:
     """Read a CSV file; SkyServer's leading '#Table1' line is passed over."""
     n_comments, header = 0, []
@@ -490,7 +498,20 @@ def _check_classes(
             )
 
 
-def _find_files(paths: Sequence[Path], images_dir: Path) -> NDArray[np.bool_]:
+def _check_what_is_left(labels: _Labels, rows: NDArray[np.intp], path: Path) -> None:
+    """Raise CatalogError where no galaxy of a class, or none at all, can be used."""
+    reasons = [reason for reason in labels.rejected if reason]
+    why = f"{len(reasons)} left out, first: {reasons[0]}" if reasons else "none was left out"
+    if not len(rows):
+        raise CatalogError(f"{path}: no galaxy is left; {why}")
+    for index, name in enumerate(labels.class_names if labels.counts else ()):
+        if not np.any(labels.label[rows] == index):
+            raise CatalogError(
+                f"{path}: class {name!r} has no galaxy left, expected at least one; {why}"
+            )
+
+
+def _find_files(paths: Sequence[Path]) -> NDArray[np.bool_]:
     """Tell which files are there, by listing each folder once."""
     folders: dict[Path, set[str]] = {}
     for folder in {path.parent for path in paths}:
@@ -521,15 +542,6 @@ def _read_pixel_scale(
     if isinstance(scale, str):
         return read_numbers(table, scale, path)[rows]
     return np.full(len(rows), scale)
-
-
-def _describe_none_left(path: Path, rejected: NDArray[np.object_]) -> str:
-    return f"{path}: no galaxy is left; {_describe_rejected(rejected)}"
-
-
-def _describe_rejected(rejected: NDArray[np.object_]) -> str:
-    reasons = [reason for reason in rejected if reason]
-    return f"{len(reasons)} left out, first: {reasons[0]}" if reasons else "none was left out"
 
 
 def _digest(path: Path) -> str:
