@@ -162,8 +162,11 @@ def build_store(
     CatalogError
         Not one galaxy could be explained.
     """
+    folder = path.with_name(path.name + ".parts")
     found = read_digest(path)
     if found == plan.digest and not overwrite:
+        # A build may have been killed between the two last steps.
+        _remove_parts(folder)
         return False
     if found is not None and not overwrite:
         raise OutputError(
@@ -171,7 +174,6 @@ def build_store(
             f"{path}'; use --overwrite to replace it, or --out to keep both"
         )
     check_output(path, overwrite=overwrite)
-    folder = path.with_name(path.name + ".parts")
     parts = [folder / f"{index:06d}.h5" for index in range(len(plan.shards))]
     is_done = [read_digest(part) == plan.digest for part in parts]
     if any(is_done):
@@ -346,6 +348,8 @@ def _now() -> str:
 
 def _remove_parts(folder: Path) -> None:
     """Remove the parts, and what a killed build may have left half-written beside them."""
+    if not folder.exists():
+        return
     try:
         for part in [*folder.glob("*.h5"), *folder.glob(".*.h5")]:
             part.unlink()

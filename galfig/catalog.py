@@ -540,7 +540,15 @@ def _read_pixel_scale(
     if scale is None:
         return None
     if isinstance(scale, str):
-        return read_numbers(table, scale, path)[rows]
+        scales = read_numbers(table, scale, path)
+        wrong = rows[scales[rows] <= 0]
+        if len(wrong):
+            row = wrong[0]
+            raise CatalogError(
+                f"{path}: row {row + 1}, column {scale!r}: {scales[row]:g}, expected a pixel "
+                "scale above zero [arcsec/pixel]"
+            )
+        return scales[rows]
     return np.full(len(rows), scale)
 
 

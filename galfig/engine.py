@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, cast
@@ -94,6 +95,8 @@ def make_engine(model: nn.Module, layer: nn.Module, *, precision: str = "float32
     model = copy.deepcopy(model)
     layer = model.get_submodule(name)
     n_fused = _fuse_batch_norms(model, layer)
+    # A batch norm that is explained is now an identity, with the same output.
+    layer = model.get_submodule(name)
     options: dict[str, Any] = {"n_fused": n_fused, "precision": precision, "device": device}
     closed_form = _split_at_linear_head(model.eval(), layer)
     if closed_form is None:
@@ -133,51 +136,69 @@ def _split_at_linear_head(
     model: nn.Module, layer: nn.Module
 ) -> tuple[nn.Sequential, nn.Linear] | None:
     """Return trunk and linear layer where just pooling and flattening lie between them."""
-    if not _is_plain_sequential(model):
+    if not _is_sequential(model) or _has_hooks(model):
         return None
-    children = list(model.children())
-    if not any(child is layer for child in children):
+    # Not children(), which leaves out a module that is there for the second time.
+    steps = list(cast("nn.Sequential", model))
+    positions = [index for index, step in enumerate(steps) if step is layer]
+    if len(positions) != 1:
         return None
-    cut = next(index for index, child in enumerate(children) if child is layer) + 1
-    head = [child for child in children[cut:] if not isinstance(child, nn.Dropout | nn.Identity)]
-    kinds = [type(child).__name__ for child in head]
-    if kinds != ["AdaptiveAvgPool2d", "Flatten", "Linear"] or head[0].output_size not in (
-        1,
-        (1, 1),
+    cut = positions[0] + 1
+    head = [step for step in steps[cut:] if not isinstance(step, nn.Dropout | nn.Identity)]
+    if len(head) != 3 or any(_has_hooks(step) for step in steps[cut:]):
+        return None
+    pool, flatten, linear = head
+    if (
+        type(pool) is nn.AdaptiveAvgPool2d
+        and pool.output_size in (1, (1, 1))
+        # fastai has a Flatten of its own, which may flatten the batch too.
+        and type(flatten).__name__ == "Flatten"
+        and getattr(flatten, "start_dim", 1) == 1
+        and not getattr(flatten, "full", False)
+        and type(linear) is nn.Linear
     ):
-        return None
-    return nn.Sequential(*children[:cut]), cast("nn.Linear", head[-1])
-
-
-def _is_plain_sequential(model: nn.Module) -> bool:
-    """Tell whether a model is an ``nn.Sequential`` that runs its children in order."""
-    return isinstance(model, nn.Sequential) and type(model).forward is nn.Sequential.forward
+        return nn.Sequential(*steps[:cut]), linear
+    return None
 
 
 def _fuse_batch_norms(model: nn.Module, layer: nn.Module) -> int:
     """Fold batch norms into the convolutions before them; return how many were."""
-    uses: dict[int, int] = {}
-    for parent in model.modules():
-        for child in parent.children():
-            uses[id(child)] = uses.get(id(child), 0) + 1
+    uses = Counter(
+        id(child)
+        for parent in model.modules()
+        for child in parent._modules.values()
+        if child is not None
+    )
     n_fused = 0
     for parent in list(model.modules()):
-        if not _is_plain_sequential(parent):
+        if not _is_sequential(parent):
             continue
-        children = list(parent.named_children())
-        for (conv_name, conv), (norm_name, norm) in itertools.pairwise(children):
+        steps = cast("nn.Sequential", parent)
+        for index, (conv, norm) in enumerate(itertools.pairwise(list(steps))):
             # The explained layer must keep its output, and a shared layer its other uses.
+            # Subclasses and hooks, as of weight norm, may compute something else.
             if (
-                isinstance(conv, nn.Conv2d)
-                and isinstance(norm, nn.BatchNorm2d)
+                type(conv) is nn.Conv2d
+                and type(norm) is nn.BatchNorm2d
                 and norm.track_running_stats
                 and conv is not layer
                 and uses[id(conv)] == uses[id(norm)] == 1
+                and not _has_hooks(conv)
+                and not _has_hooks(norm)
             ):
-                setattr(parent, conv_name, fuse_conv_bn_eval(conv, norm))
-                setattr(parent, norm_name, nn.Identity())
+                steps[index] = fuse_conv_bn_eval(conv, norm)
+                steps[index + 1] = nn.Identity()
                 n_fused += 1
     return n_fused
+
+
+def _is_sequential(model: nn.Module) -> bool:
+    """Tell whether a module is an ``nn.Sequential`` that runs its children in order."""
+    return isinstance(model, nn.Sequential) and type(model).forward is nn.Sequential.forward
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 @contextlib.contextmanager

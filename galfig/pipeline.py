@@ -149,6 +149,7 @@ def describe_recipe(galaxies: Galaxies, settings: Settings) -> dict[str, Any]:
     return {
         "catalog_sha256": galaxies.catalog_sha256,
         "images": settings.catalog.images,
+        "images_dir": settings.catalog.images_dir,
         **{
             table: getattr(settings, table).model_dump(mode="json")
             for table in ("classes", "split", "training")

@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pandas.api.types import is_scalar
 
 from galfig.errors import StoreError
 
@@ -340,7 +341,8 @@ def _write_column(group: h5py.Group, key: str, series: pd.Series) -> None:
     elif kind == "b" and not has_missing:
         dataset = group.create_dataset(key, data=series.to_numpy(bool))
     else:
-        text = ["" if pd.isna(cell) else str(cell) for cell in series]
+        # A cell may be a list, in Parquet, of which pandas tells no truth value.
+        text = ["" if is_scalar(cell) and pd.isna(cell) else str(cell) for cell in series]
         dataset = group.create_dataset(key, data=np.array(text, dtype=object), dtype=_TEXT)
 
 

@@ -57,12 +57,28 @@ def make_two_linear() -> nn.Sequential:
     )
 
 
+def make_shared_relu() -> nn.Sequential:
+    """One ReLU object in three places: before a batch norm, so that nothing may be folded."""
+
+    def build() -> nn.Sequential:
+        relu = nn.ReLU()
+        return nn.Sequential(
+            *(nn.Conv2d(3, 6, 3, padding=1), relu),
+            *(nn.Conv2d(6, 6, 3, padding=1), nn.Conv2d(6, 8, 3), relu, nn.BatchNorm2d(8)),
+            *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)),
+        )
+
+    return _seeded(build)
+
+
 def make_cases() -> dict[str, tuple[nn.Module, str]]:
     """Return name → (network, layer to explain)."""
     return {
         "pooling and linear": (make_tiny_cnn(), "1"),
         "middle layer": (make_tiny_cnn(), "0"),
         "layer before its batch norm": (make_tiny_cnn(), "0.0"),
+        "layer that is a batch norm": (make_tiny_cnn(), "0.1"),
+        "shared ReLU": (make_shared_relu(), "3"),
         "residual with in-place ReLUs": (make_residual(), "3"),
         "in-place ReLU right behind the layer": (make_residual(), "2.norm2"),
         "layer that is an in-place ReLU": (make_residual(), "1"),

@@ -177,7 +177,9 @@ def test_finished_store_is_left_alone(galaxy_folder, tmp_path, checkpoint):
     path = tmp_path / "maps.h5"
     assert build_at(path, galaxy_folder, checkpoint)
     before = path.read_bytes()
+    (tmp_path / "maps.h5.parts").mkdir()
     assert not build_at(path, galaxy_folder, checkpoint)
+    assert not (tmp_path / "maps.h5.parts").exists()
     with pytest.raises(OutputError, match="--overwrite"):
         build_at(path, galaxy_folder, checkpoint, layer="conv2")
     assert path.read_bytes() == before

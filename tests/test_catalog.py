@@ -249,6 +249,11 @@ def test_pixel_scale_by_number_and_by_column(galaxy_folder):
     assert set(load(galaxy_folder, catalog={"pixel_scale": 0.4}).pixel_scale) == {0.4}
     galaxies = load(galaxy_folder, catalog={"pixel_scale": "z"})
     np.testing.assert_array_equal(galaxies.pixel_scale, galaxies.redshift)
+    table = pd.read_csv(galaxy_folder / "catalog.csv", dtype={"objID": str})
+    table.loc[2, "z"] = 0
+    table.to_csv(galaxy_folder / "catalog.csv", index=False)
+    with pytest.raises(CatalogError, match="row 3, column 'z': 0, expected a pixel scale above"):
+        load(galaxy_folder, catalog={"pixel_scale": "z"})
 
 
 def test_unlabelled_catalog_is_taken_whole(galaxy_folder):

@@ -52,6 +52,18 @@ def test_batch_norms_are_folded(arch, n_fused):
     assert relative_error(engine(images).cams, grad_cam(model, images, layer).cams) <= 1e-5
 
 
+def test_hooks_are_obeyed(tiny_cnn, images):
+    """A hook that changes what a module gives is neither folded away nor stepped over."""
+    tiny_cnn[0][1].register_forward_hook(lambda module, inputs, output: 2 * output)
+    tiny_cnn[4].register_forward_hook(lambda module, inputs, output: 3 * output)
+    engine = make_engine(tiny_cnn, tiny_cnn[1])
+    assert engine.path == "cut graph"
+    assert engine.n_fused == 1
+    expected = grad_cam(tiny_cnn, images, tiny_cnn[1])
+    assert relative_error(engine(images).cams, expected.cams) <= 1e-5
+    assert relative_error(engine(images).logits, expected.logits) <= 1e-5
+
+
 def test_network_is_not_touched(tiny_cnn, images):
     """The engine works on a copy."""
     before = {name: tensor.clone() for name, tensor in tiny_cnn.state_dict().items()}

@@ -88,6 +88,9 @@ def test_catalog_columns_are_exact(tmp_path):
             "value": [0.1, np.nan, np.inf],
             "class": ["spiral", None, "élliptique"],
             "simulated": [True, False, True],
+            "day": pd.to_datetime(["2020-01-01", None, "2020-01-03"]),
+            "kind": pd.Categorical(["a", "b", "a"]),
+            "list": [[1, 2], None, []],
             "a/b": [1.0, 2.0, 3.0],
             ".": [4.0, 5.0, 6.0],
         },
@@ -101,6 +104,9 @@ def test_catalog_columns_are_exact(tmp_path):
     assert found["class"].isna().tolist() == [False, True, False]
     assert found["class"][2] == "élliptique"
     np.testing.assert_array_equal(found["value"], table["value"])
+    assert found["day"].tolist()[::2] == ["2020-01-01 00:00:00", "2020-01-03 00:00:00"]
+    assert found["kind"].tolist() == ["a", "b", "a"]
+    assert found["list"][0] == "[1, 2]"
     for name in ("plain", "simulated", "a/b", "."):
         assert found[name].tolist() == table[name].tolist()
 
