@@ -5,10 +5,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from galfig.selection import Selection, describe_range
+from galfig.selection import Selection, describe_conditions
 from galfig.store import Store
 
 _SPLITS = {"valid": "validation set", "train": "training set", "all": "catalog"}
+_SORTS = {
+    "loss": "those with the largest loss",
+    "p": "those classified with the highest probability",
+    "redshift": "the nearest",
+}
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -111,16 +116,17 @@ def _describe_choice(store: Store, selection: Selection, markup: Markup) -> str:
     kind = "simulated " if store.attrs["simulated"] else ""
     what = f"Grad-CAM maps of {count} {kind}{_plural('galaxy', n)}"
     where = f"of the {_SPLITS[store.attrs['split']]}"
-    within = describe_range(selection.zmin, selection.zmax)
-    condition = f" with {markup.math(within)}" if within else ""
-    if selection.seed is None:
+    query = selection.query
+    conditions = describe_conditions(query, markup.text, markup.math)
+    conditions = f" {conditions}" if conditions else ""
+    if query.objids:
         return f"{what} {where}, chosen by name."
     if n == selection.n_candidates:
-        return f"{what} {where}: all there are{condition}."
-    return (
-        f"{what} {where}, drawn at random (seed {selection.seed}) from the "
-        f"{selection.n_candidates}{condition}."
-    )
+        return f"{what} {where}: all there are{conditions}."
+    among = f"{selection.n_candidates}{conditions}"
+    if query.sort == "random":
+        return f"{what} {where}, drawn at random (seed {query.seed}) from the {among}."
+    return f"{what} {where}, {_SORTS[query.sort]} of the {among}."
 
 
 def _describe_size(store: Store, shape: tuple[int, ...], markup: Markup) -> str:

@@ -1,16 +1,56 @@
-"""Selection: which galaxies of a store a figure shows."""
+"""Selection: which galaxies of a store a figure shows, in one language everywhere."""
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from galfig.errors import SelectionError
 from galfig.store import Store
+from galfig.where import find_where
 
 logger = logging.getLogger(__name__)
+
+Sort = Literal["random", "loss", "p", "redshift"]
+
+
+@dataclass(frozen=True)
+class Query:
+    """What is asked of a store; the options of the command line have the same names.
+
+    Attributes
+    ----------
+    n : int or None
+        How many galaxies; None for all of them.
+    zmin, zmax : float or None
+        Only redshifts strictly between these.
+    objids : tuple of str
+        These galaxies, in this order, and nothing else.
+    true, predicted : str or None
+        Only galaxies of this class, or classified as it.
+    correct : bool or None
+        Only galaxies that are classified rightly, or wrongly.
+    where : str or None
+        A condition on columns of the catalog; see `galfig.where.find_where`.
+    sort : {"random", "loss", "p", "redshift"}
+        Which come first: drawn by ``seed``, most wrong, most certain, nearest.
+    seed : int
+        Seed of the draw, which does not depend on the order of the store.
+    """
+
+    n: int | None = 5
+    zmin: float | None = None
+    zmax: float | None = None
+    objids: tuple[str, ...] = ()
+    true: str | None = None
+    predicted: str | None = None
+    correct: bool | None = None
+    where: str | None = None
+    sort: Sort = "random"
+    seed: int = 256
 
 
 @dataclass(frozen=True)
@@ -22,78 +62,46 @@ class Selection:
     indices : (n,) ndarray of int
         Positions in the store, in the order in which they are shown.
     n_candidates : int
-        Galaxies that they were drawn from.
-    zmin, zmax : float or None
-        Open interval of redshift that was asked for.
-    seed : int or None
-        Seed of the draw; None where the galaxies were named.
+        Galaxies that fulfil the conditions, of which these were taken.
+    query : Query
+        What was asked for.
     """
 
     indices: NDArray[np.intp]
     n_candidates: int
-    zmin: float | None = None
-    zmax: float | None = None
-    seed: int | None = None
+    query: Query = field(default_factory=Query)
 
 
-def select_galaxies(
-    store: Store,
-    *,
-    n: int = 5,
-    zmin: float | None = None,
-    zmax: float | None = None,
-    seed: int = 256,
-    objids: Sequence[str] = (),
-) -> Selection:
-    """Draw galaxies at random, or take those that are named.
+def select_galaxies(store: Store, query: Query) -> Selection:
+    """Take the galaxies of a store that a query asks for.
 
-    Parameters
-    ----------
-    store : Store
-        An open store.
-    n : int, default 5
-        How many; where there are fewer, all of them, and a warning.
-    zmin, zmax : float, optional
-        Only redshifts strictly between these.
-    seed : int, default 256
-        Seed of the draw, which does not depend on the order of the store.
-    objids : sequence of str, optional
-        These galaxies, in this order, instead of a draw.
-
-    Returns
-    -------
-    Selection
+    Where there are fewer than ``n``, all of them are taken, and a warning says so.
 
     Raises
     ------
     SelectionError
-        A range upside down, no galaxy in it (the message gives the range there is), no
-        redshifts at all, or an unknown identifier.
+        No galaxy fulfils the conditions (for redshifts, the message gives the range there is);
+        an unknown identifier, class or column; what needs redshifts or labels without them.
     """
-    if objids:
-        if zmin is not None or zmax is not None:
-            raise SelectionError("--objid: given with --zmin or --zmax, expected one or the other")
-        indices = _find_objids(store, objids)
-        return Selection(indices, len(indices))
-    if zmin is not None and zmax is not None and zmin >= zmax:
-        raise SelectionError(f"--zmin {zmin:g}: not below --zmax {zmax:g}, expected a range")
-    is_candidate = np.ones(len(store), dtype=bool)
-    if zmin is not None or zmax is not None:
-        is_candidate = _in_redshift_range(store, zmin, zmax)
-    candidates = np.flatnonzero(is_candidate)
-    # Ordered by objid, so that a store with its shards in another order gives the same draw.
-    candidates = candidates[np.argsort(store.objid[candidates].astype(str), kind="stable")]
-    if len(candidates) < n:
-        within = describe_range(zmin, zmax)
+    if query.objids:
+        if query != Query(n=query.n, objids=query.objids, seed=query.seed):
+            raise SelectionError("--objid: names the galaxies, expected no other condition with it")
+        indices = _find_objids(store, query.objids)
+        return Selection(indices, len(indices), query)
+    candidates = np.flatnonzero(_find_candidates(store, query))
+    if not len(candidates):
+        raise SelectionError(f"{store.path}: no galaxy {describe_conditions(query)}")
+    order = _order(store, candidates, query)
+    if query.n is not None and len(candidates) < query.n:
+        conditions = describe_conditions(query)
         logger.warning(
             "%s: %d galaxies%s, %d were asked for; drawing all of them",
             store.path,
             len(candidates),
-            f" with {within}" if within else "",
-            n,
+            f" {conditions}" if conditions else "",
+            query.n,
         )
-    drawn = np.random.default_rng(seed).permutation(candidates)[:n]
-    return Selection(drawn, len(candidates), zmin, zmax, seed)
+    return Selection(order[: query.n], len(candidates), query)
 
 
 def describe_range(zmin: float | None, zmax: float | None) -> str:
@@ -105,14 +113,76 @@ def describe_range(zmin: float | None, zmax: float | None) -> str:
     return f"{lower}z{upper}"
 
 
+def describe_conditions(
+    query: Query, text: Callable[[str], str] = str, math: Callable[[str], str] = str
+) -> str:
+    """Write what a query asks of each galaxy, in words; "" where it takes any.
+
+    ``text`` and ``math`` put what comes from the user, and formulae, into a markup.
+    """
+    within = describe_range(query.zmin, query.zmax)
+    rightly = {True: "classified rightly", False: "classified wrongly", None: ""}[query.correct]
+    conditions = [
+        f"with {math(within)}" if within else "",
+        f"of true class {text(query.true)}" if query.true is not None else "",
+        f"classified as {text(query.predicted)}" if query.predicted is not None else "",
+        rightly,
+        f"where {text(query.where)}" if query.where is not None else "",
+    ]
+    return ", ".join(condition for condition in conditions if condition)
+
+
+def compute_losses(store: Store) -> NDArray[np.float64]:
+    """Return the cross-entropy of each galaxy, (N,): -log p of its true class; NaN without one."""
+    logits = store.logits.astype(np.float64)
+    peak = logits.max(axis=1, keepdims=True)
+    # From the logits: a p of 0 in float32 would make the loss infinite.
+    log_p = logits - peak - np.log(np.exp(logits - peak).sum(axis=1, keepdims=True))
+    losses = -log_p[np.arange(len(store)), np.maximum(store.label, 0)]
+    return np.where(store.label >= 0, losses, np.nan)
+
+
+def _find_candidates(store: Store, query: Query) -> NDArray[np.bool_]:
+    is_candidate = np.ones(len(store), dtype=bool)
+    if query.zmin is not None or query.zmax is not None:
+        is_candidate &= _in_redshift_range(store, query.zmin, query.zmax)
+    if query.true is not None:
+        is_candidate &= store.label == _find_class(store, query.true, "--true")
+    if query.predicted is not None:
+        is_candidate &= store.predicted == _find_class(store, query.predicted, "--predicted")
+    if query.correct is not None:
+        _require_labels(store, "--correct and --wrong")
+        is_candidate &= (store.label >= 0) & ((store.predicted == store.label) == query.correct)
+    if query.where is not None:
+        is_candidate &= find_where(query.where, store.catalog)
+    return is_candidate
+
+
+def _order(store: Store, candidates: NDArray[np.intp], query: Query) -> NDArray[np.intp]:
+    """Put candidates in the order of the query; ties, and any draw, start from the objid."""
+    by_name = candidates[np.argsort(store.objid[candidates].astype(str), kind="stable")]
+    if query.sort == "random":
+        return np.random.default_rng(query.seed).permutation(by_name)
+    if query.sort == "loss":
+        _require_labels(store, "--sort loss")
+        key = -compute_losses(store)
+    elif query.sort == "p":
+        key = -store.probs.max(axis=1).astype(np.float64)
+    else:
+        key = store.redshift
+        if not np.isfinite(key).any():
+            raise SelectionError(_describe_no_redshift(store, "--sort redshift"))
+    # NaN sorts last.
+    return by_name[np.argsort(key[by_name], kind="stable")]
+
+
 def _in_redshift_range(store: Store, zmin: float | None, zmax: float | None) -> NDArray[np.bool_]:
+    if zmin is not None and zmax is not None and zmin >= zmax:
+        raise SelectionError(f"--zmin {zmin:g}: not below --zmax {zmax:g}, expected a range")
     redshift = store.redshift
     known = redshift[np.isfinite(redshift)]
     if not len(known):
-        raise SelectionError(
-            f"{store.path}: no galaxy has a redshift, expected some for --zmin and --zmax; name "
-            "the column in [catalog] redshift and rebuild, or leave these options out"
-        )
+        raise SelectionError(_describe_no_redshift(store, "--zmin and --zmax"))
     above = redshift > (-np.inf if zmin is None else zmin)
     below = redshift < (np.inf if zmax is None else zmax)
     if not np.any(above & below):
@@ -123,7 +193,29 @@ def _in_redshift_range(store: Store, zmin: float | None, zmax: float | None) -> 
     return above & below
 
 
-def _find_objids(store: Store, objids: Sequence[str]) -> NDArray[np.intp]:
+def _describe_no_redshift(store: Store, options: str) -> str:
+    return (
+        f"{store.path}: no galaxy has a redshift, expected some for {options}; name the column "
+        "in [catalog] redshift and rebuild, or leave these options out"
+    )
+
+
+def _find_class(store: Store, name: str, option: str) -> int:
+    if name not in store.class_names:
+        raise SelectionError(
+            f"{store.path}: {option} {name!r}, expected one of {', '.join(store.class_names)}"
+        )
+    return store.class_names.index(name)
+
+
+def _require_labels(store: Store, option: str) -> None:
+    if not np.any(store.label >= 0):
+        raise SelectionError(
+            f"{store.path}: no galaxy has a true class, expected some for {option}"
+        )
+
+
+def _find_objids(store: Store, objids: tuple[str, ...]) -> NDArray[np.intp]:
     position = {objid: index for index, objid in enumerate(store.objid)}
     for objid in objids:
         if objid not in position:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from galfig.captions import LATEX, PLAIN, describe_panels, format_probability, name_classes
-from galfig.selection import Selection, select_galaxies
+from galfig.selection import Query, Selection, select_galaxies
 from galfig.store import open_store
 
 
@@ -38,7 +38,7 @@ def test_no_probability_rounds_to_certainty():
 def test_caption_says_what_was_done(store_path):
     """How galaxies were chosen, what is shown, what p is, model, accuracy, N, simulated."""
     with open_store(store_path) as store:
-        selection = select_galaxies(store, n=3, zmin=0.03, zmax=0.12)
+        selection = select_galaxies(store, Query(n=3, zmin=0.03, zmax=0.12))
         words = describe_panels(store, selection, PLAIN)
         objids = store.objid[selection.indices]
         n_right = round(store.accuracy * 12)
@@ -60,11 +60,11 @@ def test_caption_says_what_was_done(store_path):
 def test_caption_of_named_and_of_all_galaxies(store_path):
     """A choice by name says so, and so does a draw that took all there were."""
     with open_store(store_path) as store:
-        named = select_galaxies(store, objids=[store.objid[0]])
+        named = select_galaxies(store, Query(objids=(store.objid[0],)))
         assert "one simulated galaxy of the validation set, chosen by name" in describe_panels(
             store, named, PLAIN
         )
-        everything = select_galaxies(store, n=12)
+        everything = select_galaxies(store, Query(n=12))
         assert "12 simulated galaxies of the validation set: all there are." in describe_panels(
             store, everything, PLAIN
         )
@@ -75,7 +75,7 @@ def test_caption_of_real_galaxies(make_store):
     training = '{"arch": "conv3", "n_train": {"a": 3}, "simulated": false}'
     path = make_store(attrs={"simulated": False, "training": training})
     with open_store(path) as store:
-        words = describe_panels(store, select_galaxies(store, n=2), PLAIN)
+        words = describe_panels(store, select_galaxies(store, Query(n=2)), PLAIN)
     assert "simulated" not in words
 
 

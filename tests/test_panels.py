@@ -13,7 +13,7 @@ from pypdf import PdfReader
 
 from galfig.errors import OutputError
 from galfig.figures.panels import TEXT_WIDTH, make_panels, plot_map, plot_scale_bar, render_panels
-from galfig.selection import select_galaxies
+from galfig.selection import Query, select_galaxies
 from galfig.store import open_store
 
 
@@ -173,7 +173,7 @@ def test_two_runs_give_the_same_bytes(store_path, tmp_path, suffix):
     """A figure and its captions are the same files each time, with their provenance inside."""
     files = []
     with open_store(store_path) as store:
-        selection = select_galaxies(store, n=2)
+        selection = select_galaxies(store, Query(n=2))
         for folder in ("one", "two"):
             written = render_panels(store, selection, tmp_path / folder / f"f{suffix}")
             assert [path.suffix for path in written] == [suffix, ".tex", ".txt"]
@@ -185,8 +185,8 @@ def test_pdf_is_fit_for_print(store_path, tmp_path):
     """7.1 in wide, text that can be searched in embedded TrueType, images of 300 dpi or more."""
     path = tmp_path / "panels.pdf"
     with open_store(store_path) as store:
-        render_panels(store, select_galaxies(store, n=2), path)
-        objid = store.objid[select_galaxies(store, n=2).indices[0]]
+        render_panels(store, select_galaxies(store, Query(n=2)), path)
+        objid = store.objid[select_galaxies(store, Query(n=2)).indices[0]]
     reader = PdfReader(path)
     page = reader.pages[0]
     assert float(page.mediabox.width) == pytest.approx(7.1 * 72)
@@ -210,7 +210,7 @@ def test_pdf_is_fit_for_print(store_path, tmp_path):
 def test_png_and_svg_carry_provenance(store_path, tmp_path):
     """PNG at 300 dpi with text chunks; SVG well-formed with keywords."""
     with open_store(store_path) as store:
-        selection = select_galaxies(store, n=1)
+        selection = select_galaxies(store, Query(n=1))
         render_panels(store, selection, tmp_path / "a.png")
         render_panels(store, selection, tmp_path / "b.svg")
     with Image.open(tmp_path / "a.png") as image:
@@ -226,7 +226,7 @@ def test_files_that_are_there_are_kept(store_path, tmp_path):
     """Neither figure nor caption is replaced unasked, and an unknown format is refused."""
     (tmp_path / "f.tex").write_text("mine")
     with open_store(store_path) as store:
-        selection = select_galaxies(store, n=1)
+        selection = select_galaxies(store, Query(n=1))
         with pytest.raises(OutputError, match="--overwrite"):
             render_panels(store, selection, tmp_path / "f.pdf")
         assert not (tmp_path / "f.pdf").exists()

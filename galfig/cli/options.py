@@ -1,5 +1,6 @@
 """Options that several commands share, and what every command does around its body."""
 
+import dataclasses
 import functools
 import logging
 import sys
@@ -44,6 +45,62 @@ device_option = click.option(
 overwrite_option = click.option(
     "--overwrite", is_flag=True, help="Replace files that are there already."
 )
+
+
+def selection_options(n: int | None) -> Callable[[Function], Function]:
+    """Add the options that choose galaxies of a store; the command gets them as ``query``."""
+    choices = [
+        click.option(
+            "--n",
+            default=n,
+            show_default=n is not None,
+            type=click.IntRange(min=1),
+            help="How many galaxies." if n is not None else "How many galaxies.  [default: all]",
+        ),
+        click.option("--zmin", type=float, help="Only redshifts above this."),
+        click.option("--zmax", type=float, help="Only redshifts below this."),
+        click.option("--true", metavar="CLASS", help="Only galaxies of this class."),
+        click.option("--predicted", metavar="CLASS", help="Only galaxies classified as this."),
+        click.option(
+            "--correct/--wrong",
+            default=None,
+            help="Only galaxies classified rightly, or wrongly.",
+        ),
+        click.option(
+            "--where",
+            metavar="CONDITION",
+            help="Only where this holds of the catalog's columns, such as 'oh_p50 > 9.15'.",
+        ),
+        click.option(
+            "--sort",
+            type=click.Choice(["random", "loss", "p", "redshift"]),
+            default="random",
+            show_default=True,
+            help="Drawn by seed, or first the most wrong, the most certain, the nearest.",
+        ),
+        click.option(
+            "--seed",
+            default=256,
+            show_default=True,
+            type=click.IntRange(min=0),
+            help="Seed of the draw.",
+        ),
+        click.option("--objid", "objids", multiple=True, help="This galaxy; may be repeated."),
+    ]
+
+    def add(function: Function) -> Function:
+        @functools.wraps(function)
+        def run(*args: Any, **given: Any) -> Any:
+            from galfig.selection import Query
+
+            asked = {key.name: given.pop(key.name) for key in dataclasses.fields(Query)}
+            return function(*args, query=Query(**asked), **given)
+
+        for choice in reversed(choices):
+            run = choice(run)
+        return run  # type: ignore[return-value]
+
+    return add
 
 
 def standard_options(function: Function) -> Function:

@@ -1,10 +1,14 @@
 """``galfig render``."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from galfig.cli import options
+
+if TYPE_CHECKING:
+    from galfig.selection import Query
 
 
 @click.command()
@@ -13,15 +17,7 @@ from galfig.cli import options
     type=click.Path(path_type=Path, dir_okay=False),
     default="maps.h5",
 )
-@click.option(
-    "--n", default=5, show_default=True, type=click.IntRange(min=1), help="Galaxies, a row each."
-)
-@click.option("--zmin", type=float, help="Only redshifts above this.")
-@click.option("--zmax", type=float, help="Only redshifts below this.")
-@click.option(
-    "--seed", default=256, show_default=True, type=click.IntRange(min=0), help="Seed of the draw."
-)
-@click.option("--objid", "objids", multiple=True, help="This galaxy; may be repeated.")
+@options.selection_options(n=5)
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -33,11 +29,7 @@ from galfig.cli import options
 @options.standard_options
 def render(
     store: Path,
-    n: int,
-    zmin: float | None,
-    zmax: float | None,
-    seed: int,
-    objids: tuple[str, ...],
+    query: "Query",
     out: Path,
     overwrite: bool,
     quiet: bool,
@@ -49,6 +41,7 @@ def render(
     \b
     Examples:
       galfig render --n 5 --zmin 0.05 --zmax 0.08
+      galfig render --true high --wrong --sort loss --where "oh_p50 > 9.15"
       galfig render maps.h5 --objid 1237665024900858129 --out figure1.png
     """
     from galfig.figures.panels import render_panels
@@ -56,7 +49,7 @@ def render(
     from galfig.store import open_store
 
     with open_store(store) as opened:
-        selection = select_galaxies(opened, n=n, zmin=zmin, zmax=zmax, seed=seed, objids=objids)
+        selection = select_galaxies(opened, query)
         written = render_panels(opened, selection, out, overwrite=overwrite)
     for path in written:
         click.echo(path)

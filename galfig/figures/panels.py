@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -285,10 +286,5 @@ def _describe_provenance(store: Store, selection: Selection) -> dict[str, Any]:
         "store": {key: store.attrs[key] for key in keys},
         "settings": store.settings,
         "objid": [str(store.objid[index]) for index in selection.indices],
-        "selection": {
-            "n_candidates": selection.n_candidates,
-            "zmin": selection.zmin,
-            "zmax": selection.zmax,
-            "seed": selection.seed,
-        },
+        "selection": {"n_candidates": selection.n_candidates, **asdict(selection.query)},
     }
