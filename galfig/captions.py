@@ -51,6 +51,10 @@ class Markup:
         """Return a product of two numbers."""
         return rf"${first}\times{second}$" if self.is_latex else f"{first} × {second}"
 
+    def power(self, exponent: int) -> str:
+        """Return a power of ten."""
+        return f"$10^{{{exponent}}}$" if self.is_latex else f"1e{exponent}"
+
     @property
     def percent(self) -> str:
         """Return the sign of percent, with its space."""
@@ -98,6 +102,21 @@ def describe_panels(store: Store, selection: Selection, markup: Markup) -> str:
     return "\n".join(sentence for sentence in sentences if sentence) + "\n"
 
 
+def describe_sample(store: Store, selection: Selection, markup: Markup) -> str:
+    """Write which galaxies the numbers of a figure are of: 'the 76 galaxies of ...'."""
+    n = len(selection.indices)
+    kind = "simulated " if store.attrs["simulated"] else ""
+    words = f"{n} {kind}{_plural('galaxy', n)} of the {_SPLITS[store.attrs['split']]}"
+    conditions = describe_conditions(selection.query, markup.text, markup.math)
+    return f"the {words} {conditions}" if conditions else f"the {words}"
+
+
+def describe_training(store: Store, markup: Markup) -> str:
+    """Write on what the network was trained and how well it does: a line for any caption."""
+    lines = [_describe_network(store, markup), _describe_origin(store)]
+    return "\n".join(line for line in lines if line) + "\n"
+
+
 def name_classes(store: Store) -> tuple[str, ...]:
     """Return the classes as figures call them, such as 'low-metallicity'."""
     quantity = store.settings["classes"]["name"]
@@ -114,7 +133,8 @@ def _describe_choice(store: Store, selection: Selection, markup: Markup) -> str:
     n = len(selection.indices)
     count = _NUMBERS[n] if n < len(_NUMBERS) else str(n)
     kind = "simulated " if store.attrs["simulated"] else ""
-    what = f"Grad-CAM maps of {count} {kind}{_plural('galaxy', n)}"
+    galaxies = f"{kind}{_plural('galaxy', n)}"
+    what = f"Grad-CAM maps of {count} {galaxies}"
     where = f"of the {_SPLITS[store.attrs['split']]}"
     query = selection.query
     conditions = describe_conditions(query, markup.text, markup.math)
@@ -122,7 +142,8 @@ def _describe_choice(store: Store, selection: Selection, markup: Markup) -> str:
     if query.objids:
         return f"{what} {where}, chosen by name."
     if n == selection.n_candidates:
-        return f"{what} {where}: all there are{conditions}."
+        only = f"the only {'one' if n == 1 else 'ones'}{conditions}" if conditions else "all of it"
+        return f"{what} {where}, {only}."
     among = f"{selection.n_candidates}{conditions}"
     if query.sort == "random":
         return f"{what} {where}, drawn at random (seed {query.seed}) from the {among}."

@@ -77,6 +77,9 @@ class ClassSettings(_Table):
     name: str = Field(
         "metallicity", description="The quantity; panels then say 'low-metallicity'. May be empty"
     )
+    symbol: str = Field(
+        "", description="Its symbol on axes, such as Z in 'Predicted Z'; default the name"
+    )
 
     @model_validator(mode="before")
     @classmethod

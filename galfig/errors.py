@@ -34,3 +34,7 @@ class SelectionError(GalfigError, ValueError):
 
 class OutputError(GalfigError, OSError):
     """A file cannot be written, or would replace one that is there."""
+
+
+class FigureError(GalfigError, ValueError):
+    """A figure is unknown, or the store lacks what it shows."""

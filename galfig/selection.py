@@ -95,11 +95,12 @@ def select_galaxies(store: Store, query: Query) -> Selection:
     if query.n is not None and len(candidates) < query.n:
         conditions = describe_conditions(query)
         logger.warning(
-            "%s: %d galaxies%s, %d were asked for; drawing all of them",
+            "%s: %d galaxies were asked for, there %s %d%s; drawing all",
             store.path,
+            query.n,
+            "is" if len(candidates) == 1 else "are",
             len(candidates),
             f" {conditions}" if conditions else "",
-            query.n,
         )
     return Selection(order[: query.n], len(candidates), query)
 
@@ -151,7 +152,7 @@ def _find_candidates(store: Store, query: Query) -> NDArray[np.bool_]:
     if query.predicted is not None:
         is_candidate &= store.predicted == _find_class(store, query.predicted, "--predicted")
     if query.correct is not None:
-        _require_labels(store, "--correct and --wrong")
+        require_labels(store, "--correct and --wrong")
         is_candidate &= (store.label >= 0) & ((store.predicted == store.label) == query.correct)
     if query.where is not None:
         is_candidate &= find_where(query.where, store.catalog)
@@ -164,7 +165,7 @@ def _order(store: Store, candidates: NDArray[np.intp], query: Query) -> NDArray[
     if query.sort == "random":
         return np.random.default_rng(query.seed).permutation(by_name)
     if query.sort == "loss":
-        _require_labels(store, "--sort loss")
+        require_labels(store, "--sort loss")
         key = -compute_losses(store)
     elif query.sort == "p":
         key = -store.probs.max(axis=1).astype(np.float64)
@@ -208,7 +209,8 @@ def _find_class(store: Store, name: str, option: str) -> int:
     return store.class_names.index(name)
 
 
-def _require_labels(store: Store, option: str) -> None:
+def require_labels(store: Store, option: str) -> None:
+    """Raise SelectionError where no galaxy of a store has a true class."""
     if not np.any(store.label >= 0):
         raise SelectionError(
             f"{store.path}: no galaxy has a true class, expected some for {option}"

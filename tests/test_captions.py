@@ -65,7 +65,7 @@ def test_caption_of_named_and_of_all_galaxies(store_path):
             store, named, PLAIN
         )
         everything = select_galaxies(store, Query(n=12))
-        assert "12 simulated galaxies of the validation set: all there are." in describe_panels(
+        assert "12 simulated galaxies of the validation set, all of it." in describe_panels(
             store, everything, PLAIN
         )
 

@@ -250,3 +250,16 @@ def test_build_killed_by_force_is_finished_by_the_next(galaxy_folder, tmp_path, 
         assert found.attrs["plan_digest"] == expected.attrs["plan_digest"]
         for name in ("objid", "cams", "cam_scale", "logits", "cutouts"):
             assert (found[name][:] == expected[name][:]).all(), name
+
+
+def test_figure_list_and_figure(store_path, tmp_path, monkeypatch):
+    """figure --list names them all; figure NAME writes NAME.pdf unless told otherwise."""
+    from galfig.figures.registry import FIGURES
+
+    monkeypatch.chdir(tmp_path)
+    listed = run("figure", "--list").stdout.splitlines()
+    assert [line.split()[0] for line in listed] == list(FIGURES)
+    drawn = run("figure", "confusion-matrix", store_path, "--zmax", 0.1)
+    assert drawn.stdout.split() == [
+        f"confusion-matrix.{suffix}" for suffix in ("pdf", "tex", "txt")
+    ]

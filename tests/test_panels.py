@@ -12,9 +12,15 @@ from PIL import Image
 from pypdf import PdfReader
 
 from galfig.errors import OutputError
-from galfig.figures.panels import TEXT_WIDTH, make_panels, plot_map, plot_scale_bar, render_panels
+from galfig.figures.panels import draw, make_panels, plot_map, plot_scale_bar
+from galfig.figures.save import write_drawing
+from galfig.figures.style import TEXT_WIDTH
 from galfig.selection import Query, select_galaxies
 from galfig.store import open_store
+
+
+def render_panels(store, selection, path, *, overwrite=False):
+    return write_drawing(draw(store, selection), store, selection, path, overwrite=overwrite)
 
 
 def panels_of(fig, n_columns=4):

@@ -12,6 +12,7 @@ COMMANDS = {
     "train": "galfig.cli.train:train",
     "build-maps": "galfig.cli.build_maps:build_maps",
     "render": "galfig.cli.render:render",
+    "figure": "galfig.cli.figure:figure",
     "info": "galfig.cli.info:info",
 }
 

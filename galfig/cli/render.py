@@ -44,12 +44,7 @@ def render(
       galfig render --true high --wrong --sort loss --where "oh_p50 > 9.15"
       galfig render maps.h5 --objid 1237665024900858129 --out figure1.png
     """
-    from galfig.figures.panels import render_panels
-    from galfig.selection import select_galaxies
-    from galfig.store import open_store
+    from galfig.figures.registry import render_figure
 
-    with open_store(store) as opened:
-        selection = select_galaxies(opened, query)
-        written = render_panels(opened, selection, out, overwrite=overwrite)
-    for path in written:
+    for path in render_figure("panels", store, query, out, overwrite=overwrite):
         click.echo(path)

@@ -2,9 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+from functools import partial
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,24 +10,15 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
-import galfig
-from galfig.captions import (
-    LATEX,
-    PLAIN,
-    describe_panels,
-    format_probability,
-    name_classes,
-)
-from galfig.figures.save import check_format, save_figure
-from galfig.figures.style import fit_font_size, paper_style, plot_outlined_text
-from galfig.files import check_output, replace_file
+from galfig.captions import describe_panels, format_probability, name_classes
+from galfig.figures.save import Drawing
+from galfig.figures.style import TEXT_WIDTH, fit_font_size, paper_style, plot_outlined_text
 from galfig.selection import Selection
 from galfig.store import Store
 
 logger = logging.getLogger(__name__)
 
-# A text block of two AASTeX columns [inch]; some of its height is left to the caption.
-TEXT_WIDTH = 7.1
+# Of a page of AASTeX, less what is left to the caption [inch].
 PAGE_HEIGHT = 8.2
 # Side below which the words on a panel would run into each other [inch].
 MIN_PANEL = 1.3
@@ -79,58 +68,18 @@ def make_panels(store: Store, indices: Sequence[int] | NDArray[np.intp]) -> Figu
         return fig
 
 
-def render_panels(
-    store: Store, selection: Selection, path: Path, *, overwrite: bool = False
-) -> list[Path]:
-    """Draw the galaxies of a selection and write the figure, its caption beside it.
-
-    Parameters
-    ----------
-    store : Store
-        An open store.
-    selection : Selection
-        The galaxies, and how they were chosen.
-    path : Path
-        Figure to write: .pdf, .png or .svg. The caption has the suffixes .tex and .txt.
-    overwrite : bool, default False
-        Replace files that are there.
-
-    Returns
-    -------
-    list of Path
-        The files written.
-
-    Raises
-    ------
-    OutputError
-        Another suffix, or a file that is there.
-    """
-    check_format(path)
-    captions = {
-        path.with_suffix(".tex"): describe_panels(store, selection, LATEX),
-        path.with_suffix(".txt"): describe_panels(store, selection, PLAIN),
-    }
-    # A caption that would say the same is no loss: one may draw a PDF and then a PNG.
-    captions = {file: words for file, words in captions.items() if not _holds(file, words)}
-    for file in (path, *captions):
-        check_output(file, overwrite=overwrite)
-    names = name_classes(store)
+def draw(store: Store, selection: Selection) -> Drawing:
+    """Draw the galaxies of a selection; see `make_panels`."""
     fig = make_panels(store, selection.indices)
     height = fig.get_figheight()
     if height > PAGE_HEIGHT + 0.1:
-        logger.warning("%s: %.1f inch high, more than a page; draw fewer galaxies", path, height)
-    save_figure(
+        logger.warning("%.1f inch high, more than a page; draw fewer galaxies", height)
+    return Drawing(
+        "panels",
+        f"Grad-CAM maps: {', '.join(name_classes(store))}",
         fig,
-        path,
-        title=f"Grad-CAM maps: {', '.join(names)}",
-        description=describe_panels(store, selection, PLAIN).strip(),
-        provenance=_describe_provenance(store, selection),
-        overwrite=overwrite,
+        partial(describe_panels, store, selection),
     )
-    for file, words in captions.items():
-        with replace_file(file, overwrite=overwrite) as temporary:
-            temporary.write_text(words, encoding="utf-8")
-    return [path, path.with_suffix(".tex"), path.with_suffix(".txt")]
 
 
 def plot_cutout(cutout: NDArray[np.uint8], *, ax: Axes, brightness: float = 1.0) -> AxesImage:
@@ -270,21 +219,3 @@ def _hide_frame(ax: Axes) -> None:
     ax.set_yticks([])
     for spine in ax.spines.values():
         spine.set_visible(False)
-
-
-def _holds(path: Path, words: str) -> bool:
-    """Tell whether a file holds just these words."""
-    return path.is_file() and path.read_bytes() == words.encode()
-
-
-def _describe_provenance(store: Store, selection: Selection) -> dict[str, Any]:
-    """Return what a figure was made from, for its metadata."""
-    keys = ("plan_digest", "catalog_sha256", "checkpoint_sha256", "galfig_version", "simulated")
-    return {
-        "figure": "panels",
-        "galfig_version": galfig.__version__,
-        "store": {key: store.attrs[key] for key in keys},
-        "settings": store.settings,
-        "objid": [str(store.objid[index]) for index in selection.indices],
-        "selection": {"n_candidates": selection.n_candidates, **asdict(selection.query)},
-    }

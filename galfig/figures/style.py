@@ -12,6 +12,11 @@ from matplotlib.patheffects import Stroke
 from matplotlib.text import Text
 from matplotlib.textpath import TextPath
 
+# A column, and a text block of two columns, of AASTeX [inch].
+COLUMN_WIDTH, TEXT_WIDTH = 3.39, 7.1
+# Of Okabe & Ito (2008), told apart by colour-blind readers; dashes serve those who print in grey.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+LINE_STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 # Below this, type is hard to read in print.
 MIN_FONT_SIZE = 6.0
 

@@ -1,0 +1,62 @@
+"""``galfig figure``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from galfig.cli import options
+
+if TYPE_CHECKING:
+    from galfig.selection import Query
+
+
+def _list_figures(ctx: click.Context, parameter: click.Parameter, is_asked: bool) -> None:
+    """Print the figures and stop, whatever else was given."""
+    if not is_asked or ctx.resilient_parsing:
+        return
+    from galfig.figures.registry import FIGURES
+
+    width = max(map(len, FIGURES))
+    for name, kind in FIGURES.items():
+        click.echo(f"{name:{width}}  {kind.summary}")
+    ctx.exit()
+
+
+@click.command()
+@click.argument("name")
+@click.argument("store", type=click.Path(path_type=Path, dir_okay=False), default="maps.h5")
+@click.option(
+    "--list",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_list_figures,
+    help="List the figures and stop.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Figure to write: .pdf, .png or .svg, the caption beside it.  [default: NAME.pdf]",
+)
+@options.selection_options(n=None)
+@options.overwrite_option
+@options.standard_options
+def figure(
+    name: str, store: Path, out: Path | None, query: "Query", overwrite: bool, quiet: bool
+) -> None:
+    """Draw the figure NAME from STORE.
+
+    STORE is what build-maps wrote, maps.h5 by default; nothing else is needed. The options that
+    choose galaxies are those of render; a figure of statistics shows all unless told otherwise.
+
+    \b
+    Examples:
+      galfig figure --list
+      galfig figure roc maps.h5 --where "z < 0.1" --out roc.pdf
+    """
+    from galfig.figures.registry import render_figure
+
+    path = out or Path(f"{name}.pdf")
+    for written in render_figure(name, store, query, path, overwrite=overwrite):
+        click.echo(written)

@@ -1,0 +1,105 @@
+"""Confusion matrix: how many galaxies of each class were taken for which."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from numpy.typing import NDArray
+
+from galfig.captions import Markup, describe_sample, describe_training
+from galfig.figures.save import Drawing
+from galfig.figures.style import COLUMN_WIDTH, paper_style
+from galfig.selection import Selection, require_labels
+from galfig.store import Store
+
+
+def count_classes(
+    labels: NDArray[np.integer], predicted: NDArray[np.integer], n_classes: int
+) -> NDArray[np.int64]:
+    """Count galaxies by true class (rows) and predicted class (columns), (C, C)."""
+    counts = np.zeros((n_classes, n_classes), np.int64)
+    np.add.at(counts, (labels, predicted), 1)
+    return counts
+
+
+def make_confusion_matrix(
+    counts: NDArray[np.int64], class_names: Sequence[str], symbol: str = ""
+) -> Figure:
+    """Draw a confusion matrix: counts and shares of each true class.
+
+    Parameters
+    ----------
+    counts : (C, C) ndarray of int
+        Galaxies by true class (rows) and predicted class (columns).
+    class_names : sequence of str
+        Name of each class.
+    symbol : str, optional
+        The quantity, on the axes: "Z" makes *Predicted Z*, *True Z*.
+
+    Returns
+    -------
+    Figure
+        One column wide at the most.
+    """
+    with paper_style():
+        side = min(COLUMN_WIDTH, 1.6 + 0.6 * len(class_names))
+        fig = Figure(figsize=(side, side * 0.92), layout="constrained")
+        plot_confusion_matrix(counts, class_names, symbol, ax=fig.subplots())
+        return fig
+
+
+def plot_confusion_matrix(
+    counts: NDArray[np.int64], class_names: Sequence[str], symbol: str = "", *, ax: Axes
+) -> AxesImage:
+    """Draw the shares of each row as shades, with count and percentage in each field."""
+    totals = counts.sum(axis=1, keepdims=True)
+    shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
+    image = ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(counts):
+        share = shares[row, column]
+        words = f"{count}\n{100 * share:.0f}%" if totals[row, 0] else "0"
+        color = "white" if share > 0.6 else "black"
+        ax.text(column, row, words, ha="center", va="center", color=color, parse_math=False)
+    ticks = range(len(class_names))
+    ax.set_xticks(ticks, [_plain(name) for name in class_names])
+    ax.set_yticks(ticks, [_plain(name) for name in class_names], rotation=90, va="center")
+    ax.tick_params(length=0)
+    ax.set_xlabel(_plain(f"Predicted {symbol}".strip()))
+    ax.set_ylabel(_plain(f"True {symbol}".strip()))
+    return image
+
+
+def draw(store: Store, selection: Selection) -> Drawing:
+    """Draw the confusion matrix of the galaxies of a selection."""
+    require_labels(store, "a confusion matrix")
+    chosen = selection.indices[store.label[selection.indices] >= 0]
+    counts = count_classes(
+        store.label[chosen].astype(np.intp), store.predicted[chosen], len(store.class_names)
+    )
+    classes = store.settings["classes"]
+    symbol = classes.get("symbol") or classes["name"]
+    return Drawing(
+        "confusion-matrix",
+        "Confusion matrix",
+        make_confusion_matrix(counts, store.class_names, symbol),
+        partial(_describe, store, selection, counts),
+    )
+
+
+def _describe(store: Store, selection: Selection, counts: NDArray[np.int64], markup: Markup) -> str:
+    n, n_right = int(counts.sum()), int(np.trace(counts))
+    return (
+        f"Confusion matrix of {describe_sample(store, selection, markup)}.\n"
+        "Each field gives the number of galaxies, and their share of those of the same true "
+        "class, which is also its shade.\n"
+        f"{n_right} of {n} are classified rightly ({100 * n_right / n:.1f}{markup.percent}).\n"
+        + describe_training(store, markup)
+    )
+
+
+def _plain(words: str) -> str:
+    """Return words that matplotlib does not read as mathematics."""
+    return words.replace("$", r"\$")

@@ -1,0 +1,138 @@
+"""ROC: true against false positive rate, the area below, and how certain it is."""
+
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from galfig.captions import Markup, describe_sample, describe_training, name_classes
+from galfig.errors import FigureError
+from galfig.figures.save import Drawing
+from galfig.figures.style import COLORS, COLUMN_WIDTH, LINE_STYLES, paper_style
+from galfig.selection import Selection, require_labels
+from galfig.store import Store
+
+N_RESAMPLES = 1000
+LEVEL = 0.95
+
+
+class RocCurve(NamedTuple):
+    """ROC curve of one class against the rest.
+
+    ``false_positive_rate`` and ``true_positive_rate`` are (n,) arrays; ``area`` is the area below
+    the curve, ``low`` and ``high`` are its bootstrap interval.
+    """
+
+    name: str
+    false_positive_rate: NDArray[np.float64]
+    true_positive_rate: NDArray[np.float64]
+    area: float
+    low: float
+    high: float
+
+
+def compute_roc(
+    name: str, is_class: NDArray[np.bool_], p: NDArray[np.floating], seed: int = 256
+) -> RocCurve:
+    """Compute a ROC curve with scikit-learn, and a percentile interval of its area.
+
+    Parameters
+    ----------
+    name : str
+        Name of the class.
+    is_class : (N,) ndarray of bool
+        Which galaxies are of the class; both kinds must be there.
+    p : (N,) ndarray of float
+        Probability of the class.
+    seed : int, default 256
+        Seed of the bootstrap, which draws galaxies within each kind (Efron & Tibshirani 1993).
+    """
+    from sklearn.metrics import roc_auc_score, roc_curve
+
+    false_positive, true_positive, _ = roc_curve(is_class, p, drop_intermediate=False)
+    rng = np.random.default_rng(seed)
+    inside, outside = p[is_class], p[~is_class]
+    truth = np.repeat([True, False], [len(inside), len(outside)])
+    areas = [
+        roc_auc_score(
+            truth,
+            np.concatenate([rng.choice(inside, len(inside)), rng.choice(outside, len(outside))]),
+        )
+        for _ in range(N_RESAMPLES)
+    ]
+    low, high = np.quantile(areas, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    area = float(roc_auc_score(is_class, p))
+    return RocCurve(name, false_positive, true_positive, area, float(low), float(high))
+
+
+def make_roc(curves: list[RocCurve]) -> Figure:
+    """Draw ROC curves; one column wide."""
+    with paper_style():
+        fig = Figure(figsize=(COLUMN_WIDTH, COLUMN_WIDTH), layout="constrained")
+        plot_roc(curves, ax=fig.subplots())
+        return fig
+
+
+def plot_roc(curves: list[RocCurve], *, ax: Axes) -> None:
+    """Draw ROC curves, and the diagonal of a network that guesses."""
+    ax.plot([0, 1], [0, 1], color="0.6", linewidth=0.6, linestyle=":")
+    for curve, color, style in zip(curves, COLORS, LINE_STYLES, strict=False):
+        label = f"{curve.name}: {curve.area:.3f} [{curve.low:.3f}, {curve.high:.3f}]"
+        ax.plot(
+            curve.false_positive_rate,
+            curve.true_positive_rate,
+            color=color,
+            linestyle=style,
+            label=label.replace("$", r"\$"),
+        )
+    ax.set_xlim(-0.02, 1.02)
+    ax.set_ylim(-0.02, 1.02)
+    ax.set_aspect("equal")
+    ax.set_xlabel("False positive rate")
+    ax.set_ylabel("True positive rate")
+    ax.legend(loc="lower right", title="Area [95% interval]", title_fontsize=7)
+
+
+def draw(store: Store, selection: Selection) -> Drawing:
+    """Draw the ROC curves of the galaxies of a selection.
+
+    Of two classes the second is drawn, since the first has the same curve mirrored.
+    """
+    require_labels(store, "a ROC curve")
+    chosen = selection.indices[store.label[selection.indices] >= 0]
+    labels, probs = store.label[chosen], store.probs[chosen]
+    names = name_classes(store)
+    for index, name in enumerate(names):
+        if not np.any(labels == index):
+            raise FigureError(
+                f"{store.path}: no galaxy of class {name!r} is chosen, expected some of each"
+            )
+    drawn = [1] if len(names) == 2 else range(len(names))
+    if len(names) > len(COLORS):
+        raise FigureError(f"{store.path}: {len(names)} classes, expected at most {len(COLORS)}")
+    curves = [compute_roc(names[index], labels == index, probs[:, index]) for index in drawn]
+    return Drawing(
+        "roc", "ROC curve", make_roc(curves), partial(_describe, store, selection, curves)
+    )
+
+
+def _describe(store: Store, selection: Selection, curves: list[RocCurve], markup: Markup) -> str:
+    areas = "; ".join(
+        f"{markup.text(curve.name)} {curve.area:.3f} ({curve.low:.3f} to {curve.high:.3f})"
+        for curve in curves
+    )
+    if len(curves) == 1:
+        other, this = (markup.text(name) for name in name_classes(store))
+        what = f"of {this} against {other}"
+    else:
+        what = "of each class against the rest"
+    return (
+        f"Receiver operating characteristic {what}, for "
+        f"{describe_sample(store, selection, markup)}.\n"
+        f"Area under the curve, with its 95{markup.percent} interval from {N_RESAMPLES} bootstrap "
+        f"samples of the galaxies: {areas}.\n"
+        "The dotted diagonal is a network that guesses.\n" + describe_training(store, markup)
+    )

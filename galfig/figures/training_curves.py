@@ -1,0 +1,87 @@
+"""Training curves: losses and metrics of each epoch."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from galfig.captions import Markup, describe_training
+from galfig.errors import FigureError
+from galfig.figures.save import Drawing
+from galfig.figures.style import COLORS, COLUMN_WIDTH, LINE_STYLES, paper_style
+from galfig.selection import Selection
+from galfig.store import Store
+
+_LOSSES = {"train_loss": "training", "valid_loss": "validation"}
+_METRICS = {"accuracy": "accuracy", "roc_auc": "ROC AUC", "f1": "F1"}
+
+History = Sequence[Mapping[str, float]]
+
+
+def make_training_curves(history: History) -> Figure:
+    """Draw losses above metrics, epoch by epoch.
+
+    Parameters
+    ----------
+    history : sequence of mappings
+        Of each epoch ``train_loss``, ``valid_loss``, ``accuracy``, ``roc_auc`` and ``f1``.
+
+    Returns
+    -------
+    Figure
+        One column wide.
+    """
+    with paper_style():
+        fig = Figure(figsize=(COLUMN_WIDTH, 3.6), layout="constrained")
+        losses, metrics = fig.subplots(2, 1, sharex=True)
+        plot_history(history, _LOSSES, ax=losses)
+        losses.set_ylabel("Loss")
+        losses.set_ylim(bottom=0)
+        plot_history(history, _METRICS, ax=metrics)
+        metrics.set_ylabel("Validation metric")
+        metrics.set_xlabel("Epoch")
+        metrics.set_ylim(top=1.02)
+        metrics.xaxis.set_major_locator(MaxNLocator(integer=True))
+        return fig
+
+
+def plot_history(history: History, names: Mapping[str, str], *, ax: Axes) -> None:
+    """Draw some of the numbers of each epoch, told apart by colour, dashes and marks."""
+    epochs = range(1, len(history) + 1)
+    for (key, label), color, style in zip(names.items(), COLORS, LINE_STYLES, strict=False):
+        ax.plot(
+            epochs,
+            [row[key] for row in history],
+            color=color,
+            linestyle=style,
+            marker="o",
+            markersize=2.5,
+            label=label,
+        )
+    ax.legend()
+
+
+def draw(store: Store, selection: Selection) -> Drawing:
+    """Draw the history of the network that made a store."""
+    history = store.training.get("history")
+    if not history:
+        raise FigureError(
+            f"{store.path}: its network has no training history, expected one by 'galfig train'"
+        )
+    return Drawing(
+        "training-curves",
+        "Training curves",
+        make_training_curves(history),
+        partial(_describe, store),
+    )
+
+
+def _describe(store: Store, markup: Markup) -> str:
+    return (
+        "Losses and metrics of the network by epoch.\n"
+        "The training loss is a running mean over steps, the validation loss and the metrics are "
+        "those of the validation set at the end of each epoch; ROC AUC and F1 are unweighted "
+        "means over the classes.\n" + describe_training(store, markup)
+    )
