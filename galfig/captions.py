@@ -5,15 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from galfig.selection import Selection, describe_conditions
+from galfig.selection import Query, Selection, describe_conditions
 from galfig.store import Store
 
 _SPLITS = {"valid": "validation set", "train": "training set", "all": "catalog"}
-_SORTS = {
-    "loss": "those with the largest loss",
-    "p": "those classified with the highest probability",
-    "redshift": "the nearest",
-}
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -111,6 +106,16 @@ def describe_sample(store: Store, selection: Selection, markup: Markup) -> str:
     return f"the {words} {conditions}" if conditions else f"the {words}"
 
 
+def describe_order(query: Query) -> str:
+    """Write which of the galaxies that could be shown are: 'drawn at random (seed 256)'."""
+    return {
+        "random": f"drawn at random (seed {query.seed})",
+        "loss": "those with the largest loss",
+        "p": "those classified with the highest probability",
+        "redshift": "the nearest",
+    }[query.sort]
+
+
 def describe_training(store: Store, markup: Markup) -> str:
     """Write on what the network was trained and how well it does: a line for any caption."""
     lines = [_describe_network(store, markup), _describe_origin(store)]
@@ -145,9 +150,8 @@ def _describe_choice(store: Store, selection: Selection, markup: Markup) -> str:
         only = f"the only {'one' if n == 1 else 'ones'}{conditions}" if conditions else "all of it"
         return f"{what} {where}, {only}."
     among = f"{selection.n_candidates}{conditions}"
-    if query.sort == "random":
-        return f"{what} {where}, drawn at random (seed {query.seed}) from the {among}."
-    return f"{what} {where}, {_SORTS[query.sort]} of the {among}."
+    joint = "from" if query.sort == "random" else "of"
+    return f"{what} {where}, {describe_order(query)} {joint} the {among}."
 
 
 def _describe_size(store: Store, shape: tuple[int, ...], markup: Markup) -> str:

@@ -8,12 +8,15 @@ from pypdf import PdfReader
 from sklearn.metrics import auc, confusion_matrix, roc_auc_score
 
 from galfig.errors import FigureError, SelectionError
+from galfig.figures.class_examples import draw as draw_examples
 from galfig.figures.confusion_matrix import count_classes, make_confusion_matrix
+from galfig.figures.histogram import make_histogram
 from galfig.figures.learning_rate import make_learning_rate
 from galfig.figures.registry import FIGURES, render_figure
+from galfig.figures.reliability import count_reliability, wilson_interval
 from galfig.figures.roc import compute_roc, make_roc
 from galfig.figures.training_curves import make_training_curves
-from galfig.selection import Query
+from galfig.selection import Query, select_galaxies
 from galfig.store import open_store
 
 HISTORY = [
@@ -26,6 +29,12 @@ LOSSES = 0.7 - 0.3 * np.exp(-((np.log10(RATES) + 1) ** 2)) + np.maximum(0, RATES
 
 @pytest.fixture
 def trained_store(make_store):
+    classes = {
+        "column": "oh_p50",
+        "edges": [8.1, 8.7, 9.1, 9.3],
+        "labels": ["low", "medium", "high"],
+        "name": "metallicity",
+    }
     training = {
         "arch": "conv3",
         "n_train": {"low": 20, "high": 22},
@@ -34,7 +43,9 @@ def trained_store(make_store):
         "lr": 0.01,
         "lr_finder": {"lr": RATES.tolist(), "loss": LOSSES.tolist()},
     }
-    return make_store(attrs={"training": json.dumps(training)})
+    return make_store(
+        attrs={"training": json.dumps(training), "config": json.dumps({"classes": classes})}
+    )
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -59,7 +70,7 @@ def test_every_figure_is_written_with_its_caption(trained_store, tmp_path, name)
 
 def test_unknown_figure_lists_the_known(trained_store, tmp_path):
     """A misspelt name is answered with all names."""
-    with pytest.raises(FigureError, match="expected one of panels, training-curves"):
+    with pytest.raises(FigureError, match="expected one of panels, metallicity-histogram"):
         render_figure("rocs", trained_store, Query(), tmp_path / "f.pdf")
 
 
@@ -162,3 +173,70 @@ def test_unlabelled_store_has_no_statistics(make_store, tmp_path):
     for name in ("roc", "confusion-matrix"):
         with pytest.raises(SelectionError, match="no galaxy has a true class"):
             render_figure(name, store, Query(n=None), tmp_path / "f.pdf")
+
+
+def test_histogram_counts_as_pandas_cuts():
+    """A value on an edge is counted below it; bins are of one width and none crosses an edge."""
+    edges, labels = [8.1, 8.7, 9.1, 9.3], ["low", "medium", "high"]
+    value = np.array([8.1, 8.2, 8.7, 8.7000001, 9.1, 9.2, 9.3, 9.4])
+    (ax,) = make_histogram(value, edges, labels, "O/H").axes
+    counts = {}
+    for container in ax.containers:
+        low = min(bar.get_x() for bar in container if bar.get_height())
+        counts[round(low, 1)] = sum(bar.get_height() for bar in container)
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == [
+        "low (2)",
+        "medium (2)",
+        "high (2)",
+    ]
+    assert sorted(counts.values()) == [2, 2, 2]
+    bars = ax.containers[0]
+    widths = [bar.get_width() for bar in bars]
+    np.testing.assert_allclose(widths, widths[0])
+    starts = [bar.get_x() for bar in bars]
+    for edge in edges[:-1]:
+        assert np.min(np.abs(np.array(starts) - edge)) < 1e-9
+    assert ax.get_xlabel() == "O/H"
+
+
+def test_histogram_needs_numbers(make_store, tmp_path):
+    """Classes of text have no histogram."""
+    store = make_store(quantity="", value=np.full(12, np.nan))
+    with pytest.raises(FigureError, match="its classes are text"):
+        render_figure("metallicity-histogram", store, Query(n=None), tmp_path / "f.pdf")
+
+
+def test_reliability_counts():
+    """Bins hold the galaxies of their p, and a calibrated network lies on the diagonal."""
+    rng = np.random.default_rng(0)
+    p = rng.uniform(0.5, 1, 20000)
+    is_right = rng.random(20000) < p
+    mean_p, n, n_right = count_reliability(p, is_right, 2)
+    assert n.sum() == 20000
+    assert n_right.sum() == is_right.sum()
+    np.testing.assert_allclose(n_right / n, mean_p, atol=0.03)
+    edge_p = np.array([0.5, 1.0])
+    assert count_reliability(edge_p, np.array([True, True]), 2)[1].tolist() == [1, 1]
+
+
+def test_wilson_interval_solves_its_equation():
+    """One sigma of 8 out of 10, by the formula of Wilson (1927), inside [0, 1] at the ends."""
+    low, high = wilson_interval(np.array([8, 0, 5]), np.array([10, 4, 5]))
+    # Roots of (share - x)^2 = x (1 - x) / n.
+    for share, n, a, b in zip([0.8, 0.0, 1.0], [10, 4, 5], low, high, strict=True):
+        for x in (a, b):
+            assert (share - x) ** 2 == pytest.approx(x * (1 - x) / n, abs=1e-12)
+    assert low.min() >= 0
+    assert high.max() <= 1
+
+
+def test_class_examples_are_of_their_class(trained_store):
+    """Each row shows galaxies of one true class, named, at most six."""
+    with open_store(trained_store) as store:
+        drawing = draw_examples(store, select_galaxies(store, Query(n=None)))
+        shown = [ax.texts[1].get_text() for ax in drawing.fig.axes]
+        label = dict(zip(store.objid, store.label, strict=True))
+    assert len(shown) == 12
+    assert [label[objid] for objid in shown] == [0] * 6 + [1] * 6
+    rows = [text.get_text() for text in drawing.fig.texts]
+    assert rows == ["low-metallicity", "high-metallicity"]

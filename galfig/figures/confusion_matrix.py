@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from galfig.captions import Markup, describe_sample, describe_training
 from galfig.figures.save import Drawing
-from galfig.figures.style import COLUMN_WIDTH, paper_style
+from galfig.figures.style import COLUMN_WIDTH, escape_math, paper_style
 from galfig.selection import Selection, require_labels
 from galfig.store import Store
 
@@ -64,11 +64,11 @@ def plot_confusion_matrix(
         color = "white" if share > 0.6 else "black"
         ax.text(column, row, words, ha="center", va="center", color=color, parse_math=False)
     ticks = range(len(class_names))
-    ax.set_xticks(ticks, [_plain(name) for name in class_names])
-    ax.set_yticks(ticks, [_plain(name) for name in class_names], rotation=90, va="center")
+    ax.set_xticks(ticks, [escape_math(name) for name in class_names])
+    ax.set_yticks(ticks, [escape_math(name) for name in class_names], rotation=90, va="center")
     ax.tick_params(length=0)
-    ax.set_xlabel(_plain(f"Predicted {symbol}".strip()))
-    ax.set_ylabel(_plain(f"True {symbol}".strip()))
+    ax.set_xlabel(escape_math(f"Predicted {symbol}".strip()))
+    ax.set_ylabel(escape_math(f"True {symbol}".strip()))
     return image
 
 
@@ -98,8 +98,3 @@ def _describe(store: Store, selection: Selection, counts: NDArray[np.int64], mar
         f"{n_right} of {n} are classified rightly ({100 * n_right / n:.1f}{markup.percent}).\n"
         + describe_training(store, markup)
     )
-
-
-def _plain(words: str) -> str:
-    """Return words that matplotlib does not read as mathematics."""
-    return words.replace("$", r"\$")

@@ -32,10 +32,13 @@ class FigureKind:
 
 FIGURES = {
     "panels": FigureKind("panels", "rows of cutout and maps, as galfig render", n=5),
+    "metallicity-histogram": FigureKind("histogram", "the binned quantity, its edges and classes"),
+    "class-examples": FigureKind("class_examples", "cutouts, a row a class"),
     "training-curves": FigureKind("training_curves", "losses and metrics by epoch"),
     "learning-rate": FigureKind("learning_rate", "the finder's curve and the rate chosen"),
     "confusion-matrix": FigureKind("confusion_matrix", "counts and shares of each true class"),
     "roc": FigureKind("roc", "ROC curve, its area and a bootstrap interval"),
+    "reliability": FigureKind("reliability", "how often the network is right where it is sure"),
 }
 
 

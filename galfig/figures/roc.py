@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from galfig.captions import Markup, describe_sample, describe_training, name_classes
 from galfig.errors import FigureError
 from galfig.figures.save import Drawing
-from galfig.figures.style import COLORS, COLUMN_WIDTH, LINE_STYLES, paper_style
+from galfig.figures.style import COLORS, COLUMN_WIDTH, LINE_STYLES, escape_math, paper_style
 from galfig.selection import Selection, require_labels
 from galfig.store import Store
 
@@ -86,7 +86,7 @@ def plot_roc(curves: list[RocCurve], *, ax: Axes) -> None:
             curve.true_positive_rate,
             color=color,
             linestyle=style,
-            label=label.replace("$", r"\$"),
+            label=escape_math(label),
         )
     ax.set_xlim(-0.02, 1.02)
     ax.set_ylim(-0.02, 1.02)

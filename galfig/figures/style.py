@@ -65,8 +65,13 @@ def plot_outlined_text(
     return ax.text(x, y, words, color="white", **style)
 
 
+def escape_math(words: str) -> str:
+    """Return words that matplotlib does not read as mathematics."""
+    return words.replace("$", r"\$")
+
+
 def fit_font_size(words: str, width: float, size: float, weight: str = "normal") -> float:
     """Return the font size [pt], at most ``size``, at which words fit in a width [inch]."""
     font = FontProperties(family="DejaVu Sans", weight=weight)
-    extent = TextPath((0, 0), words.replace("$", r"\$"), size=size, prop=font).get_extents().width
+    extent = TextPath((0, 0), escape_math(words), size=size, prop=font).get_extents().width
     return max(MIN_FONT_SIZE, min(size, size * 72 * width / extent)) if extent > 0 else size

@@ -1,0 +1,133 @@
+"""Histogram of the binned quantity, with the edges and the classes kept."""
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from functools import partial, reduce
+from itertools import pairwise
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from galfig.captions import Markup, describe_sample, describe_training
+from galfig.errors import FigureError
+from galfig.figures.save import Drawing
+from galfig.figures.style import COLORS, COLUMN_WIDTH, escape_math, paper_style
+from galfig.selection import Selection
+from galfig.store import Store
+
+_HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++")
+
+
+def make_histogram(
+    value: NDArray[np.float64],
+    edges: Sequence[float],
+    labels: Sequence[str],
+    quantity: str,
+) -> Figure:
+    """Draw a histogram of a quantity, its galaxies coloured by class.
+
+    Parameters
+    ----------
+    value : (N,) ndarray of float
+        The quantity.
+    edges : sequence of float
+        Edges of the classes, (a, b].
+    labels : sequence of str
+        Class of each bin.
+    quantity : str
+        Label of the axis.
+
+    Returns
+    -------
+    Figure
+        One column wide.
+    """
+    with paper_style():
+        fig = Figure(figsize=(COLUMN_WIDTH, 2.3), layout="constrained")
+        plot_histogram(value, edges, labels, ax=fig.subplots())
+        fig.axes[0].set_xlabel(escape_math(quantity))
+        return fig
+
+
+def plot_histogram(
+    value: NDArray[np.float64], edges: Sequence[float], labels: Sequence[str], *, ax: Axes
+) -> None:
+    """Draw the counts of each class in bins that the edges bound, and the edges."""
+    bins = _bins_between(edges, len(value))
+    for index, label in enumerate(labels):
+        low, high = edges[index], edges[index + 1]
+        inside = value[(value > low) & (value <= high)]
+        if not len(inside):
+            continue
+        # Bins of a histogram are [a, b): a value on an edge belongs to the class below it.
+        ax.hist(
+            np.nextafter(inside, -np.inf),
+            bins=bins.tolist(),
+            color=COLORS[index % len(COLORS)],
+            alpha=0.75,
+            hatch=_HATCHES[index % len(_HATCHES)],
+            edgecolor="white",
+            linewidth=0.3,
+            label=escape_math(f"{label} ({len(inside)})"),
+        )
+    for edge in edges:
+        ax.axvline(edge, color="0.3", linewidth=0.6, linestyle="--")
+    ax.set_ylabel("Galaxies")
+    ax.legend()
+
+
+def draw(store: Store, selection: Selection) -> Drawing:
+    """Draw the histogram of the galaxies of a selection."""
+    classes = store.settings["classes"]
+    value = store.value[selection.indices]
+    value = value[np.isfinite(value)]
+    if not classes.get("edges") or not len(value):
+        raise FigureError(
+            f"{store.path}: its classes are text, expected bins of a number; a histogram needs "
+            "[classes] edges"
+        )
+    quantity = classes["column"]
+    if classes["name"]:
+        quantity = f"{classes['name'].capitalize()} ({quantity})"
+    return Drawing(
+        "metallicity-histogram",
+        f"Histogram of {classes['column']}",
+        make_histogram(value, classes["edges"], classes["labels"], quantity),
+        partial(_describe, store, selection),
+    )
+
+
+def _bins_between(edges: Sequence[float], n: int) -> NDArray[np.float64]:
+    """Return bins for n galaxies, none of which crosses an edge, of one width where that can be."""
+    target = (edges[-1] - edges[0]) / max(12, 2 * np.sqrt(n))
+    gaps = [Fraction(str(b)) - Fraction(str(a)) for a, b in pairwise(edges)]
+    common = float(reduce(_common_divisor, gaps))
+    width = common / max(1, round(common / target)) if common > target / 3 else target
+    runs = [
+        np.linspace(a, b, max(1, round((b - a) / width)), endpoint=False)
+        for a, b in pairwise(edges)
+    ]
+    return np.concatenate([*runs, [edges[-1]]])
+
+
+def _common_divisor(a: Fraction, b: Fraction) -> Fraction:
+    shared = math.gcd(a.numerator * b.denominator, b.numerator * a.denominator)
+    return Fraction(shared, a.denominator * b.denominator)
+
+
+def _describe(store: Store, selection: Selection, markup: Markup) -> str:
+    classes = store.settings["classes"]
+    column = markup.text(classes["column"])
+    bounds = [markup.math(f"({a:g}, {b:g}]") for a, b in pairwise(classes["edges"])]
+    labels = [markup.text(label) for label in classes["labels"]]
+    bins = "; ".join(map(" ".join, zip(labels, bounds, strict=True)))
+    kept = ", ".join(markup.text(name) for name in store.class_names)
+    return (
+        f"Distribution of {column} for {describe_sample(store, selection, markup)}.\n"
+        f"Dashed lines are the edges of the classes, closed on the right: {bins}.\n"
+        f"The network was trained on, and the store holds, the classes {kept}.\n"
+        + describe_training(store, markup)
+    )

@@ -1,0 +1,114 @@
+"""Reliability: how often the network is right where it says that it is sure."""
+
+from functools import partial
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from galfig.captions import Markup, describe_sample, describe_training
+from galfig.figures.save import Drawing
+from galfig.figures.style import COLORS, COLUMN_WIDTH, paper_style
+from galfig.selection import Selection, require_labels
+from galfig.store import Store
+
+N_BINS = 8
+# One standard deviation of a normal distribution.
+Z_SCORE = 1.0
+
+
+def count_reliability(
+    p: NDArray[np.floating], is_right: NDArray[np.bool_], n_classes: int
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+    """Count the galaxies, and those classified rightly, in bins of the predicted class's p.
+
+    Parameters
+    ----------
+    p : (N,) ndarray of float
+        Probability of the predicted class, at least 1 / C.
+    is_right : (N,) ndarray of bool
+        Whether that class is the true one.
+    n_classes : int
+        Number of classes, C.
+
+    Returns
+    -------
+    mean_p, n, n_right : (B,) ndarrays
+        Mean p, galaxies, and galaxies classified rightly of each bin that is not empty.
+    """
+    edges = np.linspace(1 / n_classes, 1, N_BINS + 1)
+    index = np.clip(np.digitize(p, edges) - 1, 0, N_BINS - 1)
+    n = np.bincount(index, minlength=N_BINS)
+    n_right = np.bincount(index, weights=is_right, minlength=N_BINS).astype(np.int64)
+    total = np.bincount(index, weights=p.astype(np.float64), minlength=N_BINS)
+    filled = n > 0
+    return total[filled] / n[filled], n[filled], n_right[filled]
+
+
+def wilson_interval(
+    n_right: NDArray[np.int64], n: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the interval of a share, one sigma wide to each side (Wilson 1927, JASA 22, 209)."""
+    share = n_right / n
+    shrink = 1 + Z_SCORE**2 / n
+    middle = (share + Z_SCORE**2 / (2 * n)) / shrink
+    half = Z_SCORE * np.sqrt(share * (1 - share) / n + Z_SCORE**2 / (4 * n**2)) / shrink
+    return middle - half, middle + half
+
+
+def make_reliability(
+    p: NDArray[np.floating], is_right: NDArray[np.bool_], n_classes: int
+) -> Figure:
+    """Draw the share of galaxies classified rightly against p; one column wide."""
+    with paper_style():
+        fig = Figure(figsize=(COLUMN_WIDTH, 3.6), layout="constrained")
+        shares, counts = fig.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+        plot_reliability(p, is_right, n_classes, ax=shares)
+        counts.hist(p, bins=np.linspace(1 / n_classes, 1, N_BINS + 1), color="0.6", rwidth=0.92)
+        counts.set_ylabel("Galaxies")
+        counts.set_xlabel("$p$ of the predicted class")
+        return fig
+
+
+def plot_reliability(
+    p: NDArray[np.floating], is_right: NDArray[np.bool_], n_classes: int, *, ax: Axes
+) -> None:
+    """Draw the share classified rightly in bins of p, and where it would equal p."""
+    mean_p, n, n_right = count_reliability(p, is_right, n_classes)
+    low, high = wilson_interval(n_right, n)
+    share = n_right / n
+    start = 1 / n_classes
+    ax.plot([start, 1], [start, 1], color="0.6", linewidth=0.6, linestyle=":")
+    errors = np.maximum([share - low, high - share], 0)
+    ax.errorbar(mean_p, share, errors, fmt="o", markersize=3, color=COLORS[0], linewidth=0.8)
+    ax.set_xlim(start - 0.02, 1.02)
+    ax.set_ylim(-0.02, 1.04)
+    ax.set_ylabel("Share classified rightly")
+
+
+def draw(store: Store, selection: Selection) -> Drawing:
+    """Draw the reliability of the galaxies of a selection."""
+    require_labels(store, "a reliability diagram")
+    chosen = selection.indices[store.label[selection.indices] >= 0]
+    p = store.probs[chosen].max(axis=1)
+    is_right = store.predicted[chosen] == store.label[chosen]
+    return Drawing(
+        "reliability",
+        "Reliability diagram",
+        make_reliability(p, is_right, len(store.class_names)),
+        partial(_describe, store, selection, float(p.mean()), float(is_right.mean())),
+    )
+
+
+def _describe(
+    store: Store, selection: Selection, mean_p: float, share: float, markup: Markup
+) -> str:
+    return (
+        f"Reliability of the probabilities of {describe_sample(store, selection, markup)}.\n"
+        f"Above: the share classified rightly, in bins of {markup.math('p')} of the predicted "
+        "class, with Wilson intervals of one standard deviation; on the dotted line the network "
+        "is as often right as it says. Below: galaxies in each bin.\n"
+        f"The mean {markup.math('p')} is {mean_p:.3f}, the share classified rightly {share:.3f}.\n"
+        + describe_training(store, markup)
+    )
