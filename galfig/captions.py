@@ -1,6 +1,7 @@
 """Captions: what a figure says in words, as plain text and as LaTeX."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,23 +79,30 @@ def describe_panels(store: Store, selection: Selection, markup: Markup) -> str:
         and its accuracy, each galaxy, and whether they are simulated.
     """
     names = [markup.text(name) for name in name_classes(store)]
-    layer = markup.text(store.attrs["target_layer"])
     cutout = store.cutout(int(selection.indices[0]))
     sentences = [
         _describe_choice(store, selection, markup),
         f"Each row shows one galaxy: the cutout ({_describe_size(store, cutout.shape, markup)}) "
         f"and, over the dimmed cutout, its Grad-CAM {_plural('map', len(names))} for "
         f"{_join(names)}; the name of the predicted class is in bold.",
-        f"The maps (Selvaraju et al. 2017) explain the layer {layer}, "
-        f"of {markup.times(*store.map_shape)} pixels, and are interpolated bilinearly; only "
-        "positive values are shown, on one linear colour scale per row, from zero to the "
-        "largest value of the row's maps, which the colour bar gives in logits.",
+        describe_maps(store, markup),
         f"The probability {markup.math('p')} is the softmax of the network's output.",
         _describe_network(store, markup),
-        _list_galaxies(store, selection, markup),
+        list_galaxies(store, selection.indices, markup),
         _describe_origin(store),
     ]
     return "\n".join(sentence for sentence in sentences if sentence) + "\n"
+
+
+def describe_maps(store: Store, markup: Markup) -> str:
+    """Write what the maps are and how they are drawn."""
+    layer = markup.text(store.attrs["target_layer"])
+    return (
+        f"The maps (Selvaraju et al. 2017) explain the layer {layer}, of "
+        f"{markup.times(*store.map_shape)} pixels, and are interpolated bilinearly; only positive "
+        "values are shown, on one linear colour scale per row, from zero to the largest value of "
+        "the row's maps, which the colour bar gives in logits."
+    )
 
 
 def describe_sample(store: Store, selection: Selection, markup: Markup) -> str:
@@ -180,10 +188,11 @@ def _describe_network(store: Store, markup: Markup) -> str:
     )
 
 
-def _list_galaxies(store: Store, selection: Selection, markup: Markup) -> str:
+def list_galaxies(store: Store, indices: Iterable[int], markup: Markup) -> str:
+    """Name galaxies, with redshift and true class where they are known."""
     names = name_classes(store)
     items = []
-    for index in selection.indices:
+    for index in indices:
         facts = []
         if np.isfinite(store.redshift[index]):
             facts.append(markup.math(f"z = {store.redshift[index]:.3f}"))

@@ -15,8 +15,10 @@ from galfig.figures.learning_rate import make_learning_rate
 from galfig.figures.registry import FIGURES, render_figure
 from galfig.figures.reliability import count_reliability, wilson_interval
 from galfig.figures.roc import compute_roc, make_roc
+from galfig.figures.stacked_maps import make_stacked_maps, stack_maps
+from galfig.figures.top_losses import draw as draw_top_losses
 from galfig.figures.training_curves import make_training_curves
-from galfig.selection import Query, select_galaxies
+from galfig.selection import Query, compute_losses, select_galaxies
 from galfig.store import open_store
 
 HISTORY = [
@@ -240,3 +242,41 @@ def test_class_examples_are_of_their_class(trained_store):
     assert [label[objid] for objid in shown] == [0] * 6 + [1] * 6
     rows = [text.get_text() for text in drawing.fig.texts]
     assert rows == ["low-metallicity", "high-metallicity"]
+
+
+def test_top_losses_show_the_right_class_before_the_wrong(make_store):
+    """The largest losses from top to bottom: the true class's map, then the likeliest other's."""
+    with open_store(make_store(class_names=("a", "b", "c"), quantity="")) as store:
+        drawing = draw_top_losses(store, select_galaxies(store, Query(n=None)))
+        losses = compute_losses(store)
+        worst = np.argsort(-losses)[:5]
+        rows = [drawing.fig.axes[start : start + 4] for start in range(0, 20, 4)]
+        for (first, right, wrong, _), index in zip(rows, worst, strict=True):
+            assert first.texts[1].get_text() == store.objid[index]
+            assert right.texts[1].get_text() == store.class_names[store.label[index]]
+            others = store.probs[index].copy()
+            others[store.label[index]] = 0
+            assert wrong.texts[1].get_text() == store.class_names[others.argmax()]
+            expected = np.maximum(store.cams(index)[others.argmax()], 0)
+            np.testing.assert_array_equal(wrong.images[1].get_array(), expected)
+
+
+def test_stacks_are_means_of_signed_maps(store_path):
+    """Each stack averages the galaxies of its pair of classes, all galaxies in one stack."""
+    with open_store(store_path) as store:
+        stacks = stack_maps(store, np.arange(12))
+        assert sum(stack.n for stack in stacks) == 12
+        for stack in stacks:
+            pair = (store.label == stack.true) & (store.predicted == stack.predicted)
+            members = np.flatnonzero(pair)
+            assert stack.n == len(members)
+            np.testing.assert_allclose(
+                stack.cams, np.mean([store.cams(i) for i in members], axis=0), atol=1e-9
+            )
+            np.testing.assert_allclose(
+                stack.cutout, np.mean([store.cutout(i) for i in members], axis=0), atol=1e-9
+            )
+    fig = make_stacked_maps(stacks, ["low", "high"], 0.4)
+    first, low, high, _ = fig.axes[:4]
+    assert first.texts[1].get_text() == f"low, N = {stacks[0].n}"
+    assert [ax.texts[1].get_text() for ax in (low, high)] == ["low", "high"]

@@ -12,7 +12,8 @@ from PIL import Image
 from pypdf import PdfReader
 
 from galfig.errors import OutputError
-from galfig.figures.panels import draw, make_panels, plot_map, plot_scale_bar
+from galfig.figures.panels import draw, make_panels
+from galfig.figures.rows import plot_map, plot_scale_bar
 from galfig.figures.save import write_drawing
 from galfig.figures.style import TEXT_WIDTH
 from galfig.selection import Query, select_galaxies

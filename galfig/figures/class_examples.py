@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from galfig.captions import Markup, describe_order, describe_sample, describe_training, name_classes
-from galfig.figures.panels import plot_cutout, plot_scale_bar
+from galfig.figures.rows import plot_cutout, plot_scale_bar
 from galfig.figures.save import Drawing
 from galfig.figures.style import TEXT_WIDTH, fit_font_size, paper_style, plot_outlined_text
 from galfig.selection import Selection, require_labels

@@ -38,6 +38,8 @@ FIGURES = {
     "learning-rate": FigureKind("learning_rate", "the finder's curve and the rate chosen"),
     "confusion-matrix": FigureKind("confusion_matrix", "counts and shares of each true class"),
     "roc": FigureKind("roc", "ROC curve, its area and a bootstrap interval"),
+    "top-losses": FigureKind("top_losses", "the galaxies most wrong: right class and wrong class"),
+    "stacked-maps": FigureKind("stacked_maps", "mean maps by true and predicted class"),
     "reliability": FigureKind("reliability", "how often the network is right where it is sure"),
 }
 

@@ -1,0 +1,135 @@
+"""Stacked maps: the mean map of each class, by true and predicted class."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from galfig.captions import Markup, describe_maps, describe_sample, describe_training, name_classes
+from galfig.errors import FigureError
+from galfig.figures.rows import MapLabel, Row, make_rows
+from galfig.figures.save import Drawing
+from galfig.selection import Selection, require_labels
+from galfig.store import Store
+
+# More rows than this do not fit on a page.
+MAX_ROWS = 6
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The mean of the galaxies of one true and one predicted class.
+
+    Attributes
+    ----------
+    true, predicted : int
+        The classes.
+    n : int
+        Galaxies.
+    cutout : (H, W, 3) ndarray of float64
+        Mean cutout.
+    cams : (C, h, w) ndarray of float64
+        Mean signed map of each class.
+    """
+
+    true: int
+    predicted: int
+    n: int
+    cutout: NDArray[np.float64]
+    cams: NDArray[np.float64]
+
+
+def stack_maps(store: Store, indices: NDArray[np.intp]) -> list[Stack]:
+    """Average cutouts and signed maps by true and predicted class, galaxy by galaxy.
+
+    The galaxies are centred as their cutouts are; nothing is turned or scaled. Memory does not
+    grow with their number.
+
+    Parameters
+    ----------
+    store : Store
+        An open store.
+    indices : (n,) ndarray of int
+        Galaxies with a true class.
+
+    Returns
+    -------
+    list of Stack
+        Of each pair of classes that has galaxies.
+    """
+    stacks = []
+    n_classes = len(store.class_names)
+    for true in range(n_classes):
+        for predicted in range(n_classes):
+            is_meant = (store.label[indices] == true) & (store.predicted[indices] == predicted)
+            members = indices[is_meant]
+            if not len(members):
+                continue
+            cutout = np.zeros(store.cutout(0).shape)
+            cams = np.zeros((n_classes, *store.map_shape))
+            for index in np.sort(members):
+                cutout += store.cutout(int(index))
+                cams += store.cams(int(index))
+            n = len(members)
+            stacks.append(Stack(true, predicted, n, cutout / n, cams / n))
+    return stacks
+
+
+def make_stacked_maps(
+    stacks: Sequence[Stack], class_names: Sequence[str], pixel_scale: float = float("nan")
+) -> Figure:
+    """Draw a row for each stack: mean cutout, then the mean map of each class."""
+    return make_rows(
+        [
+            Row(
+                title=f"{class_names[stack.true]}, N = {stack.n}",
+                cutout=np.clip(np.rint(stack.cutout), 0, 255).astype(np.uint8),
+                cams=stack.cams.astype(np.float32),
+                labels=[
+                    MapLabel(name, is_bold=c == stack.predicted)
+                    for c, name in enumerate(class_names)
+                ],
+                pixel_scale=pixel_scale,
+            )
+            for stack in stacks
+        ]
+    )
+
+
+def draw(store: Store, selection: Selection) -> Drawing:
+    """Draw the stacks of the galaxies of a selection."""
+    require_labels(store, "stacked maps")
+    labelled = selection.indices[store.label[selection.indices] >= 0]
+    stacks = stack_maps(store, labelled)
+    if len(stacks) > MAX_ROWS:
+        # With many classes the confusions are many and small: the right ones are kept.
+        stacks = [stack for stack in stacks if stack.true == stack.predicted][:MAX_ROWS]
+    if not stacks:
+        raise FigureError(f"{store.path}: no galaxy with a true class is chosen, expected some")
+    scales = np.unique(store.pixel_scale[labelled])
+    scale = float(scales[0]) if len(scales) == 1 else float("nan")
+    return Drawing(
+        "stacked-maps",
+        "Mean maps by true and predicted class",
+        make_stacked_maps(stacks, name_classes(store), scale),
+        partial(_describe, store, selection, stacks),
+    )
+
+
+def _describe(store: Store, selection: Selection, stacks: list[Stack], markup: Markup) -> str:
+    names = [markup.text(name) for name in name_classes(store)]
+    groups = "; ".join(
+        f"{names[stack.true]} classified as {names[stack.predicted]}: {stack.n}" for stack in stacks
+    )
+    return (
+        f"Mean Grad-CAM maps of {describe_sample(store, selection, markup)}, by true and "
+        "predicted class.\n"
+        "Each row shows the mean cutout, headed by the true class, and the mean of the signed "
+        "maps of each class; the name of the predicted class is in bold. Galaxies are centred "
+        "as their cutouts are, neither turned nor scaled.\n"
+        f"Galaxies from top to bottom: {groups}.\n"
+        f"{describe_maps(store, markup)}\n" + describe_training(store, markup)
+    )

@@ -1,0 +1,49 @@
+"""Top losses: the galaxies that the network is most wrong about."""
+
+from functools import partial
+
+from galfig.captions import (
+    Markup,
+    describe_maps,
+    describe_sample,
+    describe_training,
+    list_galaxies,
+)
+from galfig.figures.panels import make_row
+from galfig.figures.rows import make_rows
+from galfig.figures.save import Drawing
+from galfig.selection import Selection, compute_losses, require_labels
+from galfig.store import Store
+
+N_ROWS = 5
+
+
+def draw(store: Store, selection: Selection) -> Drawing:
+    """Draw the galaxies of largest loss of a selection: right class, then the likeliest wrong."""
+    require_labels(store, "top losses")
+    losses = compute_losses(store)
+    labelled = [index for index in selection.indices if store.label[index] >= 0]
+    worst = sorted(labelled, key=lambda index: (-losses[index], store.objid[index]))[:N_ROWS]
+    rows = []
+    for index in worst:
+        right = int(store.label[index])
+        others = store.probs[index].copy()
+        others[right] = -1
+        rows.append(make_row(store, int(index), [right, int(others.argmax())]))
+    return Drawing(
+        "top-losses",
+        "Galaxies of largest loss",
+        make_rows(rows),
+        partial(_describe, store, selection, worst),
+    )
+
+
+def _describe(store: Store, selection: Selection, worst: list[int], markup: Markup) -> str:
+    return (
+        f"The {len(worst)} galaxies of largest cross-entropy loss among "
+        f"{describe_sample(store, selection, markup)}.\n"
+        "Each row shows a galaxy's cutout, its Grad-CAM map for its true class, and that for the "
+        "likeliest of the other classes; the name of the predicted class is in bold.\n"
+        f"{describe_maps(store, markup)}\n"
+        f"{list_galaxies(store, worst, markup)}\n" + describe_training(store, markup)
+    )
