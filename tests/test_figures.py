@@ -12,6 +12,7 @@ from galfig.figures.class_examples import draw as draw_examples
 from galfig.figures.confusion_matrix import count_classes, make_confusion_matrix
 from galfig.figures.histogram import make_histogram
 from galfig.figures.learning_rate import make_learning_rate
+from galfig.figures.radial_profile import bin_radii, bootstrap_mean, measure_profiles
 from galfig.figures.registry import FIGURES, render_figure
 from galfig.figures.reliability import count_reliability, wilson_interval
 from galfig.figures.roc import compute_roc, make_roc
@@ -280,3 +281,44 @@ def test_stacks_are_means_of_signed_maps(store_path):
     first, low, high, _ = fig.axes[:4]
     assert first.texts[1].get_text() == f"low, N = {stacks[0].n}"
     assert [ax.texts[1].get_text() for ax in (low, high)] == ["low", "high"]
+
+
+@pytest.mark.parametrize("map_size", [24, 12])
+def test_radial_profile_of_known_maps(make_store, map_size):
+    """Of a map that falls with radius the profile is that fall, at any resolution of the map."""
+    y, x = ((np.mgrid[:map_size, :map_size] + 0.5) / map_size - 0.5) * 24
+    radius = np.hypot(y, x)
+    cams = np.stack([10 - radius, np.full_like(radius, -2.0)])
+    store_cams = np.repeat(cams[None], 12, axis=0).astype(np.float32)
+    with open_store(make_store(map_size=map_size, cams=store_cams)) as store:
+        profiles, edges = measure_profiles(store, np.arange(12))
+    middle = (edges[:-1] + edges[1:]) / 2
+    np.testing.assert_allclose(profiles[0, 0], 10 - middle, atol=0.6 * np.diff(edges)[0])
+    np.testing.assert_allclose(profiles[:, 1], -2.0, rtol=1e-3)
+    assert edges[-1] == 12
+
+
+def test_annuli_hold_each_pixel_once():
+    """Every pixel within half a side is in the annulus of its radius, the corners in none."""
+    annulus, edges = bin_radii((96, 96), 96)
+    y, x = np.mgrid[:96, :96] - 47.5
+    radius = np.hypot(y, x)
+    for index in range(len(edges) - 1):
+        inside = (radius >= edges[index]) & (radius < edges[index + 1])
+        np.testing.assert_array_equal(annulus == index, inside)
+    assert (annulus[0, 0], annulus[47, 47]) == (len(edges) - 1, 0)
+
+
+def test_bootstrap_band_is_the_standard_error():
+    """Of many galaxies the band is a standard error of the mean to each side."""
+    profiles = np.random.default_rng(0).normal(3, 2, (400, 1, 5))
+    mean, low, high = bootstrap_mean(profiles)
+    np.testing.assert_allclose(mean, profiles.mean(axis=0))
+    np.testing.assert_allclose((high - low) / 2, 0.1, rtol=0.2)
+
+
+def test_profile_of_a_coarse_map_is_refused(make_store, tmp_path):
+    """Three pixels have no profile."""
+    store = make_store(map_size=3)
+    with pytest.raises(FigureError, match="maps of 3 pixels, expected at least 4"):
+        render_figure("radial-profile", store, Query(n=None), tmp_path / "f.pdf")

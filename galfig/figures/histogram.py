@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from galfig.captions import Markup, describe_sample, describe_training
@@ -76,6 +77,7 @@ def plot_histogram(
     for edge in edges:
         ax.axvline(edge, color="0.3", linewidth=0.6, linestyle="--")
     ax.set_ylabel("Galaxies")
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend()
 
 

@@ -40,6 +40,7 @@ FIGURES = {
     "roc": FigureKind("roc", "ROC curve, its area and a bootstrap interval"),
     "top-losses": FigureKind("top_losses", "the galaxies most wrong: right class and wrong class"),
     "stacked-maps": FigureKind("stacked_maps", "mean maps by true and predicted class"),
+    "radial-profile": FigureKind("radial_profile", "mean attribution against radius, with bands"),
     "reliability": FigureKind("reliability", "how often the network is right where it is sure"),
 }
 

@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from galfig.captions import Markup, describe_sample, describe_training
@@ -67,6 +68,7 @@ def make_reliability(
         plot_reliability(p, is_right, n_classes, ax=shares)
         counts.hist(p, bins=np.linspace(1 / n_classes, 1, N_BINS + 1), color="0.6", rwidth=0.92)
         counts.set_ylabel("Galaxies")
+        counts.yaxis.set_major_locator(MaxNLocator(3, integer=True))
         counts.set_xlabel("$p$ of the predicted class")
         return fig
 
