@@ -163,37 +163,12 @@ def build_store(
         Not one galaxy could be explained.
     """
     folder = path.with_name(path.name + ".parts")
-    found = read_digest(path)
-    if found == plan.digest and not overwrite:
+    if _is_complete(path, plan, overwrite):
         # A build may have been killed between the two last steps.
         _remove_parts(folder)
         return False
-    if found is not None and not overwrite:
-        raise OutputError(
-            f"{path}: was built from another catalog, network or other settings, see 'galfig info "
-            f"{path}'; use --overwrite to replace it, or --out to keep both"
-        )
-    check_output(path, overwrite=overwrite)
     parts = [folder / f"{index:06d}.h5" for index in range(len(plan.shards))]
-    is_done = [read_digest(part) == plan.digest for part in parts]
-    if any(is_done):
-        logger.info("resuming: %d of %d shards are there", sum(is_done), len(parts))
-    model = checkpoint.model.to(device)
-    engine = make_engine(
-        model, model.get_submodule(plan.layer_name), precision=plan.settings.maps.precision
-    )
-    logger.debug("engine: %s, %d batch norms folded", engine.path, engine.n_fused)
-    with tqdm(total=len(plan.galaxies), desc="explaining", disable=quiet, unit="gal") as bar:
-        for shard, part, done in zip(plan.shards, parts, is_done, strict=True):
-            if done:
-                bar.update(shard.stop - shard.start)
-                continue
-            galaxies = plan.galaxies.take(np.arange(shard.start, shard.stop))
-            explained = explain_galaxies(
-                galaxies, checkpoint, engine, n_workers=n_workers, progress=bar.update
-            )
-            with replace_file(part) as temporary:
-                write_part(temporary, explained, plan.digest)
+    _explain_shards(plan, checkpoint, parts, device, n_workers, quiet)
     with replace_file(path, overwrite=overwrite) as temporary:
         n_stored, n_failed = merge_parts(
             temporary,
@@ -216,6 +191,50 @@ def build_store(
             path,
         )
     return True
+
+
+def _is_complete(path: Path, plan: Plan, overwrite: bool) -> bool:
+    """Tell whether a store of this plan is there; raise OutputError where another file is."""
+    found = read_digest(path)
+    if found == plan.digest and not overwrite:
+        return True
+    if found is not None and not overwrite:
+        raise OutputError(
+            f"{path}: was built from another catalog, network or other settings, see 'galfig info "
+            f"{path}'; use --overwrite to replace it, or --out to keep both"
+        )
+    check_output(path, overwrite=overwrite)
+    return False
+
+
+def _explain_shards(
+    plan: Plan,
+    checkpoint: Checkpoint,
+    parts: list[Path],
+    device: torch.device | str,
+    n_workers: int | None,
+    quiet: bool,
+) -> None:
+    """Write the parts that are not there yet."""
+    is_done = [read_digest(part) == plan.digest for part in parts]
+    if any(is_done):
+        logger.info("resuming: %d of %d shards are there", sum(is_done), len(parts))
+    model = checkpoint.model.to(device)
+    engine = make_engine(
+        model, model.get_submodule(plan.layer_name), precision=plan.settings.maps.precision
+    )
+    logger.debug("engine: %s, %d batch norms folded", engine.path, engine.n_fused)
+    with tqdm(total=len(plan.galaxies), desc="explaining", disable=quiet, unit="gal") as bar:
+        for shard, part, done in zip(plan.shards, parts, is_done, strict=True):
+            if done:
+                bar.update(shard.stop - shard.start)
+                continue
+            galaxies = plan.galaxies.take(np.arange(shard.start, shard.stop))
+            explained = explain_galaxies(
+                galaxies, checkpoint, engine, n_workers=n_workers, progress=bar.update
+            )
+            with replace_file(part) as temporary:
+                write_part(temporary, explained, plan.digest)
 
 
 def explain_galaxies(
