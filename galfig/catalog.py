@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import gzip
 import hashlib
+import io
 import string
 import warnings
 import zlib
@@ -459,15 +460,23 @@ def _open_text(path: Path) -> IO[str]:
 
 def _read_astropy(path: Path, format: str) -> pd.DataFrame:
     """Read FITS or ECSV through astropy; columns of vectors have no place in a flat table."""
+    from astropy.io.fits.verify import VerifyError
     from astropy.table import Table
-    from astropy.units import UnitsWarning
+    from astropy.utils.exceptions import AstropyWarning
 
+    # On damaged gzip astropy may read without end; unpacked first, the checksum is compared.
+    is_packed = path.suffix.lower() == ".gz"
+    source = io.BytesIO(gzip.decompress(path.read_bytes())) if is_packed else path
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UnitsWarning)
-        table = Table.read(path, format=format)
+        # A damaged file is one line, by the error that follows.
+        warnings.simplefilter("ignore", AstropyWarning)
+        try:
+            table = Table.read(source, format=format)
+        except VerifyError as exc:
+            raise CatalogError(f"{path}: cannot be read ({_first_line(exc)})") from exc
     flat = [name for name in table.colnames if table[name].ndim == 1]
     frame = table[flat].to_pandas(use_nullable_int=True)
-    for name in frame.select_dtypes("object"):
+    for name in frame.columns[[dtype.kind == "O" for dtype in frame.dtypes]]:
         frame[name] = [cell.decode() if isinstance(cell, bytes) else cell for cell in frame[name]]
     return frame
 
@@ -515,7 +524,11 @@ def _find_files(paths: Sequence[Path]) -> NDArray[np.bool_]:
     """Tell which files are there, by listing each folder once."""
     folders: dict[Path, set[str]] = {}
     for folder in {path.parent for path in paths}:
-        folders[folder] = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+        try:
+            names = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+        except OSError as exc:
+            raise CatalogError(f"{folder}: cannot be read ({exc.strerror})") from exc
+        folders[folder] = names
     if not any(folders.values()):
         raise CatalogError(
             f"{paths[0].parent}: no images there, expected such as {paths[0].name}; "

@@ -92,7 +92,7 @@ class ClassSettings(_Table):
                 values.setdefault("edges", None)
                 values.setdefault("name", "")
             if "edges" in values:
-                values["edges"] = values["edges"] or None
+                values["edges"] = None if values["edges"] == [] else values["edges"]
                 values.setdefault("labels", None)
             if "edges" in values or "labels" in values:
                 values.setdefault("keep", None)
@@ -279,4 +279,4 @@ def _describe(exc: ValidationError) -> str:
         return f"{where}: {error['ctx']['error']}"
     # A union fails once per member: say what each of them expected.
     expected = [e["msg"] for e in exc.errors() if e["loc"][:2] == error["loc"][:2]]
-    return f"{where}: found {error['input']!r}; {' or '.join(expected).lower()}"
+    return f"{where}: found {error['input']!r}; {' or '.join(dict.fromkeys(expected)).lower()}"

@@ -233,36 +233,21 @@ def test_class_without_training_galaxies_is_refused(galaxy_folder, settings, tmp
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "overrides", "accuracy", "roc_auc"),
-    [
-        ("sdss-oh", {("training", "batch_size"): 16}, 0.90, 0.95),
-        (
-            "sdss-z-mass",
-            {
-                ("classes", "column"): "logMstar",
-                ("classes", "edges"): [8.5, 10.7, 11.1, 12.1],
-                ("classes", "labels"): ["low", "medium", "high"],
-                ("classes", "keep"): ["low", "high"],
-                ("training", "batch_size"): 16,
-                ("training", "epochs"): 8,
-                ("training", "lr"): 2e-2,
-            },
-            0.80,
-            0.88,
-        ),
-    ],
-)
-def test_real_galaxies_are_told_apart(real_data, tmp_path, name, overrides, accuracy, roc_auc):
-    """On real galaxies the recipe reaches what a mean over few seeds of a small set can show."""
-    overrides[("catalog", "path")] = real_data(name) / "catalog.csv"
-    n_seeds = 2 if name == "sdss-oh" else 1
+def test_real_galaxies_are_told_apart(real_data, tmp_path):
+    """On real SDSS galaxies the default recipe reaches what was asked of it, over two seeds."""
     reached = []
-    for seed in range(n_seeds):
-        seeds = {("split", "seed"): seed, ("training", "seed"): seed}
-        settings = load_settings(None, {**overrides, **seeds})
+    for seed in range(2):
+        settings = load_settings(
+            None,
+            {
+                ("catalog", "path"): real_data("sdss-oh") / "catalog.csv",
+                ("training", "batch_size"): 16,
+                ("training", "seed"): seed,
+                ("split", "seed"): seed,
+            },
+        )
         galaxies = set_aside_unreadable(load_galaxies(settings), quiet=True)
         checkpoint = train_network(galaxies, settings, tmp_path / f"{seed}.safetensors", quiet=True)
         reached.append(checkpoint.metadata["metrics"])
-    assert np.mean([metrics["accuracy"] for metrics in reached]) >= accuracy
-    assert np.mean([metrics["roc_auc"] for metrics in reached]) >= roc_auc
+    assert np.mean([metrics["accuracy"] for metrics in reached]) >= 0.90
+    assert np.mean([metrics["roc_auc"] for metrics in reached]) >= 0.95
