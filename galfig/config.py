@@ -92,7 +92,7 @@ class ClassSettings(_Table):
                 values.setdefault("edges", None)
                 values.setdefault("name", "")
             if "edges" in values:
-                values["edges"] = None if values["edges"] == [] else values["edges"]
+                values["edges"] = None if values["edges"] in ([], ()) else values["edges"]
                 values.setdefault("labels", None)
             if "edges" in values or "labels" in values:
                 values.setdefault("keep", None)

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from astropy.table import Table
 
 
 def galfig(*args, cwd):
@@ -141,6 +142,40 @@ def test_bad_files(galaxy_folder):
     (galaxy_folder / "bad.fits").write_bytes(b"SIMPLE  =")
     line = refuse("train", "--catalog", "bad.fits", cwd=galaxy_folder)
     assert line.startswith("bad.fits: cannot be read (")
+    Table.read(galaxy_folder / "catalog.csv").write(galaxy_folder / "short.fits")
+    short = (galaxy_folder / "short.fits").read_bytes()[:-2880]
+    (galaxy_folder / "short.fits").write_bytes(short)
+    line = refuse("train", "--catalog", "short.fits", cwd=galaxy_folder)
+    assert line.startswith("short.fits: cannot be read (")
+
+
+def test_checkpoint_is_not_replaced_unasked(galaxy_folder):
+    """A file in the place of the checkpoint is left as it was."""
+    (galaxy_folder / "model.safetensors").write_text("mine")
+    line = refuse("train", "--catalog", "catalog.csv", cwd=galaxy_folder)
+    assert line == "model.safetensors: is there already; use --overwrite to replace it"
+    assert (galaxy_folder / "model.safetensors").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("train", "--schedule", "cosine"), "'cosine' is not one of 'one-cycle', 'flat-cos'."),
+        (("train", "--epochs", "many"), "'many' is not a valid integer."),
+        (("render", "--n", 0), "0 is not in the range x>=1."),
+        (("render", "--zmn", 0.1), "--zmn"),
+        (("paint",), "No such command 'paint'."),
+    ],
+)
+def test_bad_usage(tmp_path, options, message):
+    """What the command line itself cannot mean: exit status 2, nothing on stdout."""
+    result = galfig(*options, cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("Error: ")
+    assert message in last
+    assert "Traceback" not in result.stderr
 
 
 @pytest.mark.slow
@@ -156,7 +191,6 @@ def test_bad_choices(galaxy_folder):
     (galaxy_folder / "model.pkl").write_bytes(pickle.dumps({"weights": [1, 2]}))
     options = ("build-maps", "--catalog", "catalog.csv", "--model", "model.pkl", "-q")
     assert refuse(*options, cwd=galaxy_folder).startswith("model.pkl: a pickled file, expected")
-    assert galfig("train", "--schedule", "cosine", cwd=galaxy_folder).returncode == 2
 
 
 def test_bad_renders(make_store, tmp_path):
@@ -175,10 +209,15 @@ def test_bad_renders(make_store, tmp_path):
     assert line == "figure.gif: suffix '.gif', expected .pdf, .png, .svg"
     line = refuse("render", "absent.h5", cwd=tmp_path)
     assert line == "absent.h5: no such file, expected a store; make it with 'galfig build-maps'"
+    (tmp_path / "words.h5").write_text("objID,z\n")
+    line = refuse("render", "words.h5", cwd=tmp_path)
+    assert line.startswith("words.h5: not an HDF5 file that can be read (")
     with h5py.File(store, "r+") as file:
         file.attrs["schema_version"] = 99
     line = refuse("render", store, cwd=tmp_path)
-    assert line.endswith("expected 1; rebuild it with 'galfig build-maps --overwrite'")
+    assert line == (
+        f"{store}: schema version 99, expected 1; rebuild it with 'galfig build-maps --overwrite'"
+    )
     (tmp_path / "panels.pdf").write_text("mine")
     line = refuse("render", cwd=tmp_path)
     assert line == "panels.pdf: is there already; use --overwrite to replace it"
@@ -203,6 +242,8 @@ def test_what_cannot_be_used_is_left_out_and_counted(galaxy_folder, table):
     assert result.returncode == 0, result.stderr
     assert "warning: catalog.csv: 3 galaxies left out" in result.stderr
     assert "warning: catalog.csv: 4 galaxies left out" in result.stderr
+    # A line a stage (catalog, images, maps), not a line a galaxy.
+    assert result.stderr.count("warning: ") == 3
     with h5py.File(galaxy_folder / "maps.h5") as file:
         rejected = dict(
             zip(file["rejected/objid"].asstr()[:], file["rejected/reason"].asstr()[:], strict=True)

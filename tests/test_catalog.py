@@ -29,21 +29,63 @@ def test_identifiers_are_exact_in_every_format(tmp_path, suffix):
     path = tmp_path / f"catalog{suffix}"
     ids = np.array([int(OBJID), int(OBJID) + 1, 7])
     other = np.ma.array([int(OBJID), 5, 6], mask=[False, True, False])
+    types = ["Sb", "E", "Sb"]
     if suffix.startswith(".csv"):
-        rows = zip(ids, [int(OBJID), "", 6], [0.1, "", 0.3], strict=True)
-        words = "objID,other,z\n" + "".join(f"{a},{b},{c}\n" for a, b, c in rows)
+        rows = zip(ids, [int(OBJID), "", 6], [0.1, "", 0.3], types, strict=True)
+        words = "objID,other,z,type\n" + "".join(f"{a},{b},{c},{d}\n" for a, b, c, d in rows)
         path.write_bytes(gzip.compress(words.encode()) if suffix.endswith("gz") else words.encode())
     elif suffix == ".parquet":
         other = pd.array([int(OBJID), None, 6], dtype="Int64")
-        pd.DataFrame({"objID": ids, "other": other, "z": [0.1, None, 0.3]}).to_parquet(path)
+        columns = {"objID": ids, "other": other, "z": [0.1, None, 0.3], "type": types}
+        pd.DataFrame(columns).to_parquet(path)
     else:
-        columns = {"objID": ids, "other": MaskedColumn(other), "z": [0.1, np.nan, 0.3]}
-        Table(columns).write(path)
+        z = [0.1, np.nan, 0.3]
+        Table({"objID": ids, "other": MaskedColumn(other), "z": z, "type": types}).write(path)
     table = read_table(path, "objID")
     assert table["objID"].tolist() == [OBJID, str(int(OBJID) + 1), "7"]
     assert int(table["other"][0]) == int(OBJID)
     assert table["other"].isna().tolist() == [False, True, False]
     assert table["z"].isna().tolist() == [False, True, False]
+    assert table["type"].tolist() == types
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".fits", ".ecsv"])
+def test_identifiers_may_be_text(tmp_path, suffix):
+    """Text stays as it is, whether the format keeps it as bytes or as characters."""
+    path = tmp_path / f"catalog{suffix}"
+    names = ["NA", "SDSS J0915+4419"]
+    if suffix == ".parquet":
+        pd.DataFrame({"objID": names}).to_parquet(path)
+    else:
+        Table({"objID": names}).write(path)
+    assert read_table(path, "objID")["objID"].tolist() == names
+
+
+@pytest.mark.parametrize(
+    ("suffix", "damage"),
+    [
+        (".fits", lambda words: words[:-2880]),
+        (".fits", lambda words: words[:5000]),
+        (".fits", lambda words: words.replace(b"TTYPE2  = 'z", b"TTYPE2  = #z")),
+        (".fits.gz", lambda words: words[:-8] + bytes(8)),
+        (".parquet", lambda words: words[:-20]),
+        (".ecsv", lambda words: words[:60]),
+    ],
+    ids=["lost rows", "lost header", "bad card", "bad checksum", "lost footer", "lost columns"],
+)
+def test_damaged_files_are_one_line(tmp_path, suffix, damage):
+    """A file cut short or spoilt is named, without the warnings of the library that reads it."""
+    path = tmp_path / f"catalog{suffix}"
+    columns = {"objID": np.arange(400) + int(OBJID), "z": np.linspace(0, 1, 400)}
+    if suffix == ".parquet":
+        pd.DataFrame(columns).to_parquet(path)
+    else:
+        Table(columns).write(path)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(CatalogError, match="cannot be read") as caught:
+        read_table(path, "objID")
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -212,6 +254,27 @@ def test_missing_images_are_left_out(galaxy_folder):
         path.unlink()
     with pytest.raises(CatalogError, match="no images there"):
         load(galaxy_folder)
+
+
+def test_values_without_a_class_are_left_out(galaxy_folder):
+    """Outside the edges, or empty: rejected by name with the reason, and never drawn."""
+    table = pd.read_csv(galaxy_folder / "catalog.csv", dtype={"objID": str})
+    table.loc[[0, 1], "oh_p50"] = [7.5, np.nan]
+    table.to_csv(galaxy_folder / "catalog.csv", index=False)
+    galaxies = load(galaxy_folder)
+    reasons = ["oh_p50 = 7.5 outside (8.1, 9.3]", "no oh_p50"]
+    assert galaxies.rejected == dict(zip(table.objID[:2], reasons, strict=True))
+    assert galaxies.objid.tolist() == table.objID[2:].tolist()
+    assert galaxies.class_counts == {"low": 11, "medium": 0, "high": 11}
+
+
+def test_folder_that_cannot_be_listed_is_named(galaxy_folder):
+    """What the system says of a folder of images is one line, not a traceback."""
+    table = pd.read_csv(galaxy_folder / "catalog.csv", dtype={"objID": str})
+    table["field"] = "x" * 300
+    table.to_csv(galaxy_folder / "catalog.csv", index=False)
+    with pytest.raises(CatalogError, match="xxx: cannot be read "):
+        load(galaxy_folder, catalog={"images": "{field}/{objID}.jpg"})
 
 
 def test_images_named_by_other_columns(galaxy_folder):

@@ -45,6 +45,10 @@ def test_repository_settings_are_the_defaults():
         ("[classes]\nedges = [1, 2, 3]", "2 bins, but no labels are given"),
         ("[classes]\nedges = [1, 2, 3]\nlabels = ['a', 'a']", "labels holds 'a' twice"),
         ("[classes]\nkeep = ['low']", "fewer than two classes"),
+        ("[classes]\nkeep = ['low', 'hihg']", "keep names 'hihg', which is not one of the labels"),
+        ("[classes]\nedges = 0", "edges: found 0; input should be a valid tuple"),
+        ("[classes]\nedges = [-inf, inf]", "found -inf; input should be a finite number$"),
+        ("[training]\narch = 5", "arch: found 5; input should be a valid string"),
         ("[classes]\ncolumn = 'm'\nlabels = ['a', 'b']", "labels are given without edges"),
         ("catalog = 'x.csv'", r"catalog is 'x.csv', expected a table \[catalog\]"),
         ("[catalog", "not valid TOML"),
@@ -97,6 +101,19 @@ def test_defaults_of_metallicity_stay_with_metallicity(tmp_path):
     assert classes.keep is None
     classes = load(tmp_path, "[classes]\nname = 'Z'").classes
     assert classes.labels == ("low", "medium", "high")
+
+
+def test_empty_edges_mean_classes_of_text(tmp_path):
+    """TOML has no null: [] takes metallicity's bins away, as () does from Python."""
+    classes = load(tmp_path, "[classes]\nedges = []").classes
+    assert (classes.edges, classes.labels, classes.keep) == (None, None, None)
+    assert load(tmp_path, "", {("classes", "edges"): ()}).classes == classes
+
+
+def test_learning_rate_may_be_left_to_the_finder(tmp_path):
+    """'auto' stands beside numbers, from the file and from an option."""
+    assert load(tmp_path, "[training]\nlr = 'auto'").training.lr == "auto"
+    assert load(tmp_path, "", {("training", "lr"): "auto"}).training.lr == "auto"
 
 
 def test_images_are_named_by_the_id_column(tmp_path):

@@ -120,7 +120,8 @@ def standard_options(function: Function) -> Function:
         except GalfigError as exc:
             if debug:
                 traceback.print_exc()
-            click.echo(f"galfig: error: {exc}", err=True)
+            # One line, whatever newlines a path or a cell may hold.
+            click.echo(f"galfig: error: {' '.join(str(exc).split())}", err=True)
             sys.exit(EXIT_FAILED)
         except KeyboardInterrupt:
             click.echo("galfig: interrupted; run the same command again to go on", err=True)
