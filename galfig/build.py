@@ -19,7 +19,7 @@ from tqdm import tqdm
 import galfig
 from galfig.catalog import Galaxies
 from galfig.config import Settings
-from galfig.cutouts import iter_cutouts, scale_cutout
+from galfig.cutouts import Decoding, iter_cutouts, scale_cutout
 from galfig.engine import Engine, make_engine
 from galfig.errors import CatalogError, CheckpointError, CutoutError, OutputError
 from galfig.files import check_output, replace_file
@@ -100,6 +100,7 @@ def make_plan(
             settings.maps.layer,
             checkpoint.image_size,
             checkpoint.metadata["arch"],
+            checkpoint.n_channels,
         )
     size = settings.maps.shard_size
     shards = tuple(
@@ -223,6 +224,7 @@ def _explain_shards(
     engine = make_engine(
         model, model.get_submodule(plan.layer_name), precision=plan.settings.maps.precision
     )
+    decoding = Decoding(checkpoint.n_channels, plan.settings.catalog.fits_range)
     logger.debug("engine: %s, %d batch norms folded", engine.path, engine.n_fused)
     with tqdm(total=len(plan.galaxies), desc="explaining", disable=quiet, unit="gal") as bar:
         for shard, part, done in zip(plan.shards, parts, is_done, strict=True):
@@ -231,7 +233,7 @@ def _explain_shards(
                 continue
             galaxies = plan.galaxies.take(np.arange(shard.start, shard.stop))
             explained = explain_galaxies(
-                galaxies, checkpoint, engine, n_workers=n_workers, progress=bar.update
+                galaxies, checkpoint, engine, decoding, n_workers=n_workers, progress=bar.update
             )
             with replace_file(part) as temporary:
                 write_part(temporary, explained, plan.digest)
@@ -241,6 +243,7 @@ def explain_galaxies(
     galaxies: Galaxies,
     checkpoint: Checkpoint,
     engine: Engine,
+    decoding: Decoding,
     *,
     n_workers: int | None = None,
     progress: Callable[[int], object] = lambda n: None,
@@ -259,7 +262,9 @@ def explain_galaxies(
     rejected: dict[str, str] = {}
     cams: list[NDArray[np.float32]] = []
     logits: list[NDArray[np.float32]] = []
-    decoded = enumerate(iter_cutouts(galaxies.paths, checkpoint.cutout_size, n_workers=n_workers))
+    decoded = enumerate(
+        iter_cutouts(galaxies.paths, checkpoint.cutout_size, decoding, n_workers=n_workers)
+    )
     while chunk := list(islice(decoded, BATCH_SIZE)):
         batch = {}
         for row, cutout in chunk:
@@ -303,6 +308,7 @@ def _make_part(
 ) -> Part:
     """Put the galaxies whose numbers are finite together, and name the others."""
     n_classes, size = len(checkpoint.class_names), checkpoint.cutout_size
+    no_cutouts = np.empty((0, size, size, checkpoint.n_channels), np.uint8)
     # Without one readable image the size of the maps is unknown: there are none to store.
     all_logits = np.concatenate([np.empty((0, n_classes), np.float32), *logits])
     all_cams = np.concatenate(cams) if cams else np.empty((0, n_classes, 1, 1), np.float32)
@@ -311,7 +317,7 @@ def _make_part(
     for row in rows[~is_finite]:
         rejected[galaxies.objid[row]] = "the network gives numbers that are not finite"
     stored = galaxies.take(rows[is_finite])
-    stack = np.stack(list(cutouts.values())) if cutouts else np.empty((0, size, size, 3), np.uint8)
+    stack = np.stack(list(cutouts.values())) if cutouts else no_cutouts
     arrays = {
         "objid": stored.objid,
         "redshift": stored.redshift,

@@ -177,6 +177,7 @@ def _describe_network(store: Store, markup: Markup) -> str:
     words = (
         f"The network, {markup.text(training['arch'])}, was trained on {n_train}"
         f"{' simulated' if training['simulated'] else ''} galaxies"
+        f"{' in one band' if store.is_gray else ''}"
     )
     n_labelled = int(np.sum(store.label >= 0))
     if store.accuracy is None:

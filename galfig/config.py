@@ -7,7 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from galfig.errors import ConfigError
 
@@ -49,6 +57,18 @@ class CatalogSettings(_Table):
     pixel_scale: Annotated[float, Field(gt=0)] | str | None = Field(
         None, description="Pixel scale [arcsec/pixel]: a number, or the column that holds it"
     )
+    fits_range: tuple[float, float] | None = Field(
+        None,
+        description="Values of FITS images shown as black and as white, asinh between; default "
+        "two percentiles of each image",
+    )
+
+    @field_validator("fits_range")
+    @classmethod
+    def _check_range(cls, limits: tuple[float, float] | None) -> tuple[float, float] | None:
+        if limits is not None and not limits[0] < limits[1]:
+            raise ValueError(f"fits_range {list(limits)} is not increasing")
+        return limits
 
     @model_validator(mode="before")
     @classmethod
@@ -158,6 +178,9 @@ class TrainingSettings(_Table):
     image_size: int | None = Field(
         None, ge=8, le=8192, description="The cutout is then scaled to this [pixels]; default not"
     )
+    grayscale: bool = Field(
+        False, description="One band instead of RGB: the luminance of a colour image"
+    )
     class_weights: Literal["none", "balanced"] = Field(
         "none", description="Weight of each class in the loss: equal, or by inverse frequency"
     )
@@ -171,6 +194,11 @@ class TrainingSettings(_Table):
     def network_size(self) -> int:
         """Side of the images that the network sees [pixels]."""
         return self.image_size or self.cutout_size
+
+    @property
+    def n_channels(self) -> int:
+        """Channels that the network sees."""
+        return 1 if self.grayscale else 3
 
 
 class MapSettings(_Table):

@@ -1,9 +1,11 @@
 """Cutouts: image files decoded, cropped to the centre and scaled to what the network sees."""
 
+import io
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -12,21 +14,44 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from galfig.errors import CutoutError
+from galfig.fits import decode_fits, is_fits
 
 
-def read_cutout(path: Path, size: int) -> NDArray[np.uint8]:
+@dataclass(frozen=True)
+class Decoding:
+    """How image files become pixels.
+
+    Attributes
+    ----------
+    n_channels : int
+        3 for RGB, whatever the file holds; 1 for one band: an image of one channel as it is, the
+        luminance of a colour image (ITU-R 601-2).
+    fits_range : (float, float) or None
+        Values of FITS images shown as black and as white; see `galfig.fits.decode_fits`.
+    """
+
+    n_channels: int = 3
+    fits_range: tuple[float, float] | None = None
+
+
+RGB = Decoding()
+
+
+def read_cutout(path: Path, size: int, decoding: Decoding = RGB) -> NDArray[np.uint8]:
     """Decode an image file and take its centre.
 
     Parameters
     ----------
     path : Path
-        A file that Pillow reads (JPEG, PNG, TIFF); made RGB if it is not.
+        A file that Pillow reads (JPEG, PNG, TIFF), or FITS.
     size : int
         Side of the cutout [pixels].
+    decoding : Decoding, default `RGB`
+        How pixels are read.
 
     Returns
     -------
-    (size, size, 3) ndarray of uint8
+    (size, size, n_channels) ndarray of uint8
         (y, x), RGB last.
 
     Raises
@@ -34,23 +59,30 @@ def read_cutout(path: Path, size: int) -> NDArray[np.uint8]:
     CutoutError
         A file that is missing, truncated or no image.
     """
-    return crop_or_pad(decode_image(path), size)
+    return crop_or_pad(decode_image(path, decoding), size)
 
 
-def decode_image(path: Path) -> NDArray[np.uint8]:
-    """Decode an image file to RGB, (H, W, 3); raises CutoutError where that fails."""
+def decode_image(path: Path, decoding: Decoding = RGB) -> NDArray[np.uint8]:
+    """Decode an image file, (H, W, n_channels); raises CutoutError where that fails."""
     try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
+        data = Path(path).read_bytes()
+        source = (
+            Image.fromarray(decode_fits(data, decoding.fits_range))
+            if is_fits(data)
+            else Image.open(io.BytesIO(data))
+        )
+        with source as image:
+            pixels = np.asarray(image.convert("RGB" if decoding.n_channels == 3 else "L"))
     except UnidentifiedImageError as exc:
         raise CutoutError(f"{path}: not an image") from exc
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as exc:
         # Pillow reports a damaged PNG as a SyntaxError.
         raise CutoutError(f"{path}: cannot be decoded ({exc})") from exc
+    return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
 def crop_or_pad(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Take the central size × size pixels of (H, W, 3), with zeros where there are none.
+    """Take the central size × size pixels of (H, W, channels), with zeros where there are none.
 
     An odd difference leaves the extra pixel below and to the right, as fastai's ``CropPad``
     does, so that the network sees at explaining what it saw in training.
@@ -65,11 +97,14 @@ def scale_cutout(cutout: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """Scale a square cutout to size × size pixels, bilinearly, averaging when it shrinks."""
     if cutout.shape[0] == size:
         return cutout
-    return np.asarray(Image.fromarray(cutout).resize((size, size), Image.Resampling.BILINEAR))
+    # Pillow has no image of (H, W, 1).
+    image = Image.fromarray(cutout if cutout.shape[2] > 1 else cutout[..., 0])
+    scaled = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
+    return scaled.reshape(size, size, -1)
 
 
 def iter_cutouts(
-    paths: Iterable[Path], size: int, *, n_workers: int | None = None
+    paths: Iterable[Path], size: int, decoding: Decoding = RGB, *, n_workers: int | None = None
 ) -> Iterator[NDArray[np.uint8] | CutoutError]:
     """Decode files in threads, a few ahead of what is asked for.
 
@@ -79,18 +114,20 @@ def iter_cutouts(
         Image files.
     size : int
         Side of the cutouts [pixels].
+    decoding : Decoding, default `RGB`
+        How pixels are read.
     n_workers : int, optional
         Threads; default one a processor.
 
     Yields
     ------
-    (size, size, 3) ndarray of uint8, or CutoutError
+    (size, size, n_channels) ndarray of uint8, or CutoutError
         In the order of the paths; the error, unraised, where a file cannot be decoded.
     """
 
     def read(path: Path) -> NDArray[np.uint8] | CutoutError:
         try:
-            return read_cutout(path, size)
+            return read_cutout(path, size, decoding)
         except CutoutError as exc:
             return exc
 

@@ -62,13 +62,18 @@ class Checkpoint:
         """Side of what the network sees, after scaling the cutout [pixels]."""
         return int(self.metadata["image_size"])
 
+    @property
+    def n_channels(self) -> int:
+        """Channels that the network sees: 3 for RGB, 1 for one band."""
+        return len(self.metadata["mean"])
+
     def normalise(self, cutouts: NDArray[np.uint8]) -> Tensor:
-        """Turn uint8 cutouts (N, H, W, 3) into the network's input (N, 3, H, W), float32."""
+        """Turn uint8 cutouts (N, H, W, n_channels) into the network's input, float32."""
         return normalise(cutouts, self.metadata["mean"], self.metadata["std"])
 
 
-def build_network(arch: str, n_classes: int) -> nn.Module:
-    """Make an untrained network for RGB images.
+def build_network(arch: str, n_classes: int, n_channels: int = 3) -> nn.Module:
+    """Make an untrained network.
 
     Parameters
     ----------
@@ -78,6 +83,8 @@ def build_network(arch: str, n_classes: int) -> nn.Module:
         name of a timm model.
     n_classes : int
         Number of logits.
+    n_channels : int, default 3
+        Channels of its images: 3 for RGB, 1 for one band.
 
     Raises
     ------
@@ -88,7 +95,7 @@ def build_network(arch: str, n_classes: int) -> nn.Module:
         layers = _import_fastai("layers")
         return nn.Sequential(
             OrderedDict(
-                conv1=layers.ConvLayer(3, 32),
+                conv1=layers.ConvLayer(n_channels, 32),
                 conv2=layers.ConvLayer(32, 64),
                 conv3=layers.ConvLayer(64, 128),
                 pool=nn.AdaptiveAvgPool2d(1),
@@ -98,12 +105,12 @@ def build_network(arch: str, n_classes: int) -> nn.Module:
         )
     if arch in XRESNETS:
         xresnet = _import_fastai("vision.models.xresnet")
-        return getattr(xresnet, arch)(pretrained=False, n_out=n_classes)
-    return _build_timm(arch, n_classes)
+        return getattr(xresnet, arch)(pretrained=False, n_out=n_classes, c_in=n_channels)
+    return _build_timm(arch, n_classes, n_channels)
 
 
 def find_layer(
-    model: nn.Module, name: str, image_size: int, arch: str = ""
+    model: nn.Module, name: str, image_size: int, arch: str = "", n_channels: int = 3
 ) -> tuple[str, nn.Module]:
     """Return the name and the module of the layer to explain.
 
@@ -117,13 +124,15 @@ def find_layer(
         Side of the network's images [pixels].
     arch : str, optional
         Name of the architecture, for messages.
+    n_channels : int, default 3
+        Channels of the network's images.
 
     Raises
     ------
     ConfigError
         A name that is no layer with feature maps; the message lists those that are.
     """
-    shapes = _trace_shapes(model, image_size)
+    shapes = _trace_shapes(model, (1, n_channels, image_size, image_size))
     layers = [layer for layer, shape in shapes.items() if _is_feature_map(shape)]
     if name == "auto":
         # Where tokens (N, T, K) follow the last map, as in a transformer, that map is only the
@@ -152,7 +161,7 @@ def _is_feature_map(shape: torch.Size) -> bool:
     return len(shape) == 4 and shape[2] == shape[3] > 1
 
 
-def _trace_shapes(model: nn.Module, image_size: int) -> dict[str, torch.Size]:
+def _trace_shapes(model: nn.Module, shape: tuple[int, ...]) -> dict[str, torch.Size]:
     """Return the shape of each submodule's output, in the order in which they finish.
 
     A container finishes after what it contains, so the last one is the outermost block.
@@ -172,7 +181,7 @@ def _trace_shapes(model: nn.Module, image_size: int) -> dict[str, torch.Size]:
     parameter = next(model.parameters())
     try:
         with torch.no_grad():
-            model(parameter.new_zeros(1, 3, image_size, image_size))
+            model(parameter.new_zeros(shape))
     finally:
         for handle in handles:
             handle.remove()
@@ -180,22 +189,22 @@ def _trace_shapes(model: nn.Module, image_size: int) -> dict[str, torch.Size]:
 
 
 def normalise(cutouts: NDArray[np.uint8], mean: list[float], std: list[float]) -> Tensor:
-    """Scale uint8 cutouts (N, H, W, 3) to [0, 1], then to zero mean and unit variance.
+    """Scale uint8 cutouts (N, H, W, n_channels) to [0, 1], then to zero mean and unit variance.
 
     Parameters
     ----------
-    cutouts : (N, H, W, 3) ndarray of uint8
-        RGB images.
-    mean, std : list of 3 float
+    cutouts : (N, H, W, n_channels) ndarray of uint8
+        Images.
+    mean, std : list of float
         Statistics of each channel of the training set, in [0, 1].
 
     Returns
     -------
-    (N, 3, H, W) Tensor of float32
+    (N, n_channels, H, W) Tensor of float32
         The very numbers that fastai's ``IntToFloatTensor`` and ``Normalize`` give.
     """
     images = torch.from_numpy(cutouts).permute(0, 3, 1, 2).float().div_(255.0)
-    mean_, std_ = (torch.tensor(values).reshape(1, 3, 1, 1) for values in (mean, std))
+    mean_, std_ = (torch.tensor(values).reshape(1, -1, 1, 1) for values in (mean, std))
     return images.sub_(mean_).div_(std_)
 
 
@@ -248,7 +257,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
         tensors = load_tensors(data)
         # The random weights that are about to be replaced must not cost the caller a draw.
         with torch.random.fork_rng(devices=[]):
-            model = build_network(metadata["arch"], len(metadata["class_names"]))
+            model = build_network(
+                metadata["arch"], len(metadata["class_names"]), len(metadata["mean"])
+            )
         model.load_state_dict(tensors)
     except (SafetensorError, RuntimeError) as exc:
         reason = " ".join(str(exc).split())
@@ -294,7 +305,7 @@ def _import_fastai(module: str) -> ModuleType:
         return importlib.import_module(f"fastai.{module}")
 
 
-def _build_timm(arch: str, n_classes: int) -> nn.Module:
+def _build_timm(arch: str, n_classes: int, n_channels: int) -> nn.Module:
     known = "conv3, " + ", ".join(XRESNETS)
     try:
         import timm
@@ -306,4 +317,4 @@ def _build_timm(arch: str, n_classes: int) -> nn.Module:
         near = difflib.get_close_matches(arch, [*timm.list_models(), *XRESNETS, "conv3"], n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"expected {known} or a timm name"
         raise ConfigError(f"arch {arch!r}: unknown; {hint}")
-    return timm.create_model(arch, pretrained=False, num_classes=n_classes)
+    return timm.create_model(arch, pretrained=False, num_classes=n_classes, in_chans=n_channels)

@@ -9,6 +9,7 @@ import torch
 from galfig.build import build_store, make_plan
 from galfig.catalog import Galaxies
 from galfig.config import Settings
+from galfig.cutouts import Decoding
 from galfig.engine import choose_device
 from galfig.errors import CheckpointError
 from galfig.files import check_output
@@ -128,7 +129,8 @@ def train_checkpoint(
     # fastai takes seconds to import, and is only needed where a network is trained.
     from galfig.training import set_aside_unreadable, train_network
 
-    readable = set_aside_unreadable(galaxies, quiet=quiet)
+    decoding = Decoding(settings.training.n_channels, settings.catalog.fits_range)
+    readable = set_aside_unreadable(galaxies, decoding, quiet=quiet)
     if len(readable) < len(galaxies):
         report_rejected(readable, settings.catalog_path)
     return train_network(
@@ -150,6 +152,7 @@ def describe_recipe(galaxies: Galaxies, settings: Settings) -> dict[str, Any]:
         "catalog_sha256": galaxies.catalog_sha256,
         "images": settings.catalog.images,
         "images_dir": settings.catalog.images_dir,
+        "fits_range": settings.catalog.model_dump(mode="json")["fits_range"],
         **{
             table: getattr(settings, table).model_dump(mode="json")
             for table in ("classes", "split", "training")
@@ -161,6 +164,8 @@ def warn_of_mismatch(
     checkpoint: Checkpoint, galaxies: Galaxies, settings: Settings, path: Path
 ) -> None:
     """Warn where a network was trained for another question, or perhaps on these galaxies."""
+    if settings.training.grayscale and checkpoint.n_channels != 1:
+        logger.warning("%s: was trained on RGB, which is what is explained", path)
     trained = Settings.model_validate(checkpoint.metadata["settings"])
     for key in ("column", "edges"):
         before, now = getattr(trained.classes, key), getattr(settings.classes, key)

@@ -33,7 +33,7 @@ _DESCRIPTIONS = {
     "probs": "softmax of the logits (N, C)",
     "cams": "signed Grad-CAM (N, C, h, w); multiply by cam_scale (N, C) to have logits",
     "cam_scale": "power of two by which each map was divided to lie within [-1, 1]",
-    "cutouts": "central cutout (N, H, W, RGB), rows from the top of the image",
+    "cutouts": "central cutout (N, H, W, RGB or one band), rows from the top of the image",
     "pixel_scale": "pixel scale of each cutout [arcsec/pixel], NaN where unknown",
 }
 # Marks an empty cell in a column of integers, which HDF5 has no notion of.
@@ -48,7 +48,7 @@ class Part:
     ----------
     arrays : dict of str to ndarray
         ``objid``, ``redshift``, ``label``, ``value``, ``logits``, ``probs``, ``cutouts`` (N, H,
-        W, 3) and, where known, ``pixel_scale``; (N, ...).
+        W, 3 or 1) and, where known, ``pixel_scale``; (N, ...).
     cams : (N, C, h, w) ndarray of float32
         Signed maps.
     rejected : dict of str to str
@@ -160,8 +160,14 @@ class Store:
         return self._file["cams"][index].astype(np.float32) * scale[:, None, None]
 
     def cutout(self, index: int) -> NDArray[np.uint8]:
-        """Return the cutout (H, W, 3) of one galaxy."""
-        return self._file["cutouts"][index]
+        """Return the cutout (H, W, 3) of one galaxy; one band gives grey."""
+        cutout = self._file["cutouts"][index]
+        return cutout if cutout.shape[2] == 3 else np.repeat(cutout, 3, axis=2)
+
+    @property
+    def is_gray(self) -> bool:
+        """Whether the cutouts are of one band."""
+        return int(self._file["cutouts"].shape[3]) == 1
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from tqdm import tqdm
 import galfig
 from galfig.catalog import Galaxies
 from galfig.config import Settings, TrainingSettings
-from galfig.cutouts import iter_cutouts, scale_cutout
+from galfig.cutouts import RGB, Decoding, decode_image, iter_cutouts, scale_cutout
 from galfig.errors import CatalogError, CutoutError, GalfigError
 from galfig.network import Checkpoint, build_network, find_layer, save_checkpoint
 
@@ -41,6 +42,7 @@ with warnings.catch_warnings():
     from fastai.optimizer import ranger
     from fastai.torch_core import no_random
     from fastai.vision.augment import CropPad, Resize, aug_transforms
+    from fastai.vision.core import PILImage, PILImageBW
     from fastai.vision.data import ImageBlock
 
 logger = logging.getLogger(__name__)
@@ -95,11 +97,14 @@ def train_network(
     """
     how = settings.training
     _check_sets(galaxies)
-    mean, std = channel_statistics(galaxies.take(~galaxies.in_valid), how)
+    decoding = Decoding(how.n_channels, settings.catalog.fits_range)
+    mean, std = channel_statistics(galaxies.take(~galaxies.in_valid), how, decoding)
     with no_random(how.seed, reproducible=True):
-        model = build_network(how.arch, len(galaxies.class_names))
-        layer_name, _ = find_layer(model.eval(), settings.maps.layer, how.network_size, how.arch)
-        learner = make_learner(model.train(), galaxies, how, mean, std, device, n_workers)
+        model = build_network(how.arch, len(galaxies.class_names), how.n_channels)
+        layer_name, _ = find_layer(
+            model.eval(), settings.maps.layer, how.network_size, how.arch, how.n_channels
+        )
+        learner = make_learner(model.train(), galaxies, how, mean, std, device, n_workers, decoding)
         lr, finder = how.lr, None
         if lr == "auto":
             lr, finder = find_lr(learner)
@@ -141,14 +146,18 @@ def train_network(
 
 
 def set_aside_unreadable(
-    galaxies: Galaxies, *, n_workers: int | None = None, quiet: bool = False
+    galaxies: Galaxies,
+    decoding: Decoding = RGB,
+    *,
+    n_workers: int | None = None,
+    quiet: bool = False,
 ) -> Galaxies:
     """Decode every image once, and move the galaxies whose image fails to ``rejected``.
 
     One truncated file would otherwise end the training loop in its middle.
     """
     cutouts = tqdm(
-        iter_cutouts(galaxies.paths, 1, n_workers=n_workers),
+        iter_cutouts(galaxies.paths, 1, decoding, n_workers=n_workers),
         total=len(galaxies),
         desc="checking images",
         disable=quiet,
@@ -160,18 +169,19 @@ def set_aside_unreadable(
 
 
 def channel_statistics(
-    galaxies: Galaxies, how: TrainingSettings
+    galaxies: Galaxies, how: TrainingSettings, decoding: Decoding = RGB
 ) -> tuple[list[float], list[float]]:
     """Return the mean and standard deviation of each channel over all cutouts, in [0, 1].
 
     Sums of 8-bit integers, hence exact and independent of the order; over the whole training
     set, where fastai's ``Normalize`` would take one random batch.
     """
-    total, squares, n_pixels = np.zeros(3, np.int64), np.zeros(3, np.int64), 0
-    for cutout in iter_cutouts(galaxies.paths, how.cutout_size):
+    n_channels, n_pixels = decoding.n_channels, 0
+    total, squares = np.zeros(n_channels, np.int64), np.zeros(n_channels, np.int64)
+    for cutout in iter_cutouts(galaxies.paths, how.cutout_size, decoding):
         if isinstance(cutout, CutoutError):
             raise cutout
-        pixels = scale_cutout(cutout, how.network_size).reshape(-1, 3).astype(np.int64)
+        pixels = scale_cutout(cutout, how.network_size).reshape(-1, n_channels).astype(np.int64)
         total += pixels.sum(axis=0)
         squares += (pixels**2).sum(axis=0)
         n_pixels += len(pixels)
@@ -193,9 +203,10 @@ def make_learner(
     std: list[float],
     device: torch.device | str,
     n_workers: int,
+    decoding: Decoding = RGB,
 ) -> Learner:
     """Make fastai's learner: the tutorial's data block, ranger and cross-entropy."""
-    dls = _make_dataloaders(galaxies, how, mean, std, device, n_workers)
+    dls = _make_dataloaders(galaxies, how, mean, std, device, n_workers, decoding)
     weights = None
     if how.class_weights == "balanced":
         weights = torch.tensor(_balanced_weights(galaxies), dtype=torch.float32, device=device)
@@ -275,6 +286,7 @@ def _make_dataloaders(
     std: list[float],
     device: torch.device | str,
     n_workers: int,
+    decoding: Decoding,
 ) -> DataLoaders:
     names = galaxies.class_names
     table = pd.DataFrame(
@@ -289,8 +301,11 @@ def _make_dataloaders(
         item_tfms.append(Resize(how.network_size))
     block = DataBlock(
         # The order of the classes is the settings' own: sorted, high would come before low.
-        blocks=(ImageBlock, CategoryBlock(vocab=list(names), sort=False)),
-        get_x=ColReader("path"),
+        blocks=(
+            ImageBlock(PILImage if decoding.n_channels == 3 else PILImageBW),
+            CategoryBlock(vocab=list(names), sort=False),
+        ),
+        get_x=partial(_decode_row, decoding),
         get_y=ColReader("class"),
         splitter=ColSplitter("is_valid"),
         item_tfms=item_tfms,
@@ -310,6 +325,12 @@ def _make_dataloaders(
         weights = np.array(_balanced_weights(galaxies))[galaxies.label]
         return block.weighted_dataloaders(table, weights, **options)
     return block.dataloaders(table, **options)
+
+
+def _decode_row(decoding: Decoding, row: pd.Series) -> NDArray[np.uint8]:
+    """Decode the image of a row as galfig does everywhere; fastai makes Pillow's of it."""
+    pixels = decode_image(Path(row["path"]), decoding)
+    return pixels if decoding.n_channels == 3 else pixels[..., 0]
 
 
 def _balanced_weights(galaxies: Galaxies) -> list[float]:

@@ -7,12 +7,14 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from astropy.io import fits
+from PIL import Image
 
 import galfig.build as build
 from galfig.build import build_store, explain_galaxies, make_plan
 from galfig.catalog import load_galaxies
 from galfig.config import load_settings
-from galfig.cutouts import read_cutout
+from galfig.cutouts import Decoding, read_cutout
 from galfig.engine import make_engine
 from galfig.errors import CatalogError, CheckpointError, ConfigError, OutputError
 from galfig.gradcam import grad_cam
@@ -25,7 +27,7 @@ def checkpoint(tmp_path):
     return make_checkpoint(tmp_path / "model.safetensors")
 
 
-def make_checkpoint(path, class_names=("low", "high"), image_size=32):
+def make_checkpoint(path, class_names=("low", "high"), image_size=32, n_channels=3):
     torch.manual_seed(0)
     metadata = {
         "arch": "conv3",
@@ -33,12 +35,12 @@ def make_checkpoint(path, class_names=("low", "high"), image_size=32):
         "layer": "conv3",
         "cutout_size": 32,
         "image_size": image_size,
-        "mean": [0.2, 0.2, 0.2],
-        "std": [0.1, 0.1, 0.1],
+        "mean": [0.2] * n_channels,
+        "std": [0.1] * n_channels,
         "n_train": {"low": 10, "high": 9},
         "simulated": False,
     }
-    return save_checkpoint(path, build_network("conv3", len(class_names)), metadata)
+    return save_checkpoint(path, build_network("conv3", len(class_names), n_channels), metadata)
 
 
 def load(folder, **maps):
@@ -213,7 +215,7 @@ def test_galaxy_without_finite_numbers_is_rejected(galaxy_folder, tmp_path, chec
         batch.logits[2] = torch.nan
         return batch
 
-    part = explain_galaxies(galaxies, checkpoint, sick_engine)
+    part = explain_galaxies(galaxies, checkpoint, sick_engine, Decoding())
     assert list(part.rejected) == [galaxies.objid[2]]
     assert "not finite" in part.rejected[galaxies.objid[2]]
     assert len(part.cams) == len(part.arrays["objid"]) == 23
@@ -271,3 +273,24 @@ def test_plan_digest_follows_what_matters(galaxy_folder, tmp_path, checkpoint):
     assert make_plan(galaxies, settings, checkpoint, "valid").digest == plans[0].digest
     with pytest.raises(ConfigError, match="not a layer"):
         make_plan(*load(galaxy_folder, layer="conv9"), checkpoint)
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "fits"])
+def test_one_band_is_stored_as_one_and_read_as_grey(galaxy_folder, tmp_path, kind):
+    """A network of one channel stores one band, of colour images and of FITS."""
+    checkpoint = make_checkpoint(tmp_path / "m.safetensors", n_channels=1)
+    galaxies, _ = load(galaxy_folder)
+    if kind == "fits":
+        for path in galaxies.paths:
+            values = np.asarray(Image.open(path).convert("L"), dtype=np.float32)
+            path.unlink()
+            fits.PrimaryHDU(values[::-1]).writeto(path)
+    build_at(tmp_path / "maps.h5", galaxy_folder, checkpoint)
+    with h5py.File(tmp_path / "maps.h5") as file:
+        assert file["cutouts"].shape == (24, 32, 32, 1)
+    with open_store(tmp_path / "maps.h5") as store:
+        assert store.is_gray
+        cutout = store.cutout(3)
+        np.testing.assert_array_equal(cutout[..., 0], cutout[..., 2])
+        expected = read_cutout(galaxies.paths[3], 32, Decoding(n_channels=1))
+        np.testing.assert_array_equal(cutout[..., :1], expected)

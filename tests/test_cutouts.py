@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from galfig import cutouts
-from galfig.cutouts import crop_or_pad, iter_cutouts, read_cutout, scale_cutout
+from galfig.cutouts import Decoding, crop_or_pad, iter_cutouts, read_cutout, scale_cutout
 from galfig.errors import CutoutError
 
 
@@ -57,6 +57,20 @@ def test_every_mode_becomes_rgb(tmp_path, mode):
     assert cutout.dtype == np.uint8
 
 
+def test_one_band_is_the_luminance(tmp_path):
+    """A grey file is read as it is; of colour, Pillow's luminance is taken; both scale."""
+    grey, colour = noise(20, 20), noise(20, 20, 3)
+    for name, pixels in (("grey", grey), ("colour", colour)):
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    one_band = Decoding(n_channels=1)
+    found = read_cutout(tmp_path / "grey.png", 20, one_band)
+    np.testing.assert_array_equal(found[..., 0], grey)
+    found = read_cutout(tmp_path / "colour.png", 20, one_band)
+    luminance = colour @ np.array([0.299, 0.587, 0.114])
+    np.testing.assert_allclose(found[..., 0], luminance, atol=1)
+    assert scale_cutout(found, 10).shape == (10, 10, 1)
+
+
 @pytest.mark.parametrize("damage", ["truncated", "empty", "html", "missing"])
 def test_damaged_files_are_named(tmp_path, damage):
     """A file that cannot be decoded raises CutoutError with its path, nothing else."""
@@ -87,7 +101,7 @@ def test_stopping_early_decodes_no_more(tmp_path, monkeypatch):
     """Only a few files ahead are decoded: memory does not grow, and Ctrl-C need not wait."""
     read = []
 
-    def count(path, size):
+    def count(path, size, decoding):
         read.append(path)
         return read_cutout(path, size)
 

@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from galfig.catalog import load_galaxies
 from galfig.config import load_settings
-from galfig.cutouts import read_cutout, scale_cutout
+from galfig.cutouts import Decoding, read_cutout, scale_cutout
 from galfig.errors import CatalogError
 from galfig.training import (
     channel_statistics,
@@ -38,9 +38,10 @@ def learner_of(settings, galaxies):
     from galfig.network import build_network
 
     how = settings.training
-    mean, std = channel_statistics(galaxies.take(~galaxies.in_valid), how)
-    model = build_network(how.arch, len(galaxies.class_names))
-    return make_learner(model, galaxies, how, mean, std, "cpu", 0)
+    decoding = Decoding(how.n_channels)
+    mean, std = channel_statistics(galaxies.take(~galaxies.in_valid), how, decoding)
+    model = build_network(how.arch, len(galaxies.class_names), how.n_channels)
+    return make_learner(model, galaxies, how, mean, std, "cpu", 0, decoding)
 
 
 def test_statistics_are_those_of_the_whole_training_set(settings):
@@ -53,19 +54,24 @@ def test_statistics_are_those_of_the_whole_training_set(settings):
     np.testing.assert_allclose(std, pixels.std(axis=(0, 1, 2)), rtol=1e-9)
 
 
+@pytest.mark.parametrize("grayscale", [False, True])
 @pytest.mark.parametrize("image_size", [None, 20])
-def test_validation_batch_is_what_is_explained(galaxy_folder, image_size):
+def test_validation_batch_is_what_is_explained(galaxy_folder, image_size, grayscale):
     """fastai's validation images are, number by number, those that explaining computes."""
     from galfig.network import normalise
 
-    settings = make_settings(galaxy_folder, image_size=image_size)
+    settings = make_settings(galaxy_folder, image_size=image_size, grayscale=grayscale)
     galaxies = load_galaxies(settings)
     learner = learner_of(settings, galaxies)
     batch, labels = learner.dls.valid.one_batch()
     valid = galaxies.take(galaxies.in_valid)
     size = settings.training.network_size
-    cutouts = np.stack([scale_cutout(read_cutout(path, 32), size) for path in valid.paths])
-    mean, std = channel_statistics(galaxies.take(~galaxies.in_valid), settings.training)
+    decoding = Decoding(settings.training.n_channels)
+    cutouts = np.stack(
+        [scale_cutout(read_cutout(path, 32, decoding), size) for path in valid.paths]
+    )
+    train = galaxies.take(~galaxies.in_valid)
+    mean, std = channel_statistics(train, settings.training, decoding)
     # fastai resamples validation images on an identical grid, which rounds in the sixth digit.
     torch.testing.assert_close(
         torch.Tensor(batch), normalise(cutouts, mean, std), rtol=0, atol=5e-6

@@ -30,6 +30,7 @@ from galfig.cli import options
     show_default=True,
     help="Store to write.",
 )
+@options.grayscale_option
 @options.layer_option
 @options.device_option
 @click.option(
@@ -50,6 +51,7 @@ def build_maps(
     model: Path | None,
     split: str,
     out: Path,
+    grayscale: bool | None,
     layer: str | None,
     device: str,
     precision: str | None,
@@ -74,6 +76,7 @@ def build_maps(
     overrides = {
         ("catalog", "path"): catalog,
         ("catalog", "images_dir"): images,
+        ("training", "grayscale"): grayscale,
         ("maps", "layer"): layer,
         ("maps", "precision"): precision,
         ("maps", "shard_size"): shard_size,

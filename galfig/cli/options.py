@@ -35,6 +35,9 @@ images_option = click.option(
 layer_option = click.option(
     "--layer", help="Layer to explain, by name.  [default: the last feature maps]"
 )
+grayscale_option = click.option(
+    "--grayscale", is_flag=True, default=None, help="Train on one band: the luminance of RGB."
+)
 device_option = click.option(
     "--device",
     type=click.Choice(["auto", "cpu", "cuda"]),

@@ -42,6 +42,7 @@ class _LearningRate(click.ParamType):  # type: ignore[type-arg]
 @click.option("--label-smoothing", type=float, help="Of the loss.")
 @click.option("--sampler", type=click.Choice(["none", "balanced"]), help="Draw classes evenly.")
 @click.option("--seed", type=int, help="Seed of the split and of the training.")
+@options.grayscale_option
 @options.layer_option
 @options.device_option
 @options.overwrite_option
