@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from galfig.selection import Query, Selection, describe_conditions
 from galfig.store import Store
@@ -87,7 +88,8 @@ def describe_panels(store: Store, selection: Selection, markup: Markup) -> str:
         f"{_join(names)}; the name of the predicted class is in bold.",
         describe_maps(store, markup),
         f"The probability {markup.math('p')} is the softmax of the network's output.",
-        _describe_network(store, markup),
+        describe_scale(store, selection.indices, markup),
+        describe_network(store, markup),
         list_galaxies(store, selection.indices, markup),
         _describe_origin(store),
     ]
@@ -105,9 +107,26 @@ def describe_maps(store: Store, markup: Markup) -> str:
     )
 
 
-def describe_sample(store: Store, selection: Selection, markup: Markup) -> str:
-    """Write which galaxies the numbers of a figure are of: 'the 76 galaxies of ...'."""
-    n = len(selection.indices)
+def describe_scale(store: Store, indices: NDArray[np.intp], markup: Markup) -> str:
+    """Write what the scale bars say, "" where there are none."""
+    if not np.isfinite(store.pixel_scale[indices]).any():
+        return ""
+    if not (store.redshift[indices] > 0).any():
+        return "The bar gives the scale in arcsec."
+    return (
+        "The bar gives the scale in arcsec, and as proper length at the galaxy's redshift in the "
+        "cosmology of Planck Collaboration (2020)."
+    )
+
+
+def describe_sample(
+    store: Store, selection: Selection, markup: Markup, n: int | None = None
+) -> str:
+    """Write which galaxies the numbers of a figure are of: 'the 76 galaxies of ...'.
+
+    ``n`` is their number where it is not that of the galaxies shown.
+    """
+    n = len(selection.indices) if n is None else n
     kind = "simulated " if store.attrs["simulated"] else ""
     words = f"{n} {kind}{_plural('galaxy', n)} of the {_SPLITS[store.attrs['split']]}"
     conditions = describe_conditions(selection.query, markup.text, markup.math)
@@ -126,7 +145,7 @@ def describe_order(query: Query) -> str:
 
 def describe_training(store: Store, markup: Markup) -> str:
     """Write on what the network was trained and how well it does: a line for any caption."""
-    lines = [_describe_network(store, markup), _describe_origin(store)]
+    lines = [describe_network(store, markup), _describe_origin(store)]
     return "\n".join(line for line in lines if line) + "\n"
 
 
@@ -171,11 +190,12 @@ def _describe_size(store: Store, shape: tuple[int, ...], markup: Markup) -> str:
     return f"{size} of {scales[0]:g} arcsec, {side:.3g} arcsec on a side"
 
 
-def _describe_network(store: Store, markup: Markup) -> str:
+def describe_network(store: Store, markup: Markup, subject: str = "The network") -> str:
+    """Write on how many galaxies a network was trained, and how well it does: a sentence."""
     training = store.training
     n_train = sum(training["n_train"].values())
     words = (
-        f"The network, {markup.text(training['arch'])}, was trained on {n_train}"
+        f"{subject}, {markup.text(training['arch'])}, was trained on {n_train}"
         f"{' simulated' if training['simulated'] else ''} galaxies"
         f"{' in one band' if store.is_gray else ''}"
     )

@@ -1,7 +1,7 @@
 """Selection: which galaxies of a store a figure shows, in one language everywhere."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -72,8 +72,10 @@ class Selection:
     query: Query = field(default_factory=Query)
 
 
-def select_galaxies(store: Store, query: Query) -> Selection:
-    """Take the galaxies of a store that a query asks for.
+def select_galaxies(
+    store: Store, query: Query, *, among: Collection[str] | None = None
+) -> Selection:
+    """Take the galaxies of a store that a query asks for; ``among`` these, where they are given.
 
     Where there are fewer than ``n``, all of them are taken, and a warning says so.
 
@@ -87,10 +89,19 @@ def select_galaxies(store: Store, query: Query) -> Selection:
         if query != Query(n=query.n, objids=query.objids, seed=query.seed):
             raise SelectionError("--objid: names the galaxies, expected no other condition with it")
         indices = _find_objids(store, query.objids)
+        strangers = [] if among is None else [o for o in query.objids if o not in among]
+        if strangers:
+            raise SelectionError(f"--objid {strangers[0]}: not in the other store")
         return Selection(indices, len(indices), query)
-    candidates = np.flatnonzero(_find_candidates(store, query))
+    is_candidate = _find_candidates(store, query)
+    if among is not None:
+        is_candidate &= np.array([objid in among for objid in store.objid], dtype=bool)
+    candidates = np.flatnonzero(is_candidate)
     if not len(candidates):
-        raise SelectionError(f"{store.path}: no galaxy {describe_conditions(query)}")
+        both = "" if among is None else " that both stores hold"
+        raise SelectionError(
+            f"{store.path}: no galaxy {describe_conditions(query)}{both}".replace("  ", " ")
+        )
     order = _order(store, candidates, query)
     if query.n is not None and len(candidates) < query.n:
         conditions = describe_conditions(query)

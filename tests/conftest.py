@@ -109,6 +109,7 @@ def make_store(tmp_path):
         class_names: tuple[str, ...] = ("low", "high"),
         quantity: str = "metallicity",
         attrs: dict | None = None,
+        catalog: dict | None = None,
         **replaced: np.ndarray,
     ) -> Path:
         rng = np.random.default_rng(0)
@@ -131,11 +132,11 @@ def make_store(tmp_path):
         arrays |= replaced
         part = tmp_path / f"{name}.part"
         write_part(part, Part(arrays, cams, {}), "digest")
-        catalog = pd.DataFrame({"objID": objid, "z": arrays["redshift"]}, index=objid)
+        columns = {"objID": arrays["objid"], "z": arrays["redshift"], **(catalog or {})}
         merge_parts(
             tmp_path / name,
             [part],
-            catalog,
+            pd.DataFrame(columns, index=arrays["objid"]),
             {
                 "galfig_version": "0.1.0",
                 "torch_version": "2.0",

@@ -93,7 +93,12 @@ def test_train_then_build_then_render(galaxy_folder, tmp_path, monkeypatch):
     built = run("build-maps", "--config", config, "--model", "m.safetensors", "--split", "all")
     assert built.stdout.startswith("maps.h5: 24 galaxies of split 'all', accuracy ")
     drawn = run("render", "--n", 2, "--zmin", 0.05, "--zmax", 0.08, "--out", "figure.png")
-    assert drawn.stdout.split() == ["figure.png", "figure.tex", "figure.txt"]
+    assert drawn.stdout.split() == [
+        "figure.png",
+        "figure.tex",
+        "figure.txt",
+        "figure.alt.txt",
+    ]
     assert "with 0.05 < z < 0.08" in Path("figure.txt").read_text()
 
     facts = json.loads(run("info", "maps.h5", "--json").stdout)
@@ -261,5 +266,5 @@ def test_figure_list_and_figure(store_path, tmp_path, monkeypatch):
     assert [line.split()[0] for line in listed] == list(FIGURES)
     drawn = run("figure", "confusion-matrix", store_path, "--zmax", 0.1)
     assert drawn.stdout.split() == [
-        f"confusion-matrix.{suffix}" for suffix in ("pdf", "tex", "txt")
+        f"confusion-matrix.{suffix}" for suffix in ("pdf", "tex", "txt", "alt.txt")
     ]

@@ -4,12 +4,15 @@ import json
 
 import numpy as np
 import pytest
+from astropy.table import Table
 from pypdf import PdfReader
 from sklearn.metrics import auc, confusion_matrix, roc_auc_score
 
-from galfig.errors import FigureError, SelectionError
+from galfig.errors import FigureError, OutputError, SelectionError
 from galfig.figures.class_examples import draw as draw_examples
+from galfig.figures.compare import draw as draw_compare
 from galfig.figures.confusion_matrix import count_classes, make_confusion_matrix
+from galfig.figures.drawing import DrawOptions
 from galfig.figures.histogram import make_histogram
 from galfig.figures.learning_rate import make_learning_rate
 from galfig.figures.radial_profile import bin_radii, bootstrap_mean, measure_profiles
@@ -53,17 +56,23 @@ def trained_store(make_store):
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_is_written_with_its_caption(trained_store, tmp_path, name):
-    """Each draws from the store alone, the same bytes twice, TrueType only, a caption beside it."""
+    """Each draws from the store alone, the same bytes twice, and beside it what it says in words
+    and in numbers.
+    """
     files = []
+    other = trained_store if name == "compare" else None
     for folder in ("one", "two"):
         path = tmp_path / folder / f"{name}.pdf"
-        written = render_figure(name, trained_store, Query(n=None), path)
+        data = path.with_suffix(".ecsv")
+        written = render_figure(name, trained_store, Query(n=None), path, other=other, data=data)
         files.append([file.read_bytes() for file in written])
     assert files[0] == files[1]
-    page = PdfReader(path).pages[0]
-    assert float(page.mediabox.width) <= 7.1 * 72 + 0.1
-    fonts = [font.get_object()["/Subtype"] for font in page["/Resources"]["/Font"].values()]
-    assert set(fonts) == {"/Type0"}
+    table = Table.read(data)
+    assert len(table) > 0
+    assert all(column.description for column in table.itercols())
+    assert table.meta["galfig"]["figure"] == name
+    (alt,) = path.with_suffix(".alt.txt").read_text().splitlines()
+    assert alt.endswith(".")
     words = path.with_suffix(".txt").read_text()
     assert "simulated" in words
     assert words.endswith("\n")
@@ -236,22 +245,24 @@ def test_wilson_interval_solves_its_equation():
 def test_class_examples_are_of_their_class(trained_store):
     """Each row shows galaxies of one true class, named, at most six."""
     with open_store(trained_store) as store:
-        drawing = draw_examples(store, select_galaxies(store, Query(n=None)))
-        shown = [ax.texts[1].get_text() for ax in drawing.fig.axes]
+        drawing = draw_examples(store, select_galaxies(store, Query(n=None)), DrawOptions())
+        (fig,) = drawing.pages
+        shown = [ax.texts[1].get_text().replace("\n", "") for ax in fig.axes]
         label = dict(zip(store.objid, store.label, strict=True))
     assert len(shown) == 12
     assert [label[objid] for objid in shown] == [0] * 6 + [1] * 6
-    rows = [text.get_text() for text in drawing.fig.texts]
+    rows = [text.get_text() for text in fig.texts]
     assert rows == ["low-metallicity", "high-metallicity"]
 
 
 def test_top_losses_show_the_right_class_before_the_wrong(make_store):
     """The largest losses from top to bottom: the true class's map, then the likeliest other's."""
     with open_store(make_store(class_names=("a", "b", "c"), quantity="")) as store:
-        drawing = draw_top_losses(store, select_galaxies(store, Query(n=None)))
+        drawing = draw_top_losses(store, select_galaxies(store, Query(n=None)), DrawOptions())
         losses = compute_losses(store)
         worst = np.argsort(-losses)[:5]
-        rows = [drawing.fig.axes[start : start + 4] for start in range(0, 20, 4)]
+        (fig,) = drawing.pages
+        rows = [fig.axes[start : start + 4] for start in range(0, 20, 4)]
         for (first, right, wrong, _), index in zip(rows, worst, strict=True):
             assert first.texts[1].get_text() == store.objid[index]
             assert right.texts[1].get_text() == store.class_names[store.label[index]]
@@ -300,7 +311,8 @@ def test_radial_profile_of_known_maps(make_store, map_size):
 
 def test_annuli_hold_each_pixel_once():
     """Every pixel within half a side is in the annulus of its radius, the corners in none."""
-    annulus, edges = bin_radii((96, 96), 96)
+    edges = np.linspace(0, 48, 25)
+    annulus = bin_radii((96, 96), 96, edges)
     y, x = np.mgrid[:96, :96] - 47.5
     radius = np.hypot(y, x)
     for index in range(len(edges) - 1):
@@ -322,3 +334,101 @@ def test_profile_of_a_coarse_map_is_refused(make_store, tmp_path):
     store = make_store(map_size=3)
     with pytest.raises(FigureError, match="maps of 3 pixels, expected at least 4"):
         render_figure("radial-profile", store, Query(n=None), tmp_path / "f.pdf")
+
+
+def test_profile_in_units_of_a_radius(make_store, tmp_path):
+    """Maps that fall with r / R have one profile, though the radii differ threefold."""
+    y, x = np.mgrid[:96, :96] - 47.5
+    arcsec = np.linspace(2.0, 6.0, 12)
+    scaled = np.hypot(y, x)[None] * 0.396 / arcsec[:, None, None]
+    cams = np.repeat((5 - scaled)[:, None], 2, axis=1).astype(np.float32)
+    catalog = {"R50": np.append(arcsec[:-1], np.nan)}
+    path = make_store(size=96, map_size=96, cams=cams, catalog=catalog)
+    with open_store(path) as store:
+        profiles = measure_profiles(store, np.arange(12), arcsec / 0.396)
+    middle = (profiles.edges[:-1] + profiles.edges[1:]) / 2
+    spread = np.nanmax(profiles.values[:, 0], axis=0) - np.nanmin(profiles.values[:, 0], axis=0)
+    np.testing.assert_allclose(np.nanmean(profiles.values[:, 0], axis=0), 5 - middle, atol=0.08)
+    assert spread.max() < 0.15
+    # 48 pixels are 19 arcsec, and nine galaxies in ten reach out to 3.4 of their own radii.
+    assert profiles.edges[-1] == pytest.approx(np.quantile(48 * 0.396 / arcsec, 0.1))
+    assert np.isnan(profiles.values[-1, 0, -1])
+    render_figure("radial-profile", path, Query(n=None), tmp_path / "f.pdf", unit="R50")
+    words = (tmp_path / "f.txt").read_text()
+    assert "in units of each galaxy's R50; the 1 without one are left out." in words
+
+
+@pytest.mark.parametrize(("unit", "words"), [("R90", "column of the catalog: objID, z"), ("z", "")])
+def test_unit_without_a_scale_or_a_column_is_refused(make_store, tmp_path, unit, words):
+    """A radius needs its column, and a pixel scale to be compared with pixels."""
+    store = make_store(attrs={"pixel_scale": float("nan")})
+    with pytest.raises(FigureError, match=words or "expected both for --unit"):
+        render_figure("radial-profile", store, Query(n=None), tmp_path / "f.pdf", unit=unit)
+
+
+def test_compare_pairs_the_same_galaxies(make_store, tmp_path):
+    """By name, not by position; only galaxies of both stores; letters from top to bottom."""
+    first = make_store("first.h5")
+    with open_store(first) as store:
+        objid, cutouts = store.objid, np.stack([store.cutout(i) for i in range(12)])
+    shifted = np.roll(objid, 4)
+    shifted[:2] = ["1", "2"]
+    second = make_store("second.h5", objid=shifted, cutouts=cutouts[..., :1])
+    with open_store(first) as store, open_store(second) as other:
+        selection = select_galaxies(store, Query(n=3), among=set(other.objid))
+        assert selection.n_candidates == 10
+        (fig,) = draw_compare(store, selection, DrawOptions(other=other)).pages
+        titles = [ax.texts[1].get_text() for ax in fig.axes[::4]]
+        chosen = [store.objid[index] for index in selection.indices]
+        pairs = [objid for objid in chosen for _ in range(2)]
+        expected = [f"({letter}) {o}" for letter, o in zip("abcdef", pairs, strict=True)]
+        assert titles == expected
+        for row, objid in zip(fig.axes[4::8], chosen, strict=True):
+            (index,) = np.flatnonzero(other.objid == objid)
+            np.testing.assert_array_equal(row.images[0].get_array(), other.cutout(index))
+    render_figure("compare", first, Query(n=3), tmp_path / "f.pdf", other=second)
+    words = (tmp_path / "f.txt").read_text()
+    assert "3 of the 10 simulated galaxies of the validation set that both explain" in words
+    assert (
+        "The network of rows (b), (d), (f), conv3, was trained on 42 simulated galaxies in" in words
+    )
+
+
+def test_compare_needs_two_stores_of_the_same_classes(make_store, tmp_path):
+    """One store, other classes, a stranger among the galaxies, and --with elsewhere are refused."""
+    first = make_store("first.h5")
+    other = make_store("other.h5", class_names=("spiral", "elliptical"))
+    far = make_store("far.h5", objid=np.array([f"x{i}" for i in range(12)], dtype=object))
+    path = tmp_path / "f.pdf"
+    for options, query, words in (
+        ({}, Query(), "one store, expected two; name the second with --with"),
+        ({"other": other}, Query(), "expected the classes of"),
+        ({"other": far}, Query(), "no galaxy that both stores hold"),
+        ({"other": far}, Query(objids=("1237665024900858100",)), "not in the other store"),
+    ):
+        with pytest.raises((FigureError, SelectionError), match=words):
+            render_figure("compare", first, query, path, **options)
+    with pytest.raises(FigureError, match="takes no --with, expected compare"):
+        render_figure("roc", first, Query(), path, other=first)
+    with pytest.raises(FigureError, match="takes no --unit, expected radial-profile"):
+        render_figure("roc", first, Query(), path, unit="z")
+
+
+def test_atlas_shows_every_galaxy_once(make_store, tmp_path):
+    """Pages of one size, in the order of the selection; numbered; PDF only."""
+    n = 40
+    path = make_store(n=n)
+    render_figure("atlas", path, Query(n=None, sort="redshift"), tmp_path / "atlas.pdf")
+    reader = PdfReader(tmp_path / "atlas.pdf")
+    words = [page.extract_text() for page in reader.pages]
+    assert len({tuple(page.mediabox) for page in reader.pages}) == 1
+    with open_store(path) as store:
+        ends = [objid[10:] for objid in store.objid]
+    found = [line for page in words for line in page.split() if line in ends]
+    assert found == ends
+    n_pages = len(reader.pages)
+    assert n_pages > 1
+    assert all(f"Page {i} of {n_pages}" in page for i, page in enumerate(words, 1))
+    with pytest.raises(OutputError, match=rf"expected \.pdf for {n_pages} pages"):
+        render_figure("atlas", path, Query(n=None), tmp_path / "atlas.png")
+    assert not (tmp_path / "atlas.png").exists()

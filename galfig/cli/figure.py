@@ -40,10 +40,31 @@ def _list_figures(ctx: click.Context, parameter: click.Parameter, is_asked: bool
     help="Figure to write: .pdf, .png or .svg, the caption beside it.  [default: NAME.pdf]",
 )
 @options.selection_options(n=None)
+@click.option(
+    "--unit",
+    metavar="COLUMN",
+    help="Radius [arcsec] in the catalog as the unit of distance (radial-profile).",
+)
+@click.option(
+    "--with",
+    "other",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The second store (compare).",
+)
+@options.figure_options
 @options.overwrite_option
 @options.standard_options
 def figure(
-    name: str, store: Path, out: Path | None, query: "Query", overwrite: bool, quiet: bool
+    name: str,
+    store: Path,
+    out: Path | None,
+    query: "Query",
+    unit: str | None,
+    other: Path | None,
+    width: str | None,
+    data: Path | None,
+    overwrite: bool,
+    quiet: bool,
 ) -> None:
     """Draw the figure NAME from STORE.
 
@@ -53,10 +74,22 @@ def figure(
     \b
     Examples:
       galfig figure --list
-      galfig figure roc maps.h5 --where "z < 0.1" --out roc.pdf
+      galfig figure roc maps.h5 --where "z < 0.1" --out roc.pdf --data roc.ecsv
+      galfig figure compare colour.h5 --with mono.h5 --n 3
     """
     from galfig.figures.registry import render_figure
 
     path = out or Path(f"{name}.pdf")
-    for written in render_figure(name, store, query, path, overwrite=overwrite):
+    for written in render_figure(
+        name,
+        store,
+        query,
+        path,
+        width=width,
+        unit=unit,
+        other=other,
+        data=data,
+        quiet=quiet,
+        overwrite=overwrite,
+    ):
         click.echo(written)

@@ -50,6 +50,18 @@ overwrite_option = click.option(
 )
 
 
+def figure_options(function: Function) -> Function:
+    """Add the options of every figure: its width, and the table behind it."""
+    function = click.option(
+        "--data",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="Table to write with the numbers that the figure shows: FILE.ecsv.",
+    )(function)
+    return click.option(
+        "--width", metavar="column|text|INCHES", help="Width; those of AASTeX are 3.39 and 7.1 in."
+    )(function)
+
+
 def selection_options(n: int | None) -> Callable[[Function], Function]:
     """Add the options that choose galaxies of a store; the command gets them as ``query``."""
     choices = [

@@ -25,12 +25,15 @@ if TYPE_CHECKING:
     show_default=True,
     help="Figure to write: .pdf, .png or .svg. The caption goes beside it, as .tex and .txt.",
 )
+@options.figure_options
 @options.overwrite_option
 @options.standard_options
 def render(
     store: Path,
     query: "Query",
     out: Path,
+    width: str | None,
+    data: Path | None,
     overwrite: bool,
     quiet: bool,
 ) -> None:
@@ -46,5 +49,7 @@ def render(
     """
     from galfig.figures.registry import render_figure
 
-    for path in render_figure("panels", store, query, out, overwrite=overwrite):
+    for path in render_figure(
+        "panels", store, query, out, width=width, data=data, overwrite=overwrite
+    ):
         click.echo(path)

@@ -7,19 +7,35 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from galfig.captions import Markup, describe_order, describe_sample, describe_training, name_classes
+from galfig.captions import (
+    Markup,
+    describe_order,
+    describe_sample,
+    describe_scale,
+    describe_training,
+    name_classes,
+)
+from galfig.figures.drawing import Drawing, DrawOptions, tabulate_galaxies
 from galfig.figures.rows import plot_cutout, plot_scale_bar
-from galfig.figures.save import Drawing
-from galfig.figures.style import TEXT_WIDTH, fit_font_size, paper_style, plot_outlined_text
+from galfig.figures.style import (
+    TEXT_WIDTH,
+    fit_font_size,
+    fit_words,
+    paper_style,
+    plot_outlined_text,
+)
 from galfig.selection import Selection, require_labels
 from galfig.store import Store
 
-N_COLUMNS = 6
+# Side of a cutout, about [inch].
+SIDE = 1.1
 GAP = 0.04
 MARGIN = 0.24
 
 
-def make_class_examples(store: Store, rows: list[NDArray[np.intp]]) -> Figure:
+def make_class_examples(
+    store: Store, rows: list[NDArray[np.intp]], width: float | None = None
+) -> Figure:
     """Draw cutouts, a row a class, with their identifiers.
 
     Parameters
@@ -28,20 +44,19 @@ def make_class_examples(store: Store, rows: list[NDArray[np.intp]]) -> Figure:
         An open store.
     rows : list of (n,) ndarrays of int
         Positions in the store of the galaxies of each class; rows may be empty.
-
-    Returns
-    -------
-    Figure
-        7.1 inch wide.
+    width : float, optional
+        Width of the figure [inch]; default 7.1. A narrow one has room for fewer galaxies.
     """
+    width = width or TEXT_WIDTH
+    n_columns = count_columns(width)
     with paper_style():
-        side = (TEXT_WIDTH - MARGIN - 0.02) / N_COLUMNS - GAP
+        side = (width - MARGIN - 0.02) / n_columns - GAP
         height = len(rows) * (side + GAP)
-        fig = Figure(figsize=(TEXT_WIDTH, height))
+        fig = Figure(figsize=(width, height))
         for row, (indices, name) in enumerate(zip(rows, name_classes(store), strict=True)):
             bottom = height - (row + 1) * (side + GAP) + GAP / 2
             fig.text(
-                0.5 * MARGIN / TEXT_WIDTH,
+                0.5 * MARGIN / width,
                 (bottom + side / 2) / height,
                 name,
                 rotation=90,
@@ -50,37 +65,45 @@ def make_class_examples(store: Store, rows: list[NDArray[np.intp]]) -> Figure:
                 parse_math=False,
                 fontsize=fit_font_size(name, side, 8),
             )
-            for column, index in enumerate(indices[:N_COLUMNS]):
+            for column, index in enumerate(indices[:n_columns]):
                 left = MARGIN + column * (side + GAP)
-                ax = fig.add_axes(
-                    (left / TEXT_WIDTH, bottom / height, side / TEXT_WIDTH, side / height)
-                )
+                ax = fig.add_axes((left / width, bottom / height, side / width, side / height))
                 _plot_example(store, int(index), ax, side)
         return fig
 
 
-def draw(store: Store, selection: Selection) -> Drawing:
+def count_columns(width: float) -> int:
+    """Return how many galaxies stand side by side in a width [inch]."""
+    return max(1, round((width - MARGIN) / (SIDE + GAP)))
+
+
+def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     """Draw the first galaxies of each class, in the order of a selection."""
     require_labels(store, "examples of each class")
     labels = store.label[selection.indices]
+    n_columns = count_columns(options.width or TEXT_WIDTH)
     rows = [
-        selection.indices[labels == index][:N_COLUMNS] for index in range(len(store.class_names))
+        selection.indices[labels == index][:n_columns] for index in range(len(store.class_names))
     ]
     return Drawing(
         "class-examples",
         "Examples of each class",
-        make_class_examples(store, rows),
+        (make_class_examples(store, rows, options.width),),
         partial(_describe, store, selection, rows),
+        "A grid of cutouts of galaxies, a row for each true class: "
+        f"{', '.join(name_classes(store))}.",
+        partial(tabulate_galaxies, store, np.concatenate(rows)),
     )
 
 
 def _plot_example(store: Store, index: int, ax: Axes, side: float) -> None:
     cutout, objid = store.cutout(index), str(store.objid[index])
     plot_cutout(cutout, ax=ax)
-    size = fit_font_size(objid, 0.94 * side, 6.5)
+    objid, size = fit_words(objid, 0.94 * side, 6.5)
     plot_outlined_text(0.5, 0.95, objid, ax=ax, size=size, va="top", parse_math=False)
     if np.isfinite(store.pixel_scale[index]):
-        plot_scale_bar(cutout.shape[1], store.pixel_scale[index], ax=ax, size=6.0)
+        scale, redshift = store.pixel_scale[index], store.redshift[index]
+        plot_scale_bar(cutout.shape[1], scale, ax=ax, size=6.0, redshift=redshift)
 
 
 def _describe(
@@ -90,8 +113,10 @@ def _describe(
         f"{len(row)} of {markup.text(name)}"
         for row, name in zip(rows, name_classes(store), strict=True)
     )
+    scale = describe_scale(store, np.concatenate(rows), markup)
     return (
         f"Examples of each true class, {describe_order(selection.query)}, from "
         f"{describe_sample(store, selection, markup)}: {counts}.\n"
+        + (f"{scale}\n" if scale else "")
         + describe_training(store, markup)
     )

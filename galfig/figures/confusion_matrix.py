@@ -10,7 +10,7 @@ from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
 from galfig.captions import Markup, describe_sample, describe_training
-from galfig.figures.save import Drawing
+from galfig.figures.drawing import Column, Drawing, DrawOptions
 from galfig.figures.style import COLUMN_WIDTH, escape_math, paper_style
 from galfig.selection import Selection, require_labels
 from galfig.store import Store
@@ -26,7 +26,10 @@ def count_classes(
 
 
 def make_confusion_matrix(
-    counts: NDArray[np.int64], class_names: Sequence[str], symbol: str = ""
+    counts: NDArray[np.int64],
+    class_names: Sequence[str],
+    symbol: str = "",
+    width: float | None = None,
 ) -> Figure:
     """Draw a confusion matrix: counts and shares of each true class.
 
@@ -38,14 +41,11 @@ def make_confusion_matrix(
         Name of each class.
     symbol : str, optional
         The quantity, on the axes: "Z" makes *Predicted Z*, *True Z*.
-
-    Returns
-    -------
-    Figure
-        One column wide at the most.
+    width : float, optional
+        Width of the figure [inch]; default by the number of classes, one column at the most.
     """
     with paper_style():
-        side = min(COLUMN_WIDTH, 1.6 + 0.6 * len(class_names))
+        side = width or min(COLUMN_WIDTH, 1.6 + 0.6 * len(class_names))
         fig = Figure(figsize=(side, side * 0.92), layout="constrained")
         plot_confusion_matrix(counts, class_names, symbol, ax=fig.subplots())
         return fig
@@ -72,7 +72,7 @@ def plot_confusion_matrix(
     return image
 
 
-def draw(store: Store, selection: Selection) -> Drawing:
+def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     """Draw the confusion matrix of the galaxies of a selection."""
     require_labels(store, "a confusion matrix")
     chosen = selection.indices[store.label[selection.indices] >= 0]
@@ -84,9 +84,28 @@ def draw(store: Store, selection: Selection) -> Drawing:
     return Drawing(
         "confusion-matrix",
         "Confusion matrix",
-        make_confusion_matrix(counts, store.class_names, symbol),
+        (make_confusion_matrix(counts, store.class_names, symbol, options.width),),
         partial(_describe, store, selection, counts),
+        f"Confusion matrix of {counts.sum()} galaxies, true classes as rows and predicted ones as "
+        f"columns, in the order {', '.join(store.class_names)}: {_spell_rows(counts)}.",
+        partial(_tabulate, counts, store.class_names),
     )
+
+
+def _spell_rows(counts: NDArray[np.int64]) -> str:
+    return "; ".join(" ".join(map(str, row)) for row in counts)
+
+
+def _tabulate(counts: NDArray[np.int64], class_names: Sequence[str]) -> dict[str, Column]:
+    names = np.array(class_names)
+    true, predicted = np.indices(counts.shape).reshape(2, -1)
+    totals = np.maximum(counts.sum(axis=1), 1)
+    return {
+        "true": Column(names[true], "true class"),
+        "predicted": Column(names[predicted], "predicted class"),
+        "n": Column(counts.ravel(), "galaxies"),
+        "share": Column(counts.ravel() / totals[true], "share of the true class"),
+    }
 
 
 def _describe(store: Store, selection: Selection, counts: NDArray[np.int64], markup: Markup) -> str:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from galfig.captions import Markup, describe_sample, describe_training
 from galfig.errors import FigureError
-from galfig.figures.save import Drawing
-from galfig.figures.style import COLORS, COLUMN_WIDTH, escape_math, paper_style
+from galfig.figures.drawing import Column, Drawing, DrawOptions
+from galfig.figures.style import COLORS, chart_size, escape_math, paper_style
 from galfig.selection import Selection
 from galfig.store import Store
 
@@ -27,6 +27,7 @@ def make_histogram(
     edges: Sequence[float],
     labels: Sequence[str],
     quantity: str,
+    width: float | None = None,
 ) -> Figure:
     """Draw a histogram of a quantity, its galaxies coloured by class.
 
@@ -40,14 +41,11 @@ def make_histogram(
         Class of each bin.
     quantity : str
         Label of the axis.
-
-    Returns
-    -------
-    Figure
-        One column wide.
+    width : float, optional
+        Width of the figure [inch]; default one column.
     """
     with paper_style():
-        fig = Figure(figsize=(COLUMN_WIDTH, 2.3), layout="constrained")
+        fig = Figure(figsize=chart_size(width, 0.68), layout="constrained")
         plot_histogram(value, edges, labels, ax=fig.subplots())
         fig.axes[0].set_xlabel(escape_math(quantity))
         return fig
@@ -81,7 +79,7 @@ def plot_histogram(
     ax.legend()
 
 
-def draw(store: Store, selection: Selection) -> Drawing:
+def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     """Draw the histogram of the galaxies of a selection."""
     classes = store.settings["classes"]
     value = store.value[selection.indices]
@@ -97,9 +95,27 @@ def draw(store: Store, selection: Selection) -> Drawing:
     return Drawing(
         "metallicity-histogram",
         f"Histogram of {classes['column']}",
-        make_histogram(value, classes["edges"], classes["labels"], quantity),
+        (make_histogram(value, classes["edges"], classes["labels"], quantity, options.width),),
         partial(_describe, store, selection),
+        f"Histogram of {quantity} of {len(value)} galaxies from {value.min():.4g} to "
+        f"{value.max():.4g}, coloured by class, with the edges of the classes.",
+        partial(_tabulate, value, classes["edges"], classes["labels"]),
     )
+
+
+def _tabulate(
+    value: NDArray[np.float64], edges: Sequence[float], labels: Sequence[str]
+) -> dict[str, Column]:
+    bins = _bins_between(edges, len(value))
+    # As in the figure: a value on an edge is counted below it.
+    counts, _ = np.histogram(np.nextafter(value, -np.inf), bins)
+    index = np.searchsorted(edges, (bins[:-1] + bins[1:]) / 2) - 1
+    return {
+        "low": Column(bins[:-1], "lower edge of the bin, not in it"),
+        "high": Column(bins[1:], "upper edge of the bin, in it"),
+        "class": Column(np.array(labels)[index], "class of the bin"),
+        "n": Column(counts, "galaxies"),
+    }
 
 
 def _bins_between(edges: Sequence[float], n: int) -> NDArray[np.float64]:

@@ -9,13 +9,15 @@ from numpy.typing import ArrayLike
 
 from galfig.captions import Markup, describe_training
 from galfig.errors import FigureError
-from galfig.figures.save import Drawing
-from galfig.figures.style import COLORS, COLUMN_WIDTH, paper_style
+from galfig.figures.drawing import Column, Drawing, DrawOptions
+from galfig.figures.style import COLORS, chart_size, format_power, paper_style
 from galfig.selection import Selection
 from galfig.store import Store
 
 
-def make_learning_rate(rates: ArrayLike, losses: ArrayLike, chosen: float) -> Figure:
+def make_learning_rate(
+    rates: ArrayLike, losses: ArrayLike, chosen: float, width: float | None = None
+) -> Figure:
     """Draw the loss against the learning rate, with the rate chosen.
 
     Parameters
@@ -24,14 +26,11 @@ def make_learning_rate(rates: ArrayLike, losses: ArrayLike, chosen: float) -> Fi
         The finder's steps.
     chosen : float
         The rate that the network was trained at.
-
-    Returns
-    -------
-    Figure
-        One column wide.
+    width : float, optional
+        Width of the figure [inch]; default one column.
     """
     with paper_style():
-        fig = Figure(figsize=(COLUMN_WIDTH, 2.3), layout="constrained")
+        fig = Figure(figsize=chart_size(width, 0.68), layout="constrained")
         plot_finder_curve(rates, losses, chosen, ax=fig.subplots())
         return fig
 
@@ -44,6 +43,8 @@ def plot_finder_curve(rates: ArrayLike, losses: ArrayLike, chosen: float, *, ax:
     loss = float(np.interp(np.log(chosen), np.log(rates[order]), losses[order]))
     ax.plot(chosen, loss, "o", color=COLORS[1], markersize=4, label=f"chosen: {chosen:.2g}")
     ax.set_xscale("log")
+    ax.xaxis.set_major_formatter(lambda rate, _: format_power(round(np.log10(rate))))
+    ax.xaxis.set_minor_formatter("")
     # Beyond, the loss explodes and would flatten everything else.
     low, start = np.nanmin(losses), losses[0]
     ax.set_ylim(low - 0.1 * (start - low) - 0.01, start + 0.6 * (start - low) + 0.05)
@@ -52,7 +53,7 @@ def plot_finder_curve(rates: ArrayLike, losses: ArrayLike, chosen: float, *, ax:
     ax.legend(loc="lower left")
 
 
-def draw(store: Store, selection: Selection) -> Drawing:
+def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     """Draw the finder's curve of the network that made a store."""
     finder = store.training.get("lr_finder")
     if not finder:
@@ -64,8 +65,14 @@ def draw(store: Store, selection: Selection) -> Drawing:
     return Drawing(
         "learning-rate",
         "Learning rate",
-        make_learning_rate(finder["lr"], finder["loss"], chosen),
+        (make_learning_rate(finder["lr"], finder["loss"], chosen, options.width),),
         partial(_describe, store, chosen),
+        "Training loss against learning rate on a logarithmic axis, with a point at the rate "
+        f"chosen, {chosen:.2g}.",
+        lambda: {
+            "lr": Column(finder["lr"], "learning rate"),
+            "loss": Column(finder["loss"], "training loss, smoothed"),
+        },
     )
 
 

@@ -9,15 +9,17 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from galfig.captions import describe_panels, format_probability, name_classes
+from galfig.figures.drawing import Drawing, DrawOptions, tabulate_galaxies
 from galfig.figures.rows import PAGE_HEIGHT, MapLabel, Row, make_rows
-from galfig.figures.save import Drawing
 from galfig.selection import Selection
 from galfig.store import Store
 
 logger = logging.getLogger(__name__)
 
 
-def make_panels(store: Store, indices: Sequence[int] | NDArray[np.intp]) -> Figure:
+def make_panels(
+    store: Store, indices: Sequence[int] | NDArray[np.intp], width: float | None = None
+) -> Figure:
     """Draw one row a galaxy: cutout, then the map of each class over the dimmed cutout.
 
     Parameters
@@ -26,17 +28,19 @@ def make_panels(store: Store, indices: Sequence[int] | NDArray[np.intp]) -> Figu
         An open store.
     indices : sequence of int
         Positions in the store, from top to bottom.
+    width : float, optional
+        Width of the figure [inch]; default 7.1, two columns of AASTeX.
 
     Returns
     -------
     Figure
-        7.1 inch wide; see `galfig.figures.rows.make_rows`.
+        See `galfig.figures.rows.make_rows`.
     """
     every_class = range(len(store.class_names))
-    return make_rows([make_row(store, int(index), every_class) for index in indices])
+    return make_rows([make_row(store, int(index), every_class) for index in indices], width)
 
 
-def make_row(store: Store, index: int, class_idx: Sequence[int]) -> Row:
+def make_row(store: Store, index: int, class_idx: Sequence[int], letter: str = "") -> Row:
     """Return the row of a galaxy: its maps of some classes, the predicted one in bold."""
     names = name_classes(store)
     return Row(
@@ -52,18 +56,32 @@ def make_row(store: Store, index: int, class_idx: Sequence[int]) -> Row:
             for c in class_idx
         ],
         pixel_scale=float(store.pixel_scale[index]),
+        redshift=float(store.redshift[index]),
+        letter=letter,
     )
 
 
-def draw(store: Store, selection: Selection) -> Drawing:
+def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     """Draw the galaxies of a selection; see `make_panels`."""
-    fig = make_panels(store, selection.indices)
+    fig = make_panels(store, selection.indices, options.width)
     height = fig.get_figheight()
     if height > PAGE_HEIGHT + 0.1:
         logger.warning("%.1f inch high, more than a page; draw fewer galaxies", height)
     return Drawing(
         "panels",
         f"Grad-CAM maps: {', '.join(name_classes(store))}",
-        fig,
+        (fig,),
         partial(describe_panels, store, selection),
+        describe_rows_alt(store, selection.indices),
+        partial(tabulate_galaxies, store, selection.indices),
+    )
+
+
+def describe_rows_alt(store: Store, indices: NDArray[np.intp]) -> str:
+    """Say in a sentence what rows of panels show."""
+    n_right = int(np.sum(store.predicted[indices] == store.label[indices]))
+    return (
+        f"Rows of panels, one for each of {len(indices)} galaxies, {n_right} of them classified "
+        "rightly: a cutout, then the same cutout with its Grad-CAM maps for "
+        f"{' and '.join(name_classes(store))}, on one colour scale per row."
     )

@@ -1,27 +1,49 @@
 """Radial profile: mean attribution against the distance from the galaxy's centre."""
 
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from galfig.captions import Markup, describe_sample, describe_training, name_classes
 from galfig.errors import FigureError
-from galfig.figures.save import Drawing
-from galfig.figures.style import COLORS, COLUMN_WIDTH, LINE_STYLES, escape_math, paper_style
+from galfig.figures.drawing import Column, Drawing, DrawOptions
+from galfig.figures.style import (
+    COLORS,
+    LINE_STYLES,
+    chart_size,
+    escape_math,
+    format_power,
+    paper_style,
+)
 from galfig.selection import Selection
 from galfig.store import Store
 
 N_BINS = 24
 N_RESAMPLES = 500
 LEVEL = 0.68
+# In units of a radius galaxies reach out to different distances: as far as this share of them do.
+COVERAGE = 0.9
+
+
+class Profiles(NamedTuple):
+    """Mean maps in annuli, galaxy by galaxy.
+
+    ``values`` is an (n, C, B) array [logit], NaN where a galaxy has no pixel in an annulus;
+    ``edges`` are the (B + 1,) radii of the annuli, in units of pixels or of each galaxy's radius.
+    """
+
+    values: NDArray[np.float64]
+    edges: NDArray[np.float64]
 
 
 def bin_radii(
-    map_shape: tuple[int, int], cutout_size: int
-) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    map_shape: tuple[int, int], cutout_size: int, edges: NDArray[np.float64]
+) -> NDArray[np.intp]:
     """Sort the pixels of a map into annuli around the centre of its cutout.
 
     Parameters
@@ -30,26 +52,24 @@ def bin_radii(
         Of the map, which covers the whole cutout.
     cutout_size : int
         Side of the cutout [pixels].
+    edges : (B + 1,) ndarray of float
+        Radii of the annuli [pixels of the cutout].
 
     Returns
     -------
-    annulus : (h, w) ndarray of int
+    (h, w) ndarray of int
         Annulus of each pixel; B for those beyond the last.
-    edges : (B + 1,) ndarray of float
-        Radii [pixels of the cutout], out to half its side.
     """
-    n_bins = max(1, min(N_BINS, min(map_shape) // 2))
-    edges = np.linspace(0, cutout_size / 2, n_bins + 1)
     y, x = (
         (np.arange(length) + 0.5) * cutout_size / length - cutout_size / 2 for length in map_shape
     )
     radius = np.hypot(y[:, None], x)
-    return np.minimum(np.searchsorted(edges, radius, side="right") - 1, n_bins), edges
+    return np.minimum(np.searchsorted(edges, radius, side="right") - 1, len(edges) - 1)
 
 
 def measure_profiles(
-    store: Store, indices: NDArray[np.intp]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    store: Store, indices: NDArray[np.intp], radius: NDArray[np.float64] | None = None
+) -> Profiles:
     """Measure the mean signed map of each galaxy in annuli.
 
     Parameters
@@ -58,49 +78,79 @@ def measure_profiles(
         An open store.
     indices : (n,) ndarray of int
         Galaxies.
+    radius : (n,) ndarray of float, optional
+        Radius of each galaxy [pixels of the cutout], to be the unit of distance.
 
     Returns
     -------
-    profiles : (n, C, B) ndarray of float64
-        Mean of each map in each annulus [logit]; NaN where no map pixel falls into it.
-    edges : (B + 1,) ndarray of float64
-        Radii of the annuli [pixels of the cutout].
+    Profiles
+        Out to half the side of the cutout; in units of a radius, out to where 90 % of the
+        galaxies still lie within their cutout.
     """
-    annulus, edges = bin_radii(store.map_shape, int(store.attrs["cutout_size"]))
-    n_bins = len(edges) - 1
-    flat = annulus.ravel()
-    counts = np.bincount(flat, minlength=n_bins + 1)[:n_bins]
-    profiles = np.full((len(indices), len(store.class_names), n_bins), np.nan)
-    filled = counts > 0
+    size = int(store.attrs["cutout_size"])
+    n_bins = max(1, min(N_BINS, min(store.map_shape) // 2))
+    unit = np.ones(len(indices)) if radius is None else radius
+    edges = np.linspace(0, np.quantile(size / 2 / unit, 1 - COVERAGE), n_bins + 1)
+    values = np.full((len(indices), len(store.class_names), n_bins), np.nan)
+    flat = None
     for row, index in enumerate(indices):
+        if flat is None or radius is not None:
+            flat = bin_radii(store.map_shape, size, edges * unit[row]).ravel()
+            counts = np.bincount(flat, minlength=n_bins + 1)[:n_bins]
+            # An annulus that leaves the cutout would be its corners.
+            is_inside = (counts > 0) & (edges[1:] * unit[row] <= size / 2 * (1 + 1e-9))
         for class_idx, cam in enumerate(store.cams(int(index))):
             sums = np.bincount(flat, weights=cam.ravel(), minlength=n_bins + 1)[:n_bins]
-            profiles[row, class_idx, filled] = sums[filled] / counts[filled]
-    return profiles, edges
+            values[row, class_idx, is_inside] = sums[is_inside] / counts[is_inside]
+    return Profiles(values, edges)
 
 
 def bootstrap_mean(
     profiles: NDArray[np.float64], seed: int = 256
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return the mean over galaxies (first axis) and its percentile interval, by drawing them."""
+    """Return the mean over galaxies (first axis) and its percentile interval, by drawing them.
+
+    NaN is left out; where there is nothing else the mean is NaN.
+    """
     rng = np.random.default_rng(seed)
     n = len(profiles)
-    means = np.stack([profiles[rng.integers(0, n, n)].mean(axis=0) for _ in range(N_RESAMPLES)])
-    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
-    return profiles.mean(axis=0), low, high
+    means = np.stack([_mean(profiles[rng.integers(0, n, n)]) for _ in range(N_RESAMPLES)])
+    is_known = ~np.isnan(means).all(axis=0)
+    low, high = np.full((2, *is_known.shape), np.nan)
+    low[is_known], high[is_known] = np.nanquantile(
+        means[:, is_known], [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0
+    )
+    return _mean(profiles), low, high
 
 
 def make_radial_profile(
-    profiles: NDArray[np.float64],
-    edges: NDArray[np.float64],
+    profiles: Profiles,
     class_names: tuple[str, ...],
+    *,
+    label: str = "Distance from the centre [pixels]",
     pixel_scale: float = float("nan"),
+    width: float | None = None,
 ) -> Figure:
-    """Draw the mean profile of each class, with bands; one column wide."""
+    """Draw the mean profile of each class, with bands.
+
+    Parameters
+    ----------
+    profiles : Profiles
+        From `measure_profiles`.
+    class_names : tuple of str
+        Name of each class.
+    label : str, optional
+        Of the lower axis.
+    pixel_scale : float, optional
+        Pixel scale [arcsec/pixel]; makes an upper axis in arcsec, where radii are in pixels.
+    width : float, optional
+        Width of the figure [inch]; default one column.
+    """
     with paper_style():
-        fig = Figure(figsize=(COLUMN_WIDTH, 2.6), layout="constrained")
+        fig = Figure(figsize=chart_size(width, 0.77), layout="constrained")
         ax = fig.subplots()
-        plot_radial_profile(profiles, edges, class_names, ax=ax)
+        plot_radial_profile(profiles, class_names, ax=ax)
+        ax.set_xlabel(label)
         if np.isfinite(pixel_scale):
             to_arcsec = partial(np.multiply, pixel_scale)
             to_pixels = partial(np.multiply, 1 / pixel_scale)
@@ -109,18 +159,13 @@ def make_radial_profile(
         return fig
 
 
-def plot_radial_profile(
-    profiles: NDArray[np.float64],
-    edges: NDArray[np.float64],
-    class_names: tuple[str, ...],
-    *,
-    ax: Axes,
-) -> None:
-    """Draw mean profiles (n, C, B) and their bootstrap bands against radius [pixels]."""
+def plot_radial_profile(profiles: Profiles, class_names: tuple[str, ...], *, ax: Axes) -> None:
+    """Draw mean profiles and their bootstrap bands against radius."""
+    values, edges = profiles
     # The power of ten goes into the label: matplotlib's own place for it is the upper axis'.
-    peak = float(np.abs(profiles.mean(axis=0)).max())
+    peak = float(np.nanmax(np.abs(_mean(values)), initial=0.0))
     exponent = int(np.floor(np.log10(peak))) if peak > 0 else 0
-    mean, low, high = bootstrap_mean(profiles / 10.0**exponent)
+    mean, low, high = bootstrap_mean(values / 10.0**exponent)
     radius = (edges[:-1] + edges[1:]) / 2
     ax.axhline(0, color="0.6", linewidth=0.6)
     for class_idx, name in enumerate(class_names):
@@ -131,35 +176,95 @@ def plot_radial_profile(
         )
         ax.plot(radius, mean[class_idx], color=color, linestyle=style, label=escape_math(name))
     ax.set_xlim(0, edges[-1])
-    ax.set_xlabel("Distance from the centre [pixels]")
-    ax.set_ylabel(
-        f"Mean Grad-CAM [$10^{{{exponent}}}$ logit]" if exponent else "Mean Grad-CAM [logit]"
-    )
+    power = f"{format_power(exponent)} " if exponent else ""
+    ax.set_ylabel(f"Mean Grad-CAM [{power}logit]")
     ax.legend()
 
 
-def draw(store: Store, selection: Selection) -> Drawing:
+def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     """Draw the profiles of the galaxies of a selection."""
     if min(store.map_shape) < 4:
         raise FigureError(
             f"{store.path}: maps of {store.map_shape[0]} pixels, expected at least 4 for a "
             "profile; explain an earlier layer with --layer"
         )
-    profiles, edges = measure_profiles(store, selection.indices)
-    scales = np.unique(store.pixel_scale[selection.indices])
-    scale = float(scales[0]) if len(scales) == 1 else float("nan")
+    indices, radius, scale = selection.indices, None, float("nan")
+    label, unit = "Distance from the centre [pixels]", "pixel"
+    if options.unit is not None:
+        radius = _read_radius(store, selection.indices, options.unit)
+        indices, radius = indices[radius > 0], radius[radius > 0]
+        label, unit = f"Distance from the centre / {escape_math(options.unit)}", options.unit
+    else:
+        scales = np.unique(store.pixel_scale[indices])
+        scale = float(scales[0]) if len(scales) == 1 else float("nan")
+    profiles = measure_profiles(store, indices, radius)
+    names = name_classes(store)
     return Drawing(
         "radial-profile",
         "Radial profile of the maps",
-        make_radial_profile(profiles, edges, name_classes(store), scale),
-        partial(_describe, store, selection),
+        (
+            make_radial_profile(
+                profiles, names, label=label, pixel_scale=scale, width=options.width
+            ),
+        ),
+        partial(_describe, store, selection, len(indices), options.unit),
+        f"Mean Grad-CAM of {' and '.join(names)} against the distance from the centre, with "
+        f"bootstrap bands, of {len(indices)} galaxies.",
+        partial(_tabulate, profiles, store.class_names, unit),
     )
 
 
-def _describe(store: Store, selection: Selection, markup: Markup) -> str:
+def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean over the first axis without NaN; NaN where there is nothing else."""
+    is_known = ~np.isnan(values)
+    n = is_known.sum(axis=0)
+    total = np.where(is_known, values, 0.0).sum(axis=0)
+    return np.divide(total, n, out=np.full(total.shape, np.nan), where=n > 0)
+
+
+def _read_radius(store: Store, indices: NDArray[np.intp], column: str) -> NDArray[np.float64]:
+    """Return a radius of the catalog [arcsec] in pixels of the cutouts; 0 where unknown."""
+    if column not in store.catalog:
+        raise FigureError(
+            f"{store.path}: --unit {column!r}, expected a column of the catalog: "
+            f"{', '.join(map(str, store.catalog.columns))}"
+        )
+    arcsec = pd.to_numeric(store.catalog[column], errors="coerce").to_numpy(float, na_value=np.nan)
+    pixels = arcsec[indices] / store.pixel_scale[indices]
+    pixels = np.where(np.isfinite(pixels) & (pixels > 0), pixels, 0.0)
+    if not pixels.any():
+        raise FigureError(
+            f"{store.path}: no galaxy has a radius {column!r} above zero and a pixel scale, "
+            "expected both for --unit; set [catalog] pixel_scale and rebuild"
+        )
+    return pixels
+
+
+def _tabulate(profiles: Profiles, class_names: tuple[str, ...], unit: str) -> dict[str, Column]:
+    mean, low, high = bootstrap_mean(profiles.values)
+    n_classes, n_bins = mean.shape
+    length = "pixel" if unit == "pixel" else ""
+    words = "annulus" if unit == "pixel" else f"annulus in units of {unit}"
+    return {
+        "class": Column(np.repeat(class_names, n_bins), "class that is explained"),
+        "inner": Column(np.tile(profiles.edges[:-1], n_classes), f"inner radius, {words}", length),
+        "outer": Column(np.tile(profiles.edges[1:], n_classes), f"outer radius, {words}", length),
+        "mean": Column(mean.ravel(), "mean Grad-CAM [logit]"),
+        "low": Column(low.ravel(), f"lower end of the {100 * LEVEL:.0f} % interval [logit]"),
+        "high": Column(high.ravel(), f"upper end of the {100 * LEVEL:.0f} % interval [logit]"),
+    }
+
+
+def _describe(store: Store, selection: Selection, n: int, unit: str | None, markup: Markup) -> str:
+    distance = ""
+    if unit is not None:
+        n_unknown = len(selection.indices) - n
+        left_out = f"; the {n_unknown} without one are left out" if n_unknown else ""
+        distance = f"Distances are in units of each galaxy's {markup.text(unit)}{left_out}.\n"
     return (
         f"Mean Grad-CAM of each class against the distance from the centre of the cutout, for "
         f"{describe_sample(store, selection, markup)}.\n"
+        f"{distance}"
         "Signed maps are averaged in annuli, galaxy by galaxy, and then over galaxies; bands hold "
         f"{100 * LEVEL:.0f}{markup.percent} of {N_RESAMPLES} bootstrap samples of the galaxies.\n"
         + describe_training(store, markup)

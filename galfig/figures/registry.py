@@ -1,14 +1,21 @@
-"""The figures by name: which module draws which, and how many galaxies it shows unasked."""
+"""The figures by name: which module draws which, what it takes, and how many galaxies it shows."""
 
 import dataclasses
 import importlib
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from galfig.errors import FigureError
+from galfig.errors import FigureError, OutputError
+from galfig.figures.drawing import DrawOptions
 from galfig.figures.save import check_format, write_drawing
+from galfig.figures.style import COLUMN_WIDTH, TEXT_WIDTH
 from galfig.selection import Query, select_galaxies
 from galfig.store import open_store
+
+WIDTHS = {"column": COLUMN_WIDTH, "text": TEXT_WIDTH}
+# Narrower, no axis has room for its words; wider, no page for the figure.
+MIN_WIDTH, MAX_WIDTH = 1.5, 20.0
 
 
 @dataclass(frozen=True)
@@ -18,16 +25,19 @@ class FigureKind:
     Attributes
     ----------
     module : str
-        Its ``draw(store, selection)`` makes the `galfig.figures.save.Drawing`.
+        Its ``draw(store, selection, options)`` makes the `galfig.figures.drawing.Drawing`.
     summary : str
         What it shows, in a line.
     n : int or None
         Galaxies that it shows unless told otherwise; None for all.
+    options : tuple of str
+        What it takes beside galaxies and a width: fields of `DrawOptions`.
     """
 
     module: str
     summary: str
     n: int | None = None
+    options: tuple[str, ...] = ()
 
 
 FIGURES = {
@@ -40,13 +50,65 @@ FIGURES = {
     "roc": FigureKind("roc", "ROC curve, its area and a bootstrap interval"),
     "top-losses": FigureKind("top_losses", "the galaxies most wrong: right class and wrong class"),
     "stacked-maps": FigureKind("stacked_maps", "mean maps by true and predicted class"),
-    "radial-profile": FigureKind("radial_profile", "mean attribution against radius, with bands"),
+    "radial-profile": FigureKind(
+        "radial_profile", "mean attribution against radius, with bands", options=("unit",)
+    ),
     "reliability": FigureKind("reliability", "how often the network is right where it is sure"),
+    "compare": FigureKind(
+        "compare", "the same galaxies from two stores (--with)", n=3, options=("other",)
+    ),
+    "atlas": FigureKind("atlas", "every galaxy, many pages"),
 }
 
 
+def parse_width(width: str | float | None) -> float | None:
+    """Return a width [inch] given as "column" or "text" (of AASTeX) or as a number.
+
+    Raises
+    ------
+    FigureError
+        Other words, or a number that no figure can have.
+    """
+    if width is None or width in WIDTHS:
+        return None if width is None else WIDTHS[str(width)]
+    try:
+        inches = float(width)
+    except ValueError:
+        inches = 0.0
+    if not MIN_WIDTH <= inches <= MAX_WIDTH:
+        raise FigureError(
+            f"width {width!r}: expected {', '.join(WIDTHS)} or inches from {MIN_WIDTH:g} to "
+            f"{MAX_WIDTH:g}"
+        )
+    return inches
+
+
+def check_figure(name: str, *, unit: str | None = None, other: Path | None = None) -> FigureKind:
+    """Return the kind of figure of a name; raise FigureError where it takes no such option."""
+    if name not in FIGURES:
+        raise FigureError(f"figure {name!r}: unknown, expected one of {', '.join(FIGURES)}")
+    kind = FIGURES[name]
+    for field, option, value in (("unit", "--unit", unit), ("other", "--with", other)):
+        if value is not None and field not in kind.options:
+            takers = [name for name, kind in FIGURES.items() if field in kind.options]
+            raise FigureError(f"figure {name!r}: takes no {option}, expected {', '.join(takers)}")
+    if "other" in kind.options and other is None:
+        raise FigureError(f"figure {name!r}: one store, expected two; name the second with --with")
+    return kind
+
+
 def render_figure(
-    name: str, store: Path, query: Query, path: Path, *, overwrite: bool = False
+    name: str,
+    store: Path,
+    query: Query,
+    path: Path,
+    *,
+    width: str | float | None = None,
+    unit: str | None = None,
+    other: Path | None = None,
+    data: Path | None = None,
+    quiet: bool = True,
+    overwrite: bool = False,
 ) -> list[Path]:
     """Draw a figure from a store and write it, its caption beside it.
 
@@ -60,6 +122,16 @@ def render_figure(
         The galaxies; ``n`` of None is the figure's own default.
     path : Path
         Figure to write: .pdf, .png or .svg.
+    width : "column", "text" or float, optional
+        Width of the figure, of AASTeX or [inch]; default the figure's own.
+    unit : str, optional
+        Column of the catalog with the radius [arcsec] that is the unit of distance.
+    other : Path, optional
+        A second store, for ``compare``.
+    data : Path, optional
+        Table to write with the numbers that the figure shows: .ecsv.
+    quiet : bool, default True
+        Without a progress bar.
     overwrite : bool, default False
         Replace files that are there.
 
@@ -71,16 +143,33 @@ def render_figure(
     Raises
     ------
     FigureError
-        An unknown name, or a store that lacks what the figure shows.
+        An unknown name, an option that the figure does not take, or a store that lacks what it
+        shows.
+    OutputError
+        A file that is there, or of another suffix.
     """
-    if name not in FIGURES:
-        raise FigureError(f"figure {name!r}: unknown, expected one of {', '.join(FIGURES)}")
+    kind = check_figure(name, unit=unit, other=other)
     check_format(path)
-    kind = FIGURES[name]
-    if query.n is None:
+    if data is not None and data.suffix != ".ecsv":
+        raise OutputError(f"{data}: suffix {data.suffix!r}, expected .ecsv")
+    if query.n is None and not query.objids:
         query = dataclasses.replace(query, n=kind.n)
+    inches = parse_width(width)
     module = importlib.import_module(f"galfig.figures.{kind.module}")
-    with open_store(store) as opened:
-        selection = select_galaxies(opened, query)
-        drawing = module.draw(opened, selection)
-        return write_drawing(drawing, opened, selection, path, overwrite=overwrite)
+    with ExitStack() as stores:
+        opened = stores.enter_context(open_store(store))
+        second = None if other is None else stores.enter_context(open_store(other))
+        among = None if second is None else set(second.objid)
+        selection = select_galaxies(opened, query, among=among)
+        options = DrawOptions(width=inches, unit=unit, other=second)
+        drawing = module.draw(opened, selection, options)
+        return write_drawing(
+            drawing,
+            opened,
+            selection,
+            path,
+            options=options,
+            data=data,
+            quiet=quiet,
+            overwrite=overwrite,
+        )

@@ -9,8 +9,8 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from galfig.captions import Markup, describe_sample, describe_training
-from galfig.figures.save import Drawing
-from galfig.figures.style import COLORS, COLUMN_WIDTH, paper_style
+from galfig.figures.drawing import Column, Drawing, DrawOptions
+from galfig.figures.style import COLORS, chart_size, paper_style
 from galfig.selection import Selection, require_labels
 from galfig.store import Store
 
@@ -59,11 +59,14 @@ def wilson_interval(
 
 
 def make_reliability(
-    p: NDArray[np.floating], is_right: NDArray[np.bool_], n_classes: int
+    p: NDArray[np.floating],
+    is_right: NDArray[np.bool_],
+    n_classes: int,
+    width: float | None = None,
 ) -> Figure:
-    """Draw the share of galaxies classified rightly against p; one column wide."""
+    """Draw the share classified rightly against p; one column wide unless a width is given."""
     with paper_style():
-        fig = Figure(figsize=(COLUMN_WIDTH, 3.6), layout="constrained")
+        fig = Figure(figsize=chart_size(width, 1.06), layout="constrained")
         shares, counts = fig.subplots(2, 1, sharex=True, height_ratios=[3, 1])
         plot_reliability(p, is_right, n_classes, ax=shares)
         counts.hist(p, bins=np.linspace(1 / n_classes, 1, N_BINS + 1), color="0.6", rwidth=0.92)
@@ -89,7 +92,7 @@ def plot_reliability(
     ax.set_ylabel("Share classified rightly")
 
 
-def draw(store: Store, selection: Selection) -> Drawing:
+def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     """Draw the reliability of the galaxies of a selection."""
     require_labels(store, "a reliability diagram")
     chosen = selection.indices[store.label[selection.indices] >= 0]
@@ -98,9 +101,27 @@ def draw(store: Store, selection: Selection) -> Drawing:
     return Drawing(
         "reliability",
         "Reliability diagram",
-        make_reliability(p, is_right, len(store.class_names)),
+        (make_reliability(p, is_right, len(store.class_names), options.width),),
         partial(_describe, store, selection, float(p.mean()), float(is_right.mean())),
+        f"Share of {len(p)} galaxies classified rightly against the probability of the predicted "
+        f"class, which is {p.mean():.3f} in the mean where {is_right.mean():.3f} are right; below, "
+        "the number of galaxies.",
+        partial(_tabulate, p, is_right, len(store.class_names)),
     )
+
+
+def _tabulate(
+    p: NDArray[np.floating], is_right: NDArray[np.bool_], n_classes: int
+) -> dict[str, Column]:
+    mean_p, n, n_right = count_reliability(p, is_right, n_classes)
+    low, high = wilson_interval(n_right, n)
+    return {
+        "p": Column(mean_p, "mean probability of the predicted class in the bin"),
+        "n": Column(n, "galaxies"),
+        "n_right": Column(n_right, "galaxies classified rightly"),
+        "low": Column(low, "lower end of the Wilson interval of the share"),
+        "high": Column(high, "upper end of the Wilson interval of the share"),
+    }
 
 
 def _describe(

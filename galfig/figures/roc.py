@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from galfig.captions import Markup, describe_sample, describe_training, name_classes
 from galfig.errors import FigureError
-from galfig.figures.save import Drawing
+from galfig.figures.drawing import Column, Drawing, DrawOptions
 from galfig.figures.style import COLORS, COLUMN_WIDTH, LINE_STYLES, escape_math, paper_style
 from galfig.selection import Selection, require_labels
 from galfig.store import Store
@@ -68,10 +68,10 @@ def compute_roc(
     return RocCurve(name, false_positive, true_positive, area, float(low), float(high))
 
 
-def make_roc(curves: list[RocCurve]) -> Figure:
-    """Draw ROC curves; one column wide."""
+def make_roc(curves: list[RocCurve], width: float | None = None) -> Figure:
+    """Draw ROC curves; one column wide unless a width [inch] is given."""
     with paper_style():
-        fig = Figure(figsize=(COLUMN_WIDTH, COLUMN_WIDTH), layout="constrained")
+        fig = Figure(figsize=(width or COLUMN_WIDTH,) * 2, layout="constrained")
         plot_roc(curves, ax=fig.subplots())
         return fig
 
@@ -96,7 +96,7 @@ def plot_roc(curves: list[RocCurve], *, ax: Axes) -> None:
     ax.legend(loc="lower right", title="Area [95% interval]", title_fontsize=7)
 
 
-def draw(store: Store, selection: Selection) -> Drawing:
+def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     """Draw the ROC curves of the galaxies of a selection.
 
     Of two classes the second is drawn, since the first has the same curve mirrored.
@@ -114,9 +114,29 @@ def draw(store: Store, selection: Selection) -> Drawing:
     if len(names) > len(COLORS):
         raise FigureError(f"{store.path}: {len(names)} classes, expected at most {len(COLORS)}")
     curves = [compute_roc(names[index], labels == index, probs[:, index]) for index in drawn]
+    areas = "; ".join(f"{curve.name} {curve.area:.3f}" for curve in curves)
     return Drawing(
-        "roc", "ROC curve", make_roc(curves), partial(_describe, store, selection, curves)
+        "roc",
+        "ROC curve",
+        (make_roc(curves, options.width),),
+        partial(_describe, store, selection, curves),
+        f"True against false positive rate of {len(chosen)} galaxies; area under the curve: "
+        f"{areas}.",
+        partial(_tabulate, curves),
     )
+
+
+def _tabulate(curves: list[RocCurve]) -> dict[str, Column]:
+    lengths = [len(curve.true_positive_rate) for curve in curves]
+
+    def gather(name: str) -> NDArray[np.float64]:
+        return np.concatenate([getattr(curve, name) for curve in curves])
+
+    return {
+        "class": Column(np.repeat([curve.name for curve in curves], lengths), "positive class"),
+        "false_positive_rate": Column(gather("false_positive_rate"), "false positive rate"),
+        "true_positive_rate": Column(gather("true_positive_rate"), "true positive rate"),
+    }
 
 
 def _describe(store: Store, selection: Selection, curves: list[RocCurve], markup: Markup) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -9,13 +10,21 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
-from galfig.figures.style import TEXT_WIDTH, fit_font_size, paper_style, plot_outlined_text
+from galfig.errors import FigureError
+from galfig.figures.style import (
+    MIN_FONT_SIZE,
+    TEXT_WIDTH,
+    fit_words,
+    format_power,
+    paper_style,
+    plot_outlined_text,
+)
 
 # Of a page of AASTeX, less what is left to the caption [inch].
 PAGE_HEIGHT = 8.2
 # Side below which the words on a panel would run into each other [inch].
-MIN_PANEL = 1.3
-GAP = 0.05
+MIN_PANEL, SMALLEST_PANEL = 1.3, 0.8
+GAP, FOOTER = 0.05, 0.22
 COLORBAR_WIDTH, COLORBAR_GAP, COLORBAR_LABELS = 0.08, 0.04, 0.56
 
 COLORMAP = "inferno"
@@ -49,6 +58,10 @@ class Row:
         What stands on each map, (K,).
     pixel_scale : float
         Pixel scale of the cutout [arcsec/pixel]; NaN where unknown.
+    redshift : float
+        Redshift of the galaxy, for lengths in kpc; NaN where unknown.
+    letter : str
+        Letter of the row, such as "a"; may be empty.
     """
 
     title: str
@@ -56,9 +69,18 @@ class Row:
     cams: NDArray[np.float32]
     labels: Sequence[MapLabel]
     pixel_scale: float = float("nan")
+    redshift: float = float("nan")
+    letter: str = ""
 
 
-def make_rows(rows: Sequence[Row]) -> Figure:
+def make_rows(
+    rows: Sequence[Row],
+    width: float | None = None,
+    *,
+    n_abreast: int = 1,
+    n_slots: int | None = None,
+    footer: str = "",
+) -> Figure:
     """Draw rows of panels.
 
     The maps of a row share one linear colour scale, from zero to the largest value among them,
@@ -68,21 +90,43 @@ def make_rows(rows: Sequence[Row]) -> Figure:
     ----------
     rows : sequence of Row
         From top to bottom, with the same number of maps each.
+    width : float, optional
+        Width of the figure [inch]; default 7.1.
+    n_abreast : int, default 1
+        How many rows stand side by side; the first column is filled first.
+    n_slots : int, optional
+        Rows that there is room for; default as many as there are.
+    footer : str, optional
+        Words below all rows.
 
     Returns
     -------
     Figure
-        7.1 inch wide; up to six rows fit on a page.
+        At full width up to six rows fit on a page.
+
+    Raises
+    ------
+    FigureError
+        A width at which the words on the panels could not be read.
     """
+    width = width or TEXT_WIDTH
     with paper_style():
-        n_rows, n_columns = len(rows), 1 + len(rows[0].labels)
-        side = _panel_side(n_rows, n_columns)
-        height = n_rows * side + (n_rows - 1) * GAP + 0.04
-        fig = Figure(figsize=(TEXT_WIDTH, height))
+        n_rows, n_columns = -(-(n_slots or len(rows)) // n_abreast), 1 + len(rows[0].labels)
+        block = width / n_abreast
+        side = _panel_side(n_rows, n_columns, block)
+        if side < SMALLEST_PANEL:
+            raise FigureError(
+                f"width {width:g} inch: panels of {side:.2f} inch, expected {SMALLEST_PANEL} or "
+                "more; draw it wider"
+            )
+        margin = FOOTER if footer else 0.02
+        height = n_rows * side + (n_rows - 1) * GAP + 0.02 + margin
+        fig = Figure(figsize=(width, height))
         content = n_columns * (side + GAP) + COLORBAR_GAP + COLORBAR_WIDTH + COLORBAR_LABELS
-        left = max(0.02, (TEXT_WIDTH - content) / 2)
         for number, row in enumerate(rows):
-            bottom = height - 0.02 - (number + 1) * side - number * GAP
+            left = number // n_rows * block + max(0.02, (block - content) / 2)
+            down = number % n_rows
+            bottom = height - 0.02 - (down + 1) * side - down * GAP
             axes = [
                 _add_axes(fig, left + column * (side + GAP), bottom, side, side)
                 for column in range(n_columns)
@@ -90,6 +134,8 @@ def make_rows(rows: Sequence[Row]) -> Figure:
             start = left + n_columns * (side + GAP) + COLORBAR_GAP
             bar = _add_axes(fig, start, bottom + 0.1 * side, COLORBAR_WIDTH, 0.8 * side)
             _plot_row(row, axes=axes, bar=bar, side=side)
+        if footer:
+            fig.text(0.5, 0.25 * FOOTER / height, footer, ha="center", fontsize=7, parse_math=False)
         return fig
 
 
@@ -121,8 +167,13 @@ def plot_map(
     )
 
 
-def plot_scale_bar(width: int, pixel_scale: float, *, ax: Axes, size: float) -> float:
-    """Draw a bar of a round angle near a fifth of the cutout's width; return it [arcsec]."""
+def plot_scale_bar(
+    width: int, pixel_scale: float, *, ax: Axes, size: float, redshift: float = float("nan")
+) -> float:
+    """Draw a bar of a round angle near a fifth of the cutout's width; return it [arcsec].
+
+    Where the redshift is known (and above zero) it says the length in kpc too.
+    """
     wanted = 0.2 * width * pixel_scale
     decade = 10.0 ** np.floor(np.log10(wanted))
     length = float(decade * max(step for step in (1, 2, 5) if step * decade <= wanted * 1.0001))
@@ -136,8 +187,20 @@ def plot_scale_bar(width: int, pixel_scale: float, *, ax: Axes, size: float) -> 
             solid_capstyle="butt",
             transform=ax.transAxes,
         )
-    plot_outlined_text(0.06 + share / 2, 0.085, f"{length:g}″", ax=ax, size=size, va="bottom")
+    words = f"{length:g}″"
+    if redshift > 0:
+        kpc = length * kpc_per_arcsec(redshift)
+        words += f" = {kpc:.1f} kpc" if kpc < 9.95 else f" = {kpc:.0f} kpc"
+    plot_outlined_text(0.06, 0.085, words, ax=ax, size=size, va="bottom", ha="left")
     return length
+
+
+@cache
+def kpc_per_arcsec(redshift: float) -> float:
+    """Return the proper length [kpc] of an arcsec at a redshift, in Planck18 of astropy."""
+    from astropy.cosmology import Planck18
+
+    return float(Planck18.kpc_proper_per_arcmin(redshift).value) / 60
 
 
 def _plot_row(row: Row, *, axes: list[Axes], bar: Axes, side: float) -> None:
@@ -149,27 +212,33 @@ def _plot_row(row: Row, *, axes: list[Axes], bar: Axes, side: float) -> None:
     first, *rest = axes
 
     plot_cutout(row.cutout, ax=first)
-    _plot_heading(row.title, ax=first, size=fit_font_size(row.title, room, size))
+    title = f"({row.letter}) {row.title}" if row.letter else row.title
+    _plot_heading(title, ax=first, room=room, size=size)
     if np.isfinite(row.pixel_scale):
-        plot_scale_bar(row.cutout.shape[1], row.pixel_scale, ax=first, size=0.85 * size)
+        bar_size = max(MIN_FONT_SIZE, 0.85 * size)
+        plot_scale_bar(
+            row.cutout.shape[1], row.pixel_scale, ax=first, size=bar_size, redshift=row.redshift
+        )
 
     for ax, cam, label in zip(rest, row.cams, row.labels, strict=True):
         weight = "bold" if label.is_bold else "normal"
         plot_map(cam, row.cutout, ax=ax, vmax=vmax)
-        label_size = fit_font_size(label.heading, room, size, weight)
-        _plot_heading(label.heading, ax=ax, size=label_size, weight=weight)
+        _plot_heading(label.heading, ax=ax, room=room, size=size, weight=weight)
         if label.footing:
             plot_outlined_text(0.5, 0.05, label.footing, ax=ax, size=size, va="bottom")
-    _plot_colorbar(peak, ax=bar)
+    _plot_colorbar(peak, ax=bar, label="Grad-CAM [logit]" if side > 1.1 else "logit")
 
 
-def _plot_heading(words: str, *, ax: Axes, size: float, weight: str = "normal") -> None:
+def _plot_heading(
+    words: str, *, ax: Axes, room: float, size: float, weight: str = "normal"
+) -> None:
+    words, size = fit_words(words, room, size, weight)
     plot_outlined_text(
         0.5, 0.955, words, ax=ax, size=size, va="top", weight=weight, parse_math=False
     )
 
 
-def _plot_colorbar(peak: float, *, ax: Axes) -> None:
+def _plot_colorbar(peak: float, *, ax: Axes, label: str) -> None:
     """Draw the colours of a row as they look over a dark cutout, from zero to its peak."""
     ramp = np.linspace(0.0, 1.0, 256)[:, None]
     ax.imshow(np.zeros((256, 1, 3)), extent=(0, 1, 0, 1), aspect="auto", origin="lower")
@@ -186,12 +255,12 @@ def _plot_colorbar(peak: float, *, ax: Axes) -> None:
     ax.set_xticks([])
     ax.yaxis.tick_right()
     ax.set_yticks([0, 1] if peak > 0 else [0])
-    ax.set_yticklabels(["0", _format_power(peak)] if peak > 0 else ["0"], fontsize=6.5)
+    ax.set_yticklabels(["0", _format_number(peak)] if peak > 0 else ["0"], fontsize=6.5)
     ax.tick_params(length=1.5, pad=1.5)
-    ax.text(1.6, 0.5, "Grad-CAM [logit]", fontsize=6.5, rotation=90, ha="left", va="center")
+    ax.text(1.6, 0.5, label, fontsize=6.5, rotation=90, ha="left", va="center")
 
 
-def _format_power(number: float) -> str:
+def _format_number(number: float) -> str:
     """Write a positive number with two figures: 0.0016 as 1.6 × 10⁻³."""
     exponent = int(np.floor(np.log10(number)))
     if -2 <= exponent < 3:
@@ -199,13 +268,18 @@ def _format_power(number: float) -> str:
     mantissa = f"{number / 10.0**exponent:.1f}"
     if mantissa == "10.0":
         mantissa, exponent = "1.0", exponent + 1
-    return rf"${mantissa}\times10^{{{exponent}}}$"
+    return f"{mantissa} × {format_power(exponent)}"
 
 
-def _panel_side(n_rows: int, n_columns: int) -> float:
-    """Return the side of a panel [inch]: as wide as the page allows, then as high."""
+def fit_panel(n_columns: int, width: float) -> float:
+    """Return the side [inch] of so many panels and a colour bar that fill a width [inch]."""
     bar = COLORBAR_GAP + COLORBAR_WIDTH + COLORBAR_LABELS
-    by_width = (TEXT_WIDTH - 0.04 - bar) / n_columns - GAP
+    return (width - 0.04 - bar) / n_columns - GAP
+
+
+def _panel_side(n_rows: int, n_columns: int, width: float) -> float:
+    """Return the side of a panel [inch]: as wide as the page allows, then as high."""
+    by_width = fit_panel(n_columns, width)
     by_height = (PAGE_HEIGHT - 0.04) / n_rows - GAP
     return min(by_width, max(by_height, MIN_PANEL))
 

@@ -1,16 +1,19 @@
 """Saving a figure: the same bytes each time, and what it was made from inside the file."""
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
+from tqdm import tqdm
 
 import galfig
-from galfig.captions import LATEX, PLAIN, Markup
+from galfig.captions import LATEX, PLAIN
 from galfig.errors import OutputError
+from galfig.figures.drawing import Drawing, DrawOptions
 from galfig.figures.style import paper_style
 from galfig.files import check_output, replace_file
 from galfig.selection import Selection
@@ -19,32 +22,18 @@ from galfig.store import Store
 FORMATS = (".pdf", ".png", ".svg")
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """A figure and what goes with it.
-
-    Attributes
-    ----------
-    name : str
-        Name of the kind of figure, such as "panels".
-    title : str
-        For the file's metadata.
-    fig : Figure
-        What was drawn.
-    describe : callable
-        Returns the caption in a markup, sentences, one a line.
-    """
-
-    name: str
-    title: str
-    fig: Figure
-    describe: Callable[[Markup], str]
-
-
 def write_drawing(
-    drawing: Drawing, store: Store, selection: Selection, path: Path, *, overwrite: bool = False
+    drawing: Drawing,
+    store: Store,
+    selection: Selection,
+    path: Path,
+    *,
+    options: DrawOptions | None = None,
+    data: Path | None = None,
+    quiet: bool = True,
+    overwrite: bool = False,
 ) -> list[Path]:
-    """Write a figure and, beside it, its caption as .tex and .txt.
+    """Write a figure and, beside it, its caption (.tex, .txt) and alternative text (.alt.txt).
 
     Parameters
     ----------
@@ -56,13 +45,19 @@ def write_drawing(
         The galaxies that it shows, recorded in its metadata.
     path : Path
         Figure to write: .pdf, .png or .svg.
+    options : DrawOptions, optional
+        What else was asked of it, recorded too.
+    data : Path, optional
+        Table to write with the numbers that the figure shows: .ecsv.
+    quiet : bool, default True
+        Without a progress bar over many pages.
     overwrite : bool, default False
         Replace files that are there.
 
     Returns
     -------
     list of Path
-        The figure, and its captions.
+        The figure, its captions and alternative text, and the table.
 
     Raises
     ------
@@ -70,30 +65,42 @@ def write_drawing(
         Another suffix, or a file that is there. A caption that says the same already is none:
         one may draw a PDF and then a PNG.
     """
-    check_format(path)
+    check_format(path, drawing.n_pages)
     captions = {
         path.with_suffix(".tex"): drawing.describe(LATEX),
         path.with_suffix(".txt"): drawing.describe(PLAIN),
+        path.with_suffix(".alt.txt"): f"{drawing.alt}\n",
     }
     new = {file: words for file, words in captions.items() if not _holds(file, words)}
-    for file in (path, *new):
+    tables = [] if data is None else [data]
+    for file in (path, *new, *tables):
         check_output(file, overwrite=overwrite)
+    provenance = _describe_provenance(drawing.name, store, selection, options or DrawOptions())
+    pages = tqdm(
+        drawing.pages,
+        total=drawing.n_pages,
+        desc="drawing",
+        unit="page",
+        disable=quiet or drawing.n_pages == 1,
+    )
     save_figure(
-        drawing.fig,
+        pages,
         path,
         title=drawing.title,
         description=drawing.describe(PLAIN).strip(),
-        provenance=_describe_provenance(drawing.name, store, selection),
+        provenance=provenance,
         overwrite=overwrite,
     )
     for file, words in new.items():
         with replace_file(file, overwrite=overwrite) as temporary:
             temporary.write_text(words, encoding="utf-8")
-    return [path, *captions]
+    for file in tables:
+        _write_table(file, drawing, provenance, overwrite)
+    return [path, *captions, *tables]
 
 
 def save_figure(
-    fig: Figure,
+    pages: Iterable[Figure],
     path: Path,
     *,
     title: str,
@@ -105,8 +112,8 @@ def save_figure(
 
     Parameters
     ----------
-    fig : Figure
-        What to write.
+    pages : iterable of Figure
+        What to write; only PDF has more than one.
     path : Path
         Name of the file; it appears when it is complete.
     title, description : str
@@ -150,7 +157,30 @@ def save_figure(
     }
     metadata = by_format[path.suffix.lower()]
     with paper_style(), replace_file(path, overwrite=overwrite) as temporary:
-        fig.savefig(temporary, format=path.suffix.lower()[1:], metadata=metadata)
+        if path.suffix.lower() == ".pdf":
+            with PdfPages(temporary, metadata=metadata) as pdf:
+                for page in pages:
+                    pdf.savefig(page)
+        else:
+            (page,) = pages
+            page.savefig(temporary, format=path.suffix.lower()[1:], metadata=metadata)
+
+
+def _write_table(
+    path: Path, drawing: Drawing, provenance: Mapping[str, Any], overwrite: bool
+) -> None:
+    """Write the numbers behind a figure as ECSV, with units, descriptions and provenance."""
+    from astropy.table import Table
+
+    # Plain lists and maps: YAML would say which of Python's types others are.
+    record = json.loads(json.dumps(provenance))
+    table = Table(meta={"title": drawing.title, "galfig": record})
+    for name, column in drawing.tabulate().items():
+        table[name] = column.values
+        table[name].description = column.description
+        table[name].unit = column.unit or None
+    with replace_file(path, overwrite=overwrite) as temporary:
+        table.write(temporary, format="ascii.ecsv", overwrite=True)
 
 
 def _holds(path: Path, words: str) -> bool:
@@ -158,13 +188,17 @@ def _holds(path: Path, words: str) -> bool:
     return path.is_file() and path.read_bytes() == words.encode()
 
 
-def _describe_provenance(name: str, store: Store, selection: Selection) -> dict[str, Any]:
+def _describe_provenance(
+    name: str, store: Store, selection: Selection, options: DrawOptions
+) -> dict[str, Any]:
     """Return what a figure was made from, for its metadata."""
-    keys = ("plan_digest", "catalog_sha256", "checkpoint_sha256", "galfig_version", "simulated")
+    other = {} if options.other is None else {"other": _describe_store(options.other)}
     return {
         "figure": name,
         "galfig_version": galfig.__version__,
-        "store": {key: store.attrs[key] for key in keys},
+        "store": _describe_store(store),
+        **other,
+        "options": {"width": options.width, "unit": options.unit},
         "settings": store.settings,
         "selection": {"n_candidates": selection.n_candidates, **asdict(selection.query)},
         # The galaxies of a figure of all of them are those of the store.
@@ -174,7 +208,14 @@ def _describe_provenance(name: str, store: Store, selection: Selection) -> dict[
     }
 
 
-def check_format(path: Path) -> None:
-    """Raise OutputError where the suffix is none that figures are written in."""
-    if path.suffix.lower() not in FORMATS:
-        raise OutputError(f"{path}: suffix {path.suffix!r}, expected {', '.join(FORMATS)}")
+def _describe_store(store: Store) -> dict[str, Any]:
+    keys = ("plan_digest", "catalog_sha256", "checkpoint_sha256", "galfig_version", "simulated")
+    return {key: store.attrs[key] for key in keys}
+
+
+def check_format(path: Path, n_pages: int = 1) -> None:
+    """Raise OutputError where the suffix is none that figures of so many pages are written in."""
+    formats = FORMATS if n_pages == 1 else FORMATS[:1]
+    if path.suffix.lower() not in formats:
+        pages = "" if n_pages == 1 else f" for {n_pages} pages"
+        raise OutputError(f"{path}: suffix {path.suffix!r}, expected {', '.join(formats)}{pages}")

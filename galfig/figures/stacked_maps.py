@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from galfig.captions import Markup, describe_maps, describe_sample, describe_training, name_classes
 from galfig.errors import FigureError
+from galfig.figures.drawing import Column, Drawing, DrawOptions
 from galfig.figures.rows import MapLabel, Row, make_rows
-from galfig.figures.save import Drawing
 from galfig.selection import Selection, require_labels
 from galfig.store import Store
 
@@ -79,7 +79,10 @@ def stack_maps(store: Store, indices: NDArray[np.intp]) -> list[Stack]:
 
 
 def make_stacked_maps(
-    stacks: Sequence[Stack], class_names: Sequence[str], pixel_scale: float = float("nan")
+    stacks: Sequence[Stack],
+    class_names: Sequence[str],
+    pixel_scale: float = float("nan"),
+    width: float | None = None,
 ) -> Figure:
     """Draw a row for each stack: mean cutout, then the mean map of each class."""
     return make_rows(
@@ -95,11 +98,12 @@ def make_stacked_maps(
                 pixel_scale=pixel_scale,
             )
             for stack in stacks
-        ]
+        ],
+        width,
     )
 
 
-def draw(store: Store, selection: Selection) -> Drawing:
+def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     """Draw the stacks of the galaxies of a selection."""
     require_labels(store, "stacked maps")
     labelled = selection.indices[store.label[selection.indices] >= 0]
@@ -114,9 +118,28 @@ def draw(store: Store, selection: Selection) -> Drawing:
     return Drawing(
         "stacked-maps",
         "Mean maps by true and predicted class",
-        make_stacked_maps(stacks, name_classes(store), scale),
+        (make_stacked_maps(stacks, name_classes(store), scale, options.width),),
         partial(_describe, store, selection, stacks),
+        f"Rows of panels, one for each of {len(stacks)} pairs of true and predicted class: the "
+        f"mean cutout, then the mean maps of {' and '.join(name_classes(store))}.",
+        partial(_tabulate, store, stacks),
     )
+
+
+def _tabulate(store: Store, stacks: list[Stack]) -> dict[str, Column]:
+    names = np.array(store.class_names)
+    columns = {
+        "true": Column(names[[stack.true for stack in stacks]], "true class"),
+        "predicted": Column(names[[stack.predicted for stack in stacks]], "predicted class"),
+        "n": Column([stack.n for stack in stacks], "galaxies"),
+    }
+    for c, name in enumerate(names):
+        for word, take in (("mean", np.mean), ("peak", np.max)):
+            columns[f"{word}_{name}"] = Column(
+                [float(take(stack.cams[c])) for stack in stacks],
+                f"{word} of the mean map of {name} [logit]",
+            )
+    return columns
 
 
 def _describe(store: Store, selection: Selection, stacks: list[Stack], markup: Markup) -> str:

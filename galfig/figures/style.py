@@ -19,6 +19,7 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 LINE_STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 # Below this, type is hard to read in print.
 MIN_FONT_SIZE = 6.0
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @contextmanager
@@ -31,6 +32,12 @@ def paper_style() -> Iterator[None]:
         paper = mpl.rc_params_from_file(sheet, use_default_template=False)
     with mpl.rc_context(rc=mpl.rcParamsDefault | paper):
         yield
+
+
+def chart_size(width: float | None, aspect: float) -> tuple[float, float]:
+    """Return the size [inch] of a chart: a column wide unless told, wide ones less high."""
+    width = width or COLUMN_WIDTH
+    return width, aspect * (min(width, COLUMN_WIDTH) + 0.4 * max(0.0, width - COLUMN_WIDTH))
 
 
 def plot_outlined_text(
@@ -59,10 +66,24 @@ def plot_outlined_text(
     Text
         The white one.
     """
-    style = {"fontsize": size, "transform": ax.transAxes, "ha": "center", **style}
+    style = {
+        "fontsize": size,
+        "transform": ax.transAxes,
+        "ha": "center",
+        "multialignment": "center",
+        **style,
+    }
     outline = ax.text(x, y, words, color="black", **style)
     outline.set_path_effects([Stroke(linewidth=1.6, foreground="black")])
     return ax.text(x, y, words, color="white", **style)
+
+
+def format_power(exponent: int) -> str:
+    """Write a power of ten as 10⁻³, in letters of full size.
+
+    A raised exponent of mathematics is set at 0.7 of its base, below what can be read in print.
+    """
+    return "10" + str(exponent).translate(_SUPERSCRIPTS)
 
 
 def escape_math(words: str) -> str:
@@ -72,6 +93,23 @@ def escape_math(words: str) -> str:
 
 def fit_font_size(words: str, width: float, size: float, weight: str = "normal") -> float:
     """Return the font size [pt], at most ``size``, at which words fit in a width [inch]."""
+    return max(MIN_FONT_SIZE, _fitting_size(words, width, size, weight))
+
+
+def fit_words(words: str, width: float, size: float, weight: str = "normal") -> tuple[str, float]:
+    """Return words and their font size [pt]; in two lines where one would be too small to read."""
+    fitting = _fitting_size(words, width, size, weight)
+    if fitting >= MIN_FONT_SIZE:
+        return words, fitting
+    # At a hyphen or blank near the middle where there is one: identifiers have none.
+    middle = len(words) // 2
+    breaks = [i + 1 for i, sign in enumerate(words) if sign in "- _" and 0 < i < len(words) - 1]
+    cut = min(breaks, key=lambda i: abs(i - middle), default=(len(words) + 1) // 2)
+    lines = (words[:cut].rstrip(), words[cut:])
+    return "\n".join(lines), min(fit_font_size(line, width, size, weight) for line in lines)
+
+
+def _fitting_size(words: str, width: float, size: float, weight: str) -> float:
     font = FontProperties(family="DejaVu Sans", weight=weight)
     extent = TextPath((0, 0), escape_math(words), size=size, prop=font).get_extents().width
-    return max(MIN_FONT_SIZE, min(size, size * 72 * width / extent)) if extent > 0 else size
+    return min(size, size * 72 * width / extent) if extent > 0 else size

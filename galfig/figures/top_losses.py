@@ -2,23 +2,26 @@
 
 from functools import partial
 
+import numpy as np
+
 from galfig.captions import (
     Markup,
     describe_maps,
     describe_sample,
+    describe_scale,
     describe_training,
     list_galaxies,
 )
+from galfig.figures.drawing import Drawing, DrawOptions, tabulate_galaxies
 from galfig.figures.panels import make_row
 from galfig.figures.rows import make_rows
-from galfig.figures.save import Drawing
 from galfig.selection import Selection, compute_losses, require_labels
 from galfig.store import Store
 
 N_ROWS = 5
 
 
-def draw(store: Store, selection: Selection) -> Drawing:
+def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     """Draw the galaxies of largest loss of a selection: right class, then the likeliest wrong."""
     require_labels(store, "top losses")
     losses = compute_losses(store)
@@ -33,17 +36,23 @@ def draw(store: Store, selection: Selection) -> Drawing:
     return Drawing(
         "top-losses",
         "Galaxies of largest loss",
-        make_rows(rows),
+        (make_rows(rows, options.width),),
         partial(_describe, store, selection, worst),
+        f"Rows of panels, one for each of the {len(worst)} galaxies of largest loss: cutout, map "
+        "of the true class, map of the likeliest other class.",
+        partial(tabulate_galaxies, store, np.array(worst)),
     )
 
 
 def _describe(store: Store, selection: Selection, worst: list[int], markup: Markup) -> str:
+    scale = describe_scale(store, np.array(worst), markup)
     return (
         f"The {len(worst)} galaxies of largest cross-entropy loss among "
         f"{describe_sample(store, selection, markup)}.\n"
         "Each row shows a galaxy's cutout, its Grad-CAM map for its true class, and that for the "
         "likeliest of the other classes; the name of the predicted class is in bold.\n"
         f"{describe_maps(store, markup)}\n"
-        f"{list_galaxies(store, worst, markup)}\n" + describe_training(store, markup)
+        + (f"{scale}\n" if scale else "")
+        + f"{list_galaxies(store, worst, markup)}\n"
+        + describe_training(store, markup)
     )

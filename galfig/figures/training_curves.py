@@ -9,8 +9,8 @@ from matplotlib.ticker import MaxNLocator
 
 from galfig.captions import Markup, describe_training
 from galfig.errors import FigureError
-from galfig.figures.save import Drawing
-from galfig.figures.style import COLORS, COLUMN_WIDTH, LINE_STYLES, paper_style
+from galfig.figures.drawing import Column, Drawing, DrawOptions
+from galfig.figures.style import COLORS, LINE_STYLES, chart_size, paper_style
 from galfig.selection import Selection
 from galfig.store import Store
 
@@ -20,21 +20,18 @@ _METRICS = {"accuracy": "accuracy", "roc_auc": "ROC AUC", "f1": "F1"}
 History = Sequence[Mapping[str, float]]
 
 
-def make_training_curves(history: History) -> Figure:
+def make_training_curves(history: History, width: float | None = None) -> Figure:
     """Draw losses above metrics, epoch by epoch.
 
     Parameters
     ----------
     history : sequence of mappings
         Of each epoch ``train_loss``, ``valid_loss``, ``accuracy``, ``roc_auc`` and ``f1``.
-
-    Returns
-    -------
-    Figure
-        One column wide.
+    width : float, optional
+        Width of the figure [inch]; default one column.
     """
     with paper_style():
-        fig = Figure(figsize=(COLUMN_WIDTH, 3.6), layout="constrained")
+        fig = Figure(figsize=chart_size(width, 1.06), layout="constrained")
         losses, metrics = fig.subplots(2, 1, sharex=True)
         plot_history(history, _LOSSES, ax=losses)
         losses.set_ylabel("Loss")
@@ -63,7 +60,7 @@ def plot_history(history: History, names: Mapping[str, str], *, ax: Axes) -> Non
     ax.legend()
 
 
-def draw(store: Store, selection: Selection) -> Drawing:
+def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     """Draw the history of the network that made a store."""
     history = store.training.get("history")
     if not history:
@@ -73,9 +70,21 @@ def draw(store: Store, selection: Selection) -> Drawing:
     return Drawing(
         "training-curves",
         "Training curves",
-        make_training_curves(history),
+        (make_training_curves(history, options.width),),
         partial(_describe, store),
+        f"Two charts over {len(history)} epochs: training and validation loss, which ends at "
+        f"{history[-1]['valid_loss']:.3f}; and accuracy, ROC AUC and F1, of which the accuracy "
+        f"ends at {history[-1]['accuracy']:.3f}.",
+        partial(_tabulate, history),
     )
+
+
+def _tabulate(history: History) -> dict[str, Column]:
+    columns = {"epoch": Column(range(1, len(history) + 1), "epoch, from 1")}
+    for name, words in (_LOSSES | _METRICS).items():
+        kind = f"{words} loss" if name in _LOSSES else f"{words} of the validation set"
+        columns[name] = Column([row[name] for row in history], kind)
+    return columns
 
 
 def _describe(store: Store, markup: Markup) -> str:

@@ -1,0 +1,101 @@
+"""Compare: the same galaxies explained by two networks, one row above the other."""
+
+import string
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from galfig.captions import (
+    Markup,
+    describe_maps,
+    describe_network,
+    describe_sample,
+    describe_scale,
+    list_galaxies,
+    name_classes,
+)
+from galfig.errors import FigureError
+from galfig.figures.drawing import Column, Drawing, DrawOptions, tabulate_galaxies
+from galfig.figures.panels import make_row
+from galfig.figures.rows import Row, make_rows
+from galfig.selection import Selection
+from galfig.store import Store
+
+
+def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
+    """Draw each galaxy of a selection from its own store, and below it from the other."""
+    other = options.other
+    if other is None:
+        raise FigureError("compare: one store, expected two; name the second with --with")
+    if name_classes(other) != name_classes(store):
+        raise FigureError(
+            f"{other.path}: tells {', '.join(name_classes(other))} apart, expected the classes of "
+            f"{store.path}: {', '.join(name_classes(store))}"
+        )
+    if 2 * len(selection.indices) > len(string.ascii_lowercase):
+        raise FigureError(
+            f"compare: {len(selection.indices)} galaxies, expected at most 13; choose with --n"
+        )
+    position = {objid: index for index, objid in enumerate(other.objid)}
+    below = np.array([position[store.objid[index]] for index in selection.indices])
+    return Drawing(
+        "compare",
+        "Two networks compared",
+        (make_rows(_pair_rows(store, selection.indices, other, below), options.width),),
+        partial(_describe, store, selection, other),
+        f"Pairs of rows, one for each of {len(below)} galaxies: cutout and Grad-CAM maps for "
+        f"{' and '.join(name_classes(store))} by the first network, and below it by the second.",
+        partial(_tabulate, store, selection.indices, other, below),
+    )
+
+
+def _pair_rows(
+    store: Store, above: NDArray[np.intp], other: Store, below: NDArray[np.intp]
+) -> list[Row]:
+    letters = iter(string.ascii_lowercase)
+    every_class = range(len(store.class_names))
+    return [
+        make_row(source, int(index), every_class, next(letters))
+        for pair in zip(above, below, strict=True)
+        for source, index in zip((store, other), pair, strict=True)
+    ]
+
+
+def _tabulate(
+    store: Store, above: NDArray[np.intp], other: Store, below: NDArray[np.intp]
+) -> dict[str, Column]:
+    first, second = tabulate_galaxies(store, above), tabulate_galaxies(other, below)
+    number = np.repeat([1, 2], len(above))
+    return {"network": Column(number, "1: upper row, 2: lower row")} | {
+        name: Column(
+            np.concatenate([np.asarray(column.values), np.asarray(second[name].values)]),
+            column.description,
+            column.unit,
+        )
+        for name, column in first.items()
+    }
+
+
+def _describe(store: Store, selection: Selection, other: Store, markup: Markup) -> str:
+    n = len(selection.indices)
+    upper, lower = (
+        ", ".join(f"({letter})" for letter in string.ascii_lowercase[start : 2 * n : 2])
+        for start in (0, 1)
+    )
+    rows = "row" if n == 1 else "rows"
+    both = [source for source in (store, other) if source.attrs["simulated"]]
+    lines = [
+        f"Grad-CAM maps of the same galaxies by two networks: {n} of "
+        f"{describe_sample(store, selection, markup, selection.n_candidates)} that both explain.",
+        f"{describe_network(store, markup, f'The network of {rows} {upper}')}",
+        f"{describe_network(other, markup, f'The network of {rows} {lower}')}",
+        f"Each row shows the cutout that the network saw, and its maps for "
+        f"{' and '.join(markup.text(name) for name in name_classes(store))}; the name of the "
+        "predicted class is in bold.",
+        describe_maps(store, markup),
+        describe_scale(store, selection.indices, markup),
+        list_galaxies(store, selection.indices, markup),
+        "All images and labels are simulated; no real galaxy is shown." if both else "",
+    ]
+    return "\n".join(line for line in lines if line) + "\n"
