@@ -1,16 +1,26 @@
-# make figures   set up, then everything from the embedded galaxies to a figure
-# make test      set up, then every test
-# make lint      ruff and mypy
+# make figures      set up, then everything from the embedded galaxies to a figure
+# make paper        set up, then the stores, figures and PDF of the manuscript
+# make check-paper  set up, then compare the manuscript with stores made here
+# make test         set up, then every test
+# make lint         ruff and mypy
 
 PYTHON ?= python3
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip install --disable-pip-version-check --quiet
+MANUSCRIPT ?= manuscripts/grad-cam-metallicity
 
-.PHONY: figures test lint clean
+.PHONY: figures paper check-paper test lint clean
 
 figures: $(VENV)/installed
 	$(VENV)/bin/galfig build-maps
 	$(VENV)/bin/galfig render --n 5 --zmin 0.05 --zmax 0.08 --overwrite
+
+paper: $(VENV)/installed
+	$(VENV)/bin/galfig manuscript build $(MANUSCRIPT) --pdf
+
+check-paper: $(VENV)/installed
+	$(VENV)/bin/galfig manuscript build $(MANUSCRIPT) --only-stores
+	$(VENV)/bin/galfig manuscript check $(MANUSCRIPT)
 
 test: $(VENV)/installed-test
 	$(VENV)/bin/python -m pytest

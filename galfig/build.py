@@ -128,6 +128,7 @@ def build_store(
     n_workers: int | None = None,
     quiet: bool = False,
     overwrite: bool = False,
+    update: bool = False,
 ) -> bool:
     """Explain every galaxy of a plan and write the store.
 
@@ -149,7 +150,9 @@ def build_store(
     quiet : bool, default False
         Without the progress bar.
     overwrite : bool, default False
-        Replace a store of another plan.
+        Replace any store that is there.
+    update : bool, default False
+        Replace a store of another plan, and leave one of this plan.
 
     Returns
     -------
@@ -164,6 +167,8 @@ def build_store(
         Not one galaxy could be explained.
     """
     folder = path.with_name(path.name + ".parts")
+    if update:
+        overwrite = read_digest(path) not in (None, plan.digest)
     if _is_complete(path, plan, overwrite):
         # A build may have been killed between the two last steps.
         _remove_parts(folder)

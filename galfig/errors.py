@@ -38,3 +38,7 @@ class OutputError(GalfigError, OSError):
 
 class FigureError(GalfigError, ValueError):
     """A figure is unknown, or the store lacks what it shows."""
+
+
+class ManuscriptError(GalfigError, ValueError):
+    """A manuscript's manifest is wrong, or a step or LaTeX failed."""

@@ -30,6 +30,7 @@ def run_main_job(
     n_workers: int | None = None,
     quiet: bool = False,
     overwrite: bool = False,
+    update: bool = False,
 ) -> bool:
     """Do the main job: from galaxies to a store with every map.
 
@@ -52,7 +53,9 @@ def run_main_job(
     quiet : bool, default False
         Without progress bars.
     overwrite : bool, default False
-        Train again, and replace a store of another plan.
+        Train again, and replace any store that is there.
+    update : bool, default False
+        Replace what was made from something else, and leave the rest.
 
     Returns
     -------
@@ -63,13 +66,19 @@ def run_main_job(
     kept = model or path.with_suffix(".safetensors")
     if not kept.exists():
         # Before hours of training, not after them.
-        check_output(path, overwrite=overwrite)
+        check_output(path, overwrite=overwrite or update)
     if model is not None:
         checkpoint = load_checkpoint(model)
         warn_of_mismatch(checkpoint, galaxies, settings, model)
     else:
         checkpoint = load_or_train(
-            galaxies, settings, kept, device=chosen, quiet=quiet, overwrite=overwrite
+            galaxies,
+            settings,
+            kept,
+            device=chosen,
+            quiet=quiet,
+            overwrite=overwrite,
+            update=update,
         )
     plan = make_plan(galaxies, settings, checkpoint, split)
     return build_store(
@@ -80,6 +89,7 @@ def run_main_job(
         n_workers=n_workers,
         quiet=quiet,
         overwrite=overwrite,
+        update=update,
     )
 
 
@@ -91,10 +101,12 @@ def load_or_train(
     device: torch.device,
     quiet: bool = False,
     overwrite: bool = False,
+    update: bool = False,
 ) -> Checkpoint:
     """Return the network that these settings make of these galaxies.
 
-    A checkpoint that is there and was trained by the same recipe is used as it is.
+    A checkpoint that is there and was trained by the same recipe is used as it is; with
+    ``update`` another is replaced.
 
     Raises
     ------
@@ -107,10 +119,12 @@ def load_or_train(
         if found == wanted:
             logger.info("%s: trained by this recipe already", path)
             return checkpoint
-        raise CheckpointError(
-            f"{path}: was trained by another recipe ({_describe_difference(found, wanted)}); "
-            f"use --overwrite to train again, or --model {path} to explain that network"
-        )
+        overwrite = update
+        if not update:
+            raise CheckpointError(
+                f"{path}: was trained by another recipe ({_describe_difference(found, wanted)}); "
+                f"use --overwrite to train again, or --model {path} to explain that network"
+            )
     return train_checkpoint(
         galaxies, settings, path, device=device, quiet=quiet, overwrite=overwrite
     )

@@ -15,7 +15,7 @@ from galfig.errors import FigureError, OutputError
 from galfig.figures.drawing import DrawOptions
 from galfig.figures.panels import draw, make_panels
 from galfig.figures.rows import kpc_per_arcsec, plot_map, plot_scale_bar
-from galfig.figures.save import write_drawing
+from galfig.figures.save import describe_provenance, write_drawing
 from galfig.figures.style import TEXT_WIDTH
 from galfig.selection import Query, select_galaxies
 from galfig.store import open_store
@@ -23,7 +23,8 @@ from galfig.store import open_store
 
 def render_panels(store, selection, path, *, overwrite=False):
     drawing = draw(store, selection, DrawOptions())
-    return write_drawing(drawing, store, selection, path, overwrite=overwrite)
+    provenance = describe_provenance("panels", store, selection, DrawOptions())
+    return write_drawing(drawing, provenance, path, overwrite=overwrite)
 
 
 def panels_of(fig, n_columns=4):

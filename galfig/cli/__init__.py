@@ -13,6 +13,7 @@ COMMANDS = {
     "build-maps": "galfig.cli.build_maps:build_maps",
     "render": "galfig.cli.render:render",
     "figure": "galfig.cli.figure:figure",
+    "manuscript": "galfig.cli.manuscript:manuscript",
     "info": "galfig.cli.info:info",
 }
 

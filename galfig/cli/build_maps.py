@@ -43,6 +43,9 @@ from galfig.cli import options
     "--workers", type=click.IntRange(min=1), help="Threads that decode.  [default: one a core]"
 )
 @options.overwrite_option
+@click.option(
+    "--update", is_flag=True, help="Replace what was made from something else, and only that."
+)
 @options.standard_options
 def build_maps(
     config: Path | None,
@@ -58,6 +61,7 @@ def build_maps(
     shard_size: int | None,
     workers: int | None,
     overwrite: bool,
+    update: bool,
     quiet: bool,
 ) -> None:
     """Explain every galaxy for every class, and write the store.
@@ -101,5 +105,6 @@ def build_maps(
         n_workers=workers,
         quiet=quiet,
         overwrite=overwrite,
+        update=update,
     )
     click.echo(summarise(out) if is_new else f"{out}: is complete, nothing left to do")

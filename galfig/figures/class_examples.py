@@ -15,7 +15,7 @@ from galfig.captions import (
     describe_training,
     name_classes,
 )
-from galfig.figures.drawing import Drawing, DrawOptions, tabulate_galaxies
+from galfig.figures.drawing import Drawing, DrawOptions, name_galaxies, tabulate_galaxies
 from galfig.figures.rows import plot_cutout, plot_scale_bar
 from galfig.figures.style import (
     TEXT_WIDTH,
@@ -93,6 +93,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         "A grid of cutouts of galaxies, a row for each true class: "
         f"{', '.join(name_classes(store))}.",
         partial(tabulate_galaxies, store, np.concatenate(rows)),
+        galaxies=name_galaxies(store, np.concatenate(rows)),
     )
 
 

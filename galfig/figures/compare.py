@@ -16,7 +16,7 @@ from galfig.captions import (
     name_classes,
 )
 from galfig.errors import FigureError
-from galfig.figures.drawing import Column, Drawing, DrawOptions, tabulate_galaxies
+from galfig.figures.drawing import Column, Drawing, DrawOptions, name_galaxies, tabulate_galaxies
 from galfig.figures.panels import make_row
 from galfig.figures.rows import Row, make_rows
 from galfig.selection import Selection
@@ -47,6 +47,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         f"Pairs of rows, one for each of {len(below)} galaxies: cutout and Grad-CAM maps for "
         f"{' and '.join(name_classes(store))} by the first network, and below it by the second.",
         partial(_tabulate, store, selection.indices, other, below),
+        galaxies=name_galaxies(store, selection.indices),
     )
 
 

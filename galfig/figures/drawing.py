@@ -1,7 +1,7 @@
 """What a figure is before it is a file: pages, caption, alternative text, and its numbers."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -61,6 +61,8 @@ class Drawing:
         Returns the numbers that the figure shows: `Column` by name, all of one length.
     n_pages : int
         Number of pages.
+    galaxies : tuple of str
+        Identifiers of the galaxies that it shows one by one.
     """
 
     name: str
@@ -69,7 +71,13 @@ class Drawing:
     describe: Callable[[Markup], str]
     alt: str
     tabulate: Callable[[], Mapping[str, Column]]
-    n_pages: int = field(default=1)
+    n_pages: int = 1
+    galaxies: tuple[str, ...] = ()
+
+
+def name_galaxies(store: Store, indices: NDArray[np.intp]) -> tuple[str, ...]:
+    """Return the identifiers of some galaxies."""
+    return tuple(str(store.objid[index]) for index in indices)
 
 
 def tabulate_galaxies(store: Store, indices: NDArray[np.intp]) -> dict[str, Column]:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from galfig.captions import describe_panels, format_probability, name_classes
-from galfig.figures.drawing import Drawing, DrawOptions, tabulate_galaxies
+from galfig.figures.drawing import Drawing, DrawOptions, name_galaxies, tabulate_galaxies
 from galfig.figures.rows import PAGE_HEIGHT, MapLabel, Row, make_rows
 from galfig.selection import Selection
 from galfig.store import Store
@@ -74,6 +74,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         partial(describe_panels, store, selection),
         describe_rows_alt(store, selection.indices),
         partial(tabulate_galaxies, store, selection.indices),
+        galaxies=name_galaxies(store, selection.indices),
     )
 
 

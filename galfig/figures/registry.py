@@ -2,13 +2,15 @@
 
 import dataclasses
 import importlib
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from galfig.errors import FigureError, OutputError
-from galfig.figures.drawing import DrawOptions
-from galfig.figures.save import check_format, write_drawing
+from galfig.figures.drawing import Drawing, DrawOptions
+from galfig.figures.save import check_format, describe_provenance, write_drawing
 from galfig.figures.style import COLUMN_WIDTH, TEXT_WIDTH
 from galfig.selection import Query, select_galaxies
 from galfig.store import open_store
@@ -148,10 +150,33 @@ def render_figure(
     OutputError
         A file that is there, or of another suffix.
     """
-    kind = check_figure(name, unit=unit, other=other)
     check_format(path)
     if data is not None and data.suffix != ".ecsv":
         raise OutputError(f"{data}: suffix {data.suffix!r}, expected .ecsv")
+    with draw_figure(name, store, query, width=width, unit=unit, other=other) as drawn:
+        return write_drawing(*drawn, path, data=data, quiet=quiet, overwrite=overwrite)
+
+
+@contextmanager
+def draw_figure(
+    name: str,
+    store: Path,
+    query: Query,
+    *,
+    width: str | float | None = None,
+    unit: str | None = None,
+    other: Path | None = None,
+) -> Iterator[tuple[Drawing, dict[str, Any]]]:
+    """Draw a figure, and keep its stores open for as long as it is being written.
+
+    Parameters are those of `render_figure`.
+
+    Yields
+    ------
+    Drawing, dict
+        The figure, and what it was made from.
+    """
+    kind = check_figure(name, unit=unit, other=other)
     if query.n is None and not query.objids:
         query = dataclasses.replace(query, n=kind.n)
     inches = parse_width(width)
@@ -163,13 +188,4 @@ def render_figure(
         selection = select_galaxies(opened, query, among=among)
         options = DrawOptions(width=inches, unit=unit, other=second)
         drawing = module.draw(opened, selection, options)
-        return write_drawing(
-            drawing,
-            opened,
-            selection,
-            path,
-            options=options,
-            data=data,
-            quiet=quiet,
-            overwrite=overwrite,
-        )
+        yield drawing, describe_provenance(name, opened, selection, options)

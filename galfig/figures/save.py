@@ -24,11 +24,9 @@ FORMATS = (".pdf", ".png", ".svg")
 
 def write_drawing(
     drawing: Drawing,
-    store: Store,
-    selection: Selection,
+    provenance: Mapping[str, Any],
     path: Path,
     *,
-    options: DrawOptions | None = None,
     data: Path | None = None,
     quiet: bool = True,
     overwrite: bool = False,
@@ -39,14 +37,10 @@ def write_drawing(
     ----------
     drawing : Drawing
         What was drawn.
-    store : Store
-        The open store that it was drawn from.
-    selection : Selection
-        The galaxies that it shows, recorded in its metadata.
+    provenance : mapping
+        What it was made from, for its metadata; see `describe_provenance`.
     path : Path
         Figure to write: .pdf, .png or .svg.
-    options : DrawOptions, optional
-        What else was asked of it, recorded too.
     data : Path, optional
         Table to write with the numbers that the figure shows: .ecsv.
     quiet : bool, default True
@@ -75,7 +69,6 @@ def write_drawing(
     tables = [] if data is None else [data]
     for file in (path, *new, *tables):
         check_output(file, overwrite=overwrite)
-    provenance = _describe_provenance(drawing.name, store, selection, options or DrawOptions())
     pages = tqdm(
         drawing.pages,
         total=drawing.n_pages,
@@ -188,7 +181,7 @@ def _holds(path: Path, words: str) -> bool:
     return path.is_file() and path.read_bytes() == words.encode()
 
 
-def _describe_provenance(
+def describe_provenance(
     name: str, store: Store, selection: Selection, options: DrawOptions
 ) -> dict[str, Any]:
     """Return what a figure was made from, for its metadata."""

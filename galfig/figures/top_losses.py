@@ -12,7 +12,7 @@ from galfig.captions import (
     describe_training,
     list_galaxies,
 )
-from galfig.figures.drawing import Drawing, DrawOptions, tabulate_galaxies
+from galfig.figures.drawing import Drawing, DrawOptions, name_galaxies, tabulate_galaxies
 from galfig.figures.panels import make_row
 from galfig.figures.rows import make_rows
 from galfig.selection import Selection, compute_losses, require_labels
@@ -41,6 +41,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         f"Rows of panels, one for each of the {len(worst)} galaxies of largest loss: cutout, map "
         "of the true class, map of the likeliest other class.",
         partial(tabulate_galaxies, store, np.array(worst)),
+        galaxies=name_galaxies(store, np.array(worst)),
     )
 
 

@@ -1,0 +1,134 @@
+"""The numbers of a paper's text, as macros, and the table of the galaxies that it shows."""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+import galfig
+from galfig.captions import LATEX, format_probability, name_classes
+from galfig.figures.roc import compute_roc
+from galfig.store import Store
+
+_DIGITS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
+
+
+def describe_store(prefix: str, store: Store) -> dict[str, str]:
+    """Return the numbers of a store that a paper tells, by name of macro.
+
+    Parameters
+    ----------
+    prefix : str
+        Letters that each name begins with.
+    store : Store
+        An open store.
+
+    Returns
+    -------
+    dict of str to str
+        What LaTeX is to print.
+    """
+    training, settings = store.training, store.settings
+    n_labelled = int(np.sum(store.label >= 0))
+    values = {
+        "N": str(len(store)),
+        "NRejected": str(len(store.rejected)),
+        "NTrain": str(sum(training["n_train"].values())),
+        "MapSize": LATEX.times(*store.map_shape),
+        "CutoutSize": str(store.attrs["cutout_size"]),
+        "Arch": LATEX.text(training["arch"]),
+        "Layer": LATEX.text(store.attrs["target_layer"]),
+    }
+    for index, name in enumerate(store.class_names):
+        letters = _as_letters(name)
+        values[f"N{letters}"] = str(int(np.sum(store.label == index)))
+        values[f"NTrain{letters}"] = str(training["n_train"].get(name, 0))
+    known = store.redshift[np.isfinite(store.redshift)]
+    if len(known):
+        values |= {"ZMin": f"{known.min():.3f}", "ZMax": f"{known.max():.3f}"}
+    if store.accuracy is not None:
+        values["Accuracy"] = f"{100 * store.accuracy:.1f}"
+        values["NRight"] = str(round(store.accuracy * n_labelled))
+    for index, name in enumerate(store.class_names):
+        is_class = (store.label == index)[store.label >= 0]
+        if len(store.class_names) == 2 and index == 0:
+            # Of two classes the first has the same curve mirrored.
+            continue
+        if is_class.any() and not is_class.all():
+            curve = compute_roc(name, is_class, store.probs[store.label >= 0, index])
+            of_class = "" if len(store.class_names) == 2 else _as_letters(name)
+            values[f"Auc{of_class}"] = f"{curve.area:.3f}"
+            values[f"AucLow{of_class}"] = f"{curve.low:.3f}"
+            values[f"AucHigh{of_class}"] = f"{curve.high:.3f}"
+    how = settings.get("training", {})
+    for name, key in (("Epochs", "epochs"), ("BatchSize", "batch_size")):
+        if key in how:
+            values[name] = str(how[key])
+    if training.get("lr") is not None:
+        values["LearningRate"] = f"{training['lr']:.2g}"
+    for name, seed in (training.get("seeds") or {}).items():
+        values[f"Seed{_as_letters(name)}"] = str(seed)
+    for name, number in (training.get("versions") or {}).items():
+        values[f"{_as_letters(name)}Version"] = LATEX.text(str(number))
+    return {f"{prefix}{name}": value for name, value in values.items()}
+
+
+def write_macros(stores: Mapping[str, Store]) -> str:
+    """Return ``values.tex``: a macro for each number of each store, and galfig's version."""
+    values = {"galfigVersion": galfig.__version__}
+    for prefix, store in stores.items():
+        values |= describe_store(prefix, store)
+    lines = [f"\\newcommand{{\\{name}}}{{{value}}}" for name, value in values.items()]
+    return "\n".join(["% Written by galfig from the stores; do not edit.", *lines, ""])
+
+
+def write_galaxies(rows: Iterable[tuple[Store, str, list[str]]]) -> str:
+    """Return ``galaxies.tex``: a table of galaxies, and the figures that show each.
+
+    Parameters
+    ----------
+    rows : iterable of (Store, str, list of str)
+        Store, identifier, and labels of the figures.
+
+    Returns
+    -------
+    str
+        A ``deluxetable*`` of AASTeX with the label ``tab:galaxies``.
+    """
+    lines = []
+    for store, objid, labels in rows:
+        index = int(np.flatnonzero(store.objid == objid)[0])
+        names = name_classes(store)
+        redshift, label = store.redshift[index], int(store.label[index])
+        figures = ", ".join(f"\\ref{{fig:{label}}}" for label in labels)
+        cells = [
+            LATEX.text(objid),
+            f"{redshift:.3f}" if np.isfinite(redshift) else r"\nodata",
+            LATEX.text(names[label]) if label >= 0 else r"\nodata",
+            LATEX.text(names[store.predicted[index]]),
+            f"${format_probability(store.probs[index].max()).removeprefix('= ')}$",
+            figures,
+        ]
+        lines.append(" & ".join(cells))
+    heads = ("Identifier", "$z$", "True class", "Predicted class", "$p$", "Figures")
+    return "\n".join(
+        [
+            "% Written by galfig from the stores; do not edit.",
+            r"\begin{deluxetable*}{lccccc}",
+            r"\tablecaption{Galaxies shown one by one\label{tab:galaxies}}",
+            r"\tablehead{" + " & ".join(f"\\colhead{{{head}}}" for head in heads) + "}",
+            r"\startdata",
+            " \\\\\n".join(lines),
+            r"\enddata",
+            r"\tablecomments{$p$ is the probability of the predicted class, by the network of the "
+            r"figure named first.}",
+            r"\end{deluxetable*}",
+            "",
+        ]
+    )
+
+
+def _as_letters(name: str) -> str:
+    """Return a name as part of a macro's: words capitalised, digits spelled, nothing else."""
+    words = "".join(sign if sign.isascii() and sign.isalnum() else " " for sign in name).split()
+    capital = "".join(word[0].upper() + word[1:] for word in words)
+    return "".join(_DIGITS[int(sign)] if sign.isdigit() else sign for sign in capital)
