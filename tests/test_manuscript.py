@@ -221,6 +221,14 @@ FIGURE = '[[figure]]\nname = "a"\nstore = "colour"\nfigure = "roc"\n'
             "steps 1 command: command 'rm -rf x', expected one of galfig simulate",
         ),
         (
+            MANIFEST + '[[steps]]\ncommand = "galfig build-maps --out ../x"\nmakes = "maps.h5"',
+            "steps 1 command: '../x' leaves the folder",
+        ),
+        (
+            MANIFEST + '[[steps]]\ncommand = "galfig simulate --n 3 /tmp/x"\nmakes = "maps.h5"',
+            "steps 1 command: '/tmp/x' leaves the folder",
+        ),
+        (
             MANIFEST + '[[steps]]\ncommand = "galfig figure roc"\nmakes = "maps.h5"',
             "expected one of galfig simulate, galfig train, galfig build-maps",
         ),

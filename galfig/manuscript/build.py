@@ -38,7 +38,6 @@ VALUES, GALAXIES = "values.tex", "galaxies.tex"
 class State:
     """A file of a manuscript, and why it is out of date; "" where it is not."""
 
-    name: str
     path: str
     reason: str
 
@@ -72,14 +71,16 @@ def build_manuscript(
     """
     manifest, before = load_manifest(folder), load_record(folder)
     made, reasons = run_steps(folder, manifest.steps, before.made, retrain=retrain, quiet=quiet)
-    states = [State(path, path, reasons.get(path, "")) for path in made]
+    states = [State(path, reasons.get(path, "")) for path in made]
     if only_stores:
         return states
+    # Whatever fails from here on, what took longest is known.
+    save_record(folder, before.model_copy(update={"made": made}))
     identities = identify_stores(folder, manifest)
     figures: dict[str, DrawnFigure] = {}
     for spec in tqdm(manifest.figure, desc="figures", unit="figure", disable=quiet):
         reason = find_reason(folder, spec, before.figures.get(spec.name), identities)
-        states.append(State(spec.name, spec.path, reason))
+        states.append(State(spec.path, reason))
         if reason:
             logger.debug("%s: %s", spec.path, reason)
             figures[spec.name] = draw_spec(folder, manifest, spec, folder, identities)
@@ -89,7 +90,7 @@ def build_manuscript(
     digests: dict[str, str] = {}
     for path, words in texts.items():
         reason = _write_text(folder / path, words)
-        states.append(State(path, path, reason))
+        states.append(State(path, reason))
         digests[path] = digest_file(folder / path)
     save_record(folder, Record(made=made, figures=figures, texts=digests))
     return states
@@ -99,19 +100,19 @@ def list_states(folder: Path) -> list[State]:
     """Return each file of a manuscript, and why `build_manuscript` would make it; make nothing."""
     manifest, record = load_manifest(folder), load_record(folder)
     stale = find_stale(folder, manifest.steps, record.made)
-    states = [State(step.makes, step.makes, stale.get(step.makes, "")) for step in manifest.steps]
+    states = [State(step.makes, stale.get(step.makes, "")) for step in manifest.steps]
     identities = {name: identify(folder / path) or "" for name, path in manifest.stores.items()}
     for spec in manifest.figure:
         made_anew = [manifest.stores[name] for name in _stores_of(spec)]
         reason = find_reason(folder, spec, record.figures.get(spec.name), identities)
         if any(path in stale for path in made_anew):
             reason = "store to be made"
-        states.append(State(spec.name, spec.path, reason))
+        states.append(State(spec.path, reason))
     for path in (VALUES, GALAXIES):
         reason = "missing" if not (folder / path).is_file() else ""
         if not reason and digest_file(folder / path) != record.texts.get(path):
             reason = "file edited by hand"
-        states.append(State(path, path, reason))
+        states.append(State(path, reason))
     return states
 
 

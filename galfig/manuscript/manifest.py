@@ -55,6 +55,14 @@ class Step(_Table):
         if len(words) < 2 or words[0] != "galfig" or words[1] not in COMMANDS:
             expected = ", ".join(f"galfig {name}" for name in COMMANDS)
             raise ValueError(f"command {command!r}, expected one of {expected}")
+        # What a command reads may lie anywhere; what it writes may not.
+        for word, following in zip(words[2:], [*words[3:], ""], strict=True):
+            if word == "--out":
+                _check_inside(following)
+            elif word.startswith("--out="):
+                _check_inside(word.removeprefix("--out="))
+            elif words[1] == "simulate" and not word.startswith("-"):
+                _check_inside(word)
         return command
 
     @property
