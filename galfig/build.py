@@ -4,12 +4,14 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,17 +21,28 @@ from tqdm import tqdm
 import galfig
 from galfig.catalog import Galaxies
 from galfig.config import Settings
-from galfig.cutouts import Decoding, iter_cutouts, scale_cutout
-from galfig.engine import Engine, make_engine
+from galfig.cutouts import Decoding, read_cutout, scale_cutout
+from galfig.engine import Engine, make_engine, open_workers
 from galfig.errors import CatalogError, CheckpointError, CutoutError, OutputError
 from galfig.files import check_output, replace_file
 from galfig.network import Checkpoint, find_layer
-from galfig.store import SCHEMA_VERSION, Part, merge_parts, read_digest, write_part
+from galfig.stopwatch import Stopwatch
+from galfig.store import (
+    SCHEMA_VERSION,
+    Encoded,
+    Part,
+    encode_galaxy,
+    merge_parts,
+    read_digest,
+    write_part,
+)
 
 logger = logging.getLogger(__name__)
 
 SPLITS = ("valid", "train", "all")
-BATCH_SIZE = 32
+# Galaxies that a thread takes at a time, at least; and such groups ahead, per processor.
+GROUP_SIZE = 8
+N_AHEAD = 4
 # What of a checkpoint's metadata tells how its network came to be; kept in the store.
 _TRAINING_KEYS = (
     "arch",
@@ -72,6 +85,14 @@ class Plan:
     split: str
     settings: Settings
     digest: str
+
+
+class Explained(NamedTuple):
+    """What came of one galaxy."""
+
+    encoded: Encoded
+    logits: NDArray[np.float32]
+    map_shape: tuple[int, ...]
 
 
 def make_plan(
@@ -221,27 +242,58 @@ def _explain_shards(
     n_workers: int | None,
     quiet: bool,
 ) -> None:
-    """Write the parts that are not there yet."""
+    """Write the parts that are not there yet; a part is written while the next is computed."""
     is_done = [read_digest(part) == plan.digest for part in parts]
     if any(is_done):
         logger.info("resuming: %d of %d shards are there", sum(is_done), len(parts))
     model = checkpoint.model.to(device)
     engine = make_engine(
-        model, model.get_submodule(plan.layer_name), precision=plan.settings.maps.precision
+        model,
+        model.get_submodule(plan.layer_name),
+        precision=plan.settings.maps.precision,
+        micro_batch=plan.settings.maps.micro_batch,
     )
     decoding = Decoding(checkpoint.n_channels, plan.settings.catalog.fits_range)
-    logger.debug("engine: %s, %d batch norms folded", engine.path, engine.n_fused)
-    with tqdm(total=len(plan.galaxies), desc="explaining", disable=quiet, unit="gal") as bar:
+    stopwatch = Stopwatch()
+    with (
+        tqdm(total=len(plan.galaxies), desc="explaining", disable=quiet, unit="gal") as bar,
+        open_workers(n_workers) as pool,
+        ThreadPoolExecutor(1) as writer,
+    ):
+        written: Future[None] | None = None
         for shard, part, done in zip(plan.shards, parts, is_done, strict=True):
             if done:
                 bar.update(shard.stop - shard.start)
                 continue
             galaxies = plan.galaxies.take(np.arange(shard.start, shard.stop))
             explained = explain_galaxies(
-                galaxies, checkpoint, engine, decoding, n_workers=n_workers, progress=bar.update
+                galaxies,
+                checkpoint,
+                engine,
+                decoding,
+                pool=pool,
+                progress=bar.update,
+                stopwatch=stopwatch,
             )
-            with replace_file(part) as temporary:
-                write_part(temporary, explained, plan.digest)
+            if written is not None:
+                written.result()
+            written = writer.submit(_write_shard, part, explained, plan.digest, stopwatch)
+        if written is not None:
+            written.result()
+    size = (checkpoint.n_channels, checkpoint.image_size, checkpoint.image_size)
+    logger.debug(
+        "engine: %s, %d batch norms folded, %d images at a time, %s",
+        engine.path,
+        engine.n_fused,
+        engine.choose_micro_batch(size),
+        plan.settings.maps.precision,
+    )
+    logger.info("%s", stopwatch)
+
+
+def _write_shard(path: Path, part: Part, digest: str, stopwatch: Stopwatch) -> None:
+    with stopwatch.time("write"), replace_file(path) as temporary:
+        write_part(temporary, part, digest)
 
 
 def explain_galaxies(
@@ -250,12 +302,31 @@ def explain_galaxies(
     engine: Engine,
     decoding: Decoding,
     *,
-    n_workers: int | None = None,
+    pool: ThreadPoolExecutor,
     progress: Callable[[int], object] = lambda n: None,
+    stopwatch: Stopwatch | None = None,
 ) -> Part:
-    """Decode, crop, normalise and explain some galaxies.
+    """Decode, crop, normalise, explain and compress some galaxies.
 
-    Decoding goes on in threads while the network works.
+    Each thread takes a few galaxies all the way: while one waits for a file, or compresses,
+    another computes.
+
+    Parameters
+    ----------
+    galaxies : Galaxies
+        The galaxies.
+    checkpoint : Checkpoint
+        The network, for its sizes and statistics.
+    engine : Engine
+        Of that network.
+    decoding : Decoding
+        How image files are read.
+    pool : ThreadPoolExecutor
+        From `galfig.engine.open_workers`.
+    progress : callable, optional
+        Called with the number of galaxies done.
+    stopwatch : Stopwatch, optional
+        Adds up the time of each stage.
 
     Returns
     -------
@@ -263,28 +334,60 @@ def explain_galaxies(
         Galaxies whose image cannot be decoded, or whose logits are not finite, are in
         ``rejected`` with the reason.
     """
-    cutouts: dict[int, NDArray[np.uint8]] = {}
-    rejected: dict[str, str] = {}
-    cams: list[NDArray[np.float32]] = []
-    logits: list[NDArray[np.float32]] = []
-    decoded = enumerate(
-        iter_cutouts(galaxies.paths, checkpoint.cutout_size, decoding, n_workers=n_workers)
-    )
-    while chunk := list(islice(decoded, BATCH_SIZE)):
-        batch = {}
-        for row, cutout in chunk:
-            if isinstance(cutout, CutoutError):
-                rejected[galaxies.objid[row]] = str(cutout)
+    stopwatch = stopwatch or Stopwatch()
+    size = (checkpoint.n_channels, checkpoint.image_size, checkpoint.image_size)
+    n_group = max(GROUP_SIZE, engine.choose_micro_batch(size))
+    starts = iter(range(0, len(galaxies), n_group))
+
+    def submit(start: int) -> Future[list[Explained | str]]:
+        paths = galaxies.paths[start : start + n_group]
+        return pool.submit(_explain_group, paths, checkpoint, engine, decoding, stopwatch)
+
+    explained: list[Explained | str] = []
+    ahead = deque(submit(start) for start in islice(starts, N_AHEAD * (os.cpu_count() or 1)))
+    while ahead:
+        group = ahead.popleft().result()
+        explained += group
+        progress(len(group))
+        ahead.extend(submit(start) for start in islice(starts, 1))
+    return _make_part(galaxies, checkpoint, explained)
+
+
+def _explain_group(
+    paths: Sequence[Path],
+    checkpoint: Checkpoint,
+    engine: Engine,
+    decoding: Decoding,
+    stopwatch: Stopwatch,
+) -> list[Explained | str]:
+    """Explain some files in one thread: what came of each, or why nothing did."""
+    with stopwatch.time("decode"):
+        cutouts: list[NDArray[np.uint8] | str] = []
+        for path in paths:
+            try:
+                cutouts.append(read_cutout(path, checkpoint.cutout_size, decoding))
+            except CutoutError as exc:
+                cutouts.append(str(exc))
+    readable = [cutout for cutout in cutouts if not isinstance(cutout, str)]
+    if not readable:
+        return [str(cutout) for cutout in cutouts]
+    with stopwatch.time("compute"):
+        images = np.stack([scale_cutout(cutout, checkpoint.image_size) for cutout in readable])
+        batch = engine.explain(checkpoint.normalise(images))
+        cams, logits = batch.cams.cpu().numpy(), batch.logits.cpu().numpy()
+    explained: list[Explained | str] = []
+    numbers = zip(cams, logits, strict=True)
+    with stopwatch.time("compress"):
+        for cutout in cutouts:
+            if isinstance(cutout, str):
+                explained.append(cutout)
+                continue
+            cam, logit = next(numbers)
+            if np.isfinite(logit).all() and np.isfinite(cam).all():
+                explained.append(Explained(encode_galaxy(cam, cutout), logit, cam.shape))
             else:
-                batch[row] = cutout
-        if batch:
-            images = [scale_cutout(cutout, checkpoint.image_size) for cutout in batch.values()]
-            explained = engine(checkpoint.normalise(np.stack(images)))
-            cams.append(explained.cams.cpu().numpy())
-            logits.append(explained.logits.cpu().numpy())
-        cutouts |= batch
-        progress(len(chunk))
-    return _make_part(galaxies, checkpoint, cutouts, cams, logits, rejected)
+                explained.append("the network gives numbers that are not finite")
+    return explained
 
 
 def _match_classes(galaxies: Galaxies, checkpoint: Checkpoint) -> Galaxies:
@@ -304,37 +407,34 @@ def _match_classes(galaxies: Galaxies, checkpoint: Checkpoint) -> Galaxies:
 
 
 def _make_part(
-    galaxies: Galaxies,
-    checkpoint: Checkpoint,
-    cutouts: dict[int, NDArray[np.uint8]],
-    cams: list[NDArray[np.float32]],
-    logits: list[NDArray[np.float32]],
-    rejected: dict[str, str],
+    galaxies: Galaxies, checkpoint: Checkpoint, explained: Sequence[Explained | str]
 ) -> Part:
-    """Put the galaxies whose numbers are finite together, and name the others."""
+    """Put the galaxies that were explained together, and name the others."""
     n_classes, size = len(checkpoint.class_names), checkpoint.cutout_size
-    no_cutouts = np.empty((0, size, size, checkpoint.n_channels), np.uint8)
-    # Without one readable image the size of the maps is unknown: there are none to store.
-    all_logits = np.concatenate([np.empty((0, n_classes), np.float32), *logits])
-    all_cams = np.concatenate(cams) if cams else np.empty((0, n_classes, 1, 1), np.float32)
-    rows = np.array(list(cutouts), dtype=np.intp)
-    is_finite = np.isfinite(all_logits).all(axis=1) & np.isfinite(all_cams).all(axis=(1, 2, 3))
-    for row in rows[~is_finite]:
-        rejected[galaxies.objid[row]] = "the network gives numbers that are not finite"
-    stored = galaxies.take(rows[is_finite])
-    stack = np.stack(list(cutouts.values())) if cutouts else no_cutouts
+    rows = np.array([i for i, found in enumerate(explained) if isinstance(found, Explained)], int)
+    found = [one for one in explained if isinstance(one, Explained)]
+    reasons = zip(galaxies.objid, explained, strict=True)
+    rejected = {objid: reason for objid, reason in reasons if isinstance(reason, str)}
+    stored = galaxies.take(rows)
+    logits = np.array([one.logits for one in found], np.float32).reshape(-1, n_classes)
     arrays = {
         "objid": stored.objid,
         "redshift": stored.redshift,
         "label": stored.label,
         "value": stored.value,
-        "logits": all_logits[is_finite],
-        "probs": _softmax(all_logits[is_finite]),
-        "cutouts": stack[is_finite],
+        "logits": logits,
+        "probs": _softmax(logits),
     }
     if stored.pixel_scale is not None:
         arrays["pixel_scale"] = stored.pixel_scale
-    return Part(arrays, all_cams[is_finite], rejected)
+    return Part(
+        arrays,
+        [one.encoded for one in found],
+        # Without one readable image the size of the maps is unknown: there are none to store.
+        found[0].map_shape if found else (n_classes, 1, 1),
+        (size, size, checkpoint.n_channels),
+        rejected,
+    )
 
 
 def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

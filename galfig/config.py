@@ -206,6 +206,9 @@ class MapSettings(_Table):
 
     layer: str = Field("auto", description="Name of the layer to explain; 'auto': the last maps")
     shard_size: int = Field(512, ge=1, description="Galaxies worked on and written as one unit")
+    micro_batch: int | None = Field(
+        None, ge=1, le=4096, description="Images computed at a time; default by the cache's size"
+    )
     precision: Literal["float32", "tf32", "bfloat16"] = Field(
         "float32", description="Arithmetic of the forward pass; tf32 only matters on CUDA"
     )

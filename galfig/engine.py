@@ -3,8 +3,13 @@
 import contextlib
 import copy
 import itertools
+import math
+import os
+import queue
+import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, cast
 
@@ -16,7 +21,11 @@ from galfig.errors import ConfigError
 from galfig.gradcam import CamBatch, check_explainable, grad_cam
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
-MICRO_BATCH = 8
+# Of a processor whose cache nobody knows [byte].
+DEFAULT_CACHE = 1 << 25
+MAX_MICRO_BATCH = 32
+# Enough to keep a GPU busy, at a fraction of its memory.
+CUDA_BATCH = 256
 
 
 class Engine:
@@ -28,11 +37,14 @@ class Engine:
         What explains: "closed form" or "cut graph".
     n_fused : int
         Batch norms folded into the convolution before them.
+    device : torch.device
+        Where it computes.
     """
 
     def __init__(
         self,
-        explain: Callable[[Tensor], CamBatch],
+        model: nn.Module,
+        make_explain: Callable[[], Callable[[Tensor], CamBatch]],
         *,
         path: str,
         n_fused: int,
@@ -40,32 +52,136 @@ class Engine:
         precision: str,
         device: torch.device,
     ) -> None:
-        self._explain = explain
+        self._model = model
+        self._make_explain = make_explain
         self._micro_batch = micro_batch
         self._precision = precision
+        # Functions that no thread uses at the moment: a graph is cut by hooks on a network, which
+        # two threads cannot share.
+        self._idle: queue.SimpleQueue[Callable[[Tensor], CamBatch]] = queue.SimpleQueue()
+        self._lock = threading.Lock()
         self.device = device
         self.path = path
         self.n_fused = n_fused
 
     def __call__(self, images: Tensor) -> CamBatch:
-        """Explain a batch (N, 3, H, W); the maps and logits are on the engine's device."""
-        size = self._micro_batch or max(1, len(images))
-        with _arithmetic(self._precision, self.device):
-            batches = [self._explain(batch.to(self.device)) for batch in images.split(size)]
+        """Explain a batch (N, C, H, W); the maps and logits are on the engine's device.
+
+        On a processor each thread takes micro-batches of its own.
+        """
+        size = self.choose_micro_batch(images.shape[1:])
+        if self.device.type != "cpu":
+            return self.explain(images)
+        with open_workers() as pool:
+            batches = list(pool.map(self.explain, images.split(size)))
         return CamBatch(
             cams=torch.cat([batch.cams for batch in batches]),
             logits=torch.cat([batch.logits for batch in batches]),
         )
 
+    def explain(self, images: Tensor) -> CamBatch:
+        """Explain a batch in the calling thread, which is one of `open_workers`."""
+        size = self.choose_micro_batch(images.shape[1:])
+        cams, logits = [], []
+        with self._borrow() as explain, _arithmetic(self._precision, self.device):
+            for batch in images.split(size):
+                n_images = len(batch)
+                if n_images < size and self.device.type == "cpu":
+                    # Kernels may sum in another order for another number of images.
+                    empty = batch.new_zeros(size - n_images, *batch.shape[1:])
+                    batch = torch.cat([batch, empty])
+                found = explain(batch.to(self.device, non_blocking=True))
+                cams.append(found.cams[:n_images])
+                logits.append(found.logits[:n_images])
+        return CamBatch(cams=torch.cat(cams), logits=torch.cat(logits))
 
-def make_engine(model: nn.Module, layer: nn.Module, *, precision: str = "float32") -> Engine:
+    def choose_micro_batch(self, shape: Sequence[int]) -> int:
+        """Return how many images (C, H, W) are worked on at a time, always the same for a shape.
+
+        As many as keep the input and output of the widest module in half of the processor's last
+        cache, a power of two; on CUDA many.
+        """
+        if self.device.type != "cpu":
+            return self._micro_batch or CUDA_BATCH
+        with self._lock:
+            if self._micro_batch is None:
+                footprint = measure_footprint(self._model, shape)
+                fitting = math.log2(max(1.0, read_cache_size() / 2 / footprint))
+                self._micro_batch = min(MAX_MICRO_BATCH, 2 ** round(fitting))
+            return self._micro_batch
+
+    @contextlib.contextmanager
+    def _borrow(self) -> Iterator[Callable[[Tensor], CamBatch]]:
+        """Give a function that no other thread uses; on CUDA one thread at a time has it."""
+        with self._lock if self.device.type == "cuda" else contextlib.nullcontext():
+            try:
+                explain = self._idle.get_nowait()
+            except queue.Empty:
+                explain = self._make_explain()
+            try:
+                yield explain
+            finally:
+                self._idle.put(explain)
+
+
+@contextlib.contextmanager
+def open_workers(n_workers: int | None = None) -> Iterator[ThreadPoolExecutor]:
+    """Open threads in each of which torch computes alone, one a processor unless told.
+
+    Many small computations side by side wait for each other less than one that is split among
+    the processors; and no number of threads can change the order of a sum.
+    """
+    before = torch.get_num_threads()
+    pool = ThreadPoolExecutor(n_workers or before, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(before)
+
+
+def read_cache_size() -> int:
+    """Return the size of the processor's last cache [byte]."""
+    try:
+        return os.sysconf("SC_LEVEL3_CACHE_SIZE") or DEFAULT_CACHE
+    except (ValueError, OSError, AttributeError):
+        return DEFAULT_CACHE
+
+
+def measure_footprint(model: nn.Module, shape: Sequence[int]) -> int:
+    """Return the bytes of input and output of the module that has the most, for one image."""
+    sizes = [1]
+
+    def note(module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
+        tensors = [value for value in (*inputs, output) if isinstance(value, Tensor)]
+        sizes.append(sum(tensor.numel() * tensor.element_size() for tensor in tensors))
+
+    leaves = [module for module in model.modules() if not list(module.children())]
+    handles = [module.register_forward_hook(note) for module in leaves]
+    parameter = next(model.parameters(), torch.empty(0))
+    try:
+        with torch.no_grad():
+            model(parameter.new_zeros(1, *shape))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return max(sizes)
+
+
+def make_engine(
+    model: nn.Module,
+    layer: nn.Module,
+    *,
+    precision: str = "float32",
+    micro_batch: int | None = None,
+) -> Engine:
     r"""Prepare a network for explaining many galaxies.
 
     Works on a copy: batch norm is folded into the convolution before it where the two are
-    neighbours in an ``nn.Sequential``. Where only pooling and one linear layer :math:`W` follow
-    ``layer``, the gradient is :math:`W_{ck} / (hw)` everywhere and no backward pass is needed:
-    the trunk runs channels-last, a few images at a time. Elsewhere the graph above the layer is
-    used as in `galfig.gradcam.grad_cam`.
+    neighbours in an ``nn.Sequential``, and all of it runs channels-last, a few images at a time.
+    Where only pooling and one linear layer :math:`W` follow ``layer``, the gradient is
+    :math:`W_{ck} / (hw)` everywhere and no backward pass is needed. Elsewhere the graph above the
+    layer is used as in `galfig.gradcam.grad_cam`.
 
     Parameters
     ----------
@@ -75,12 +191,15 @@ def make_engine(model: nn.Module, layer: nn.Module, *, precision: str = "float32
         Submodule whose output, (N, K, h, w), is explained.
     precision : {"float32", "tf32", "bfloat16"}, default "float32"
         Arithmetic of the convolutions; tf32 is float32 where there is no CUDA.
+    micro_batch : int, optional
+        Images worked on at a time; default by `Engine.choose_micro_batch`.
 
     Returns
     -------
     Engine
         Called with normalised images (N, 3, H, W), gives the `CamBatch` of ``grad_cam``, to a
-        relative error of 1e-5 in float32.
+        relative error of 1e-5 in float32. Neither the number of images nor of threads changes a
+        bit of the result on a processor.
 
     Raises
     ------
@@ -97,19 +216,19 @@ def make_engine(model: nn.Module, layer: nn.Module, *, precision: str = "float32
     n_fused = _fuse_batch_norms(model, layer)
     # A batch norm that is explained is now an identity, with the same output.
     layer = model.get_submodule(name)
-    options: dict[str, Any] = {"n_fused": n_fused, "precision": precision, "device": device}
-    closed_form = _split_at_linear_head(model.eval(), layer)
+    _write_in_place(model, layer)
+    model = model.eval().to(memory_format=torch.channels_last)
+    options: dict[str, Any] = {
+        "n_fused": n_fused,
+        "micro_batch": micro_batch,
+        "precision": precision,
+        "device": device,
+    }
+    closed_form = _split_at_linear_head(model, layer)
     if closed_form is None:
-        explain = partial(grad_cam, model, layer=layer)
-        return Engine(explain, path="cut graph", micro_batch=None, **options)
-    trunk, linear = closed_form
-    return Engine(
-        partial(_explain_linear_head, trunk.to(memory_format=torch.channels_last), linear),
-        path="closed form",
-        # The activations of a few images stay in a processor's cache; CUDA wants many.
-        micro_batch=None if device.type == "cuda" else MICRO_BATCH,
-        **options,
-    )
+        return Engine(model, partial(_copy_cut_graph, model, name), path="cut graph", **options)
+    explain = partial(_explain_linear_head, *closed_form)
+    return Engine(model, lambda: explain, path="closed form", **options)
 
 
 def choose_device(name: str) -> torch.device:
@@ -120,9 +239,20 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda" if name == "cuda" or (name == "auto" and has_cuda) else "cpu")
 
 
+def _copy_cut_graph(model: nn.Module, name: str) -> Callable[[Tensor], CamBatch]:
+    """Return a function that explains by a graph cut at a layer of a network of its own."""
+    model = copy.deepcopy(model)
+    layer = model.get_submodule(name)
+
+    def explain(images: Tensor) -> CamBatch:
+        return grad_cam(model, images.contiguous(memory_format=torch.channels_last), layer)
+
+    return explain
+
+
 def _explain_linear_head(trunk: nn.Module, linear: nn.Linear, images: Tensor) -> CamBatch:
     """Explain through pooling + linear, whose gradient is the weight itself."""
-    with torch.no_grad():
+    with torch.inference_mode():
         activations = trunk(images.contiguous(memory_format=torch.channels_last))
         height, width = activations.shape[2:]
         logits = linear(activations.mean(dim=(2, 3)))
@@ -190,6 +320,27 @@ def _fuse_batch_norms(model: nn.Module, layer: nn.Module) -> int:
                 steps[index + 1] = nn.Identity()
                 n_fused += 1
     return n_fused
+
+
+def _write_in_place(model: nn.Module, layer: nn.Module) -> None:
+    """Let ReLUs behind a convolution write over its output, which nothing else reads."""
+    for parent in model.modules():
+        if not _is_sequential(parent):
+            continue
+        # What lies between them was folded away.
+        steps = [
+            step
+            for step in cast("nn.Sequential", parent)
+            if not isinstance(step, nn.Identity) or step is layer or _has_hooks(step)
+        ]
+        for conv, activation in itertools.pairwise(steps):
+            if (
+                type(conv) is nn.Conv2d
+                and type(activation) is nn.ReLU
+                and conv is not layer
+                and not _has_hooks(conv)
+            ):
+                activation.inplace = True
 
 
 def _is_sequential(model: nn.Module) -> bool:

@@ -13,6 +13,7 @@ from galfig.cutouts import Decoding
 from galfig.engine import choose_device
 from galfig.errors import CheckpointError
 from galfig.files import check_output
+from galfig.memory import keep_freed_memory
 from galfig.network import Checkpoint, load_checkpoint
 from galfig.sample import report_rejected
 
@@ -62,6 +63,7 @@ def run_main_job(
     bool
         False where the store is there already and nothing was left to do.
     """
+    keep_freed_memory()
     chosen = choose_device(device)
     kept = model or path.with_suffix(".safetensors")
     if not kept.exists():
@@ -140,6 +142,7 @@ def train_checkpoint(
     overwrite: bool = False,
 ) -> Checkpoint:
     """Set unreadable images aside, train a network on the others, and write its checkpoint."""
+    keep_freed_memory()
     # fastai takes seconds to import, and is only needed where a network is trained.
     from galfig.training import set_aside_unreadable, train_network
 

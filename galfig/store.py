@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
 import pandas as pd
+from isal import isal_zlib
 from numpy.typing import NDArray
 from pandas.api.types import is_scalar
 
@@ -40,6 +41,14 @@ _DESCRIPTIONS = {
 _MISSING_INTEGER = np.iinfo(np.int64).min
 
 
+class Encoded(NamedTuple):
+    """Maps and cutout of one galaxy, compressed as the store's chunks are."""
+
+    cams: bytes
+    cam_scale: NDArray[np.float32]
+    cutout: bytes
+
+
 @dataclass(frozen=True)
 class Part:
     """The galaxies of one shard, as they are written.
@@ -47,17 +56,34 @@ class Part:
     Attributes
     ----------
     arrays : dict of str to ndarray
-        ``objid``, ``redshift``, ``label``, ``value``, ``logits``, ``probs``, ``cutouts`` (N, H,
-        W, 3 or 1) and, where known, ``pixel_scale``; (N, ...).
-    cams : (N, C, h, w) ndarray of float32
-        Signed maps.
+        ``objid``, ``redshift``, ``label``, ``value``, ``logits``, ``probs`` and, where known,
+        ``pixel_scale``; (N, ...).
+    images : sequence of Encoded
+        Maps and cutouts of the N galaxies, by `encode_galaxy`.
+    map_shape : (C, h, w)
+        Of the maps of a galaxy.
+    cutout_shape : (H, W, 3) or (H, W, 1)
+        Of a cutout.
     rejected : dict of str to str
         Reason why a galaxy of the shard is not among the N, by objid.
     """
 
     arrays: dict[str, NDArray[Any]]
-    cams: NDArray[np.float32]
+    images: Sequence[Encoded]
+    map_shape: tuple[int, ...]
+    cutout_shape: tuple[int, ...]
     rejected: Mapping[str, str]
+
+
+def encode_galaxy(cams: NDArray[np.float32], cutout: NDArray[np.uint8]) -> Encoded:
+    """Compress the maps (C, h, w) and the cutout (H, W, channels) of a galaxy.
+
+    Made for threads: compression leaves Python, and HDF5 with its lock, aside. The bytes are
+    those of HDF5's own filters shuffle and gzip, which every reader has.
+    """
+    scale = _power_of_two_scale(cams)
+    scaled = (cams / scale[:, None, None]).astype(np.float16)
+    return Encoded(_compress(scaled), scale, _compress(cutout))
 
 
 class Store:
@@ -233,11 +259,13 @@ def write_part(path: Path, part: Part, plan_digest: str) -> None:
     """
     with h5py.File(path, "w") as file:
         file.attrs["plan_digest"] = plan_digest
-        scale = _power_of_two_scale(part.cams)
-        scaled = (part.cams / scale[:, :, None, None]).astype(np.float16)
-        arrays = {**part.arrays, "cams": scaled, "cam_scale": scale}
+        scales = [galaxy.cam_scale for galaxy in part.images]
+        no_scales = np.empty((0, part.map_shape[0]), np.float32)
+        arrays = {**part.arrays, "cam_scale": np.stack(scales) if scales else no_scales}
         for name, array in arrays.items():
             _write_dataset(file, name, array)
+        _write_chunks(file, "cams", [g.cams for g in part.images], part.map_shape, np.float16)
+        _write_chunks(file, "cutouts", [g.cutout for g in part.images], part.cutout_shape, np.uint8)
         _write_rejected(file, part.rejected)
 
 
@@ -315,15 +343,35 @@ def _create_like(file: h5py.File, name: str, source: h5py.Dataset, total: int) -
 
 
 def _write_dataset(file: h5py.File, name: str, array: NDArray[Any]) -> None:
-    """Write one array; images and maps in chunks of a galaxy, the rest contiguous."""
+    """Write one array, contiguous."""
     dtype = _TEXT if array.dtype == object else array.dtype
-    options: dict[str, Any] = {}
-    if array.ndim > 2 and len(array):
-        options = {"chunks": (1, *array.shape[1:]), **_FILTERS}
-    dataset = file.create_dataset(name, array.shape, dtype, **options)
+    dataset = file.create_dataset(name, array.shape, dtype)
     if array.size:
         dataset[...] = array
     dataset.attrs["description"] = _DESCRIPTIONS[name]
+
+
+def _write_chunks(
+    file: h5py.File, name: str, chunks: Sequence[bytes], shape: tuple[int, ...], dtype: type
+) -> None:
+    """Write images that are compressed already, a chunk a galaxy."""
+    # Without any galaxy there is nothing to lay out in chunks.
+    options: dict[str, Any] = {"chunks": (1, *shape), **_FILTERS} if chunks else {}
+    dataset = file.create_dataset(name, (len(chunks), *shape), dtype, **options)
+    origin = (0,) * len(shape)
+    for index, chunk in enumerate(chunks):
+        dataset.id.write_direct_chunk((index, *origin), chunk)
+    dataset.attrs["description"] = _DESCRIPTIONS[name]
+
+
+def _compress(image: NDArray[Any]) -> bytes:
+    """Apply HDF5's filters to a chunk: shuffle (the first bytes of all numbers first), then zlib.
+
+    By isal, five times as fast as zlib for the same size.
+    """
+    size = image.dtype.itemsize
+    octets = np.ascontiguousarray(image).view(np.uint8).reshape(-1, size)
+    return isal_zlib.compress(np.ascontiguousarray(octets.T), 1)
 
 
 def _write_catalog(file: h5py.File, catalog: pd.DataFrame) -> None:
@@ -374,12 +422,12 @@ def _read_rejected(file: h5py.File) -> dict[str, str]:
 
 
 def _power_of_two_scale(cams: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the scale (N, C) that brings each map into [-1, 1].
+    """Return the scale (C,) that brings each map into [-1, 1].
 
     A power of two, so that scaling rounds nothing; float16 then keeps 11 bits of the largest
     values and 6e-8 of the scale at the faint end, whatever the map's unit.
     """
-    peak = np.abs(cams).max(axis=(2, 3), initial=0.0)
+    peak = np.abs(cams).max(axis=(1, 2), initial=0.0)
     _, exponent = np.frexp(peak)
     return np.where(peak > 0, np.exp2(exponent), 1.0).astype(np.float32)
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from galfig.store import Part, merge_parts, write_part
+from galfig.store import Part, encode_galaxy, merge_parts, write_part
 
 # Real SDSS galaxies do not ship with galfig; tests that use them skip where they are absent.
 REAL_DATA = Path(
@@ -96,6 +96,18 @@ def make_tiny_cnn(n_classes: int = 2) -> nn.Sequential:
     return model.eval()
 
 
+def make_part(arrays: dict, cams: np.ndarray, rejected: dict | None = None) -> Part:
+    """Make a part of plain arrays, ``cutouts`` among them."""
+    cutouts = arrays["cutouts"]
+    return Part(
+        {name: array for name, array in arrays.items() if name != "cutouts"},
+        [encode_galaxy(*pair) for pair in zip(cams, cutouts, strict=True)],
+        cams.shape[1:],
+        cutouts.shape[1:],
+        rejected or {},
+    )
+
+
 @pytest.fixture
 def make_store(tmp_path):
     """Give a function that writes a small store; its keywords replace the defaults."""
@@ -131,7 +143,7 @@ def make_store(tmp_path):
             cams = rng.normal(0, 1e-3, (n, n_classes, map_size, map_size)).astype(np.float32)
         arrays |= replaced
         part = tmp_path / f"{name}.part"
-        write_part(part, Part(arrays, cams, {}), "digest")
+        write_part(part, make_part(arrays, cams), "digest")
         columns = {"objID": arrays["objid"], "z": arrays["redshift"], **(catalog or {})}
         merge_parts(
             tmp_path / name,

@@ -15,7 +15,7 @@ from galfig.build import build_store, explain_galaxies, make_plan
 from galfig.catalog import load_galaxies
 from galfig.config import load_settings
 from galfig.cutouts import Decoding, read_cutout
-from galfig.engine import make_engine
+from galfig.engine import make_engine, open_workers
 from galfig.errors import CatalogError, CheckpointError, ConfigError, OutputError
 from galfig.gradcam import grad_cam
 from galfig.network import build_network, save_checkpoint
@@ -209,16 +209,20 @@ def test_galaxy_without_finite_numbers_is_rejected(galaxy_folder, tmp_path, chec
     """NaN from the network is reported with the galaxy, not stored as a map."""
     galaxies, _ = load(galaxy_folder)
     engine = make_engine(checkpoint.model, checkpoint.model.get_submodule("conv3"))
+    explain = engine.explain
+    sick = checkpoint.normalise(read_cutout(galaxies.paths[2], 32)[None])
 
-    def sick_engine(images):
-        batch = engine(images)
-        batch.logits[2] = torch.nan
+    def explain_sick(images):
+        batch = explain(images)
+        batch.logits[(images == sick).all(dim=(1, 2, 3))] = torch.nan
         return batch
 
-    part = explain_galaxies(galaxies, checkpoint, sick_engine, Decoding())
+    engine.explain = explain_sick
+    with open_workers(2) as pool:
+        part = explain_galaxies(galaxies, checkpoint, engine, Decoding(), pool=pool)
     assert list(part.rejected) == [galaxies.objid[2]]
     assert "not finite" in part.rejected[galaxies.objid[2]]
-    assert len(part.cams) == len(part.arrays["objid"]) == 23
+    assert len(part.images) == len(part.arrays["objid"]) == 23
 
 
 def test_no_readable_image_at_all_is_an_error(galaxy_folder, tmp_path, checkpoint):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from networks import make_cases, make_residual, reference_cams, relative_error
 
-from galfig.engine import choose_device, make_engine
+from galfig.engine import choose_device, make_engine, measure_footprint, open_workers
 from galfig.errors import ConfigError
 from galfig.gradcam import grad_cam
 from galfig.network import build_network, find_layer
@@ -26,6 +26,49 @@ def test_engine_equals_the_reference(case, images):
     assert relative_error(found.cams, reference_cams(model, images, layer_name)) <= 1e-5
     assert relative_error(found.logits, model.double()(images.double()).detach()) <= 1e-5
     model.float()
+
+
+@pytest.mark.parametrize(
+    ("arch", "layer"), [("conv3", "auto"), ("conv3", "conv2"), ("xresnet18", "auto")]
+)
+def test_neither_batch_nor_threads_change_a_bit(arch, layer):
+    """Alone, in batches of any size, and in any number of threads: the same bits."""
+    torch.manual_seed(0)
+    model = build_network(arch, 2).eval()
+    _, module = find_layer(model, layer, 48)
+    images = torch.randn(13, 3, 48, 48)
+    engine = make_engine(model, module)
+    whole = engine(images)
+    for size in (1, 5, 12):
+        batches = [engine(batch) for batch in images.split(size)]
+        assert torch.equal(torch.cat([batch.cams for batch in batches]), whole.cams)
+        assert torch.equal(torch.cat([batch.logits for batch in batches]), whole.logits)
+    for n_workers in (1, 3):
+        with open_workers(n_workers) as pool:
+            batches = list(pool.map(engine.explain, images.split(4)))
+        assert torch.equal(torch.cat([batch.cams for batch in batches]), whole.cams)
+    assert torch.get_num_threads() > 0
+
+
+def test_micro_batch_follows_the_cache(tiny_cnn, monkeypatch):
+    """A power of two whose widest activations fill half the cache, or what is asked for."""
+    # The batch norm behind 12 maps of 24 x 24 reads and writes as many.
+    footprint = 2 * 12 * 24 * 24 * 4
+    assert measure_footprint(tiny_cnn, (3, 24, 24)) == footprint
+    for cache, expected in ((8 * footprint, 4), (footprint, 1), (1 << 40, 32)):
+        monkeypatch.setattr("galfig.engine.read_cache_size", lambda cache=cache: cache)
+        engine = make_engine(tiny_cnn, tiny_cnn[1])
+        assert engine.choose_micro_batch((3, 24, 24)) == expected
+    engine = make_engine(tiny_cnn, tiny_cnn[1], micro_batch=7)
+    assert engine.choose_micro_batch((3, 24, 24)) == 7
+
+
+def test_workers_leave_torch_as_it_was():
+    """Within, each thread computes alone; behind, torch has its threads again."""
+    before = torch.get_num_threads()
+    with open_workers(3) as pool:
+        assert set(pool.map(lambda _: torch.get_num_threads(), range(8))) == {1}
+    assert torch.get_num_threads() == before
 
 
 def test_engine_chooses_its_path():

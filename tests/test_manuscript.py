@@ -132,8 +132,8 @@ def test_check_names_an_edited_number_and_a_caption(paper):
     number, caption = sorted(check_manuscript(paper, quiet=True), key=lambda d: d.path)[::-1]
     assert number.path == "values.tex"
     assert number.reason == "file edited by hand"
-    assert r"\\colourN}{13}" in number.what
-    assert r"\\colourN}{12}" in number.what
+    expected = r"says '\newcommand{\colourN}{13}', expected '\newcommand{\colourN}{12}'"
+    assert number.what == expected
     assert (caption.path, caption.reason) == ("captions/panels.tex", "file edited by hand")
     assert "three simulated" in caption.what
 

@@ -2,17 +2,30 @@
 
 import subprocess
 import sys
+from typing import NamedTuple
 
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import make_part
 
 from galfig.errors import StoreError
-from galfig.store import Part, merge_parts, open_store, read_digest, write_part
+from galfig.store import merge_parts, open_store, read_digest, write_part
 
 
-def make_part(start, stop, *, rejected=None, scale=1.0):
+class Galaxies(NamedTuple):
+    """The plain arrays that a part is made of."""
+
+    arrays: dict
+    cams: np.ndarray
+    rejected: dict
+
+    def write(self, path):
+        write_part(path, make_part(*self), "digest")
+
+
+def draw_galaxies(start, stop, *, rejected=None, scale=1.0):
     n = stop - start
     rng = np.random.default_rng(start)
     arrays = {
@@ -25,14 +38,14 @@ def make_part(start, stop, *, rejected=None, scale=1.0):
         "cutouts": rng.integers(0, 256, (n, 10, 10, 3), dtype=np.uint8),
     }
     cams = (scale * rng.normal(size=(n, 2, 6, 6))).astype(np.float32)
-    return Part(arrays, cams, rejected or {})
+    return Galaxies(arrays, cams, rejected or {})
 
 
 def merge(tmp_path, parts, catalog=None, name="maps.h5"):
     paths = []
     for index, part in enumerate(parts):
         paths.append(tmp_path / f"{name}-{index}.h5")
-        write_part(paths[-1], part, "digest")
+        part.write(paths[-1])
     objid = [objid for part in parts for objid in [*part.arrays["objid"], *part.rejected]]
     table = pd.DataFrame({"objID": objid}, index=objid) if catalog is None else catalog
     merge_parts(tmp_path / name, paths, table, {"class_names": '["a", "b"]'}, {"early": "no class"})
@@ -41,7 +54,7 @@ def merge(tmp_path, parts, catalog=None, name="maps.h5"):
 
 def test_round_trip(tmp_path):
     """What two parts hold comes back as one store, in order, with the rejected of both."""
-    parts = [make_part(0, 5, rejected={"bad1": "truncated"}), make_part(5, 8)]
+    parts = [draw_galaxies(0, 5, rejected={"bad1": "truncated"}), draw_galaxies(5, 8)]
     with open_store(merge(tmp_path, parts)) as store:
         assert len(store) == 8
         assert store.objid.tolist() == [f"g{index}" for index in range(8)]
@@ -63,7 +76,7 @@ def test_round_trip(tmp_path):
 @pytest.mark.parametrize("scale", [1e-30, 1e-9, 1.0, 1e6, 1e30])
 def test_float16_is_safe_at_any_scale(tmp_path, scale):
     """Maps far beyond float16's own range keep eleven bits of their largest values."""
-    part = make_part(0, 3, scale=scale)
+    part = draw_galaxies(0, 3, scale=scale)
     with open_store(merge(tmp_path, [part])) as store:
         for index in range(3):
             peak = np.abs(part.cams[index]).max(axis=(1, 2), keepdims=True)
@@ -73,14 +86,14 @@ def test_float16_is_safe_at_any_scale(tmp_path, scale):
 
 def test_zero_map_stays_zero(tmp_path):
     """A map without any attribution is exactly zero again."""
-    part = make_part(0, 2, scale=0.0)
+    part = draw_galaxies(0, 2, scale=0.0)
     with open_store(merge(tmp_path, [part])) as store:
         assert not store.cams(1).any()
 
 
 def test_catalog_columns_are_exact(tmp_path):
     """Integers of 19 digits, empty cells, text, truth values and odd names come back."""
-    part = make_part(0, 3)
+    part = draw_galaxies(0, 3)
     table = pd.DataFrame(
         {
             "specObjID": pd.array([1237665024900858129, None, -3], dtype="Int64"),
@@ -114,15 +127,15 @@ def test_catalog_columns_are_exact(tmp_path):
 def test_same_part_same_bytes(tmp_path):
     """Writing a shard twice gives the same file."""
     for name in ("one.h5", "two.h5"):
-        write_part(tmp_path / name, make_part(0, 4), "digest")
+        draw_galaxies(0, 4).write(tmp_path / name)
     assert (tmp_path / "one.h5").read_bytes() == (tmp_path / "two.h5").read_bytes()
 
 
 def test_shards_do_not_show(tmp_path):
     """One part of eight, or two of four, give the same datasets."""
-    whole = make_part(0, 8)
+    whole = draw_galaxies(0, 8)
     halves = [
-        Part({name: a[rows] for name, a in whole.arrays.items()}, whole.cams[rows], {})
+        Galaxies({name: a[rows] for name, a in whole.arrays.items()}, whole.cams[rows], {})
         for rows in (slice(0, 4), slice(4, 8))
     ]
     paths = [merge(tmp_path, [whole], name="one.h5"), merge(tmp_path, halves, name="two.h5")]

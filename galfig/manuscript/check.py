@@ -1,8 +1,10 @@
 """Checking a manuscript: everything drawn again elsewhere, and compared with what is there."""
 
 import tempfile
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 from tqdm import tqdm
@@ -126,7 +128,7 @@ def _check_text(
         what = _compare_lines(words, expected)
         return [Difference(path, what, reason)]
     return [
-        Difference(path, f"says {line!r}, expected {other!r}", reason)
+        Difference(path, _contrast(line, other), reason)
         for line, other in zip(lines, wanted, strict=True)
         if line != other
     ]
@@ -137,9 +139,15 @@ def _compare_lines(words: str, expected: str) -> str:
     lines, wanted = words.splitlines(), expected.splitlines()
     for line, other in zip(lines, wanted, strict=False):
         if line != other:
-            return f"says {_shorten(line)!r}, expected {_shorten(other)!r}"
+            return _contrast(line, other)
     return f"{len(lines)} lines, expected {len(wanted)}" if len(lines) != len(wanted) else ""
 
 
-def _shorten(line: str) -> str:
-    return line if len(line) <= 60 else f"{line[:57]}..."
+def _contrast(line: str, other: str) -> str:
+    """Quote two lines from a little before where they part."""
+    n_equal = sum(
+        1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(line, other, strict=False))
+    )
+    start = max(0, n_equal - 25)
+    found, expected = (f"{'...' * (start > 0)}{words[start:]}" for words in (line, other))
+    return f"says '{textwrap.shorten(found, 60)}', expected '{textwrap.shorten(expected, 60)}'"
