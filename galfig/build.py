@@ -21,6 +21,7 @@ from tqdm import tqdm
 import galfig
 from galfig.catalog import Galaxies
 from galfig.config import Settings
+from galfig.cosmology import kpc_per_arcsec
 from galfig.cutouts import Decoding, read_cutout, scale_cutout
 from galfig.engine import Engine, make_engine, open_workers
 from galfig.errors import CatalogError, CheckpointError, CutoutError, OutputError
@@ -424,6 +425,7 @@ def _make_part(
         "value": stored.value,
         "logits": logits,
         "probs": _softmax(logits),
+        "kpc_per_arcsec": kpc_per_arcsec(stored.redshift),
     }
     if stored.pixel_scale is not None:
         arrays["pixel_scale"] = stored.pixel_scale

@@ -83,7 +83,7 @@ def describe_panels(store: Store, selection: Selection, markup: Markup) -> str:
     cutout = store.cutout(int(selection.indices[0]))
     sentences = [
         _describe_choice(store, selection, markup),
-        f"Each row shows one galaxy: the cutout ({_describe_size(store, cutout.shape, markup)}) "
+        f"Each row shows one galaxy: the cutout ({describe_size(store, cutout.shape, markup)}) "
         f"and, over the dimmed cutout, its Grad-CAM {_plural('map', len(names))} for "
         f"{_join(names)}; the name of the predicted class is in bold.",
         describe_maps(store, markup),
@@ -111,7 +111,7 @@ def describe_scale(store: Store, indices: NDArray[np.intp], markup: Markup) -> s
     """Write what the scale bars say, "" where there are none."""
     if not np.isfinite(store.pixel_scale[indices]).any():
         return ""
-    if not (store.redshift[indices] > 0).any():
+    if not np.isfinite(store.kpc_per_arcsec[indices]).any():
         return "The bar gives the scale in arcsec."
     return (
         "The bar gives the scale in arcsec, and as proper length at the galaxy's redshift in the "
@@ -181,7 +181,7 @@ def _describe_choice(store: Store, selection: Selection, markup: Markup) -> str:
     return f"{what} {where}, {describe_order(query)} {joint} the {among}."
 
 
-def _describe_size(store: Store, shape: tuple[int, ...], markup: Markup) -> str:
+def describe_size(store: Store, shape: tuple[int, ...], markup: Markup) -> str:
     size = f"{markup.times(shape[1], shape[0])} pixels"
     scales = np.unique(store.pixel_scale[np.isfinite(store.pixel_scale)])
     if len(scales) != 1:

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from galfig.errors import SelectionError
 from galfig.store import Store
-from galfig.where import find_where
 
 logger = logging.getLogger(__name__)
 
@@ -166,6 +165,9 @@ def _find_candidates(store: Store, query: Query) -> NDArray[np.bool_]:
         require_labels(store, "--correct and --wrong")
         is_candidate &= (store.label >= 0) & ((store.predicted == store.label) == query.correct)
     if query.where is not None:
+        # Brings pandas' import, which most figures do without.
+        from galfig.where import find_where
+
         is_candidate &= find_where(query.where, store.catalog)
     return is_candidate
 

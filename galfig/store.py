@@ -10,16 +10,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import h5py
 import numpy as np
-import pandas as pd
 from isal import isal_zlib
 from numpy.typing import NDArray
-from pandas.api.types import is_scalar
 
+from galfig.cosmology import kpc_per_arcsec
 from galfig.errors import StoreError
+
+if TYPE_CHECKING:
+    # Most figures do without its import.
+    import pandas as pd
 
 SCHEMA_VERSION = 1
 
@@ -36,7 +39,9 @@ _DESCRIPTIONS = {
     "cam_scale": "power of two by which each map was divided to lie within [-1, 1]",
     "cutouts": "central cutout (N, H, W, RGB or one band), rows from the top of the image",
     "pixel_scale": "pixel scale of each cutout [arcsec/pixel], NaN where unknown",
+    "kpc_per_arcsec": "proper length of an arcsec (Planck Collaboration 2020), NaN where unknown",
 }
+_OPTIONAL = ("pixel_scale", "kpc_per_arcsec")
 # Marks an empty cell in a column of integers, which HDF5 has no notion of.
 _MISSING_INTEGER = np.iinfo(np.int64).min
 
@@ -57,7 +62,7 @@ class Part:
     ----------
     arrays : dict of str to ndarray
         ``objid``, ``redshift``, ``label``, ``value``, ``logits``, ``probs`` and, where known,
-        ``pixel_scale``; (N, ...).
+        ``pixel_scale`` and ``kpc_per_arcsec``; (N, ...).
     images : sequence of Encoded
         Maps and cutouts of the N galaxies, by `encode_galaxy`.
     map_shape : (C, h, w)
@@ -135,6 +140,13 @@ class Store:
         return np.full(len(self), self.attrs.get("pixel_scale", np.nan))
 
     @cached_property
+    def kpc_per_arcsec(self) -> NDArray[np.float64]:
+        """Proper length of an arcsec at each galaxy [kpc], (N,); NaN where unknown."""
+        if "kpc_per_arcsec" in self._file:
+            return self._file["kpc_per_arcsec"][:]
+        return kpc_per_arcsec(self.redshift)
+
+    @cached_property
     def class_names(self) -> tuple[str, ...]:
         """Class of each logit."""
         return tuple(json.loads(self.attrs["class_names"]))
@@ -150,8 +162,10 @@ class Store:
         return json.loads(self.attrs["training"])
 
     @cached_property
-    def catalog(self) -> pd.DataFrame:
+    def catalog(self) -> "pd.DataFrame":
         """Every column of the catalog, (N rows)."""
+        import pandas as pd
+
         group = self._file["catalog"]
         columns = json.loads(group.attrs["columns"])
         return pd.DataFrame({column: _read_column(group[key]) for column, key in columns.items()})
@@ -225,7 +239,7 @@ def open_store(path: Path | str) -> Iterator[Store]:
                 f"{path}: schema version {found}, expected {SCHEMA_VERSION}; "
                 "rebuild it with 'galfig build-maps --overwrite'"
             )
-        lacking = [name for name in _DESCRIPTIONS if name not in file and name != "pixel_scale"]
+        lacking = [name for name in _DESCRIPTIONS if name not in file and name not in _OPTIONAL]
         if lacking:
             raise StoreError(f"{path}: no dataset {lacking[0]!r}, expected a complete store")
         yield Store(file, path)
@@ -272,7 +286,7 @@ def write_part(path: Path, part: Part, plan_digest: str) -> None:
 def merge_parts(
     path: Path,
     parts: Sequence[Path],
-    catalog: pd.DataFrame,
+    catalog: "pd.DataFrame",
     attrs: Mapping[str, Any],
     rejected: Mapping[str, str],
 ) -> tuple[int, int]:
@@ -374,7 +388,7 @@ def _compress(image: NDArray[Any]) -> bytes:
     return isal_zlib.compress(np.ascontiguousarray(octets.T), 1)
 
 
-def _write_catalog(file: h5py.File, catalog: pd.DataFrame) -> None:
+def _write_catalog(file: h5py.File, catalog: "pd.DataFrame") -> None:
     group = file.create_group("catalog")
     keys = {str(column): _as_key(str(column)) for column in catalog.columns}
     for column, key in keys.items():
@@ -382,8 +396,11 @@ def _write_catalog(file: h5py.File, catalog: pd.DataFrame) -> None:
     group.attrs["columns"] = json.dumps(keys)
 
 
-def _write_column(group: h5py.Group, key: str, series: pd.Series) -> None:
+def _write_column(group: h5py.Group, key: str, series: "pd.Series") -> None:
     """Write a column of the catalog as int64, float64, bool or text, none of it rounded."""
+    import pandas as pd
+    from pandas.api.types import is_scalar
+
     kind, has_missing = series.dtype.kind, bool(series.isna().any())
     if kind in "iu" and str(series.dtype).lower() != "uint64":
         data = series.astype("Int64").to_numpy(np.int64, na_value=_MISSING_INTEGER)
@@ -400,7 +417,9 @@ def _write_column(group: h5py.Group, key: str, series: pd.Series) -> None:
         dataset = group.create_dataset(key, data=np.array(text, dtype=object), dtype=_TEXT)
 
 
-def _read_column(dataset: h5py.Dataset) -> pd.Series:
+def _read_column(dataset: h5py.Dataset) -> "pd.Series":
+    import pandas as pd
+
     if h5py.check_string_dtype(dataset.dtype):
         return pd.Series(dataset.asstr()[:], dtype="string").replace("", pd.NA)
     values = dataset[:]

@@ -5,10 +5,12 @@ import json
 import numpy as np
 import pytest
 from astropy.table import Table
+from matplotlib import colormaps
 from pypdf import PdfReader
 from sklearn.metrics import auc, confusion_matrix, roc_auc_score
 
 from galfig.errors import FigureError, OutputError, SelectionError
+from galfig.figures.atlas import compose_galaxy
 from galfig.figures.class_examples import draw as draw_examples
 from galfig.figures.compare import draw as draw_compare
 from galfig.figures.confusion_matrix import count_classes, make_confusion_matrix
@@ -414,18 +416,35 @@ def test_compare_needs_two_stores_of_the_same_classes(make_store, tmp_path):
         render_figure("roc", first, Query(), path, unit="z")
 
 
+def test_atlas_draws_maps_as_the_panels_do():
+    """Dimmed where a map is zero or negative, the colour alone from a quarter of the peak on."""
+    cutout = np.full((8, 8, 3), 200, np.uint8)
+    cams = np.zeros((2, 8, 8), np.float32)
+    cams[0, :, 4:], cams[1] = 2.0, -1.0
+    cams[1, 0, 0] = 0.6
+    image = compose_galaxy(cutout, cams, 16)
+    assert image.shape == (16, 48, 3)
+    first, low, high = np.split(image, 3, axis=1)
+    assert (first == 200).all()
+    assert (low[:, :8] == 90).all()
+    peak = 255 * np.array(colormaps["inferno"](255)[:3])
+    np.testing.assert_allclose(low[:, 8:], np.broadcast_to(peak, (16, 8, 3)), atol=1)
+    np.testing.assert_allclose(high[0, 0], 255 * np.array(colormaps["inferno"](76)[:3]), atol=1)
+    assert (high[2:, 2:] == 90).all()
+    coarse = compose_galaxy(cutout, np.ones((1, 2, 2), np.float32), 4)
+    np.testing.assert_allclose(coarse[:, 4:], np.broadcast_to(peak, (4, 4, 3)), atol=1)
+
+
 def test_atlas_shows_every_galaxy_once(make_store, tmp_path):
     """Pages of one size, in the order of the selection; numbered; PDF only."""
-    n = 40
-    path = make_store(n=n)
+    path = make_store(n=60)
     render_figure("atlas", path, Query(n=None, sort="redshift"), tmp_path / "atlas.pdf")
     reader = PdfReader(tmp_path / "atlas.pdf")
     words = [page.extract_text() for page in reader.pages]
     assert len({tuple(page.mediabox) for page in reader.pages}) == 1
     with open_store(path) as store:
-        ends = [objid[10:] for objid in store.objid]
-    found = [line for page in words for line in page.split() if line in ends]
-    assert found == ends
+        found = [word.strip(",") for page in words for word in page.split()]
+        assert [word for word in found if word in store.objid] == list(store.objid)
     n_pages = len(reader.pages)
     assert n_pages > 1
     assert all(f"Page {i} of {n_pages}" in page for i, page in enumerate(words, 1))

@@ -1,69 +1,255 @@
-"""Atlas: every galaxy with its maps, page after page."""
+"""Atlas: every galaxy with its maps, page after page.
+
+A page holds dozens of galaxies. Axes and outlined words for each would take a second a page, so
+the panels of a page are composed as one image, and words stand below them.
+"""
 
 from collections.abc import Iterator
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
 
+import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from PIL import Image
 
 from galfig.captions import (
     Markup,
-    describe_maps,
     describe_order,
     describe_sample,
-    describe_scale,
+    describe_size,
     describe_training,
+    format_probability,
     name_classes,
 )
+from galfig.errors import FigureError
 from galfig.figures.drawing import Column, Drawing, DrawOptions, tabulate_galaxies
-from galfig.figures.panels import make_row
-from galfig.figures.rows import GAP, SMALLEST_PANEL, fit_panel, make_rows
-from galfig.figures.style import TEXT_WIDTH
+from galfig.figures.rows import COLORMAP, DIMMED, FADE, format_number
+from galfig.figures.style import MIN_FONT_SIZE, TEXT_WIDTH, fit_words, paper_style
 from galfig.selection import Selection
 from galfig.store import Store
 
-# Of a page, less its number [inch].
-PAGE_HEIGHT = 8.7
+DPI = 300
+# Of a page [inch]: its height, and of it the classes' names above and the colour bar below.
+HEIGHT, HEAD, FOOT = 9.2, 0.3, 0.42
+# Of a panel, about, of the words below it, and between two galaxies [inch].
+SIDE, WORDS, GAP = 0.56, 0.24, 0.12
+LINE = 0.1
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the galaxies of a page stand.
+
+    Attributes
+    ----------
+    width : float
+        Of the page [inch].
+    n_panels : int
+        Panels of a galaxy: the cutout, and a map for each class.
+    """
+
+    width: float
+    n_panels: int
+
+    @cached_property
+    def n_abreast(self) -> int:
+        """Galaxies side by side."""
+        return max(1, int((self.width + GAP) / (self.n_panels * SIDE + GAP)))
+
+    @cached_property
+    def side(self) -> int:
+        """Of a panel [pixels of the page's image]."""
+        block = (self.width + GAP) / self.n_abreast - GAP
+        return int(DPI * block / self.n_panels)
+
+    @cached_property
+    def n_down(self) -> int:
+        """Galaxies below each other."""
+        return int((HEIGHT - HEAD - FOOT) / (self.side / DPI + WORDS))
+
+    @property
+    def n_page(self) -> int:
+        """Galaxies on a page."""
+        return self.n_abreast * self.n_down
+
+    def place(self, number: int) -> tuple[int, int]:
+        """Return left and top of the n-th galaxy of a page [pixels], down the columns."""
+        column, row = divmod(number, self.n_down)
+        left = column * (self.width + GAP) / self.n_abreast
+        return round(DPI * left), round(DPI * HEAD + row * (self.side + DPI * WORDS))
 
 
 def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     """Draw the galaxies of a selection, in its order, many to a page."""
-    n_abreast, n_down = _lay_out(1 + len(store.class_names), options.width or TEXT_WIDTH)
-    n_page = n_abreast * n_down
-    n_pages = -(-len(selection.indices) // n_page)
+    layout = Layout(options.width or TEXT_WIDTH, 1 + len(store.class_names))
+    if layout.side < DPI * SIDE / 2:
+        raise FigureError(
+            f"atlas: {layout.width:g} inch for {layout.n_panels} panels, expected "
+            f"{layout.n_panels * SIDE / 2:.1f} or more; draw it wider"
+        )
+    n_pages = -(-len(selection.indices) // layout.n_page)
+    names = name_classes(store)
     return Drawing(
         "atlas",
-        f"Atlas of Grad-CAM maps: {', '.join(name_classes(store))}",
-        _draw_pages(store, selection.indices, n_abreast, n_down, options.width),
+        f"Atlas of Grad-CAM maps: {', '.join(names)}",
+        _draw_pages(store, selection.indices, layout, n_pages),
         partial(_describe, store, selection, n_pages),
         f"{n_pages} pages of {len(selection.indices)} galaxies, each a cutout and its Grad-CAM "
-        f"maps for {' and '.join(name_classes(store))}.",
-        partial(_tabulate, store, selection.indices, n_page),
+        f"maps for {' and '.join(names)}.",
+        partial(_tabulate, store, selection.indices, layout.n_page),
         n_pages,
     )
 
 
+def compose_galaxy(
+    cutout: NDArray[np.uint8], cams: NDArray[np.float32], side: int
+) -> NDArray[np.uint8]:
+    """Draw a cutout and its maps side by side as an image.
+
+    Parameters
+    ----------
+    cutout : (H, W, 3) ndarray of uint8
+        The cutout.
+    cams : (C, h, w) ndarray of float32
+        Its maps; all from zero to the largest value among them.
+    side : int
+        Of each panel [pixels].
+
+    Returns
+    -------
+    (side, (1 + C) * side, 3) ndarray of uint8
+        The maps as `galfig.figures.rows.plot_map` draws them, over the dimmed cutout.
+    """
+    peak = float(cams.max(initial=0.0))
+    # Composed at the cutout's own resolution, and enlarged pixel by pixel: that is fast to
+    # compress, and at the resolution of print nobody sees the pixels.
+    if cutout.shape[0] > side:
+        cutout = np.asarray(Image.fromarray(cutout).resize((side, side), Image.Resampling.BILINEAR))
+    size = cutout.shape[1::-1]
+    dimmed = cutout * np.float32(DIMMED)
+    panels = [cutout]
+    for cam in cams:
+        share = np.maximum(cam, 0.0) / np.float32(peak if peak > 0 else 1.0)
+        share = np.asarray(Image.fromarray(share).resize(size, Image.Resampling.BILINEAR))
+        share = np.clip(share, 0.0, 1.0)
+        # The colours of the map over those of the cutout, which is seen where the map is faint.
+        alpha = np.minimum(share / np.float32(FADE), 1.0)[..., None]
+        colors = _COLORS[(share * 255).astype(np.uint8)]
+        panels.append((dimmed + alpha * (colors - dimmed)).astype(np.uint8))
+    row = Image.fromarray(np.concatenate(panels, axis=1))
+    return np.asarray(row.resize((len(panels) * side, side), Image.Resampling.NEAREST))
+
+
+_COLORS = (255 * mpl.colormaps[COLORMAP](np.arange(256))[:, :3]).astype(np.float32)
+
+
 def _draw_pages(
-    store: Store, indices: NDArray[np.intp], n_abreast: int, n_down: int, width: float | None
+    store: Store, indices: NDArray[np.intp], layout: Layout, n_pages: int
 ) -> Iterator[Figure]:
-    """Draw page after page: memory does not grow with their number."""
-    every_class = range(len(store.class_names))
-    n_page = n_abreast * n_down
-    n_pages = -(-len(indices) // n_page)
-    for number, start in enumerate(range(0, len(indices), n_page), 1):
-        rows = [
-            make_row(store, int(index), every_class) for index in indices[start : start + n_page]
-        ]
-        footer = f"Page {number} of {n_pages}"
-        yield make_rows(rows, width, n_abreast=n_abreast, n_slots=n_page, footer=footer)
+    """Draw page after page, the next composed while one is written; memory does not grow."""
+    batches = np.split(indices, range(layout.n_page, len(indices), layout.n_page))
+    with ThreadPoolExecutor(1) as pool:
+        composed = pool.submit(_compose_page, store, batches[0], layout)
+        for number, batch in enumerate(batches, 1):
+            image, peaks = composed.result()
+            if number < len(batches):
+                composed = pool.submit(_compose_page, store, batches[number], layout)
+            yield _draw_page(store, batch, image, peaks, layout, f"Page {number} of {n_pages}")
 
 
-def _lay_out(n_panels: int, width: float) -> tuple[int, int]:
-    """Return how many galaxies fit side by side, at a size that can be read, and below another."""
-    n_abreast = max(1, int(width / (0.7 + 0.9 * n_panels)))
-    side = max(fit_panel(n_panels, width / n_abreast), SMALLEST_PANEL)
-    return n_abreast, max(1, int(PAGE_HEIGHT / (side + GAP)))
+def _compose_page(
+    store: Store, indices: NDArray[np.intp], layout: Layout
+) -> tuple[NDArray[np.uint8], list[float]]:
+    """Return the panels of a page as one image, and the peak of each galaxy's maps."""
+    # Of four channels, since matplotlib would add the last.
+    shape = (round(DPI * HEIGHT), round(DPI * layout.width), 4)
+    image, peaks = np.full(shape, 255, np.uint8), []
+    for number, index in enumerate(indices):
+        left, top = layout.place(number)
+        cams = store.cams(int(index))
+        panels = compose_galaxy(store.cutout(int(index)), cams, layout.side)
+        image[top : top + layout.side, left : left + panels.shape[1], :3] = panels
+        peaks.append(float(cams.max(initial=0.0)))
+    return image, peaks
+
+
+def _draw_page(
+    store: Store,
+    indices: NDArray[np.intp],
+    image: NDArray[np.uint8],
+    peaks: list[float],
+    layout: Layout,
+    footer: str,
+) -> Figure:
+    height, width = image.shape[:2]
+    with paper_style():
+        fig = Figure(figsize=(layout.width, HEIGHT))
+        # Its units are the pixels of the image.
+        ax = fig.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
+        ax.set_axis_off()
+        ax.imshow(image, extent=(0, width, height, 0), interpolation="none", aspect="auto")
+        for number, (index, peak) in enumerate(zip(indices, peaks, strict=True)):
+            _write_words(store, int(index), peak, layout, number, ax)
+        _write_heads(store, layout, ax)
+        _plot_key(fig, layout, footer)
+        return fig
+
+
+def _write_words(
+    store: Store, index: int, peak: float, layout: Layout, number: int, ax: Axes
+) -> None:
+    """Write below a galaxy: who it is, the peak of its maps, and p of each class."""
+    left, top = layout.place(number)
+    bottom = top + layout.side
+    style: dict[str, Any] = {"fontsize": MIN_FONT_SIZE, "va": "top", "parse_math": False}
+    redshift = store.redshift[index]
+    name = str(store.objid[index])
+    if np.isfinite(redshift):
+        name = f"{name}, z = {redshift:.3f}"
+    ax.text(left, bottom + 0.02 * DPI, name, **style)
+    line = bottom + (0.02 + LINE) * DPI
+    ax.text(left, line, format_number(peak) if peak > 0 else "0", **style)
+    for c, p in enumerate(store.probs[index]):
+        weight = "bold" if c == store.predicted[index] else "normal"
+        ax.text(
+            left + (c + 1) * layout.side, line, f"p {format_probability(p)}", weight=weight, **style
+        )
+
+
+def _write_heads(store: Store, layout: Layout, ax: Axes) -> None:
+    """Write what the panels are above each column of galaxies."""
+    heads = ("cutout", *name_classes(store))
+    for column in range(layout.n_abreast):
+        left, top = layout.place(column * layout.n_down)
+        for panel, words in enumerate(heads):
+            lines, size = fit_words(words, 0.95 * layout.side / DPI, 7)
+            ax.text(
+                left + (panel + 0.5) * layout.side,
+                top - 0.03 * DPI,
+                lines,
+                fontsize=size,
+                ha="center",
+                va="bottom",
+                parse_math=False,
+            )
+
+
+def _plot_key(fig: Figure, layout: Layout, footer: str) -> None:
+    """Draw the colours from zero to the peak, and the number of the page."""
+    bar = fig.add_axes((0.02, 0.21 / HEIGHT, min(0.2, 1.2 / layout.width), 0.08 / HEIGHT))
+    ramp = np.linspace(0.0, 1.0, 256)
+    alpha = np.minimum(ramp / FADE, 1.0)[:, None]
+    colors = (alpha * _COLORS).astype(np.uint8)[None]
+    bar.imshow(colors, extent=(0, 1, 0, 1), aspect="auto", interpolation="nearest")
+    bar.set_yticks([])
+    bar.set_xticks([0, 1], ["0", "peak [logit]"], fontsize=MIN_FONT_SIZE)
+    bar.tick_params(length=1.5, pad=1.5)
+    fig.text(0.5, 0.08 / HEIGHT, footer, ha="center", fontsize=7, parse_math=False)
 
 
 def _tabulate(store: Store, indices: NDArray[np.intp], n_page: int) -> dict[str, Column]:
@@ -73,14 +259,15 @@ def _tabulate(store: Store, indices: NDArray[np.intp], n_page: int) -> dict[str,
 
 def _describe(store: Store, selection: Selection, n_pages: int, markup: Markup) -> str:
     names = " and ".join(markup.text(name) for name in name_classes(store))
-    scale = describe_scale(store, selection.indices, markup)
+    shape = store.cutout(int(selection.indices[0])).shape
     return (
         f"Atlas of {describe_sample(store, selection, markup)}, on {n_pages} "
-        f"page{'s' if n_pages > 1 else ''}; order: {describe_order(selection.query)} first, down "
-        "the columns.\n"
-        f"Each row shows a cutout and its Grad-CAM maps for {names}; the name of the predicted "
-        "class is in bold.\n"
-        f"{describe_maps(store, markup)}\n"
-        + (f"{scale}\n" if scale else "")
+        f"page{'s' if n_pages > 1 else ''}; order: {describe_order(selection.query)}, down the "
+        "columns.\n"
+        f"For each galaxy: the cutout ({describe_size(store, shape, markup)}) and, over the dimmed "
+        f"cutout, its Grad-CAM maps (Selvaraju et al. 2017) for {names}, of which only positive "
+        "values are shown, all on one linear colour scale from zero to the galaxy's peak.\n"
+        f"Below: identifier and redshift, that peak in logits, and the probability "
+        f"{markup.math('p')} of each class, that of the predicted one in bold.\n"
         + describe_training(store, markup)
     )

@@ -103,8 +103,8 @@ def _plot_example(store: Store, index: int, ax: Axes, side: float) -> None:
     objid, size = fit_words(objid, 0.94 * side, 6.5)
     plot_outlined_text(0.5, 0.95, objid, ax=ax, size=size, va="top", parse_math=False)
     if np.isfinite(store.pixel_scale[index]):
-        scale, redshift = store.pixel_scale[index], store.redshift[index]
-        plot_scale_bar(cutout.shape[1], scale, ax=ax, size=6.0, redshift=redshift)
+        scale, kpc = store.pixel_scale[index], store.kpc_per_arcsec[index]
+        plot_scale_bar(cutout.shape[1], scale, ax=ax, size=6.0, kpc_per_arcsec=kpc)
 
 
 def _describe(

@@ -56,7 +56,7 @@ def make_row(store: Store, index: int, class_idx: Sequence[int], letter: str = "
             for c in class_idx
         ],
         pixel_scale=float(store.pixel_scale[index]),
-        redshift=float(store.redshift[index]),
+        kpc_per_arcsec=float(store.kpc_per_arcsec[index]),
         letter=letter,
     )
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -58,8 +57,8 @@ class Row:
         What stands on each map, (K,).
     pixel_scale : float
         Pixel scale of the cutout [arcsec/pixel]; NaN where unknown.
-    redshift : float
-        Redshift of the galaxy, for lengths in kpc; NaN where unknown.
+    kpc_per_arcsec : float
+        Proper length of an arcsec at the galaxy; NaN where unknown.
     letter : str
         Letter of the row, such as "a"; may be empty.
     """
@@ -69,7 +68,7 @@ class Row:
     cams: NDArray[np.float32]
     labels: Sequence[MapLabel]
     pixel_scale: float = float("nan")
-    redshift: float = float("nan")
+    kpc_per_arcsec: float = float("nan")
     letter: str = ""
 
 
@@ -168,11 +167,11 @@ def plot_map(
 
 
 def plot_scale_bar(
-    width: int, pixel_scale: float, *, ax: Axes, size: float, redshift: float = float("nan")
+    width: int, pixel_scale: float, *, ax: Axes, size: float, kpc_per_arcsec: float = float("nan")
 ) -> float:
     """Draw a bar of a round angle near a fifth of the cutout's width; return it [arcsec].
 
-    Where the redshift is known (and above zero) it says the length in kpc too.
+    Where ``kpc_per_arcsec`` is known it says the length in kpc too.
     """
     wanted = 0.2 * width * pixel_scale
     decade = 10.0 ** np.floor(np.log10(wanted))
@@ -188,19 +187,11 @@ def plot_scale_bar(
             transform=ax.transAxes,
         )
     words = f"{length:g}″"
-    if redshift > 0:
-        kpc = length * kpc_per_arcsec(redshift)
+    if np.isfinite(kpc_per_arcsec):
+        kpc = length * kpc_per_arcsec
         words += f" = {kpc:.1f} kpc" if kpc < 9.95 else f" = {kpc:.0f} kpc"
     plot_outlined_text(0.06, 0.085, words, ax=ax, size=size, va="bottom", ha="left")
     return length
-
-
-@cache
-def kpc_per_arcsec(redshift: float) -> float:
-    """Return the proper length [kpc] of an arcsec at a redshift, in Planck18 of astropy."""
-    from astropy.cosmology import Planck18
-
-    return float(Planck18.kpc_proper_per_arcmin(redshift).value) / 60
 
 
 def _plot_row(row: Row, *, axes: list[Axes], bar: Axes, side: float) -> None:
@@ -217,7 +208,11 @@ def _plot_row(row: Row, *, axes: list[Axes], bar: Axes, side: float) -> None:
     if np.isfinite(row.pixel_scale):
         bar_size = max(MIN_FONT_SIZE, 0.85 * size)
         plot_scale_bar(
-            row.cutout.shape[1], row.pixel_scale, ax=first, size=bar_size, redshift=row.redshift
+            row.cutout.shape[1],
+            row.pixel_scale,
+            ax=first,
+            size=bar_size,
+            kpc_per_arcsec=row.kpc_per_arcsec,
         )
 
     for ax, cam, label in zip(rest, row.cams, row.labels, strict=True):
@@ -255,12 +250,12 @@ def _plot_colorbar(peak: float, *, ax: Axes, label: str) -> None:
     ax.set_xticks([])
     ax.yaxis.tick_right()
     ax.set_yticks([0, 1] if peak > 0 else [0])
-    ax.set_yticklabels(["0", _format_number(peak)] if peak > 0 else ["0"], fontsize=6.5)
+    ax.set_yticklabels(["0", format_number(peak)] if peak > 0 else ["0"], fontsize=6.5)
     ax.tick_params(length=1.5, pad=1.5)
     ax.text(1.6, 0.5, label, fontsize=6.5, rotation=90, ha="left", va="center")
 
 
-def _format_number(number: float) -> str:
+def format_number(number: float) -> str:
     """Write a positive number with two figures: 0.0016 as 1.6 × 10⁻³."""
     exponent = int(np.floor(np.log10(number)))
     if -2 <= exponent < 3:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from importlib.resources import as_file, files
 from typing import Any
 
@@ -109,6 +110,7 @@ def fit_words(words: str, width: float, size: float, weight: str = "normal") -> 
     return "\n".join(lines), min(fit_font_size(line, width, size, weight) for line in lines)
 
 
+@lru_cache(maxsize=4096)
 def _fitting_size(words: str, width: float, size: float, weight: str) -> float:
     font = FontProperties(family="DejaVu Sans", weight=weight)
     extent = TextPath((0, 0), escape_math(words), size=size, prop=font).get_extents().width

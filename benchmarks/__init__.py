@@ -1,0 +1,1 @@
+"""Benchmarks: ratios in one interleaved run, on real galaxies where they are at hand."""

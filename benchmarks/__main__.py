@@ -1,0 +1,158 @@
+"""Run all benchmarks: ``python -m benchmarks``; prints a table, writes JSON and a figure."""
+
+import argparse
+import json
+import platform
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import galfig
+from benchmarks.ceilings import count_conv3_flops, measure_ceilings
+from benchmarks.data import find_large, find_small
+from benchmarks.decoders import time_decoders
+from benchmarks.draw import draw_rates
+from benchmarks.drawing import time_drawing
+from benchmarks.maps import ARCHS, time_maps
+from benchmarks.whole import time_build
+from galfig.catalog import load_galaxies
+from galfig.config import Settings
+from galfig.cutouts import iter_cutouts
+
+SIZES = (500, 2000, 8000)
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results.json")
+    asked = parser.parse_args()
+
+    small, large = find_small(max(asked.sizes)), find_large()
+    settings = Settings(catalog={"path": str(small.catalog)})
+    paths = load_galaxies(settings, labelled=False).paths
+    cutouts = np.stack(list(iter_cutouts(paths[: asked.batch], small.cutout_size)))
+    results: dict[str, Any] = {"machine": _describe_machine(), "data": small.name}
+    results["maps"] = {arch: time_maps(arch, cutouts, asked.repeats) for arch in ARCHS}
+    results["build"] = [
+        time_build(small.catalog, small.images, n, small.cutout_size, small.image_size)
+        for n in asked.sizes
+    ]
+    if large is not None:
+        results["build_large"] = time_build(
+            large.catalog, large.images, 1400, large.cutout_size, large.image_size
+        )
+    results["drawing"] = time_drawing()
+    results["decoders"] = time_decoders(paths[:300])
+    results["ceilings"] = measure_ceilings()
+    flops = results["maps"]["conv3"]["galaxies_per_second"]["galfig"] * count_conv3_flops(96)
+    results["share_of_arithmetic"] = flops / 1e9 / results["ceilings"]["matrix_product_gflops"]
+    results["rows"] = judge(results)
+    sys.stdout.write(f"{write_table(results)}\n")
+    asked.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    draw_rates(results, asked.out.with_suffix(".png"))
+
+
+def judge(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """Compare what was measured with what must be reached."""
+    maps, build = results["maps"], results["build"]
+    first, last = build[0], build[-1]
+    per_galaxy = [one["seconds"] / one["n"] for one in (first, last)]
+    rows: list[tuple[str, float, str, float]] = [
+        ("conv3: maps of both classes ÷ eager forward pass", maps["conv3"]["over_eager"], "≥", 2.0),
+        ("conv3: ÷ the fastest library", maps["conv3"]["over_fastest_library"], "≥", 6.0),
+        ("xresnet34: maps ÷ eager forward pass", maps["xresnet34"]["over_eager"], "≥", 1.0),
+        (
+            f"build-maps, files → store ÷ maps in memory, N = {last['n']}",
+            last["over_in_memory"],
+            "≥",
+            0.85,
+        ),
+        (
+            f"time per galaxy, N = {last['n']} ÷ N = {first['n']}",
+            per_galaxy[1] / per_galaxy[0],
+            "≤",
+            1.1,
+        ),
+        (
+            f"peak memory [MB], N = {last['n']} - N = {first['n']}",
+            last["peak_memory_mb"] - first["peak_memory_mb"],
+            "≤",
+            100.0,
+        ),
+        ("store [kB a galaxy]", last["bytes_per_galaxy"] / 1e3, "≤", 48.0),
+        ("render, 5 rows [s]", results["drawing"]["render_seconds"], "≤", 2.0),
+        ("atlas [galaxies/s]", results["drawing"]["atlas_per_second"], "≥", 50.0),
+    ]
+    return [
+        {
+            "what": what,
+            "found": found,
+            "bound": f"{sign} {bound:g}",
+            "is_met": found >= bound if sign == "≥" else found <= bound,
+        }
+        for what, found, sign, bound in rows
+    ]
+
+
+def write_table(results: dict[str, Any]) -> str:
+    """Return what was measured, in plain text."""
+    machine = results["machine"]
+    lines = [
+        f"{machine['processor']}, {machine['cores']} cores; {results['data']}",
+        "",
+    ]
+    for arch, found in results["maps"].items():
+        lines.append(f"{arch}: maps of both classes, in memory")
+        eager = found["galaxies_per_second"]["eager forward pass alone"]
+        for name, rate in found["galaxies_per_second"].items():
+            error = found["disagreement"].get(name)
+            note = f"  off by {error:.0e}" if error is not None else ""
+            lines.append(f"  {name:26} {rate:7.1f} gal/s  {rate / eager:5.2f} × eager{note}")
+    lines.append("build-maps, files → closed store")
+    for found in [*results["build"], *filter(None, [results.get("build_large")])]:
+        lines.append(
+            f"  N = {found['n']:5}  {found['galaxies_per_second']:6.1f} gal/s  "
+            f"{found['over_in_memory']:.2f} × in memory  {found['peak_memory_mb']:.0f} MB  "
+            f"{found['bytes_per_galaxy'] / 1e3:.1f} kB a galaxy"
+        )
+    lines.append("decoders")
+    for name, found in results["decoders"].items():
+        same = "same pixels" if found["same_pixels"] else "OTHER PIXELS"
+        lines.append(f"  {name:12} {found['milliseconds']:.3f} ms  {same}")
+    ceilings = ", ".join(f"{name} {rate:.1f}" for name, rate in results["ceilings"].items())
+    share = results["share_of_arithmetic"]
+    lines += [f"ceilings: {ceilings}; conv3 uses {share:.2f} of the matrix product's rate", ""]
+    for row in results["rows"]:
+        met = "met" if row["is_met"] else "NOT MET"
+        lines.append(f"{row['what']:58} {row['found']:8.2f}  {row['bound']:7} {met}")
+    return "\n".join(lines)
+
+
+def _describe_machine() -> dict[str, Any]:
+    cpuinfo = Path("/proc/cpuinfo")
+    names = [
+        line.split(":", 1)[1].strip()
+        for line in (cpuinfo.read_text().splitlines() if cpuinfo.is_file() else [])
+        if line.startswith("model name")
+    ]
+    return {
+        "processor": names[0] if names else platform.machine(),
+        "cores": torch.get_num_threads(),
+        "device": "cuda" if torch.cuda.is_available() else "cpu; CUDA: not measured",
+        "date": time.strftime("%Y-%m-%d"),
+        "galfig": galfig.__version__,
+        **{name: version(name) for name in ("torch", "captum", "torchcam", "grad-cam", "timm")},
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""What the machine can do: arithmetic, memory and disk, so that shares of it can be stated."""
+
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+
+def measure_ceilings() -> dict[str, float]:
+    """Return the rates of a matrix product [GFLOP/s], a copy [GB/s] and a file write [GB/s]."""
+    a, b = torch.randn(2048, 2048), torch.randn(2048, 2048)
+    source = torch.zeros(1 << 26)
+    target = torch.empty_like(source)
+    data = os.urandom(1 << 26)
+
+    def write() -> None:
+        with tempfile.TemporaryDirectory() as folder, Path(folder, "a").open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+
+    return {
+        "matrix_product_gflops": 2 * 2048**3 / _time(lambda: a @ b) / 1e9,
+        "memory_copy_gb_per_s": 4 * len(source) / _time(lambda: target.copy_(source)) / 1e9,
+        "file_write_gb_per_s": len(data) / _time(write) / 1e9,
+    }
+
+
+def count_conv3_flops(size: int) -> float:
+    """Return the floating-point operations of a forward pass of conv3 at size × size pixels."""
+    return sum(2 * 9 * size**2 * k * m for k, m in ((3, 32), (32, 64), (64, 128)))
+
+
+def _time(work: Callable[[], object]) -> float:
+    work()
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)

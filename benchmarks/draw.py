@@ -1,0 +1,30 @@
+"""The figure of the README: rates of all contenders, relative to an eager forward pass."""
+
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from galfig.figures.style import COLORS, TEXT_WIDTH, paper_style
+
+
+def draw_rates(results: dict[str, Any], path: Path) -> None:
+    """Draw the rate of each contender for each network, eager classification being one."""
+    with paper_style():
+        fig = Figure(figsize=(TEXT_WIDTH, 2.4), layout="constrained")
+        axes = fig.subplots(1, len(results["maps"]), sharey=True)
+        for ax, (arch, found) in zip(axes, results["maps"].items(), strict=True):
+            rates = found["galaxies_per_second"]
+            eager = rates["eager forward pass alone"]
+            names = list(rates)[::-1]
+            values = [rates[name] / eager for name in names]
+            colors = [COLORS[1] if name == "galfig" else COLORS[0] for name in names]
+            bars = ax.barh(names, values, color=colors)
+            ax.bar_label(bars, [f"{value:.2f}" for value in values], padding=2, fontsize=7)
+            ax.axvline(1, color="0.4", linewidth=0.6, linestyle="--")
+            ax.set_title(arch)
+            ax.set_xlim(0, 1.25 * max(values))
+        axes[len(axes) // 2].set_xlabel(
+            "Galaxies per second, relative to classifying alone (maps of both classes, CPU)"
+        )
+        fig.savefig(path)

@@ -1,0 +1,79 @@
+"""Drawing: galfig render in all, as a user waits for it, and an atlas of many galaxies."""
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from galfig.cosmology import kpc_per_arcsec
+from galfig.store import Part, encode_galaxy, merge_parts, write_part
+
+N_ATLAS = 2000
+
+
+def time_drawing() -> dict[str, float]:
+    """Return the wall time of a render of five rows, and the rate of an atlas."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        store = _write_store(folder, N_ATLAS)
+        render = [sys.executable, "-m", "galfig", "render", str(store), "--n", "5", "--overwrite"]
+        render += ["--out", str(folder / "panels.pdf"), "-q"]
+        seconds = [_run(render) for _ in range(4)][1:]
+        atlas = [sys.executable, "-m", "galfig", "figure", "atlas", str(store), "-q"]
+        atlas += ["--out", str(folder / "atlas.pdf")]
+        return {
+            "render_seconds": statistics.median(seconds),
+            "atlas_per_second": N_ATLAS / _run(atlas),
+        }
+
+
+def _run(command: list[str]) -> float:
+    start = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - start
+
+
+def _write_store(folder: Path, n: int) -> Path:
+    """Write a store of galaxies and maps that compress about as real ones do."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:96, :96] - 47.5
+    images = []
+    for width in rng.uniform(6, 14, n):
+        light = np.exp(-0.5 * (x**2 + y**2) / width**2)
+        cutout = np.clip(200 * light[..., None] + rng.normal(10, 1.2, (96, 96, 3)), 0, 255)
+        cams = 1e-3 * np.stack([light - 0.3, 0.3 - light]).astype(np.float32)
+        images.append(encode_galaxy(cams, cutout.astype(np.uint8)))
+    objid = np.array([str(1237665024900858100 + index) for index in range(n)], dtype=object)
+    logits = rng.normal(0, 2, (n, 2)).astype(np.float32)
+    arrays = {
+        "objid": objid,
+        "redshift": rng.uniform(0.02, 0.2, n),
+        "label": rng.integers(0, 2, n).astype(np.int16),
+        "value": rng.uniform(8.1, 9.3, n),
+        "logits": logits,
+        "kpc_per_arcsec": kpc_per_arcsec(np.full(n, 0.05)),
+        "probs": (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).astype(np.float32),
+    }
+    write_part(folder / "part.h5", Part(arrays, images, (2, 96, 96), (96, 96, 3), {}), "digest")
+    table = pd.DataFrame({"objID": objid, "z": arrays["redshift"]}, index=objid)
+    attrs = {
+        "galfig_version": "0",
+        "plan_digest": "digest",
+        "catalog_sha256": "0",
+        "checkpoint_sha256": "0",
+        "class_names": '["low", "high"]',
+        "target_layer": "conv3",
+        "split": "all",
+        "cutout_size": 96,
+        "pixel_scale": 0.396,
+        "simulated": True,
+        "config": '{"classes": {"name": "metallicity"}}',
+        "training": '{"arch": "conv3", "n_train": {"low": 1, "high": 1}, "simulated": true}',
+    }
+    merge_parts(folder / "maps.h5", [folder / "part.h5"], table, attrs, {})
+    return folder / "maps.h5"

@@ -1,0 +1,63 @@
+"""Maps in memory: every contender on the same batch, in turn, several times."""
+
+import statistics
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.contenders import make_contenders, measure_disagreement
+from galfig.gradcam import grad_cam
+from galfig.network import build_network, find_layer, normalise
+
+ARCHS = ("conv3", "xresnet34", "convnext_nano")
+N_CLASSES = 2
+
+
+def time_maps(arch: str, cutouts: NDArray[np.uint8], n_repeats: int) -> dict[str, Any]:
+    """Time all contenders for a network, interleaved.
+
+    Parameters
+    ----------
+    arch : str
+        Name of the architecture; its weights are random, which costs the same.
+    cutouts : (N, H, W, 3) ndarray of uint8
+        The batch.
+    n_repeats : int
+        Rounds, of which the median counts.
+
+    Returns
+    -------
+    dict
+        ``galaxies_per_second`` and ``disagreement`` (relative to float64) by contender.
+    """
+    torch.manual_seed(0)
+    model = build_network(arch, N_CLASSES).eval()
+    _, layer = find_layer(model, "auto", cutouts.shape[1], arch)
+    images = normalise(cutouts, [0.1] * 3, [0.1] * 3)
+    contenders = make_contenders(model, layer, N_CLASSES)
+    few = images[:4]
+    exact = grad_cam(model.double(), few.double(), layer).cams
+    model.float()
+    disagreement = {}
+    for contender in contenders:
+        found = contender.run(few)
+        if found is not None:
+            disagreement[contender.name] = measure_disagreement(contender, found, exact)
+    seconds: dict[str, list[float]] = {contender.name: [] for contender in contenders}
+    for _ in range(n_repeats):
+        for contender in contenders:
+            start = time.perf_counter()
+            contender.run(images)
+            seconds[contender.name].append(time.perf_counter() - start)
+    rates = {name: len(images) / statistics.median(each) for name, each in seconds.items()}
+    fastest = max(rates[contender.name] for contender in contenders if contender.is_library)
+    return {
+        "galaxies_per_second": rates,
+        "disagreement": disagreement,
+        "over_eager": rates["galfig"] / rates["eager forward pass alone"],
+        "over_fastest_library": rates["galfig"] / fastest,
+        "seconds": seconds,
+    }

@@ -1,0 +1,112 @@
+"""The whole of build-maps, from image files to a closed store, in a process of its own."""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+
+def time_build(
+    catalog: Path, images: str, n: int, cutout_size: int, image_size: int
+) -> dict[str, Any]:
+    """Build a store of the first N galaxies of a catalog, elsewhere, and return its figures."""
+    command = [sys.executable, "-m", "benchmarks.whole", str(catalog), images, str(n)]
+    command += [str(cutout_size), str(image_size)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("catalog", type=Path)
+    parser.add_argument("images")
+    for name in ("n", "cutout_size", "image_size"):
+        parser.add_argument(name, type=int)
+    asked = parser.parse_args()
+
+    import numpy as np
+    import torch
+
+    from galfig.build import build_store, make_plan
+    from galfig.catalog import load_galaxies, read_table
+    from galfig.config import Settings
+    from galfig.cutouts import iter_cutouts, scale_cutout
+    from galfig.engine import make_engine
+    from galfig.memory import keep_freed_memory
+    from galfig.network import build_network, save_checkpoint
+
+    keep_freed_memory()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        table = read_table(asked.catalog, "objID")
+        table.head(asked.n).to_csv(folder / "catalog.csv", index=False)
+        settings = Settings(
+            catalog={
+                "path": str(folder / "catalog.csv"),
+                "images_dir": str(asked.catalog.resolve().parent),
+                "images": asked.images,
+            }
+        )
+        galaxies = load_galaxies(settings, labelled=False)
+        torch.manual_seed(0)
+        metadata = {
+            "arch": "conv3",
+            "class_names": ["low", "high"],
+            "layer": "conv3",
+            "cutout_size": asked.cutout_size,
+            "image_size": asked.image_size,
+            "mean": [0.1] * 3,
+            "std": [0.1] * 3,
+            "n_train": {"low": 1, "high": 1},
+            "simulated": False,
+        }
+        checkpoint = save_checkpoint(folder / "m.safetensors", build_network("conv3", 2), metadata)
+
+        model = checkpoint.model
+        engine = make_engine(model, model.get_submodule("conv3"))
+        cutouts = [
+            scale_cutout(cutout, asked.image_size)
+            for cutout in iter_cutouts(galaxies.paths[:128], asked.cutout_size)
+            if isinstance(cutout, np.ndarray)
+        ]
+        images = checkpoint.normalise(np.stack(cutouts))
+
+        def measure_rate() -> float:
+            times = []
+            for _ in range(5):
+                start = time.perf_counter()
+                engine(images)
+                times.append(time.perf_counter() - start)
+            return len(images) / statistics.median(times)
+
+        measure_rate()
+        before = measure_rate()
+        start = time.perf_counter()
+        plan = make_plan(galaxies, settings, checkpoint, "all")
+        build_store(plan, checkpoint, folder / "maps.h5", quiet=True)
+        seconds = time.perf_counter() - start
+        in_memory = statistics.mean([before, measure_rate()])
+        rate = len(galaxies) / seconds
+        sys.stdout.write(
+            json.dumps(
+                {
+                    "n": len(galaxies),
+                    "seconds": seconds,
+                    "galaxies_per_second": rate,
+                    "in_memory_per_second": in_memory,
+                    "over_in_memory": rate / in_memory,
+                    "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
+                    "bytes_per_galaxy": (folder / "maps.h5").stat().st_size / len(galaxies),
+                }
+            )
+        )
+
+
+if __name__ == "__main__":
+    _main()
