@@ -31,7 +31,7 @@ def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results.json")
     asked = parser.parse_args()
@@ -54,7 +54,9 @@ def main() -> None:
     results["decoders"] = time_decoders(paths[:300])
     results["ceilings"] = measure_ceilings()
     flops = results["maps"]["conv3"]["galaxies_per_second"]["galfig"] * count_conv3_flops(96)
-    results["share_of_arithmetic"] = flops / 1e9 / results["ceilings"]["matrix_product_gflops"]
+    ceilings = results["ceilings"]
+    fastest = max(ceilings["matrix_product_gflops"], ceilings["convolution_gflops"])
+    results["share_of_arithmetic"] = flops / 1e9 / fastest
     results["rows"] = judge(results)
     sys.stdout.write(f"{write_table(results)}\n")
     asked.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
@@ -130,7 +132,7 @@ def write_table(results: dict[str, Any]) -> str:
         lines.append(f"  {name:12} {found['milliseconds']:.3f} ms  {same}")
     ceilings = ", ".join(f"{name} {rate:.1f}" for name, rate in results["ceilings"].items())
     share = results["share_of_arithmetic"]
-    lines += [f"ceilings: {ceilings}; conv3 uses {share:.2f} of the matrix product's rate", ""]
+    lines += [f"ceilings: {ceilings}; conv3 uses {share:.2f} of the arithmetic", ""]
     for row in results["rows"]:
         met = "met" if row["is_met"] else "NOT MET"
         lines.append(f"{row['what']:58} {row['found']:8.2f}  {row['bound']:7} {met}")

@@ -7,6 +7,7 @@ import math
 import os
 import queue
 import threading
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -60,6 +61,7 @@ class Engine:
         # two threads cannot share.
         self._idle: queue.SimpleQueue[Callable[[Tensor], CamBatch]] = queue.SimpleQueue()
         self._lock = threading.Lock()
+        self._workers: ThreadPoolExecutor | None = None
         self.device = device
         self.path = path
         self.n_fused = n_fused
@@ -72,12 +74,23 @@ class Engine:
         size = self.choose_micro_batch(images.shape[1:])
         if self.device.type != "cpu":
             return self.explain(images)
-        with open_workers() as pool:
-            batches = list(pool.map(self.explain, images.split(size)))
+        with _computing_alone() as n_threads:
+            batches = list(self._start_workers(n_threads).map(self.explain, images.split(size)))
         return CamBatch(
             cams=torch.cat([batch.cams for batch in batches]),
             logits=torch.cat([batch.logits for batch in batches]),
         )
+
+    def _start_workers(self, n_workers: int) -> ThreadPoolExecutor:
+        """Return the engine's own threads, which live as long as it does.
+
+        Their memory is theirs: threads started anew would ask the kernel for it at each call.
+        """
+        with self._lock:
+            if self._workers is None:
+                self._workers = _make_workers(n_workers)
+                weakref.finalize(self, self._workers.shutdown, wait=False)
+            return self._workers
 
     def explain(self, images: Tensor) -> CamBatch:
         """Explain a batch in the calling thread, which is one of `open_workers`."""
@@ -131,13 +144,28 @@ def open_workers(n_workers: int | None = None) -> Iterator[ThreadPoolExecutor]:
     Many small computations side by side wait for each other less than one that is split among
     the processors; and no number of threads can change the order of a sum.
     """
+    with _computing_alone() as n_threads:
+        pool = _make_workers(n_workers or n_threads)
+        try:
+            yield pool
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _computing_alone() -> Iterator[int]:
+    """Let torch split no computation among threads; give the number that it had."""
     before = torch.get_num_threads()
-    pool = ThreadPoolExecutor(n_workers or before, initializer=torch.set_num_threads, initargs=(1,))
+    # OpenMP has this number for each thread, other libraries one for all of them.
+    torch.set_num_threads(1)
     try:
-        yield pool
+        yield before
     finally:
-        pool.shutdown(cancel_futures=True)
         torch.set_num_threads(before)
+
+
+def _make_workers(n_workers: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(n_workers, initializer=torch.set_num_threads, initargs=(1,))
 
 
 def read_cache_size() -> int:

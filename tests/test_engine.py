@@ -71,6 +71,15 @@ def test_workers_leave_torch_as_it_was():
     assert torch.get_num_threads() == before
 
 
+def test_call_leaves_torch_its_threads(tiny_cnn, images):
+    """An engine has threads of its own; torch computes with as many as before."""
+    before = torch.get_num_threads()
+    engine = make_engine(tiny_cnn, tiny_cnn[1])
+    for _ in range(2):
+        engine(images)
+        assert torch.get_num_threads() == before
+
+
 def test_engine_chooses_its_path():
     """Pooling + linear right behind the layer needs no backward pass; anything else does."""
     paths = {
