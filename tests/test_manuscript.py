@@ -161,6 +161,18 @@ def test_check_names_a_store_built_otherwise(paper, make_store):
     assert check(paper) == []
 
 
+def test_check_goes_on_where_a_figure_cannot_be_drawn(paper):
+    """No galaxy is left for one figure: it is named with the reason, beside the other's files."""
+    build(paper)
+    replace_in(paper / "manuscript.toml", "zmin = 0.03", "zmin = 5")
+    replace_in(paper / "values.tex", r"\colourN}{12}", r"\colourN}{13}")
+    found = check_manuscript(paper, quiet=True)
+    assert [one.path for one in found] == ["figures/panels.pdf", "values.tex", "galaxies.tex"]
+    assert found[0].what.startswith("cannot be drawn: ")
+    assert "no galaxy with 5 < z; its redshifts run from" in found[0].what
+    assert found[0].reason == "settings changed: selection zmin 0.03 → 5.0"
+
+
 def test_missing_files_are_named(paper):
     """What was removed is missing for check, and made again by build."""
     build(paper)

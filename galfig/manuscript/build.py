@@ -152,11 +152,11 @@ def find_changes(spec: FigureSpec, before: DrawnFigure, identities: Mapping[str,
 def write_texts(
     folder: Path, manifest: Manifest, figures: Mapping[str, DrawnFigure]
 ) -> dict[str, str]:
-    """Return the content of ``values.tex`` and ``galaxies.tex``."""
+    """Return the content of ``values.tex`` and ``galaxies.tex``, of the figures that were drawn."""
     with open_stores(folder, manifest) as stores:
         shown: dict[str, tuple[Store, list[str]]] = {}
         for spec in manifest.figure:
-            for objid in figures[spec.name].galaxies:
+            for objid in figures[spec.name].galaxies if spec.name in figures else ():
                 _, labels = shown.setdefault(objid, (stores[spec.store], []))
                 labels.append(spec.name)
         rows = [(store, objid, labels) for objid, (store, labels) in shown.items()]

@@ -2,14 +2,13 @@
 
 import tempfile
 import textwrap
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
 from tqdm import tqdm
 
-from galfig.errors import ManuscriptError
+from galfig.errors import FigureError, ManuscriptError, SelectionError
 from galfig.manuscript.build import (
     draw_spec,
     find_changes,
@@ -17,8 +16,8 @@ from galfig.manuscript.build import (
     write_texts,
 )
 from galfig.manuscript.compare import compare_figures
-from galfig.manuscript.manifest import Manifest, load_manifest
-from galfig.manuscript.record import DrawnFigure, Record, digest_file, load_record
+from galfig.manuscript.manifest import load_manifest
+from galfig.manuscript.record import DrawnFigure, digest_file, load_record
 
 EDITED = "file edited by hand"
 # Where all that is recorded is as it was: then it is what nobody records.
@@ -64,33 +63,26 @@ def check_manuscript(folder: Path, *, exact: bool = False, quiet: bool = False) 
     identities = identify_stores(folder, manifest)
     with tempfile.TemporaryDirectory(prefix="galfig-") as name:
         temporary = Path(name)
-        specs = tqdm(manifest.figure, desc="checking", unit="figure", disable=quiet)
-        drawn = {
-            spec.name: draw_spec(folder, manifest, spec, temporary, identities) for spec in specs
-        }
-        differences = [
-            difference
-            for path, reason, sha256 in _list_figure_files(manifest, record, identities)
-            for difference in _check_file(folder, temporary, path, sha256, reason, exact=exact)
-        ]
+        drawn: dict[str, DrawnFigure] = {}
+        differences: list[Difference] = []
+        for spec in tqdm(manifest.figure, desc="checking", unit="figure", disable=quiet):
+            before = record.figures.get(spec.name)
+            reason = "new" if before is None else find_changes(spec, before, identities)
+            try:
+                drawn[spec.name] = draw_spec(folder, manifest, spec, temporary, identities)
+            except (FigureError, SelectionError) as exc:
+                # The other figures are compared all the same.
+                differences.append(Difference(spec.path, f"cannot be drawn: {exc}", reason))
+                continue
+            recorded = {} if before is None else before.files
+            for path in drawn[spec.name].files:
+                sha256 = recorded.get(path)
+                differences += _check_file(folder, temporary, path, sha256, reason, exact=exact)
         texts = write_texts(folder, manifest, drawn)
     reason = next((difference.reason for difference in differences), "") or ELSEWHERE
     for path, words in texts.items():
         differences += _check_text(folder / path, path, words, record.texts.get(path), reason)
     return differences
-
-
-def _list_figure_files(
-    manifest: Manifest, record: Record, identities: Mapping[str, str]
-) -> list[tuple[str, str, str | None]]:
-    """Return each file of each figure, why it may differ, and its recorded SHA-256."""
-    files = []
-    for spec in manifest.figure:
-        before: DrawnFigure | None = record.figures.get(spec.name)
-        reason = "new" if before is None else find_changes(spec, before, identities)
-        for path in (spec.path, spec.caption_path, spec.alt_path):
-            files.append((path, reason, None if before is None else before.files.get(path)))
-    return files
 
 
 def _check_file(

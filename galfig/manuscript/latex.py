@@ -8,7 +8,9 @@ from pathlib import Path
 from galfig.errors import ManuscriptError
 from galfig.files import replace_file
 
-PACKAGES = "latexmk texlive-publishers texlive-latex-extra texlive-fonts-recommended"
+PACKAGES = (
+    "latexmk texlive-publishers texlive-latex-extra texlive-plain-generic texlive-fonts-recommended"
+)
 # Wider than this, words stick out of their column so that a reader sees it [pt].
 MAX_OVERFULL = 2.0
 AUX = "build"
@@ -44,7 +46,9 @@ def compile_paper(folder: Path, tex: str) -> tuple[Path, list[str]]:
     source = folder / tex
     if not source.is_file():
         raise ManuscriptError(f"{source}: no such file, expected the paper")
-    command = ["latexmk", "-pdf", "-norc", "-interaction=nonstopmode", "-halt-on-error"]
+    # Without -g a paper that failed is not tried again until its source changes: a missing package
+    # would be missing for ever.
+    command = ["latexmk", "-g", "-pdf", "-norc", "-interaction=nonstopmode", "-halt-on-error"]
     command += ["-file-line-error", "-pdflatex=pdflatex -no-shell-escape %O %S"]
     finished = subprocess.run(
         [*command, f"-outdir={AUX}", tex], cwd=folder, capture_output=True, check=False
