@@ -2,13 +2,11 @@
 
 import contextlib
 import copy
-import itertools
 import math
 import os
 import queue
 import threading
 import weakref
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -16,9 +14,15 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from galfig.errors import ConfigError
+from galfig.fusion import (
+    fold_batch_norms,
+    has_hooks,
+    is_sequential,
+    pack_convolutions,
+    write_in_place,
+)
 from galfig.gradcam import CamBatch, check_explainable, grad_cam
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
@@ -38,6 +42,8 @@ class Engine:
         What explains: "closed form" or "cut graph".
     n_fused : int
         Batch norms folded into the convolution before them.
+    n_packed : int
+        Convolutions whose weights lie as oneDNN wants them, for processors.
     device : torch.device
         Where it computes.
     """
@@ -49,6 +55,7 @@ class Engine:
         *,
         path: str,
         n_fused: int,
+        n_packed: int,
         micro_batch: int | None,
         precision: str,
         device: torch.device,
@@ -65,6 +72,7 @@ class Engine:
         self.device = device
         self.path = path
         self.n_fused = n_fused
+        self.n_packed = n_packed
 
     def __call__(self, images: Tensor) -> CamBatch:
         """Explain a batch (N, C, H, W); the maps and logits are on the engine's device.
@@ -206,7 +214,8 @@ def make_engine(
     r"""Prepare a network for explaining many galaxies.
 
     Works on a copy: batch norm is folded into the convolution before it where the two are
-    neighbours in an ``nn.Sequential``, and all of it runs channels-last, a few images at a time.
+    neighbours in an ``nn.Sequential``, and all of it runs channels-last, a few images at a time;
+    see `galfig.fusion`.
     Where only pooling and one linear layer :math:`W` follow ``layer``, the gradient is
     :math:`W_{ck} / (hw)` everywhere and no backward pass is needed. Elsewhere the graph above the
     layer is used as in `galfig.gradcam.grad_cam`.
@@ -241,13 +250,15 @@ def make_engine(
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     model = copy.deepcopy(model)
     layer = model.get_submodule(name)
-    n_fused = _fuse_batch_norms(model, layer)
+    n_fused = fold_batch_norms(model, layer)
     # A batch norm that is explained is now an identity, with the same output.
     layer = model.get_submodule(name)
-    _write_in_place(model, layer)
+    write_in_place(model, layer)
+    n_packed = pack_convolutions(model, layer) if device.type == "cpu" else 0
     model = model.eval().to(memory_format=torch.channels_last)
     options: dict[str, Any] = {
         "n_fused": n_fused,
+        "n_packed": n_packed,
         "micro_batch": micro_batch,
         "precision": precision,
         "device": device,
@@ -294,7 +305,7 @@ def _split_at_linear_head(
     model: nn.Module, layer: nn.Module
 ) -> tuple[nn.Sequential, nn.Linear] | None:
     """Return trunk and linear layer where just pooling and flattening lie between them."""
-    if not _is_sequential(model) or _has_hooks(model):
+    if not is_sequential(model) or has_hooks(model):
         return None
     # Not children(), which leaves out a module that is there for the second time.
     steps = list(cast("nn.Sequential", model))
@@ -303,7 +314,7 @@ def _split_at_linear_head(
         return None
     cut = positions[0] + 1
     head = [step for step in steps[cut:] if not isinstance(step, nn.Dropout | nn.Identity)]
-    if len(head) != 3 or any(_has_hooks(step) for step in steps[cut:]):
+    if len(head) != 3 or any(has_hooks(step) for step in steps[cut:]):
         return None
     pool, flatten, linear = head
     if (
@@ -317,67 +328,6 @@ def _split_at_linear_head(
     ):
         return nn.Sequential(*steps[:cut]), linear
     return None
-
-
-def _fuse_batch_norms(model: nn.Module, layer: nn.Module) -> int:
-    """Fold batch norms into the convolutions before them; return how many were."""
-    uses = Counter(
-        id(child)
-        for parent in model.modules()
-        for child in parent._modules.values()
-        if child is not None
-    )
-    n_fused = 0
-    for parent in list(model.modules()):
-        if not _is_sequential(parent):
-            continue
-        steps = cast("nn.Sequential", parent)
-        for index, (conv, norm) in enumerate(itertools.pairwise(list(steps))):
-            # The explained layer must keep its output, and a shared layer its other uses.
-            # Subclasses and hooks, as of weight norm, may compute something else.
-            if (
-                type(conv) is nn.Conv2d
-                and type(norm) is nn.BatchNorm2d
-                and norm.track_running_stats
-                and conv is not layer
-                and uses[id(conv)] == uses[id(norm)] == 1
-                and not _has_hooks(conv)
-                and not _has_hooks(norm)
-            ):
-                steps[index] = fuse_conv_bn_eval(conv, norm)
-                steps[index + 1] = nn.Identity()
-                n_fused += 1
-    return n_fused
-
-
-def _write_in_place(model: nn.Module, layer: nn.Module) -> None:
-    """Let ReLUs behind a convolution write over its output, which nothing else reads."""
-    for parent in model.modules():
-        if not _is_sequential(parent):
-            continue
-        # What lies between them was folded away.
-        steps = [
-            step
-            for step in cast("nn.Sequential", parent)
-            if not isinstance(step, nn.Identity) or step is layer or _has_hooks(step)
-        ]
-        for conv, activation in itertools.pairwise(steps):
-            if (
-                type(conv) is nn.Conv2d
-                and type(activation) is nn.ReLU
-                and conv is not layer
-                and not _has_hooks(conv)
-            ):
-                activation.inplace = True
-
-
-def _is_sequential(model: nn.Module) -> bool:
-    """Tell whether a module is an ``nn.Sequential`` that runs its children in order."""
-    return isinstance(model, nn.Sequential) and type(model).forward is nn.Sequential.forward
-
-
-def _has_hooks(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 @contextlib.contextmanager

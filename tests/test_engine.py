@@ -104,6 +104,18 @@ def test_batch_norms_are_folded(arch, n_fused):
     assert relative_error(engine(images).cams, grad_cam(model, images, layer).cams) <= 1e-5
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_network_without_onednn_is_the_same(case, images, monkeypatch):
+    """Where weights cannot be packed PyTorch's own convolutions compute the same."""
+    model, layer_name = CASES[case]
+    layer = model.get_submodule(layer_name)
+    packed = make_engine(model, layer)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    plain = make_engine(model, layer)
+    assert plain.n_packed == 0
+    assert relative_error(packed(images).cams, plain(images).cams) <= 1e-5
+
+
 def test_hooks_are_obeyed(tiny_cnn, images):
     """A hook that changes what a module gives is neither folded away nor stepped over."""
     tiny_cnn[0][1].register_forward_hook(lambda module, inputs, output: 2 * output)
