@@ -19,6 +19,7 @@ from benchmarks.decoders import time_decoders
 from benchmarks.draw import draw_rates
 from benchmarks.drawing import time_drawing
 from benchmarks.maps import ARCHS, time_maps
+from benchmarks.training import time_training
 from benchmarks.whole import time_build
 from galfig.catalog import load_galaxies
 from galfig.config import Settings
@@ -50,6 +51,7 @@ def main() -> None:
         results["build_large"] = time_build(
             large.catalog, large.images, 1400, large.cutout_size, large.image_size
         )
+    results["training"] = time_training(small.catalog)
     results["drawing"] = time_drawing()
     results["decoders"] = time_decoders(paths[:300])
     results["ceilings"] = measure_ceilings()
@@ -70,7 +72,12 @@ def judge(results: dict[str, Any]) -> list[dict[str, Any]]:
     per_galaxy = [one["seconds"] / one["n"] for one in (first, last)]
     rows: list[tuple[str, float, str, float]] = [
         ("conv3: maps of both classes ÷ eager forward pass", maps["conv3"]["over_eager"], "≥", 2.0),
-        ("conv3: ÷ the fastest library", maps["conv3"]["over_fastest_library"], "≥", 6.0),
+        (
+            "conv3: ÷ the fastest library, used as documented",
+            maps["conv3"]["over_fastest_library"],
+            "≥",
+            6.0,
+        ),
         ("xresnet34: maps ÷ eager forward pass", maps["xresnet34"]["over_eager"], "≥", 1.0),
         (
             f"build-maps, files → store ÷ maps in memory, N = {last['n']}",
@@ -91,6 +98,12 @@ def judge(results: dict[str, Any]) -> list[dict[str, Any]]:
             100.0,
         ),
         ("store [kB a galaxy]", last["bytes_per_galaxy"] / 1e3, "≤", 48.0),
+        (
+            "training: epoch ÷ its forward and backward passes",
+            results["training"]["epoch_over_compute"],
+            "≤",
+            1.15,
+        ),
         ("render, 5 rows [s]", results["drawing"]["render_seconds"], "≤", 2.0),
         ("atlas [galaxies/s]", results["drawing"]["atlas_per_second"], "≥", 50.0),
     ]

@@ -26,7 +26,7 @@ class Contender:
         Takes normalised images (N, 3, H, W); returns maps (N, C, h, w), or None for one that only
         classifies.
     is_library : bool
-        Whether it is one of the libraries that galfig is compared with.
+        Whether it is one of the libraries that galfig is compared with, used as documented.
     is_positive : bool
         Whether its maps have lost their negative part.
     is_scaled : bool
@@ -115,7 +115,7 @@ def make_contenders(model: nn.Module, layer: nn.Module, n_classes: int) -> list[
         Contender("galfig", explain),
         Contender("captum", run_captum, is_library=True),
         Contender("torch-cam", run_torchcam, is_library=True, is_positive=True),
-        Contender("torch-cam, graph kept", run_torchcam_once, is_library=True, is_positive=True),
+        Contender("torch-cam, graph kept by hand", run_torchcam_once, is_positive=True),
         Contender(
             "pytorch-grad-cam",
             run_pytorch_grad_cam,

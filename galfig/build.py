@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -247,6 +248,11 @@ def _explain_shards(
     is_done = [read_digest(part) == plan.digest for part in parts]
     if any(is_done):
         logger.info("resuming: %d of %d shards are there", sum(is_done), len(parts))
+    jobs = zip(plan.shards, parts, is_done, strict=True)
+    todo = [(shard, part) for shard, part, done in jobs if not done]
+    n_todo = sum(shard.stop - shard.start for shard, _ in todo)
+    if not todo:
+        return
     model = checkpoint.model.to(device)
     engine = make_engine(
         model,
@@ -255,17 +261,20 @@ def _explain_shards(
         micro_batch=plan.settings.maps.micro_batch,
     )
     decoding = Decoding(checkpoint.n_channels, plan.settings.catalog.fits_range)
-    stopwatch = Stopwatch()
+    stopwatch, start = Stopwatch(), time.perf_counter()
     with (
-        tqdm(total=len(plan.galaxies), desc="explaining", disable=quiet, unit="gal") as bar,
+        tqdm(
+            total=len(plan.galaxies),
+            initial=len(plan.galaxies) - n_todo,
+            desc="explaining",
+            disable=quiet,
+            unit="gal",
+        ) as bar,
         open_workers(n_workers) as pool,
         ThreadPoolExecutor(1) as writer,
     ):
         written: Future[None] | None = None
-        for shard, part, done in zip(plan.shards, parts, is_done, strict=True):
-            if done:
-                bar.update(shard.stop - shard.start)
-                continue
+        for shard, part in todo:
             galaxies = plan.galaxies.take(np.arange(shard.start, shard.stop))
             explained = explain_galaxies(
                 galaxies,
@@ -283,13 +292,19 @@ def _explain_shards(
             written.result()
     size = (checkpoint.n_channels, checkpoint.image_size, checkpoint.image_size)
     logger.debug(
-        "engine: %s, %d batch norms folded, %d images at a time, %s",
+        "engine: %s, %d batch norms folded, %d convolutions packed, %d images at a time, %s",
         engine.path,
         engine.n_fused,
+        engine.n_packed,
         engine.choose_micro_batch(size),
         plan.settings.maps.precision,
     )
-    logger.info("%s", stopwatch)
+    logger.info(
+        "explained %d galaxies, %.0f galaxies/s; time: %s",
+        n_todo,
+        n_todo / (time.perf_counter() - start),
+        stopwatch,
+    )
 
 
 def _write_shard(path: Path, part: Part, digest: str, stopwatch: Stopwatch) -> None:

@@ -1,9 +1,11 @@
 """Cutouts: image files decoded, cropped to the centre and scaled to what the network sees."""
 
 import io
+import math
 import os
+import tempfile
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -12,9 +14,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from tqdm import tqdm
 
-from galfig.errors import CutoutError
+from galfig.errors import CutoutError, OutputError
 from galfig.fits import decode_fits, is_fits
+
+# Of the memory, for decoded images; what is more goes to a file.
+MEMORY_SHARE = 0.25
 
 
 @dataclass(frozen=True)
@@ -101,6 +107,78 @@ def scale_cutout(cutout: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     image = Image.fromarray(cutout if cutout.shape[2] > 1 else cutout[..., 0])
     scaled = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
     return scaled.reshape(size, size, -1)
+
+
+def load_cutouts(
+    paths: Sequence[Path],
+    cutout_size: int,
+    image_size: int,
+    decoding: Decoding = RGB,
+    *,
+    n_workers: int | None = None,
+    quiet: bool = False,
+) -> tuple[NDArray[np.uint8], dict[int, str]]:
+    """Decode, crop and scale every file once, for a network that looks at them many times.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Image files, (N,).
+    cutout_size, image_size : int
+        Side of the central crop, and what it is scaled to [pixels].
+    decoding : Decoding, default `RGB`
+        How pixels are read.
+    n_workers : int, optional
+        Threads; default one a processor.
+    quiet : bool, default False
+        Without a progress bar.
+
+    Returns
+    -------
+    cutouts : (N, image_size, image_size, n_channels) ndarray of uint8
+        In memory, or where that would take more than a quarter of it, in a temporary file that is
+        gone with the process. Zero where a file cannot be decoded.
+    reasons : dict of int to str
+        Why, by position.
+
+    Raises
+    ------
+    OutputError
+        No room for the temporary file.
+    """
+    shape = (len(paths), image_size, image_size, decoding.n_channels)
+    cutouts = _allocate(shape)
+    reasons: dict[int, str] = {}
+    decoded = iter_cutouts(paths, cutout_size, decoding, n_workers=n_workers)
+    bar = tqdm(decoded, total=len(paths), desc="reading images", disable=quiet, leave=False)
+    for row, cutout in enumerate(bar):
+        if isinstance(cutout, CutoutError):
+            reasons[row] = str(cutout)
+        else:
+            cutouts[row] = scale_cutout(cutout, image_size)
+    return cutouts, reasons
+
+
+def _allocate(shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Return an array of zeros, in memory or in a file without a name."""
+    n_bytes = math.prod(shape)
+    if n_bytes <= _physical_memory() * MEMORY_SHARE:
+        return np.zeros(shape, np.uint8)
+    try:
+        with tempfile.TemporaryFile() as file:
+            # A hole that the disk cannot fill would kill the process at the first write to it.
+            os.posix_fallocate(file.fileno(), 0, n_bytes)
+            return np.memmap(file, np.uint8, "r+", shape=shape)
+    except OSError as exc:
+        raise OutputError(
+            f"{tempfile.gettempdir()}: no room for {n_bytes / 1e9:.1f} GB of decoded images "
+            f"({exc.strerror}); set TMPDIR to a folder that has it"
+        ) from exc
+
+
+def _physical_memory() -> int:
+    """Return the size of the machine's memory [byte]."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def iter_cutouts(

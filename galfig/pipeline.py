@@ -9,7 +9,6 @@ import torch
 from galfig.build import build_store, make_plan
 from galfig.catalog import Galaxies
 from galfig.config import Settings
-from galfig.cutouts import Decoding
 from galfig.engine import choose_device
 from galfig.errors import CheckpointError
 from galfig.files import check_output
@@ -144,19 +143,19 @@ def train_checkpoint(
     """Set unreadable images aside, train a network on the others, and write its checkpoint."""
     keep_freed_memory()
     # fastai takes seconds to import, and is only needed where a network is trained.
-    from galfig.training import set_aside_unreadable, train_network
+    from galfig.training import read_training_set, train_network
 
-    decoding = Decoding(settings.training.n_channels, settings.catalog.fits_range)
-    readable = set_aside_unreadable(galaxies, decoding, quiet=quiet)
+    readable, cutouts = read_training_set(galaxies, settings, quiet=quiet)
     if len(readable) < len(galaxies):
         report_rejected(readable, settings.catalog_path)
     return train_network(
         readable,
+        cutouts,
         settings,
         path,
         recipe=describe_recipe(galaxies, settings),
         device=device,
-        # On a processor decoding is a small share of the time, and workers would compete.
+        # On a processor putting batches together is a small share of the time.
         n_workers=torch.get_num_threads() if device.type == "cuda" else 0,
         quiet=quiet,
         overwrite=overwrite,

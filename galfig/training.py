@@ -22,8 +22,8 @@ from tqdm import tqdm
 import galfig
 from galfig.catalog import Galaxies
 from galfig.config import Settings, TrainingSettings
-from galfig.cutouts import RGB, Decoding, decode_image, iter_cutouts, scale_cutout
-from galfig.errors import CatalogError, CutoutError, GalfigError
+from galfig.cutouts import Decoding, load_cutouts
+from galfig.errors import CatalogError, GalfigError
 from galfig.network import Checkpoint, build_network, find_layer, save_checkpoint
 
 with warnings.catch_warnings():
@@ -33,17 +33,15 @@ with warnings.catch_warnings():
     from fastai.callback.core import Callback
     from fastai.callback.progress import ProgressCallback
     from fastai.callback.schedule import LRFinder, ParamScheduler, valley
-    from fastai.data.block import CategoryBlock, DataBlock
+    from fastai.data.block import CategoryBlock, DataBlock, TransformBlock
     from fastai.data.core import DataLoaders
-    from fastai.data.transforms import ColReader, ColSplitter, Normalize
+    from fastai.data.transforms import ColReader, ColSplitter, IntToFloatTensor, Normalize
     from fastai.learner import Learner
     from fastai.losses import CrossEntropyLossFlat
     from fastai.metrics import AccumMetric
     from fastai.optimizer import ranger
-    from fastai.torch_core import no_random
-    from fastai.vision.augment import CropPad, Resize, aug_transforms
-    from fastai.vision.core import PILImage, PILImageBW
-    from fastai.vision.data import ImageBlock
+    from fastai.torch_core import TensorImage, TensorImageBW, no_random
+    from fastai.vision.augment import aug_transforms
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +50,7 @@ METRICS = ("accuracy", "roc_auc", "f1")
 
 def train_network(
     galaxies: Galaxies,
+    cutouts: NDArray[np.uint8],
     settings: Settings,
     path: Path,
     *,
@@ -66,8 +65,9 @@ def train_network(
     Parameters
     ----------
     galaxies : Galaxies
-        Training and validation set, their images known to be readable
-        (`set_aside_unreadable`).
+        Training and validation set.
+    cutouts : (N, H, W, n_channels) ndarray of uint8
+        Their images, as the network sees them, by `read_training_set`.
     settings : Settings
         Table ``training`` says how; all of them are recorded.
     path : Path
@@ -77,7 +77,7 @@ def train_network(
     device : torch.device or str, default "cpu"
         Where to train.
     n_workers : int, default 0
-        Processes that decode images; 0 decodes in this one. Without effect on the result.
+        Processes that put batches together; 0 does it in this one. Without effect on the result.
     quiet : bool, default False
         Without the progress bar and the metrics of each epoch.
     overwrite : bool, default False
@@ -97,14 +97,15 @@ def train_network(
     """
     how = settings.training
     _check_sets(galaxies)
-    decoding = Decoding(how.n_channels, settings.catalog.fits_range)
-    mean, std = channel_statistics(galaxies.take(~galaxies.in_valid), how, decoding)
+    mean, std = channel_statistics(cutouts, ~galaxies.in_valid)
     with no_random(how.seed, reproducible=True):
         model = build_network(how.arch, len(galaxies.class_names), how.n_channels)
         layer_name, _ = find_layer(
             model.eval(), settings.maps.layer, how.network_size, how.arch, how.n_channels
         )
-        learner = make_learner(model.train(), galaxies, how, mean, std, device, n_workers, decoding)
+        learner = make_learner(
+            model.train(), galaxies, cutouts, how, mean, std, device=device, n_workers=n_workers
+        )
         lr, finder = how.lr, None
         if lr == "auto":
             lr, finder = find_lr(learner)
@@ -145,43 +146,49 @@ def train_network(
     return save_checkpoint(path, learner.model.eval(), metadata, overwrite=overwrite)
 
 
-def set_aside_unreadable(
-    galaxies: Galaxies,
-    decoding: Decoding = RGB,
-    *,
-    n_workers: int | None = None,
-    quiet: bool = False,
-) -> Galaxies:
+def read_training_set(
+    galaxies: Galaxies, settings: Settings, *, n_workers: int | None = None, quiet: bool = False
+) -> tuple[Galaxies, NDArray[np.uint8]]:
     """Decode every image once, and move the galaxies whose image fails to ``rejected``.
 
     One truncated file would otherwise end the training loop in its middle.
+
+    Returns
+    -------
+    galaxies : Galaxies
+        Those whose image is readable.
+    cutouts : (N, H, W, n_channels) ndarray of uint8
+        Their images, as the network sees them.
     """
-    cutouts = tqdm(
-        iter_cutouts(galaxies.paths, 1, decoding, n_workers=n_workers),
-        total=len(galaxies),
-        desc="checking images",
-        disable=quiet,
-        leave=False,
+    how = settings.training
+    decoding = Decoding(how.n_channels, settings.catalog.fits_range)
+    cutouts, reasons = load_cutouts(
+        galaxies.paths,
+        how.cutout_size,
+        how.network_size,
+        decoding,
+        n_workers=n_workers,
+        quiet=quiet,
     )
-    return galaxies.reject(
-        {row: str(cutout) for row, cutout in enumerate(cutouts) if isinstance(cutout, CutoutError)}
-    )
+    stays = [row for row in range(len(galaxies)) if row not in reasons]
+    for row, source in enumerate(stays if reasons else ()):
+        # In place: they may be more than the memory holds twice.
+        cutouts[row] = cutouts[source]
+    return galaxies.reject(reasons), cutouts[: len(stays)]
 
 
 def channel_statistics(
-    galaxies: Galaxies, how: TrainingSettings, decoding: Decoding = RGB
+    cutouts: NDArray[np.uint8], in_train: NDArray[np.bool_]
 ) -> tuple[list[float], list[float]]:
-    """Return the mean and standard deviation of each channel over all cutouts, in [0, 1].
+    """Return the mean and standard deviation of each channel over the training set, in [0, 1].
 
     Sums of 8-bit integers, hence exact and independent of the order; over the whole training
     set, where fastai's ``Normalize`` would take one random batch.
     """
-    n_channels, n_pixels = decoding.n_channels, 0
+    n_channels, n_pixels = cutouts.shape[-1], 0
     total, squares = np.zeros(n_channels, np.int64), np.zeros(n_channels, np.int64)
-    for cutout in iter_cutouts(galaxies.paths, how.cutout_size, decoding):
-        if isinstance(cutout, CutoutError):
-            raise cutout
-        pixels = scale_cutout(cutout, how.network_size).reshape(-1, n_channels).astype(np.int64)
+    for row in np.flatnonzero(in_train):
+        pixels = cutouts[row].reshape(-1, n_channels).astype(np.int64)
         total += pixels.sum(axis=0)
         squares += (pixels**2).sum(axis=0)
         n_pixels += len(pixels)
@@ -189,8 +196,8 @@ def channel_statistics(
     variance = squares / n_pixels - mean**2
     if np.any(variance <= 0):
         raise CatalogError(
-            f"{galaxies.paths[0].parent}: channel {int(np.argmin(variance))} is the same in every "
-            "pixel of every training image, expected images of galaxies"
+            f"training set: channel {int(np.argmin(variance))} is the same in every pixel of "
+            "every image, expected images of galaxies"
         )
     return (mean / 255).tolist(), (np.sqrt(variance) / 255).tolist()
 
@@ -198,24 +205,27 @@ def channel_statistics(
 def make_learner(
     model: nn.Module,
     galaxies: Galaxies,
+    cutouts: NDArray[np.uint8],
     how: TrainingSettings,
     mean: list[float],
     std: list[float],
-    device: torch.device | str,
-    n_workers: int,
-    decoding: Decoding = RGB,
+    *,
+    device: torch.device | str = "cpu",
+    n_workers: int = 0,
 ) -> Learner:
     """Make fastai's learner: the tutorial's data block, ranger and cross-entropy."""
-    dls = _make_dataloaders(galaxies, how, mean, std, device, n_workers, decoding)
+    dls = _make_dataloaders(galaxies, cutouts, how, mean, std, device, n_workers)
     weights = None
     if how.class_weights == "balanced":
         weights = torch.tensor(_balanced_weights(galaxies), dtype=torch.float32, device=device)
     learner = Learner(
         dls,
-        model,
+        # In this layout processors and tensor cores convolve fastest.
+        model.to(memory_format=torch.channels_last),
         loss_func=CrossEntropyLossFlat(weight=weights, label_smoothing=how.label_smoothing),
         opt_func=ranger,
         metrics=[_as_metric(name) for name in METRICS],
+        cbs=_ChannelsLast(),
     )
     learner.remove_cb(ProgressCallback)
     learner.logger = lambda row: None
@@ -281,34 +291,30 @@ def score(probs: NDArray[np.floating], labels: NDArray[np.integer]) -> dict[str,
 
 def _make_dataloaders(
     galaxies: Galaxies,
+    cutouts: NDArray[np.uint8],
     how: TrainingSettings,
     mean: list[float],
     std: list[float],
     device: torch.device | str,
     n_workers: int,
-    decoding: Decoding,
 ) -> DataLoaders:
     names = galaxies.class_names
     table = pd.DataFrame(
         {
-            "path": [str(path) for path in galaxies.paths],
+            "row": np.arange(len(galaxies)),
             "class": [names[label] for label in galaxies.label],
             "is_valid": galaxies.in_valid,
         }
     )
-    item_tfms: list[Any] = [CropPad(how.cutout_size)]
-    if how.network_size != how.cutout_size:
-        item_tfms.append(Resize(how.network_size))
     block = DataBlock(
         # The order of the classes is the settings' own: sorted, high would come before low.
         blocks=(
-            ImageBlock(PILImage if decoding.n_channels == 3 else PILImageBW),
+            TransformBlock(batch_tfms=IntToFloatTensor),
             CategoryBlock(vocab=list(names), sort=False),
         ),
-        get_x=partial(_decode_row, decoding),
+        get_x=partial(_get_image, cutouts),
         get_y=ColReader("class"),
         splitter=ColSplitter("is_valid"),
-        item_tfms=item_tfms,
         batch_tfms=[
             *aug_transforms(max_zoom=1, flip_vert=True, max_lighting=0, max_warp=0),
             Normalize.from_stats(mean, std, cuda=False),
@@ -327,10 +333,10 @@ def _make_dataloaders(
     return block.dataloaders(table, **options)
 
 
-def _decode_row(decoding: Decoding, row: pd.Series) -> NDArray[np.uint8]:
-    """Decode the image of a row as galfig does everywhere; fastai makes Pillow's of it."""
-    pixels = decode_image(Path(row["path"]), decoding)
-    return pixels if decoding.n_channels == 3 else pixels[..., 0]
+def _get_image(cutouts: NDArray[np.uint8], row: pd.Series) -> TensorImage:
+    """Return the image of a row, (n_channels, H, W)."""
+    image = torch.from_numpy(cutouts[row["row"]]).permute(2, 0, 1)
+    return TensorImage(image) if len(image) == 3 else TensorImageBW(image)
 
 
 def _balanced_weights(galaxies: Galaxies) -> list[float]:
@@ -387,6 +393,17 @@ def _progress_bar(learner: Learner, epochs: int, quiet: bool) -> Iterator[None]:
             learner.remove_cb(reporter)
 
 
+class _ChannelsLast(Callback):
+    """Lays the images of a batch out as the network's weights are."""
+
+    def before_batch(self) -> None:
+        self.learn.xb = tuple(_as_channels_last(images) for images in self.xb)
+
+
+def _as_channels_last(images: torch.Tensor) -> torch.Tensor:
+    return images.as_subclass(torch.Tensor).contiguous(memory_format=torch.channels_last)
+
+
 class _SettleBatchNorm(Callback):
     """Takes the running statistics of batch norm anew, with the final weights.
 
@@ -396,7 +413,7 @@ class _SettleBatchNorm(Callback):
 
     def after_train(self) -> None:
         if self.epoch == self.n_epoch - 1:
-            images = (batch[0].as_subclass(torch.Tensor) for batch in self.dls.train)
+            images = (_as_channels_last(batch[0]) for batch in self.dls.train)
             update_bn(images, self.learn.model)
 
 

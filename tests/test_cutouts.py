@@ -5,8 +5,15 @@ import pytest
 from PIL import Image
 
 from galfig import cutouts
-from galfig.cutouts import Decoding, crop_or_pad, iter_cutouts, read_cutout, scale_cutout
-from galfig.errors import CutoutError
+from galfig.cutouts import (
+    Decoding,
+    crop_or_pad,
+    iter_cutouts,
+    load_cutouts,
+    read_cutout,
+    scale_cutout,
+)
+from galfig.errors import CutoutError, OutputError
 
 
 def noise(*shape):
@@ -16,23 +23,21 @@ def noise(*shape):
 @pytest.mark.parametrize("shape", [(128, 128), (127, 129), (95, 97), (51, 50), (96, 96), (40, 200)])
 def test_crop_is_fastai_crop_pad(shape):
     """Even, odd, smaller and larger images are cut where fastai's CropPad cuts them."""
+    from fastai.vision.augment import CropPad
     from fastai.vision.core import PILImage
 
-    from galfig import training
-
     image = noise(*shape, 3)
-    expected = np.asarray(training.CropPad(96)(PILImage.create(image)))
+    expected = np.asarray(CropPad(96)(PILImage.create(image)))
     assert np.array_equal(crop_or_pad(image, 96), expected)
 
 
 def test_scaling_is_fastai_resize():
     """A scaled cutout is what fastai's Resize gives."""
+    from fastai.vision.augment import Resize
     from fastai.vision.core import PILImage
 
-    from galfig import training
-
     cutout = noise(207, 207, 3)
-    expected = np.asarray(training.Resize(69)(PILImage.create(cutout), split_idx=1))
+    expected = np.asarray(Resize(69)(PILImage.create(cutout), split_idx=1))
     assert np.array_equal(scale_cutout(cutout, 69), expected)
 
 
@@ -130,3 +135,36 @@ def test_real_oddities_are_read_or_refused(real_data):
     assert all(outcomes.values())
     refused = {folder for (folder, _), outcome in outcomes.items() if outcome == "?"}
     assert any("truncated" in name for name in refused)
+
+
+def test_cutouts_beyond_the_memory_lie_in_a_file(tmp_path, monkeypatch):
+    """The same numbers, mapped from a file that has no name and is gone with the process."""
+    paths = [tmp_path / f"{i}.png" for i in range(4)]
+    for path, pixels in zip(paths, noise(4, 20, 20, 3), strict=True):
+        Image.fromarray(pixels).save(path)
+    paths[2].write_bytes(b"no image")
+    kept, reasons = load_cutouts(paths, 16, 12, quiet=True)
+    assert kept.shape == (4, 12, 12, 3)
+    assert list(reasons) == [2]
+    assert np.array_equal(kept[1], scale_cutout(read_cutout(paths[1], 16), 12))
+    assert not kept[2].any()
+    monkeypatch.setattr("galfig.cutouts.MEMORY_SHARE", 0)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    before = set(tmp_path.iterdir())
+    mapped, again = load_cutouts(paths, 16, 12, quiet=True)
+    assert isinstance(mapped, np.memmap)
+    assert np.array_equal(mapped, kept)
+    assert again == reasons
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_no_room_for_cutouts_is_said_before_any_is_decoded(tmp_path, monkeypatch):
+    """A disk that is full ends in one line, and not in a write to a hole in a file."""
+
+    def refuse(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("galfig.cutouts.MEMORY_SHARE", 0)
+    monkeypatch.setattr("os.posix_fallocate", refuse)
+    with pytest.raises(OutputError, match=r"no room for 0\.0 GB .*set TMPDIR"):
+        load_cutouts([tmp_path / "1.png"], 96, 96, quiet=True)

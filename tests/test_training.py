@@ -16,8 +16,8 @@ from galfig.training import (
     channel_statistics,
     find_lr,
     make_learner,
+    read_training_set,
     score,
-    set_aside_unreadable,
     train_network,
 )
 
@@ -38,17 +38,24 @@ def learner_of(settings, galaxies):
     from galfig.network import build_network
 
     how = settings.training
-    decoding = Decoding(how.n_channels)
-    mean, std = channel_statistics(galaxies.take(~galaxies.in_valid), how, decoding)
+    galaxies, cutouts = read_training_set(galaxies, settings, quiet=True)
+    mean, std = channel_statistics(cutouts, ~galaxies.in_valid)
     model = build_network(how.arch, len(galaxies.class_names), how.n_channels)
-    return make_learner(model, galaxies, how, mean, std, "cpu", 0, decoding)
+    return make_learner(model, galaxies, cutouts, how, mean, std)
+
+
+def train(galaxies, settings, path):
+    """Read the images and train."""
+    return train_network(
+        *read_training_set(galaxies, settings, quiet=True), settings, path, quiet=True
+    )
 
 
 def test_statistics_are_those_of_the_whole_training_set(settings):
     """Mean and standard deviation are exact over every pixel of every training cutout."""
-    galaxies = load_galaxies(settings)
+    galaxies, cutouts = read_training_set(load_galaxies(settings), settings, quiet=True)
     train = galaxies.take(~galaxies.in_valid)
-    mean, std = channel_statistics(train, settings.training)
+    mean, std = channel_statistics(cutouts, ~galaxies.in_valid)
     pixels = np.stack([read_cutout(path, 32) for path in train.paths]) / 255.0
     np.testing.assert_allclose(mean, pixels.mean(axis=(0, 1, 2)), rtol=1e-12)
     np.testing.assert_allclose(std, pixels.std(axis=(0, 1, 2)), rtol=1e-9)
@@ -70,8 +77,9 @@ def test_validation_batch_is_what_is_explained(galaxy_folder, image_size, graysc
     cutouts = np.stack(
         [scale_cutout(read_cutout(path, 32, decoding), size) for path in valid.paths]
     )
-    train = galaxies.take(~galaxies.in_valid)
-    mean, std = channel_statistics(train, settings.training, decoding)
+    _, read = read_training_set(galaxies, settings, quiet=True)
+    assert np.array_equal(read[galaxies.in_valid], cutouts)
+    mean, std = channel_statistics(read, ~galaxies.in_valid)
     # fastai resamples validation images on an identical grid, which rounds in the sixth digit.
     torch.testing.assert_close(
         torch.Tensor(batch), normalise(cutouts, mean, std), rtol=0, atol=5e-6
@@ -120,8 +128,9 @@ def test_unreadable_images_are_set_aside(galaxy_folder, settings):
     galaxies = load_galaxies(settings)
     path = galaxies.paths[3]
     path.write_bytes(path.read_bytes()[:300])
-    readable = set_aside_unreadable(galaxies, quiet=True)
-    assert len(readable) == len(galaxies) - 1
+    readable, cutouts = read_training_set(galaxies, settings, quiet=True)
+    assert len(readable) == len(galaxies) - 1 == len(cutouts)
+    assert np.array_equal(cutouts[3], read_cutout(readable.paths[3], 32))
     assert list(readable.rejected) == [galaxies.objid[3]]
     assert path.name in readable.rejected[galaxies.objid[3]]
 
@@ -130,9 +139,9 @@ def test_blank_images_are_refused(galaxy_folder, settings):
     """Images of one colour have no standard deviation to divide by."""
     for path in (galaxy_folder / "images").iterdir():
         Image.new("RGB", (48, 48)).save(path)
-    galaxies = load_galaxies(settings)
+    galaxies, cutouts = read_training_set(load_galaxies(settings), settings, quiet=True)
     with pytest.raises(CatalogError, match="same in every pixel"):
-        channel_statistics(galaxies, settings.training)
+        channel_statistics(cutouts, ~galaxies.in_valid)
 
 
 def test_same_seed_same_bytes(galaxy_folder, tmp_path):
@@ -141,7 +150,7 @@ def test_same_seed_same_bytes(galaxy_folder, tmp_path):
     for path, seed in zip(paths, (1, 1, 2), strict=True):
         torch.rand(3)
         settings = make_settings(galaxy_folder, seed=seed)
-        train_network(load_galaxies(settings), settings, path, quiet=True)
+        train(load_galaxies(settings), settings, path)
     first, second, third = (path.read_bytes() for path in paths)
     assert first == second
     assert first != third
@@ -152,14 +161,14 @@ def test_training_leaves_the_random_state(galaxy_folder, settings, tmp_path):
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    train_network(load_galaxies(settings), settings, tmp_path / "m.safetensors", quiet=True)
+    train(load_galaxies(settings), settings, tmp_path / "m.safetensors")
     assert torch.equal(torch.rand(3), expected)
 
 
 def test_checkpoint_says_what_it_was_made_from(galaxy_folder, settings, tmp_path):
     """History, metrics, counts, settings, digest, seeds and versions are in the header."""
     galaxies = load_galaxies(settings)
-    metadata = train_network(galaxies, settings, tmp_path / "m.safetensors", quiet=True).metadata
+    metadata = train(galaxies, settings, tmp_path / "m.safetensors").metadata
     assert metadata["class_names"] == ["low", "high"]
     assert metadata["layer"] == "conv3"
     assert len(metadata["history"]) == 1
@@ -185,9 +194,7 @@ def test_checkpoint_says_what_it_was_made_from(galaxy_folder, settings, tmp_path
 def test_every_option_trains(galaxy_folder, tmp_path, recipe):
     """Each option changes the network that comes out, and a batch may exceed the set."""
     plain, other = (
-        train_network(
-            load_galaxies(settings), settings, tmp_path / f"{name}.safetensors", quiet=True
-        )
+        train(load_galaxies(settings), settings, tmp_path / f"{name}.safetensors")
         for name, settings in (
             ("plain", make_settings(galaxy_folder)),
             ("other", make_settings(galaxy_folder, **recipe)),
@@ -224,7 +231,7 @@ def test_learning_rate_finder(galaxy_folder, tmp_path):
     assert len(curve["lr"]) == len(curve["loss"]) > 20
     after = learner.model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
-    metadata = train_network(galaxies, settings, tmp_path / "m.safetensors", quiet=True).metadata
+    metadata = train(galaxies, settings, tmp_path / "m.safetensors").metadata
     assert metadata["lr"] != "auto"
     assert len(metadata["lr_finder"]["lr"]) > 20
     assert not list(Path().glob("models"))
@@ -235,7 +242,7 @@ def test_class_without_training_galaxies_is_refused(galaxy_folder, settings, tmp
     galaxies = load_galaxies(settings)
     lopsided = galaxies.take((galaxies.label == 0) | galaxies.in_valid)
     with pytest.raises(CatalogError, match="training set: no galaxy of class 'high'"):
-        train_network(lopsided, settings, tmp_path / "m.safetensors", quiet=True)
+        train(lopsided, settings, tmp_path / "m.safetensors")
 
 
 @pytest.mark.slow
@@ -252,8 +259,7 @@ def test_real_galaxies_are_told_apart(real_data, tmp_path):
                 ("split", "seed"): seed,
             },
         )
-        galaxies = set_aside_unreadable(load_galaxies(settings), quiet=True)
-        checkpoint = train_network(galaxies, settings, tmp_path / f"{seed}.safetensors", quiet=True)
+        checkpoint = train(load_galaxies(settings), settings, tmp_path / f"{seed}.safetensors")
         reached.append(checkpoint.metadata["metrics"])
     assert np.mean([metrics["accuracy"] for metrics in reached]) >= 0.90
     assert np.mean([metrics["roc_auc"] for metrics in reached]) >= 0.95

@@ -1,0 +1,77 @@
+"""Training: what an epoch takes beside its forward and backward passes."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from fastai.callback.core import Callback
+
+from galfig.catalog import load_galaxies
+from galfig.config import Settings
+from galfig.memory import keep_freed_memory
+from galfig.network import build_network
+from galfig.training import channel_statistics, make_learner, read_training_set
+
+N_GALAXIES, N_EPOCHS = 512, 3
+
+
+class _Timer(Callback):
+    """Adds up the time from a batch to its gradients, and from one validation batch to its loss."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def before_batch(self) -> None:
+        self._start = time.perf_counter()
+
+    def after_loss(self) -> None:
+        if not self.training:
+            self.seconds += time.perf_counter() - self._start
+
+    def after_backward(self) -> None:
+        self.seconds += time.perf_counter() - self._start
+
+
+def time_epochs(settings: Settings) -> dict[str, float]:
+    """Train conv3 for some epochs on some galaxies, their classes drawn by lot."""
+    rng = np.random.default_rng(0)
+    galaxies = dataclasses.replace(
+        load_galaxies(settings, labelled=False).take(np.arange(N_GALAXIES)),
+        label=rng.integers(0, 2, N_GALAXIES).astype(np.int16),
+        in_valid=rng.random(N_GALAXIES) < 0.2,
+    )
+    start = time.perf_counter()
+    galaxies, cutouts = read_training_set(galaxies, settings, quiet=True)
+    reading = time.perf_counter() - start
+    mean, std = channel_statistics(cutouts, ~galaxies.in_valid)
+    timer = _Timer()
+    model = build_network("conv3", 2)
+    learner = make_learner(model, galaxies, cutouts, settings.training, mean, std)
+    learner.add_cb(timer)
+    start = time.perf_counter()
+    learner.fit_one_cycle(N_EPOCHS, 1e-3)
+    seconds = time.perf_counter() - start
+    return {
+        "galaxies": len(galaxies),
+        "reading_seconds": reading,
+        "seconds_per_epoch": seconds / N_EPOCHS,
+        "compute_per_epoch": timer.seconds / N_EPOCHS,
+        "epoch_over_compute": seconds / timer.seconds,
+    }
+
+
+def time_training(catalog: Path) -> dict[str, float]:
+    """Time some epochs in a process of its own, whose freed memory is kept as `train` keeps it."""
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.training", str(catalog)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+if __name__ == "__main__":
+    keep_freed_memory()
+    found = time_epochs(Settings(catalog={"path": sys.argv[1]}))
+    sys.stdout.write(json.dumps(found))
