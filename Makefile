@@ -2,6 +2,7 @@
 # make paper        set up, then the stores, figures and PDF of the manuscript
 # make check-paper  set up, then compare the manuscript with stores made here
 # make test         set up, then every test
+# make test-faults  set up, then the whole campaign of faults (a quarter of an hour)
 # make bench        set up, then every benchmark (ten minutes of a quiet machine)
 # make lint         ruff and mypy
 
@@ -10,7 +11,7 @@ VENV := .venv
 PIP := $(VENV)/bin/python -m pip install --disable-pip-version-check --quiet
 MANUSCRIPT ?= manuscripts/grad-cam-metallicity
 
-.PHONY: figures paper check-paper test bench lint clean
+.PHONY: figures paper check-paper test test-faults bench lint clean
 
 figures: $(VENV)/installed
 	$(VENV)/bin/galfig build-maps
@@ -25,6 +26,9 @@ check-paper: $(VENV)/installed
 
 test: $(VENV)/installed-test
 	$(VENV)/bin/python -m pytest
+
+test-faults: $(VENV)/installed-test
+	$(VENV)/bin/python -m pytest -m faults --campaign full
 
 bench: $(VENV)/installed-bench
 	$(VENV)/bin/python -m benchmarks

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from campaign import Campaign
 from PIL import Image
 from torch import nn
 
@@ -18,6 +19,36 @@ from galfig.store import Part, encode_galaxy, merge_parts, write_part
 REAL_DATA = Path(
     os.environ.get("GALFIG_REAL_DATA", Path(__file__).resolve().parents[2] / "shared" / "data")
 )
+
+
+_CAMPAIGN = pytest.StashKey[Campaign]()
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--campaign",
+        choices=["short", "full"],
+        default="short",
+        help="how often each kind of fault is tried",
+    )
+
+
+def pytest_configure(config):
+    config.stash[_CAMPAIGN] = Campaign(is_full=config.getoption("--campaign") == "full")
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Print what was tried and what survived, where any fault was."""
+    campaign = config.stash[_CAMPAIGN]
+    if campaign.tried:
+        terminalreporter.section("faults")
+        terminalreporter.write("\n".join(campaign.write_table()) + "\n")
+
+
+@pytest.fixture
+def campaign(request):
+    """Count trials by kind of fault; see `campaign.Campaign`."""
+    return request.config.stash[_CAMPAIGN]
 
 
 @pytest.fixture(autouse=True)
