@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
+from shutil import disk_usage
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,7 +27,8 @@ from galfig.cosmology import kpc_per_arcsec
 from galfig.cutouts import Decoding, read_cutout, scale_cutout
 from galfig.engine import Engine, make_engine, open_workers
 from galfig.errors import CatalogError, CheckpointError, CutoutError, OutputError
-from galfig.files import check_output, replace_file
+from galfig.files import check_output, remove_leftovers, replace_file
+from galfig.lock import hold_lock
 from galfig.network import Checkpoint, find_layer
 from galfig.stopwatch import Stopwatch
 from galfig.store import (
@@ -133,7 +135,7 @@ def make_plan(
         "schema_version": SCHEMA_VERSION,
         "checkpoint": checkpoint.digest,
         "catalog": galaxies.catalog_sha256,
-        "settings": settings.model_dump(mode="json"),
+        "settings": settings.record(),
         "layer": layer_name,
         "split": split,
         "objid": list(chosen.objid),
@@ -152,6 +154,7 @@ def build_store(
     quiet: bool = False,
     overwrite: bool = False,
     update: bool = False,
+    takeover: bool = False,
 ) -> bool:
     """Explain every galaxy of a plan and write the store.
 
@@ -176,6 +179,8 @@ def build_store(
         Replace any store that is there.
     update : bool, default False
         Replace a store of another plan, and leave one of this plan.
+    takeover : bool, default False
+        Go on with the work of a process of another host that is gone; see `galfig.lock.hold_lock`.
 
     Returns
     -------
@@ -184,21 +189,47 @@ def build_store(
 
     Raises
     ------
+    LockError
+        Another process builds this store.
     OutputError
         Another file is there and ``overwrite`` is false, or the disk refuses.
     CatalogError
         Not one galaxy could be explained.
     """
-    folder = path.with_name(path.name + ".parts")
-    if update:
-        overwrite = read_digest(path) not in (None, plan.digest)
-    if _is_complete(path, plan, overwrite):
-        # A build may have been killed between the two last steps.
+    with hold_lock(path, takeover=takeover):
+        remove_leftovers(path)
+        folder = path.with_name(path.name + ".parts")
+        if update:
+            overwrite = read_digest(path) not in (None, plan.digest)
+        if _is_complete(path, plan, overwrite):
+            # A build may have been killed between the two last steps.
+            _remove_parts(folder)
+            return False
+        parts = [folder / f"{index:06d}.h5" for index in range(len(plan.shards))]
+        _explain_shards(plan, checkpoint, parts, device, n_workers, quiet)
+        n_failed = _merge(plan, checkpoint, parts, path, overwrite)
         _remove_parts(folder)
-        return False
-    parts = [folder / f"{index:06d}.h5" for index in range(len(plan.shards))]
-    _explain_shards(plan, checkpoint, parts, device, n_workers, quiet)
+    if n_failed:
+        logger.warning(
+            "%d of %d cutouts could not be explained; see %s:/rejected",
+            n_failed,
+            len(plan.galaxies),
+            path,
+        )
+    return True
+
+
+def _merge(
+    plan: Plan, checkpoint: Checkpoint, parts: list[Path], path: Path, overwrite: bool
+) -> int:
+    """Make the store of its parts; return how many galaxies could not be explained."""
     with replace_file(path, overwrite=overwrite) as temporary:
+        needed, free = sum(part.stat().st_size for part in parts), disk_usage(path.parent).free
+        if free < needed:
+            raise OutputError(
+                f"{path}: needs {needed / 1e9:.1f} GB, the disk has {free / 1e9:.1f} GB left; make "
+                "room and run the same command again: all galaxies are explained"
+            )
         n_stored, n_failed = merge_parts(
             temporary,
             parts,
@@ -209,17 +240,9 @@ def build_store(
         if not n_stored:
             raise CatalogError(
                 f"{path}: not one of {len(plan.galaxies)} galaxies could be explained, see "
-                f"the reasons in {folder}"
+                f"the reasons in {parts[0].parent}"
             )
-    _remove_parts(folder)
-    if n_failed:
-        logger.warning(
-            "%d of %d cutouts could not be explained; see %s:/rejected",
-            n_failed,
-            len(plan.galaxies),
-            path,
-        )
-    return True
+    return n_failed
 
 
 def _is_complete(path: Path, plan: Plan, overwrite: bool) -> bool:
@@ -245,12 +268,13 @@ def _explain_shards(
     quiet: bool,
 ) -> None:
     """Write the parts that are not there yet; a part is written while the next is computed."""
-    is_done = [read_digest(part) == plan.digest for part in parts]
+    digests = [_digest_part(plan, shard) for shard in plan.shards]
+    is_done = [read_digest(part) == digest for part, digest in zip(parts, digests, strict=True)]
     if any(is_done):
         logger.info("resuming: %d of %d shards are there", sum(is_done), len(parts))
-    jobs = zip(plan.shards, parts, is_done, strict=True)
-    todo = [(shard, part) for shard, part, done in jobs if not done]
-    n_todo = sum(shard.stop - shard.start for shard, _ in todo)
+    jobs = zip(plan.shards, parts, digests, is_done, strict=True)
+    todo = [job[:-1] for job in jobs if not job[-1]]
+    n_todo = sum(shard.stop - shard.start for shard, _, _ in todo)
     if not todo:
         return
     model = checkpoint.model.to(device)
@@ -274,7 +298,7 @@ def _explain_shards(
         ThreadPoolExecutor(1) as writer,
     ):
         written: Future[None] | None = None
-        for shard, part in todo:
+        for shard, part, digest in todo:
             galaxies = plan.galaxies.take(np.arange(shard.start, shard.stop))
             explained = explain_galaxies(
                 galaxies,
@@ -287,7 +311,7 @@ def _explain_shards(
             )
             if written is not None:
                 written.result()
-            written = writer.submit(_write_shard, part, explained, plan.digest, stopwatch)
+            written = writer.submit(_write_shard, part, explained, digest, stopwatch)
         if written is not None:
             written.result()
     size = (checkpoint.n_channels, checkpoint.image_size, checkpoint.image_size)
@@ -305,6 +329,11 @@ def _explain_shards(
         n_todo / (time.perf_counter() - start),
         stopwatch,
     )
+
+
+def _digest_part(plan: Plan, shard: slice) -> str:
+    """Return what a part is made from: the plan, and which of its galaxies."""
+    return hashlib.sha256(f"{plan.digest} {shard.start} {shard.stop}".encode()).hexdigest()
 
 
 def _write_shard(path: Path, part: Part, digest: str, stopwatch: Stopwatch) -> None:
@@ -476,7 +505,7 @@ def _describe_store(plan: Plan, checkpoint: Checkpoint) -> dict[str, Any]:
         "split": plan.split,
         "cutout_size": checkpoint.cutout_size,
         "simulated": galaxies.simulated,
-        "config": json.dumps(plan.settings.model_dump(mode="json"), sort_keys=True),
+        "config": json.dumps(plan.settings.record(), sort_keys=True),
         "training": json.dumps(
             {key: checkpoint.metadata.get(key) for key in _TRAINING_KEYS}, sort_keys=True
         ),

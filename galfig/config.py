@@ -226,6 +226,10 @@ class Settings(_Table):
     # Kept out of what is recorded: outputs must not depend on where the folder lies.
     _folder: Path = PrivateAttr(default_factory=Path)
 
+    def record(self) -> dict[str, Any]:
+        """Return what results follow from, for JSON: all but how the work is cut up."""
+        return self.model_dump(mode="json", exclude={"maps": {"shard_size"}})
+
     @property
     def catalog_path(self) -> Path:
         """The catalog's path, seen from the working directory."""

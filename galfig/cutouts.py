@@ -167,7 +167,8 @@ def _allocate(shape: tuple[int, ...]) -> NDArray[np.uint8]:
     try:
         with tempfile.TemporaryFile() as file:
             # A hole that the disk cannot fill would kill the process at the first write to it.
-            os.posix_fallocate(file.fileno(), 0, n_bytes)
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, n_bytes)
             return np.memmap(file, np.uint8, "r+", shape=shape)
     except OSError as exc:
         raise OutputError(

@@ -36,6 +36,10 @@ class OutputError(GalfigError, OSError):
     """A file cannot be written, or would replace one that is there."""
 
 
+class LockError(GalfigError, OSError):
+    """Another process makes the same file."""
+
+
 class FigureError(GalfigError, ValueError):
     """A figure is unknown, or the store lacks what it shows."""
 

@@ -1,5 +1,9 @@
-"""Files that are either complete or absent."""
+"""Files that are either complete or absent.
 
+What is being written has the name ``.<name>.<random>.tmp<suffix>`` in the same folder.
+"""
+
+import glob
 import os
 import tempfile
 from collections.abc import Iterator
@@ -35,7 +39,7 @@ def replace_file(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(
-            prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent
+            prefix=f".{path.name}.", suffix=f".tmp{path.suffix}", dir=path.parent
         )
         os.close(handle)
     except OSError as exc:
@@ -45,6 +49,7 @@ def replace_file(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
         yield temporary
         # mkstemp keeps others out; a finished file is as readable as any new file.
         temporary.chmod(0o666 & ~_umask())
+        _flush(temporary)
         temporary.replace(path)
     except OSError as exc:
         if exc.errno is None:
@@ -54,12 +59,30 @@ def replace_file(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def remove_leftovers(path: Path) -> None:
+    """Remove what processes that were killed left half-written beside a file.
+
+    Only for who knows that nobody else writes it: see `galfig.lock`.
+    """
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp{glob.escape(path.suffix)}"):
+        leftover.unlink(missing_ok=True)
+
+
 def check_output(path: Path, *, overwrite: bool) -> None:
     """Raise OutputError where a file is there that must not be replaced."""
     if path.is_dir():
         raise OutputError(f"{path}: is a folder, expected a file name")
     if path.exists() and not overwrite:
         raise OutputError(f"{path}: is there already; use --overwrite to replace it")
+
+
+def _flush(path: Path) -> None:
+    """Have the disk hold a file's content before the file gets its name."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _umask() -> int:

@@ -11,11 +11,12 @@ from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -221,8 +222,9 @@ def save_checkpoint(
     OutputError
         The file is there and ``overwrite`` is false, or it cannot be written.
     """
-    metadata = {"format": CHECKPOINT_FORMAT, **metadata}
     tensors = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
+    metadata = {"format": CHECKPOINT_FORMAT, **metadata}
+    metadata["digest"] = _digest_content(metadata, tensors)
     data = save_tensors(tensors, {"galfig": json.dumps(metadata, sort_keys=True)})
     with replace_file(path, overwrite=overwrite) as temporary:
         temporary.write_bytes(data)
@@ -245,8 +247,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises
     ------
     CheckpointError
-        A file that is missing, not safetensors, not galfig's, or whose tensors do not fit the
-        architecture it names.
+        A file that is missing, not safetensors, not galfig's, not what was written, or whose
+        tensors do not fit the architecture it names or are not finite.
     """
     try:
         data = Path(path).read_bytes()
@@ -255,6 +257,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
     metadata = _read_metadata(path, data)
     try:
         tensors = load_tensors(data)
+        digest = metadata.get("digest")
+        if digest is not None and digest != _digest_content(metadata, tensors):
+            raise CheckpointError(
+                f"{path}: not what was written, its SHA-256 is another; take it from where it came "
+                "from again"
+            )
         # The random weights that are about to be replaced must not cost the caller a draw.
         with torch.random.fork_rng(devices=[]):
             model = build_network(
@@ -266,6 +274,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(
             f"{path}: its tensors do not fit {metadata['arch']} ({reason[:200]})"
         ) from exc
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise CheckpointError(f"{path}: {name} holds numbers that are not finite")
     return Checkpoint(
         model=model.eval(),
         class_names=tuple(metadata["class_names"]),
@@ -275,8 +286,20 @@ def load_checkpoint(path: Path) -> Checkpoint:
     )
 
 
+def read_header(data: bytes) -> dict[str, str]:
+    """Return the texts in the header of a safetensors file: 8 bytes of length, then JSON.
+
+    Raises
+    ------
+    ValueError, KeyError, TypeError, RecursionError
+        Other bytes.
+    """
+    length = int.from_bytes(data[:8], "little")
+    return dict(json.loads(data[8 : 8 + length])["__metadata__"])
+
+
 def _read_metadata(path: Path, data: bytes) -> dict[str, Any]:
-    """Read the JSON in the header of a safetensors file: 8 bytes of length, then the header."""
+    """Return what a checkpoint says of itself, as far as it is needed to use it."""
     # The JSON of a safetensors header begins at byte 8; its length, before it, can look like
     # the first bytes of anything.
     if data[8:9] != b"{" and data.startswith((b"\x80", b"PK\x03\x04")):
@@ -285,17 +308,44 @@ def _read_metadata(path: Path, data: bytes) -> dict[str, Any]:
             "pickle can run any command"
         )
     try:
-        length = int.from_bytes(data[:8], "little")
-        metadata = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["galfig"])
-    except (ValueError, KeyError, TypeError, RecursionError) as exc:
+        metadata = json.loads(read_header(data)["galfig"])
+        if metadata.get("format") != CHECKPOINT_FORMAT:
+            raise CheckpointError(
+                f"{path}: checkpoint format {metadata.get('format')!r}, expected "
+                f"{CHECKPOINT_FORMAT}"
+            )
+        _Needed.model_validate(metadata)
+    except ValidationError as exc:
+        error = exc.errors()[0]
+        key = ".".join(map(str, error["loc"]))
+        raise CheckpointError(f"{path}: its metadata {key}: {error['msg'].lower()}") from exc
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
         raise CheckpointError(
             f"{path}: not a galfig checkpoint, expected one by 'galfig train'"
         ) from exc
-    if metadata.get("format") != CHECKPOINT_FORMAT:
-        raise CheckpointError(
-            f"{path}: checkpoint format {metadata.get('format')!r}, expected {CHECKPOINT_FORMAT}"
-        )
-    return metadata
+    return dict(metadata)
+
+
+class _Needed(BaseModel):
+    """What a checkpoint must say of itself."""
+
+    arch: str
+    class_names: Annotated[list[str], Field(min_length=2)]
+    layer: str
+    cutout_size: Annotated[int, Field(ge=1, le=8192)]
+    image_size: Annotated[int, Field(ge=1, le=8192)]
+    mean: Annotated[list[FiniteFloat], Field(min_length=1)]
+    std: Annotated[list[Annotated[FiniteFloat, Field(gt=0)]], Field(min_length=1)]
+
+
+def _digest_content(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of a checkpoint: metadata, and names, shapes and bytes of its tensors."""
+    rest = {key: value for key, value in metadata.items() if key != "digest"}
+    digest = sha256(json.dumps(rest, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _import_fastai(module: str) -> ModuleType:

@@ -11,7 +11,8 @@ from galfig.catalog import Galaxies
 from galfig.config import Settings
 from galfig.engine import choose_device
 from galfig.errors import CheckpointError
-from galfig.files import check_output
+from galfig.files import check_output, remove_leftovers
+from galfig.lock import hold_lock
 from galfig.memory import keep_freed_memory
 from galfig.network import Checkpoint, load_checkpoint
 from galfig.sample import report_rejected
@@ -31,6 +32,7 @@ def run_main_job(
     quiet: bool = False,
     overwrite: bool = False,
     update: bool = False,
+    takeover: bool = False,
 ) -> bool:
     """Do the main job: from galaxies to a store with every map.
 
@@ -56,6 +58,8 @@ def run_main_job(
         Train again, and replace any store that is there.
     update : bool, default False
         Replace what was made from something else, and leave the rest.
+    takeover : bool, default False
+        Go on with the work of a process of another host that is gone.
 
     Returns
     -------
@@ -80,6 +84,7 @@ def run_main_job(
             quiet=quiet,
             overwrite=overwrite,
             update=update,
+            takeover=takeover,
         )
     plan = make_plan(galaxies, settings, checkpoint, split)
     return build_store(
@@ -91,6 +96,7 @@ def run_main_job(
         quiet=quiet,
         overwrite=overwrite,
         update=update,
+        takeover=takeover,
     )
 
 
@@ -103,6 +109,7 @@ def load_or_train(
     quiet: bool = False,
     overwrite: bool = False,
     update: bool = False,
+    takeover: bool = False,
 ) -> Checkpoint:
     """Return the network that these settings make of these galaxies.
 
@@ -127,7 +134,15 @@ def load_or_train(
                 f"use --overwrite to train again, or --model {path} to explain that network"
             )
     return train_checkpoint(
-        galaxies, settings, path, device=device, quiet=quiet, overwrite=overwrite
+        galaxies,
+        settings,
+        path,
+        device=device,
+        quiet=quiet,
+        overwrite=overwrite,
+        # The same command, run again, goes on where it was.
+        resume=True,
+        takeover=takeover,
     )
 
 
@@ -139,8 +154,13 @@ def train_checkpoint(
     device: torch.device,
     quiet: bool = False,
     overwrite: bool = False,
+    resume: bool = False,
+    takeover: bool = False,
 ) -> Checkpoint:
-    """Set unreadable images aside, train a network on the others, and write its checkpoint."""
+    """Set unreadable images aside, train a network on the others, and write its checkpoint.
+
+    One process at a time does; see `galfig.lock.hold_lock`, also for ``takeover``.
+    """
     keep_freed_memory()
     # fastai takes seconds to import, and is only needed where a network is trained.
     from galfig.training import read_training_set, train_network
@@ -148,18 +168,21 @@ def train_checkpoint(
     readable, cutouts = read_training_set(galaxies, settings, quiet=quiet)
     if len(readable) < len(galaxies):
         report_rejected(readable, settings.catalog_path)
-    return train_network(
-        readable,
-        cutouts,
-        settings,
-        path,
-        recipe=describe_recipe(galaxies, settings),
-        device=device,
-        # On a processor putting batches together is a small share of the time.
-        n_workers=torch.get_num_threads() if device.type == "cuda" else 0,
-        quiet=quiet,
-        overwrite=overwrite,
-    )
+    with hold_lock(path, takeover=takeover):
+        remove_leftovers(path)
+        return train_network(
+            readable,
+            cutouts,
+            settings,
+            path,
+            recipe=describe_recipe(galaxies, settings),
+            device=device,
+            # On a processor putting batches together is a small share of the time.
+            n_workers=torch.get_num_threads() if device.type == "cuda" else 0,
+            quiet=quiet,
+            overwrite=overwrite,
+            resume=resume,
+        )
 
 
 def describe_recipe(galaxies: Galaxies, settings: Settings) -> dict[str, Any]:

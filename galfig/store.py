@@ -5,10 +5,12 @@ Schema 1. h5py or h5dump alone are enough to use it: every dataset says in its a
 """
 
 import json
+import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,6 +21,7 @@ from numpy.typing import NDArray
 
 from galfig.cosmology import kpc_per_arcsec
 from galfig.errors import StoreError
+from galfig.seal import READING_ERRORS, find_damage, seal_file
 
 if TYPE_CHECKING:
     # Most figures do without its import.
@@ -27,7 +30,8 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 
 _TEXT = h5py.string_dtype("utf-8")
-_FILTERS = {"compression": "gzip", "compression_opts": 4, "shuffle": True}
+# Every HDF5 reader has them; the last is a checksum, which readers compare without being asked.
+_FILTERS = {"compression": "gzip", "compression_opts": 4, "shuffle": True, "fletcher32": True}
 _DESCRIPTIONS = {
     "objid": "identifier of each galaxy, as in the catalog",
     "redshift": "redshift, NaN where unknown",
@@ -41,6 +45,7 @@ _DESCRIPTIONS = {
     "pixel_scale": "pixel scale of each cutout [arcsec/pixel], NaN where unknown",
     "kpc_per_arcsec": "proper length of an arcsec (Planck Collaboration 2020), NaN where unknown",
 }
+_N_AXES = {"logits": 2, "probs": 2, "cam_scale": 2, "cams": 4, "cutouts": 4}
 _OPTIONAL = ("pixel_scale", "kpc_per_arcsec")
 # Marks an empty cell in a column of integers, which HDF5 has no notion of.
 _MISSING_INTEGER = np.iinfo(np.int64).min
@@ -84,7 +89,7 @@ def encode_galaxy(cams: NDArray[np.float32], cutout: NDArray[np.uint8]) -> Encod
     """Compress the maps (C, h, w) and the cutout (H, W, channels) of a galaxy.
 
     Made for threads: compression leaves Python, and HDF5 with its lock, aside. The bytes are
-    those of HDF5's own filters shuffle and gzip, which every reader has.
+    those of HDF5's own filters shuffle, gzip and Fletcher-32, which every reader has.
     """
     scale = _power_of_two_scale(cams)
     scaled = (cams / scale[:, None, None]).astype(np.float16)
@@ -102,48 +107,56 @@ class Store:
     def __len__(self) -> int:
         return int(self._file["label"].shape[0])
 
+    def _read(self, name: str, rows: int | slice = slice(None)) -> Any:
+        """Read a dataset, or a row of it; damage is one line."""
+        with _name_damage(self.path, name if isinstance(rows, slice) else f"{name}, row {rows}"):
+            dataset = self._file[name]
+            if h5py.check_string_dtype(dataset.dtype):
+                dataset = dataset.asstr()
+            return dataset[rows]
+
     @cached_property
     def objid(self) -> NDArray[np.object_]:
         """Identifiers, (N,) array of str."""
-        return self._file["objid"].asstr()[:]
+        return self._read("objid")
 
     @cached_property
     def redshift(self) -> NDArray[np.float64]:
         """Redshifts, (N,), NaN where unknown."""
-        return self._file["redshift"][:]
+        return self._read("redshift")
 
     @cached_property
     def label(self) -> NDArray[np.int16]:
         """True class of each galaxy, (N,), as position in `class_names`; -1 where unknown."""
-        return self._file["label"][:]
+        return self._read("label")
 
     @cached_property
     def value(self) -> NDArray[np.float64]:
         """The number that was binned, (N,); NaN where the classes are text."""
-        return self._file["value"][:]
+        return self._read("value")
 
     @cached_property
     def logits(self) -> NDArray[np.float32]:
         """Outputs of the network, (N, C)."""
-        return self._file["logits"][:]
+        return self._read("logits")
 
     @cached_property
     def probs(self) -> NDArray[np.float32]:
         """Probabilities, (N, C)."""
-        return self._file["probs"][:]
+        return self._read("probs")
 
     @cached_property
     def pixel_scale(self) -> NDArray[np.float64]:
         """Pixel scale of each cutout [arcsec/pixel], (N,); NaN where unknown."""
         if "pixel_scale" in self._file:
-            return self._file["pixel_scale"][:]
+            return self._read("pixel_scale")
         return np.full(len(self), self.attrs.get("pixel_scale", np.nan))
 
     @cached_property
     def kpc_per_arcsec(self) -> NDArray[np.float64]:
         """Proper length of an arcsec at each galaxy [kpc], (N,); NaN where unknown."""
         if "kpc_per_arcsec" in self._file:
-            return self._file["kpc_per_arcsec"][:]
+            return self._read("kpc_per_arcsec")
         return kpc_per_arcsec(self.redshift)
 
     @cached_property
@@ -166,14 +179,18 @@ class Store:
         """Every column of the catalog, (N rows)."""
         import pandas as pd
 
-        group = self._file["catalog"]
-        columns = json.loads(group.attrs["columns"])
-        return pd.DataFrame({column: _read_column(group[key]) for column, key in columns.items()})
+        with _name_damage(self.path, "catalog"):
+            group = self._file["catalog"]
+            columns = json.loads(group.attrs["columns"])
+            return pd.DataFrame(
+                {column: _read_column(group[key]) for column, key in columns.items()}
+            )
 
     @cached_property
     def rejected(self) -> dict[str, str]:
         """Reason why a galaxy is not in the store, by objid."""
-        return _read_rejected(self._file)
+        with _name_damage(self.path, "rejected"):
+            return _read_rejected(self._file)
 
     @property
     def map_shape(self) -> tuple[int, int]:
@@ -196,12 +213,12 @@ class Store:
 
     def cams(self, index: int) -> NDArray[np.float32]:
         """Return the signed maps (C, h, w) of one galaxy, in logits."""
-        scale = self._file["cam_scale"][index]
-        return self._file["cams"][index].astype(np.float32) * scale[:, None, None]
+        scale = self._read("cam_scale", index)
+        return self._read("cams", index).astype(np.float32) * scale[:, None, None]
 
     def cutout(self, index: int) -> NDArray[np.uint8]:
         """Return the cutout (H, W, 3) of one galaxy; one band gives grey."""
-        cutout = self._file["cutouts"][index]
+        cutout = self._read("cutouts", index)
         return cutout if cutout.shape[2] == 3 else np.repeat(cutout, 3, axis=2)
 
     @property
@@ -227,22 +244,84 @@ def open_store(path: Path | str) -> Iterator[Store]:
     Raises
     ------
     StoreError
-        A file that is missing, not HDF5, or not a store of this schema version.
+        A file that is missing, not HDF5, not a store of this schema version, or whose datasets do
+        not fit each other.
     """
     path = Path(path)
     with _open_file(path) as file:
-        found = file.attrs.get("schema_version")
-        if found is None:
-            raise StoreError(f"{path}: an HDF5 file without schema_version, expected a store")
-        if found != SCHEMA_VERSION:
-            raise StoreError(
-                f"{path}: schema version {found}, expected {SCHEMA_VERSION}; "
-                "rebuild it with 'galfig build-maps --overwrite'"
-            )
-        lacking = [name for name in _DESCRIPTIONS if name not in file and name not in _OPTIONAL]
-        if lacking:
-            raise StoreError(f"{path}: no dataset {lacking[0]!r}, expected a complete store")
-        yield Store(file, path)
+        with _name_damage(path, "the store"):
+            _check_schema(file, path)
+            store = Store(file, path)
+        yield store
+
+
+def verify_store(path: Path) -> list[str]:
+    """Compare a store with its own digests; return a line for each thing that is damaged.
+
+    Raises
+    ------
+    StoreError
+        A file that is missing, not HDF5, or not a store.
+    """
+    with _open_file(path) as file:
+        with _name_damage(path, "the store"):
+            _check_schema(file, path)
+        try:
+            return list(find_damage(file))
+        except READING_ERRORS as exc:
+            return [f"cannot be read ({' '.join(str(exc).split())})"]
+
+
+@contextmanager
+def _name_damage(path: Path, what: str) -> Iterator[None]:
+    """Turn what h5py raises at a damaged file into one line."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except READING_ERRORS as exc:
+        reason = " ".join(str(exc).split())
+        raise StoreError(
+            f"{path}: {what}: damaged ({reason}); 'galfig verify {path}' says what is"
+        ) from exc
+
+
+def _check_schema(file: h5py.File, path: Path) -> None:
+    """Raise StoreError where a file is not a store, or its datasets do not fit each other."""
+    found = file.attrs.get("schema_version")
+    if found is None:
+        raise StoreError(f"{path}: an HDF5 file without schema_version, expected a store")
+    if found != SCHEMA_VERSION:
+        raise StoreError(
+            f"{path}: schema version {found}, expected {SCHEMA_VERSION}; "
+            "rebuild it with 'galfig build-maps --overwrite'"
+        )
+    lacking = [name for name in _DESCRIPTIONS if name not in file and name not in _OPTIONAL]
+    if lacking:
+        raise StoreError(f"{path}: no dataset {lacking[0]!r}, expected a complete store")
+    n_galaxies, n_classes = file["label"].shape[0], len(json.loads(file.attrs["class_names"]))
+    for name in _DESCRIPTIONS:
+        if name in file:
+            _check_shape(path, name, file[name], n_galaxies, n_classes)
+    for key, column in file["catalog"].items():
+        _check_shape(path, f"catalog/{key}", column, n_galaxies, n_classes)
+
+
+def _check_shape(
+    path: Path, name: str, dataset: h5py.Dataset, n_galaxies: int, n_classes: int
+) -> None:
+    """Raise StoreError where a dataset holds another number of galaxies or classes, or nothing."""
+    expected: tuple[int, ...] = (n_galaxies,)
+    if name in ("logits", "probs", "cams", "cam_scale"):
+        expected += (n_classes,)
+    if dataset.shape[: len(expected)] != expected or dataset.ndim != _N_AXES.get(name, 1):
+        raise StoreError(
+            f"{path}: {name} of shape {dataset.shape}, expected {expected} and what follows, as "
+            "labels and classes say"
+        )
+    # A file of a few bytes may declare more than any memory holds.
+    if not dataset.chunks and dataset.id.get_storage_size() < dataset.size * dataset.dtype.itemsize:
+        raise StoreError(f"{path}: {name} declares {dataset.size} numbers, and holds fewer")
 
 
 def is_hdf5(path: Path) -> bool:
@@ -253,7 +332,7 @@ def is_hdf5(path: Path) -> bool:
 def read_digest(path: Path) -> str | None:
     """Return the plan digest of a store or part; None where the file is no such thing."""
     try:
-        with h5py.File(path, "r") as file:
+        with _open_hdf5(path) as file:
             return str(file.attrs["plan_digest"])
     except (OSError, KeyError):
         return None
@@ -271,7 +350,7 @@ def write_part(path: Path, part: Part, plan_digest: str) -> None:
     plan_digest : str
         Digest of the plan that the shard belongs to.
     """
-    with h5py.File(path, "w") as file:
+    with _create_hdf5(path) as file:
         file.attrs["plan_digest"] = plan_digest
         scales = [galaxy.cam_scale for galaxy in part.images]
         no_scales = np.empty((0, part.map_shape[0]), np.float32)
@@ -310,41 +389,56 @@ def merge_parts(
     n_stored, n_failed : int
         Galaxies in the store, and galaxies of the shards that are not.
     """
-    with h5py.File(path, "w") as file:
+    with _create_hdf5(path) as file:
         file.attrs["schema_version"] = SCHEMA_VERSION
         file.attrs.update(attrs)
         counts: list[int] = []
         failed: dict[str, str] = {}
         for source in parts:
-            with h5py.File(source, "r") as part:
+            with _open_hdf5(source) as part:
                 counts.append(part["label"].shape[0])
                 failed |= _read_rejected(part)
-        starts = np.concatenate([[0], np.cumsum(counts)])
-        for source, start, count in zip(parts, starts[:-1], counts, strict=True):
-            if not count:
-                continue
-            with h5py.File(source, "r") as part:
-                _append(file, part, int(start), int(starts[-1]))
+        filled = [source for source, count in zip(parts, counts, strict=True) if count]
+        for name in _list_datasets(filled[0]) if filled else ():
+            _merge_dataset(file, name, filled, sum(counts))
         _write_catalog(file, catalog.drop(index=list(failed)))
         _write_rejected(file, {**rejected, **failed})
-    return int(starts[-1]), len(failed)
+        seal_file(file)
+    return sum(counts), len(failed)
 
 
-def _append(file: h5py.File, part: h5py.File, start: int, total: int) -> None:
-    """Copy the datasets of a part behind those of the parts before it."""
-    for name, source in part.items():
-        if not isinstance(source, h5py.Dataset):
-            continue
-        if name not in file:
-            _create_like(file, name, source, total)
-        target = file[name]
-        if source.chunks:
-            origin = (0,) * (source.ndim - 1)
-            for index in range(source.shape[0]):
-                mask, chunk = source.id.read_direct_chunk((index, *origin))
-                target.id.write_direct_chunk((start + index, *origin), chunk, mask)
-        else:
-            target[start : start + source.shape[0]] = source[:]
+def _list_datasets(part: Path) -> list[str]:
+    with h5py.File(part, "r") as file:
+        return [name for name, item in file.items() if isinstance(item, h5py.Dataset)]
+
+
+def _merge_dataset(file: h5py.File, name: str, parts: Sequence[Path], total: int) -> None:
+    """Copy a dataset of all parts, one behind the other.
+
+    One dataset after the other, and text in one piece: the bytes of the store then do not depend
+    on how many parts there are.
+    """
+    start, arrays = 0, []
+    for path in parts:
+        with _open_hdf5(path) as part:
+            source = part[name]
+            if name not in file:
+                _create_like(file, name, source, total)
+            if source.chunks:
+                _copy_chunks(source, file[name], start)
+            else:
+                arrays.append(source[:])
+            start += source.shape[0]
+    if arrays:
+        file[name][...] = np.concatenate(arrays)
+
+
+def _copy_chunks(source: h5py.Dataset, target: h5py.Dataset, start: int) -> None:
+    """Copy compressed chunks, a galaxy each, behind those that are there."""
+    origin = (0,) * (source.ndim - 1)
+    for index in range(source.shape[0]):
+        mask, chunk = source.id.read_direct_chunk((index, *origin))
+        target.id.write_direct_chunk((start + index, *origin), chunk, mask)
 
 
 def _create_like(file: h5py.File, name: str, source: h5py.Dataset, total: int) -> None:
@@ -379,13 +473,27 @@ def _write_chunks(
 
 
 def _compress(image: NDArray[Any]) -> bytes:
-    """Apply HDF5's filters to a chunk: shuffle (the first bytes of all numbers first), then zlib.
+    """Apply HDF5's filters to a chunk: shuffle (the first bytes of all numbers first), zlib, sum.
 
     By isal, five times as fast as zlib for the same size.
     """
     size = image.dtype.itemsize
     octets = np.ascontiguousarray(image).view(np.uint8).reshape(-1, size)
-    return isal_zlib.compress(np.ascontiguousarray(octets.T), 1)
+    compressed = isal_zlib.compress(np.ascontiguousarray(octets.T), 1)
+    return compressed + fletcher32(compressed).to_bytes(4, "little")
+
+
+def fletcher32(data: bytes) -> int:
+    """Return the checksum that HDF5's filter of that name appends to a chunk.
+
+    Of 16-bit words, the first byte the higher: the low half is their sum and the high half the
+    sum of all partial sums, both modulo 65535, where a sum that is not zero never becomes it
+    (Fletcher 1982, IEEE Trans. Commun. 30, 247; ``H5checksum.c``).
+    """
+    words = np.frombuffer(data + bytes(len(data) % 2), ">u2").astype(np.uint64)
+    weights = np.arange(len(words), 0, -1, dtype=np.uint64)
+    low, high = int(words.sum()), int((words * weights).sum())
+    return (high and (high - 1) % 65535 + 1) << 16 | (low and (low - 1) % 65535 + 1)
 
 
 def _write_catalog(file: h5py.File, catalog: "pd.DataFrame") -> None:
@@ -457,13 +565,32 @@ def _as_key(column: str) -> str:
     return key.replace(".", "%2E") if set(key) == {"."} else key
 
 
+# A file under its final name never changes, and one that is written has a name of its own: HDF5's
+# lock would protect nothing, and fails on network file systems that have none.
+_open_hdf5 = partial(h5py.File, mode="r", locking=False)
+
+
+@contextmanager
+def _create_hdf5(path: Path) -> Iterator[h5py.File]:
+    """Open a new HDF5 file; where the disk refuses, raise the OSError that Python itself would."""
+    try:
+        with h5py.File(path, "w", locking=False) as file:
+            yield file
+    except (OSError, RuntimeError) as exc:
+        found = re.search(r"errno = (\d+)", str(exc))
+        if found is None:
+            raise
+        number = int(found[1])
+        raise OSError(number, os.strerror(number)) from exc
+
+
 def _open_file(path: Path) -> h5py.File:
     if not path.is_file():
         raise StoreError(
             f"{path}: no such file, expected a store; make it with 'galfig build-maps'"
         )
     try:
-        return h5py.File(path, "r")
+        return _open_hdf5(path)
     except OSError as exc:
         reason = " ".join(str(exc).split())
         raise StoreError(f"{path}: not an HDF5 file that can be read ({reason})") from exc

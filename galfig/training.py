@@ -4,7 +4,7 @@ import copy
 import logging
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
@@ -25,12 +25,13 @@ from galfig.config import Settings, TrainingSettings
 from galfig.cutouts import Decoding, load_cutouts
 from galfig.errors import CatalogError, GalfigError
 from galfig.network import Checkpoint, build_network, find_layer, save_checkpoint
+from galfig.resume import load_progress, resume_path, save_progress
 
 with warnings.catch_warnings():
     # fastai decorates functions in a way that torch deprecates.
     warnings.simplefilter("ignore")
     import fastai.callback.data  # noqa: F401  (adds DataBlock.weighted_dataloaders)
-    from fastai.callback.core import Callback
+    from fastai.callback.core import Callback, CancelEpochException
     from fastai.callback.progress import ProgressCallback
     from fastai.callback.schedule import LRFinder, ParamScheduler, valley
     from fastai.data.block import CategoryBlock, DataBlock, TransformBlock
@@ -40,12 +41,20 @@ with warnings.catch_warnings():
     from fastai.losses import CrossEntropyLossFlat
     from fastai.metrics import AccumMetric
     from fastai.optimizer import ranger
-    from fastai.torch_core import TensorImage, TensorImageBW, no_random
+    from fastai.torch_core import (
+        TensorImage,
+        TensorImageBW,
+        get_random_states,
+        no_random,
+        set_random_states,
+    )
     from fastai.vision.augment import aug_transforms
 
 logger = logging.getLogger(__name__)
 
 METRICS = ("accuracy", "roc_auc", "f1")
+# Of fastai's random states, those that training moves on.
+_RANDOM_STATES = ("random_state", "numpy_state", "torch_state", "torch_cuda_state")
 
 
 def train_network(
@@ -59,6 +68,7 @@ def train_network(
     n_workers: int = 0,
     quiet: bool = False,
     overwrite: bool = False,
+    resume: bool = False,
 ) -> Checkpoint:
     """Train a classifier on the training set and write its checkpoint.
 
@@ -82,11 +92,14 @@ def train_network(
         Without the progress bar and the metrics of each epoch.
     overwrite : bool, default False
         Replace a file that is there.
+    resume : bool, default False
+        Go on from the last epoch that a run of the same recipe, which was stopped, came to.
 
     Returns
     -------
     Checkpoint
-        On the CPU, in evaluation mode. The same seed on the same machine gives the same bytes.
+        On the CPU, in evaluation mode. The same seed on the same machine gives the same bytes,
+        whether the run was stopped or not.
 
     Raises
     ------
@@ -94,9 +107,24 @@ def train_network(
         A class without a galaxy in the training set, or an empty validation set.
     ConfigError
         An unknown architecture or layer.
+    CheckpointError
+        The run that was stopped was one of another recipe.
     """
     how = settings.training
     _check_sets(galaxies)
+    versions = {
+        "galfig": galfig.__version__,
+        **{name: version(name) for name in ("torch", "torchvision", "fastai")},
+    }
+    progress = resume_path(path)
+    follows_from = {
+        **(recipe or {}),
+        "settings": settings.record(),
+        "objid": list(galaxies.objid),
+        "versions": versions,
+        "device": str(device),
+    }
+    before = load_progress(progress, follows_from) if resume and progress.exists() else None
     mean, std = channel_statistics(cutouts, ~galaxies.in_valid)
     with no_random(how.seed, reproducible=True):
         model = build_network(how.arch, len(galaxies.class_names), how.n_channels)
@@ -107,13 +135,22 @@ def train_network(
             model.train(), galaxies, cutouts, how, mean, std, device=device, n_workers=n_workers
         )
         lr, finder = how.lr, None
-        if lr == "auto":
+        if before is not None:
+            lr, finder = before["lr"], before["finder"]
+            logger.info("resuming: %d of %d epochs are done", len(before["history"]), how.epochs)
+        elif lr == "auto":
             lr, finder = find_lr(learner)
             logger.info("learning rate from the finder: %.2g", lr)
+        keeper = _Keeper(
+            before,
+            lambda state: save_progress(
+                progress, follows_from, {**state, "lr": lr, "finder": finder}
+            ),
+        )
         with _progress_bar(learner, how.epochs, quiet):
             fit = learner.fit_one_cycle if how.schedule == "one-cycle" else learner.fit_flat_cos
-            fit(how.epochs, lr, cbs=_SettleBatchNorm())
-    history = _read_history(learner)
+            fit(how.epochs, lr, cbs=[keeper, _SettleBatchNorm()])
+    history = keeper.history
     if not np.isfinite(history[-1]["valid_loss"]):
         raise GalfigError(
             f"training: the validation loss is {history[-1]['valid_loss']}, expected a finite "
@@ -127,7 +164,7 @@ def train_network(
         "image_size": how.network_size,
         "mean": mean,
         "std": std,
-        "settings": settings.model_dump(mode="json"),
+        "settings": settings.record(),
         "recipe": dict(recipe or {}),
         "lr": lr,
         "lr_finder": finder,
@@ -138,12 +175,11 @@ def train_network(
         "catalog_sha256": galaxies.catalog_sha256,
         "simulated": galaxies.simulated,
         "seeds": {"split": settings.split.seed, "training": how.seed},
-        "versions": {
-            "galfig": galfig.__version__,
-            **{name: version(name) for name in ("torch", "torchvision", "fastai")},
-        },
+        "versions": versions,
     }
-    return save_checkpoint(path, learner.model.eval(), metadata, overwrite=overwrite)
+    checkpoint = save_checkpoint(path, learner.model.eval(), metadata, overwrite=overwrite)
+    progress.unlink(missing_ok=True)
+    return checkpoint
 
 
 def read_training_set(
@@ -356,11 +392,10 @@ def _as_metric(name: str) -> AccumMetric:
     return AccumMetric(metric, flatten=False, name=name)
 
 
-def _read_history(learner: Learner) -> list[dict[str, float]]:
+def _read_epoch(learner: Learner) -> dict[str, float]:
+    """Return losses and metrics of the epoch that ended."""
     names = ["train_loss", "valid_loss", *METRICS]
-    return [
-        dict(zip(names, map(float, row), strict=True)) for row in map(list, learner.recorder.values)
-    ]
+    return dict(zip(names, map(float, learner.recorder.values[-1]), strict=True))
 
 
 def _check_sets(galaxies: Galaxies) -> None:
@@ -417,6 +452,86 @@ class _SettleBatchNorm(Callback):
             update_bn(images, self.learn.model)
 
 
+class _Keeper(Callback):
+    """Keeps the history, and after each epoch all that the next one follows from.
+
+    Parameters
+    ----------
+    before : dict, optional
+        What was kept of a run that was stopped: its epochs are passed over.
+    keep : callable
+        Takes what is to be kept.
+    """
+
+    # Behind the recorder, whose numbers are kept.
+    order = 55
+
+    def __init__(
+        self, before: dict[str, Any] | None, keep: Callable[[dict[str, Any]], None]
+    ) -> None:
+        self.before = before
+        self.keep = keep
+        self.history: list[dict[str, float]] = [] if before is None else list(before["history"])
+        self.n_done = len(self.history)
+
+    def before_epoch(self) -> None:
+        # fastai's own start_epoch is lost on the way through fit_flat_cos.
+        if self.epoch < self.n_done:
+            raise CancelEpochException()
+
+    def before_train(self) -> None:
+        if self.before is not None and self.epoch == self.n_done:
+            self._restore(self.before)
+
+    def after_epoch(self) -> None:
+        if self.epoch < self.n_done:
+            return
+        self.history.append(_read_epoch(self.learn))
+        if self.epoch < self.n_epoch - 1:
+            self.keep(self._describe())
+
+    def _describe(self) -> dict[str, Any]:
+        loss = self.recorder.smooth_loss
+        states = get_random_states()
+        return {
+            "history": self.history,
+            "model": self.model.state_dict(),
+            "optimizer": self.opt.state_dict(),
+            "loss": {"count": loss.count, "val": loss.val},
+            "random": {key: states[key] for key in _RANDOM_STATES},
+            "loaders": [loader.rng.getstate() for loader in self.dls.loaders],
+        }
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.opt.load_state_dict(_to_device(state["optimizer"], self.dls.device))
+        self.recorder.smooth_loss.count = state["loss"]["count"]
+        self.recorder.smooth_loss.val = state["loss"]["val"]
+        version, numbers, gauss = state["random"]["random_state"]
+        name, keys, *rest = state["random"]["numpy_state"]
+        set_random_states(
+            **{
+                **get_random_states(),
+                **state["random"],
+                "random_state": (version, tuple(numbers), gauss),
+                "numpy_state": (name, np.array(keys, np.uint32), *rest),
+            }
+        )
+        for loader, (version, numbers, gauss) in zip(
+            self.dls.loaders, state["loaders"], strict=True
+        ):
+            loader.rng.setstate((version, tuple(numbers), gauss))
+
+
+def _to_device(state: Any, device: torch.device) -> Any:
+    """Move the tensors of a nested state to a device."""
+    if isinstance(state, torch.Tensor):
+        return state.to(device)
+    if isinstance(state, dict):
+        return {key: _to_device(value, device) for key, value in state.items()}
+    return [_to_device(value, device) for value in state] if isinstance(state, list) else state
+
+
 class _Reporter(Callback):
     """Moves the progress bar and writes the metrics of each epoch."""
 
@@ -431,9 +546,9 @@ class _Reporter(Callback):
             self.bar.update()
 
     def after_epoch(self) -> None:
-        if self.bar.disable:
+        if self.bar.disable or not self.recorder.values[-1]:
             return
-        row = _read_history(self.learn)[-1]
+        row = _read_epoch(self.learn)
         words = ", ".join(f"{name} {value:.3f}" for name, value in row.items())
         self.bar.write(f"epoch {self.epoch + 1}: {words}", file=sys.stderr)
 

@@ -1,6 +1,6 @@
 """The campaign of faults: each trial counted by kind, and a table of them at the end.
 
-``pytest --campaign full`` (``make test-faults``) tries more of each kind than the tests do every day.
+``pytest --campaign full`` (``make test-faults``) tries more of each kind than the daily tests do.
 """
 
 from collections import Counter

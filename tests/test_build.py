@@ -118,7 +118,7 @@ def test_store_says_what_it_was_made_from(galaxy_folder, tmp_path, checkpoint, m
     assert attrs["cutout_size"] == 32
     assert attrs["simulated"] is False
     assert json.loads(attrs["class_names"]) == ["low", "high"]
-    assert json.loads(attrs["config"]) == settings.model_dump(mode="json")
+    assert json.loads(attrs["config"]) == settings.record()
     assert {"galfig_version", "torch_version", "plan_digest", "training"} <= set(attrs)
 
 

@@ -99,7 +99,7 @@ def test_checkpoint_round_trip(checkpoint_path):
     assert loaded.class_names == ("low", "high")
     assert loaded.layer_name == "conv3"
     assert (loaded.cutout_size, loaded.image_size) == (96, 64)
-    assert loaded.metadata == {**METADATA, "format": 1}
+    assert loaded.metadata == {**METADATA, "format": 1, "digest": loaded.metadata["digest"]}
     assert not any(module.training for module in loaded.model.modules())
     assert all(
         torch.equal(tensor, saved.state_dict()[name])

@@ -15,6 +15,7 @@ COMMANDS = {
     "figure": "galfig.cli.figure:figure",
     "manuscript": "galfig.cli.manuscript:manuscript",
     "info": "galfig.cli.info:info",
+    "verify": "galfig.cli.verify:verify",
 }
 
 

@@ -46,6 +46,7 @@ from galfig.cli import options
 @click.option(
     "--update", is_flag=True, help="Replace what was made from something else, and only that."
 )
+@options.takeover_option
 @options.standard_options
 def build_maps(
     config: Path | None,
@@ -62,6 +63,7 @@ def build_maps(
     workers: int | None,
     overwrite: bool,
     update: bool,
+    takeover: bool,
     quiet: bool,
 ) -> None:
     """Explain every galaxy for every class, and write the store.
@@ -106,5 +108,6 @@ def build_maps(
         quiet=quiet,
         overwrite=overwrite,
         update=update,
+        takeover=takeover,
     )
     click.echo(summarise(out) if is_new else f"{out}: is complete, nothing left to do")

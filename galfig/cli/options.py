@@ -11,11 +11,12 @@ from typing import Any, TypeVar
 
 import click
 
+from galfig.cli.signals import Stopped, stop_on_signals, write_farewell
 from galfig.errors import GalfigError
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
+EXIT_FAILED = 1
 
 config_option = click.option(
     "--config",
@@ -47,6 +48,13 @@ device_option = click.option(
 )
 overwrite_option = click.option(
     "--overwrite", is_flag=True, help="Replace files that are there already."
+)
+
+
+takeover_option = click.option(
+    "--takeover",
+    is_flag=True,
+    help="Go on where a process on another host, that is gone, left its lock.",
 )
 
 
@@ -131,16 +139,17 @@ def standard_options(function: Function) -> Function:
     def run(*args: Any, quiet: bool, verbose: int, debug: bool, **options: Any) -> Any:
         _start_logging(logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO)
         try:
-            return function(*args, quiet=quiet, **options)
+            with stop_on_signals():
+                return function(*args, quiet=quiet, **options)
         except GalfigError as exc:
             if debug:
                 traceback.print_exc()
             # One line, whatever newlines a path or a cell may hold.
             click.echo(f"galfig: error: {' '.join(str(exc).split())}", err=True)
             sys.exit(EXIT_FAILED)
-        except KeyboardInterrupt:
-            click.echo("galfig: interrupted; run the same command again to go on", err=True)
-            sys.exit(EXIT_INTERRUPTED)
+        except Stopped as exc:
+            write_farewell()
+            sys.exit(exc.exit_code)
 
     return run  # type: ignore[return-value]
 

@@ -46,6 +46,8 @@ class _LearningRate(click.ParamType):  # type: ignore[type-arg]
 @options.layer_option
 @options.device_option
 @options.overwrite_option
+@click.option("--resume", is_flag=True, help="Go on from the last epoch of a run that was stopped.")
+@options.takeover_option
 @options.standard_options
 def train(
     config: Path | None,
@@ -56,6 +58,8 @@ def train(
     layer: str | None,
     device: str,
     overwrite: bool,
+    resume: bool,
+    takeover: bool,
     quiet: bool,
     **recipe: Any,
 ) -> None:
@@ -67,6 +71,7 @@ def train(
     Examples:
       galfig train --out model.safetensors
       galfig train --catalog galaxies.csv --arch xresnet18 --epochs 10 --lr auto
+      galfig train --catalog galaxies.csv --arch xresnet18 --epochs 10 --lr auto --resume
     """
     from galfig.config import load_settings
     from galfig.files import check_output
@@ -91,7 +96,14 @@ def train(
     from galfig.pipeline import train_checkpoint
 
     checkpoint = train_checkpoint(
-        galaxies, settings, out, device=choose_device(device), quiet=quiet, overwrite=overwrite
+        galaxies,
+        settings,
+        out,
+        device=choose_device(device),
+        quiet=quiet,
+        overwrite=overwrite,
+        resume=resume,
+        takeover=takeover,
     )
     metrics = checkpoint.metadata["metrics"]
     words = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())

@@ -1,0 +1,36 @@
+"""``galfig verify``."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from galfig.cli.options import EXIT_FAILED, standard_options
+
+
+@click.command()
+@click.argument(
+    "files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
+@standard_options
+def verify(files: tuple[Path, ...], quiet: bool) -> None:
+    """Compare stores, checkpoints and manuscripts with their own digests.
+
+    FILE is a store, a checkpoint or the folder of a manuscript. Every map and cutout is read. The
+    exit status is 1 if anything is not as it was written.
+
+    \b
+    Examples:
+      galfig verify maps.h5 maps.safetensors
+      galfig verify manuscripts/grad-cam-metallicity
+    """
+    from galfig.verify import verify_path
+
+    is_sound = True
+    for file in files:
+        damage = verify_path(file)
+        is_sound &= not damage
+        for words in damage or ["as it was written"]:
+            click.echo(f"{file}: {words}")
+    if not is_sound:
+        sys.exit(EXIT_FAILED)

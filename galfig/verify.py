@@ -1,0 +1,71 @@
+"""Verifying: stores, checkpoints and manuscripts compared with their own digests."""
+
+from pathlib import Path
+
+from galfig.errors import CheckpointError, GalfigError, OutputError
+from galfig.manuscript.manifest import FILE_NAME
+from galfig.store import is_hdf5, verify_store
+
+
+def verify_path(path: Path) -> list[str]:
+    """Compare a store, a checkpoint or a manuscript's folder with its own digests.
+
+    Parameters
+    ----------
+    path : Path
+        A file by ``galfig build-maps`` or ``galfig train``, or a folder by ``galfig manuscript``.
+
+    Returns
+    -------
+    list of str
+        A line for each thing that is not as it was written; empty where all is.
+
+    Raises
+    ------
+    OutputError
+        No such file.
+    """
+    if not path.exists():
+        raise OutputError(f"{path}: no such file, expected a store, checkpoint or manuscript")
+    try:
+        if path.is_dir():
+            return _verify_manuscript(path)
+        if is_hdf5(path) or path.suffix == ".h5":
+            return verify_store(path)
+        return _verify_checkpoint(path)
+    except GalfigError as exc:
+        return [str(exc).removeprefix(f"{path}: ")]
+
+
+def _verify_checkpoint(path: Path) -> list[str]:
+    # Torch takes seconds to import, and only checkpoints need it.
+    from galfig.network import load_checkpoint
+
+    if load_checkpoint(path).metadata.get("digest") is None:
+        raise CheckpointError(f"{path}: no digest, expected one; it was trained by an older galfig")
+    return []
+
+
+def _verify_manuscript(folder: Path) -> list[str]:
+    """Compare the files of a manuscript with the record of its build; its stores may be absent."""
+    from galfig.manuscript.record import digest_file, identify, load_record
+
+    if not (folder / FILE_NAME).is_file():
+        return [f"no {FILE_NAME}, expected a manuscript's folder"]
+    record = load_record(folder)
+    if not record.figures:
+        return [f"no record of a build, expected one; run 'galfig manuscript build {folder}'"]
+    recorded = dict(record.texts)
+    for figure in record.figures.values():
+        recorded |= figure.files
+    found = []
+    for name, sha256 in recorded.items():
+        if not (folder / name).is_file():
+            found.append(f"{name}: missing")
+        elif digest_file(folder / name) != sha256:
+            found.append(f"{name}: not what was written, its SHA-256 is another")
+    for name, made in record.made.items():
+        # What is made anew from its recipe need not be there.
+        if (folder / name).is_file() and identify(folder / name) != made.identity:
+            found.append(f"{name}: not what its recipe made")
+    return found

@@ -1,0 +1,339 @@
+"""Faults, for real: processes killed at random moments, full disks, two at once, flipped bits."""
+
+import os
+import random
+import re
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from galfig.errors import CheckpointError, StoreError
+from galfig.network import load_checkpoint
+from galfig.simulate import write_simulated
+from galfig.store import open_store, verify_store
+
+pytestmark = pytest.mark.faults
+
+# Two runs give the same bytes, the time of their creation among them.
+ENVIRONMENT = {**os.environ, "SOURCE_DATE_EPOCH": "1700000000"}
+BUILD = ["build-maps", "--split", "all", "--shard-size", "16", "--out", "maps.h5"]
+TRAIN = ["train", "--epochs", "6", "--batch-size", "32", "--cutout-size", "32", "--out"]
+TRAIN += ["maps.safetensors"]
+
+
+def start(arguments, folder, **options):
+    command = [sys.executable, "-m", "galfig", *map(str, arguments)]
+    return subprocess.Popen(
+        command, cwd=folder, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True, **options
+    )
+
+
+def run(arguments, folder, **options):
+    """Run a command to its end; return its exit status and what it said on stderr."""
+    with start(arguments, folder, **options) as process:
+        _, words = process.communicate(timeout=300)
+    return process.returncode, words
+
+
+def run_well(arguments, folder):
+    code, words = run(arguments, folder)
+    assert code == 0, words
+    return words
+
+
+def error_of(arguments, folder, **options):
+    """Run a command that fails; return its one line."""
+    code, words = run(arguments, folder, **options)
+    assert code == 1, words
+    assert "Traceback" not in words
+    lines = [line for line in words.splitlines() if line.startswith("galfig: error: ")]
+    assert len(lines) == 1, words
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """Give a folder with galaxies, a checkpoint and the undisturbed store, and how long it took."""
+    folder = tmp_path_factory.mktemp("work")
+    write_simulated(folder / "data" / "simulated", 220)
+    run_well([*TRAIN, "-q"], folder)
+    (folder / "expected").mkdir()
+    shutil.copy(folder / "maps.safetensors", folder / "expected")
+    begin = time.monotonic()
+    run_well([*BUILD, "--model", "maps.safetensors"], folder)
+    seconds = time.monotonic() - begin
+    (folder / "maps.h5").rename(folder / "expected" / "maps.h5")
+    return folder, seconds
+
+
+@pytest.fixture
+def folder(work, tmp_path):
+    """Give a copy of that folder, without a store."""
+    source, _ = work
+    (tmp_path / "data").symlink_to(source / "data")
+    shutil.copytree(source / "expected", tmp_path / "expected")
+    shutil.copy(source / "maps.safetensors", tmp_path)
+    return tmp_path
+
+
+build_all = partial(list, [*BUILD, "--model", "maps.safetensors"])
+
+
+def is_as_expected(folder, name):
+    return (folder / name).read_bytes() == (folder / "expected" / name).read_bytes()
+
+
+def list_parts(folder):
+    return [path for path in folder.glob("maps.h5.parts/*.h5") if not path.name.startswith(".")]
+
+
+def list_leftovers(folder):
+    return [path.name for path in folder.rglob(".*.tmp*")] + [p.name for p in folder.glob("*.lock")]
+
+
+def kill_after(process, seconds, number=signal.SIGKILL):
+    """Send a signal unless the process ends before; tell whether it was needed."""
+    try:
+        process.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.send_signal(number)
+        return True
+    return False
+
+
+def test_build_killed_at_any_moment_is_finished_by_the_next(folder, work, campaign):
+    """SIGKILL: no store under its final name, no finished shard lost, then the same bytes."""
+    rng = random.Random(0)
+    for _ in range(campaign.n(2, 20)):
+        with campaign.trial("build-maps, SIGKILL"):
+            with start(build_all(), folder) as process:
+                was_killed = kill_after(process, rng.uniform(0.5, work[1]))
+                process.communicate()
+            if was_killed and (folder / "maps.h5").exists():
+                assert is_as_expected(folder, "maps.h5")
+            n_parts = len(list_parts(folder))
+            words = run_well(build_all(), folder)
+            if n_parts and not (was_killed and "nothing left" in words):
+                resumed = re.search(r"resuming: (\d+) of 14 shards", words)
+                assert resumed is None or int(resumed[1]) == n_parts
+            assert is_as_expected(folder, "maps.h5")
+            assert list_leftovers(folder) == []
+            assert not (folder / "maps.h5.parts").exists()
+        (folder / "maps.h5").unlink()
+
+
+def test_training_killed_at_any_moment_goes_on(folder, work, campaign):
+    """SIGKILL: no checkpoint under its final name; --resume gives the bytes of one run."""
+    rng = random.Random(1)
+    begin = time.monotonic()
+    (folder / "maps.safetensors").unlink()
+    run_well(TRAIN, folder)
+    seconds = time.monotonic() - begin
+    assert is_as_expected(folder, "maps.safetensors")
+    n_resumed = 0
+    for _ in range(campaign.n(2, 20)):
+        (folder / "maps.safetensors").unlink()
+        with campaign.trial("train, SIGKILL, --resume"):
+            # Most of the time goes by before the first epoch.
+            with start(TRAIN, folder) as process:
+                was_killed = kill_after(process, rng.uniform(0.5 * seconds, seconds))
+                process.communicate()
+            if not was_killed:
+                continue
+            if (folder / "maps.safetensors").exists():
+                assert is_as_expected(folder, "maps.safetensors")
+                continue
+            n_resumed += (folder / "maps.resume.safetensors").exists()
+            words = run_well([*TRAIN, "--resume"], folder)
+            assert ("resuming: " in words) == (n_resumed > 0 and "resuming" in words)
+            assert is_as_expected(folder, "maps.safetensors")
+            assert list_leftovers(folder) == []
+            assert not (folder / "maps.resume.safetensors").exists()
+    if campaign.is_full:
+        assert n_resumed > 0
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("arguments", [build_all(), TRAIN], ids=["build-maps", "train"])
+def test_stopped_command_ends_soon_and_is_finished_by_the_next(
+    folder, work, campaign, number, code, arguments
+):
+    """SIGTERM and Ctrl-C: exit 143 and 130 within two seconds, one line, nothing half-written."""
+    rng = random.Random(number)
+    made = Path(arguments[arguments.index("--out") + 1]).name
+    for _ in range(campaign.n(1, 10)):
+        (folder / made).unlink(missing_ok=True)
+        with campaign.trial(f"{arguments[0]}, {signal.Signals(number).name}"):
+            with start([*arguments, "--overwrite"], folder) as process:
+                # From the first word on: before it Python itself is starting.
+                words = process.stderr.readline()
+                was_stopped = kill_after(process, rng.uniform(0, work[1]), number)
+                begin = time.monotonic()
+                words += process.communicate(timeout=60)[1]
+                seconds = time.monotonic() - begin
+            if was_stopped:
+                assert process.returncode == code, words
+                assert seconds < 2
+                assert "Traceback" not in words
+                assert "galfig: interrupted; run the same command again" in words
+            extra = ["--resume"] if arguments is TRAIN else []
+            run_well([*arguments, *extra, "--overwrite"], folder)
+            assert is_as_expected(folder, made)
+            assert list_leftovers(folder) == []
+
+
+def limit_files(n_bytes):
+    """Have the kernel refuse files larger than this, as a full disk refuses them."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, n_bytes))
+
+
+@pytest.mark.parametrize("n_bytes", [0, 20_000, 700_000, 5_000_000])
+def test_full_disk_is_one_line_and_keeps_what_is_finished(folder, campaign, n_bytes):
+    """At the lock, a shard or the store: exit 1, no store; with room again the same bytes."""
+    with campaign.trial("build-maps, disk full"):
+        line = error_of(build_all(), folder, preexec_fn=partial(limit_files, n_bytes))
+        assert "File too large" in line
+        assert not (folder / "maps.h5").exists()
+        n_parts = len(list_parts(folder))
+        assert n_parts == (14 if n_bytes == 5_000_000 else 0 if n_bytes < 700_000 else n_parts)
+        assert list_leftovers(folder) == []
+        run_well(build_all(), folder)
+        assert is_as_expected(folder, "maps.h5")
+
+
+@pytest.mark.parametrize("n_bytes", [0, 20_000, 500_000])
+def test_full_disk_ends_training_and_drawing(folder, campaign, n_bytes):
+    """No half of a checkpoint or figure stands under its name."""
+    (folder / "maps.safetensors").unlink()
+    refuse = partial(limit_files, n_bytes)
+    with campaign.trial("train, disk full"):
+        assert "File too large" in error_of(TRAIN, folder, preexec_fn=refuse)
+        assert not (folder / "maps.safetensors").exists()
+        assert list_leftovers(folder) == []
+    if n_bytes == 20_000:
+        with campaign.trial("render, disk full"):
+            render = ["render", "expected/maps.h5", "--out", "panels.pdf"]
+            assert "File too large" in error_of(render, folder, preexec_fn=refuse)
+            assert not (folder / "panels.pdf").exists()
+
+
+def test_disk_without_room_for_the_store_is_told_before_it_is_full(folder, campaign):
+    """The store needs what its shards take: less is said at once, and the shards stay."""
+    with campaign.trial("build-maps, no room for the store"):
+        script = "import shutil, sys; from galfig import build; from galfig.cli import main\n"
+        script += "build.disk_usage = lambda path: type(shutil.disk_usage('/'))(10, 5, 5)\nmain()"
+        done = subprocess.run(
+            [sys.executable, "-c", script, *build_all()],
+            cwd=folder,
+            env=ENVIRONMENT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 1
+        assert "GB left; make room and run the same command again" in done.stderr
+        assert len(list_parts(folder)) == 14
+        run_well(build_all(), folder)
+        assert is_as_expected(folder, "maps.h5")
+
+
+def test_two_at_once(folder, campaign):
+    """The second build of a store is refused with who holds it; readers of others are not."""
+    with campaign.trial("two builds at once"), start(build_all(), folder) as first:
+        lock = folder / "maps.h5.lock"
+        while not lock.exists():
+            assert first.poll() is None
+            time.sleep(0.005)
+        first.send_signal(signal.SIGSTOP)
+        try:
+            for options in ([], ["--takeover"], ["--overwrite"]):
+                line = error_of([*build_all(), *options], folder)
+                assert f"is being made by process {first.pid} on {socket.gethostname()}" in line
+            with open_store(folder / "expected" / "maps.h5") as store:
+                assert store.cams(0).shape[0] == 2
+        finally:
+            first.send_signal(signal.SIGCONT)
+        assert first.wait(timeout=120) == 0
+        assert is_as_expected(folder, "maps.h5")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_neither_workers_nor_shards_show(folder, campaign, workers):
+    """The same bytes for any number of threads and any size of shards."""
+    for size in [1, 100] if campaign.is_full else [37]:
+        with campaign.trial("other workers, other shards"):
+            options = ["--workers", workers, "--shard-size", size, "--overwrite"]
+            run_well([*build_all(), *options], folder)
+            assert is_as_expected(folder, "maps.h5")
+
+
+def read_all(path):
+    """Return everything that a store holds."""
+    found = {}
+    with h5py.File(path) as file:
+        found["/"] = dict(file.attrs)
+
+        def visit(name, item):
+            found[name, "attrs"] = dict(item.attrs)
+            if isinstance(item, h5py.Dataset):
+                values = item[()]
+                found[name] = values.tolist() if values.dtype == object else values.tobytes()
+
+        file.visititems(visit)
+    return found
+
+
+def test_flipped_bit_is_found(make_store, campaign):
+    """Anywhere in a store: it is found and named, or nothing that the store holds is another."""
+    path = make_store(kpc_per_arcsec=np.ones(12))
+    sound, expected = path.read_bytes(), read_all(path)
+    rng = random.Random(2)
+    n_found = 0
+    for _ in range(campaign.n(60, 1500)):
+        data = bytearray(sound)
+        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        path.write_bytes(data)
+        with campaign.trial("store, flipped bit"):
+            try:
+                damage = verify_store(path)
+            except StoreError as exc:
+                damage = [str(exc)]
+            n_found += bool(damage)
+            assert damage or read_all(path) == expected
+    assert n_found
+
+
+def test_truncated_store_is_refused(store_path, campaign):
+    """Cut anywhere, it is not opened."""
+    sound = store_path.read_bytes()
+    rng = random.Random(3)
+    for _ in range(campaign.n(10, 200)):
+        store_path.write_bytes(sound[: rng.randrange(len(sound))])
+        with campaign.trial("store, truncated"), pytest.raises(StoreError):
+            verify_store(store_path)
+
+
+def test_damaged_checkpoint_is_refused(folder, campaign):
+    """Cut, or with a flipped bit anywhere but in the words that galfig does not read."""
+    path = folder / "maps.safetensors"
+    sound = path.read_bytes()
+    rng = random.Random(4)
+    for index in range(campaign.n(30, 600)):
+        data = bytearray(sound)
+        if index % 3:
+            data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        else:
+            del data[rng.randrange(len(data)) :]
+        path.write_bytes(data)
+        with campaign.trial("checkpoint, truncated or flipped bit"), pytest.raises(CheckpointError):
+            load_checkpoint(path)

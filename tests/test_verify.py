@@ -1,0 +1,126 @@
+"""Verifying files of every kind, in Python and from the command line."""
+
+import hashlib
+import json
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from galfig.cli import main
+from galfig.errors import CheckpointError
+from galfig.network import build_network, load_checkpoint, save_checkpoint
+
+METADATA = {
+    "arch": "conv3",
+    "class_names": ["low", "high"],
+    "layer": "conv3",
+    "cutout_size": 32,
+    "image_size": 32,
+    "mean": [0.1] * 3,
+    "std": [0.1] * 3,
+}
+
+
+@pytest.fixture
+def checkpoint_path(tmp_path):
+    torch.manual_seed(0)
+    path = tmp_path / "m.safetensors"
+    save_checkpoint(path, build_network("conv3", 2), METADATA)
+    return path
+
+
+def verify(*paths):
+    return CliRunner().invoke(main, ["verify", *map(str, paths)])
+
+
+def test_sound_files_are_said_to_be_so(store_path, checkpoint_path):
+    """Exit 0, and a line each."""
+    found = verify(store_path, checkpoint_path)
+    assert found.exit_code == 0
+    lines = [f"{path}: as it was written" for path in (store_path, checkpoint_path)]
+    assert found.stdout.splitlines() == lines
+
+
+def test_damage_is_exit_1_and_the_others_are_verified_all_the_same(store_path, checkpoint_path):
+    """One damaged, one absent, one sound."""
+    data = bytearray(checkpoint_path.read_bytes())
+    data[-100] ^= 1
+    checkpoint_path.write_bytes(data)
+    absent = store_path.with_name("absent.h5")
+    found = verify(checkpoint_path, store_path)
+    assert found.exit_code == 1
+    assert "its SHA-256 is another" in found.stdout.splitlines()[0]
+    assert "as it was written" in found.stdout.splitlines()[1]
+    assert "no such file" in verify(absent).stderr
+
+
+def test_damaged_checkpoint_is_not_loaded(checkpoint_path):
+    """Neither where a weight changed, nor where a word of its metadata did."""
+    sound = checkpoint_path.read_bytes()
+    load_checkpoint(checkpoint_path)
+    # The metadata are JSON within JSON.
+    word = rb"cutout_size\": 3"
+    for old, new in ((word + b"2", word + b"3"), (sound[-8:], bytes(8))):
+        changed = sound.replace(old, new)
+        assert changed != sound
+        checkpoint_path.write_bytes(changed)
+        with pytest.raises(CheckpointError, match="SHA-256 is another"):
+            load_checkpoint(checkpoint_path)
+
+
+def test_weights_that_are_not_numbers_are_refused(tmp_path):
+    """NaN in a tensor is named."""
+    model = build_network("conv3", 2)
+    with torch.no_grad():
+        next(model.parameters())[0, 0] = torch.nan
+    with pytest.raises(CheckpointError, match="holds numbers that are not finite"):
+        save_checkpoint(tmp_path / "m.safetensors", model, METADATA)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("arch", None),
+        ("class_names", "low"),
+        ("class_names", ["low"]),
+        ("cutout_size", -5),
+        ("mean", []),
+        ("std", [0.1, 0.0, 0.1]),
+    ],
+)
+def test_metadata_that_cannot_be_meant_are_named(tmp_path, key, value):
+    """A checkpoint that somebody wrote by hand."""
+    with pytest.raises(CheckpointError, match=f"its metadata {key}"):
+        save_checkpoint(
+            tmp_path / "m.safetensors", build_network("conv3", 2), {**METADATA, key: value}
+        )
+
+
+def test_manuscript_is_compared_with_its_record(tmp_path):
+    """A file that was edited, one that is missing, and one that is as recorded."""
+    folder = tmp_path / "paper"
+    (folder / "figures").mkdir(parents=True)
+    (folder / "manuscript.toml").write_text("")
+    digests = {}
+    for name in ("figures/a.pdf", "figures/b.pdf", "values.tex"):
+        (folder / name).write_text(name)
+        digests[name] = hashlib.sha256(name.encode()).hexdigest()
+    figure = {"spec": {}, "stores": {}, "code": "", "galaxies": []}
+    record = {
+        "figures": {
+            "a": {**figure, "files": {"figures/a.pdf": digests["figures/a.pdf"]}},
+            "b": {**figure, "files": {"figures/b.pdf": digests["figures/b.pdf"]}},
+        },
+        "texts": {"values.tex": digests["values.tex"]},
+    }
+    (folder / "manuscript.lock").write_text(json.dumps(record))
+    assert verify(folder).exit_code == 0
+    (folder / "figures/b.pdf").unlink()
+    (folder / "values.tex").write_text("edited")
+    found = verify(folder)
+    assert found.exit_code == 1
+    assert found.stdout.splitlines() == [
+        f"{folder}: values.tex: not what was written, its SHA-256 is another",
+        f"{folder}: figures/b.pdf: missing",
+    ]
