@@ -53,14 +53,15 @@ def hold_lock(path: Path, *, takeover: bool = False) -> Iterator[None]:
     lock = path.with_name(f"{path.name}.lock")
     handle = _acquire(lock, path)
     try:
-        _check_holder(handle, lock, path, takeover)
-        _write_holder(handle)
-        with _show_life(lock):
-            yield
-    finally:
-        # Gone before it is free: who waits for it then finds another file, or none.
-        if _read_holder(handle) == _this_process():
+        _check_holder(handle, path, takeover)
+        try:
+            _write_holder(handle, lock)
+            with _show_life(lock):
+                yield
+        finally:
+            # Gone before it is free: who waits for it then finds another file, or none.
             lock.unlink(missing_ok=True)
+    finally:
         os.close(handle)
 
 
@@ -96,7 +97,7 @@ def _is_still(lock: Path, handle: int) -> bool:
         return False
 
 
-def _check_holder(handle: int, lock: Path, path: Path, takeover: bool) -> None:
+def _check_holder(handle: int, path: Path, takeover: bool) -> None:
     """Raise LockError where the process that a free lock names may still be alive."""
     holder = _read_holder(handle)
     if holder is None:
@@ -139,9 +140,13 @@ def _show_life(lock: Path) -> Iterator[None]:
         thread.join()
 
 
-def _write_holder(handle: int) -> None:
-    os.ftruncate(handle, 0)
-    os.pwrite(handle, json.dumps(_this_process()._asdict()).encode(), 0)
+def _write_holder(handle: int, lock: Path) -> None:
+    holder = _Holder(socket.gethostname(), os.getpid())
+    try:
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, json.dumps(holder._asdict()).encode(), 0)
+    except OSError as exc:
+        raise OutputError(f"{lock}: cannot be written ({exc.strerror})") from exc
 
 
 def _read_holder(handle: int) -> _Holder | None:
@@ -150,10 +155,6 @@ def _read_holder(handle: int) -> _Holder | None:
         return _Holder(str(found["host"]), int(found["pid"]))
     except (ValueError, KeyError, TypeError):
         return None
-
-
-def _this_process() -> _Holder:
-    return _Holder(socket.gethostname(), os.getpid())
 
 
 def _describe(holder: _Holder | None) -> str:

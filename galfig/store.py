@@ -45,6 +45,8 @@ _DESCRIPTIONS = {
     "pixel_scale": "pixel scale of each cutout [arcsec/pixel], NaN where unknown",
     "kpc_per_arcsec": "proper length of an arcsec (Planck Collaboration 2020), NaN where unknown",
 }
+# Of HDF5 1.10 (2016): the first whose own structure carries checksums throughout.
+_FORMAT = ("v110", "v110")
 _N_AXES = {"logits": 2, "probs": 2, "cam_scale": 2, "cams": 4, "cutouts": 4}
 _OPTIONAL = ("pixel_scale", "kpc_per_arcsec")
 # Marks an empty cell in a column of integers, which HDF5 has no notion of.
@@ -574,7 +576,7 @@ _open_hdf5 = partial(h5py.File, mode="r", locking=False)
 def _create_hdf5(path: Path) -> Iterator[h5py.File]:
     """Open a new HDF5 file; where the disk refuses, raise the OSError that Python itself would."""
     try:
-        with h5py.File(path, "w", locking=False) as file:
+        with h5py.File(path, "w", libver=_FORMAT, locking=False) as file:
             yield file
     except (OSError, RuntimeError) as exc:
         found = re.search(r"errno = (\d+)", str(exc))

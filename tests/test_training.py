@@ -174,7 +174,7 @@ def test_checkpoint_says_what_it_was_made_from(galaxy_folder, settings, tmp_path
     assert len(metadata["history"]) == 1
     assert set(metadata["metrics"]) == {"valid_loss", "accuracy", "roc_auc", "f1"}
     assert sum(metadata["n_train"].values()) + sum(metadata["n_valid"].values()) == 24
-    assert metadata["settings"] == settings.model_dump(mode="json")
+    assert metadata["settings"] == settings.record()
     assert metadata["catalog_sha256"] == galaxies.catalog_sha256
     assert metadata["seeds"] == {"split": 256, "training": 256}
     assert {"galfig", "torch", "torchvision", "fastai"} <= set(metadata["versions"])
