@@ -221,7 +221,7 @@ def read_table(path: Path, id_column: str, text_columns: Collection[str] = ()) -
     # At damaged files the four libraries behind this raise whatever their code runs into.
     except Exception as exc:
         raise CatalogError(f"{path}: cannot be read ({_first_line(exc)})") from exc
-    _check_columns(list(table.columns), path)
+    table.columns = pd.Index(_name_columns(table.columns, path))
     require_column(table, id_column, path)
     if table.empty:
         raise CatalogError(f"{path}: no rows, expected at least one galaxy")
@@ -232,6 +232,7 @@ def read_table(path: Path, id_column: str, text_columns: Collection[str] = ()) -
         )
     table = table.reset_index(drop=True)
     table[id_column] = pd.Series(read_texts(table, id_column, path), dtype="string")
+    _check_texts(table.drop(columns=id_column), path)
     return table
 
 
@@ -539,15 +540,12 @@ def _read_header(stream: IO[str], path: Path, id_column: str) -> list[str]:
     header = next(csv.reader(itertools.chain([line], stream), skipinitialspace=True), [])
     if not any(header):
         raise CatalogError(f"{path}: empty, expected a line with the names of the columns")
-    if any("\0" in name for name in header):
-        raise CatalogError(f"{path}: NUL bytes in its first line, expected text in UTF-8")
-    names = [name.strip() or f"Unnamed: {index}" for index, name in enumerate(header)]
+    names = _name_columns(header, path)
     sign = next((sign for sign in ";\t| " if sign in names[0]), None)
     if len(names) == 1 and sign is not None and id_column not in names:
         raise CatalogError(
             f"{path}: one column {_quote(names[0])}, separated by {sign!r}?, expected commas"
         )
-    _check_columns(names, path)
     return names
 
 
@@ -565,10 +563,27 @@ def _count_rows(stream: IO[str], n_columns: int, path: Path) -> int:
     return n_rows
 
 
-def _check_columns(names: Sequence[str], path: Path) -> None:
-    name, count = max(Counter(names).items(), key=lambda item: item[1], default=("", 0))
-    if count > 1:
-        raise CatalogError(f"{path}: two columns {_quote(name)}, expected each name once")
+def _name_columns(names: Iterable[object], path: Path) -> list[str]:
+    """Return the names of columns as the store can hold them; Parquet may have numbers for them."""
+    texts = [str(name).strip() or f"Unnamed: {index}" for index, name in enumerate(names)]
+    for text, count in Counter(texts).items():
+        if "\0" in text:
+            raise CatalogError(f"{path}: NUL bytes in the names of columns, expected text in UTF-8")
+        if count > 1:
+            raise CatalogError(f"{path}: two columns {_quote(text)}, expected each name once")
+    return texts
+
+
+def _check_texts(table: pd.DataFrame, path: Path) -> None:
+    """Raise CatalogError where a text holds a NUL, which ends a text in the store."""
+    for column in table.columns[[dtype.kind == "O" for dtype in table.dtypes]]:
+        has_nul = [isinstance(cell, str) and "\0" in cell for cell in table[column]]
+        if any(has_nul):
+            row = has_nul.index(True)
+            raise CatalogError(
+                f"{path}: row {row + 1}, column {column!r}: {_quote(table[column].iloc[row])}, "
+                "expected no NUL"
+            )
 
 
 def _open_text(path: Path) -> IO[str]:

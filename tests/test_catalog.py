@@ -501,3 +501,21 @@ def test_number_of_classes_does_not_fill_the_line(galaxy_folder):
     with pytest.raises(CatalogError, match=r"there are '.* \(1\) and 16 more$") as caught:
         load(galaxy_folder, classes={"column": "objID", "keep": ["spiral", "elliptical"]})
     assert len(str(caught.value)) < 500
+
+
+def test_nul_in_a_text_is_refused(tmp_path):
+    """The store cannot hold it, which is better known before hours of work than after."""
+    (tmp_path / "a.csv").write_text("objID,note\n1,fine\n2,a\0b\n")
+    with pytest.raises(CatalogError, match=r"row 2, column 'note': 'a\\x00b', expected no NUL"):
+        read_table(tmp_path / "a.csv", "objID")
+
+
+def test_columns_without_a_text_for_a_name_get_one(tmp_path):
+    """A number is its digits and nothing is its place, so that the store can name each column."""
+    table = pd.DataFrame({7: ["a"], 2020: [1.5]})
+    table.to_parquet(tmp_path / "a.parquet")
+    assert read_table(tmp_path / "a.parquet", "7").columns.tolist() == ["7", "2020"]
+    pd.DataFrame({"objID": ["a"], "": [2.5]}).to_parquet(tmp_path / "b.parquet")
+    assert read_table(tmp_path / "b.parquet", "objID").columns.tolist() == ["objID", "Unnamed: 1"]
+    (tmp_path / "c.csv").write_text(",objID \n0,a\n")
+    assert read_table(tmp_path / "c.csv", "objID").columns.tolist() == ["Unnamed: 0", "objID"]
