@@ -144,10 +144,12 @@ def right_rows(draw: st.DrawFn) -> list[Row]:
 @st.composite
 def csv_files(draw: st.DrawFn, rows: Sequence[Sequence[str]]) -> tuple[bytes, str]:
     """Draw the bytes and the suffix of a CSV file as one program or another writes it."""
+    # Python quotes an end of line within a cell only where it is the one that it writes.
+    is_quoted = draw(st.booleans()) or any("\n" in c or "\r" in c for row in rows for c in row)
     words = write_csv(
         rows,
         lineterminator=draw(st.sampled_from(["\n", "\r\n", "\r"])),
-        quoting=draw(st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL])),
+        quoting=csv.QUOTE_ALL if is_quoted else csv.QUOTE_MINIMAL,
     )
     if draw(st.booleans()):
         words = words.rstrip("\r\n")
@@ -182,7 +184,7 @@ def check_right(galaxies: Galaxies, rows: Sequence[Row]) -> None:
 def test_right_csv_is_read_exactly(campaign):
     """Every id to the last digit, every number to the last bit, and every row accounted for."""
 
-    @tries(max_examples=campaign.n(200, 4000), deadline=None, derandomize=True)
+    @tries(max_examples=campaign.n(100, 1200), deadline=None, derandomize=True)
     @given(right_rows(), st.data())
     def read(rows, data):
         header = ("objID", "z", "oh_p50")
@@ -225,7 +227,7 @@ bad_numbers = st.one_of(
 def test_bad_cells_are_named_by_row_and_column(campaign):
     """A cell that cannot be what its column is for: the line says which, and shows it briefly."""
 
-    @tries(max_examples=campaign.n(150, 3000), deadline=None, derandomize=True)
+    @tries(max_examples=campaign.n(80, 1000), deadline=None, derandomize=True)
     @given(right_rows(), st.data())
     def spoil(rows, data):
         column = data.draw(st.integers(0, 2))
@@ -319,27 +321,25 @@ def write_binary(columns: dict[str, object], suffix: str) -> bytes:
         return path.read_bytes()
 
 
-int_types = st.sampled_from(["int64", "uint64", "text", "bytes"])
-
-
 @st.composite
 def typed_ids(draw: st.DrawFn) -> tuple[object, list[str]]:
     """Draw a column of identifiers by one type or another, and the text that they are."""
     kind = draw(st.sampled_from(["Int64", "UInt64", "text"]))
     top = {"Int64": 2**63 - 1, "UInt64": 2**64 - 1, "text": 10**30}[kind]
-    whole = st.integers(2**53, top)
-    drawn = draw(st.lists(whole, max_size=6, unique=True))
+    drawn = draw(st.lists(st.integers(2**53, top), max_size=6, unique=True))
     texts = list(dict.fromkeys([row.objid for row in KNOWN] + [str(number) for number in drawn]))
     if kind == "text":
         return np.array(texts), texts
-    return pd.array([int(text) for text in texts], dtype=kind), texts
+    # Of a list, pandas would take the larger numbers through float64.
+    whole = np.array([int(text) for text in texts], dtype=kind.lower())
+    return pd.array(whole, dtype=kind), texts
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".fits", ".fits.gz", ".ecsv"])
 def test_right_typed_tables_are_read_exactly(campaign, suffix):
     """Integers of 64 bits, signed or not, text and masked cells, by whichever format."""
 
-    @tries(max_examples=campaign.n(30, 600), deadline=None, derandomize=True)
+    @tries(max_examples=campaign.n(20, 150), deadline=None, derandomize=True)
     @given(typed_ids(), st.data())
     def read(ids, data):
         column, texts = ids
@@ -362,7 +362,7 @@ def test_right_typed_tables_are_read_exactly(campaign, suffix):
     read()
 
 
-WHOLE = write_csv([("objID", "z", "oh_p50"), *(row[:3] for row in KNOWN * 1)]).encode()
+WHOLE = write_csv([("objID", "z", "oh_p50"), *(row[:3] for row in KNOWN)]).encode()
 
 
 @pytest.fixture(scope="module")
@@ -404,7 +404,7 @@ def damages(draw: st.DrawFn, words: bytes) -> bytes:
 def test_no_bytes_bring_more_than_a_line(campaign, whole_files, suffix):
     """Whatever the bytes: galaxies that are all accounted for, or a line that names the file."""
 
-    @tries(max_examples=campaign.n(60, 1500), deadline=None, derandomize=True)
+    @tries(max_examples=campaign.n(50, 500), deadline=None, derandomize=True)
     @given(st.one_of(damages(whole_files[suffix]), st.binary(max_size=200)))
     def try_bytes(words):
         with campaign.trial(f"table: any bytes, {suffix}"), make_catalog(words, suffix) as path:
