@@ -590,6 +590,12 @@ def _open_text(path: Path) -> IO[str]:
     return io.TextIOWrapper(_open_bytes(path), encoding="utf-8-sig", newline="")
 
 
+def _open_unpacked(path: Path) -> IO[bytes]:
+    # On damaged gzip astropy may read without end; unpacked first, the checksum is compared.
+    is_packed = path.suffix.lower() == ".gz"
+    return io.BytesIO(gzip.decompress(path.read_bytes())) if is_packed else path.open("rb")
+
+
 def _open_bytes(path: Path) -> IO[bytes]:
     return cast(IO[bytes], gzip.open(path)) if path.suffix.lower() == ".gz" else path.open("rb")
 
@@ -614,13 +620,11 @@ def _read_astropy(path: Path, format: str) -> pd.DataFrame:
     """Read FITS or ECSV through astropy; columns of vectors have no place in a flat table."""
     from astropy.table import Column, Table
 
-    # On damaged gzip astropy may read without end; unpacked first, the checksum is compared.
-    is_packed = path.suffix.lower() == ".gz"
-    source = io.BytesIO(gzip.decompress(path.read_bytes())) if is_packed else path
-    with warnings.catch_warnings():
+    # A stream is closed where a path, of a damaged file, would be left open.
+    with _open_unpacked(path) as stream, warnings.catch_warnings():
         # A damaged file is one line, by the error that follows.
         warnings.simplefilter("ignore")
-        table = Table.read(source, format=format)
+        table = Table.read(stream, format=format)
         flat = [
             name
             for name in table.colnames

@@ -60,7 +60,8 @@ def test_identifiers_are_exact_in_every_format(tmp_path, suffix):
 def test_identifiers_may_be_text(tmp_path, suffix):
     """Text stays as it is, whether the format keeps it as bytes or as characters."""
     path = tmp_path / f"catalog{suffix}"
-    names = ["NA", "SDSS J0915+4419"]
+    # FITS knows the letters of ASCII alone.
+    names = ["NA", "SDSS J0915+4419", "银河" if suffix != ".fits" else "Milky Way"]
     if suffix == ".parquet":
         pd.DataFrame({"objID": names}).to_parquet(path)
     else:
