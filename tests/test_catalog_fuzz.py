@@ -1,6 +1,7 @@
 """Catalogs as archives, spreadsheets and accidents make them: the right result, or one line."""
 
 import csv
+import datetime
 import gzip
 import io
 import re
@@ -9,11 +10,14 @@ import time
 import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from astropy.table import MaskedColumn, Table
 from hypothesis import given
@@ -360,6 +364,68 @@ def test_right_typed_tables_are_read_exactly(campaign, suffix):
             check_right(load(path), rows)
 
     read()
+
+
+_DAY = datetime.datetime(2020, 1, 1)
+ODD_TYPES = {
+    "list": pa.array([[1], [2, 3], [], None]),
+    "struct": pa.array([{"a": 1}, {"a": 2}, None, {"a": 4}]),
+    "map": pa.array([[("a", 1)]] * 4, pa.map_(pa.string(), pa.int64())),
+    "bytes": pa.array([b"a", b"\xff\xfe", b"", None]),
+    "bool": pa.array([True, False, None, True]),
+    "date": pa.array([_DAY.date(), None, datetime.date(9999, 12, 31), datetime.date(1, 1, 1)]),
+    "time": pa.array([datetime.time(1, 2), None, datetime.time(3), datetime.time(4)]),
+    "timestamp": pa.array([_DAY, None, _DAY, datetime.datetime(9999, 12, 31)], pa.timestamp("s")),
+    "duration": pa.array([1, 2, None, 2**62], pa.duration("s")),
+    "decimal": pa.array([Decimal("8.4"), None, Decimal("9.2"), Decimal("12345678901234567890.5")]),
+    "half float": pa.array(np.array([8.4, 9.2, np.nan, np.inf], np.float16)),
+    "null": pa.nulls(4),
+    "category": pa.array(["8.4", "9.2", None, "8.4"]).dictionary_encode(),
+    "category of numbers": pa.array([8.4, 9.2, None, 8.4]).dictionary_encode(),
+    "large text": pa.array(["8.4", "9.2", None, "é"], pa.large_string()),
+    "int8": pa.array([1, None, 3, -4], pa.int8()),
+    "uint64": pa.array([2**64 - 1, 2**63, None, 9], pa.uint64()),
+}
+
+
+@pytest.mark.parametrize("kind", ODD_TYPES)
+def test_no_type_brings_more_than_a_line(campaign, kind):
+    """Whatever the type of a column of Parquet: each galaxy accounted for, or its column named."""
+    right = {
+        "objID": pa.array([row.objid for row in KNOWN]),
+        "z": pa.array([row.redshift for row in KNOWN]),
+        "oh_p50": pa.array([row.value for row in KNOWN]),
+        "type": pa.array(["E", "Sb", "E", "Sb"]),
+        "part": pa.array(["train", "valid"] * 2),
+    }
+    roles = {
+        "objID": {},
+        "z": {},
+        "oh_p50": {},
+        "type": {("classes", "column"): "type"},
+        "part": {("split", "column"): "part"},
+        "scale": {("catalog", "pixel_scale"): "scale"},
+        "folder": {("catalog", "images"): "images/{folder}{objID}.jpg"},
+        "note": {},
+    }
+    for role, overrides in roles.items():
+        stream = io.BytesIO()
+        pq.write_table(pa.table({**right, role: ODD_TYPES[kind]}), stream)
+        with (
+            campaign.trial("table: odd types, .parquet"),
+            make_catalog(stream.getvalue(), ".parquet") as path,
+        ):
+            try:
+                galaxies = load_galaxies(
+                    load_settings(None, {("catalog", "path"): str(path), **overrides})
+                )
+            except CatalogError as exc:
+                if "no images there" not in str(exc):
+                    line = read_line(exc, path)
+                    assert f"column {role!r}" in line or "left out, first: " in line
+                assert role != "note"
+            else:
+                assert count_rows(galaxies) == len(KNOWN)
 
 
 WHOLE = write_csv([("objID", "z", "oh_p50"), *(row[:3] for row in KNOWN)]).encode()
