@@ -141,8 +141,8 @@ def load_galaxies(settings: Settings, *, labelled: bool = True) -> Galaxies:
     Raises
     ------
     CatalogError
-        A table that cannot be read; a missing column; an identifier that is empty, doubled or
-        not a plain file name; a value of the wrong type; a class without galaxies.
+        A table that cannot be read; a missing column; an identifier that is empty, doubled,
+        rounded or not a plain file name; a value of the wrong type; a class without galaxies.
     """
     path = settings.catalog_path
     template = parse_template(settings.catalog.images)
