@@ -3,19 +3,26 @@
 A *row* in a message counts from 1 at the first galaxy, below the header.
 """
 
+import contextlib
 import csv
 import dataclasses
 import difflib
 import gzip
 import hashlib
 import io
+import itertools
+import logging
+import os
+import re
 import string
+import unicodedata
 import warnings
-import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -24,19 +31,19 @@ from numpy.typing import NDArray
 from galfig.config import ClassSettings, Settings, SplitSettings
 from galfig.errors import CatalogError
 
+logger = logging.getLogger(__name__)
+
 FORMATS = ".csv, .csv.gz, .parquet, .fits, .fits.gz or .ecsv"
-# What pandas, astropy, pyarrow, gzip and csv raise at damaged files.
-_READING_ERRORS = (
-    OSError,
-    EOFError,
-    ValueError,
-    TypeError,
-    KeyError,
-    csv.Error,
-    zlib.error,
-    pd.errors.ParserWarning,
-)
 EMPTY_CELLS = ["", "NA", "N/A", "n/a", "nan", "NaN", "-nan", "null", "NULL", "None", "<NA>", "--"]
+# The longest name that a file may have on common file systems [bytes].
+MAX_NAME = 255
+# An identifier after a float or a spreadsheet: 1.23765E+18, 1237648720693755918.0, 1,237,648.
+_ROUNDED = re.compile(r"[+-]?\d+([.,]\d*)?[eE][+-]\d+|[+-]?\d+\.0*|\d{1,3}(,\d{3})+(\.0*)?")
+# Digits that a spreadsheet keeps of a number; it writes zeros for those behind.
+_SPREADSHEET_DIGITS = 15
+
+# Pairs of a text and the column whose cell follows it, if any.
+Template = list[tuple[str, str | None]]
 
 
 @dataclass(frozen=True)
@@ -134,20 +141,22 @@ def load_galaxies(settings: Settings, *, labelled: bool = True) -> Galaxies:
     Raises
     ------
     CatalogError
-        A table that cannot be read; a missing column; an identifier that is empty, doubled or
-        not a plain file name; a value of the wrong type; a class without galaxies.
+        A table that cannot be read; a missing column; an identifier that is empty, doubled,
+        rounded or not a plain file name; a value of the wrong type; a class without galaxies.
     """
     path = settings.catalog_path
-    table = read_table(path, settings.catalog.id)
+    template = parse_template(settings.catalog.images)
+    fields = [field for _, field in template if field is not None]
+    table = read_table(path, settings.catalog.id, fields)
     objid = table[settings.catalog.id].to_numpy(dtype=object)
     check_objids(objid, path, settings.catalog.id)
 
     labels = _label_rows(table, settings.classes, path, labelled)
     rejected = labels.rejected
     is_used = labels.is_kept & (rejected == "")
-    paths = image_paths(table, settings, path)
-    lost = is_used & ~_find_files(paths)
-    rejected[lost] = [f"no image {paths[row]}" for row in np.flatnonzero(lost)]
+    names, root = image_names(table, template, path), settings.images_dir
+    lost = is_used & ~_find_files(names, root)
+    rejected[lost] = [f"no image {root / names[row]}" for row in np.flatnonzero(lost)]
     in_valid = draw_split(table, labels.is_kept, rejected, settings.split, path)
 
     rows = np.flatnonzero(labels.is_kept & (rejected == ""))
@@ -156,7 +165,7 @@ def load_galaxies(settings: Settings, *, labelled: bool = True) -> Galaxies:
     return Galaxies(
         table=table.iloc[rows],
         objid=objid[rows],
-        paths=tuple(paths[row] for row in rows),
+        paths=tuple(root / names[row] for row in rows),
         redshift=_read_redshift(table, settings, path)[rows],
         value=labels.value[rows],
         label=labels.label[rows],
@@ -170,7 +179,7 @@ def load_galaxies(settings: Settings, *, labelled: bool = True) -> Galaxies:
     )
 
 
-def read_table(path: Path, id_column: str) -> pd.DataFrame:
+def read_table(path: Path, id_column: str, text_columns: Collection[str] = ()) -> pd.DataFrame:
     """Read a catalog whole, the identifiers as text from the first byte.
 
     Parameters
@@ -180,6 +189,9 @@ def read_table(path: Path, id_column: str) -> pd.DataFrame:
     id_column : str
         Column with the identifiers. As a float64, 1237665024900858129 is off by 17, so a column
         of floats is refused.
+    text_columns : collection of str, optional
+        Columns of a CSV file that are text too, whatever they look like: a plate called '0266'
+        keeps its zero.
 
     Returns
     -------
@@ -195,9 +207,9 @@ def read_table(path: Path, id_column: str) -> pd.DataFrame:
     suffixes = "".join(path.suffixes[-2:]).lower()
     try:
         if suffixes.endswith((".csv", ".csv.gz")):
-            table = _read_csv(path, id_column)
+            table = _read_csv(path, id_column, text_columns)
         elif suffixes.endswith((".parquet", ".pq")):
-            table = pd.read_parquet(path, dtype_backend="numpy_nullable")
+            table = _read_parquet(path)
         elif suffixes.endswith((".fits", ".fit", ".fits.gz", ".ecsv")):
             table = _read_astropy(path, "ascii.ecsv" if suffixes.endswith(".ecsv") else "fits")
         else:
@@ -206,8 +218,10 @@ def read_table(path: Path, id_column: str) -> pd.DataFrame:
         raise CatalogError(f"{path}: no such file, expected a catalog") from exc
     except CatalogError:
         raise
-    except _READING_ERRORS as exc:
+    # At damaged files the four libraries behind this raise whatever their code runs into.
+    except Exception as exc:
         raise CatalogError(f"{path}: cannot be read ({_first_line(exc)})") from exc
+    table.columns = pd.Index(_name_columns(table.columns, path))
     require_column(table, id_column, path)
     if table.empty:
         raise CatalogError(f"{path}: no rows, expected at least one galaxy")
@@ -216,8 +230,10 @@ def read_table(path: Path, id_column: str) -> pd.DataFrame:
             f"{path}: column {id_column!r} holds floating-point numbers, which cannot hold every "
             "objid exactly; write it as text or as 64-bit integers"
         )
-    table[id_column] = [_as_text(objid) for objid in table[id_column]]
-    return table.reset_index(drop=True)
+    table = table.reset_index(drop=True)
+    table[id_column] = pd.Series(read_texts(table, id_column, path), dtype="string")
+    _check_texts(table.drop(columns=id_column), path)
+    return table
 
 
 def require_column(table: pd.DataFrame, name: str, path: Path) -> None:
@@ -229,8 +245,29 @@ def require_column(table: pd.DataFrame, name: str, path: Path) -> None:
         raise CatalogError(f"{path}: no column {name!r}; {hint}")
 
 
+def read_texts(table: pd.DataFrame, column: str, path: Path) -> list[str]:
+    """Return a column as text without surrounding blanks, "" where a cell is empty.
+
+    Raises
+    ------
+    CatalogError
+        A missing column, or a cell that is neither text nor a whole number.
+    """
+    require_column(table, column, path)
+    texts = []
+    for row, cell in enumerate(table[column], start=1):
+        try:
+            texts.append(_as_text(cell))
+        except (TypeError, UnicodeDecodeError) as exc:
+            raise CatalogError(
+                f"{path}: row {row}, column {column!r}: {_quote(cell)}, "
+                "expected text or a whole number"
+            ) from exc
+    return texts
+
+
 def check_objids(objid: Iterable[str], path: Path, column: str) -> None:
-    """Raise CatalogError where an identifier is empty, doubled or not a plain file name."""
+    """Raise CatalogError where an identifier is empty, doubled, rounded or no plain file name."""
     first_row: dict[str, int] = {}
     for row, name in enumerate(objid, start=1):
         where = f"{path}: row {row}, column {column!r}"
@@ -238,24 +275,47 @@ def check_objids(objid: Iterable[str], path: Path, column: str) -> None:
             raise CatalogError(f"{where}: empty, expected an identifier")
         if not is_plain_name(name):
             raise CatalogError(
-                f"{where}: {name!r} is not a plain file name, "
-                "expected one without '/', '\\', '..' or control characters"
+                f"{where}: {_quote(name)} is not a plain file name, expected one without '/', "
+                f"'\\', '..' or invisible characters, of {MAX_NAME} bytes at most"
             )
-        if name in first_row:
+        if _ROUNDED.fullmatch(name):
             raise CatalogError(
-                f"{where}: {name!r} is there already in row {first_row[name]}, "
+                f"{where}: {_quote(name)} is what a spreadsheet or a float makes of a number, "
+                "expected every digit and nothing else; export this column as text"
+            )
+        # Two spellings of one accented letter are one file name on some systems.
+        key = name if name.isascii() else unicodedata.normalize("NFC", name)
+        if key in first_row:
+            raise CatalogError(
+                f"{where}: {_quote(name)} is there already in row {first_row[key]}, "
                 "expected each identifier once"
             )
-        first_row[name] = row
+        first_row[key] = row
+    _check_digits(first_row, path, column)
+
+
+def _check_digits(objid: Iterable[str], path: Path, column: str) -> None:
+    """Raise CatalogError where every long number ends as a spreadsheet rounds it: in zeros."""
+    numbers = (name.lstrip("0") for name in objid if name.isascii() and name.isdecimal())
+    ends = [name[_SPREADSHEET_DIGITS:] for name in numbers if len(name) > _SPREADSHEET_DIGITS]
+    # By chance six digits are zeros once in a million catalogs.
+    if sum(map(len, ends)) >= 6 and not any(end.strip("0") for end in ends):
+        raise CatalogError(
+            f"{path}: column {column!r}: every number ends in zeros after {_SPREADSHEET_DIGITS} "
+            "digits, which is how spreadsheets round, expected every digit; export this column "
+            "as text"
+        )
 
 
 def is_plain_name(text: str) -> bool:
     """Tell whether a text can be part of a file name without leaving its folder."""
     return (
         text not in {"", ".", ".."}
-        and not any(sign in text for sign in "/\\")
+        and "/" not in text
+        and "\\" not in text
         and ".." not in text
         and text.isprintable()
+        and len(text.encode()) <= MAX_NAME
     )
 
 
@@ -295,12 +355,14 @@ def assign_classes(
                 f"{path}: column {classes.column!r} holds numbers, expected classes as text; "
                 "set [classes] edges and labels to bin them"
             )
-        names = np.array([_as_text(name) for name in series], dtype=object)
+        names = np.array(read_texts(table, classes.column, path), dtype=object)
         rejected = np.where(names == "", f"no {classes.column}", "").astype(object)
         return names, np.full(len(table), np.nan), rejected
     value = read_numbers(table, classes.column, path)
-    bins = pd.cut(value, bins=list(classes.edges), labels=list(classes.labels or ()))
-    names = np.array(["" if pd.isna(name) else str(name) for name in bins], dtype=object)
+    bins = pd.cut(value, bins=list(classes.edges), labels=False)
+    # Position -1, outside every bin, is the last one: "".
+    bins = np.where(np.isnan(bins), -1, bins).astype(int)
+    names = np.array([*(classes.labels or ()), ""], dtype=object)[bins]
     rejected = np.full(len(table), "", dtype=object)
     for row in np.flatnonzero(names == ""):
         if np.isnan(value[row]):
@@ -312,20 +374,45 @@ def assign_classes(
 
 
 def read_numbers(table: pd.DataFrame, column: str, path: Path) -> NDArray[np.float64]:
-    """Return a column as float64, NaN where a cell is empty; text is refused by row."""
+    """Return a column as float64, NaN where a cell is empty; anything else is refused by row."""
     require_column(table, column, path)
     series = table[column]
-    numbers = pd.to_numeric(series, errors="coerce").astype("Float64")
-    wrong = (numbers.isna() & series.notna() & (series.astype(str).str.lower() != "nan")).to_numpy()
-    if wrong.any():
-        row = int(np.flatnonzero(wrong)[0])
+    if series.dtype.kind in "iuf":
+        return np.asarray(series.to_numpy(dtype=np.float64, na_value=np.nan), dtype=np.float64)
+    numbers = np.empty(len(series))
+    for row, cell in enumerate(series):
+        try:
+            numbers[row] = _as_number(cell)
+        except (TypeError, ValueError, OverflowError) as exc:
+            hint = ", without thousands separators" if "," in str(cell) else ""
+            raise CatalogError(
+                f"{path}: row {row + 1}, column {column!r}: {_quote(cell)}, expected a number{hint}"
+            ) from exc
+    return numbers
+
+
+def parse_template(template: str) -> Template:
+    """Split a template of image paths into its texts and columns.
+
+    Raises
+    ------
+    CatalogError
+        A text that is no template, or that names no column.
+    """
+    try:
+        parts = list(string.Formatter().parse(template))
+    except ValueError as exc:
+        raise CatalogError(f"[catalog] images: {template!r} is not a template ({exc})") from exc
+    if any(spec or conversion for _, _, spec, conversion in parts) or not any(
+        field is not None for _, field, _, _ in parts
+    ):
         raise CatalogError(
-            f"{path}: row {row + 1}, column {column!r}: {series.iloc[row]!r}, expected a number"
+            f"[catalog] images: {template!r}, expected a template such as 'images/{{objID}}.jpg'"
         )
-    return np.asarray(numbers.to_numpy(dtype=np.float64, na_value=np.nan), dtype=np.float64)
+    return [(text, field) for text, field, _, _ in parts]
 
 
-def image_paths(table: pd.DataFrame, settings: Settings, path: Path) -> list[Path]:
+def image_names(table: pd.DataFrame, template: Template, path: Path) -> list[str]:
     """Fill the template of image paths for every row.
 
     Raises
@@ -333,32 +420,19 @@ def image_paths(table: pd.DataFrame, settings: Settings, path: Path) -> list[Pat
     CatalogError
         A template that names no column of the catalog, or a cell that is not a plain file name.
     """
-    template = settings.catalog.images
-    try:
-        parts = list(string.Formatter().parse(template))
-    except ValueError as exc:
-        raise CatalogError(f"[catalog] images: {template!r} is not a template ({exc})") from exc
-    fields = [field for _, field, _, _ in parts if field is not None]
-    if any(spec or conversion for _, _, spec, conversion in parts) or not fields:
-        raise CatalogError(
-            f"[catalog] images: {template!r}, expected a template such as 'images/{{objID}}.jpg'"
-        )
-    cells: dict[str, list[str]] = {}
-    for field in fields:
-        require_column(table, field, path)
-        cells[field] = [_as_text(cell) for cell in table[field]]
-        for row, cell in enumerate(cells[field], start=1):
+    columns: list[Iterable[str]] = []
+    for text, field in template:
+        columns.append(itertools.repeat(text, len(table)))
+        if field is None:
+            continue
+        cells = read_texts(table, field, path)
+        for row, cell in enumerate(cells, start=1):
             if cell and not is_plain_name(cell):
                 raise CatalogError(
-                    f"{path}: row {row}, column {field!r}: {cell!r} is not a plain file name"
+                    f"{path}: row {row}, column {field!r}: {_quote(cell)} is not a plain file name"
                 )
-    names = [
-        "".join(
-            text + (cells[field][row] if field is not None else "") for text, field, _, _ in parts
-        )
-        for row in range(len(table))
-    ]
-    return [settings.images_dir / name for name in names]
+        columns.append(cells)
+    return ["".join(parts) for parts in zip(*columns, strict=True)]
 
 
 def draw_split(
@@ -379,8 +453,7 @@ def draw_split(
         order = np.random.default_rng(split.seed).permutation(rows)
         in_valid[order[: max(1, round(split.valid_fraction * len(rows)))]] = True
         return in_valid
-    require_column(table, split.column, path)
-    words = np.array([_as_text(word).lower() for word in table[split.column]], dtype=object)
+    words = np.array([word.lower() for word in read_texts(table, split.column, path)], dtype=object)
     if not np.isin(words, ["train", "valid"]).any():
         raise CatalogError(
             f"{path}: column {split.column!r} holds {_shorten(sorted(set(words)))}, "
@@ -416,7 +489,8 @@ def _label_rows(table: pd.DataFrame, classes: ClassSettings, path: Path, labelle
         )
     names, value, rejected = assign_classes(table, classes, path)
     order = classes.labels or tuple(sorted(set(names) - {""}))
-    counts = {name: int(np.sum(names == name)) for name in order}
+    found = Counter(names)
+    counts = {name: found[name] for name in order}
     class_names = classes.keep or order
     _check_classes(class_names, counts, path, classes.column)
     position = {name: index for index, name in enumerate(class_names)}
@@ -424,70 +498,179 @@ def _label_rows(table: pd.DataFrame, classes: ClassSettings, path: Path, labelle
     return _Labels(label, value, rejected, (label >= 0) | (rejected != ""), class_names, counts)
 
 
-def _read_csv(path: Path, id_column: str) -> pd.DataFrame:
-    """Read a CSV file; SkyServer's leading '#Table1' line is passed over."""
-    n_comments, header = 0, []
+def _read_csv(path: Path, id_column: str, text_columns: Collection[str]) -> pd.DataFrame:
+    """Read a CSV file; the lines that begin with '#' before the header are passed over."""
+    try:
+        with _open_text(path) as stream:
+            header = _read_header(stream, path, id_column)
+            n_rows = _count_rows(stream, len(header), path)
+    except UnicodeDecodeError as exc:
+        raise CatalogError(
+            f"{path}: line {_find_undecodable(path)} is not in UTF-8, expected a text file in "
+            "UTF-8 with commas; save it as such"
+        ) from exc
     with _open_text(path) as stream:
-        for line in stream:
-            if not line.startswith("#"):
-                header = next(csv.reader([line], skipinitialspace=True))
-                break
-            n_comments += 1
-    doubled = [name for name in header if header.count(name) > 1]
-    if doubled:
-        raise CatalogError(f"{path}: two columns {doubled[0]!r}, expected each name once")
-    with _open_text(path) as stream, warnings.catch_warnings():
-        # A row longer than the header would otherwise lose its last cells in a warning.
-        warnings.simplefilter("error", pd.errors.ParserWarning)
-        return pd.read_csv(
+        _read_header(stream, path, id_column)
+        table = pd.read_csv(
             stream,
-            skiprows=n_comments,
+            header=None,
+            names=header,
             index_col=False,
             skipinitialspace=True,
-            converters={id_column: str.strip},
+            dtype={name: "string" for name in header if name in {id_column, *text_columns}},
             # Named column by column, so that a galaxy called 'NA' keeps its name.
             keep_default_na=False,
             na_values={name: EMPTY_CELLS for name in header if name != id_column},
             dtype_backend="numpy_nullable",
+            # One type a column, not one a chunk.
+            low_memory=False,
         )
+    if len(table) < n_rows:
+        raise CatalogError(
+            f"{path}: {len(table)} of {n_rows} rows can be read, expected each quote to be closed"
+        )
+    return table
+
+
+def _read_header(stream: IO[str], path: Path, id_column: str) -> list[str]:
+    """Return the names of the columns of a CSV file, and leave its rows in the stream."""
+    line = "#"
+    while line.startswith("#") or line.isspace():
+        line = stream.readline()
+    header = next(csv.reader(itertools.chain([line], stream), skipinitialspace=True), [])
+    if not any(header):
+        raise CatalogError(f"{path}: empty, expected a line with the names of the columns")
+    names = _name_columns(header, path)
+    sign = next((sign for sign in ";\t| " if sign in names[0]), None)
+    if len(names) == 1 and sign is not None and id_column not in names:
+        raise CatalogError(
+            f"{path}: one column {_quote(names[0])}, separated by {sign!r}?, expected commas"
+        )
+    return names
+
+
+def _count_rows(stream: IO[str], n_columns: int, path: Path) -> int:
+    """Count the rows of a CSV file; one with cells too many or too few is refused."""
+    n_rows = 0
+    for cells in csv.reader(stream, skipinitialspace=True):
+        if len(cells) == n_columns and (n_columns > 1 or cells[0]):
+            n_rows += 1
+        elif len(cells) > 1 or any(cells):
+            found = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
+            raise CatalogError(
+                f"{path}: row {n_rows + 1}: {found}, expected {n_columns} as in the header"
+            )
+    return n_rows
+
+
+def _name_columns(names: Iterable[object], path: Path) -> list[str]:
+    """Return the names of columns as the store can hold them; Parquet may have numbers for them."""
+    texts = [str(name).strip() or f"Unnamed: {index}" for index, name in enumerate(names)]
+    for text, count in Counter(texts).items():
+        if "\0" in text:
+            raise CatalogError(f"{path}: NUL bytes in the names of columns, expected text in UTF-8")
+        if count > 1:
+            raise CatalogError(f"{path}: two columns {_quote(text)}, expected each name once")
+    return texts
+
+
+def _check_texts(table: pd.DataFrame, path: Path) -> None:
+    """Raise CatalogError where a text holds a NUL, which ends a text in the store."""
+    for column in table.columns[[dtype.kind == "O" for dtype in table.dtypes]]:
+        has_nul = [isinstance(cell, str) and "\0" in cell for cell in table[column]]
+        if any(has_nul):
+            row = has_nul.index(True)
+            raise CatalogError(
+                f"{path}: row {row + 1}, column {column!r}: {_quote(table[column].iloc[row])}, "
+                "expected no NUL"
+            )
 
 
 def _open_text(path: Path) -> IO[str]:
-    if path.suffix.lower() == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
-    return path.open(encoding="utf-8-sig", newline="")
+    return io.TextIOWrapper(_open_bytes(path), encoding="utf-8-sig", newline="")
+
+
+def _open_unpacked(path: Path) -> IO[bytes]:
+    # On damaged gzip astropy may read without end; unpacked first, the checksum is compared.
+    is_packed = path.suffix.lower() == ".gz"
+    return io.BytesIO(gzip.decompress(path.read_bytes())) if is_packed else path.open("rb")
+
+
+def _open_bytes(path: Path) -> IO[bytes]:
+    return cast(IO[bytes], gzip.open(path)) if path.suffix.lower() == ".gz" else path.open("rb")
+
+
+def _find_undecodable(path: Path) -> int:
+    """Return the number of the first line that is not UTF-8."""
+    number = 0
+    with _open_bytes(path) as stream, contextlib.suppress(UnicodeDecodeError):
+        for line in stream:
+            number += 1
+            line.decode()
+    return number
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    """Read Parquet; where the identifiers were the index of a data frame, they are a column."""
+    table = pd.read_parquet(path, dtype_backend="numpy_nullable")
+    return table.reset_index(drop=table.index.names == [None])
 
 
 def _read_astropy(path: Path, format: str) -> pd.DataFrame:
     """Read FITS or ECSV through astropy; columns of vectors have no place in a flat table."""
-    from astropy.io.fits.verify import VerifyError
-    from astropy.table import Table
-    from astropy.utils.exceptions import AstropyWarning
+    from astropy.table import Column, Table
 
-    # On damaged gzip astropy may read without end; unpacked first, the checksum is compared.
-    is_packed = path.suffix.lower() == ".gz"
-    source = io.BytesIO(gzip.decompress(path.read_bytes())) if is_packed else path
-    with warnings.catch_warnings():
+    # A stream is closed where a path, of a damaged file, would be left open.
+    with _open_unpacked(path) as stream, warnings.catch_warnings():
         # A damaged file is one line, by the error that follows.
-        warnings.simplefilter("ignore", AstropyWarning)
-        try:
-            table = Table.read(source, format=format)
-        except VerifyError as exc:
-            raise CatalogError(f"{path}: cannot be read ({_first_line(exc)})") from exc
-    flat = [name for name in table.colnames if table[name].ndim == 1]
-    frame = table[flat].to_pandas(use_nullable_int=True)
+        warnings.simplefilter("ignore")
+        table = Table.read(stream, format=format)
+        flat = [
+            name
+            for name in table.colnames
+            if isinstance(table[name], Column) and table[name].ndim == 1
+        ]
+        frame = table[flat].to_pandas(use_nullable_int=True)
+    left = [name for name in table.colnames if name not in flat]
+    if left:
+        logger.warning("%s: columns of arrays are left out: %s", path, _shorten(left))
     for name in frame.columns[[dtype.kind == "O" for dtype in frame.dtypes]]:
         frame[name] = [cell.decode() if isinstance(cell, bytes) else cell for cell in frame[name]]
     return frame
 
 
-def _as_text(cell: object) -> str:
+def _as_text(cell: Any) -> str:
     """Return a cell as text without surrounding blanks, "" where it is empty."""
-    if cell is None or cell is pd.NA or (isinstance(cell, float) and np.isnan(cell)):
-        return ""
+    if isinstance(cell, str):
+        return cell.strip()
     if isinstance(cell, bytes):
         return cell.decode().strip()
+    if not pd.api.types.is_scalar(cell):
+        raise TypeError("neither text nor a number")
+    if pd.isna(cell):
+        return ""
+    if isinstance(cell, float | np.floating):
+        raise TypeError("a float has lost digits, or shows some that are not there")
     return str(cell).strip()
+
+
+def _as_number(cell: Any) -> float:
+    """Return a cell as a number, NaN where it is empty; text by Python's own exact parser."""
+    if isinstance(cell, bytes):
+        cell = cell.decode()
+    if isinstance(cell, str):
+        text = cell.strip()
+        # Python's parser knows '1_000' and the digits of every script.
+        if "_" in text or not text.isascii():
+            raise ValueError("no number")
+        return np.nan if not text or text in EMPTY_CELLS else float(text)
+    if isinstance(cell, int | float | np.integer | np.floating | Decimal):
+        if isinstance(cell, bool):
+            raise TypeError("no number")
+        return float(cell)
+    if pd.api.types.is_scalar(cell) and pd.isna(cell):
+        return np.nan
+    raise TypeError("no number")
 
 
 def _check_classes(
@@ -495,14 +678,14 @@ def _check_classes(
 ) -> None:
     if len(class_names) < 2:
         raise CatalogError(
-            f"{path}: column {column!r} holds the classes {list(class_names)}, "
+            f"{path}: column {column!r} holds the classes [{_shorten(class_names)}], "
             "expected at least two"
         )
     for name in class_names:
         if not counts.get(name):
-            there = ", ".join(f"{key} ({count})" for key, count in counts.items())
+            there = _join([f"{_quote(key)} ({count})" for key, count in counts.items()])
             raise CatalogError(
-                f"{path}: column {column!r}: class {name!r} is empty, "
+                f"{path}: column {column!r}: class {_quote(name)} is empty, "
                 f"expected galaxies in each class kept; there are {there}"
             )
 
@@ -520,30 +703,52 @@ def _check_what_is_left(labels: _Labels, rows: NDArray[np.intp], path: Path) -> 
             )
 
 
-def _find_files(paths: Sequence[Path]) -> NDArray[np.bool_]:
-    """Tell which files are there, by listing each folder once."""
-    folders: dict[Path, set[str]] = {}
-    for folder in {path.parent for path in paths}:
-        try:
-            names = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
-        except OSError as exc:
-            raise CatalogError(f"{folder}: cannot be read ({exc.strerror})") from exc
-        folders[folder] = names
+def _find_files(names: Sequence[str], root: Path) -> NDArray[np.bool_]:
+    """Tell which files, named from a root, are there, by listing each folder once."""
+    places = [os.path.split(name) for name in names]
+    folders = {head: _list_folder(root / head) for head in {head for head, _ in places}}
     if not any(folders.values()):
+        first = root / names[0]
         raise CatalogError(
-            f"{paths[0].parent}: no images there, expected such as {paths[0].name}; "
+            f"{first.parent}: no images there, expected such as {first.name}; "
             "set --images or [catalog] images"
         )
-    return np.array([path.name in folders[path.parent] for path in paths], dtype=bool)
+    return np.array([tail in folders[head] for head, tail in places], dtype=bool)
+
+
+def _list_folder(folder: Path) -> set[str]:
+    """Return the names in a folder, none where there is no such folder."""
+    try:
+        if not folder.is_dir():
+            return set()
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries}
+    except OSError as exc:
+        raise CatalogError(f"{folder}: cannot be read ({exc.strerror})") from exc
 
 
 def _read_redshift(table: pd.DataFrame, settings: Settings, path: Path) -> NDArray[np.float64]:
+    """Return redshifts, NaN where unknown; so are those that no galaxy has."""
     column = settings.catalog.redshift
     is_named = "redshift" in settings.catalog.model_fields_set
     # Only a column that the settings name must be there: not every catalog has redshifts.
     if column is None or (column not in table and not is_named):
         return np.full(len(table), np.nan)
-    return read_numbers(table, column, path)
+    redshift = read_numbers(table, column, path)
+    # The Local Group comes nearer, at -0.001; -9999 and inf are how catalogs say 'unknown'.
+    is_wrong = np.isinf(redshift) | (redshift <= -1)
+    if is_wrong.any():
+        row = int(np.argmax(is_wrong))
+        logger.warning(
+            "%s: column %r: %d redshifts are -1 or less, or infinite, and taken as unknown, "
+            "first: %g in row %d",
+            path,
+            column,
+            int(is_wrong.sum()),
+            redshift[row],
+            row + 1,
+        )
+    return np.where(is_wrong, np.nan, redshift)
 
 
 def _read_pixel_scale(
@@ -554,7 +759,7 @@ def _read_pixel_scale(
         return None
     if isinstance(scale, str):
         scales = read_numbers(table, scale, path)
-        wrong = rows[scales[rows] <= 0]
+        wrong = rows[(scales[rows] <= 0) | np.isinf(scales[rows])]
         if len(wrong):
             row = wrong[0]
             raise CatalogError(
@@ -574,7 +779,16 @@ def _first_line(exc: BaseException) -> str:
     return next(iter(str(exc).strip().splitlines()), type(exc).__name__)
 
 
+def _quote(cell: object, n: int = 60) -> str:
+    """Show a cell in a message: in one line, the first n characters of it."""
+    text = " ".join(repr(cell.item() if isinstance(cell, np.generic) else cell).split())
+    return text if len(text) <= n else f"{text[:n]}..."
+
+
 def _shorten(names: Sequence[str], n: int = 8) -> str:
     """Join names for a message, the first n of them."""
-    quoted: Iterator[str] = (repr(name) for name in names[:n])
-    return ", ".join(quoted) + (f" and {len(names) - n} more" if len(names) > n else "")
+    return _join([_quote(name) for name in names], n)
+
+
+def _join(words: Sequence[str], n: int = 8) -> str:
+    return ", ".join(words[:n]) + (f" and {len(words) - n} more" if len(words) > n else "")

@@ -13,6 +13,7 @@ from pydantic import (
     Field,
     PrivateAttr,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -34,6 +35,17 @@ class _Table(BaseModel):
     """A table of ``galfig.toml``: immutable, and no key beside those declared."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_booleans(cls, value: Any, info: ValidationInfo) -> Any:
+        # To Python true is a 1, and 'epochs = true' would train for one epoch.
+        cells = value if isinstance(value, list | tuple) else [value]
+        if cls.model_fields[str(info.field_name)].annotation is not bool and any(
+            isinstance(cell, bool) for cell in cells
+        ):
+            raise ValueError(f"found {value!r}; input should not be a boolean")
+        return value
 
 
 class CatalogSettings(_Table):

@@ -87,7 +87,7 @@ def _spoil_cell(row, column, cell):
         (
             lambda table: table.drop(table.index[1::2]),
             "catalog.csv: column 'oh_p50': class 'high' is empty, expected galaxies in each class "
-            "kept; there are low (12), medium (0), high (0)",
+            "kept; there are 'low' (12), 'medium' (0), 'high' (0)",
         ),
     ],
     ids=[

@@ -10,7 +10,14 @@ from astropy.table import MaskedColumn, Table
 from hypothesis import given
 from hypothesis import strategies as st
 
-from galfig.catalog import assign_classes, is_plain_name, load_galaxies, read_table
+from galfig.catalog import (
+    assign_classes,
+    check_objids,
+    is_plain_name,
+    load_galaxies,
+    read_numbers,
+    read_table,
+)
 from galfig.config import ClassSettings, load_settings
 from galfig.errors import CatalogError
 
@@ -53,7 +60,8 @@ def test_identifiers_are_exact_in_every_format(tmp_path, suffix):
 def test_identifiers_may_be_text(tmp_path, suffix):
     """Text stays as it is, whether the format keeps it as bytes or as characters."""
     path = tmp_path / f"catalog{suffix}"
-    names = ["NA", "SDSS J0915+4419"]
+    # FITS knows the letters of ASCII alone.
+    names = ["NA", "SDSS J0915+4419", "银河" if suffix != ".fits" else "Milky Way"]
     if suffix == ".parquet":
         pd.DataFrame({"objID": names}).to_parquet(path)
     else:
@@ -117,12 +125,13 @@ def test_galaxy_called_na_keeps_its_name(tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("", "cannot be read"),
+        ("", "empty, expected a line with the names of the columns"),
         ("objID\n", "no rows"),
         ("objID,z,z\n1,2,3\n", "two columns 'z'"),
-        ("objID,z\n1,2,3\n", "cannot be read"),
-        ("objID,z\n1,2\n1,2,3,4\n", "cannot be read"),
-        ('objID,z\n"1,2\n', "cannot be read"),
+        ("objID,z\n1,2,3\n", "row 1: 3 cells, expected 2 as in the header"),
+        ("objID,z\n1,2\n1,2,3,4\n", "row 2: 4 cells, expected 2 as in the header"),
+        ("objID,z\n1,2\n3\n", "row 2: 1 cell, expected 2 as in the header"),
+        ('objID,z\n"1,2\n', "row 1: 1 cell, expected 2 as in the header"),
         ("objId,z\n1,2\n", "no column 'objID'; did you mean 'objId'"),
     ],
 )
@@ -220,7 +229,9 @@ def test_split_by_a_column(galaxy_folder):
     assert len(galaxies) == 18
     assert galaxies.in_valid.sum() == 12
     assert set(galaxies.rejected.values()) == {"part is 'test'"}
-    with pytest.raises(CatalogError, match="expected 'train' and 'valid'"):
+    with pytest.raises(CatalogError, match=r"'objID' holds .*, expected 'train' and 'valid'"):
+        load(galaxy_folder, split={"column": "objID"})
+    with pytest.raises(CatalogError, match=r"row 1, column 'z': 0\.02, expected text or a whole"):
         load(galaxy_folder, split={"column": "z"})
 
 
@@ -271,10 +282,10 @@ def test_values_without_a_class_are_left_out(galaxy_folder):
 def test_folder_that_cannot_be_listed_is_named(galaxy_folder):
     """What the system says of a folder of images is one line, not a traceback."""
     table = pd.read_csv(galaxy_folder / "catalog.csv", dtype={"objID": str})
-    table["field"] = "x" * 300
+    table["field"] = "x" * 200
     table.to_csv(galaxy_folder / "catalog.csv", index=False)
     with pytest.raises(CatalogError, match="xxx: cannot be read "):
-        load(galaxy_folder, catalog={"images": "{field}/{objID}.jpg"})
+        load(galaxy_folder, catalog={"images": "{field}{field}/{objID}.jpg"})
 
 
 def test_images_named_by_other_columns(galaxy_folder):
@@ -350,3 +361,162 @@ def test_simulated_galaxies_are_known_as_such(galaxy_folder):
     table["simulated"] = [True] + [False] * 23
     table.to_csv(galaxy_folder / "catalog.csv", index=False)
     assert load(galaxy_folder).simulated
+
+
+@pytest.mark.parametrize(
+    "objid",
+    ["1237665024900858129.0", "1.23767E+18", "1,23767E+18", "1e+18", "123.", "1,237,665"],
+)
+def test_rounded_identifiers_are_refused(objid):
+    """What a spreadsheet or a float makes of a number is refused, with what to do about it."""
+    with pytest.raises(CatalogError, match=r"^a\.csv: row 2, column 'objID': .*export this column"):
+        check_objids(["SDSS 1.0", objid], Path("a.csv"), "objID")
+
+
+def test_numbers_rounded_to_fifteen_digits_are_refused():
+    """Zeros at the end of all long numbers are a spreadsheet's; of some, or of a few, chance."""
+    rounded = ["1237665024900850000", "1237665024900860000"]
+    with pytest.raises(CatalogError, match="every number ends in zeros after 15 digits"):
+        check_objids([*rounded, "7"], Path("a.csv"), "objID")
+    check_objids([*rounded, OBJID], Path("a.csv"), "objID")
+    check_objids(["1237665024900850", "1237665024900860"], Path("a.csv"), "objID")
+    check_objids(["000000000000000010", "000000000000000020"], Path("a.csv"), "objID")
+
+
+def test_plausible_identifiers_are_not_refused():
+    """Hexadecimal numbers, coordinates and versions only look a little like rounded numbers."""
+    check_objids(["1e10", "123e4567", "J0915.44", "150.25", "v1.0", "-7"], Path("a.csv"), "objID")
+
+
+def test_two_spellings_of_one_name_are_doubled():
+    """An accent in its letter or behind it is one file name on some systems."""
+    with pytest.raises(CatalogError, match=r"row 2, .* is there already in row 1"):
+        check_objids(["\u00e9", "e\u0301"], Path("a.csv"), "objID")
+
+
+def test_long_names_are_refused_in_a_short_line():
+    """No file can have a name of more than 255 bytes, and no line should show it."""
+    check_objids(["x" * 255], Path("a.csv"), "objID")
+    for name in ("x" * 256, "\u00e9" * 128, "x" * 100_000):
+        with pytest.raises(CatalogError, match=r"row 1, .*\.\.\. is not .* 255 bytes") as caught:
+            check_objids([name], Path("a.csv"), "objID")
+        assert len(str(caught.value)) < 300
+
+
+def test_digits_of_other_columns_are_kept_for_images(galaxy_folder):
+    """A plate called 0266 names a file with its zero."""
+    table = pd.read_csv(galaxy_folder / "catalog.csv", dtype={"objID": str})
+    for index, path in enumerate(load(galaxy_folder).paths):
+        path.rename(path.with_name(f"0266-{index:03}.jpg"))
+    table["plate"] = "0266"
+    table["fiber"] = [f"{index:03}" for index in range(24)]
+    table.to_csv(galaxy_folder / "catalog.csv", index=False)
+    galaxies = load(galaxy_folder, catalog={"images": "images/{plate}-{fiber}.jpg"})
+    assert len(galaxies) == 24
+    assert galaxies.paths[7].name == "0266-007.jpg"
+
+
+def test_redshifts_that_no_galaxy_has_are_unknown(galaxy_folder, caplog):
+    """Andromeda comes nearer; -9999 and inf say 'unknown', which one warning counts."""
+    table = pd.read_csv(galaxy_folder / "catalog.csv", dtype={"objID": str})
+    table["z"] = [-0.001, -9999, np.inf, -np.inf, -1, 12.1] * 4
+    table.to_csv(galaxy_folder / "catalog.csv", index=False)
+    galaxies = load(galaxy_folder)
+    expected = [-0.001, np.nan, np.nan, np.nan, np.nan, 12.1] * 4
+    np.testing.assert_array_equal(galaxies.redshift, expected)
+    assert galaxies.table["z"].tolist() == table["z"].tolist()
+    assert [record.getMessage().split(": ", 1)[1] for record in caplog.records] == [
+        "column 'z': 16 redshifts are -1 or less, or infinite, and taken as unknown, "
+        "first: -9999 in row 2"
+    ]
+
+
+def test_pixel_scale_is_finite(galaxy_folder):
+    """No scale bar follows from an infinite pixel; an empty cell is unknown."""
+    table = pd.read_csv(galaxy_folder / "catalog.csv", dtype={"objID": str})
+    table["scale"] = [0.4, None] * 12
+    table.to_csv(galaxy_folder / "catalog.csv", index=False)
+    scales = load(galaxy_folder, catalog={"pixel_scale": "scale"}).pixel_scale
+    np.testing.assert_array_equal(scales, [0.4, np.nan] * 12)
+    table.loc[4, "scale"] = np.inf
+    table.to_csv(galaxy_folder / "catalog.csv", index=False)
+    with pytest.raises(CatalogError, match="row 5, column 'scale': inf, expected a pixel scale"):
+        load(galaxy_folder, catalog={"pixel_scale": "scale"})
+
+
+def test_identifiers_may_be_the_index_of_parquet(tmp_path):
+    """What pandas keeps as an index is a column like any other; a count of rows is none."""
+    table = pd.DataFrame({"z": [0.1, 0.2]}, index=pd.Index([int(OBJID), 7], name="objID"))
+    table.to_parquet(tmp_path / "a.parquet")
+    read = read_table(tmp_path / "a.parquet", "objID")
+    assert read["objID"].tolist() == [OBJID, "7"]
+    table.reset_index().set_axis([5, 6]).to_parquet(tmp_path / "b.parquet")
+    assert read_table(tmp_path / "b.parquet", "objID").columns.tolist() == ["objID", "z"]
+
+
+@pytest.mark.parametrize(
+    ("cells", "shown"),
+    [
+        ([[1, 2], [3]], r"array\(\[1, 2\]\)"),
+        ([{"a": 1}, {"a": 2}], r"\{'a': 1\}"),
+        ([b"\xff\xfe", b"ok"], r"b'\\xff\\xfe'"),
+    ],
+    ids=["list", "struct", "bytes"],
+)
+def test_nested_identifiers_are_refused(tmp_path, cells, shown):
+    """A cell of Parquet may be a table of its own, or bytes of no alphabet."""
+    pd.DataFrame({"objID": cells}).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(CatalogError, match=f"row 1, column 'objID': {shown}, expected text"):
+        read_table(tmp_path / "a.parquet", "objID")
+
+
+def test_arrays_in_cells_of_fits_are_left_out_with_a_warning(tmp_path, caplog):
+    """Magnitudes in five bands are no column of a flat table; that they go is said."""
+    columns = {"objID": [int(OBJID), 7], "mags": np.zeros((2, 5)), "z": [0.1, 0.2]}
+    Table(columns).write(tmp_path / "a.fits")
+    assert read_table(tmp_path / "a.fits", "objID").columns.tolist() == ["objID", "z"]
+    assert caplog.messages == [f"{tmp_path / 'a.fits'}: columns of arrays are left out: 'mags'"]
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [True, pd.Timestamp("2020-01-01"), [1.0], 1j, "1,234.5", "1_000", "0x10", "8.9 dex", b"\xff"],
+)
+def test_what_is_no_number_is_refused(cell):
+    """Not every cell that a library would turn into a number is meant as one."""
+    table = pd.DataFrame({"z": pd.Series([0.1, cell], dtype=object)})
+    with pytest.raises(CatalogError, match=r"^a\.csv: row 2, column 'z': .*, expected a number"):
+        read_numbers(table, "z", Path("a.csv"))
+
+
+@given(st.lists(st.floats(), min_size=1, max_size=20))
+def test_numbers_as_text_are_exact(values):
+    """Text of Parquet or FITS is read to the last bit, empty cells and all."""
+    table = pd.DataFrame({"z": [*map(repr, values), " ", "NA", None]})
+    expected = [*values, np.nan, np.nan, np.nan]
+    np.testing.assert_array_equal(read_numbers(table, "z", Path("a.csv")), expected)
+
+
+def test_number_of_classes_does_not_fill_the_line(galaxy_folder):
+    """A column that is no class has one for each galaxy; the line names the first of them."""
+    with pytest.raises(CatalogError, match=r"there are '.* \(1\) and 16 more$") as caught:
+        load(galaxy_folder, classes={"column": "objID", "keep": ["spiral", "elliptical"]})
+    assert len(str(caught.value)) < 500
+
+
+def test_nul_in_a_text_is_refused(tmp_path):
+    """The store cannot hold it, which is better known before hours of work than after."""
+    (tmp_path / "a.csv").write_text("objID,note\n1,fine\n2,a\0b\n")
+    with pytest.raises(CatalogError, match=r"row 2, column 'note': 'a\\x00b', expected no NUL"):
+        read_table(tmp_path / "a.csv", "objID")
+
+
+def test_columns_without_a_text_for_a_name_get_one(tmp_path):
+    """A number is its digits and nothing is its place, so that the store can name each column."""
+    table = pd.DataFrame({7: ["a"], 2020: [1.5]})
+    table.to_parquet(tmp_path / "a.parquet")
+    assert read_table(tmp_path / "a.parquet", "7").columns.tolist() == ["7", "2020"]
+    pd.DataFrame({"objID": ["a"], "": [2.5]}).to_parquet(tmp_path / "b.parquet")
+    assert read_table(tmp_path / "b.parquet", "objID").columns.tolist() == ["objID", "Unnamed: 1"]
+    (tmp_path / "c.csv").write_text(",objID \n0,a\n")
+    assert read_table(tmp_path / "c.csv", "objID").columns.tolist() == ["Unnamed: 0", "objID"]

@@ -32,6 +32,15 @@ def test_repository_settings_are_the_defaults():
         ("[training]\nxyz = 5", r"\[training\] xyz: unknown key; expected one of arch, batch_size"),
         ("[Training]\nepochs = 5", r"\[Training\]: unknown table; did you mean 'training'\?"),
         ("[training]\nepochs = 2.5", "epochs: found 2.5; input should be a valid integer"),
+        ("[training]\nepochs = true", "epochs: found True; input should not be a boolean"),
+        ("[training]\nlr = false", "lr: found False; input should not be a boolean"),
+        ("[training]\nimage_size = true", "image_size: found True; input should not be"),
+        ("[catalog]\npixel_scale = true", "pixel_scale: found True; input should not be"),
+        (
+            "[catalog]\nfits_range = [false, true]",
+            r"fits_range: found \[False, True\]; input should",
+        ),
+        ("[classes]\nedges = [true, 2]\nlabels = ['a']", r"edges: found \[True, 2\]; input should"),
         ("[training]\nlr = -1", "lr: found -1; input should be greater than 0"),
         (
             "[training]\nlr = 'fast'",
@@ -135,3 +144,9 @@ def test_recorded_settings_are_read_back(tmp_path, words):
     settings = load(tmp_path, words)
     recorded = settings.model_dump(mode="json")
     assert Settings.model_validate(recorded).model_dump(mode="json") == recorded
+
+
+def test_whole_numbers_are_numbers(tmp_path):
+    """An integer may stand for a float, and a boolean for a boolean."""
+    training = load(tmp_path, "[training]\nlr = 1\nepochs = 3.0\ngrayscale = true").training
+    assert (training.lr, training.epochs, training.grayscale) == (1.0, 3, True)
