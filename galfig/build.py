@@ -25,7 +25,13 @@ from galfig.config import Settings
 from galfig.cosmology import kpc_per_arcsec
 from galfig.cutouts import Decoding, read_cutout, scale_cutout
 from galfig.engine import Engine, make_engine, open_workers
-from galfig.errors import CatalogError, CheckpointError, CutoutError, OutputError
+from galfig.errors import (
+    CatalogError,
+    CheckpointError,
+    CutoutError,
+    LostCutoutError,
+    OutputError,
+)
 from galfig.files import check_output, replace_file
 from galfig.network import Checkpoint, find_layer
 from galfig.stopwatch import Stopwatch
@@ -188,6 +194,9 @@ def build_store(
         Another file is there and ``overwrite`` is false, or the disk refuses.
     CatalogError
         Not one galaxy could be explained.
+    LostCutoutError
+        An image that was there when the build was planned is there no longer; the shards that
+        are written stay for the next build.
     """
     folder = path.with_name(path.name + ".parts")
     if update:
@@ -382,6 +391,9 @@ def _explain_group(
         for path in paths:
             try:
                 cutouts.append(read_cutout(path, checkpoint.cutout_size, decoding))
+            except LostCutoutError:
+                # Recorded as rejected, the galaxy would stay so when the file is back.
+                raise
             except CutoutError as exc:
                 cutouts.append(str(exc))
     readable = [cutout for cutout in cutouts if not isinstance(cutout, str)]
