@@ -9,6 +9,7 @@ import difflib
 import gzip
 import hashlib
 import io
+import os
 import string
 import warnings
 import zlib
@@ -525,7 +526,7 @@ def _find_files(paths: Sequence[Path]) -> NDArray[np.bool_]:
     folders: dict[Path, set[str]] = {}
     for folder in {path.parent for path in paths}:
         try:
-            names = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+            names = _list_folder(folder) if folder.is_dir() else set()
         except OSError as exc:
             raise CatalogError(f"{folder}: cannot be read ({exc.strerror})") from exc
         folders[folder] = names
@@ -535,6 +536,17 @@ def _find_files(paths: Sequence[Path]) -> NDArray[np.bool_]:
             "set --images or [catalog] images"
         )
     return np.array([path.name in folders[path.parent] for path in paths], dtype=bool)
+
+
+def _list_folder(folder: Path) -> set[str]:
+    """Return the names in a folder, without the links that lead nowhere."""
+    with os.scandir(folder) as entries:
+        # Unlike that of Path, this exists() is also False where it may not look.
+        return {
+            entry.name
+            for entry in entries
+            if not entry.is_symlink() or os.path.exists(entry)  # noqa: PTH110
+        }
 
 
 def _read_redshift(table: pd.DataFrame, settings: Settings, path: Path) -> NDArray[np.float64]:
