@@ -33,6 +33,7 @@ from galfig.errors import (
     OutputError,
 )
 from galfig.files import check_output, replace_file
+from galfig.guard import SILENCE
 from galfig.network import Checkpoint, find_layer
 from galfig.stopwatch import Stopwatch
 from galfig.store import (
@@ -386,7 +387,7 @@ def _explain_group(
     stopwatch: Stopwatch,
 ) -> list[Explained | str]:
     """Explain some files in one thread: what came of each, or why nothing did."""
-    with stopwatch.time("decode"):
+    with stopwatch.time("decode"), SILENCE:
         cutouts: list[NDArray[np.uint8] | str] = []
         for path in paths:
             try:

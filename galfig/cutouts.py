@@ -2,7 +2,6 @@
 
 import math
 import os
-import stat
 import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +17,7 @@ from tqdm import tqdm
 
 from galfig.errors import CutoutError, LostCutoutError, OutputError
 from galfig.fits import MAX_VALUES, decode_fits, is_fits
+from galfig.guard import SILENCE
 from galfig.raster import decode_raster
 
 # Of the memory, for decoded images; what is more goes to a file.
@@ -96,23 +96,20 @@ def decode_image(path: Path, decoding: Decoding = RGB) -> NDArray[np.uint8]:
 def _read_file(path: Path) -> bytes:
     """Read a file, and tell one that cannot be read from one that is no longer there."""
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise CutoutError(f"{path}: not a regular file, expected an image")
-        if status.st_size > MAX_BYTES:
-            raise CutoutError(
-                f"{path}: {status.st_size / 1e9:.1f} GB, expected at most {MAX_BYTES / 1e9:.1f}"
-            )
-        data = path.read_bytes()
+        with path.open("rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            data = file.readall() if size <= MAX_BYTES else b""
+    except IsADirectoryError as exc:
+        raise CutoutError(f"{path}: a folder, expected an image") from exc
     except PermissionError as exc:
         # Where a ticket for the file system has run out, the folder is closed as well.
         if os.access(path.parent, os.X_OK):
             raise CutoutError(f"{path}: cannot be read ({exc.strerror})") from exc
         raise _make_lost(path, exc) from exc
-    except CutoutError:
-        raise
     except OSError as exc:
         raise _make_lost(path, exc) from exc
+    if size > MAX_BYTES:
+        raise CutoutError(f"{path}: {size / 1e9:.1f} GB, expected at most {MAX_BYTES / 1e9:.1f}")
     if not data:
         raise CutoutError(f"{path}: empty file, expected an image")
     return data
@@ -261,10 +258,11 @@ def iter_cutouts(
     remaining = iter(paths)
     pool = ThreadPoolExecutor(n_workers)
     try:
-        ahead = deque(pool.submit(read, path) for path in islice(remaining, 8 * n_workers))
-        while ahead:
-            yield ahead.popleft().result()
-            ahead.extend(pool.submit(read, path) for path in islice(remaining, 1))
+        with SILENCE:
+            ahead = deque(pool.submit(read, path) for path in islice(remaining, 8 * n_workers))
+            while ahead:
+                yield ahead.popleft().result()
+                ahead.extend(pool.submit(read, path) for path in islice(remaining, 1))
     finally:
         # Whoever stops early, as Ctrl-C does, need not wait for images that nobody wants.
         pool.shutdown(cancel_futures=True)

@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
-from galfig.guard import guard_decoder
+from galfig.guard import UnusableError, guard_decoder
 
 # A cutout has fewer; what is larger is a mosaic, or made to fill the memory.
 MAX_VALUES = 1 << 28
@@ -87,22 +87,18 @@ def _read_values(data: bytes) -> NDArray[np.float64]:
     """Return the first image with two or three axes."""
     from astropy.io import fits
 
-    with guard_decoder():
-        hdus = fits.open(io.BytesIO(data))
-    with hdus:
-        with guard_decoder():
-            image = next((hdu for hdu in hdus if hdu.is_image and hdu.shape), None)
+    with guard_decoder(), fits.open(io.BytesIO(data)) as hdus:
+        image = next((hdu for hdu in hdus if hdu.is_image and hdu.shape), None)
         if image is None:
-            raise ValueError("a FITS file without an image")
+            raise UnusableError("a FITS file without an image")
         shape = image.shape
         if len(shape) not in (2, 3) or (len(shape) == 3 and shape[0] not in (1, 3)):
             size = " × ".join(map(str, reversed(shape)))
-            raise ValueError(f"an image of {size}, expected one plane or three")
+            raise UnusableError(f"an image of {size}, expected one plane or three")
         if not 0 < math.prod(shape) <= MAX_VALUES:
-            raise ValueError(f"{math.prod(shape)} values, expected 1 to {MAX_VALUES}")
-        with guard_decoder():
-            values = np.asarray(image.data, dtype=np.float64)
-    return values[0] if len(shape) == 3 and shape[0] == 1 else values
+            raise UnusableError(f"{math.prod(shape)} values, expected 1 to {MAX_VALUES}")
+        values = np.asarray(image.data, dtype=np.float64)
+        return values[0] if len(shape) == 3 and shape[0] == 1 else values
 
 
 def _decompress(data: bytes) -> bytes:

@@ -10,35 +10,39 @@ from contextlib import contextmanager
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
+class UnusableError(ValueError):
+    """An image is whole, but not of a kind that is used."""
+
+
 class _Silence:
     """Hides the warnings of Pillow and astropy while any thread decodes.
 
     `warnings.catch_warnings` belongs to the process: where two threads overlap, the one that
-    leaves last puts back the filters of the other, for good. Here only the first to come and the
-    last to go touch them.
+    leaves last puts back the filters of the other, for good. Here the first to come adds one
+    filter, and the last to go takes it away; whoever stays inside meanwhile makes it cheap.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._n_inside = 0
-        self._filters = warnings.catch_warnings()
+        self._added: object = None
 
     def __enter__(self) -> None:
         with self._lock:
             if self._n_inside == 0:
-                self._filters = warnings.catch_warnings()
-                self._filters.__enter__()
                 warnings.filterwarnings("ignore", module=r"(PIL|astropy)\b")
+                self._added = warnings.filters[0]
             self._n_inside += 1
 
     def __exit__(self, *exc: object) -> None:
         with self._lock:
             self._n_inside -= 1
-            if self._n_inside == 0:
-                self._filters.__exit__(None, None, None)
+            if self._n_inside == 0 and self._added in warnings.filters:
+                # A list, whatever its stub says.
+                warnings.filters.remove(self._added)  # type: ignore[attr-defined]
 
 
-_SILENCE = _Silence()
+SILENCE = _Silence()
 
 
 @contextmanager
@@ -47,12 +51,16 @@ def guard_decoder() -> Iterator[None]:
 
     Raises
     ------
+    UnusableError
+        As it was raised.
     ValueError
         The decoder raised: bytes that are damaged can make it raise anything.
     """
     try:
-        with _SILENCE:
+        with SILENCE:
             yield
+    except UnusableError:
+        raise
     except Exception as exc:
         reason = " ".join(str(exc).split()) or type(exc).__name__
         raise ValueError(f"cannot be decoded ({reason})") from exc

@@ -18,7 +18,7 @@ from PIL import (
     WebPImagePlugin,  # noqa: F401
 )
 
-from galfig.guard import guard_decoder
+from galfig.guard import UnusableError, guard_decoder
 
 # What is opened, and how it begins. Of the other formats that Pillow knows, some run programs.
 FORMATS = {
@@ -73,24 +73,21 @@ def decode_raster(data: bytes, n_channels: int = 3) -> NDArray[np.uint8]:
         No image, a damaged one, several in one file, one of more pixels than Pillow's limit, or
         of channels that are neither colours nor grey.
     """
-    with _open_image(data) as image:
+    with guard_decoder(), _open_image(data) as image:
         _check_image(image, data)
-        with guard_decoder():
-            image.load()
-            upright = _turn_upright(image)
-            visible = _reduce_depth(upright) if upright.mode in DEEP_MODES else _blacken(upright)
-            return np.asarray(visible.convert("RGB" if n_channels == 3 else "L"))
+        image.load()
+        upright = _turn_upright(image)
+        visible = _reduce_depth(upright) if upright.mode in DEEP_MODES else _blacken(upright)
+        mode = "RGB" if n_channels == 3 else "L"
+        return np.asarray(visible if visible.mode == mode else visible.convert(mode))
 
 
 def _open_image(data: bytes) -> Image.Image:
     """Read the header, or say what the bytes are instead."""
     try:
-        with guard_decoder():
-            return Image.open(io.BytesIO(data), formats=tuple(FORMATS))
-    except ValueError as exc:
-        if isinstance(exc.__cause__, UnidentifiedImageError):
-            raise ValueError(_describe_bytes(data)) from exc
-        raise
+        return Image.open(io.BytesIO(data), formats=tuple(FORMATS))
+    except UnidentifiedImageError as exc:
+        raise UnusableError(_describe_bytes(data)) from exc
 
 
 def _describe_bytes(data: bytes) -> str:
@@ -109,14 +106,13 @@ def _check_image(image: Image.Image, data: bytes) -> None:
     """Refuse, by its header, what cannot be used, or would be read as other than it is."""
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:
-        raise ValueError(f"{image.width} × {image.height} pixels, expected at most {limit}")
-    with guard_decoder():
-        n_frames = getattr(image, "n_frames", 1)
+        raise UnusableError(f"{image.width} × {image.height} pixels, expected at most {limit}")
+    n_frames = getattr(image, "n_frames", 1)
     if n_frames > 1:
-        raise ValueError(f"{n_frames} frames, expected one")
+        raise UnusableError(f"{n_frames} frames, expected one")
     if image.mode not in (*USABLE_MODES, *DEEP_MODES):
         other = f"an image of mode {image.mode}, expected RGB or grey; convert it"
-        raise ValueError(_OTHER_MODES.get(image.mode, other))
+        raise UnusableError(_OTHER_MODES.get(image.mode, other))
     if image.format == "PNG":
         _check_png(image, depth=data[24])
     if isinstance(image, TiffImagePlugin.TiffImageFile):
@@ -127,20 +123,22 @@ def _check_png(image: Image.Image, depth: int) -> None:
     """Refuse a transparent colour that Pillow compares with samples of another depth."""
     has_key = "transparency" in image.info and image.mode != "P"
     if has_key and depth not in (1, 8):
-        raise ValueError(f"{depth}-bit PNG with a transparent colour, expected 8 bits; convert it")
+        raise UnusableError(
+            f"{depth}-bit PNG with a transparent colour, expected 8 bits; convert it"
+        )
 
 
 def _check_tiff(image: TiffImagePlugin.TiffImageFile) -> None:
     """Refuse numbers that Pillow reads without their sign, their depth or their polarity."""
     tags = image.tag_v2
     if set(tags.get(TiffImagePlugin.SAMPLEFORMAT, (1,))) != {1}:
-        raise ValueError("TIFF of signed integers, expected unsigned; convert it, or use FITS")
+        raise UnusableError("TIFF of signed integers, expected unsigned; convert it, or use FITS")
     if image.mode in DEEP_MODES:
         depth = tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,))[0]
         if depth != 16:
-            raise ValueError(f"{depth}-bit TIFF, expected 8 or 16 bits; convert it")
+            raise UnusableError(f"{depth}-bit TIFF, expected 8 or 16 bits; convert it")
         if tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) != 1:
-            raise ValueError("16-bit TIFF where zero is white, expected black; convert it")
+            raise UnusableError("16-bit TIFF where zero is white, expected black; convert it")
 
 
 def _turn_upright(image: Image.Image) -> Image.Image:

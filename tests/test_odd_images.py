@@ -166,10 +166,10 @@ def damage(data, rng):
     return bytes(flipped)
 
 
-def read_or_explain(path):
+def read_or_explain(path, size=24):
     """Return a cutout and no reason, or the other way round."""
     try:
-        return read_cutout(path, 24), ""
+        return read_cutout(path, size), ""
     except CutoutError as exc:
         return None, str(exc)
 
@@ -198,15 +198,15 @@ def test_damage_gives_a_cutout_or_a_reason(tmp_path, campaign, capfd, kind):
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF, LZW", "FITS", "FITS, gzip"])
-def test_no_part_of_a_file_is_a_galaxy(tmp_path, campaign, kind):
-    """A file cut off anywhere in its pixels is refused: none is filled up with grey or black."""
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_part_of_a_file_is_another_galaxy(tmp_path, campaign, kind):
+    """A file cut off anywhere is refused, or lacks no pixel: none is filled up with grey."""
     data, path = encode(kind), tmp_path / "cut"
-    # FITS ends in padding; the last bytes of a JPEG or PNG say only that it ends.
-    end = 2880 + 32 * 40 * 4 if kind == "FITS" else len(data) - 16
+    path.write_bytes(data)
+    whole = read_cutout(path, 40)
     rng = np.random.default_rng(1)
     for _ in range(campaign.n(20, 200)):
         with campaign.trial(f"file cut off: {kind}"):
-            path.write_bytes(data[: rng.integers(end)])
-            with pytest.raises(CutoutError):
-                read_cutout(path, 24)
+            path.write_bytes(data[: rng.integers(len(data))])
+            cutout, _ = read_or_explain(path, 40)
+            assert cutout is None or np.array_equal(cutout, whole)
