@@ -1,6 +1,7 @@
 """Raster images: JPEG, PNG and a few others as eight bits a channel, or why they cannot be."""
 
 import io
+import zlib
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +21,13 @@ from PIL import (
 
 from galfig.guard import UnusableError, guard_decoder
 
+PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+# The chunks of a PNG on which its pixels depend.
+PNG_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"IDAT")
 # What is opened, and how it begins. Of the other formats that Pillow knows, some run programs.
 FORMATS = {
     "JPEG": (b"\xff\xd8\xff",),
-    "PNG": (b"\x89PNG\r\n\x1a\n",),
+    "PNG": (PNG_MAGIC,),
     "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
     "GIF": (b"GIF87a", b"GIF89a"),
     "BMP": (b"BM",),
@@ -114,18 +118,30 @@ def _check_image(image: Image.Image, data: bytes) -> None:
         other = f"an image of mode {image.mode}, expected RGB or grey; convert it"
         raise UnusableError(_OTHER_MODES.get(image.mode, other))
     if image.format == "PNG":
-        _check_png(image, depth=data[24])
+        _check_key(image, depth=data[24])
+        _check_sums(data)
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         _check_tiff(image)
 
 
-def _check_png(image: Image.Image, depth: int) -> None:
+def _check_key(image: Image.Image, depth: int) -> None:
     """Refuse a transparent colour that Pillow compares with samples of another depth."""
     has_key = "transparency" in image.info and image.mode != "P"
     if has_key and depth not in (1, 8):
         raise UnusableError(
             f"{depth}-bit PNG with a transparent colour, expected 8 bits; convert it"
         )
+
+
+def _check_sums(data: bytes) -> None:
+    """Compare what makes the pixels of a PNG with its checksums, as Pillow does not for all."""
+    start = len(PNG_MAGIC)
+    while (head := data[start : start + 8])[4:] not in (b"", b"IEND"):
+        end = start + 8 + int.from_bytes(head[:4], "big")
+        is_whole = zlib.crc32(data[start + 4 : end]).to_bytes(4, "big") == data[end : end + 4]
+        if head[4:] in PNG_PIXELS and not is_whole:
+            raise UnusableError(f"damaged PNG, its {head[4:].decode()} do not match the checksum")
+        start = end + 4
 
 
 def _check_tiff(image: TiffImagePlugin.TiffImageFile) -> None:

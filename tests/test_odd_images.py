@@ -198,6 +198,20 @@ def test_damage_gives_a_cutout_or_a_reason(tmp_path, campaign, capfd, kind):
 
 
 @pytest.mark.faults
+@pytest.mark.parametrize("kind", ["PNG", "PNG, palette", "PNG, 16 bits", "FITS, gzip"])
+def test_checksums_are_compared(tmp_path, campaign, kind):
+    """Where the format has checksums, no damage gives other pixels."""
+    data, path = encode(kind), tmp_path / "damaged"
+    path.write_bytes(data)
+    whole = read_cutout(path, 40)
+    for seed in range(campaign.n(60, 600)):
+        with campaign.trial(f"bytes damaged, with checksums: {kind}"):
+            path.write_bytes(damage(data, np.random.default_rng(seed + 1000)))
+            cutout, _ = read_or_explain(path, 40)
+            assert cutout is None or np.array_equal(cutout, whole)
+
+
+@pytest.mark.faults
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_part_of_a_file_is_another_galaxy(tmp_path, campaign, kind):
     """A file cut off anywhere is refused, or lacks no pixel: none is filled up with grey."""
