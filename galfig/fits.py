@@ -71,9 +71,8 @@ def _stretch(values: NDArray[np.float64], low: float, high: float) -> NDArray[np
 
     values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
     if values.ndim == 2:
-        return np.rint(255 * AsinhStretch(SOFTENING)(ManualInterval(low, high)(values))).astype(
-            np.uint8
-        )
+        scaled = AsinhStretch(SOFTENING)(ManualInterval(low, high)(values))
+        return np.rint(255 * scaled).astype(np.uint8)
     # The same stretch of the intensity, in Lupton's parameters.
     strength = 10 * math.sinh(0.1 * math.asinh(1 / SOFTENING))
     blue, green, red = values

@@ -1,10 +1,15 @@
 """Other people's decoders: whatever damaged bytes make them say becomes one ValueError."""
 
 import logging
+import re
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+
+DECODERS = r"(PIL|astropy)\b"
+# What `warnings.filterwarnings` makes of them.
+_FILTER = ("ignore", None, Warning, re.compile(DECODERS), 0)
 
 # Pillow logs some errors that it also raises; with no handler at all, Python would print them.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
@@ -25,21 +30,20 @@ class _Silence:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._n_inside = 0
-        self._added: object = None
 
     def __enter__(self) -> None:
         with self._lock:
             if self._n_inside == 0:
-                warnings.filterwarnings("ignore", module=r"(PIL|astropy)\b")
-                self._added = warnings.filters[0]
+                warnings.filterwarnings("ignore", module=DECODERS)
             self._n_inside += 1
 
     def __exit__(self, *exc: object) -> None:
         with self._lock:
             self._n_inside -= 1
-            if self._n_inside == 0 and self._added in warnings.filters:
-                # A list, whatever its stub says.
-                warnings.filters.remove(self._added)  # type: ignore[attr-defined]
+            if self._n_inside == 0:
+                with suppress(ValueError):
+                    # A list, whatever its stub says.
+                    warnings.filters.remove(_FILTER)  # type: ignore[attr-defined]
 
 
 SILENCE = _Silence()
@@ -47,7 +51,7 @@ SILENCE = _Silence()
 
 @contextmanager
 def guard_decoder() -> Iterator[None]:
-    """Keep a decoder quiet, and make any error of its a ValueError of one line.
+    """Keep a decoder quiet, and make any error it raises a ValueError of one line.
 
     Raises
     ------

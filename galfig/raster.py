@@ -38,13 +38,13 @@ GIT_LFS = b"version https://git-lfs.github.com/spec/"
 
 DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N")
 USABLE_MODES = ("1", "L", "P", "RGB", "LA", "La", "PA", "RGBA", "RGBa", "YCbCr")
-_OTHER_MODES = {
+OTHER_MODES = {
     "CMYK": "CMYK image, expected RGB or grey; convert it",
     "I": "signed or 32-bit integers, expected 8 or 16 bits unsigned; convert it, or use FITS",
     "F": "floating-point image, expected 8 or 16 bits; convert it, or use FITS",
 }
 # By the value of the EXIF tag.
-_UPRIGHT = {
+UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -116,7 +116,7 @@ def _check_image(image: Image.Image, data: bytes) -> None:
         raise UnusableError(f"{n_frames} frames, expected one")
     if image.mode not in (*USABLE_MODES, *DEEP_MODES):
         other = f"an image of mode {image.mode}, expected RGB or grey; convert it"
-        raise UnusableError(_OTHER_MODES.get(image.mode, other))
+        raise UnusableError(OTHER_MODES.get(image.mode, other))
     if image.format == "PNG":
         _check_key(image, depth=data[24])
         _check_sums(data)
@@ -164,7 +164,7 @@ def _turn_upright(image: Image.Image) -> Image.Image:
     except Exception:
         # Damaged EXIF says nothing of the orientation, and nothing against the pixels.
         return image
-    method = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    method = UPRIGHT.get(orientation) if isinstance(orientation, int) else None
     return image if method is None else image.transpose(method)
 
 

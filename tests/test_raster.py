@@ -143,6 +143,18 @@ def test_grey_with_alpha_is_laid_over_black(format):
     assert np.abs(decode_raster(data, 1) - expected[..., 0]).max() <= 1
 
 
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_alpha_that_is_multiplied_already_is_not_applied_twice(mode):
+    """TIFF may hold pixels as they look over black: those they are."""
+    pixels = noise(20, 30, len(mode)) // 2
+    pixels[..., -1] = 128
+    data = bytearray(save(Image.frombytes(mode, (30, 20), pixels.tobytes()), "TIFF"))
+    # The tag ExtraSamples, one short: from unassociated to associated alpha.
+    entry = data.index(struct.pack("<HHI", 338, 3, 1))
+    data[entry + 8] = 1
+    assert np.abs(decode_raster(bytes(data)).astype(int) - pixels[..., :-1]).max() <= 1
+
+
 @pytest.mark.parametrize(
     ("format", "transparency"), [("PNG", 3), ("PNG", bytes([255, 128, 0, 7])), ("GIF", 3)]
 )
@@ -234,7 +246,7 @@ def test_text_that_swells_is_refused():
     """A PNG whose comment unpacks to 64 MB is not unpacked."""
     text = PngImagePlugin.PngInfo()
     text.add_text("note", "y" * (64 << 20), zip=True)
-    with pytest.raises(ValueError, match="(?i)too large"):
+    with pytest.raises(ValueError, match=r"(?i)too large"):
         decode_raster(save(noise(16, 16, 3), pnginfo=text))
 
 
