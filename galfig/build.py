@@ -26,8 +26,15 @@ from galfig.config import Settings
 from galfig.cosmology import kpc_per_arcsec
 from galfig.cutouts import Decoding, read_cutout, scale_cutout
 from galfig.engine import Engine, make_engine, open_workers
-from galfig.errors import CatalogError, CheckpointError, CutoutError, OutputError
+from galfig.errors import (
+    CatalogError,
+    CheckpointError,
+    CutoutError,
+    LostCutoutError,
+    OutputError,
+)
 from galfig.files import check_output, remove_leftovers, replace_file
+from galfig.guard import SILENCE
 from galfig.lock import hold_lock
 from galfig.network import Checkpoint, find_layer
 from galfig.stopwatch import Stopwatch
@@ -195,6 +202,9 @@ def build_store(
         Another file is there and ``overwrite`` is false, or the disk refuses.
     CatalogError
         Not one galaxy could be explained.
+    LostCutoutError
+        An image that was there when the build was planned is there no longer; the shards that
+        are written stay for the next build.
     """
     with hold_lock(path, takeover=takeover):
         remove_leftovers(path)
@@ -406,11 +416,14 @@ def _explain_group(
     stopwatch: Stopwatch,
 ) -> list[Explained | str]:
     """Explain some files in one thread: what came of each, or why nothing did."""
-    with stopwatch.time("decode"):
+    with stopwatch.time("decode"), SILENCE:
         cutouts: list[NDArray[np.uint8] | str] = []
         for path in paths:
             try:
                 cutouts.append(read_cutout(path, checkpoint.cutout_size, decoding))
+            except LostCutoutError:
+                # Recorded as rejected, the galaxy would stay so when the file is back.
+                raise
             except CutoutError as exc:
                 cutouts.append(str(exc))
     readable = [cutout for cutout in cutouts if not isinstance(cutout, str)]

@@ -717,12 +717,17 @@ def _find_files(names: Sequence[str], root: Path) -> NDArray[np.bool_]:
 
 
 def _list_folder(folder: Path) -> set[str]:
-    """Return the names in a folder, none where there is no such folder."""
+    """Return the names in a folder, without links that lead nowhere; none where it is not there."""
     try:
         if not folder.is_dir():
             return set()
         with os.scandir(folder) as entries:
-            return {entry.name for entry in entries}
+            # Unlike that of Path, this exists() is also False where it may not look.
+            return {
+                entry.name
+                for entry in entries
+                if not entry.is_symlink() or os.path.exists(entry)  # noqa: PTH110
+            }
     except OSError as exc:
         raise CatalogError(f"{folder}: cannot be read ({exc.strerror})") from exc
 

@@ -1,6 +1,5 @@
 """Cutouts: image files decoded, cropped to the centre and scaled to what the network sees."""
 
-import io
 import math
 import os
 import tempfile
@@ -13,14 +12,20 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from tqdm import tqdm
 
-from galfig.errors import CutoutError, OutputError
-from galfig.fits import decode_fits, is_fits
+from galfig.errors import CutoutError, LostCutoutError, OutputError
+from galfig.fits import MAX_VALUES, decode_fits, is_fits
+from galfig.guard import SILENCE
+from galfig.raster import decode_raster
 
 # Of the memory, for decoded images; what is more goes to a file.
 MEMORY_SHARE = 0.25
+# No galaxy is smaller [pixels]; what is, is an icon or what a server sends for "no image".
+MIN_SIDE = 8
+# Of a file [byte]: the largest FITS image that is decoded, in double precision.
+MAX_BYTES = 8 * MAX_VALUES
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ def read_cutout(path: Path, size: int, decoding: Decoding = RGB) -> NDArray[np.u
     Parameters
     ----------
     path : Path
-        A file that Pillow reads (JPEG, PNG, TIFF), or FITS.
+        JPEG, PNG, TIFF, GIF, BMP, WebP or FITS.
     size : int
         Side of the cutout [pixels].
     decoding : Decoding, default `RGB`
@@ -63,28 +68,59 @@ def read_cutout(path: Path, size: int, decoding: Decoding = RGB) -> NDArray[np.u
     Raises
     ------
     CutoutError
-        A file that is missing, truncated or no image.
+        A file that is truncated, no image, or an image that cannot be used.
+    LostCutoutError
+        A file that is missing, or a file system that no longer answers.
     """
     return crop_or_pad(decode_image(path, decoding), size)
 
 
 def decode_image(path: Path, decoding: Decoding = RGB) -> NDArray[np.uint8]:
     """Decode an image file, (H, W, n_channels); raises CutoutError where that fails."""
+    path = Path(path)
+    data = _read_file(path)
     try:
-        data = Path(path).read_bytes()
-        source = (
-            Image.fromarray(decode_fits(data, decoding.fits_range))
-            if is_fits(data)
-            else Image.open(io.BytesIO(data))
-        )
-        with source as image:
+        if is_fits(data):
+            image = Image.fromarray(decode_fits(data, decoding.fits_range))
             pixels = np.asarray(image.convert("RGB" if decoding.n_channels == 3 else "L"))
-    except UnidentifiedImageError as exc:
-        raise CutoutError(f"{path}: not an image") from exc
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as exc:
-        # Pillow reports a damaged PNG as a SyntaxError.
-        raise CutoutError(f"{path}: cannot be decoded ({exc})") from exc
+        else:
+            pixels = decode_raster(data, decoding.n_channels)
+    except ValueError as exc:
+        raise CutoutError(f"{path}: {exc}") from exc
+    height, width = pixels.shape[:2]
+    if min(height, width) < MIN_SIDE:
+        raise CutoutError(f"{path}: {width} × {height} pixels, expected at least {MIN_SIDE} a side")
     return pixels if pixels.ndim == 3 else pixels[..., None]
+
+
+def _read_file(path: Path) -> bytes:
+    """Read a file, and tell one that cannot be read from one that is no longer there."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            data = file.readall() if size <= MAX_BYTES else b""
+    except IsADirectoryError as exc:
+        raise CutoutError(f"{path}: a folder, expected an image") from exc
+    except PermissionError as exc:
+        # Where a ticket for the file system has run out, the folder is closed as well.
+        if os.access(path.parent, os.X_OK):
+            raise CutoutError(f"{path}: cannot be read ({exc.strerror})") from exc
+        raise _make_lost(path, exc) from exc
+    except OSError as exc:
+        raise _make_lost(path, exc) from exc
+    if size > MAX_BYTES:
+        raise CutoutError(f"{path}: {size / 1e9:.1f} GB, expected at most {MAX_BYTES / 1e9:.1f}")
+    if not data:
+        raise CutoutError(f"{path}: empty file, expected an image")
+    return data
+
+
+def _make_lost(path: Path, exc: OSError) -> LostCutoutError:
+    """Return the error of a file that was in the folder when it was listed."""
+    return LostCutoutError(
+        f"{path}: lost ({exc.strerror}), expected the image that was listed; "
+        "run the same command again to go on"
+    )
 
 
 def crop_or_pad(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
@@ -145,6 +181,8 @@ def load_cutouts(
     ------
     OutputError
         No room for the temporary file.
+    LostCutoutError
+        A file that is missing, or a file system that no longer answers.
     """
     shape = (len(paths), image_size, image_size, decoding.n_channels)
     cutouts = _allocate(shape)
@@ -202,11 +240,18 @@ def iter_cutouts(
     ------
     (size, size, n_channels) ndarray of uint8, or CutoutError
         In the order of the paths; the error, unraised, where a file cannot be decoded.
+
+    Raises
+    ------
+    LostCutoutError
+        A file that is missing, or a file system that no longer answers.
     """
 
     def read(path: Path) -> NDArray[np.uint8] | CutoutError:
         try:
             return read_cutout(path, size, decoding)
+        except LostCutoutError:
+            raise
         except CutoutError as exc:
             return exc
 
@@ -214,10 +259,11 @@ def iter_cutouts(
     remaining = iter(paths)
     pool = ThreadPoolExecutor(n_workers)
     try:
-        ahead = deque(pool.submit(read, path) for path in islice(remaining, 8 * n_workers))
-        while ahead:
-            yield ahead.popleft().result()
-            ahead.extend(pool.submit(read, path) for path in islice(remaining, 1))
+        with SILENCE:
+            ahead = deque(pool.submit(read, path) for path in islice(remaining, 8 * n_workers))
+            while ahead:
+                yield ahead.popleft().result()
+                ahead.extend(pool.submit(read, path) for path in islice(remaining, 1))
     finally:
         # Whoever stops early, as Ctrl-C does, need not wait for images that nobody wants.
         pool.shutdown(cancel_futures=True)

@@ -20,6 +20,10 @@ class CutoutError(GalfigError, OSError):
     """An image file cannot be decoded."""
 
 
+class LostCutoutError(CutoutError):
+    """An image file was there and has gone, or its folder has: no fault of the galaxy."""
+
+
 class CheckpointError(GalfigError, OSError):
     """A file is not a galfig checkpoint, or does not fit what it is used for."""
 

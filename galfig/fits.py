@@ -2,12 +2,12 @@
 
 import io
 import math
-import warnings
 import zlib
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from galfig.guard import UnusableError, guard_decoder
 
 # A cutout has fewer; what is larger is a mosaic, or made to fill the memory.
 MAX_VALUES = 1 << 28
@@ -50,57 +50,54 @@ def decode_fits(data: bytes, limits: tuple[float, float] | None = None) -> NDArr
     ValueError
         No image, of another shape, without a finite value, or unreadable.
     """
-    values = _read_values(_decompress(data)).astype(np.float64)
-    intensity = values if values.ndim == 2 else values.mean(axis=0)
-    finite = intensity[np.isfinite(intensity)]
-    if not len(finite):
-        raise ValueError("no finite value in the image")
+    values = _read_values(_decompress(data))
+    # Infinite values, and the sums of such, are dealt with as they come out.
+    with np.errstate(all="ignore"):
+        intensity = values if values.ndim == 2 else values.mean(axis=0)
+        finite = intensity[np.isfinite(intensity)]
+        if not len(finite):
+            raise ValueError("no finite value in the image")
+        low, high = limits or np.percentile(finite, PERCENTILES)
+        if not math.isfinite(high - low):
+            raise ValueError(f"values from {low:.3g} to {high:.3g}, a range beyond float64")
+        if not high > low:
+            low, high = low - 0.5, low + 0.5
+        return _stretch(values, low, high)[::-1]
 
+
+def _stretch(values: NDArray[np.float64], low: float, high: float) -> NDArray[np.uint8]:
+    """Map low to black and high to white; NaN and what is infinitely faint are black."""
     from astropy.visualization import AsinhStretch, ManualInterval, make_lupton_rgb
 
-    low, high = limits or np.percentile(finite, PERCENTILES)
-    if not high > low:
-        low, high = low - 0.5, low + 0.5
+    values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
     if values.ndim == 2:
-        scaled = AsinhStretch(SOFTENING)(ManualInterval(low, high)(np.nan_to_num(values, nan=low)))
-        return np.rint(255 * scaled).astype(np.uint8)[::-1]
+        scaled = AsinhStretch(SOFTENING)(ManualInterval(low, high)(values))
+        return np.rint(255 * scaled).astype(np.uint8)
     # The same stretch of the intensity, in Lupton's parameters.
     strength = 10 * math.sinh(0.1 * math.asinh(1 / SOFTENING))
-    blue, green, red = np.nan_to_num(values, nan=low)
+    blue, green, red = values
     # astropy divides by zero where the sky is black, and then takes the zero.
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return make_lupton_rgb(
-            red,
-            green,
-            blue,
-            minimum=low,
-            stretch=strength * SOFTENING * (high - low),
-            Q=strength,
-        )[::-1]
+    return make_lupton_rgb(
+        red, green, blue, minimum=low, stretch=strength * SOFTENING * (high - low), Q=strength
+    )
 
 
-def _read_values(data: bytes) -> NDArray[Any]:
+def _read_values(data: bytes) -> NDArray[np.float64]:
     """Return the first image with two or three axes."""
     from astropy.io import fits
 
-    try:
-        # What astropy thinks of a header's style is not the user's concern.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with fits.open(io.BytesIO(data)) as hdus:
-                for hdu in hdus:
-                    if not hdu.is_image or not hdu.shape:
-                        continue
-                    shape = hdu.shape
-                    if len(shape) not in (2, 3) or (len(shape) == 3 and shape[0] not in (1, 3)):
-                        size = " × ".join(map(str, reversed(shape)))
-                        raise ValueError(f"an image of {size}, expected one plane or three")
-                    if math.prod(shape) > MAX_VALUES:
-                        raise ValueError(f"an image of {math.prod(shape)} values, too large")
-                    return hdu.data[0] if shape[0] == 1 and len(shape) == 3 else hdu.data
-    except (OSError, TypeError, KeyError, IndexError, AttributeError) as exc:
-        raise ValueError(f"damaged FITS: {' '.join(str(exc).split())}") from exc
-    raise ValueError("a FITS file without an image")
+    with guard_decoder(), fits.open(io.BytesIO(data)) as hdus:
+        image = next((hdu for hdu in hdus if hdu.is_image and hdu.shape), None)
+        if image is None:
+            raise UnusableError("a FITS file without an image")
+        shape = image.shape
+        if len(shape) not in (2, 3) or (len(shape) == 3 and shape[0] not in (1, 3)):
+            size = " × ".join(map(str, reversed(shape)))
+            raise UnusableError(f"an image of {size}, expected one plane or three")
+        if not 0 < math.prod(shape) <= MAX_VALUES:
+            raise UnusableError(f"{math.prod(shape)} values, expected 1 to {MAX_VALUES}")
+        values = np.asarray(image.data, dtype=np.float64)
+        return values[0] if len(shape) == 3 and shape[0] == 1 else values
 
 
 def _decompress(data: bytes) -> bytes:

@@ -16,7 +16,13 @@ from galfig.catalog import load_galaxies
 from galfig.config import load_settings
 from galfig.cutouts import Decoding, read_cutout
 from galfig.engine import make_engine, open_workers
-from galfig.errors import CatalogError, CheckpointError, ConfigError, OutputError
+from galfig.errors import (
+    CatalogError,
+    CheckpointError,
+    ConfigError,
+    LostCutoutError,
+    OutputError,
+)
 from galfig.gradcam import grad_cam
 from galfig.network import build_network, save_checkpoint
 from galfig.store import open_store
@@ -203,6 +209,32 @@ def test_unreadable_image_is_rejected_by_name(galaxy_folder, tmp_path, checkpoin
         assert f"{lost}.jpg" in store.rejected[lost]
         assert store.catalog["objID"].tolist() == store.objid.tolist()
         np.testing.assert_array_equal(store.cams(4), whole.cams(5))
+
+
+@pytest.mark.parametrize("n_lost", [1, 14])
+def test_images_that_vanish_stop_the_build_and_reject_nobody(
+    galaxy_folder, tmp_path, checkpoint, n_lost
+):
+    """A folder that goes away halfway stops the build in one line; back again, it goes on."""
+    build_at(tmp_path / "undisturbed.h5", galaxy_folder, checkpoint, shard_size=5)
+    galaxies, settings = load(galaxy_folder, shard_size=5)
+    plan = make_plan(galaxies, settings, checkpoint, "all")
+    path, away = tmp_path / "maps.h5", tmp_path / "away"
+    away.mkdir()
+    lost = galaxies.paths[10 : 10 + n_lost]
+    for image in lost:
+        image.rename(away / image.name)
+    with pytest.raises(
+        LostCutoutError, match=r"\.jpg: lost .*run the same command again to go on$"
+    ):
+        build_store(plan, checkpoint, path, quiet=True)
+    assert not path.exists()
+    parts = sorted(part.name for part in (tmp_path / "maps.h5.parts").iterdir())
+    assert parts == ["000000.h5", "000001.h5"]
+    for image in lost:
+        (away / image.name).rename(image)
+    assert build_at(path, galaxy_folder, checkpoint, shard_size=5)
+    assert_same_store(path, tmp_path / "undisturbed.h5")
 
 
 def test_galaxy_without_finite_numbers_is_rejected(galaxy_folder, tmp_path, checkpoint):

@@ -288,6 +288,17 @@ def test_folder_that_cannot_be_listed_is_named(galaxy_folder):
         load(galaxy_folder, catalog={"images": "{field}{field}/{objID}.jpg"})
 
 
+def test_link_that_leads_nowhere_is_a_missing_image(galaxy_folder):
+    """An image that git-annex has not fetched is left out when the build is planned."""
+    galaxies = load(galaxy_folder)
+    real, broken = galaxies.paths[:2]
+    broken.unlink()
+    broken.symlink_to("../.git/annex/objects/absent")
+    real.rename(galaxy_folder / "elsewhere.jpg")
+    real.symlink_to(galaxy_folder / "elsewhere.jpg")
+    assert load(galaxy_folder).rejected == {galaxies.objid[1]: f"no image {broken}"}
+
+
 def test_images_named_by_other_columns(galaxy_folder):
     """The template may name any column, whose cells must be plain names too."""
     table = pd.read_csv(galaxy_folder / "catalog.csv", dtype={"objID": str})

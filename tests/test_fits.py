@@ -75,7 +75,11 @@ def test_gzip_and_missing_pixels(sky, tmp_path):
     [
         (np.zeros((4, 8, 8)), "8 × 8 × 4, expected one plane or three"),
         (np.zeros((2, 3, 8, 8)), "expected one plane or three"),
+        (np.zeros((5, 8, 8)), "8 × 8 × 5, expected one plane or three"),
+        (np.zeros(64), "an image of 64, expected one plane or three"),
         (np.full((8, 8), np.nan), "no finite value"),
+        (np.tile([-1.5e308, 1.5e308], (8, 4)), "a range beyond float64"),
+        (np.zeros((3, 9)), "9 × 3 pixels, expected at least 8 a side"),
         (None, "without an image"),
     ],
 )
@@ -85,6 +89,48 @@ def test_what_is_no_cutout_is_named(tmp_path, values, words):
     path.write_bytes(as_fits(values))
     with pytest.raises(CutoutError, match=words):
         read_cutout(path, 8)
+
+
+def test_scale_and_blanks_of_the_header_are_applied():
+    """BSCALE and BZERO give the fluxes, and BLANK is black like NaN."""
+    hdu = fits.PrimaryHDU(np.arange(64, dtype=np.int16).reshape(8, 8))
+    hdu.header["BSCALE"], hdu.header["BZERO"], hdu.header["BLANK"] = 0.5, 100.0, 63
+    stream = io.BytesIO()
+    fits.HDUList([hdu]).writeto(stream)
+    plain = np.arange(64.0).reshape(8, 8) / 2 + 100
+    plain[7, 7] = np.nan
+    data = stream.getvalue().replace(
+        b"BSCALE  =                  1.0", b"BSCALE  =                  0.5"
+    )
+    np.testing.assert_array_equal(
+        decode_fits(data, (100, 140)), decode_fits(as_fits(plain), (100, 140))
+    )
+
+
+def test_first_image_is_found_behind_a_table():
+    """An image in an extension is used, a table before it passed over; a table alone is none."""
+    values = np.arange(64.0).reshape(8, 8)
+    table = fits.BinTableHDU.from_columns([fits.Column("z", "D", array=np.zeros(3))])
+    streams = [io.BytesIO(), io.BytesIO()]
+    fits.HDUList([fits.PrimaryHDU(), table, fits.ImageHDU(values)]).writeto(streams[0])
+    fits.HDUList([fits.PrimaryHDU(), table]).writeto(streams[1])
+    expected = decode_fits(as_fits(values))
+    np.testing.assert_array_equal(decode_fits(streams[0].getvalue()), expected)
+    with pytest.raises(ValueError, match="without an image"):
+        decode_fits(streams[1].getvalue())
+
+
+@pytest.mark.parametrize("n_planes", [1, 3])
+def test_infinities_are_as_bright_or_faint_as_can_be(n_planes):
+    """Infinite pixels are white or black, do not shift the others, and nothing is warned of."""
+    planes = np.repeat(np.linspace(0, 1, 400).reshape(1, 20, 20), n_planes, axis=0)
+    expected = decode_fits(as_fits(planes), (0, 1))
+    planes[:, 0, 0], planes[:, 0, 1], planes[:, 0, 2] = np.inf, -np.inf, np.nan
+    pixels = decode_fits(as_fits(planes), (0, 1))
+    assert (pixels[-1, 0] >= 254).all()
+    assert not pixels[-1, 1:3].any()
+    np.testing.assert_array_equal(pixels[:-1], expected[:-1])
+    assert decode_fits(as_fits(planes)).std() > 10
 
 
 @pytest.mark.parametrize("cut", [100, 2880, 3000, 4000])
@@ -104,5 +150,5 @@ def test_huge_images_are_refused_before_they_are_read(tmp_path):
     header["NAXIS1"] = header["NAXIS2"] = 100_000
     path = tmp_path / "a.fits"
     path.write_bytes(header.tostring().encode())
-    with pytest.raises(CutoutError, match="too large"):
+    with pytest.raises(CutoutError, match="10000000000 values, expected 1 to"):
         read_cutout(path, 8)
