@@ -199,7 +199,7 @@ def build_store(
     parts = [folder / f"{index:06d}.h5" for index in range(len(plan.shards))]
     _explain_shards(plan, checkpoint, parts, device, n_workers, quiet)
     with replace_file(path, overwrite=overwrite) as temporary:
-        n_stored, n_failed = merge_parts(
+        n_stored, failed = merge_parts(
             temporary,
             parts,
             plan.galaxies.table.set_axis(plan.galaxies.objid),
@@ -207,16 +207,18 @@ def build_store(
             plan.galaxies.rejected,
         )
         if not n_stored:
+            objid, reason = next(iter(failed.items()))
             raise CatalogError(
-                f"{path}: not one of {len(plan.galaxies)} galaxies could be explained, see "
-                f"the reasons in {folder}"
+                f"{path}: not one of {len(plan.galaxies)} galaxies could be explained, first: "
+                f"{objid} ({reason}); see the reasons in {folder}"
             )
     _remove_parts(folder)
-    if n_failed:
+    if failed:
         logger.warning(
-            "%d of %d cutouts could not be explained; see %s:/rejected",
-            n_failed,
+            "%d of %d cutouts could not be explained, first: %s; see %s:/rejected",
+            len(failed),
             len(plan.galaxies),
+            next(iter(failed)),
             path,
         )
     return True

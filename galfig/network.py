@@ -282,7 +282,7 @@ def _read_metadata(path: Path, data: bytes) -> dict[str, Any]:
     if data[8:9] != b"{" and data.startswith((b"\x80", b"PK\x03\x04")):
         raise CheckpointError(
             f"{path}: a pickled file, expected safetensors; galfig never unpickles, since a "
-            "pickle can run any command"
+            "pickle can run any command; convert one of your own as docs/checkpoints.md says"
         )
     try:
         length = int.from_bytes(data[:8], "little")

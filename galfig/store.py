@@ -289,7 +289,7 @@ def merge_parts(
     catalog: "pd.DataFrame",
     attrs: Mapping[str, Any],
     rejected: Mapping[str, str],
-) -> tuple[int, int]:
+) -> tuple[int, dict[str, str]]:
     """Make one store of the parts; compressed chunks are copied as they are.
 
     Parameters
@@ -307,8 +307,10 @@ def merge_parts(
 
     Returns
     -------
-    n_stored, n_failed : int
-        Galaxies in the store, and galaxies of the shards that are not.
+    n_stored : int
+        Galaxies in the store.
+    failed : dict of str to str
+        Why a galaxy of the shards is not there, by objid.
     """
     with h5py.File(path, "w") as file:
         file.attrs["schema_version"] = SCHEMA_VERSION
@@ -327,7 +329,7 @@ def merge_parts(
                 _append(file, part, int(start), int(starts[-1]))
         _write_catalog(file, catalog.drop(index=list(failed)))
         _write_rejected(file, {**rejected, **failed})
-    return int(starts[-1]), len(failed)
+    return int(starts[-1]), failed
 
 
 def _append(file: h5py.File, part: h5py.File, start: int, total: int) -> None:

@@ -1,6 +1,9 @@
 """The command line: one file a command, imported when it is called."""
 
 import importlib
+import io
+import os
+import sys
 
 import click
 
@@ -42,3 +45,14 @@ def main() -> None:
       galfig build-maps
       galfig render --n 5 --zmin 0.05 --zmax 0.08
     """
+    _settle_streams()
+
+
+def _settle_streams() -> None:
+    """Let no sign of a path or a class end a command where the terminal lacks it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    if sys.stderr is None:
+        # Closed by who started this: progress bars need something to write to.
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
