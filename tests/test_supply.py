@@ -2,10 +2,14 @@
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
+
+import galfig.cli
 
 ROOT = Path(__file__).resolve().parents[1]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -107,3 +111,64 @@ def test_pyarrow_that_unpickles_is_refused():
     """Before 14.0.1 pyarrow unpickled what a Parquet file's schema holds (CVE-2023-47248)."""
     words = (ROOT / "pyproject.toml").read_text()
     assert re.search(r'"pyarrow>=(14\.0\.1|1[5-9]|[2-9]\d)', words)
+
+
+OFFLINE = """
+import socket, sys
+def refuse(*args, **options):
+    open(sys.argv[1], "a").write(f"{args}\\n")
+    raise OSError("no network here")
+for name in ("connect", "connect_ex", "sendto", "bind"):
+    setattr(socket.socket, name, refuse)
+socket.getaddrinfo = socket.gethostbyname = socket.create_connection = refuse
+from galfig.cli import main
+for line in sys.stdin.read().splitlines():
+    print(line, file=sys.stderr)
+    main(line.split(), standalone_mode=False)
+"""
+COMMANDS = """simulate data/simulated --n 40
+train --config galfig.toml --out model.safetensors
+build-maps --config galfig.toml --model model.safetensors
+build-maps --config galfig.toml --model model.safetensors --split train --out train.h5
+render --n 2
+figure --list
+figure roc
+figure radial-profile --data p.ecsv
+manuscript list paper
+manuscript build paper
+manuscript check paper
+info maps.h5
+info model.safetensors --json
+"""
+MANIFEST = """
+[stores]
+a = "maps.h5"
+[[figure]]
+name = "c"
+figure = "confusion-matrix"
+store = "a"
+"""
+
+
+def test_no_command_uses_the_network(tmp_path, store_path):
+    """Every command works where a socket that connects, and a name that is looked up, fail."""
+    (tmp_path / "galfig.toml").write_text(
+        "[training]\nepochs = 1\nbatch_size = 8\ncutout_size = 32\n"
+    )
+    (tmp_path / "paper").mkdir()
+    (tmp_path / "paper" / "manuscript.toml").write_text(MANIFEST)
+    store_path.rename(tmp_path / "paper" / "maps.h5")
+    done = subprocess.run(
+        [sys.executable, "-c", OFFLINE, "asked"],
+        input=COMMANDS,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "asked").exists()
+    commands = {line.split()[0] for line in COMMANDS.splitlines()}
+    # What only reads a store, and was added since, has its line here too.
+    assert commands >= set(galfig.cli.COMMANDS) - {"verify"}
+    assert (tmp_path / "p.ecsv").is_file()
