@@ -289,7 +289,8 @@ def _read_metadata(path: Path, data: bytes) -> dict[str, Any]:
         metadata = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["galfig"])
     except (ValueError, KeyError, TypeError, RecursionError) as exc:
         raise CheckpointError(
-            f"{path}: not a galfig checkpoint, expected one by 'galfig train'"
+            f"{path}: not a galfig checkpoint, expected one by 'galfig train'; for one of another "
+            "kind see docs/checkpoints.md"
         ) from exc
     if metadata.get("format") != CHECKPOINT_FORMAT:
         raise CheckpointError(

@@ -118,7 +118,8 @@ import socket, sys
 def refuse(*args, **options):
     open(sys.argv[1], "a").write(f"{args}\\n")
     raise OSError("no network here")
-for name in ("connect", "connect_ex", "sendto", "bind"):
+# Not bind: at its import urllib3 binds one to see whether there is IPv6, and sends nothing.
+for name in ("connect", "connect_ex", "sendto", "sendmsg"):
     setattr(socket.socket, name, refuse)
 socket.getaddrinfo = socket.gethostbyname = socket.create_connection = refuse
 from galfig.cli import main
@@ -129,7 +130,6 @@ for line in sys.stdin.read().splitlines():
 COMMANDS = """simulate data/simulated --n 40
 train --config galfig.toml --out model.safetensors
 build-maps --config galfig.toml --model model.safetensors
-build-maps --config galfig.toml --model model.safetensors --split train --out train.h5
 render --n 2
 figure --list
 figure roc
