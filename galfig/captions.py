@@ -189,7 +189,8 @@ def describe_network(store: Store, markup: Markup, subject: str = "The network")
         return f"{words}."
     n_right = round(store.accuracy * n_labelled)
     return (
-        f"{words} and classifies {n_right} of the {n_labelled} galaxies of the "
+        f"{words} and classifies {n_right} of the {n_labelled} "
+        f"{_plural('galaxy', n_labelled)} of the "
         f"{_SPLITS[store.attrs['split']]} rightly ({100 * store.accuracy:.1f}{markup.percent})."
     )
 

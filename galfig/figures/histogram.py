@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 from galfig.captions import Markup, describe_sample, describe_training
 from galfig.errors import FigureError
 from galfig.figures.drawing import Column, Drawing, DrawOptions
-from galfig.figures.style import COLORS, chart_size, escape_math, paper_style, plot_legend
+from galfig.figures.style import (
+    COLORS,
+    chart_size,
+    escape_math,
+    paper_style,
+    plot_legend,
+    wrap_words,
+)
 from galfig.selection import Selection
 from galfig.store import Store
 
@@ -47,7 +54,8 @@ def make_histogram(
     with paper_style():
         fig = Figure(figsize=chart_size(width, 0.68), layout="constrained")
         plot_histogram(value, edges, labels, ax=fig.subplots())
-        fig.axes[0].set_xlabel(escape_math(quantity))
+        room = 0.8 * fig.get_figwidth()
+        fig.axes[0].set_xlabel(wrap_words(escape_math(quantity), room, 8))
         return fig
 
 

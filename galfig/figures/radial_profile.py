@@ -20,6 +20,7 @@ from galfig.figures.style import (
     format_power,
     paper_style,
     plot_legend,
+    wrap_words,
 )
 from galfig.selection import Selection
 from galfig.store import Store
@@ -151,7 +152,7 @@ def make_radial_profile(
         fig = Figure(figsize=chart_size(width, 0.77), layout="constrained")
         ax = fig.subplots()
         plot_radial_profile(profiles, class_names, ax=ax)
-        ax.set_xlabel(label)
+        ax.set_xlabel(wrap_words(label, 0.8 * fig.get_figwidth(), 8))
         if np.isfinite(pixel_scale):
             to_arcsec = partial(np.multiply, pixel_scale)
             to_pixels = partial(np.multiply, 1 / pixel_scale)

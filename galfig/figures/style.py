@@ -1,5 +1,6 @@
 """What all figures share: the style sheet, and text that reads on any image."""
 
+import textwrap
 import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -99,10 +100,18 @@ def plot_legend(handles: Sequence[Any], words: Sequence[str], *, ax: Axes, **sty
     Matplotlib would leave those out that begin with an underscore, and read ``$...$``.
     """
     legend = ax.legend(handles, [str(number) for number in range(len(words))], **style)
+    room = 0.8 * ax.figure.bbox.width / ax.figure.dpi
     for text, label in zip(legend.get_texts(), words, strict=True):
         text.set_parse_math(False)
-        text.set_text(spell_missing(label))
+        text.set_text(wrap_words(spell_missing(label), room, float(text.get_fontsize())))
     return legend
+
+
+def wrap_words(words: str, width: float, size: float) -> str:
+    """Return words in as many lines as they need at a font size [pt] in a width [inch]."""
+    # A sign is about so wide, in units of the font size.
+    n_signs = int(72 * width / (0.6 * size))
+    return words if len(words) <= n_signs else textwrap.fill(words, n_signs)
 
 
 def spell_missing(words: str) -> str:
