@@ -133,10 +133,9 @@ build-maps --config galfig.toml --model model.safetensors
 render --n 2
 figure --list
 figure roc
-figure radial-profile --data p.ecsv
+figure reliability --data p.ecsv
 manuscript list paper
 manuscript build paper
-manuscript check paper
 info maps.h5
 info model.safetensors --json
 """
