@@ -148,7 +148,7 @@ NAMED_BY = {
 
 def test_odd_names_in_figures(campaign, odd_store, tmp_path):
     """Each figure says the names in its PDF, the plain caption verbatim, the table exactly."""
-    few = ["panels", "confusion-matrix", "class-examples", "metallicity-histogram", "roc"]
+    few = ["panels", "confusion-matrix", "metallicity-histogram"]
     folder = tmp_path / FOLDER
     for name in campaign.n(few, list(FIGURES)):
         with campaign.trial("strange: names"):
@@ -214,7 +214,8 @@ def test_long_names_are_wrapped(campaign, make_store, tmp_path):
     bins = {**BINS, "labels": ["m", *names], "column": "c" * 90, "symbol": "Z " * 60}
     config = json.dumps({"classes": {**bins, "name": ""}})
     store = make_store(class_names=names, quantity="", attrs={"config": config})
-    for name in ("confusion-matrix", "metallicity-histogram", "roc", "radial-profile", "panels"):
+    every = ["confusion-matrix", "radial-profile", "metallicity-histogram", "roc", "panels"]
+    for name in every[: campaign.n(2, 5)]:
         with campaign.trial("strange: long names"):
             render_figure(name, store, Query(n=None), tmp_path / f"{name}.pdf")
             words = read_words(tmp_path / f"{name}.pdf")
@@ -508,7 +509,7 @@ def read_files(folder):
 def test_two_processes_draw_the_same_bytes(campaign, known_store, tmp_path):
     """Every figure, caption and table, as PDF, PNG and SVG, whatever the order of Python's sets."""
     every = [f"{name}{suffix}" for name in FIGURES for suffix in (".pdf", ".png", ".svg")]
-    names = campaign.n(["panels.pdf", "class-examples.png", "reliability.svg"], every)
+    names = campaign.n(["panels.pdf", "reliability.svg"], every)
     folders = [tmp_path / "one", tmp_path / "two"]
     processes = [
         start_drawing(known_store, folder, names, PYTHONHASHSEED=seed)
@@ -549,7 +550,7 @@ def test_decimal_commas_stay_out(campaign, known_store, german, tmp_path):
         "axes.formatter.use_locale: True\nfont.family: serif\ntext.usetex: True\n"
         "savefig.dpi: 30\nimage.cmap: jet\naxes.prop_cycle: cycler('color', ['r'])\n"
     )
-    names = campaign.n(["reliability", "panels"], list(FIGURES))
+    names = campaign.n(["reliability"], list(FIGURES))
     plain = start_drawing(known_store, tmp_path / "plain", names)
     odd = start_drawing(
         known_store,
@@ -606,7 +607,7 @@ CLOSED = ["2>&-", "2>/dev/full", ">/dev/full", "<&-", ">&-", "<&- >&- 2>&-"]
 
 def test_streams_that_are_closed(campaign, odd_galaxies):
     """Without stdin, stdout or stderr the work is done all the same; a full one is no traceback."""
-    for number, closed in enumerate(CLOSED[: campaign.n(3, 6)]):
+    for number, closed in enumerate(CLOSED[: campaign.n(2, 6)]):
         with campaign.trial("strange: closed stream"):
             command = f'"$0" -m galfig simulate sim{number} --n 2 {closed}'
             done = subprocess.run(
