@@ -217,13 +217,14 @@ def build_store(
             return False
         parts = [folder / f"{index:06d}.h5" for index in range(len(plan.shards))]
         _explain_shards(plan, checkpoint, parts, device, n_workers, quiet)
-        n_failed = _merge(plan, checkpoint, parts, path, overwrite)
+        failed = _merge(plan, checkpoint, parts, path, overwrite)
         _remove_parts(folder)
-    if n_failed:
+    if failed:
         logger.warning(
-            "%d of %d cutouts could not be explained; see %s:/rejected",
-            n_failed,
+            "%d of %d cutouts could not be explained, first: %s; see %s:/rejected",
+            len(failed),
             len(plan.galaxies),
+            next(iter(failed)),
             path,
         )
     return True
@@ -231,8 +232,8 @@ def build_store(
 
 def _merge(
     plan: Plan, checkpoint: Checkpoint, parts: list[Path], path: Path, overwrite: bool
-) -> int:
-    """Make the store of its parts; return how many galaxies could not be explained."""
+) -> dict[str, str]:
+    """Make the store of its parts; return why galaxies could not be explained, by objid."""
     with replace_file(path, overwrite=overwrite) as temporary:
         needed, free = sum(part.stat().st_size for part in parts), disk_usage(path.parent).free
         if free < needed:
@@ -240,7 +241,7 @@ def _merge(
                 f"{path}: needs {needed / 1e9:.1f} GB, the disk has {free / 1e9:.1f} GB left; make "
                 "room and run the same command again: all galaxies are explained"
             )
-        n_stored, n_failed = merge_parts(
+        n_stored, failed = merge_parts(
             temporary,
             parts,
             plan.galaxies.table.set_axis(plan.galaxies.objid),
@@ -248,11 +249,12 @@ def _merge(
             plan.galaxies.rejected,
         )
         if not n_stored:
+            objid, reason = next(iter(failed.items()))
             raise CatalogError(
-                f"{path}: not one of {len(plan.galaxies)} galaxies could be explained, see "
-                f"the reasons in {parts[0].parent}"
+                f"{path}: not one of {len(plan.galaxies)} galaxies could be explained, first: "
+                f"{objid} ({reason}); see the reasons in {parts[0].parent}"
             )
-    return n_failed
+    return failed
 
 
 def _is_complete(path: Path, plan: Plan, overwrite: bool) -> bool:

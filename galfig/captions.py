@@ -8,24 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galfig.selection import Query, Selection, describe_conditions
+from galfig.signs import escape_latex
 from galfig.store import Store
 
 _SPLITS = {"valid": "validation set", "train": "training set", "all": "catalog"}
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "$": r"\$",
-    "&": r"\&",
-    "%": r"\%",
-    "#": r"\#",
-    "_": r"\_",
-    "^": r"\textasciicircum{}",
-    "~": r"\textasciitilde{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-}
 
 
 @dataclass(frozen=True)
@@ -36,9 +23,7 @@ class Markup:
 
     def text(self, words: str) -> str:
         """Return words that come from data, safe in this markup."""
-        if not self.is_latex:
-            return words
-        return "".join(_LATEX.get(sign, sign) for sign in words)
+        return escape_latex(words) if self.is_latex else words
 
     def math(self, formula: str) -> str:
         """Return a formula without any command, such as '0.05 < z < 0.08'."""
@@ -204,7 +189,8 @@ def describe_network(store: Store, markup: Markup, subject: str = "The network")
         return f"{words}."
     n_right = round(store.accuracy * n_labelled)
     return (
-        f"{words} and classifies {n_right} of the {n_labelled} galaxies of the "
+        f"{words} and classifies {n_right} of the {n_labelled} "
+        f"{_plural('galaxy', n_labelled)} of the "
         f"{_SPLITS[store.attrs['split']]} rightly ({100 * store.accuracy:.1f}{markup.percent})."
     )
 

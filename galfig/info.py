@@ -1,5 +1,6 @@
 """What a store or a checkpoint says of itself."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ def describe_file(path: Path) -> dict[str, Any]:
     Returns
     -------
     dict
-        What JSON can hold, in the order in which a reader wants it.
+        What JSON can hold, in the order in which a reader wants it; None where a number is not
+        finite.
 
     Raises
     ------
@@ -27,9 +29,9 @@ def describe_file(path: Path) -> dict[str, Any]:
         A file that is neither.
     """
     if path.suffix == ".safetensors" or (path.is_file() and not is_hdf5(path)):
-        return _describe_checkpoint(path)
+        return _without_nan(_describe_checkpoint(path))
     with open_store(path) as store:
-        return _describe_store(store)
+        return _without_nan(_describe_store(store))
 
 
 def summarise(path: Path) -> str:
@@ -73,6 +75,15 @@ def _describe_checkpoint(path: Path) -> dict[str, Any]:
         "checkpoint_sha256": checkpoint.digest,
         **checkpoint.metadata,
     }
+
+
+def _without_nan(value: Any) -> Any:
+    """Return facts with None in the place of NaN, which JSON lacks."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _is_json(value: Any) -> bool:

@@ -305,7 +305,7 @@ def _read_metadata(path: Path, data: bytes) -> dict[str, Any]:
     if data[8:9] != b"{" and data.startswith((b"\x80", b"PK\x03\x04")):
         raise CheckpointError(
             f"{path}: a pickled file, expected safetensors; galfig never unpickles, since a "
-            "pickle can run any command"
+            "pickle can run any command; convert one of your own as docs/checkpoints.md says"
         )
     try:
         metadata = json.loads(read_header(data)["galfig"])
@@ -321,7 +321,8 @@ def _read_metadata(path: Path, data: bytes) -> dict[str, Any]:
         raise CheckpointError(f"{path}: its metadata {key}: {error['msg'].lower()}") from exc
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
         raise CheckpointError(
-            f"{path}: not a galfig checkpoint, expected one by 'galfig train'"
+            f"{path}: not a galfig checkpoint, expected one by 'galfig train'; for one of another "
+            "kind see docs/checkpoints.md"
         ) from exc
     return dict(metadata)
 

@@ -370,7 +370,7 @@ def merge_parts(
     catalog: "pd.DataFrame",
     attrs: Mapping[str, Any],
     rejected: Mapping[str, str],
-) -> tuple[int, int]:
+) -> tuple[int, dict[str, str]]:
     """Make one store of the parts; compressed chunks are copied as they are.
 
     Parameters
@@ -388,8 +388,10 @@ def merge_parts(
 
     Returns
     -------
-    n_stored, n_failed : int
-        Galaxies in the store, and galaxies of the shards that are not.
+    n_stored : int
+        Galaxies in the store.
+    failed : dict of str to str
+        Why a galaxy of the shards is not there, by objid.
     """
     with _create_hdf5(path) as file:
         file.attrs["schema_version"] = SCHEMA_VERSION
@@ -406,11 +408,11 @@ def merge_parts(
         _write_catalog(file, catalog.drop(index=list(failed)))
         _write_rejected(file, {**rejected, **failed})
         seal_file(file)
-    return sum(counts), len(failed)
+    return sum(counts), failed
 
 
 def _list_datasets(part: Path) -> list[str]:
-    with h5py.File(part, "r") as file:
+    with _open_hdf5(part) as file:
         return [name for name, item in file.items() if isinstance(item, h5py.Dataset)]
 
 

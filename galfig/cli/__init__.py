@@ -1,11 +1,18 @@
 """The command line: one file a command, imported when it is called."""
 
+import contextlib
+import errno
 import importlib
+import io
+import os
+import sys
+from typing import Any, TextIO, cast
 
 import click
 
 import galfig
 
+EXIT_FAILED = 1
 # Name of each command, and the module and function that hold it.
 COMMANDS = {
     "simulate": "galfig.cli.simulate:simulate",
@@ -32,6 +39,38 @@ class _LazyGroup(click.Group):
         command: click.Command = getattr(importlib.import_module(module), function)
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except OSError as exc:
+            # What a command reads and writes has errors of its own: this is its stdout.
+            if exc.errno != errno.ENOSPC:
+                raise
+            click.echo(f"galfig: error: stdout: cannot be written ({exc.strerror})", err=True)
+            # Python would try once more at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            ctx.exit(EXIT_FAILED)
+
+
+class _Log:
+    """A stderr that may be closed, full, or of a terminal that is gone: no job ends for its log."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, words: str) -> int:
+        try:
+            return self._stream.write(words)
+        except OSError:
+            return len(words)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(galfig.__version__, prog_name="galfig")
@@ -43,3 +82,15 @@ def main() -> None:
       galfig build-maps
       galfig render --n 5 --zmin 0.05 --zmax 0.08
     """
+    _settle_streams()
+
+
+def _settle_streams() -> None:
+    """Let no sign of a path or a class end a command where the terminal lacks it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    if not isinstance(sys.stderr, _Log):
+        # None where it was closed by who started this; progress bars need something to write to.
+        log = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+        sys.stderr = cast("TextIO", _Log(log))

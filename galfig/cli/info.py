@@ -24,8 +24,9 @@ def info(file: Path, as_json: bool, quiet: bool) -> None:
 
     facts = describe_file(file)
     if as_json:
-        click.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+        click.echo(json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False))
         return
     width = max(map(len, facts))
     for name, value in facts.items():
-        click.echo(f"{name:{width}}  {value if isinstance(value, str) else json.dumps(value)}")
+        words = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        click.echo(f"{name:{width}}  {words}")

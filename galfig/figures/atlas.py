@@ -29,7 +29,13 @@ from galfig.captions import (
 from galfig.errors import FigureError
 from galfig.figures.drawing import Column, Drawing, DrawOptions, tabulate_galaxies
 from galfig.figures.rows import COLORMAP, DIMMED, FADE, format_number
-from galfig.figures.style import MIN_FONT_SIZE, TEXT_WIDTH, fit_words, paper_style
+from galfig.figures.style import (
+    MIN_FONT_SIZE,
+    TEXT_WIDTH,
+    fit_words,
+    paper_style,
+    spell_missing,
+)
 from galfig.selection import Selection
 from galfig.store import Store
 
@@ -208,7 +214,7 @@ def _write_words(
     bottom = top + layout.side
     style: dict[str, Any] = {"fontsize": MIN_FONT_SIZE, "va": "top", "parse_math": False}
     redshift = store.redshift[index]
-    name = str(store.objid[index])
+    name = spell_missing(str(store.objid[index]))
     if np.isfinite(redshift):
         name = f"{name}, z = {redshift:.3f}"
     ax.text(left, bottom + 0.02 * DPI, name, **style)

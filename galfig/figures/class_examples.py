@@ -19,7 +19,6 @@ from galfig.figures.drawing import Drawing, DrawOptions, name_galaxies, tabulate
 from galfig.figures.rows import plot_cutout, plot_scale_bar
 from galfig.figures.style import (
     TEXT_WIDTH,
-    fit_font_size,
     fit_words,
     paper_style,
     plot_outlined_text,
@@ -54,6 +53,7 @@ def make_class_examples(
         height = len(rows) * (side + GAP)
         fig = Figure(figsize=(width, height))
         for row, (indices, name) in enumerate(zip(rows, name_classes(store), strict=True)):
+            name, size = fit_words(name, side, 8)
             bottom = height - (row + 1) * (side + GAP) + GAP / 2
             fig.text(
                 0.5 * MARGIN / width,
@@ -62,8 +62,9 @@ def make_class_examples(
                 rotation=90,
                 ha="center",
                 va="center",
+                multialignment="center",
                 parse_math=False,
-                fontsize=fit_font_size(name, side, 8),
+                fontsize=size,
             )
             for column, index in enumerate(indices[:n_columns]):
                 left = MARGIN + column * (side + GAP)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from galfig.captions import Markup, describe_sample, describe_training
 from galfig.figures.drawing import Column, Drawing, DrawOptions
-from galfig.figures.style import COLUMN_WIDTH, escape_math, paper_style
+from galfig.figures.style import COLUMN_WIDTH, escape_math, paper_style, wrap_words
 from galfig.selection import Selection, require_labels
 from galfig.store import Store
 
@@ -63,12 +63,15 @@ def plot_confusion_matrix(
         words = f"{count}\n{100 * share:.0f}%" if totals[row, 0] else "0"
         color = "white" if share > 0.6 else "black"
         ax.text(column, row, words, ha="center", va="center", color=color, parse_math=False)
+    # About what the labels of the axes leave of the figure.
+    room = 0.75 * ax.figure.bbox.width / ax.figure.dpi
     ticks = range(len(class_names))
-    ax.set_xticks(ticks, [escape_math(name) for name in class_names])
-    ax.set_yticks(ticks, [escape_math(name) for name in class_names], rotation=90, va="center")
+    names = [wrap_words(escape_math(name), room / len(class_names), 7) for name in class_names]
+    ax.set_xticks(ticks, names)
+    ax.set_yticks(ticks, names, rotation=90, va="center", multialignment="center")
     ax.tick_params(length=0)
-    ax.set_xlabel(escape_math(f"Predicted {symbol}".strip()))
-    ax.set_ylabel(escape_math(f"True {symbol}".strip()))
+    ax.set_xlabel(wrap_words(escape_math(f"Predicted {symbol}".strip()), room, 8))
+    ax.set_ylabel(wrap_words(escape_math(f"True {symbol}".strip()), room, 8))
     return image
 
 

@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 from galfig.captions import Markup, describe_sample, describe_training
 from galfig.errors import FigureError
 from galfig.figures.drawing import Column, Drawing, DrawOptions
-from galfig.figures.style import COLORS, chart_size, escape_math, paper_style
+from galfig.figures.style import (
+    COLORS,
+    chart_size,
+    escape_math,
+    paper_style,
+    plot_legend,
+    wrap_words,
+)
 from galfig.selection import Selection
 from galfig.store import Store
 
@@ -47,7 +54,8 @@ def make_histogram(
     with paper_style():
         fig = Figure(figsize=chart_size(width, 0.68), layout="constrained")
         plot_histogram(value, edges, labels, ax=fig.subplots())
-        fig.axes[0].set_xlabel(escape_math(quantity))
+        room = 0.8 * fig.get_figwidth()
+        fig.axes[0].set_xlabel(wrap_words(escape_math(quantity), room, 8))
         return fig
 
 
@@ -56,13 +64,14 @@ def plot_histogram(
 ) -> None:
     """Draw the counts of each class in bins that the edges bound, and the edges."""
     bins = _bins_between(edges, len(value))
+    bars, words = [], []
     for index, label in enumerate(labels):
         low, high = edges[index], edges[index + 1]
         inside = value[(value > low) & (value <= high)]
         if not len(inside):
             continue
         # Bins of a histogram are [a, b): a value on an edge belongs to the class below it.
-        ax.hist(
+        _, _, drawn = ax.hist(
             np.nextafter(inside, -np.inf),
             bins=bins.tolist(),
             color=COLORS[index % len(COLORS)],
@@ -70,13 +79,14 @@ def plot_histogram(
             hatch=_HATCHES[index % len(_HATCHES)],
             edgecolor="white",
             linewidth=0.3,
-            label=escape_math(f"{label} ({len(inside)})"),
         )
+        bars.append(drawn)
+        words.append(f"{label} ({len(inside)})")
     for edge in edges:
         ax.axvline(edge, color="0.3", linewidth=0.6, linestyle="--")
     ax.set_ylabel("Galaxies")
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.legend()
+    plot_legend(bars, words, ax=ax)
 
 
 def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
@@ -91,7 +101,9 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         )
     quantity = classes["column"]
     if classes["name"]:
-        quantity = f"{classes['name'].capitalize()} ({quantity})"
+        # Only its first letter: EW(Hα) is not Ew(hα).
+        name = classes["name"]
+        quantity = f"{name[0].upper()}{name[1:]} ({quantity})"
     return Drawing(
         "metallicity-histogram",
         f"Histogram of {classes['column']}",

@@ -19,6 +19,8 @@ from galfig.figures.style import (
     escape_math,
     format_power,
     paper_style,
+    plot_legend,
+    wrap_words,
 )
 from galfig.selection import Selection
 from galfig.store import Store
@@ -150,7 +152,7 @@ def make_radial_profile(
         fig = Figure(figsize=chart_size(width, 0.77), layout="constrained")
         ax = fig.subplots()
         plot_radial_profile(profiles, class_names, ax=ax)
-        ax.set_xlabel(label)
+        ax.set_xlabel(wrap_words(label, 0.8 * fig.get_figwidth(), 8))
         if np.isfinite(pixel_scale):
             to_arcsec = partial(np.multiply, pixel_scale)
             to_pixels = partial(np.multiply, 1 / pixel_scale)
@@ -168,17 +170,18 @@ def plot_radial_profile(profiles: Profiles, class_names: tuple[str, ...], *, ax:
     mean, low, high = bootstrap_mean(values / 10.0**exponent)
     radius = (edges[:-1] + edges[1:]) / 2
     ax.axhline(0, color="0.6", linewidth=0.6)
-    for class_idx, name in enumerate(class_names):
+    lines = []
+    for class_idx in range(len(class_names)):
         color = COLORS[class_idx % len(COLORS)]
         style = LINE_STYLES[class_idx % len(LINE_STYLES)]
         ax.fill_between(
             radius, low[class_idx], high[class_idx], color=color, alpha=0.25, linewidth=0
         )
-        ax.plot(radius, mean[class_idx], color=color, linestyle=style, label=escape_math(name))
+        lines += ax.plot(radius, mean[class_idx], color=color, linestyle=style)
     ax.set_xlim(0, edges[-1])
     power = f"{format_power(exponent)} " if exponent else ""
     ax.set_ylabel(f"Mean Grad-CAM [{power}logit]")
-    ax.legend()
+    plot_legend(lines, class_names, ax=ax)
 
 
 def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from galfig.captions import Markup, describe_sample, describe_training, name_classes
 from galfig.errors import FigureError
 from galfig.figures.drawing import Column, Drawing, DrawOptions
-from galfig.figures.style import COLORS, COLUMN_WIDTH, LINE_STYLES, escape_math, paper_style
+from galfig.figures.style import COLORS, COLUMN_WIDTH, LINE_STYLES, paper_style, plot_legend
 from galfig.selection import Selection, require_labels
 from galfig.store import Store
 
@@ -79,21 +79,25 @@ def make_roc(curves: list[RocCurve], width: float | None = None) -> Figure:
 def plot_roc(curves: list[RocCurve], *, ax: Axes) -> None:
     """Draw ROC curves, and the diagonal of a network that guesses."""
     ax.plot([0, 1], [0, 1], color="0.6", linewidth=0.6, linestyle=":")
-    for curve, color, style in zip(curves, COLORS, LINE_STYLES, strict=False):
-        label = f"{curve.name}: {curve.area:.3f} [{curve.low:.3f}, {curve.high:.3f}]"
-        ax.plot(
-            curve.false_positive_rate,
-            curve.true_positive_rate,
-            color=color,
-            linestyle=style,
-            label=escape_math(label),
-        )
+    lines = [
+        ax.plot(curve.false_positive_rate, curve.true_positive_rate, color=color, linestyle=style)[
+            0
+        ]
+        for curve, color, style in zip(curves, COLORS, LINE_STYLES, strict=False)
+    ]
     ax.set_xlim(-0.02, 1.02)
     ax.set_ylim(-0.02, 1.02)
     ax.set_aspect("equal")
     ax.set_xlabel("False positive rate")
     ax.set_ylabel("True positive rate")
-    ax.legend(loc="lower right", title="Area [95% interval]", title_fontsize=7)
+    plot_legend(
+        lines,
+        [f"{curve.name}: {curve.area:.3f} [{curve.low:.3f}, {curve.high:.3f}]" for curve in curves],
+        ax=ax,
+        loc="lower right",
+        title="Area [95% interval]",
+        title_fontsize=7,
+    )
 
 
 def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:

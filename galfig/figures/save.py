@@ -1,5 +1,6 @@
 """Saving a figure: the same bytes each time, and what it was made from inside the file."""
 
+import io
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -123,7 +124,9 @@ def save_figure(
         Another suffix, a file that is there, or one that cannot be written.
     """
     check_format(path)
-    record = json.dumps(provenance, sort_keys=True, ensure_ascii=False)
+    words = json.dumps(provenance, sort_keys=True, ensure_ascii=False)
+    # A path may hold bytes that are no UTF-8; what stands for them is JSON's own escape.
+    record = words.encode("utf-8", "backslashreplace").decode()
     creator = f"galfig {galfig.__version__}"
     # A date would make two runs differ.
     by_format: dict[str, dict[str, Any]] = {
@@ -172,8 +175,11 @@ def _write_table(
         table[name] = column.values
         table[name].description = column.description
         table[name].unit = column.unit or None
+    stream = io.StringIO()
+    table.write(stream, format="ascii.ecsv")
     with replace_file(path, overwrite=overwrite) as temporary:
-        table.write(temporary, format="ascii.ecsv", overwrite=True)
+        # UTF-8 whatever the locale, in which astropy would write.
+        temporary.write_text(stream.getvalue(), encoding="utf-8")
 
 
 def _holds(path: Path, words: str) -> bool:

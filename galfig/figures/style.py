@@ -1,18 +1,25 @@
 """What all figures share: the style sheet, and text that reads on any image."""
 
-from collections.abc import Iterator
+import textwrap
+import unicodedata
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.resources import as_file, files
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
-from matplotlib.font_manager import FontProperties
+from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.legend import Legend
 from matplotlib.patheffects import Stroke
 from matplotlib.text import Text
 from matplotlib.textpath import TextPath
 
+from galfig.signs import spell_sign
+
+# As in paper.mplstyle.
+FONT = "DejaVu Sans"
 # A column, and a text block of two columns, of AASTeX [inch].
 COLUMN_WIDTH, TEXT_WIDTH = 3.39, 7.1
 # Of Okabe & Ito (2008), told apart by colour-blind readers; dashes serve those who print in grey.
@@ -87,9 +94,48 @@ def format_power(exponent: int) -> str:
     return "10" + str(exponent).translate(_SUPERSCRIPTS)
 
 
+def plot_legend(handles: Sequence[Any], words: Sequence[str], *, ax: Axes, **style: Any) -> Legend:
+    """Draw a legend of words that come from data.
+
+    Matplotlib would leave those out that begin with an underscore, and read ``$...$``.
+    """
+    legend = ax.legend(handles, [str(number) for number in range(len(words))], **style)
+    room = 0.8 * ax.figure.bbox.width / ax.figure.dpi
+    for text, label in zip(legend.get_texts(), words, strict=True):
+        text.set_parse_math(False)
+        text.set_text(wrap_words(spell_missing(label), room, float(text.get_fontsize())))
+    return legend
+
+
+def wrap_words(words: str, width: float, size: float) -> str:
+    """Return words in as many lines as they need at a font size [pt] in a width [inch]."""
+    # A sign is about so wide, in units of the font size.
+    n_signs = int(72 * width / (0.6 * size))
+    return words if len(words) <= n_signs else textwrap.fill(words, n_signs)
+
+
+def spell_missing(words: str) -> str:
+    """Return words with the code point of each sign that the font lacks, such as 'U+661F'.
+
+    Matplotlib would draw the same box for all of them, and warn of each.
+    """
+    return "".join(sign if ord(sign) in _read_charmap() else spell_sign(sign) for sign in words)
+
+
+@cache
+def _read_charmap() -> frozenset[int]:
+    """Return the code points that can be drawn in both weights, and read again from a PDF."""
+    weights = (FontProperties(family=FONT, weight=weight) for weight in ("normal", "bold"))
+    normal, bold = (set(get_font(findfont(weight)).get_charmap()) for weight in weights)
+    # Matplotlib's PDF has no text for what is beyond 16 bits.
+    return frozenset(
+        code for code in normal & bold if code < 1 << 16 and unicodedata.category(chr(code)) != "Cc"
+    )
+
+
 def escape_math(words: str) -> str:
-    """Return words that matplotlib does not read as mathematics."""
-    return words.replace("$", r"\$")
+    """Return words that come from data, in which matplotlib reads no mathematics."""
+    return spell_missing(words).replace("$", r"\$")
 
 
 def fit_font_size(words: str, width: float, size: float, weight: str = "normal") -> float:
@@ -99,6 +145,7 @@ def fit_font_size(words: str, width: float, size: float, weight: str = "normal")
 
 def fit_words(words: str, width: float, size: float, weight: str = "normal") -> tuple[str, float]:
     """Return words and their font size [pt]; in two lines where one would be too small to read."""
+    words = spell_missing(words)
     fitting = _fitting_size(words, width, size, weight)
     if fitting >= MIN_FONT_SIZE:
         return words, fitting
@@ -112,6 +159,6 @@ def fit_words(words: str, width: float, size: float, weight: str = "normal") -> 
 
 @lru_cache(maxsize=4096)
 def _fitting_size(words: str, width: float, size: float, weight: str) -> float:
-    font = FontProperties(family="DejaVu Sans", weight=weight)
+    font = FontProperties(family=FONT, weight=weight)
     extent = TextPath((0, 0), escape_math(words), size=size, prop=font).get_extents().width
     return min(size, size * 72 * width / extent) if extent > 0 else size

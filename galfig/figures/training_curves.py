@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -48,9 +49,12 @@ def plot_history(history: History, names: Mapping[str, str], *, ax: Axes) -> Non
     """Draw some of the numbers of each epoch, told apart by colour, dashes and marks."""
     epochs = range(1, len(history) + 1)
     for (key, label), color, style in zip(names.items(), COLORS, LINE_STYLES, strict=False):
+        values = [row[key] for row in history]
+        if np.isnan(values).all():
+            label = f"{label} (not defined)"
         ax.plot(
             epochs,
-            [row[key] for row in history],
+            values,
             color=color,
             linestyle=style,
             marker="o",
@@ -71,7 +75,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         "training-curves",
         "Training curves",
         (make_training_curves(history, options.width),),
-        partial(_describe, store),
+        partial(_describe, store, history),
         f"Two charts over {len(history)} epochs: training and validation loss, which ends at "
         f"{history[-1]['valid_loss']:.3f}; and accuracy, ROC AUC and F1, of which the accuracy "
         f"ends at {history[-1]['accuracy']:.3f}.",
@@ -87,10 +91,14 @@ def _tabulate(history: History) -> dict[str, Column]:
     return columns
 
 
-def _describe(store: Store, markup: Markup) -> str:
+def _describe(store: Store, history: History, markup: Markup) -> str:
+    has_area = np.isfinite([row["roc_auc"] for row in history]).all()
+    undefined = (
+        "" if has_area else "Where the validation set lacks a class, ROC AUC is not defined.\n"
+    )
     return (
         "Losses and metrics of the network by epoch.\n"
         "The training loss is a running mean over steps, the validation loss and the metrics are "
         "those of the validation set at the end of each epoch; ROC AUC and F1 are unweighted "
-        "means over the classes.\n" + describe_training(store, markup)
+        f"means over the classes.\n{undefined}" + describe_training(store, markup)
     )

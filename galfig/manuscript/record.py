@@ -108,7 +108,7 @@ def digest_code() -> str:
     A figure is out of date when the code that draws it is another.
     """
     package = files("galfig")
-    sources = [package / f"{name}.py" for name in ("captions", "selection", "where")]
+    sources = [package / f"{name}.py" for name in ("captions", "selection", "signs", "where")]
     sources += sorted(
         (
             entry

@@ -1,6 +1,7 @@
 """The numbers of a paper's text, as macros, and the table of the galaxies that it shows."""
 
-from collections.abc import Iterable, Mapping
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -38,8 +39,8 @@ def describe_store(prefix: str, store: Store) -> dict[str, str]:
         "Arch": LATEX.text(training["arch"]),
         "Layer": LATEX.text(store.attrs["target_layer"]),
     }
-    for index, name in enumerate(store.class_names):
-        letters = _as_letters(name)
+    classes = _name_classes(store.class_names)
+    for index, (name, letters) in enumerate(zip(store.class_names, classes, strict=True)):
         values[f"N{letters}"] = str(int(np.sum(store.label == index)))
         values[f"NTrain{letters}"] = str(training["n_train"].get(name, 0))
     known = store.redshift[np.isfinite(store.redshift)]
@@ -55,7 +56,7 @@ def describe_store(prefix: str, store: Store) -> dict[str, str]:
             continue
         if is_class.any() and not is_class.all():
             curve = compute_roc(name, is_class, store.probs[store.label >= 0, index])
-            of_class = "" if len(store.class_names) == 2 else _as_letters(name)
+            of_class = "" if len(store.class_names) == 2 else classes[index]
             values[f"Auc{of_class}"] = f"{curve.area:.3f}"
             values[f"AucLow{of_class}"] = f"{curve.low:.3f}"
             values[f"AucHigh{of_class}"] = f"{curve.high:.3f}"
@@ -127,8 +128,24 @@ def write_galaxies(rows: Iterable[tuple[Store, str, list[str]]]) -> str:
     )
 
 
+def _name_classes(class_names: Sequence[str]) -> list[str]:
+    """Return each class as part of a macro's name, by its number where letters do not tell it.
+
+    A class without letters would give the total's macro its own number, and two that differ in
+    other signs one macro.
+    """
+    names = [_as_letters(name) for name in class_names]
+    # Counted from 1, as those do who read the settings.
+    return [
+        name if name and names.count(name) == 1 else f"Class{_as_letters(str(number))}"
+        for number, name in enumerate(names, 1)
+    ]
+
+
 def _as_letters(name: str) -> str:
     """Return a name as part of a macro's: words capitalised, digits spelled, nothing else."""
+    name = unicodedata.normalize("NFKD", name)
+    name = "".join(sign for sign in name if not unicodedata.combining(sign))
     words = "".join(sign if sign.isascii() and sign.isalnum() else " " for sign in name).split()
     capital = "".join(word[0].upper() + word[1:] for word in words)
     return "".join(_DIGITS[int(sign)] if sign.isdigit() else sign for sign in capital)

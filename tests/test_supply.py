@@ -1,0 +1,173 @@
+"""What galfig is made of and may do: pinned actions, no unpickling, no shell, no network."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import galfig.cli
+
+ROOT = Path(__file__).resolve().parents[1]
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+MODULES = sorted((ROOT / "galfig").rglob("*.py"))
+
+# Calls that run what a file or a text says, or that hand words to a shell.
+FORBIDDEN = {
+    *("eval", "exec", "compile", "__import__"),
+    *("torch.load", "torch.jit.load", "torch.package", "load_learner"),
+    *("pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"),
+    *("read_pickle", "to_pickle", "yaml.load", "yaml.unsafe_load", "yaml.full_load"),
+    *("os.system", "os.popen", "os.exec", "os.spawn", "subprocess.getoutput"),
+}
+UNSAFE_OPTIONS = {"allow_pickle": True, "shell": True, "weights_only": False}
+
+
+def find_unsafe(source):
+    """Return line and name of each call or import that could run what a file says."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        names = []
+        if isinstance(node, ast.Call):
+            names = [ast.unparse(node.func)]
+            options = {word.arg: getattr(word.value, "value", ...) for word in node.keywords}
+            # A value that is not written out could be anything.
+            names += [
+                f"{option}="
+                for option, unsafe in UNSAFE_OPTIONS.items()
+                if options.get(option, not unsafe) is not (not unsafe)
+            ]
+        elif isinstance(node, ast.Import):
+            names = [name.name for name in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{name.name}" for name in node.names]
+        found += [(node.lineno, name) for name in names if is_unsafe(name)]
+    return found
+
+
+def is_unsafe(name):
+    """Tell whether a dotted name is forbidden, by its beginning, or a method by its end."""
+    is_known = any(name == word or name.startswith(f"{word}.") for word in FORBIDDEN)
+    last = name.rpartition(".")[2]
+    return is_known or name.endswith("=") or last in {"read_pickle", "to_pickle", "load_learner"}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import pickle",
+        "from torch import load\nimport torch\ntorch.load(path)",
+        "np.load(path, allow_pickle=True)",
+        "np.load(path, allow_pickle=asked)",
+        "torch.load(path, weights_only=False)",
+        "subprocess.run(words, shell=True)",
+        "eval(words)",
+        "os.system(words)",
+        "pd.read_pickle(path)",
+        "from joblib import load",
+        "from fastai.learner import load_learner",
+        "yaml.load(stream)",
+    ],
+)
+def test_unsafe_calls_are_seen(source):
+    """The test below could fail: each kind of call is found where it is."""
+    assert find_unsafe(source)
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_is_unpickled_or_given_to_a_shell(module):
+    """No module loads a pickle, runs a text as code, or starts a shell."""
+    assert find_unsafe(module.read_text()) == []
+    assert find_unsafe("model.eval()\nre.compile('a')\nlayer.exec_()") == []
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_workflows_are_pinned_and_may_only_read(path):
+    """Each action is named by its commit, with the version beside; no token can write anything."""
+    words = path.read_text()
+    uses = re.findall(r"^\s*(?:- )?uses: *(.*)$", words, flags=re.MULTILINE)
+    assert uses
+    for action in uses:
+        assert re.fullmatch(r"[\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", action), action
+    workflow = yaml.safe_load(words)
+    assert workflow["permissions"] == {"contents": "read"}
+    for job in workflow["jobs"].values():
+        assert "permissions" not in job
+        for step in job["steps"]:
+            if step.get("uses", "").startswith("actions/checkout@"):
+                assert step["with"]["persist-credentials"] is False
+
+
+def test_packages_are_audited_each_week():
+    """A job runs pip-audit at each change and on a schedule."""
+    (workflow,) = [path.read_text() for path in WORKFLOWS if "pip-audit" in path.read_text()]
+    assert re.search(r"schedule:\s+- cron: \"\d+ \d+ \* \* \d\"", workflow)
+
+
+def test_pyarrow_that_unpickles_is_refused():
+    """Before 14.0.1 pyarrow unpickled what a Parquet file's schema holds (CVE-2023-47248)."""
+    words = (ROOT / "pyproject.toml").read_text()
+    assert re.search(r'"pyarrow>=(14\.0\.1|1[5-9]|[2-9]\d)', words)
+
+
+OFFLINE = """
+import socket, sys
+def refuse(*args, **options):
+    open(sys.argv[1], "a").write(f"{args}\\n")
+    raise OSError("no network here")
+# Not bind: at its import urllib3 binds one to see whether there is IPv6, and sends nothing.
+for name in ("connect", "connect_ex", "sendto", "sendmsg"):
+    setattr(socket.socket, name, refuse)
+socket.getaddrinfo = socket.gethostbyname = socket.create_connection = refuse
+from galfig.cli import main
+for line in sys.stdin.read().splitlines():
+    print(line, file=sys.stderr)
+    main(line.split(), standalone_mode=False)
+"""
+COMMANDS = """simulate data/simulated --n 40
+train --config galfig.toml --out model.safetensors
+build-maps --config galfig.toml --model model.safetensors
+render --n 2
+figure --list
+figure roc
+figure reliability --data p.ecsv
+manuscript list paper
+manuscript build paper
+info maps.h5
+info model.safetensors --json
+"""
+MANIFEST = """
+[stores]
+a = "maps.h5"
+[[figure]]
+name = "c"
+figure = "confusion-matrix"
+store = "a"
+"""
+
+
+def test_no_command_uses_the_network(tmp_path, store_path):
+    """Every command works where a socket that connects, and a name that is looked up, fail."""
+    (tmp_path / "galfig.toml").write_text(
+        "[training]\nepochs = 1\nbatch_size = 8\ncutout_size = 32\n"
+    )
+    (tmp_path / "paper").mkdir()
+    (tmp_path / "paper" / "manuscript.toml").write_text(MANIFEST)
+    store_path.rename(tmp_path / "paper" / "maps.h5")
+    done = subprocess.run(
+        [sys.executable, "-c", OFFLINE, "asked"],
+        input=COMMANDS,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "asked").exists()
+    commands = {line.split()[0] for line in COMMANDS.splitlines()}
+    # What only reads a store, and was added since, has its line here too.
+    assert commands >= set(galfig.cli.COMMANDS) - {"verify"}
+    assert (tmp_path / "p.ecsv").is_file()
