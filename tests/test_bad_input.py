@@ -257,8 +257,8 @@ def test_what_cannot_be_used_is_left_out_and_counted(galaxy_folder, table):
 
 
 @pytest.mark.slow
-def test_interrupt_ends_with_130_and_leaves_nothing_behind(galaxy_folder):
-    """Ctrl-C in the middle of training: exit 130, one line, no half-written file."""
+def test_interrupt_ends_with_130_and_leaves_nothing_half_written(galaxy_folder):
+    """Ctrl-C in the middle of training: exit 130, one line, and where it stood for --resume."""
     before = sorted(path.name for path in galaxy_folder.iterdir())
     command = [sys.executable, "-m", "galfig", "train", "--catalog", "catalog.csv"]
     command += ["--epochs", "5000", "--batch-size", "8", "--cutout-size", "32"]
@@ -275,7 +275,8 @@ def test_interrupt_ends_with_130_and_leaves_nothing_behind(galaxy_folder):
     words = log.read_text()
     assert "galfig: interrupted" in words
     assert "Traceback" not in words
-    assert sorted(path.name for path in galaxy_folder.iterdir()) == before
+    left = sorted(path.name for path in galaxy_folder.iterdir())
+    assert left == sorted([*before, "model.resume.safetensors"])
 
 
 def test_read_only_folder_is_one_line(galaxy_folder):

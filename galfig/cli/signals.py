@@ -43,7 +43,9 @@ def stop_on_signals() -> Iterator[None]:
 
 def write_farewell() -> None:
     """Say on stderr that the command was stopped."""
-    sys.stderr.write("\ngalfig: interrupted; run the same command again to go on\n")
+    sys.stderr.write(
+        "\ngalfig: interrupted; run the same command again to go on (train: with --resume)\n"
+    )
     sys.stderr.flush()
 
 
