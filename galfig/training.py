@@ -25,6 +25,7 @@ from galfig.config import Settings, TrainingSettings
 from galfig.cutouts import Decoding, load_cutouts
 from galfig.errors import CatalogError, GalfigError
 from galfig.network import Checkpoint, build_network, find_layer, save_checkpoint
+from galfig.shift import describe_images
 
 with warnings.catch_warnings():
     # fastai decorates functions in a way that torch deprecates.
@@ -119,7 +120,7 @@ def train_network(
             f"training: the validation loss is {history[-1]['valid_loss']}, expected a finite "
             f"number; try a learning rate below {lr:g}"
         )
-    metadata = {
+    metadata: dict[str, Any] = {
         "arch": how.arch,
         "class_names": list(galaxies.class_names),
         "layer": layer_name,
@@ -143,7 +144,10 @@ def train_network(
             **{name: version(name) for name in ("torch", "torchvision", "fastai")},
         },
     }
-    return save_checkpoint(path, learner.model.eval(), metadata, overwrite=overwrite)
+    trained = Checkpoint(learner.model.eval(), galaxies.class_names, layer_name, metadata)
+    decoding = Decoding(how.n_channels, settings.catalog.fits_range)
+    metadata["images"] = describe_images(trained, galaxies, decoding)
+    return save_checkpoint(path, trained.model, metadata, overwrite=overwrite)
 
 
 def read_training_set(
