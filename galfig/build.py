@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -152,6 +152,7 @@ def build_store(
     quiet: bool = False,
     overwrite: bool = False,
     update: bool = False,
+    image_shift: Mapping[str, Any] | None = None,
 ) -> bool:
     """Explain every galaxy of a plan and write the store.
 
@@ -176,6 +177,8 @@ def build_store(
         Replace any store that is there.
     update : bool, default False
         Replace a store of another plan, and leave one of this plan.
+    image_shift : mapping, optional
+        By `galfig.shift.compare_images`, to be recorded.
 
     Returns
     -------
@@ -203,7 +206,7 @@ def build_store(
             temporary,
             parts,
             plan.galaxies.table.set_axis(plan.galaxies.objid),
-            _describe_store(plan, checkpoint),
+            _describe_store(plan, checkpoint, image_shift),
             plan.galaxies.rejected,
         )
         if not n_stored:
@@ -460,7 +463,9 @@ def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return (exponentials / exponentials.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def _describe_store(plan: Plan, checkpoint: Checkpoint) -> dict[str, Any]:
+def _describe_store(
+    plan: Plan, checkpoint: Checkpoint, image_shift: Mapping[str, Any] | None
+) -> dict[str, Any]:
     """Return the root attributes of the schema."""
     galaxies = plan.galaxies
     attrs: dict[str, Any] = {
@@ -480,6 +485,7 @@ def _describe_store(plan: Plan, checkpoint: Checkpoint) -> dict[str, Any]:
         "training": json.dumps(
             {key: checkpoint.metadata.get(key) for key in _TRAINING_KEYS}, sort_keys=True
         ),
+        "image_shift": json.dumps(image_shift, sort_keys=True),
     }
     if isinstance(plan.settings.catalog.pixel_scale, float):
         attrs["pixel_scale"] = plan.settings.catalog.pixel_scale

@@ -1,6 +1,7 @@
 """The main job: a network loaded or trained, and every map of every galaxy."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,14 @@ import torch
 from galfig.build import build_store, make_plan
 from galfig.catalog import Galaxies
 from galfig.config import Settings
+from galfig.cutouts import Decoding
 from galfig.engine import choose_device
 from galfig.errors import CheckpointError
 from galfig.files import check_output
 from galfig.memory import keep_freed_memory
 from galfig.network import Checkpoint, load_checkpoint
 from galfig.sample import report_rejected
+from galfig.shift import compare_images, describe_geometry
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +85,9 @@ def run_main_job(
             update=update,
         )
     plan = make_plan(galaxies, settings, checkpoint, split)
+    decoding = Decoding(checkpoint.n_channels, settings.catalog.fits_range)
+    shift = compare_images(checkpoint, plan.galaxies, decoding, kept)
+    warn_of_shift(checkpoint, shift, kept)
     return build_store(
         plan,
         checkpoint,
@@ -91,6 +97,7 @@ def run_main_job(
         quiet=quiet,
         overwrite=overwrite,
         update=update,
+        image_shift=shift,
     )
 
 
@@ -201,6 +208,21 @@ def warn_of_mismatch(
             "among those of validation",
             path,
         )
+
+
+def warn_of_shift(checkpoint: Checkpoint, shift: Mapping[str, Any] | None, path: Path) -> None:
+    """Warn, in one line, where images are unlike those that trained a network."""
+    if shift is None or not shift["is_unlike"]:
+        return
+    geometry = describe_geometry(checkpoint.metadata["images"], shift)
+    logger.warning(
+        "%s: the images are unlike those that trained it: %s = %.3f, expected at most %.3f%s",
+        path,
+        shift["measure"],
+        shift["value"],
+        shift["threshold"],
+        f" ({geometry})" if geometry else "",
+    )
 
 
 def _describe_difference(found: dict[str, object], wanted: dict[str, object]) -> str:
