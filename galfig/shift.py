@@ -33,7 +33,8 @@ LEAST_SUPERIORITY = 0.75
 N_SIGMA_OFFSET = 4.0
 N_SIGMA_SUPERIORITY = 3.0
 
-_BATCH_SIZE = 32
+# Few, so that the maps of a batch stay in the processor's cache.
+_BATCH_SIZE = 8
 # Of the mean spread: what hardly varied in training is not divided by next to nothing.
 _LEAST_SPREAD = 0.1
 # A quarter of a grey level: the logarithm of black.
@@ -359,8 +360,7 @@ def _make_reference(
     reference = Reference(
         counts, pixel_centers, feature_centers, pixel_spread, feature_spread, np.empty(0)
     )
-    distances = np.sort(_measure_distances(reference, held_out))
-    return replace(reference, valid_distances=_round(distances))
+    return replace(reference, valid_distances=np.sort(_measure_distances(reference, held_out)))
 
 
 def _compare_means(reference: Reference, new: Measurements) -> dict[str, Any]:
@@ -399,7 +399,7 @@ def _summarise_classes(
     residuals = values - centers[which]
     variance = (residuals**2).sum(axis=0) / max(len(values) - len(classes), 1)
     spread = np.sqrt(variance)
-    least = max(_LEAST_SPREAD * float(spread.mean()), np.finfo(np.float32).tiny)
+    least = max(_LEAST_SPREAD * float(spread.mean()), float(np.finfo(np.float32).tiny))
     return centers, np.maximum(spread, least)
 
 
@@ -416,8 +416,9 @@ def _measure_distances(reference: Reference, images: Measurements) -> NDArray[np
     for values, centers, spread in groups:
         for index, center in enumerate(centers):
             squares[:, index] += (((values - center) / spread) ** 2).mean(axis=1) / len(groups)
-    # An image at which the network overflows is as far as can be.
-    return np.sqrt(np.nan_to_num(squares, nan=np.inf).min(axis=1))
+    # An image at which the network overflows is as far as can be. Rounded, an image is as far as
+    # it was at training.
+    return _round(np.sqrt(np.nan_to_num(squares, nan=np.inf).min(axis=1)))
 
 
 def _take_logarithm(pixels: NDArray[np.float64]) -> NDArray[np.float64]:
