@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -162,6 +162,7 @@ def build_store(
     overwrite: bool = False,
     update: bool = False,
     takeover: bool = False,
+    image_shift: Mapping[str, Any] | None = None,
 ) -> bool:
     """Explain every galaxy of a plan and write the store.
 
@@ -188,6 +189,8 @@ def build_store(
         Replace a store of another plan, and leave one of this plan.
     takeover : bool, default False
         Go on with the work of a process of another host that is gone; see `galfig.lock.hold_lock`.
+    image_shift : mapping, optional
+        By `galfig.shift.compare_images`, to be recorded.
 
     Returns
     -------
@@ -217,7 +220,8 @@ def build_store(
             return False
         parts = [folder / f"{index:06d}.h5" for index in range(len(plan.shards))]
         _explain_shards(plan, checkpoint, parts, device, n_workers, quiet)
-        failed = _merge(plan, checkpoint, parts, path, overwrite)
+        attrs = _describe_store(plan, checkpoint, image_shift)
+        failed = _merge(plan, attrs, parts, path, overwrite)
         _remove_parts(folder)
     if failed:
         logger.warning(
@@ -231,7 +235,7 @@ def build_store(
 
 
 def _merge(
-    plan: Plan, checkpoint: Checkpoint, parts: list[Path], path: Path, overwrite: bool
+    plan: Plan, attrs: Mapping[str, Any], parts: list[Path], path: Path, overwrite: bool
 ) -> dict[str, str]:
     """Make the store of its parts; return why galaxies could not be explained, by objid."""
     with replace_file(path, overwrite=overwrite) as temporary:
@@ -245,14 +249,16 @@ def _merge(
             temporary,
             parts,
             plan.galaxies.table.set_axis(plan.galaxies.objid),
-            _describe_store(plan, checkpoint),
+            attrs,
             plan.galaxies.rejected,
         )
         if not n_stored:
+            # Once the images are mended the next build must look at them again.
+            _remove_parts(parts[0].parent)
             objid, reason = next(iter(failed.items()))
             raise CatalogError(
                 f"{path}: not one of {len(plan.galaxies)} galaxies could be explained, first: "
-                f"{objid} ({reason}); see the reasons in {parts[0].parent}"
+                f"{objid} ({reason})"
             )
     return failed
 
@@ -504,7 +510,9 @@ def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return (exponentials / exponentials.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def _describe_store(plan: Plan, checkpoint: Checkpoint) -> dict[str, Any]:
+def _describe_store(
+    plan: Plan, checkpoint: Checkpoint, image_shift: Mapping[str, Any] | None
+) -> dict[str, Any]:
     """Return the root attributes of the schema."""
     galaxies = plan.galaxies
     attrs: dict[str, Any] = {
@@ -524,6 +532,7 @@ def _describe_store(plan: Plan, checkpoint: Checkpoint) -> dict[str, Any]:
         "training": json.dumps(
             {key: checkpoint.metadata.get(key) for key in _TRAINING_KEYS}, sort_keys=True
         ),
+        "image_shift": json.dumps(image_shift, sort_keys=True),
     }
     if isinstance(plan.settings.catalog.pixel_scale, float):
         attrs["pixel_scale"] = plan.settings.catalog.pixel_scale

@@ -75,6 +75,7 @@ def describe_panels(store: Store, selection: Selection, markup: Markup) -> str:
         f"The probability {markup.math('p')} is the softmax of the network's output.",
         describe_scale(store, selection.indices, markup),
         describe_network(store, markup),
+        describe_shift(store, markup),
         list_galaxies(store, selection.indices, markup),
         _describe_origin(store),
     ]
@@ -130,7 +131,11 @@ def describe_order(query: Query) -> str:
 
 def describe_training(store: Store, markup: Markup) -> str:
     """Write on what the network was trained and how well it does: a line for any caption."""
-    lines = [describe_network(store, markup), _describe_origin(store)]
+    lines = [
+        describe_network(store, markup),
+        describe_shift(store, markup),
+        _describe_origin(store),
+    ]
     return "\n".join(line for line in lines if line) + "\n"
 
 
@@ -192,6 +197,18 @@ def describe_network(store: Store, markup: Markup, subject: str = "The network")
         f"{words} and classifies {n_right} of the {n_labelled} "
         f"{_plural('galaxy', n_labelled)} of the "
         f"{_SPLITS[store.attrs['split']]} rightly ({100 * store.accuracy:.1f}{markup.percent})."
+    )
+
+
+def describe_shift(store: Store, markup: Markup, subject: str = "the network") -> str:
+    """Say that the images are unlike those that trained a network, "" where they are not."""
+    shift = store.image_shift
+    if shift is None or not shift["is_unlike"]:
+        return ""
+    return (
+        f"The images are unlike those that trained {subject}: the "
+        f"{markup.text(shift['measure'])} is {shift['value']:.3g}, where at most "
+        f"{shift['threshold']:.3g} is expected."
     )
 
 

@@ -59,6 +59,7 @@ def _describe_store(store: Store) -> dict[str, Any]:
         "arch": store.training["arch"],
         "map_shape": list(store.map_shape),
         **{key: value for key, value in store.attrs.items() if not _is_json(value)},
+        "image_shift": store.image_shift,
         "config": store.settings,
         "training": store.training,
     }
@@ -74,6 +75,7 @@ def _describe_checkpoint(path: Path) -> dict[str, Any]:
         "parameters": n_parameters,
         "checkpoint_sha256": checkpoint.digest,
         **checkpoint.metadata,
+        "images": _describe_images(checkpoint.metadata.get("images")),
     }
 
 
@@ -86,6 +88,11 @@ def _without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def _describe_images(record: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return what training images were like, without the hundreds of numbers to compare with."""
+    return record and {key: value for key, value in record.items() if key != "reference"}
+
+
 def _is_json(value: Any) -> bool:
     """Tell an attribute that holds JSON, and is given in full elsewhere."""
-    return isinstance(value, str) and value.startswith(("{", "["))
+    return isinstance(value, str) and (value.startswith(("{", "[")) or value == "null")

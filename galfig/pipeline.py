@@ -1,6 +1,7 @@
 """The main job: a network loaded or trained, and every map of every galaxy."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from galfig.build import build_store, make_plan
 from galfig.catalog import Galaxies
 from galfig.config import Settings
+from galfig.cutouts import Decoding
 from galfig.engine import choose_device
 from galfig.errors import CheckpointError
 from galfig.files import check_output, remove_leftovers
@@ -16,6 +18,7 @@ from galfig.lock import hold_lock
 from galfig.memory import keep_freed_memory
 from galfig.network import Checkpoint, load_checkpoint
 from galfig.sample import report_rejected
+from galfig.shift import compare_images, describe_geometry
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +90,9 @@ def run_main_job(
             takeover=takeover,
         )
     plan = make_plan(galaxies, settings, checkpoint, split)
+    decoding = Decoding(checkpoint.n_channels, settings.catalog.fits_range)
+    shift = compare_images(checkpoint, plan.galaxies, decoding, kept)
+    warn_of_shift(checkpoint, shift, kept)
     return build_store(
         plan,
         checkpoint,
@@ -97,6 +103,7 @@ def run_main_job(
         overwrite=overwrite,
         update=update,
         takeover=takeover,
+        image_shift=shift,
     )
 
 
@@ -123,7 +130,7 @@ def load_or_train(
     """
     if path.exists() and not overwrite:
         checkpoint = load_checkpoint(path)
-        found, wanted = checkpoint.metadata["recipe"], describe_recipe(galaxies, settings)
+        found, wanted = checkpoint.metadata.get("recipe", {}), describe_recipe(galaxies, settings)
         if found == wanted:
             logger.info("%s: trained by this recipe already", path)
             return checkpoint
@@ -205,6 +212,8 @@ def warn_of_mismatch(
     """Warn where a network was trained for another question, or perhaps on these galaxies."""
     if settings.training.grayscale and checkpoint.n_channels != 1:
         logger.warning("%s: was trained on RGB, which is what is explained", path)
+    if "settings" not in checkpoint.metadata:
+        return
     trained = Settings.model_validate(checkpoint.metadata["settings"])
     for key in ("column", "edges"):
         before, now = getattr(trained.classes, key), getattr(settings.classes, key)
@@ -217,13 +226,28 @@ def warn_of_mismatch(
                 now,
             )
             return
-    is_same_catalog = checkpoint.metadata["catalog_sha256"] == galaxies.catalog_sha256
+    is_same_catalog = checkpoint.metadata.get("catalog_sha256") == galaxies.catalog_sha256
     if is_same_catalog and trained.split != settings.split:
         logger.warning(
             "%s: was trained with another split of this catalog; galaxies that trained it are "
             "among those of validation",
             path,
         )
+
+
+def warn_of_shift(checkpoint: Checkpoint, shift: Mapping[str, Any] | None, path: Path) -> None:
+    """Warn, in one line, where images are unlike those that trained a network."""
+    if shift is None or not shift["is_unlike"]:
+        return
+    geometry = describe_geometry(checkpoint.metadata["images"], shift)
+    logger.warning(
+        "%s: the images are unlike those that trained it: %s = %.3f, expected at most %.3f%s",
+        path,
+        shift["measure"],
+        shift["value"],
+        shift["threshold"],
+        f" ({geometry})" if geometry else "",
+    )
 
 
 def _describe_difference(found: dict[str, object], wanted: dict[str, object]) -> str:

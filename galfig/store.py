@@ -177,6 +177,11 @@ class Store:
         return json.loads(self.attrs["training"])
 
     @cached_property
+    def image_shift(self) -> dict[str, Any] | None:
+        """How unlike the images are those that trained the network; None where not compared."""
+        return json.loads(self.attrs.get("image_shift", "null"))
+
+    @cached_property
     def catalog(self) -> "pd.DataFrame":
         """Every column of the catalog, (N rows)."""
         import pandas as pd

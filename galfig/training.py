@@ -26,6 +26,7 @@ from galfig.cutouts import Decoding, load_cutouts
 from galfig.errors import CatalogError, GalfigError
 from galfig.network import Checkpoint, build_network, find_layer, save_checkpoint
 from galfig.resume import load_progress, resume_path, save_progress
+from galfig.shift import describe_images
 
 with warnings.catch_warnings():
     # fastai decorates functions in a way that torch deprecates.
@@ -156,7 +157,7 @@ def train_network(
             f"training: the validation loss is {history[-1]['valid_loss']}, expected a finite "
             f"number; try a learning rate below {lr:g}"
         )
-    metadata = {
+    metadata: dict[str, Any] = {
         "arch": how.arch,
         "class_names": list(galaxies.class_names),
         "layer": layer_name,
@@ -177,7 +178,10 @@ def train_network(
         "seeds": {"split": settings.split.seed, "training": how.seed},
         "versions": versions,
     }
-    checkpoint = save_checkpoint(path, learner.model.eval(), metadata, overwrite=overwrite)
+    trained = Checkpoint(learner.model.eval(), galaxies.class_names, layer_name, metadata)
+    decoding = Decoding(how.n_channels, settings.catalog.fits_range)
+    metadata["images"] = describe_images(trained, galaxies, decoding)
+    checkpoint = save_checkpoint(path, trained.model, metadata, overwrite=overwrite)
     progress.unlink(missing_ok=True)
     return checkpoint
 

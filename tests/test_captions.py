@@ -1,9 +1,18 @@
 """Captions: probabilities that do not lie, and words that are safe in LaTeX."""
 
+import json
+
 import numpy as np
 import pytest
 
-from galfig.captions import LATEX, PLAIN, describe_panels, format_probability, name_classes
+from galfig.captions import (
+    LATEX,
+    PLAIN,
+    describe_panels,
+    describe_training,
+    format_probability,
+    name_classes,
+)
 from galfig.selection import Query, Selection, select_galaxies
 from galfig.store import open_store
 
@@ -77,6 +86,29 @@ def test_caption_of_real_galaxies(make_store):
     with open_store(path) as store:
         words = describe_panels(store, select_galaxies(store, Query(n=2)), PLAIN)
     assert "simulated" not in words
+
+
+def test_caption_says_that_images_are_unlike(make_store):
+    """One sentence with the measure and what was expected, in the markup; none where alike."""
+    shift = {"measure": "offset [100%]", "value": 1.4387, "threshold": 0.8, "is_unlike": True}
+    paths = {
+        is_unlike: make_store(
+            f"{is_unlike}.h5", attrs={"image_shift": json.dumps({**shift, "is_unlike": is_unlike})}
+        )
+        for is_unlike in (True, False)
+    }
+    with open_store(paths[True]) as store:
+        selection = select_galaxies(store, Query(n=2))
+        plain = describe_panels(store, selection, PLAIN)
+        latex = describe_panels(store, selection, LATEX)
+        assert "unlike those that trained the network" in describe_training(store, PLAIN)
+    assert (
+        "\nThe images are unlike those that trained the network: the offset [100%] is 1.44, where "
+        "at most 0.8 is expected.\n" in plain
+    )
+    assert r"the offset [100\%] is 1.44, where" in latex
+    with open_store(paths[False]) as store:
+        assert "unlike" not in describe_panels(store, selection, PLAIN)
 
 
 def test_latex_escapes_what_comes_from_data(make_store):

@@ -12,6 +12,7 @@ from galfig.captions import (
     describe_network,
     describe_sample,
     describe_scale,
+    describe_shift,
     list_galaxies,
     name_classes,
 )
@@ -90,7 +91,9 @@ def _describe(store: Store, selection: Selection, other: Store, markup: Markup) 
         f"Grad-CAM maps of the same galaxies by two networks: {n} of "
         f"{describe_sample(store, selection, markup, selection.n_candidates)} that both explain.",
         f"{describe_network(store, markup, f'The network of {rows} {upper}')}",
+        describe_shift(store, markup, f"the network of {rows} {upper}"),
         f"{describe_network(other, markup, f'The network of {rows} {lower}')}",
+        describe_shift(other, markup, f"the network of {rows} {lower}"),
         f"Each row shows the cutout that the network saw, and its maps for "
         f"{' and '.join(markup.text(name) for name in name_classes(store))}; the name of the "
         "predicted class is in bold.",
