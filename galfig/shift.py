@@ -19,11 +19,13 @@ from torch import Tensor, nn
 
 from galfig.catalog import Galaxies
 from galfig.cutouts import Decoding, crop_or_pad, decode_image, scale_cutout
-from galfig.errors import CheckpointError, CutoutError
+from galfig.errors import CheckpointError, CutoutError, LostCutoutError
 from galfig.network import Checkpoint
 
-# Enough to know the measures well, at the price of a second.
+# Of the training and of the validation set, measured once; and of new images, which are compared
+# at each build: enough to know the measures well, at the price of a second.
 N_SAMPLED = 256
+N_COMPARED = 64
 # Below these, images are alike enough, however many of them prove that they differ at all: what
 # Cohen (1988) calls a large difference, and three pairs in four.
 LEAST_OFFSET = 0.8
@@ -112,8 +114,8 @@ def describe_images(
         `compare_images`. Of at most `N_SAMPLED` images of either set, the same for the same
         galaxies.
     """
-    train = galaxies.take(_draw_rows(~galaxies.in_valid))
-    valid = galaxies.take(_draw_rows(galaxies.in_valid))
+    train = galaxies.take(_draw_rows(~galaxies.in_valid, N_SAMPLED))
+    valid = galaxies.take(_draw_rows(galaxies.in_valid, N_SAMPLED))
     seen = measure_images(checkpoint, train.paths, decoding)
     held_out = measure_images(checkpoint, valid.paths, decoding)
     reference = _make_reference(seen, train.label[seen.rows], held_out)
@@ -154,7 +156,7 @@ def compare_images(
     checkpoint : Checkpoint
         The network; its model may be on any device.
     galaxies : Galaxies
-        With the new images, of which at most `N_SAMPLED` are decoded.
+        With the new images, of which at most `N_COMPARED` are decoded.
     decoding : Decoding
         How images are read.
     path : Path or str, optional
@@ -182,7 +184,7 @@ def compare_images(
     record = checkpoint.metadata.get("images")
     if record is None:
         return None
-    sample = galaxies.take(_draw_rows(np.ones(len(galaxies), bool)))
+    sample = galaxies.take(_draw_rows(np.ones(len(galaxies), bool), N_COMPARED))
     new = measure_images(checkpoint, sample.paths, decoding)
     if not len(new.rows):
         return None
@@ -269,15 +271,15 @@ def measure_images(
     )
 
 
-def _draw_rows(mask: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Return at most `N_SAMPLED` positions where a mask is true, in order.
+def _draw_rows(mask: NDArray[np.bool_], n: int) -> NDArray[np.intp]:
+    """Return at most ``n`` positions where a mask is true, in order.
 
     At random, since a catalog may be sorted or periodic, and always the same ones.
     """
     rows = np.flatnonzero(mask)
-    if len(rows) <= N_SAMPLED:
+    if len(rows) <= n:
         return rows
-    return np.sort(np.random.default_rng(0).choice(rows, N_SAMPLED, replace=False))
+    return np.sort(np.random.default_rng(0).choice(rows, n, replace=False))
 
 
 def _read_batches(
@@ -288,6 +290,8 @@ def _read_batches(
     def read(path: Path) -> tuple[tuple[int, int], NDArray[np.uint8]] | None:
         try:
             image = decode_image(path, decoding)
+        except LostCutoutError:
+            raise
         except CutoutError:
             return None
         cutout = crop_or_pad(image, checkpoint.cutout_size)

@@ -43,7 +43,7 @@ def test_stopped_run_ends_as_one_that_was_not(galaxy_folder, tmp_path, monkeypat
         assert resume_path(broken).exists()
         assert not broken.exists()
         torch.rand(5)
-    monkeypatch.undo()
+    monkeypatch.setattr("galfig.training.save_progress", save_progress)
     train_network(*data, settings, broken, quiet=True, resume=True)
     assert broken.read_bytes() == whole.read_bytes()
     assert not resume_path(broken).exists()
