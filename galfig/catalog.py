@@ -682,6 +682,11 @@ def _check_classes(
             "expected at least two"
         )
     for name in class_names:
+        if not name.isprintable():
+            raise CatalogError(
+                f"{path}: column {column!r}: class {name!r}, expected no line breaks or control "
+                "characters"
+            )
         if not counts.get(name):
             there = _join([f"{_quote(key)} ({count})" for key, count in counts.items()])
             raise CatalogError(

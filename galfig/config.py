@@ -27,6 +27,8 @@ def _check_distinct(key: str, names: tuple[str, ...]) -> None:
     for name in names:
         if not name.strip():
             raise ValueError(f"{key} holds an empty name")
+        if not name.isprintable():
+            raise ValueError(f"{key} holds {name!r}, expected no line breaks or control characters")
         if names.count(name) > 1:
             raise ValueError(f"{key} holds {name!r} twice")
 

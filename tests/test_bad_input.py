@@ -286,3 +286,10 @@ def test_read_only_folder_is_one_line(galaxy_folder):
     line = refuse(*options, cwd=galaxy_folder)
     assert "blocked" in line
     assert "cannot be written" in line
+
+
+@pytest.mark.parametrize("command", [["info"], ["render"], ["build-maps", "-q", "--out"]])
+def test_name_that_no_file_can_have_is_one_line(galaxy_folder, command):
+    """Of 300 letters: the system's own words, and no traceback."""
+    line = refuse(*command, "a" * 300 + ".h5", cwd=galaxy_folder)
+    assert "File name too long" in line

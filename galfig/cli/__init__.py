@@ -42,13 +42,17 @@ class _LazyGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except BrokenPipeError:
+            raise
         except OSError as exc:
-            # What a command reads and writes has errors of its own: this is its stdout.
-            if exc.errno != errno.ENOSPC:
-                raise
-            click.echo(f"galfig: error: stdout: cannot be written ({exc.strerror})", err=True)
-            # Python would try once more at its end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            # What a command reads and writes has errors of its own: this is its stdout, or a fault
+            # of the machine that nobody foresaw.
+            reason = f"{exc.filename}: {exc.strerror}" if exc.filename else str(exc)
+            if exc.errno == errno.ENOSPC and not exc.filename:
+                reason = f"stdout: cannot be written ({exc.strerror})"
+                # Python would try once more at its end.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            click.echo(f"galfig: error: {' '.join(reason.split())}", err=True)
             ctx.exit(EXIT_FAILED)
 
 

@@ -141,8 +141,7 @@ def standard_options(function: Function) -> Function:
         try:
             with stop_on_signals():
                 return function(*args, quiet=quiet, **options)
-        except (GalfigError, OSError) as exc:
-            # An OSError that nobody foresaw is the machine's fault, and not galfig's.
+        except GalfigError as exc:
             if debug:
                 traceback.print_exc()
             # One line, whatever newlines a path or a cell may hold.
