@@ -193,6 +193,7 @@ def test_bad_choices(galaxy_folder):
     assert refuse(*options, cwd=galaxy_folder).startswith("model.pkl: a pickled file, expected")
 
 
+@pytest.mark.slow
 def test_bad_renders(make_store, tmp_path):
     """What a figure cannot show is refused, with what there is."""
     make_store()

@@ -111,6 +111,7 @@ def test_train_then_build_then_render(galaxy_folder, tmp_path, monkeypatch):
     assert facts["arch"] == "conv3"
 
 
+@pytest.mark.slow
 def test_main_job_trains_once_and_resumes(galaxy_folder, tmp_path, monkeypatch):
     """Without --model a network is trained and kept; run again, nothing is left to do."""
     monkeypatch.chdir(tmp_path)
@@ -135,6 +136,7 @@ def test_main_job_trains_once_and_resumes(galaxy_folder, tmp_path, monkeypatch):
         assert store.settings["training"]["epochs"] == 2
 
 
+@pytest.mark.slow
 def test_embedded_default(tmp_path, monkeypatch):
     """With no options and no data, galaxies are simulated, and everything says so."""
     monkeypatch.chdir(tmp_path)
@@ -149,6 +151,7 @@ def test_embedded_default(tmp_path, monkeypatch):
         assert file.attrs["simulated"]
 
 
+@pytest.mark.slow
 def test_unlabelled_galaxies_are_explained(galaxy_folder, tmp_path, monkeypatch):
     """A trained network explains a catalog without classes: labels are -1, nothing is scored."""
     monkeypatch.chdir(tmp_path)

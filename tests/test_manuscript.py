@@ -24,6 +24,9 @@ from galfig.manuscript.manifest import load_manifest
 from galfig.manuscript.values import describe_store, write_macros
 from galfig.store import open_store
 
+# Each builds a manuscript, with figures.
+pytestmark = pytest.mark.slow
+
 MANIFEST = """
 [stores]
 colour = "maps.h5"

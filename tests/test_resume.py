@@ -17,6 +17,7 @@ def make_settings(folder, **training):
     return load_settings(None, {("catalog", "path"): folder / "catalog.csv", **overrides})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "recipe",
     [{}, {"schedule": "flat-cos", "sampler": "balanced"}, {"lr": "auto", "epochs": 2}],

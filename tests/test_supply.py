@@ -150,6 +150,7 @@ store = "a"
 """
 
 
+@pytest.mark.slow
 def test_no_command_uses_the_network(tmp_path, store_path):
     """Every command works where a socket that connects, and a name that is looked up, fail."""
     (tmp_path / "galfig.toml").write_text(
