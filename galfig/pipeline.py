@@ -148,7 +148,7 @@ def load_or_train(
         quiet=quiet,
         overwrite=overwrite,
         # The same command, run again, goes on where it was.
-        resume=True,
+        resume=None,
         takeover=takeover,
     )
 
@@ -161,7 +161,7 @@ def train_checkpoint(
     device: torch.device,
     quiet: bool = False,
     overwrite: bool = False,
-    resume: bool = False,
+    resume: bool | None = False,
     takeover: bool = False,
 ) -> Checkpoint:
     """Set unreadable images aside, train a network on the others, and write its checkpoint.

@@ -23,7 +23,7 @@ import galfig
 from galfig.catalog import Galaxies
 from galfig.config import Settings, TrainingSettings
 from galfig.cutouts import Decoding, load_cutouts
-from galfig.errors import CatalogError, GalfigError
+from galfig.errors import CatalogError, CheckpointError, GalfigError
 from galfig.network import Checkpoint, build_network, find_layer, save_checkpoint
 from galfig.resume import load_progress, resume_path, save_progress
 from galfig.shift import describe_images
@@ -69,7 +69,7 @@ def train_network(
     n_workers: int = 0,
     quiet: bool = False,
     overwrite: bool = False,
-    resume: bool = False,
+    resume: bool | None = False,
 ) -> Checkpoint:
     """Train a classifier on the training set and write its checkpoint.
 
@@ -93,8 +93,9 @@ def train_network(
         Without the progress bar and the metrics of each epoch.
     overwrite : bool, default False
         Replace a file that is there.
-    resume : bool, default False
-        Go on from the last epoch that a run of the same recipe, which was stopped, came to.
+    resume : bool or None, default False
+        Go on from the last epoch that a run of the same recipe, which was stopped, came to. With
+        None a run of another recipe is no error, and forgotten.
 
     Returns
     -------
@@ -125,7 +126,7 @@ def train_network(
         "versions": versions,
         "device": str(device),
     }
-    before = load_progress(progress, follows_from) if resume and progress.exists() else None
+    before = _load_progress(progress, follows_from, resume)
     mean, std = channel_statistics(cutouts, ~galaxies.in_valid)
     with no_random(how.seed, reproducible=True):
         model = build_network(how.arch, len(galaxies.class_names), how.n_channels)
@@ -135,23 +136,8 @@ def train_network(
         learner = make_learner(
             model.train(), galaxies, cutouts, how, mean, std, device=device, n_workers=n_workers
         )
-        lr, finder = how.lr, None
-        if before is not None:
-            lr, finder = before["lr"], before["finder"]
-            logger.info("resuming: %d of %d epochs are done", len(before["history"]), how.epochs)
-        elif lr == "auto":
-            lr, finder = find_lr(learner)
-            logger.info("learning rate from the finder: %.2g", lr)
-        keeper = _Keeper(
-            before,
-            lambda state: save_progress(
-                progress, follows_from, {**state, "lr": lr, "finder": finder}
-            ),
-        )
-        with _progress_bar(learner, how.epochs, quiet):
-            fit = learner.fit_one_cycle if how.schedule == "one-cycle" else learner.fit_flat_cos
-            fit(how.epochs, lr, cbs=[keeper, _SettleBatchNorm()])
-    history = keeper.history
+        keep = partial(save_progress, progress, follows_from)
+        history, lr, finder = _fit(learner, how, before, keep, quiet)
     if not np.isfinite(history[-1]["valid_loss"]):
         raise GalfigError(
             f"training: the validation loss is {history[-1]['valid_loss']}, expected a finite "
@@ -184,6 +170,44 @@ def train_network(
     checkpoint = save_checkpoint(path, trained.model, metadata, overwrite=overwrite)
     progress.unlink(missing_ok=True)
     return checkpoint
+
+
+def _load_progress(
+    path: Path, follows_from: Mapping[str, Any], resume: bool | None
+) -> dict[str, Any] | None:
+    """Return where a run that was stopped stands; None where there is none to go on with."""
+    if resume is False or not path.exists():
+        return None
+    try:
+        return load_progress(path, follows_from)
+    except CheckpointError as exc:
+        if resume:
+            raise
+        logger.info("training from the start: %s", exc)
+        return None
+
+
+def _fit(
+    learner: Learner,
+    how: TrainingSettings,
+    before: dict[str, Any] | None,
+    keep: Callable[[dict[str, Any]], None],
+    quiet: bool,
+) -> tuple[list[dict[str, float]], float, dict[str, list[float]] | None]:
+    """Train, or go on with it; return the history, the rate, and the finder's curve if it ran."""
+    if before is not None:
+        lr, finder = before["lr"], before["finder"]
+        logger.info("resuming: %d of %d epochs are done", len(before["history"]), how.epochs)
+    elif how.lr == "auto":
+        lr, finder = find_lr(learner)
+        logger.info("learning rate from the finder: %.2g", lr)
+    else:
+        lr, finder = how.lr, None
+    keeper = _Keeper(before, lambda state: keep({**state, "lr": lr, "finder": finder}))
+    with _progress_bar(learner, how.epochs, quiet):
+        fit = learner.fit_one_cycle if how.schedule == "one-cycle" else learner.fit_flat_cos
+        fit(how.epochs, lr, cbs=[keeper, _SettleBatchNorm()])
+    return keeper.history, lr, finder
 
 
 def read_training_set(

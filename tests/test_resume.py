@@ -58,7 +58,10 @@ def test_run_of_another_recipe_is_not_resumed(galaxy_folder, tmp_path):
     save_progress(resume_path(path), {"settings": "others"}, {"history": []})
     with pytest.raises(CheckpointError, match="run of another recipe"):
         train_network(*data, settings, path, quiet=True, resume=True)
-    train_network(*data, settings, path, quiet=True)
+    train_network(*data, settings, path, quiet=True, resume=None)
+    assert not resume_path(path).exists()
+    save_progress(resume_path(path), {"settings": "others"}, {"history": []})
+    train_network(*data, settings, path, quiet=True, overwrite=True)
     assert not resume_path(path).exists()
 
 
