@@ -225,7 +225,7 @@ def build_store(
         _remove_parts(folder)
     if failed:
         logger.warning(
-            "%d of %d cutouts could not be explained, first: %s; see %s:/rejected",
+            "%d of %d cutouts could not be explained, first: %s; see 'galfig info %s --rejected'",
             len(failed),
             len(plan.galaxies),
             next(iter(failed)),

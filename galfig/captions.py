@@ -188,6 +188,7 @@ def describe_network(store: Store, markup: Markup, subject: str = "The network")
         f"{subject}, {markup.text(training['arch'])}, was trained on {n_train}"
         f"{' simulated' if training['simulated'] else ''} galaxies"
         f"{' in one band' if store.is_gray else ''}"
+        f"{_describe_question(store, markup)}"
     )
     n_labelled = int(np.sum(store.label >= 0))
     if store.accuracy is None:
@@ -200,14 +201,27 @@ def describe_network(store: Store, markup: Markup, subject: str = "The network")
     )
 
 
+def _describe_question(store: Store, markup: Markup) -> str:
+    """Say by what the training galaxies were classified, where these are by something else."""
+    trained = store.training.get("settings", {}).get("classes")
+    now = store.settings["classes"]
+    if trained is None or all(trained.get(key) == now.get(key) for key in ("column", "edges")):
+        return ""
+    by = [
+        markup.text(f"{classes['column']} {classes['edges'] or ''}".strip())
+        for classes in (trained, now)
+    ]
+    return f", classified by {by[0]} and not, as these are, by {by[1]}"
+
+
 def describe_shift(store: Store, markup: Markup, subject: str = "the network") -> str:
     """Say that the images are unlike those that trained a network, "" where they are not."""
     shift = store.image_shift
     if shift is None or not shift["is_unlike"]:
         return ""
     return (
-        f"The images are unlike those that trained {subject}: the "
-        f"{markup.text(shift['measure'])} is {shift['value']:.3g}, where at most "
+        f"The images are unlike those that trained {subject}, so that its answers may mean little: "
+        f"the {markup.text(shift['measure'])} is {shift['value']:.3g}, where at most "
         f"{shift['threshold']:.3g} is expected."
     )
 

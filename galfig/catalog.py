@@ -384,7 +384,8 @@ def read_numbers(table: pd.DataFrame, column: str, path: Path) -> NDArray[np.flo
         try:
             numbers[row] = _as_number(cell)
         except (TypeError, ValueError, OverflowError) as exc:
-            hint = ", without thousands separators" if "," in str(cell) else ""
+            hint = ", with a point for decimals and no thousands separators"
+            hint = hint if "," in str(cell) else ""
             raise CatalogError(
                 f"{path}: row {row + 1}, column {column!r}: {_quote(cell)}, expected a number{hint}"
             ) from exc
@@ -492,7 +493,9 @@ def _label_rows(table: pd.DataFrame, classes: ClassSettings, path: Path, labelle
     found = Counter(names)
     counts = {name: found[name] for name in order}
     class_names = classes.keep or order
-    _check_classes(class_names, counts, path, classes.column)
+    known = value[np.isfinite(value)]
+    runs = f", its numbers run from {known.min():g} to {known.max():g}" if len(known) else ""
+    _check_classes(class_names, counts, path, classes.column, runs)
     position = {name: index for index, name in enumerate(class_names)}
     label = np.array([position.get(name, -1) for name in names], dtype=np.int16)
     return _Labels(label, value, rejected, (label >= 0) | (rejected != ""), class_names, counts)
@@ -674,7 +677,7 @@ def _as_number(cell: Any) -> float:
 
 
 def _check_classes(
-    class_names: Sequence[str], counts: dict[str, int], path: Path, column: str
+    class_names: Sequence[str], counts: dict[str, int], path: Path, column: str, runs: str
 ) -> None:
     if len(class_names) < 2:
         raise CatalogError(
@@ -691,7 +694,7 @@ def _check_classes(
             there = _join([f"{_quote(key)} ({count})" for key, count in counts.items()])
             raise CatalogError(
                 f"{path}: column {column!r}: class {_quote(name)} is empty, "
-                f"expected galaxies in each class kept; there are {there}"
+                f"expected galaxies in each class kept; there are {there}{runs}"
             )
 
 

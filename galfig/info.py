@@ -34,6 +34,12 @@ def describe_file(path: Path) -> dict[str, Any]:
         return _without_nan(_describe_store(store))
 
 
+def list_rejected(path: Path) -> dict[str, str]:
+    """Return why galaxies of the catalog are not in a store, by objid; raises StoreError."""
+    with open_store(path) as store:
+        return store.rejected
+
+
 def summarise(path: Path) -> str:
     """Say in one line what a store holds."""
     with open_store(path) as store:

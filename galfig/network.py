@@ -269,7 +269,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
                 metadata["arch"], len(metadata["class_names"]), len(metadata["mean"])
             )
         model.load_state_dict(tensors)
-    except (SafetensorError, RuntimeError) as exc:
+    except SafetensorError as exc:
+        raise CheckpointError(
+            f"{path}: cut off or damaged ({exc}); take it from where it came from again"
+        ) from exc
+    except RuntimeError as exc:
         reason = " ".join(str(exc).split())
         raise CheckpointError(
             f"{path}: its tensors do not fit {metadata['arch']} ({reason[:200]})"

@@ -219,7 +219,8 @@ def warn_of_mismatch(
         before, now = getattr(trained.classes, key), getattr(settings.classes, key)
         if before != now and galaxies.class_counts:
             logger.warning(
-                "%s: was trained on classes by %s %s, these galaxies have them by %s",
+                "%s: was trained on classes by %s %s, these galaxies have them by %s; captions say "
+                "so, and the accuracy is that of a network that was asked something else",
                 path,
                 key,
                 before,
@@ -241,7 +242,9 @@ def warn_of_shift(checkpoint: Checkpoint, shift: Mapping[str, Any] | None, path:
         return
     geometry = describe_geometry(checkpoint.metadata["images"], shift)
     logger.warning(
-        "%s: the images are unlike those that trained it: %s = %.3f, expected at most %.3f%s",
+        "%s: its answers may mean little here, the images are unlike those that trained it: "
+        "%s = %.3f, expected at most %.3f%s; train on images made like these, or make these like "
+        "those",
         path,
         shift["measure"],
         shift["value"],

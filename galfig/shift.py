@@ -376,7 +376,7 @@ def _compare_means(reference: Reference, new: Measurements) -> dict[str, Any]:
     name = _name_pixels((len(offsets) - 2) // 2)[worst]
     threshold = offset_threshold(len(new.rows), int(reference.class_counts.min()))
     return {
-        "measure": f"offset of the mean {name} from the training classes [standard deviations]",
+        "measure": f"offset of the mean {name} from the training classes in standard deviations",
         "value": round(float(offsets[worst]), 3),
         "threshold": round(threshold, 3),
     }

@@ -297,7 +297,10 @@ def _check_schema(file: h5py.File, path: Path) -> None:
     """Raise StoreError where a file is not a store, or its datasets do not fit each other."""
     found = file.attrs.get("schema_version")
     if found is None:
-        raise StoreError(f"{path}: an HDF5 file without schema_version, expected a store")
+        raise StoreError(
+            f"{path}: an HDF5 file without schema_version, expected a store; it is another "
+            "file, or damaged"
+        )
     if found != SCHEMA_VERSION:
         raise StoreError(
             f"{path}: schema version {found}, expected {SCHEMA_VERSION}; "
@@ -602,7 +605,17 @@ def _open_file(path: Path) -> h5py.File:
         return _open_hdf5(path)
     except OSError as exc:
         reason = " ".join(str(exc).split())
-        raise StoreError(f"{path}: not an HDF5 file that can be read ({reason})") from exc
+        raise StoreError(f"{path}: {_describe_unreadable(path, reason)}") from exc
+
+
+def _describe_unreadable(path: Path, reason: str) -> str:
+    """Say what a file is that HDF5 cannot open."""
+    if "truncated" in reason:
+        return "cut off, expected a whole store; copy it again, or rebuild it with --overwrite"
+    with path.open("rb") as file:
+        if file.read(9)[8:] == b"{":
+            return "a checkpoint, expected a store; make one with 'galfig build-maps --model'"
+    return f"not an HDF5 file that can be read, expected a store ({reason})"
 
 
 def _plain(value: Any) -> Any:

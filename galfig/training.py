@@ -176,7 +176,12 @@ def _load_progress(
     path: Path, follows_from: Mapping[str, Any], resume: bool | None
 ) -> dict[str, Any] | None:
     """Return where a run that was stopped stands; None where there is none to go on with."""
-    if resume is False or not path.exists():
+    if not path.exists():
+        if resume:
+            logger.info("%s: nothing to go on with; training from the start", path)
+        return None
+    if resume is False:
+        logger.info("%s: left aside, it is gone on with by --resume; training from the start", path)
         return None
     try:
         return load_progress(path, follows_from)

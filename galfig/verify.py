@@ -34,7 +34,9 @@ def verify_path(path: Path) -> list[str]:
             return verify_store(path)
         return _verify_checkpoint(path)
     except GalfigError as exc:
-        return [str(exc).removeprefix(f"{path}: ")]
+        # Others are sent here for the details.
+        advice = f"; 'galfig verify {path}' says what is"
+        return [str(exc).removeprefix(f"{path}: ").removesuffix(advice)]
 
 
 def _verify_checkpoint(path: Path) -> list[str]:

@@ -212,7 +212,7 @@ def test_bad_renders(make_store, tmp_path):
     assert line == "absent.h5: no such file, expected a store; make it with 'galfig build-maps'"
     (tmp_path / "words.h5").write_text("objID,z\n")
     line = refuse("render", "words.h5", cwd=tmp_path)
-    assert line.startswith("words.h5: not an HDF5 file that can be read (")
+    assert line.startswith("words.h5: not an HDF5 file that can be read, expected a store (")
     with h5py.File(store, "r+") as file:
         file.attrs["schema_version"] = 99
     line = refuse("render", store, cwd=tmp_path)

@@ -8,6 +8,7 @@ import pytest
 from galfig.captions import (
     LATEX,
     PLAIN,
+    describe_network,
     describe_panels,
     describe_training,
     format_probability,
@@ -103,8 +104,8 @@ def test_caption_says_that_images_are_unlike(make_store):
         latex = describe_panels(store, selection, LATEX)
         assert "unlike those that trained the network" in describe_training(store, PLAIN)
     assert (
-        "\nThe images are unlike those that trained the network: the offset [100%] is 1.44, where "
-        "at most 0.8 is expected.\n" in plain
+        "\nThe images are unlike those that trained the network, so that its answers may mean little: "
+        "the offset [100%] is 1.44, where at most 0.8 is expected.\n" in plain
     )
     assert r"the offset [100\%] is 1.44, where" in latex
     with open_store(paths[False]) as store:
@@ -129,3 +130,21 @@ def test_names_of_classes(make_store):
         assert name_classes(store) == ("low-metallicity", "high-metallicity")
     with open_store(make_store("other.h5", class_names=("spiral", "bar"), quantity="")) as store:
         assert name_classes(store) == ("spiral", "bar")
+
+
+def test_network_that_was_asked_something_else_says_so(make_store):
+    """Where the galaxies are classified by another column, or other edges, than the training's."""
+    trained = {"column": "oh_p50", "edges": [8.1, 8.7, 9.1, 9.3]}
+    training = {"arch": "conv3", "n_train": {"low": 1, "high": 1}, "simulated": False}
+    training |= {"settings": {"classes": trained}}
+    for column, says_so in (("oh_p50", False), ("logMstar", True)):
+        classes = {"name": "mass", "column": column, "edges": trained["edges"]}
+        attrs = {
+            "config": json.dumps({"classes": classes}),
+            "training": json.dumps(training),
+        }
+        with open_store(make_store(f"{column}.h5", attrs=attrs)) as store:
+            words = describe_network(store, PLAIN)
+            edges = "[8.1, 8.7, 9.1, 9.3]"
+            question = f", classified by oh_p50 {edges} and not, as these are, by logMstar {edges}"
+            assert (question in words) == says_so

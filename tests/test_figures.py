@@ -9,6 +9,7 @@ from matplotlib import colormaps
 from pypdf import PdfReader
 from sklearn.metrics import auc, confusion_matrix, roc_auc_score
 
+from galfig.captions import PLAIN
 from galfig.errors import FigureError, OutputError, SelectionError
 from galfig.figures.atlas import compose_galaxy
 from galfig.figures.class_examples import draw as draw_examples
@@ -18,7 +19,7 @@ from galfig.figures.drawing import DrawOptions
 from galfig.figures.histogram import make_histogram
 from galfig.figures.learning_rate import make_learning_rate
 from galfig.figures.radial_profile import bin_radii, bootstrap_mean, measure_profiles
-from galfig.figures.registry import FIGURES, render_figure
+from galfig.figures.registry import FIGURES, draw_figure, render_figure
 from galfig.figures.reliability import count_reliability, wilson_interval
 from galfig.figures.roc import compute_roc, make_roc
 from galfig.figures.stacked_maps import make_stacked_maps, stack_maps
@@ -216,7 +217,7 @@ def test_histogram_counts_as_pandas_cuts():
 def test_histogram_needs_numbers(make_store, tmp_path):
     """Classes of text have no histogram."""
     store = make_store(quantity="", value=np.full(12, np.nan))
-    with pytest.raises(FigureError, match="its classes are text"):
+    with pytest.raises(FigureError, match="no number was binned"):
         render_figure("metallicity-histogram", store, Query(n=None), tmp_path / "f.pdf")
 
 
@@ -273,6 +274,18 @@ def test_top_losses_show_the_right_class_before_the_wrong(make_store):
             assert wrong.texts[1].get_text() == store.class_names[others.argmax()]
             expected = np.maximum(store.cams(index)[others.argmax()], 0)
             np.testing.assert_array_equal(wrong.images[1].get_array(), expected)
+
+
+def test_top_losses_are_the_worst_of_all_that_could_be_shown(store_path):
+    """However many are asked for: the worst, among the number that they were chosen from."""
+    with (
+        open_store(store_path) as store,
+        draw_figure("top-losses", store_path, Query(n=2)) as (drawing, _),
+    ):
+        worst = np.argsort(-compute_losses(store))[:2]
+        assert drawing.galaxies == tuple(store.objid[worst])
+        caption = drawing.describe(PLAIN)
+    assert "The 2 galaxies of largest cross-entropy loss among the 12 simulated" in caption
 
 
 def test_stacks_are_means_of_signed_maps(store_path):

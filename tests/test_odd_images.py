@@ -105,7 +105,7 @@ def test_command_goes_through_the_archive(archive, tmp_path):
     assert ".py" not in result.stderr
     (warning,) = re.findall(r".*warning.*", result.stderr, re.IGNORECASE)
     assert warning.startswith("warning: 3 of 340 cutouts could not be explained, first: odd")
-    assert warning.endswith("; see maps.h5:/rejected")
+    assert warning.endswith("; see 'galfig info maps.h5 --rejected'")
 
 
 def draw(*shape):

@@ -190,7 +190,9 @@ def test_other_files_are_refused(tmp_path, store_path):
         file.attrs["schema_version"] = 99
     refuse(store_path, "schema version 99, expected 1; rebuild it")
     store_path.write_bytes(store_path.read_bytes()[:2000])
-    refuse(store_path, "not an HDF5 file that can be read")
+    refuse(store_path, "cut off, expected a whole store")
+    (tmp_path / "model.h5").write_bytes(b"\x02" + bytes(7) + b"{}")
+    refuse(tmp_path / "model.h5", "a checkpoint, expected a store")
 
 
 def test_read_digest_of_anything(tmp_path, store_path):

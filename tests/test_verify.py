@@ -3,6 +3,7 @@
 import hashlib
 import json
 
+import h5py
 import pytest
 import torch
 from click.testing import CliRunner
@@ -53,6 +54,17 @@ def test_damage_is_exit_1_and_the_others_are_verified_all_the_same(store_path, c
     assert "its SHA-256 is another" in found.stdout.splitlines()[0]
     assert "as it was written" in found.stdout.splitlines()[1]
     assert "no such file" in verify(absent).stderr
+
+
+def test_galaxies_that_are_not_there_are_listed(make_store):
+    """galfig info --rejected: a line each, with the reason."""
+    with h5py.File(make_store(), "r+") as file:
+        del file["rejected"]
+        group = file.create_group("rejected")
+        group["objid"], group["reason"] = ["12", "13"], ["no image", "cut off"]
+        path = file.filename
+    found = CliRunner().invoke(main, ["info", path, "--rejected"])
+    assert found.stdout == "12  no image\n13  cut off\n"
 
 
 def test_damaged_checkpoint_is_not_loaded(checkpoint_path):

@@ -11,17 +11,25 @@ from galfig.cli.options import standard_options
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option(
+    "--rejected", is_flag=True, help="List the galaxies that a store lacks, and why, and stop."
+)
 @standard_options
-def info(file: Path, as_json: bool, quiet: bool) -> None:
+def info(file: Path, as_json: bool, rejected: bool, quiet: bool) -> None:
     """Say what a store or a checkpoint holds and what it was made from.
 
     \b
     Examples:
       galfig info maps.h5
       galfig info maps.safetensors --json
+      galfig info maps.h5 --rejected
     """
-    from galfig.info import describe_file
+    from galfig.info import describe_file, list_rejected
 
+    if rejected:
+        for objid, reason in list_rejected(file).items():
+            click.echo(f"{objid}  {reason}")
+        return
     facts = describe_file(file)
     if as_json:
         click.echo(json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False))

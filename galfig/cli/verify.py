@@ -17,7 +17,8 @@ def verify(files: tuple[Path, ...], quiet: bool) -> None:
     """Compare stores, checkpoints and manuscripts with their own digests.
 
     FILE is a store, a checkpoint or the folder of a manuscript. Every map and cutout is read. The
-    exit status is 1 if anything is not as it was written.
+    exit status is 1 if anything is not as it was written: take the file from where it came from
+    again, or make it again.
 
     \b
     Examples:

@@ -96,7 +96,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     value = value[np.isfinite(value)]
     if not classes.get("edges") or not len(value):
         raise FigureError(
-            f"{store.path}: its classes are text, expected bins of a number; a histogram needs "
+            f"{store.path}: no number was binned, expected bins of a number; a histogram needs "
             "[classes] edges"
         )
     quantity = classes["column"]

@@ -238,7 +238,8 @@ def _read_radius(store: Store, indices: NDArray[np.intp], column: str) -> NDArra
     if not pixels.any():
         raise FigureError(
             f"{store.path}: no galaxy has a radius {column!r} above zero and a pixel scale, "
-            "expected both for --unit; set [catalog] pixel_scale and rebuild"
+            "expected both for --unit; name a column of numbers [arcsec], or set [catalog] "
+            "pixel_scale and rebuild"
         )
     return pixels
 

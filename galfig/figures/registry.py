@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from galfig.errors import FigureError, OutputError
 from galfig.figures.drawing import Drawing, DrawOptions
@@ -34,12 +34,15 @@ class FigureKind:
         Galaxies that it shows unless told otherwise; None for all.
     options : tuple of str
         What it takes beside galaxies and a width: fields of `DrawOptions`.
+    sort : "loss" or None
+        The order that it is about, whatever is asked for.
     """
 
     module: str
     summary: str
     n: int | None = None
     options: tuple[str, ...] = ()
+    sort: Literal["loss"] | None = None
 
 
 FIGURES = {
@@ -50,7 +53,9 @@ FIGURES = {
     "learning-rate": FigureKind("learning_rate", "the finder's curve and the rate chosen"),
     "confusion-matrix": FigureKind("confusion_matrix", "counts and shares of each true class"),
     "roc": FigureKind("roc", "ROC curve, its area and a bootstrap interval"),
-    "top-losses": FigureKind("top_losses", "the galaxies most wrong: right class and wrong class"),
+    "top-losses": FigureKind(
+        "top_losses", "the galaxies most wrong: right class and wrong class", n=5, sort="loss"
+    ),
     "stacked-maps": FigureKind("stacked_maps", "mean maps by true and predicted class"),
     "radial-profile": FigureKind(
         "radial_profile", "mean attribution against radius, with bands", options=("unit",)
@@ -179,6 +184,8 @@ def draw_figure(
     kind = check_figure(name, unit=unit, other=other)
     if query.n is None and not query.objids:
         query = dataclasses.replace(query, n=kind.n)
+    if kind.sort is not None and not query.objids:
+        query = dataclasses.replace(query, sort=kind.sort)
     inches = parse_width(width)
     module = importlib.import_module(f"galfig.figures.{kind.module}")
     with ExitStack() as stores:

@@ -18,15 +18,13 @@ from galfig.figures.rows import make_rows
 from galfig.selection import Selection, compute_losses, require_labels
 from galfig.store import Store
 
-N_ROWS = 5
-
 
 def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     """Draw the galaxies of largest loss of a selection: right class, then the likeliest wrong."""
     require_labels(store, "top losses")
     losses = compute_losses(store)
     labelled = [index for index in selection.indices if store.label[index] >= 0]
-    worst = sorted(labelled, key=lambda index: (-losses[index], store.objid[index]))[:N_ROWS]
+    worst = sorted(labelled, key=lambda index: (-losses[index], store.objid[index]))
     rows = []
     for index in worst:
         right = int(store.label[index])
@@ -49,7 +47,7 @@ def _describe(store: Store, selection: Selection, worst: list[int], markup: Mark
     scale = describe_scale(store, np.array(worst), markup)
     return (
         f"The {len(worst)} galaxies of largest cross-entropy loss among "
-        f"{describe_sample(store, selection, markup)}.\n"
+        f"{describe_sample(store, selection, markup, selection.n_candidates)}.\n"
         "Each row shows a galaxy's cutout, its Grad-CAM map for its true class, and that for the "
         "likeliest of the other classes; the name of the predicted class is in bold.\n"
         f"{describe_maps(store, markup)}\n"
