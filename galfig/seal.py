@@ -13,25 +13,17 @@ from typing import Any
 import h5py
 import numpy as np
 
+from galfig.hdf5 import READING_ERRORS, read_attributes, read_texts, set_attributes
+
 _SHA256, _SEAL = "sha256", "seal"
-# What h5py raises at a file whose structure is damaged.
-READING_ERRORS = (
-    OSError,
-    RuntimeError,
-    KeyError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    MemoryError,
-)
 
 
 def seal_file(file: h5py.File) -> None:
     """Write the digests into an open store that is complete."""
     for _, dataset in _iter_datasets(file):
         if not dataset.chunks:
-            dataset.attrs[_SHA256] = _digest_values(dataset)
-    file.attrs[_SEAL] = _digest_attributes(file)
+            set_attributes(dataset, {_SHA256: _digest_values(dataset)})
+    set_attributes(file, {_SEAL: _digest_attributes(file)})
 
 
 def find_damage(file: h5py.File) -> Iterator[str]:
@@ -55,13 +47,13 @@ def find_damage(file: h5py.File) -> Iterator[str]:
             yield from _find_damaged_chunks(file, name, dataset)
             continue
         try:
-            is_same = _digest_values(dataset) == dataset.attrs[_SHA256]
+            is_same = _digest_values(dataset) == read_attributes(dataset)[_SHA256]
         except READING_ERRORS as exc:
             yield f"{name}: cannot be read ({' '.join(str(exc).split())})"
             continue
         if not is_same:
             yield f"{name}: not what was written, its SHA-256 is another"
-    if _digest_attributes(file) != file.attrs[_SEAL]:
+    if _digest_attributes(file) != read_attributes(file)[_SEAL]:
         yield "an attribute, or the list of datasets, is not what was written"
 
 
@@ -81,7 +73,7 @@ def _find_damaged_chunks(file: h5py.File, name: str, dataset: h5py.Dataset) -> I
 
 def _read_objid(file: h5py.File, row: int) -> str:
     try:
-        return repr(file["objid"].asstr()[row])
+        return repr(read_texts(file["objid"], row))
     except READING_ERRORS:
         return "unknown"
 
@@ -108,19 +100,12 @@ def _digest_values(dataset: h5py.Dataset) -> str:
 
 def _digest_attributes(file: h5py.File) -> str:
     """Return the digest of all attributes, those with digests of values among them."""
-    described: dict[str, Any] = {"/": _read_attributes(file)}
+    root = read_attributes(file)
+    described: dict[str, Any] = {"/": {key: root[key] for key in root if key != _SEAL}}
     for name, item in file.items():
-        described[name] = _read_attributes(item)
+        described[name] = read_attributes(item)
     for name, dataset in _iter_datasets(file):
         layout = [str(dataset.dtype), list(dataset.shape), list(dataset.chunks or ())]
-        described[name] = [layout, _read_attributes(dataset)]
+        described[name] = [layout, read_attributes(dataset)]
     words = json.dumps(described, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(words.encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def _read_attributes(item: h5py.HLObject) -> dict[str, Any]:
-    plain = {
-        key: value.item() if isinstance(value, np.generic) else value
-        for key, value in item.attrs.items()
-    }
-    return {key: value for key, value in plain.items() if key != _SEAL}

@@ -5,12 +5,10 @@ Schema 1. h5py or h5dump alone are enough to use it: every dataset says in its a
 """
 
 import json
-import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,7 +19,16 @@ from numpy.typing import NDArray
 
 from galfig.cosmology import kpc_per_arcsec
 from galfig.errors import StoreError
-from galfig.seal import READING_ERRORS, find_damage, seal_file
+from galfig.hdf5 import (
+    READING_ERRORS,
+    create_hdf5,
+    encode_texts,
+    open_hdf5,
+    read_attributes,
+    read_texts,
+    set_attributes,
+)
+from galfig.seal import find_damage, seal_file
 
 if TYPE_CHECKING:
     # Most figures do without its import.
@@ -29,7 +36,6 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 
-_TEXT = h5py.string_dtype("utf-8")
 # Every HDF5 reader has them; the last is a checksum, which readers compare without being asked.
 _FILTERS = {"compression": "gzip", "compression_opts": 4, "shuffle": True, "fletcher32": True}
 _DESCRIPTIONS = {
@@ -45,8 +51,6 @@ _DESCRIPTIONS = {
     "pixel_scale": "pixel scale of each cutout [arcsec/pixel], NaN where unknown",
     "kpc_per_arcsec": "proper length of an arcsec (Planck Collaboration 2020), NaN where unknown",
 }
-# Of HDF5 1.10 (2016): the first whose own structure carries checksums throughout.
-_FORMAT = ("v110", "v110")
 _N_AXES = {"logits": 2, "probs": 2, "cam_scale": 2, "cams": 4, "cutouts": 4}
 _OPTIONAL = ("pixel_scale", "kpc_per_arcsec")
 # Marks an empty cell in a column of integers, which HDF5 has no notion of.
@@ -104,7 +108,7 @@ class Store:
     def __init__(self, file: h5py.File, path: Path) -> None:
         self._file = file
         self.path = path
-        self.attrs: dict[str, Any] = {key: _plain(value) for key, value in file.attrs.items()}
+        self.attrs = read_attributes(file)
 
     def __len__(self) -> int:
         return int(self._file["label"].shape[0])
@@ -113,9 +117,8 @@ class Store:
         """Read a dataset, or a row of it; damage is one line."""
         with _name_damage(self.path, name if isinstance(rows, slice) else f"{name}, row {rows}"):
             dataset = self._file[name]
-            if h5py.check_string_dtype(dataset.dtype):
-                dataset = dataset.asstr()
-            return dataset[rows]
+            is_text = h5py.check_string_dtype(dataset.dtype)
+            return read_texts(dataset, rows) if is_text else dataset[rows]
 
     @cached_property
     def objid(self) -> NDArray[np.object_]:
@@ -188,7 +191,7 @@ class Store:
 
         with _name_damage(self.path, "catalog"):
             group = self._file["catalog"]
-            columns = json.loads(group.attrs["columns"])
+            columns = json.loads(read_attributes(group)["columns"])
             return pd.DataFrame(
                 {column: _read_column(group[key]) for column, key in columns.items()}
             )
@@ -295,7 +298,8 @@ def _name_damage(path: Path, what: str) -> Iterator[None]:
 
 def _check_schema(file: h5py.File, path: Path) -> None:
     """Raise StoreError where a file is not a store, or its datasets do not fit each other."""
-    found = file.attrs.get("schema_version")
+    attrs = read_attributes(file)
+    found = attrs.get("schema_version")
     if found is None:
         raise StoreError(
             f"{path}: an HDF5 file without schema_version, expected a store; it is another "
@@ -309,7 +313,7 @@ def _check_schema(file: h5py.File, path: Path) -> None:
     lacking = [name for name in _DESCRIPTIONS if name not in file and name not in _OPTIONAL]
     if lacking:
         raise StoreError(f"{path}: no dataset {lacking[0]!r}, expected a complete store")
-    n_galaxies, n_classes = file["label"].shape[0], len(json.loads(file.attrs["class_names"]))
+    n_galaxies, n_classes = file["label"].shape[0], len(json.loads(attrs["class_names"]))
     for name in _DESCRIPTIONS:
         if name in file:
             _check_shape(path, name, file[name], n_galaxies, n_classes)
@@ -342,8 +346,8 @@ def is_hdf5(path: Path) -> bool:
 def read_digest(path: Path) -> str | None:
     """Return the plan digest of a store or part; None where the file is no such thing."""
     try:
-        with _open_hdf5(path) as file:
-            return str(file.attrs["plan_digest"])
+        with open_hdf5(path) as file:
+            return str(read_attributes(file)["plan_digest"])
     except (OSError, KeyError):
         return None
 
@@ -360,13 +364,14 @@ def write_part(path: Path, part: Part, plan_digest: str) -> None:
     plan_digest : str
         Digest of the plan that the shard belongs to.
     """
-    with _create_hdf5(path) as file:
-        file.attrs["plan_digest"] = plan_digest
+    with create_hdf5(path) as file:
+        set_attributes(file, {"plan_digest": plan_digest})
         scales = [galaxy.cam_scale for galaxy in part.images]
         no_scales = np.empty((0, part.map_shape[0]), np.float32)
         arrays = {**part.arrays, "cam_scale": np.stack(scales) if scales else no_scales}
         for name, array in arrays.items():
-            _write_dataset(file, name, array)
+            dataset = _write_array(file, name, array)
+            set_attributes(dataset, {"description": _DESCRIPTIONS[name]})
         _write_chunks(file, "cams", [g.cams for g in part.images], part.map_shape, np.float16)
         _write_chunks(file, "cutouts", [g.cutout for g in part.images], part.cutout_shape, np.uint8)
         _write_rejected(file, part.rejected)
@@ -401,13 +406,12 @@ def merge_parts(
     failed : dict of str to str
         Why a galaxy of the shards is not there, by objid.
     """
-    with _create_hdf5(path) as file:
-        file.attrs["schema_version"] = SCHEMA_VERSION
-        file.attrs.update(attrs)
+    with create_hdf5(path) as file:
+        set_attributes(file, {"schema_version": SCHEMA_VERSION, **attrs})
         counts: list[int] = []
         failed: dict[str, str] = {}
         for source in parts:
-            with _open_hdf5(source) as part:
+            with open_hdf5(source) as part:
                 counts.append(part["label"].shape[0])
                 failed |= _read_rejected(part)
         filled = [source for source, count in zip(parts, counts, strict=True) if count]
@@ -420,7 +424,7 @@ def merge_parts(
 
 
 def _list_datasets(part: Path) -> list[str]:
-    with _open_hdf5(part) as file:
+    with open_hdf5(part) as file:
         return [name for name, item in file.items() if isinstance(item, h5py.Dataset)]
 
 
@@ -431,18 +435,22 @@ def _merge_dataset(file: h5py.File, name: str, parts: Sequence[Path], total: int
     on how many parts there are.
     """
     start, arrays = 0, []
+    attrs: dict[str, Any] = {}
     for path in parts:
-        with _open_hdf5(path) as part:
-            source = part[name]
+        with open_hdf5(path) as part:
+            source, attrs = part[name], read_attributes(part[name])
+            if not source.chunks:
+                is_text = h5py.check_string_dtype(source.dtype)
+                arrays.append(read_texts(source) if is_text else source[:])
+                continue
             if name not in file:
-                _create_like(file, name, source, total)
-            if source.chunks:
-                _copy_chunks(source, file[name], start)
-            else:
-                arrays.append(source[:])
+                shape = (total, *source.shape[1:])
+                file.create_dataset(name, shape, source.dtype, chunks=source.chunks, **_FILTERS)
+            _copy_chunks(source, file[name], start)
             start += source.shape[0]
     if arrays:
-        file[name][...] = np.concatenate(arrays)
+        _write_array(file, name, np.concatenate(arrays))
+    set_attributes(file[name], attrs)
 
 
 def _copy_chunks(source: h5py.Dataset, target: h5py.Dataset, start: int) -> None:
@@ -453,22 +461,10 @@ def _copy_chunks(source: h5py.Dataset, target: h5py.Dataset, start: int) -> None
         target.id.write_direct_chunk((start + index, *origin), chunk, mask)
 
 
-def _create_like(file: h5py.File, name: str, source: h5py.Dataset, total: int) -> None:
-    """Create a dataset of the same kind for all galaxies."""
-    options: dict[str, Any] = {}
-    if source.chunks:
-        options = {"chunks": source.chunks, **_FILTERS}
-    target = file.create_dataset(name, (total, *source.shape[1:]), source.dtype, **options)
-    target.attrs.update(source.attrs)
-
-
-def _write_dataset(file: h5py.File, name: str, array: NDArray[Any]) -> None:
-    """Write one array, contiguous."""
-    dtype = _TEXT if array.dtype == object else array.dtype
-    dataset = file.create_dataset(name, array.shape, dtype)
-    if array.size:
-        dataset[...] = array
-    dataset.attrs["description"] = _DESCRIPTIONS[name]
+def _write_array(file: h5py.File, name: str, array: NDArray[Any]) -> h5py.Dataset:
+    """Write an array, contiguous."""
+    data = encode_texts(list(array)) if array.dtype == object else array
+    return file.create_dataset(name, data=data)
 
 
 def _write_chunks(
@@ -481,7 +477,7 @@ def _write_chunks(
     origin = (0,) * len(shape)
     for index, chunk in enumerate(chunks):
         dataset.id.write_direct_chunk((index, *origin), chunk)
-    dataset.attrs["description"] = _DESCRIPTIONS[name]
+    set_attributes(dataset, {"description": _DESCRIPTIONS[name]})
 
 
 def _compress(image: NDArray[Any]) -> bytes:
@@ -513,7 +509,7 @@ def _write_catalog(file: h5py.File, catalog: "pd.DataFrame") -> None:
     keys = {str(column): _as_key(str(column)) for column in catalog.columns}
     for column, key in keys.items():
         _write_column(group, key, catalog[column])
-    group.attrs["columns"] = json.dumps(keys)
+    set_attributes(group, {"columns": json.dumps(keys)})
 
 
 def _write_column(group: h5py.Group, key: str, series: "pd.Series") -> None:
@@ -526,22 +522,22 @@ def _write_column(group: h5py.Group, key: str, series: "pd.Series") -> None:
         data = series.astype("Int64").to_numpy(np.int64, na_value=_MISSING_INTEGER)
         dataset = group.create_dataset(key, data=data)
         if has_missing:
-            dataset.attrs["missing_value"] = _MISSING_INTEGER
+            set_attributes(dataset, {"missing_value": _MISSING_INTEGER})
     elif kind == "f":
-        dataset = group.create_dataset(key, data=series.to_numpy(np.float64, na_value=np.nan))
+        group.create_dataset(key, data=series.to_numpy(np.float64, na_value=np.nan))
     elif kind == "b" and not has_missing:
-        dataset = group.create_dataset(key, data=series.to_numpy(bool))
+        group.create_dataset(key, data=series.to_numpy(bool))
     else:
         # A cell may be a list, in Parquet, of which pandas tells no truth value.
         text = ["" if is_scalar(cell) and pd.isna(cell) else str(cell) for cell in series]
-        dataset = group.create_dataset(key, data=np.array(text, dtype=object), dtype=_TEXT)
+        group.create_dataset(key, data=encode_texts(text))
 
 
 def _read_column(dataset: h5py.Dataset) -> "pd.Series":
     import pandas as pd
 
     if h5py.check_string_dtype(dataset.dtype):
-        return pd.Series(dataset.asstr()[:], dtype="string").replace("", pd.NA)
+        return pd.Series(read_texts(dataset), dtype="string").replace("", pd.NA)
     values = dataset[:]
     if "missing_value" in dataset.attrs:
         series = pd.Series(values, dtype="Int64")
@@ -552,12 +548,12 @@ def _read_column(dataset: h5py.Dataset) -> "pd.Series":
 def _write_rejected(file: h5py.File, rejected: Mapping[str, str]) -> None:
     group = file.create_group("rejected")
     for name, values in (("objid", rejected.keys()), ("reason", rejected.values())):
-        group.create_dataset(name, data=np.array(list(values), dtype=object), dtype=_TEXT)
+        group.create_dataset(name, data=encode_texts(list(values)))
 
 
 def _read_rejected(file: h5py.File) -> dict[str, str]:
     group = file["rejected"]
-    return dict(zip(group["objid"].asstr()[:], group["reason"].asstr()[:], strict=True))
+    return dict(zip(read_texts(group["objid"]), read_texts(group["reason"]), strict=True))
 
 
 def _power_of_two_scale(cams: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -577,32 +573,13 @@ def _as_key(column: str) -> str:
     return key.replace(".", "%2E") if set(key) == {"."} else key
 
 
-# A file under its final name never changes, and one that is written has a name of its own: HDF5's
-# lock would protect nothing, and fails on network file systems that have none.
-_open_hdf5 = partial(h5py.File, mode="r", locking=False)
-
-
-@contextmanager
-def _create_hdf5(path: Path) -> Iterator[h5py.File]:
-    """Open a new HDF5 file; where the disk refuses, raise the OSError that Python itself would."""
-    try:
-        with h5py.File(path, "w", libver=_FORMAT, locking=False) as file:
-            yield file
-    except (OSError, RuntimeError) as exc:
-        found = re.search(r"errno = (\d+)", str(exc))
-        if found is None:
-            raise
-        number = int(found[1])
-        raise OSError(number, os.strerror(number)) from exc
-
-
 def _open_file(path: Path) -> h5py.File:
     if not path.is_file():
         raise StoreError(
             f"{path}: no such file, expected a store; make it with 'galfig build-maps'"
         )
     try:
-        return _open_hdf5(path)
+        return open_hdf5(path)
     except OSError as exc:
         reason = " ".join(str(exc).split())
         raise StoreError(f"{path}: {_describe_unreadable(path, reason)}") from exc
@@ -616,8 +593,3 @@ def _describe_unreadable(path: Path, reason: str) -> str:
         if file.read(9)[8:] == b"{":
             return "a checkpoint, expected a store; make one with 'galfig build-maps --model'"
     return f"not an HDF5 file that can be read, expected a store ({reason})"
-
-
-def _plain(value: Any) -> Any:
-    """Turn an attribute into a plain Python value."""
-    return value.item() if isinstance(value, np.generic) else value

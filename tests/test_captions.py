@@ -104,8 +104,8 @@ def test_caption_says_that_images_are_unlike(make_store):
         latex = describe_panels(store, selection, LATEX)
         assert "unlike those that trained the network" in describe_training(store, PLAIN)
     assert (
-        "\nThe images are unlike those that trained the network, so that its answers may mean little: "
-        "the offset [100%] is 1.44, where at most 0.8 is expected.\n" in plain
+        "\nThe images are unlike those that trained the network, so that its answers may mean "
+        "little: the offset [100%] is 1.44, where at most 0.8 is expected.\n" in plain
     )
     assert r"the offset [100\%] is 1.44, where" in latex
     with open_store(paths[False]) as store:

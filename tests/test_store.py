@@ -153,7 +153,7 @@ import h5py, json, numpy as np
 with h5py.File({str(store_path)!r}) as f:
     assert f.attrs["schema_version"] == 1
     names = json.loads(f.attrs["class_names"])
-    assert "multiply by cam_scale" in f["cams"].attrs["description"]
+    assert "multiply by cam_scale" in f["cams"].attrs["description"].decode()
     cams = f["cams"][3].astype("f4") * f["cam_scale"][3][:, None, None]
     assert cams.shape == (2, 24, 24) and len(names) == 2
     assert f["objid"].asstr()[0] == "1237665024900858100"
