@@ -42,6 +42,11 @@ def find_damage(file: h5py.File) -> Iterator[str]:
     if _SEAL not in file.attrs:
         yield "no seal, expected one; it was built by an older galfig and cannot be verified"
         return
+    try:
+        # HDF5's own way through the file reads what the names alone do not lead to.
+        file.visit(lambda name: None)
+    except READING_ERRORS as exc:
+        yield f"the structure of the file: cannot be read ({' '.join(str(exc).split())})"
     for name, dataset in _iter_datasets(file):
         if dataset.chunks:
             yield from _find_damaged_chunks(file, name, dataset)
