@@ -551,7 +551,8 @@ def _remove_parts(folder: Path) -> None:
     if not folder.exists():
         return
     try:
-        for part in [*folder.glob("*.h5"), *folder.glob(".*.h5")]:
+        # pathlib's star stands for hidden names too, unlike that of shells.
+        for part in folder.glob("*.h5"):
             part.unlink()
         folder.rmdir()
     except OSError as exc:

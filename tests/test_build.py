@@ -168,6 +168,16 @@ def test_killed_build_goes_on(galaxy_folder, tmp_path, checkpoint, monkeypatch, 
     assert_same_store(path, tmp_path / "undisturbed.h5")
 
 
+def test_part_that_was_half_written_goes_with_the_others(galaxy_folder, tmp_path, checkpoint):
+    """What a killed process left under a hidden name keeps nobody from removing the folder."""
+    folder = tmp_path / "maps.h5.parts"
+    folder.mkdir()
+    (folder / ".000000.h5.abcd1234.tmp.h5").write_bytes(b"half")
+    (folder / "000007.h5").write_bytes(b"of another plan")
+    build_at(tmp_path / "maps.h5", galaxy_folder, checkpoint)
+    assert not folder.exists()
+
+
 def test_parts_of_another_plan_are_not_used(galaxy_folder, tmp_path, checkpoint):
     """Parts that a network since replaced has left behind are made anew."""
     path = tmp_path / "maps.h5"
