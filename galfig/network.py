@@ -219,10 +219,13 @@ def save_checkpoint(
 
     Raises
     ------
+    CheckpointError
+        A tensor is not finite; nothing is written.
     OutputError
         The file is there and ``overwrite`` is false, or it cannot be written.
     """
     tensors = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
+    _require_finite(path, tensors)
     metadata = {"format": CHECKPOINT_FORMAT, **metadata}
     metadata["digest"] = _digest_content(metadata, tensors)
     data = save_tensors(tensors, {"galfig": json.dumps(metadata, sort_keys=True)})
@@ -278,9 +281,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(
             f"{path}: its tensors do not fit {metadata['arch']} ({reason[:200]})"
         ) from exc
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise CheckpointError(f"{path}: {name} holds numbers that are not finite")
+    _require_finite(path, tensors)
     return Checkpoint(
         model=model.eval(),
         class_names=tuple(metadata["class_names"]),
@@ -288,6 +289,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
         metadata=metadata,
         digest=sha256(data).hexdigest(),
     )
+
+
+def _require_finite(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Raise ``CheckpointError`` where a weight is NaN or infinite."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise CheckpointError(f"{path}: {name} holds numbers that are not finite")
 
 
 def read_header(data: bytes) -> dict[str, str]:

@@ -436,7 +436,7 @@ def write_scaled(source, target, factor):
 
 
 def test_numbers_that_are_not_finite(campaign, galaxy_folder, monkeypatch):
-    """The galaxy whose logits overflow is named and left out; a network of NaN makes no store."""
+    """The galaxy whose logits overflow is named and left out; no store is made of none."""
     monkeypatch.chdir(galaxy_folder)
     write_settings(
         Path(),
@@ -462,11 +462,20 @@ def test_numbers_that_are_not_finite(campaign, galaxy_folder, monkeypatch):
             assert len(store) == 23
         assert f"1 of 24 cutouts could not be explained, first: {worst}" in built.stderr
     with campaign.trial("strange: logits that are not finite"):
-        write_scaled(Path("model.safetensors"), Path("nan.safetensors"), float("nan"))
-        line = refuse("build-maps", "--model", "nan.safetensors", "--out", "nan.h5")
+        assert peaks.min() > 1  # the largest weights overflow for every galaxy
+        largest = float(np.finfo(np.float32).max)
+        write_scaled(Path("model.safetensors"), Path("largest.safetensors"), largest)
+        line = refuse("build-maps", "--model", "largest.safetensors", "--out", "none.h5")
         assert "not one of 5 galaxies could be explained" in line
         assert "the network gives numbers that are not finite" in line
-        assert not Path("nan.h5").exists()
+        assert not Path("none.h5").exists()
+    with campaign.trial("strange: logits that are not finite"):
+        with monkeypatch.context() as unguarded:
+            unguarded.setattr("galfig.network._require_finite", lambda *_: None)
+            write_scaled(Path("model.safetensors"), Path("nan.safetensors"), float("nan"))
+        line = refuse("build-maps", "--model", "nan.safetensors", "--out", "none.h5")
+        assert "linear.weight holds numbers that are not finite" in line
+        assert not Path("none.h5").exists()
 
 
 SCRIPT = """

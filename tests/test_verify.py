@@ -81,13 +81,20 @@ def test_damaged_checkpoint_is_not_loaded(checkpoint_path):
             load_checkpoint(checkpoint_path)
 
 
-def test_weights_that_are_not_numbers_are_refused(tmp_path):
-    """NaN in a tensor is named."""
+def test_weights_that_are_not_numbers_are_refused(tmp_path, monkeypatch):
+    """NaN in a tensor is named, when it is written and when it is read."""
     model = build_network("conv3", 2)
+    path = tmp_path / "m.safetensors"
     with torch.no_grad():
         next(model.parameters())[0, 0] = torch.nan
     with pytest.raises(CheckpointError, match="holds numbers that are not finite"):
-        save_checkpoint(tmp_path / "m.safetensors", model, METADATA)
+        save_checkpoint(path, model, METADATA)
+    assert not path.exists()
+    with monkeypatch.context() as unguarded:
+        unguarded.setattr("galfig.network._require_finite", lambda *_: None)
+        save_checkpoint(path, model, METADATA)
+    with pytest.raises(CheckpointError, match="holds numbers that are not finite"):
+        load_checkpoint(path)
 
 
 @pytest.mark.parametrize(
