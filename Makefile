@@ -2,7 +2,7 @@
 # make paper        set up, then the stores, figures and PDF of the manuscript
 # make check-paper  set up, then compare the manuscript with stores made here
 # make test         set up, then every test
-# make test-faults  set up, then the whole campaign of faults (a quarter of an hour)
+# make test-faults  set up, then the whole campaign of faults (a quarter of an hour at most)
 # make bench        set up, then every benchmark (ten minutes of a quiet machine)
 # make lint         ruff and mypy
 
