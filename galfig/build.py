@@ -36,6 +36,7 @@ from galfig.errors import (
 from galfig.files import check_output, remove_leftovers, replace_file
 from galfig.guard import SILENCE
 from galfig.lock import hold_lock
+from galfig.messages import shorten
 from galfig.network import Checkpoint, find_layer
 from galfig.stopwatch import Stopwatch
 from galfig.store import (
@@ -124,7 +125,10 @@ def make_plan(
     in_split = {"valid": galaxies.in_valid, "train": ~galaxies.in_valid}.get(split)
     chosen = galaxies if in_split is None else galaxies.take(in_split)
     if not len(chosen):
-        raise CatalogError(f"split {split!r}: no galaxy in it, expected at least one")
+        raise CatalogError(
+            f"{settings.catalog_path}: no galaxy in split {split!r}, expected at least one; use "
+            "--split all, or change [split]"
+        )
     layer_name = checkpoint.layer_name
     if settings.maps.layer != "auto":
         layer_name, _ = find_layer(
@@ -222,7 +226,10 @@ def build_store(
         _explain_shards(plan, checkpoint, parts, device, n_workers, quiet)
         attrs = _describe_store(plan, checkpoint, image_shift)
         failed = _merge(plan, attrs, parts, path, overwrite)
-        _remove_parts(folder)
+        try:
+            _remove_parts(folder)
+        except OutputError as exc:
+            logger.warning("%s: is complete, but %s; remove it by hand", path, exc)
     if failed:
         logger.warning(
             "%d of %d cutouts could not be explained, first: %s; see 'galfig info %s --rejected'",
@@ -464,8 +471,9 @@ def _match_classes(galaxies: Galaxies, checkpoint: Checkpoint) -> Galaxies:
         return galaxies
     if set(galaxies.class_names) != set(names):
         raise CheckpointError(
-            f"checkpoint: tells {list(names)} apart, but the catalog has the classes "
-            f"{list(galaxies.class_names)}; set [classes] keep, or train another network"
+            f"the network tells {shorten(names)} apart, expected the classes of the settings, "
+            f"{shorten(galaxies.class_names)}; set [classes] as 'galfig info' shows of the "
+            'checkpoint, or column = "" to explain galaxies without classes'
         )
     position = np.array([names.index(name) for name in galaxies.class_names], dtype=np.int16)
     label = np.where(is_labelled, position[galaxies.label], np.int16(-1))

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from galfig.config import ClassSettings, Settings, SplitSettings
 from galfig.errors import CatalogError
+from galfig.messages import list_some, quote, shorten
 
 logger = logging.getLogger(__name__)
 
@@ -222,7 +223,7 @@ def read_table(path: Path, id_column: str, text_columns: Collection[str] = ()) -
     except Exception as exc:
         raise CatalogError(f"{path}: cannot be read ({_first_line(exc)})") from exc
     table.columns = pd.Index(_name_columns(table.columns, path))
-    require_column(table, id_column, path)
+    require_column(table, id_column, path, "[catalog] id")
     if table.empty:
         raise CatalogError(f"{path}: no rows, expected at least one galaxy")
     if table[id_column].dtype.kind == "f":
@@ -231,36 +232,42 @@ def read_table(path: Path, id_column: str, text_columns: Collection[str] = ()) -
             "objid exactly; write it as text or as 64-bit integers"
         )
     table = table.reset_index(drop=True)
-    table[id_column] = pd.Series(read_texts(table, id_column, path), dtype="string")
+    table[id_column] = pd.Series(read_texts(table, id_column, path, "[catalog] id"), dtype="string")
     _check_texts(table.drop(columns=id_column), path)
     return table
 
 
-def require_column(table: pd.DataFrame, name: str, path: Path) -> None:
-    """Raise CatalogError, with the nearest name there is, where a column is missing."""
+def require_column(table: pd.DataFrame, name: str, path: Path, setting: str) -> None:
+    """Raise CatalogError, with the nearest name there is, where a column is missing.
+
+    ``setting`` is where the name comes from, such as "[catalog] id".
+    """
     if name not in table.columns:
         columns = [str(column) for column in table.columns]
-        near = difflib.get_close_matches(name, columns, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"it has {_shorten(columns)}"
-        raise CatalogError(f"{path}: no column {name!r}; {hint}")
+        near = [column for column in columns if column.lower() == name.lower()]
+        near = near or difflib.get_close_matches(name, columns, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"it has {shorten(columns)}"
+        raise CatalogError(f"{path}: no column {name!r}, as {setting} asks; {hint}")
 
 
-def read_texts(table: pd.DataFrame, column: str, path: Path) -> list[str]:
+def read_texts(table: pd.DataFrame, column: str, path: Path, setting: str) -> list[str]:
     """Return a column as text without surrounding blanks, "" where a cell is empty.
+
+    ``setting`` is where its name comes from, for messages.
 
     Raises
     ------
     CatalogError
         A missing column, or a cell that is neither text nor a whole number.
     """
-    require_column(table, column, path)
+    require_column(table, column, path, setting)
     texts = []
     for row, cell in enumerate(table[column], start=1):
         try:
             texts.append(_as_text(cell))
         except (TypeError, UnicodeDecodeError) as exc:
             raise CatalogError(
-                f"{path}: row {row}, column {column!r}: {_quote(cell)}, "
+                f"{path}: row {row}, column {column!r}: {quote(cell)}, "
                 "expected text or a whole number"
             ) from exc
     return texts
@@ -275,19 +282,19 @@ def check_objids(objid: Iterable[str], path: Path, column: str) -> None:
             raise CatalogError(f"{where}: empty, expected an identifier")
         if not is_plain_name(name):
             raise CatalogError(
-                f"{where}: {_quote(name)} is not a plain file name, expected one without '/', "
+                f"{where}: {quote(name)} is not a plain file name, expected one without '/', "
                 f"'\\', '..' or invisible characters, of {MAX_NAME} bytes at most"
             )
         if _ROUNDED.fullmatch(name):
             raise CatalogError(
-                f"{where}: {_quote(name)} is what a spreadsheet or a float makes of a number, "
+                f"{where}: {quote(name)} is what a spreadsheet or a float makes of a number, "
                 "expected every digit and nothing else; export this column as text"
             )
         # Two spellings of one accented letter are one file name on some systems.
         key = name if name.isascii() else unicodedata.normalize("NFC", name)
         if key in first_row:
             raise CatalogError(
-                f"{where}: {_quote(name)} is there already in row {first_row[key]}, "
+                f"{where}: {quote(name)} is there already in row {first_row[key]}, "
                 "expected each identifier once"
             )
         first_row[key] = row
@@ -347,7 +354,7 @@ def assign_classes(
     CatalogError
         A missing column, text where numbers are expected or the reverse.
     """
-    require_column(table, classes.column, path)
+    require_column(table, classes.column, path, "[classes] column")
     series = table[classes.column]
     if classes.edges is None:
         if series.dtype.kind == "f":
@@ -355,10 +362,10 @@ def assign_classes(
                 f"{path}: column {classes.column!r} holds numbers, expected classes as text; "
                 "set [classes] edges and labels to bin them"
             )
-        names = np.array(read_texts(table, classes.column, path), dtype=object)
+        names = np.array(read_texts(table, classes.column, path, "[classes] column"), dtype=object)
         rejected = np.where(names == "", f"no {classes.column}", "").astype(object)
         return names, np.full(len(table), np.nan), rejected
-    value = read_numbers(table, classes.column, path)
+    value = read_numbers(table, classes.column, path, "[classes] column")
     bins = pd.cut(value, bins=list(classes.edges), labels=False)
     # Position -1, outside every bin, is the last one: "".
     bins = np.where(np.isnan(bins), -1, bins).astype(int)
@@ -373,9 +380,12 @@ def assign_classes(
     return names, value, rejected
 
 
-def read_numbers(table: pd.DataFrame, column: str, path: Path) -> NDArray[np.float64]:
-    """Return a column as float64, NaN where a cell is empty; anything else is refused by row."""
-    require_column(table, column, path)
+def read_numbers(table: pd.DataFrame, column: str, path: Path, setting: str) -> NDArray[np.float64]:
+    """Return a column as float64, NaN where a cell is empty; anything else is refused by row.
+
+    ``setting`` is where its name comes from, for messages.
+    """
+    require_column(table, column, path, setting)
     series = table[column]
     if series.dtype.kind in "iuf":
         return np.asarray(series.to_numpy(dtype=np.float64, na_value=np.nan), dtype=np.float64)
@@ -387,7 +397,7 @@ def read_numbers(table: pd.DataFrame, column: str, path: Path) -> NDArray[np.flo
             hint = ", with a point for decimals and no thousands separators"
             hint = hint if "," in str(cell) else ""
             raise CatalogError(
-                f"{path}: row {row + 1}, column {column!r}: {_quote(cell)}, expected a number{hint}"
+                f"{path}: row {row + 1}, column {column!r}: {quote(cell)}, expected a number{hint}"
             ) from exc
     return numbers
 
@@ -405,10 +415,11 @@ def parse_template(template: str) -> Template:
     except ValueError as exc:
         raise CatalogError(f"[catalog] images: {template!r} is not a template ({exc})") from exc
     if any(spec or conversion for _, _, spec, conversion in parts) or not any(
-        field is not None for _, field, _, _ in parts
+        field for _, field, _, _ in parts
     ):
         raise CatalogError(
-            f"[catalog] images: {template!r}, expected a template such as 'images/{{objID}}.jpg'"
+            f"[catalog] images: {template!r}, expected a template such as 'images/{{objID}}.jpg' "
+            "with plain names of columns in braces"
         )
     return [(text, field) for text, field, _, _ in parts]
 
@@ -426,11 +437,12 @@ def image_names(table: pd.DataFrame, template: Template, path: Path) -> list[str
         columns.append(itertools.repeat(text, len(table)))
         if field is None:
             continue
-        cells = read_texts(table, field, path)
+        cells = read_texts(table, field, path, "[catalog] images")
         for row, cell in enumerate(cells, start=1):
             if cell and not is_plain_name(cell):
                 raise CatalogError(
-                    f"{path}: row {row}, column {field!r}: {_quote(cell)} is not a plain file name"
+                    f"{path}: row {row}, column {field!r}: {quote(cell)} is not a plain file name; "
+                    "of a folder and a file make two columns, '{folder}/{file}'"
                 )
         columns.append(cells)
     return ["".join(parts) for parts in zip(*columns, strict=True)]
@@ -454,14 +466,18 @@ def draw_split(
         order = np.random.default_rng(split.seed).permutation(rows)
         in_valid[order[: max(1, round(split.valid_fraction * len(rows)))]] = True
         return in_valid
-    words = np.array([word.lower() for word in read_texts(table, split.column, path)], dtype=object)
+    cells = read_texts(table, split.column, path, "[split] column")
+    words = np.array([word.lower() for word in cells], dtype=object)
     if not np.isin(words, ["train", "valid"]).any():
         raise CatalogError(
-            f"{path}: column {split.column!r} holds {_shorten(sorted(set(words)))}, "
+            f"{path}: column {split.column!r} holds {shorten(sorted(set(words)))}, "
             "expected 'train' and 'valid'"
         )
     stray = is_kept & (rejected == "") & ~np.isin(words, ["train", "valid"])
-    rejected[stray] = [f"{split.column} is {words[row]!r}" for row in np.flatnonzero(stray)]
+    rejected[stray] = [
+        f"column {split.column!r} is {quote(words[row])}, expected 'train' or 'valid'"
+        for row in np.flatnonzero(stray)
+    ]
     return words == "valid"
 
 
@@ -495,7 +511,10 @@ def _label_rows(table: pd.DataFrame, classes: ClassSettings, path: Path, labelle
     class_names = classes.keep or order
     known = value[np.isfinite(value)]
     runs = f", its numbers run from {known.min():g} to {known.max():g}" if len(known) else ""
-    _check_classes(class_names, counts, path, classes.column, runs)
+    advice = "change [classes] edges or keep"
+    if not labelled:
+        advice = 'to explain galaxies without classes set [classes] column = ""'
+    _check_classes(class_names, counts, path, classes.column, f"{runs}; {advice}")
     position = {name: index for index, name in enumerate(class_names)}
     label = np.array([position.get(name, -1) for name in names], dtype=np.int16)
     return _Labels(label, value, rejected, (label >= 0) | (rejected != ""), class_names, counts)
@@ -547,7 +566,7 @@ def _read_header(stream: IO[str], path: Path, id_column: str) -> list[str]:
     sign = next((sign for sign in ";\t| " if sign in names[0]), None)
     if len(names) == 1 and sign is not None and id_column not in names:
         raise CatalogError(
-            f"{path}: one column {_quote(names[0])}, separated by {sign!r}?, expected commas"
+            f"{path}: one column {quote(names[0])}, separated by {sign!r}?, expected commas"
         )
     return names
 
@@ -573,7 +592,7 @@ def _name_columns(names: Iterable[object], path: Path) -> list[str]:
         if "\0" in text:
             raise CatalogError(f"{path}: NUL bytes in the names of columns, expected text in UTF-8")
         if count > 1:
-            raise CatalogError(f"{path}: two columns {_quote(text)}, expected each name once")
+            raise CatalogError(f"{path}: two columns {quote(text)}, expected each name once")
     return texts
 
 
@@ -584,7 +603,7 @@ def _check_texts(table: pd.DataFrame, path: Path) -> None:
         if any(has_nul):
             row = has_nul.index(True)
             raise CatalogError(
-                f"{path}: row {row + 1}, column {column!r}: {_quote(table[column].iloc[row])}, "
+                f"{path}: row {row + 1}, column {column!r}: {quote(table[column].iloc[row])}, "
                 "expected no NUL"
             )
 
@@ -636,7 +655,9 @@ def _read_astropy(path: Path, format: str) -> pd.DataFrame:
         frame = table[flat].to_pandas(use_nullable_int=True)
     left = [name for name in table.colnames if name not in flat]
     if left:
-        logger.warning("%s: columns of arrays are left out: %s", path, _shorten(left))
+        logger.warning(
+            "%s: columns of arrays, times or coordinates are left out: %s", path, shorten(left)
+        )
     for name in frame.columns[[dtype.kind == "O" for dtype in frame.dtypes]]:
         frame[name] = [cell.decode() if isinstance(cell, bytes) else cell for cell in frame[name]]
     return frame
@@ -677,12 +698,12 @@ def _as_number(cell: Any) -> float:
 
 
 def _check_classes(
-    class_names: Sequence[str], counts: dict[str, int], path: Path, column: str, runs: str
+    class_names: Sequence[str], counts: dict[str, int], path: Path, column: str, hint: str
 ) -> None:
     if len(class_names) < 2:
         raise CatalogError(
-            f"{path}: column {column!r} holds the classes [{_shorten(class_names)}], "
-            "expected at least two"
+            f"{path}: column {column!r} holds the classes [{shorten(class_names)}], "
+            f"expected at least two{hint}"
         )
     for name in class_names:
         if not name.isprintable():
@@ -691,24 +712,37 @@ def _check_classes(
                 "characters"
             )
         if not counts.get(name):
-            there = _join([f"{_quote(key)} ({count})" for key, count in counts.items()])
+            there = list_some([f"{quote(key)} ({count})" for key, count in counts.items()])
             raise CatalogError(
-                f"{path}: column {column!r}: class {_quote(name)} is empty, "
-                f"expected galaxies in each class kept; there are {there}{runs}"
+                f"{path}: column {column!r}: class {quote(name)} is empty, "
+                f"expected galaxies in each class kept; there are {there}{hint}"
             )
 
 
 def _check_what_is_left(labels: _Labels, rows: NDArray[np.intp], path: Path) -> None:
     """Raise CatalogError where no galaxy of a class, or none at all, can be used."""
-    reasons = [reason for reason in labels.rejected if reason]
-    why = f"{len(reasons)} left out, first: {reasons[0]}" if reasons else "none was left out"
     if not len(rows):
-        raise CatalogError(f"{path}: no galaxy is left; {why}")
+        raise CatalogError(
+            f"{path}: no galaxy is left, expected at least one; {_count_reasons(labels.rejected)}"
+        )
     for index, name in enumerate(labels.class_names if labels.counts else ()):
         if not np.any(labels.label[rows] == index):
+            why = _count_reasons(labels.rejected[labels.label == index])
             raise CatalogError(
                 f"{path}: class {name!r} has no galaxy left, expected at least one; {why}"
             )
+
+
+def _count_reasons(rejected: NDArray[np.object_]) -> str:
+    reasons = [reason for reason in rejected if reason]
+    return f"{len(reasons)} left out, first: {reasons[0]}" if reasons else "none was left out"
+
+
+def describe_rejected(rejected: Mapping[str, str]) -> str:
+    """Count galaxies that were left out, and give an example: the last that was found."""
+    objid, reason = next(reversed(list(rejected.items())))
+    galaxies = "galaxy" if len(rejected) == 1 else "galaxies"
+    return f"{len(rejected)} {galaxies} left out, such as {objid} ({reason})"
 
 
 def _find_files(names: Sequence[str], root: Path) -> NDArray[np.bool_]:
@@ -747,7 +781,7 @@ def _read_redshift(table: pd.DataFrame, settings: Settings, path: Path) -> NDArr
     # Only a column that the settings name must be there: not every catalog has redshifts.
     if column is None or (column not in table and not is_named):
         return np.full(len(table), np.nan)
-    redshift = read_numbers(table, column, path)
+    redshift = read_numbers(table, column, path, "[catalog] redshift")
     # The Local Group comes nearer, at -0.001; -9999 and inf are how catalogs say 'unknown'.
     is_wrong = np.isinf(redshift) | (redshift <= -1)
     if is_wrong.any():
@@ -771,7 +805,7 @@ def _read_pixel_scale(
     if scale is None:
         return None
     if isinstance(scale, str):
-        scales = read_numbers(table, scale, path)
+        scales = read_numbers(table, scale, path, "[catalog] pixel_scale")
         wrong = rows[(scales[rows] <= 0) | np.isinf(scales[rows])]
         if len(wrong):
             row = wrong[0]
@@ -790,18 +824,3 @@ def _digest(path: Path) -> str:
 
 def _first_line(exc: BaseException) -> str:
     return next(iter(str(exc).strip().splitlines()), type(exc).__name__)
-
-
-def _quote(cell: object, n: int = 60) -> str:
-    """Show a cell in a message: in one line, the first n characters of it."""
-    text = " ".join(repr(cell.item() if isinstance(cell, np.generic) else cell).split())
-    return text if len(text) <= n else f"{text[:n]}..."
-
-
-def _shorten(names: Sequence[str], n: int = 8) -> str:
-    """Join names for a message, the first n of them."""
-    return _join([_quote(name) for name in names], n)
-
-
-def _join(words: Sequence[str], n: int = 8) -> str:
-    return ", ".join(words[:n]) + (f" and {len(words) - n} more" if len(words) > n else "")

@@ -141,7 +141,7 @@ class ClassSettings(_Table):
             if len(self.edges) < 2 or any(
                 a >= b for a, b in zip(self.edges, self.edges[1:], strict=False)
             ):
-                raise ValueError(f"edges {list(self.edges)} are not increasing")
+                raise ValueError(f"edges {list(self.edges)} are not two or more increasing numbers")
             n_bins = len(self.edges) - 1
             if self.labels is None:
                 raise ValueError(f"edges make {n_bins} bins, but no labels are given")
@@ -294,7 +294,10 @@ def load_settings(
     try:
         settings = Settings.model_validate(tables)
     except ValidationError as exc:
-        raise ConfigError(f"{path or 'options'}: {_describe(exc)}") from exc
+        place = tuple(map(str, exc.errors()[0]["loc"][:2]))
+        options = {place for place, value in (overrides or {}).items() if value is not None}
+        where = "command line" if place in options else path or "options"
+        raise ConfigError(f"{where}: {_describe(exc)}") from exc
     settings._folder = folder
     return settings
 
@@ -323,9 +326,18 @@ def _describe(exc: ValidationError) -> str:
         known = sorted(table.model_fields)
         near = difflib.get_close_matches(keys[-1].lower(), known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
+        if len(keys) == 1 and not isinstance(error["input"], dict):
+            places = [
+                name
+                for name, field in Settings.model_fields.items()
+                if keys[0] in getattr(field.annotation, "model_fields", {})
+            ]
+            under = f"; put it under [{places[0]}]" if places else f", {hint}"
+            return f"{keys[0]}: outside a table{under}"
         return f"{where}: unknown {'table' if len(keys) == 1 else 'key'}; {hint}"
     if error["type"] == "value_error":
         return f"{where}: {error['ctx']['error']}"
     # A union fails once per member: say what each of them expected.
     expected = [e["msg"] for e in exc.errors() if e["loc"][:2] == error["loc"][:2]]
-    return f"{where}: found {error['input']!r}; {' or '.join(dict.fromkeys(expected)).lower()}"
+    words = " or ".join(dict.fromkeys(expected)).lower().replace("a valid tuple", "a list")
+    return f"{where}: found {error['input']!r}; {words}"

@@ -119,7 +119,8 @@ def _make_lost(path: Path, exc: OSError) -> LostCutoutError:
     """Return the error of a file that was in the folder when it was listed."""
     return LostCutoutError(
         f"{path}: lost ({exc.strerror}), expected the image that was listed; "
-        "run the same command again to go on"
+        "when it is back, run the same command again (train: with --resume), or remove the file to "
+        "leave its galaxy out"
     )
 
 

@@ -68,12 +68,14 @@ def remove_leftovers(path: Path) -> None:
         leftover.unlink(missing_ok=True)
 
 
-def check_output(path: Path, *, overwrite: bool) -> None:
+def check_output(
+    path: Path, *, overwrite: bool, advice: str = "use --overwrite to replace it"
+) -> None:
     """Raise OutputError where a file is there that must not be replaced."""
     if path.is_dir():
         raise OutputError(f"{path}: is a folder, expected a file name")
     if path.exists() and not overwrite:
-        raise OutputError(f"{path}: is there already; use --overwrite to replace it")
+        raise OutputError(f"{path}: is there already; {advice}")
 
 
 def _flush(path: Path) -> None:

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from galfig.errors import CheckpointError, ConfigError
 from galfig.files import replace_file
+from galfig.gradcam import grad_cam
 
 XRESNETS = ("xresnet18", "xresnet34", "xresnet50")
 CHECKPOINT_FORMAT = 1
@@ -131,9 +132,18 @@ def find_layer(
     Raises
     ------
     ConfigError
-        A name that is no layer with feature maps; the message lists those that are.
+        A name that is no layer with feature maps (the message lists those that are), or of one
+        that cannot be explained; images of a size that the network does not take.
     """
-    shapes = _trace_shapes(model, (1, n_channels, image_size, image_size))
+    shape = (1, n_channels, image_size, image_size)
+    try:
+        shapes = _trace_shapes(model, shape)
+    # A network of a fixed size says so in its own way.
+    except (RuntimeError, AssertionError, ValueError) as exc:
+        raise ConfigError(
+            f"{arch or 'model'}: cannot take images of {image_size} pixels "
+            f"({' '.join(str(exc).split())[:200]}); choose another --image-size"
+        ) from exc
     layers = [layer for layer, shape in shapes.items() if _is_feature_map(shape)]
     if name == "auto":
         # Where tokens (N, T, K) follow the last map, as in a transformer, that map is only the
@@ -141,10 +151,15 @@ def find_layer(
         deep = [
             layer for layer, shape in shapes.items() if _is_feature_map(shape) or len(shape) == 3
         ]
-        if not deep or deep[-1] not in layers:
+        if not layers:
+            raise ConfigError(
+                f"{arch or 'model'}: no layer gives feature maps (N, K, h, w) of images of "
+                f"{image_size} pixels, expected one; choose another --arch or --image-size"
+            )
+        if deep[-1] not in layers:
             raise ConfigError(
                 f"{arch or 'model'}: does not end in feature maps (N, K, h, w); choose a layer "
-                f"with --layer from {', '.join(layers) or 'none'}"
+                f"with --layer from {', '.join(layers)}"
             )
         name = deep[-1]
     elif name not in layers:
@@ -154,7 +169,19 @@ def find_layer(
             f"layer {name!r}: not a layer of {arch or 'the model'} with feature maps; "
             f"{hint}it has {', '.join(layers)}"
         )
+    else:
+        _probe(model, name, shape)
     return name, model.get_submodule(name)
+
+
+def _probe(model: nn.Module, name: str, shape: tuple[int, ...]) -> None:
+    """Raise ConfigError where a layer cannot be explained, before the work and not after it."""
+    images = next(model.parameters()).new_zeros(shape)
+    try:
+        grad_cam(model, images, model.get_submodule(name))
+    except ValueError as exc:
+        reason = str(exc).removeprefix("layer: ")
+        raise ConfigError(f"layer {name!r}: {reason}; choose another --layer") from exc
 
 
 def _is_feature_map(shape: torch.Size) -> bool:
@@ -225,9 +252,13 @@ def save_checkpoint(
         The file is there and ``overwrite`` is false, or it cannot be written.
     """
     tensors = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
-    _require_finite(path, tensors)
+    if name := _find_not_finite(tensors):
+        raise CheckpointError(
+            f"{path}: not written, {name} holds numbers that are not finite; train with a lower "
+            "rate (--lr)"
+        )
     metadata = {"format": CHECKPOINT_FORMAT, **metadata}
-    metadata["digest"] = _digest_content(metadata, tensors)
+    metadata["digest"] = digest_content(metadata, tensors)
     data = save_tensors(tensors, {"galfig": json.dumps(metadata, sort_keys=True)})
     with replace_file(path, overwrite=overwrite) as temporary:
         temporary.write_bytes(data)
@@ -261,7 +292,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         tensors = load_tensors(data)
         digest = metadata.get("digest")
-        if digest is not None and digest != _digest_content(metadata, tensors):
+        if digest is not None and digest != digest_content(metadata, tensors):
             raise CheckpointError(
                 f"{path}: not what was written, its SHA-256 is another; take it from where it came "
                 "from again"
@@ -277,11 +308,15 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"{path}: cut off or damaged ({exc}); take it from where it came from again"
         ) from exc
     except RuntimeError as exc:
-        reason = " ".join(str(exc).split())
+        reason = " ".join(str(exc).split()).partition(": ")[2]
         raise CheckpointError(
-            f"{path}: its tensors do not fit {metadata['arch']} ({reason[:200]})"
+            f"{path}: its tensors do not fit {metadata['arch']} with "
+            f"{len(metadata['class_names'])} classes ({reason[:200]}); see docs/checkpoints.md"
         ) from exc
-    _require_finite(path, tensors)
+    if name := _find_not_finite(tensors):
+        raise CheckpointError(
+            f"{path}: {name} holds numbers that are not finite, expected weights; train it again"
+        )
     return Checkpoint(
         model=model.eval(),
         class_names=tuple(metadata["class_names"]),
@@ -291,11 +326,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
     )
 
 
-def _require_finite(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Raise ``CheckpointError`` where a weight is NaN or infinite."""
+def _find_not_finite(tensors: Mapping[str, torch.Tensor]) -> str:
+    """Return the name of the first tensor that holds NaN or infinity; "" where none does."""
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise CheckpointError(f"{path}: {name} holds numbers that are not finite")
+            return name
+    return ""
 
 
 def read_header(data: bytes) -> dict[str, str]:
@@ -324,7 +360,8 @@ def _read_metadata(path: Path, data: bytes) -> dict[str, Any]:
         if metadata.get("format") != CHECKPOINT_FORMAT:
             raise CheckpointError(
                 f"{path}: checkpoint format {metadata.get('format')!r}, expected "
-                f"{CHECKPOINT_FORMAT}"
+                f"{CHECKPOINT_FORMAT}; another version of galfig wrote it: use that one, or "
+                "update galfig"
             )
         _Needed.model_validate(metadata)
     except ValidationError as exc:
@@ -351,8 +388,8 @@ class _Needed(BaseModel):
     std: Annotated[list[Annotated[FiniteFloat, Field(gt=0)]], Field(min_length=1)]
 
 
-def _digest_content(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 of a checkpoint: metadata, and names, shapes and bytes of its tensors."""
+def digest_content(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of metadata, and of names, shapes and bytes of tensors."""
     rest = {key: value for key, value in metadata.items() if key != "digest"}
     digest = sha256(json.dumps(rest, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 
 from galfig.build import build_store, make_plan
 from galfig.catalog import Galaxies
@@ -17,6 +18,7 @@ from galfig.files import check_output, remove_leftovers
 from galfig.lock import hold_lock
 from galfig.memory import keep_freed_memory
 from galfig.network import Checkpoint, load_checkpoint
+from galfig.recipe import describe_difference, describe_recipe
 from galfig.sample import report_rejected
 from galfig.shift import compare_images, describe_geometry
 
@@ -137,7 +139,7 @@ def load_or_train(
         overwrite = update
         if not update:
             raise CheckpointError(
-                f"{path}: was trained by another recipe ({_describe_difference(found, wanted)}); "
+                f"{path}: was trained by another recipe ({describe_difference(found, wanted)}); "
                 f"use --overwrite to train again, or --model {path} to explain that network"
             )
     return train_checkpoint(
@@ -174,7 +176,7 @@ def train_checkpoint(
 
     readable, cutouts = read_training_set(galaxies, settings, quiet=quiet)
     if len(readable) < len(galaxies):
-        report_rejected(readable, settings.catalog_path)
+        report_rejected(readable, settings.catalog_path, n_known=len(galaxies.rejected))
     with hold_lock(path, takeover=takeover):
         remove_leftovers(path)
         return train_network(
@@ -192,29 +194,24 @@ def train_checkpoint(
         )
 
 
-def describe_recipe(galaxies: Galaxies, settings: Settings) -> dict[str, Any]:
-    """Say what a checkpoint follows from: two equal recipes need be trained only once."""
-    return {
-        "catalog_sha256": galaxies.catalog_sha256,
-        "images": settings.catalog.images,
-        "images_dir": settings.catalog.images_dir,
-        "fits_range": settings.catalog.model_dump(mode="json")["fits_range"],
-        **{
-            table: getattr(settings, table).model_dump(mode="json")
-            for table in ("classes", "split", "training")
-        },
-    }
-
-
 def warn_of_mismatch(
     checkpoint: Checkpoint, galaxies: Galaxies, settings: Settings, path: Path
 ) -> None:
     """Warn where a network was trained for another question, or perhaps on these galaxies."""
     if settings.training.grayscale and checkpoint.n_channels != 1:
-        logger.warning("%s: was trained on RGB, which is what is explained", path)
+        logger.warning("%s: was trained on RGB, and RGB is explained; --grayscale is idle", path)
     if "settings" not in checkpoint.metadata:
         return
-    trained = Settings.model_validate(checkpoint.metadata["settings"])
+    try:
+        trained = Settings.model_validate(checkpoint.metadata["settings"])
+    except ValidationError:
+        logger.warning(
+            "%s: was trained by another version of galfig, whose settings cannot be read here; "
+            "compare its classes and its split yourself ('galfig info %s')",
+            path,
+            path,
+        )
+        return
     for key in ("column", "edges"):
         before, now = getattr(trained.classes, key), getattr(settings.classes, key)
         if before != now and galaxies.class_counts:
@@ -230,8 +227,9 @@ def warn_of_mismatch(
     is_same_catalog = checkpoint.metadata.get("catalog_sha256") == galaxies.catalog_sha256
     if is_same_catalog and trained.split != settings.split:
         logger.warning(
-            "%s: was trained with another split of this catalog; galaxies that trained it are "
-            "among those of validation",
+            "%s: was trained with another split of this catalog, so that galaxies that trained it "
+            "may be among those of validation; set [split] as 'galfig info %s' says",
+            path,
             path,
         )
 
@@ -242,8 +240,8 @@ def warn_of_shift(checkpoint: Checkpoint, shift: Mapping[str, Any] | None, path:
         return
     geometry = describe_geometry(checkpoint.metadata["images"], shift)
     logger.warning(
-        "%s: its answers may mean little here, the images are unlike those that trained it: "
-        "%s = %.3f, expected at most %.3f%s; train on images made like these, or make these like "
+        "%s: these images are unlike those that trained it, so its answers may mean little: "
+        "%s is %.2f, expected at most %.2f%s; train on images made like these, or make these like "
         "those",
         path,
         shift["measure"],
@@ -251,14 +249,3 @@ def warn_of_shift(checkpoint: Checkpoint, shift: Mapping[str, Any] | None, path:
         shift["threshold"],
         f" ({geometry})" if geometry else "",
     )
-
-
-def _describe_difference(found: dict[str, object], wanted: dict[str, object]) -> str:
-    """Name the first ingredient in which two recipes differ."""
-    for key in wanted:
-        before, after = found.get(key), wanted[key]
-        if before != after and isinstance(before, dict) and isinstance(after, dict):
-            return f"[{key}] {_describe_difference(before, after)}"
-        if before != after:
-            return f"{key} {before!r}, now {after!r}"
-    return "older format"

@@ -16,7 +16,8 @@ from safetensors.torch import save as save_tensors
 
 from galfig.errors import CheckpointError
 from galfig.files import replace_file
-from galfig.network import read_header
+from galfig.network import digest_content, read_header
+from galfig.recipe import describe_difference
 
 FORMAT = 1
 _TENSOR = "__tensor__"
@@ -40,8 +41,12 @@ def save_progress(path: Path, recipe: Mapping[str, Any], state: Any) -> None:
         Where the run stands.
     """
     tensors: dict[str, torch.Tensor] = {}
-    words = json.dumps({"format": FORMAT, "recipe": recipe, "state": _pack(state, tensors)})
-    data = save_tensors(tensors, {"galfig-resume": words})
+    # As it is read again: JSON has no tuples, and no keys but texts.
+    found = json.loads(
+        json.dumps({"format": FORMAT, "recipe": recipe, "state": _pack(state, tensors)})
+    )
+    found["digest"] = digest_content(found, tensors)
+    data = save_tensors(tensors, {"galfig-resume": json.dumps(found)})
     with replace_file(path) as temporary:
         temporary.write_bytes(data)
 
@@ -58,16 +63,23 @@ def load_progress(path: Path, recipe: Mapping[str, Any]) -> Any:
         data = path.read_bytes()
         found = json.loads(read_header(data)["galfig-resume"])
         tensors = load_tensors(data)
+        is_sound = found["digest"] == digest_content(found, tensors)
     except OSError as exc:
         raise CheckpointError(f"{path}: cannot be read ({exc.strerror})") from exc
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as exc:
         raise CheckpointError(
-            f"{path}: not the state of a training run; remove it to train from the start"
+            f"{path}: not the state of a training run; train without --resume to start anew"
         ) from exc
-    if found["format"] != FORMAT or found["recipe"] != json.loads(json.dumps(recipe)):
+    if not is_sound:
         raise CheckpointError(
-            f"{path}: the state of a run of another recipe, expected one of these galaxies, "
-            "settings and versions; remove it to train from the start"
+            f"{path}: damaged, its SHA-256 is another; train without --resume to start anew"
+        )
+    wanted = json.loads(json.dumps(recipe))
+    if found["format"] != FORMAT or found["recipe"] != wanted:
+        raise CheckpointError(
+            f"{path}: the state of a run of another recipe "
+            f"({describe_difference(found['recipe'], wanted)}), expected the same; train without "
+            "--resume to start anew"
         )
     return _unpack(found["state"], tensors)
 

@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from galfig.catalog import Galaxies, load_galaxies
+from galfig.catalog import Galaxies, describe_rejected, load_galaxies
 from galfig.config import CatalogSettings, Settings
 
 logger = logging.getLogger(__name__)
@@ -46,14 +46,8 @@ def report_counts(galaxies: Galaxies) -> None:
             logger.info("%-*s  %7d      -      -", width, name, n_catalog)
 
 
-def report_rejected(galaxies: Galaxies, path: Path) -> None:
-    """Warn once, with a count, about galaxies that were left out."""
-    if galaxies.rejected:
-        objid, reason = next(reversed(galaxies.rejected.items()))
-        logger.warning(
-            "%s: %d galaxies left out, such as %s (%s)",
-            path,
-            len(galaxies.rejected),
-            objid,
-            reason,
-        )
+def report_rejected(galaxies: Galaxies, path: Path, *, n_known: int = 0) -> None:
+    """Warn once, with a count, about galaxies that were left out; ``n_known`` were reported."""
+    if len(galaxies.rejected) > n_known:
+        before = f", {n_known} of them known before" if n_known else ""
+        logger.warning("%s: %s%s", path, describe_rejected(galaxies.rejected), before)

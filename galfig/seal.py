@@ -72,7 +72,7 @@ def _find_damaged_chunks(file: h5py.File, name: str, dataset: h5py.Dataset) -> I
         try:
             dataset[row]
         except READING_ERRORS as exc:
-            galaxy = f"row {row}, objid {_read_objid(file, row)}"
+            galaxy = f"galaxy {_read_objid(file, row)} (number {row + 1})"
             yield f"{name}: {galaxy}: cannot be read ({' '.join(str(exc).split())})"
 
 

@@ -90,7 +90,9 @@ def select_galaxies(
         indices = _find_objids(store, query.objids)
         strangers = [] if among is None else [o for o in query.objids if o not in among]
         if strangers:
-            raise SelectionError(f"--objid {strangers[0]}: not in the other store")
+            raise SelectionError(
+                f"--objid {strangers[0]}: not in the other store, expected in both"
+            )
         return Selection(indices, len(indices), query)
     is_candidate = _find_candidates(store, query)
     if among is not None:
@@ -235,6 +237,15 @@ def _find_objids(store: Store, objids: tuple[str, ...]) -> NDArray[np.intp]:
     for objid in objids:
         if objid not in position:
             reason = store.rejected.get(objid)
-            hint = f"it was left out: {reason}" if reason else "see its dataset 'objid'"
+            split = store.attrs["split"]
+            if reason:
+                hint = f"it was left out: {reason}"
+            elif split == "all":
+                hint = f"it holds {len(store)} others"
+            else:
+                hint = (
+                    f"it holds {len(store)} others, of split {split!r}; 'galfig build-maps --split "
+                    "all' explains every one"
+                )
             raise SelectionError(f"{store.path}: no galaxy {objid!r}; {hint}")
     return np.array([position[objid] for objid in objids], dtype=np.intp)

@@ -307,12 +307,14 @@ def _check_schema(file: h5py.File, path: Path) -> None:
         )
     if found != SCHEMA_VERSION:
         raise StoreError(
-            f"{path}: schema version {found}, expected {SCHEMA_VERSION}; "
-            "rebuild it with 'galfig build-maps --overwrite'"
+            f"{path}: schema version {found}, expected {SCHEMA_VERSION}; another version of galfig "
+            "wrote it: use that one, or update galfig"
         )
     lacking = [name for name in _DESCRIPTIONS if name not in file and name not in _OPTIONAL]
     if lacking:
-        raise StoreError(f"{path}: no dataset {lacking[0]!r}, expected a complete store")
+        raise StoreError(
+            f"{path}: no dataset {lacking[0]!r}, expected a complete store; edited, build it again"
+        )
     n_galaxies, n_classes = file["label"].shape[0], len(json.loads(attrs["class_names"]))
     for name in _DESCRIPTIONS:
         if name in file:
@@ -331,11 +333,13 @@ def _check_shape(
     if dataset.shape[: len(expected)] != expected or dataset.ndim != _N_AXES.get(name, 1):
         raise StoreError(
             f"{path}: {name} of shape {dataset.shape}, expected {expected} and what follows, as "
-            "labels and classes say"
+            "labels and classes say; edited or damaged, build it again"
         )
     # A file of a few bytes may declare more than any memory holds.
     if not dataset.chunks and dataset.id.get_storage_size() < dataset.size * dataset.dtype.itemsize:
-        raise StoreError(f"{path}: {name} declares {dataset.size} numbers, and holds fewer")
+        raise StoreError(
+            f"{path}: {name} declares {dataset.size} numbers, and holds fewer; damaged"
+        )
 
 
 def is_hdf5(path: Path) -> bool:

@@ -20,7 +20,7 @@ from torch.optim.swa_utils import update_bn
 from tqdm import tqdm
 
 import galfig
-from galfig.catalog import Galaxies
+from galfig.catalog import Galaxies, describe_rejected
 from galfig.config import Settings, TrainingSettings
 from galfig.cutouts import Decoding, load_cutouts
 from galfig.errors import CatalogError, CheckpointError, GalfigError
@@ -181,14 +181,18 @@ def _load_progress(
             logger.info("%s: nothing to go on with; training from the start", path)
         return None
     if resume is False:
-        logger.info("%s: left aside, it is gone on with by --resume; training from the start", path)
+        logger.info(
+            "%s: a training that was not finished, stop and use --resume to go on with it; "
+            "training from the start",
+            path,
+        )
         return None
     try:
         return load_progress(path, follows_from)
     except CheckpointError as exc:
         if resume:
             raise
-        logger.info("training from the start: %s", exc)
+        logger.info("%s; training from the start", str(exc).partition("; ")[0])
         return None
 
 
@@ -265,10 +269,15 @@ def channel_statistics(
     variance = squares / n_pixels - mean**2
     if np.any(variance <= 0):
         raise CatalogError(
-            f"training set: channel {int(np.argmin(variance))} is the same in every pixel of "
-            "every image, expected images of galaxies"
+            f"training set: {_name_channel(int(np.argmin(variance)), n_channels)} is the same in "
+            "every pixel of every image, expected images of galaxies; look at one, and at "
+            "[catalog] images and fits_range"
         )
     return (mean / 255).tolist(), (np.sqrt(variance) / 255).tolist()
+
+
+def _name_channel(channel: int, n_channels: int) -> str:
+    return ("red", "green", "blue")[channel] if n_channels == 3 else "the band"
 
 
 def make_learner(
@@ -432,14 +441,17 @@ def _read_epoch(learner: Learner) -> dict[str, float]:
 
 
 def _check_sets(galaxies: Galaxies) -> None:
+    """Raise CatalogError where a class has no galaxy to train on, or none is left to validate."""
+    advice = "change the split or its seed"
+    if galaxies.rejected:
+        advice = f"{describe_rejected(galaxies.rejected)}: mend these, or {advice}"
     for label, name in enumerate(galaxies.class_names):
         if not np.any((galaxies.label == label) & ~galaxies.in_valid):
             raise CatalogError(
-                f"training set: no galaxy of class {name!r}, expected at least one; "
-                "change the split or its seed"
+                f"training set: no galaxy of class {name!r}, expected at least one; {advice}"
             )
     if not galaxies.in_valid.any():
-        raise CatalogError("validation set: no galaxy, expected at least one; change the split")
+        raise CatalogError(f"validation set: no galaxy, expected at least one; {advice}")
 
 
 def _count(galaxies: Galaxies, mask: NDArray[np.bool_]) -> dict[str, int]:

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from galfig.errors import SelectionError
+from galfig.messages import shorten
 
 _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Lt: operator.lt,
@@ -21,7 +22,9 @@ _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
 }
-_WHAT_IS_ALLOWED = "comparisons of columns with numbers or quoted text, 'in', and, or, not"
+_WHAT_IS_ALLOWED = (
+    "comparisons (==, <, ...) of columns with numbers or quoted text, 'in', and, or, not"
+)
 
 
 def find_where(condition: str, table: pd.DataFrame) -> NDArray[np.bool_]:
@@ -59,7 +62,7 @@ def find_where(condition: str, table: pd.DataFrame) -> NDArray[np.bool_]:
         tree = ast.parse(re.sub(r"`([^`]+)`", unquote, condition.strip()), mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as exc:
         raise SelectionError(
-            f"where {condition!r}: cannot be read, expected {_WHAT_IS_ALLOWED}"
+            f"--where {condition!r}: cannot be read, expected {_WHAT_IS_ALLOWED}"
         ) from exc
     columns = {str(name): table[name] for name in table.columns}
     reader = _Reader(condition, columns, quoted, len(table))
@@ -111,7 +114,8 @@ class _Reader:
         kinds = {_kind(left), _kind(right)}
         if len(kinds) > 1:
             raise SelectionError(
-                f"where {self._condition!r}: compares text with a number, expected both of a kind"
+                f"--where {self._condition!r}: compares text with a number, expected both of a "
+                "kind; an objid and what stands in quotes is text"
             )
         outcome = compare(left, right)
         if isinstance(outcome, bool):
@@ -140,13 +144,20 @@ class _Reader:
         name = self._quoted.get(node.id, node.id)
         if name not in self._columns:
             near = difflib.get_close_matches(name, self._columns, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(self._columns)}"
-            raise SelectionError(f"where {self._condition!r}: no column {name!r}; {hint}")
+            hint = (
+                f"did you mean {near[0]!r}?" if near else f"there are {shorten([*self._columns])}"
+            )
+            raise SelectionError(
+                f"--where {self._condition!r}: no column {name!r}, expected text in quotes or a "
+                f"column; {hint}"
+            )
         return self._columns[name]
 
     def _refuse(self, part: str) -> SelectionError:
+        for placeholder, name in self._quoted.items():
+            part = part.replace(placeholder, f"`{name}`")
         return SelectionError(
-            f"where {self._condition!r}: {part!r} is not understood, expected {_WHAT_IS_ALLOWED}"
+            f"--where {self._condition!r}: {part!r} is not understood, expected {_WHAT_IS_ALLOWED}"
         )
 
 

@@ -58,11 +58,11 @@ def _spoil_cell(row, column, cell):
     [
         (
             lambda table: table.rename(columns={"oh_p50": "oh_p5O"}),
-            "catalog.csv: no column 'oh_p50'; did you mean 'oh_p5O'?",
+            "catalog.csv: no column 'oh_p50', as [classes] column asks; did you mean 'oh_p5O'?",
         ),
         (
             lambda table: table.rename(columns={"objID": "name"}),
-            "catalog.csv: no column 'objID'; it has 'name', 'z', 'oh_p50'",
+            "catalog.csv: no column 'objID', as [catalog] id asks; it has 'name', 'z', 'oh_p50'",
         ),
         (
             _spoil_ids(5, "1237665024900858130"),
@@ -87,7 +87,7 @@ def _spoil_cell(row, column, cell):
         (
             lambda table: table.drop(table.index[1::2]),
             "catalog.csv: column 'oh_p50': class 'high' is empty, expected galaxies in each class "
-            "kept; there are 'low' (12), 'medium' (0), 'high' (0)",
+            "kept; there are 'low' (12), 'medium' (0), 'high' (0), its numbers run from",
         ),
     ],
     ids=[
@@ -213,11 +213,19 @@ def test_bad_renders(make_store, tmp_path):
     (tmp_path / "words.h5").write_text("objID,z\n")
     line = refuse("render", "words.h5", cwd=tmp_path)
     assert line.startswith("words.h5: not an HDF5 file that can be read, expected a store (")
+    (tmp_path / "paper.tex").write_text("mine")
+    line = refuse("render", store, "--out", "paper.pdf", cwd=tmp_path)
+    assert line.startswith(
+        "paper.tex: is there already; it is where the caption of paper.pdf goes;"
+    )
+    assert (tmp_path / "paper.tex").read_text() == "mine"
+    assert not (tmp_path / "paper.pdf").exists()
     with h5py.File(store, "r+") as file:
         file.attrs["schema_version"] = 99
     line = refuse("render", store, cwd=tmp_path)
     assert line == (
-        f"{store}: schema version 99, expected 1; rebuild it with 'galfig build-maps --overwrite'"
+        f"{store}: schema version 99, expected 1; another version of galfig wrote it: use that "
+        "one, or update galfig"
     )
     (tmp_path / "panels.pdf").write_text("mine")
     line = refuse("render", cwd=tmp_path)
@@ -243,6 +251,7 @@ def test_what_cannot_be_used_is_left_out_and_counted(galaxy_folder, table):
     assert result.returncode == 0, result.stderr
     assert "warning: catalog.csv: 3 galaxies left out" in result.stderr
     assert "warning: catalog.csv: 4 galaxies left out" in result.stderr
+    assert ", 3 of them known before" in result.stderr
     # A line a stage (catalog, images, maps), not a line a galaxy.
     assert result.stderr.count("warning: ") == 3
     with h5py.File(galaxy_folder / "maps.h5") as file:

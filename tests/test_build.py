@@ -235,7 +235,7 @@ def test_images_that_vanish_stop_the_build_and_reject_nobody(
     for image in lost:
         image.rename(away / image.name)
     with pytest.raises(
-        LostCutoutError, match=r"\.jpg: lost .*run the same command again to go on$"
+        LostCutoutError, match=r"\.jpg: lost .*when it is back, run the same command again"
     ):
         build_store(plan, checkpoint, path, quiet=True)
     assert not path.exists()

@@ -132,7 +132,8 @@ def test_galaxy_called_na_keeps_its_name(tmp_path):
         ("objID,z\n1,2\n1,2,3,4\n", "row 2: 4 cells, expected 2 as in the header"),
         ("objID,z\n1,2\n3\n", "row 2: 1 cell, expected 2 as in the header"),
         ('objID,z\n"1,2\n', "row 1: 1 cell, expected 2 as in the header"),
-        ("objId,z\n1,2\n", "no column 'objID'; did you mean 'objId'"),
+        ("OBJID,z\n1,2\n", r"no column 'objID', as \[catalog\] id asks; did you mean 'OBJID'"),
+        ("objId,z\n1,2\n", r"no column 'objID', as \[catalog\] id asks; did you mean 'objId'"),
     ],
 )
 def test_bad_csv_is_one_line(tmp_path, words, message):
@@ -297,6 +298,20 @@ def test_link_that_leads_nowhere_is_a_missing_image(galaxy_folder):
     real.rename(galaxy_folder / "elsewhere.jpg")
     real.symlink_to(galaxy_folder / "elsewhere.jpg")
     assert load(galaxy_folder).rejected == {galaxies.objid[1]: f"no image {broken}"}
+
+
+def test_class_without_images_is_named_with_its_own_reason(galaxy_folder):
+    """The first reason in the catalog is another galaxy's, and no help."""
+    galaxies = load(galaxy_folder)
+    (galaxy_folder / "images" / f"{galaxies.objid[galaxies.label == 0][0]}.jpg").unlink()
+    lost = galaxies.objid[galaxies.label == 1]
+    for objid in lost:
+        (galaxy_folder / "images" / f"{objid}.jpg").unlink()
+    expected = (
+        f"class 'high' has no galaxy left.*; {len(lost)} left out, first: no image .*{lost[0]}"
+    )
+    with pytest.raises(CatalogError, match=expected):
+        load(galaxy_folder)
 
 
 def test_images_named_by_other_columns(galaxy_folder):
@@ -486,7 +501,9 @@ def test_arrays_in_cells_of_fits_are_left_out_with_a_warning(tmp_path, caplog):
     columns = {"objID": [int(OBJID), 7], "mags": np.zeros((2, 5)), "z": [0.1, 0.2]}
     Table(columns).write(tmp_path / "a.fits")
     assert read_table(tmp_path / "a.fits", "objID").columns.tolist() == ["objID", "z"]
-    assert caplog.messages == [f"{tmp_path / 'a.fits'}: columns of arrays are left out: 'mags'"]
+    assert caplog.messages == [
+        f"{tmp_path / 'a.fits'}: columns of arrays, times or coordinates are left out: 'mags'"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -497,7 +514,7 @@ def test_what_is_no_number_is_refused(cell):
     """Not every cell that a library would turn into a number is meant as one."""
     table = pd.DataFrame({"z": pd.Series([0.1, cell], dtype=object)})
     with pytest.raises(CatalogError, match=r"^a\.csv: row 2, column 'z': .*, expected a number"):
-        read_numbers(table, "z", Path("a.csv"))
+        read_numbers(table, "z", Path("a.csv"), "[catalog] redshift")
 
 
 @given(st.lists(st.floats(), min_size=1, max_size=20))
@@ -505,7 +522,9 @@ def test_numbers_as_text_are_exact(values):
     """Text of Parquet or FITS is read to the last bit, empty cells and all."""
     table = pd.DataFrame({"z": [*map(repr, values), " ", "NA", None]})
     expected = [*values, np.nan, np.nan, np.nan]
-    np.testing.assert_array_equal(read_numbers(table, "z", Path("a.csv")), expected)
+    np.testing.assert_array_equal(
+        read_numbers(table, "z", Path("a.csv"), "[catalog] redshift"), expected
+    )
 
 
 def test_number_of_classes_does_not_fill_the_line(galaxy_folder):

@@ -291,7 +291,7 @@ SPOILT = {
     ),
     "no header": (
         lambda words: words.split("\n", 1)[1].encode(),
-        "no column 'objID'; it has '1237665024900858129', '0.05', '8.4'",
+        "no column 'objID', as [catalog] id asks; it has '1237665024900858129', '0.05', '8.4'",
     ),
 }
 

@@ -140,7 +140,9 @@ def test_file_system_that_is_lost_is_told_from_a_bad_image(tmp_path, monkeypatch
     path = tmp_path / "a.png"
     Image.fromarray(noise(8, 8, 3)).save(path)
     monkeypatch.setattr(type(path), "open", fail)
-    line = re.escape(f"{path}: lost ({os.strerror(code)}), expected the image that was listed; run")
+    line = re.escape(
+        f"{path}: lost ({os.strerror(code)}), expected the image that was listed; when"
+    )
     with pytest.raises(LostCutoutError, match=line):
         read_cutout(path, 8)
     with pytest.raises(LostCutoutError, match=line):

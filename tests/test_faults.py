@@ -208,6 +208,7 @@ def test_stopped_command_ends_soon_and_is_finished_by_the_next(
                 assert seconds < max(2, 0.45 * work[1])
                 assert "Traceback" not in words
                 assert "galfig: interrupted; run the same command again" in words
+                assert ("--resume" in words) == (arguments is TRAIN)
             extra = ["--resume"] if arguments is TRAIN else []
             run_well([*arguments, *extra, "--overwrite"], folder)
             assert is_as_expected(folder, made)

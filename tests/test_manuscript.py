@@ -176,6 +176,13 @@ def test_check_goes_on_where_a_figure_cannot_be_drawn(paper):
     assert found[0].reason == "settings changed: selection zmin 0.03 → 5.0"
 
 
+def test_build_names_the_figure_that_cannot_be_drawn(paper):
+    """The reason alone would not say which of many."""
+    replace_in(paper / "manuscript.toml", "zmin = 0.03", "zmin = 5")
+    with pytest.raises(ManuscriptError, match=r"figure 'panels': .*no galaxy with 5 < z"):
+        build_manuscript(paper, quiet=True)
+
+
 def test_missing_files_are_named(paper):
     """What was removed is missing for check, and made again by build."""
     build(paper)
@@ -200,6 +207,9 @@ def test_check_without_a_build_says_so(paper):
     (paper / "maps.h5").unlink()
     with pytest.raises(ManuscriptError, match="no such store, expected that of 'colour'"):
         check_manuscript(paper)
+    (paper / "maps.h5").write_text("words")
+    with pytest.raises(ManuscriptError, match="cannot be read as a store, expected that of 'col"):
+        check_manuscript(paper)
     (paper / "manuscript.lock").write_text("{")
     with pytest.raises(ManuscriptError, match="not a record of galfig"):
         build_manuscript(paper)
@@ -211,8 +221,8 @@ FIGURE = '[[figure]]\nname = "a"\nstore = "colour"\nfigure = "roc"\n'
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("", "stores: Field required"),
-        ('[stores]\ncolour = "maps.h5"', "figure: Field required"),
+        ("", "stores: missing"),
+        ('[stores]\ncolour = "maps.h5"', "figure: missing"),
         ("[stores", "not valid TOML"),
         (MANIFEST.replace('"panels"\nstore', '"panel"\nstore'), "figure 'panels': figure 'panel'"),
         (
@@ -222,14 +232,20 @@ FIGURE = '[[figure]]\nname = "a"\nstore = "colour"\nfigure = "roc"\n'
         (MANIFEST + "colour = 3", "figure 'panels' colour: unknown key"),
         (MANIFEST.replace("zmin", "zmn"), "selection has 'zmn', expected n, zmin"),
         (MANIFEST.replace('"text"', '"wide"'), "width 'wide': expected column, text"),
-        (MANIFEST.replace("n = 2", 'n = "two"'), "figure 'panels' selection n: Input should be"),
+        (
+            MANIFEST.replace("n = 2", 'n = "two"'),
+            "figure 'panels' selection n: found 'two'; input should be",
+        ),
         (MANIFEST + 'file = "../a.pdf"', "'../a.pdf' leaves the folder"),
         (MANIFEST + 'file = "/tmp/a.pdf"', "'/tmp/a.pdf' leaves the folder"),
         (MANIFEST + 'file = "a.png"', "file 'a.png', expected .pdf"),
         (MANIFEST.replace('"maps.h5"', '"../maps.h5"'), "stores colour: '../maps.h5' leaves"),
         (MANIFEST.replace("colour =", "colour2 ="), "store 'colour2', expected letters"),
         (MANIFEST.replace('"confusion"', '"panels"'), "'panels' is there twice"),
-        (MANIFEST.replace('"confusion"', '"../x"'), "name: String should match pattern"),
+        (
+            MANIFEST.replace('"confusion"', '"../x"'),
+            "name '../x', expected letters, digits and hyphens",
+        ),
         (MANIFEST + 'unit = "R"', "'panels': takes no --unit, expected radial-profile"),
         (
             MANIFEST + '[[steps]]\ncommand = "rm -rf x"\nmakes = "maps.h5"',

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from galfig.errors import CheckpointError, ConfigError, OutputError
 from galfig.network import (
@@ -71,6 +72,18 @@ def test_transformer_is_not_explained_unasked():
     model = build_network("vit_tiny_patch16_224", 2).eval()
     with pytest.raises(ConfigError, match=r"does not end in feature maps.*patch_embed\.proj"):
         find_layer(model, "auto", 224)
+
+
+def test_what_a_network_cannot_take_is_said():
+    """Images of another size than its own, and a layer that runs more than once."""
+    model = build_network("vit_tiny_patch16_224", 2).eval()
+    with pytest.raises(ConfigError, match=r"vit: cannot take images of 96 pixels \(.*--image-size"):
+        find_layer(model, "patch_embed", 96, "vit")
+    relu = nn.ReLU()
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)]
+    twice = nn.Sequential(nn.Conv2d(3, 4, 1), relu, relu, *head).eval()
+    with pytest.raises(ConfigError, match=r"layer '1': ran 2 times in a forward pass, expected 1"):
+        find_layer(twice, "1", 8)
 
 
 def test_unknown_architecture_names_the_nearest():

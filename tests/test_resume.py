@@ -78,6 +78,18 @@ def test_state_comes_back_as_it_was(tmp_path):
     assert found["d"] == [0, 1, 2]
 
 
+def test_a_damaged_state_is_not_resumed(tmp_path):
+    """A flipped bit in a tensor, or in the numbers, would go on with another network."""
+    path = resume_path(tmp_path / "m.safetensors")
+    save_progress(path, {}, {"weight": torch.ones(3), "epoch": 17})
+    sound = path.read_bytes()
+    for damaged in (sound[:-1] + b"\x00", sound.replace(b"17", b"19")):
+        assert damaged != sound
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match="damaged, its SHA-256 is another"):
+            load_progress(path, {})
+
+
 @pytest.mark.parametrize("data", [b"", b"garbage", b"\x02" + bytes(7) + b"{}", b"PK\x03\x04"])
 def test_other_files_are_refused(tmp_path, data):
     """A damaged state is one line."""

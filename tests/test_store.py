@@ -188,7 +188,7 @@ def test_other_files_are_refused(tmp_path, store_path):
     refuse(store_path, "no dataset 'logits'")
     with h5py.File(store_path, "r+") as file:
         file.attrs["schema_version"] = 99
-    refuse(store_path, "schema version 99, expected 1; rebuild it")
+    refuse(store_path, "schema version 99, expected 1; another version of galfig")
     store_path.write_bytes(store_path.read_bytes()[:2000])
     refuse(store_path, "cut off, expected a whole store")
     (tmp_path / "model.h5").write_bytes(b"\x02" + bytes(7) + b"{}")

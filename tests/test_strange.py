@@ -471,7 +471,7 @@ def test_numbers_that_are_not_finite(campaign, galaxy_folder, monkeypatch):
         assert not Path("none.h5").exists()
     with campaign.trial("strange: logits that are not finite"):
         with monkeypatch.context() as unguarded:
-            unguarded.setattr("galfig.network._require_finite", lambda *_: None)
+            unguarded.setattr("galfig.network._find_not_finite", lambda _: "")
             write_scaled(Path("model.safetensors"), Path("nan.safetensors"), float("nan"))
         line = refuse("build-maps", "--model", "nan.safetensors", "--out", "none.h5")
         assert "linear.weight holds numbers that are not finite" in line

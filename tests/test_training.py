@@ -241,8 +241,12 @@ def test_class_without_training_galaxies_is_refused(galaxy_folder, settings, tmp
     """A split that leaves a class out of training says which."""
     galaxies = load_galaxies(settings)
     lopsided = galaxies.take((galaxies.label == 0) | galaxies.in_valid)
-    with pytest.raises(CatalogError, match="training set: no galaxy of class 'high'"):
+    with pytest.raises(CatalogError, match=r"no galaxy of class 'high'.*; change the"):
         train(lopsided, settings, tmp_path / "m.safetensors")
+    for path in galaxies.paths:
+        path.write_text("<html>")
+    with pytest.raises(CatalogError, match=r"no galaxy of class 'low'.*24 galaxies left out, such"):
+        train(galaxies, settings, tmp_path / "m.safetensors")
 
 
 @pytest.mark.slow

@@ -91,7 +91,7 @@ def test_weights_that_are_not_numbers_are_refused(tmp_path, monkeypatch):
         save_checkpoint(path, model, METADATA)
     assert not path.exists()
     with monkeypatch.context() as unguarded:
-        unguarded.setattr("galfig.network._require_finite", lambda *_: None)
+        unguarded.setattr("galfig.network._find_not_finite", lambda _: "")
         save_checkpoint(path, model, METADATA)
     with pytest.raises(CheckpointError, match="holds numbers that are not finite"):
         load_checkpoint(path)

@@ -126,6 +126,14 @@ def selection_options(n: int | None) -> Callable[[Function], Function]:
     return add
 
 
+# What is said behind "interrupted" by the commands whose work is kept, by function.
+_HOW_TO_GO_ON = {
+    "train": "; run the same command again with --resume to go on",
+    "build_maps": "; run the same command again to go on",
+    "build": "; run the same command again to go on",
+}
+
+
 def standard_options(function: Function) -> Function:
     """Add -q, -v and --debug; log to stderr; turn expected failures into one line.
 
@@ -138,8 +146,9 @@ def standard_options(function: Function) -> Function:
     @functools.wraps(function)
     def run(*args: Any, quiet: bool, verbose: int, debug: bool, **options: Any) -> Any:
         _start_logging(logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO)
+        farewell = f"interrupted{_HOW_TO_GO_ON.get(function.__name__, '')}"
         try:
-            with stop_on_signals():
+            with stop_on_signals(farewell):
                 return function(*args, quiet=quiet, **options)
         except GalfigError as exc:
             if debug:
@@ -148,7 +157,7 @@ def standard_options(function: Function) -> Function:
             click.echo(f"galfig: error: {' '.join(str(exc).split())}", err=True)
             sys.exit(EXIT_FAILED)
         except Stopped as exc:
-            write_farewell()
+            write_farewell(farewell)
             sys.exit(exc.exit_code)
 
     return run  # type: ignore[return-value]

@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 
 # Seconds that a command has to put down what it holds, before it ends all the same.
@@ -22,9 +23,10 @@ class Stopped(BaseException):
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[None]:
+def stop_on_signals(words: str) -> Iterator[None]:
     """Raise `Stopped` in the block at Ctrl-C and SIGTERM; end the process soon, whatever it does.
 
+    Where the block does not end, the process does, with ``words`` as its farewell.
     A signal that whoever started the process has it ignore stays ignored.
     """
     if threading.current_thread() is not threading.main_thread():
@@ -33,7 +35,7 @@ def stop_on_signals() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in SIGNALS}
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:
-            signal.signal(number, _stop)
+            signal.signal(number, partial(_stop, words))
     try:
         yield
     finally:
@@ -41,22 +43,20 @@ def stop_on_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def write_farewell() -> None:
+def write_farewell(words: str) -> None:
     """Say on stderr that the command was stopped."""
-    sys.stderr.write(
-        "\ngalfig: interrupted; run the same command again to go on (train: with --resume)\n"
-    )
+    sys.stderr.write(f"\ngalfig: {words}\n")
     sys.stderr.flush()
 
 
-def _stop(number: int, frame: FrameType | None) -> None:
+def _stop(words: str, number: int, frame: FrameType | None) -> None:
     # A computation in C returns when it is done, and threads are waited for: not for long.
-    watchdog = threading.Timer(GRACE, _end, [128 + number])
+    watchdog = threading.Timer(GRACE, _end, [words, 128 + number])
     watchdog.daemon = True
     watchdog.start()
     raise Stopped(number)
 
 
-def _end(exit_code: int) -> None:
-    write_farewell()
+def _end(words: str, exit_code: int) -> None:
+    write_farewell(words)
     os._exit(exit_code)

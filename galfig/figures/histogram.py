@@ -94,10 +94,15 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     classes = store.settings["classes"]
     value = store.value[selection.indices]
     value = value[np.isfinite(value)]
-    if not classes.get("edges") or not len(value):
+    if not classes.get("edges"):
         raise FigureError(
             f"{store.path}: no number was binned, expected bins of a number; a histogram needs "
             "[classes] edges"
+        )
+    if not len(value):
+        raise FigureError(
+            f"{store.path}: none of these galaxies has a value of {classes['column']!r}, expected "
+            "numbers; build it from a catalog with that column"
         )
     quantity = classes["column"]
     if classes["name"]:

@@ -66,7 +66,9 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     fig = make_panels(store, selection.indices, options.width)
     height = fig.get_figheight()
     if height > PAGE_HEIGHT + 0.1:
-        logger.warning("%.1f inch high, more than a page; draw fewer galaxies", height)
+        logger.warning(
+            "panels: %.1f inch high, more than a page; draw fewer galaxies (--n)", height
+        )
     return Drawing(
         "panels",
         f"Grad-CAM maps: {', '.join(name_classes(store))}",

@@ -22,6 +22,7 @@ from galfig.figures.style import (
     plot_legend,
     wrap_words,
 )
+from galfig.messages import shorten
 from galfig.selection import Selection
 from galfig.store import Store
 
@@ -230,7 +231,7 @@ def _read_radius(store: Store, indices: NDArray[np.intp], column: str) -> NDArra
     if column not in store.catalog:
         raise FigureError(
             f"{store.path}: --unit {column!r}, expected a column of the catalog: "
-            f"{', '.join(map(str, store.catalog.columns))}"
+            f"{shorten([*store.catalog.columns])}"
         )
     arcsec = pd.to_numeric(store.catalog[column], errors="coerce").to_numpy(float, na_value=np.nan)
     pixels = arcsec[indices] / store.pixel_scale[indices]

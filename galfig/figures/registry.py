@@ -95,12 +95,18 @@ def check_figure(name: str, *, unit: str | None = None, other: Path | None = Non
     if name not in FIGURES:
         raise FigureError(f"figure {name!r}: unknown, expected one of {', '.join(FIGURES)}")
     kind = FIGURES[name]
-    for field, option, value in (("unit", "--unit", unit), ("other", "--with", other)):
+    for field, option, value in (
+        ("unit", "--unit", unit),
+        ("other", "--with ('other' in a manifest)", other),
+    ):
         if value is not None and field not in kind.options:
             takers = [name for name, kind in FIGURES.items() if field in kind.options]
             raise FigureError(f"figure {name!r}: takes no {option}, expected {', '.join(takers)}")
     if "other" in kind.options and other is None:
-        raise FigureError(f"figure {name!r}: one store, expected two; name the second with --with")
+        raise FigureError(
+            f"figure {name!r}: one store, expected two; name the second with --with "
+            "('other' in a manifest)"
+        )
     return kind
 
 

@@ -68,8 +68,11 @@ def write_drawing(
     }
     new = {file: words for file, words in captions.items() if not _holds(file, words)}
     tables = [] if data is None else [data]
-    for file in (path, *new, *tables):
+    for file in (path, *tables):
         check_output(file, overwrite=overwrite)
+    for file in new:
+        advice = f"it is where the caption of {path.name} goes; choose another --out, or "
+        check_output(file, overwrite=overwrite, advice=f"{advice}--overwrite to replace both")
     pages = tqdm(
         drawing.pages,
         total=drawing.n_pages,

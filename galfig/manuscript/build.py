@@ -10,7 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from galfig.captions import LATEX, PLAIN
-from galfig.errors import ManuscriptError
+from galfig.errors import FigureError, ManuscriptError, SelectionError
 from galfig.figures.registry import draw_figure
 from galfig.figures.save import save_figure
 from galfig.files import replace_file
@@ -83,7 +83,10 @@ def build_manuscript(
         states.append(State(spec.path, reason))
         if reason:
             logger.debug("%s: %s", spec.path, reason)
-            figures[spec.name] = draw_spec(folder, manifest, spec, folder, identities)
+            try:
+                figures[spec.name] = draw_spec(folder, manifest, spec, folder, identities)
+            except (FigureError, SelectionError) as exc:
+                raise ManuscriptError(f"{folder}: figure {spec.name!r}: {exc}") from exc
         else:
             figures[spec.name] = before.figures[spec.name]
     texts = write_texts(folder, manifest, figures)
@@ -209,6 +212,11 @@ def identify_stores(folder: Path, manifest: Manifest) -> dict[str, str]:
     identities = {}
     for name, path in manifest.stores.items():
         identity = identify(folder / path)
+        if identity is None and (folder / path).is_file():
+            raise ManuscriptError(
+                f"{folder / path}: cannot be read as a store, expected that of {name!r}; 'galfig "
+                f"verify {folder / path}' says more"
+            )
         if identity is None:
             raise ManuscriptError(
                 f"{folder / path}: no such store, expected that of {name!r}; name the step that "

@@ -1,5 +1,6 @@
 """The manifest: how the stores of a paper are made, and which figures it shows."""
 
+import re
 import shlex
 import tomllib
 from pathlib import Path, PurePosixPath
@@ -74,7 +75,7 @@ class Step(_Table):
 class FigureSpec(_Table):
     """A figure of the paper."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]*$", description="Its name in the paper")
+    name: str = Field(description="Its name in the paper: letters, digits and hyphens")
     figure: str = Field(description="One of 'galfig figure --list'")
     store: str = Field(description="Name of its store")
     other: str | None = Field(None, description="Name of the second store of 'compare'")
@@ -97,6 +98,8 @@ class FigureSpec(_Table):
 
     @model_validator(mode="after")
     def _check_figure(self) -> "FigureSpec":
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]*", self.name):
+            raise ValueError(f"name {self.name!r}, expected letters, digits and hyphens")
         try:
             other = None if self.other is None else Path(self.other)
             check_figure(self.figure, unit=self.unit, other=other)
@@ -191,7 +194,12 @@ def _describe(exc: ValidationError, tables: dict[str, Any]) -> str:
         spec = tables["figure"][int(where[1]) - 1]
         if isinstance(spec, dict) and "name" in spec:
             place = " ".join(["figure", repr(spec["name"]), *where[2:]])
-    message = str(error["ctx"]["error"]) if error["type"] == "value_error" else error["msg"]
-    if error["type"] == "extra_forbidden":
-        message = "unknown key"
+    if error["type"] == "value_error":
+        message = str(error["ctx"]["error"])
+    elif error["type"] == "extra_forbidden":
+        message = "unknown key, expected one of those in docs/manuscripts.md"
+    elif error["type"] == "missing":
+        message = "missing"
+    else:
+        message = f"found {error['input']!r}; {error['msg'].lower()}"
     return f"{place}: {message}" if place else message
