@@ -511,7 +511,7 @@ def _label_rows(table: pd.DataFrame, classes: ClassSettings, path: Path, labelle
     class_names = classes.keep or order
     known = value[np.isfinite(value)]
     runs = f", its numbers run from {known.min():g} to {known.max():g}" if len(known) else ""
-    advice = "change [classes] edges or keep"
+    advice = f"change [classes] {'column or' if classes.edges is None else 'edges or'} keep"
     if not labelled:
         advice = 'to explain galaxies without classes set [classes] column = ""'
     _check_classes(class_names, counts, path, classes.column, f"{runs}; {advice}")

@@ -55,7 +55,11 @@ def change(path, name, edit):
         ("", lambda f: f.attrs.__setitem__("split", "train"), "an attribute"),
         ("probs", lambda d: d.attrs.__setitem__("description", "odds"), "an attribute"),
         ("", lambda f: f.__delitem__("kpc_per_arcsec"), "the list of datasets"),
-        ("cams", lambda d: d.id.write_direct_chunk((4, 0, 0, 0), b"xxxx"), "row 4, objid '1237"),
+        (
+            "cams",
+            lambda d: d.id.write_direct_chunk((4, 0, 0, 0), b"xxxx"),
+            "galaxy '1237665024900858104' (number 5)",
+        ),
     ],
 )
 def test_each_change_is_found_and_named(make_store, name, edit, words):

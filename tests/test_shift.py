@@ -279,7 +279,7 @@ def test_main_job_warns_and_records(tmp_path, caplog):
         assert found["is_unlike"] == (name == "unlike")
         assert len(lines) == (name == "unlike")
         assert ("The images are unlike" in caption) == (name == "unlike")
-    assert f"= {found['value']:.3f}, expected at most {found['threshold']:.3f}" in lines[0]
+    assert f"is {found['value']:.2f}, expected at most {found['threshold']:.2f}" in lines[0]
     assert found["measure"] in lines[0]
     assert "\n" not in lines[0]
     for path in (out, model):
