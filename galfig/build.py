@@ -51,7 +51,6 @@ from galfig.store import (
 
 logger = logging.getLogger(__name__)
 
-SPLITS = ("valid", "train", "all")
 # Galaxies that a thread takes at a time, at least; and such groups ahead, per processor.
 GROUP_SIZE = 8
 N_AHEAD = 4
@@ -293,15 +292,10 @@ def _explain_shards(
     quiet: bool,
 ) -> None:
     """Write the parts that are not there yet; a part is written while the next is computed."""
-    digests = [_digest_part(plan, shard) for shard in plan.shards]
-    is_done = [read_digest(part) == digest for part, digest in zip(parts, digests, strict=True)]
-    if any(is_done):
-        logger.info("resuming: %d of %d shards are there", sum(is_done), len(parts))
-    jobs = zip(plan.shards, parts, digests, is_done, strict=True)
-    todo = [job[:-1] for job in jobs if not job[-1]]
-    n_todo = sum(shard.stop - shard.start for shard, _, _ in todo)
+    todo = _find_missing(plan, parts)
     if not todo:
         return
+    n_todo = sum(shard.stop - shard.start for shard, _, _ in todo)
     model = checkpoint.model.to(device)
     engine = make_engine(
         model,
@@ -354,6 +348,18 @@ def _explain_shards(
         n_todo / (time.perf_counter() - start),
         stopwatch,
     )
+
+
+def _find_missing(plan: Plan, parts: Sequence[Path]) -> list[tuple[slice, Path, str]]:
+    """Return the shards whose part is not there yet, each with its path and its digest."""
+    jobs = [
+        (shard, part, _digest_part(plan, shard))
+        for shard, part in zip(plan.shards, parts, strict=True)
+    ]
+    missing = [job for job in jobs if read_digest(job[1]) != job[2]]
+    if len(missing) < len(jobs):
+        logger.info("resuming: %d of %d shards are there", len(jobs) - len(missing), len(jobs))
+    return missing
 
 
 def _digest_part(plan: Plan, shard: slice) -> str:

@@ -738,9 +738,9 @@ def _count_reasons(rejected: NDArray[np.object_]) -> str:
     return f"{len(reasons)} left out, first: {reasons[0]}" if reasons else "none was left out"
 
 
-def describe_rejected(rejected: Mapping[str, str]) -> str:
+def describe_rejected(rejected: dict[str, str]) -> str:
     """Count galaxies that were left out, and give an example: the last that was found."""
-    objid, reason = next(reversed(list(rejected.items())))
+    objid, reason = next(reversed(rejected.items()))
     galaxies = "galaxy" if len(rejected) == 1 else "galaxies"
     return f"{len(rejected)} {galaxies} left out, such as {objid} ({reason})"
 

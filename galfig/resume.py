@@ -67,19 +67,14 @@ def load_progress(path: Path, recipe: Mapping[str, Any]) -> Any:
     except OSError as exc:
         raise CheckpointError(f"{path}: cannot be read ({exc.strerror})") from exc
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as exc:
-        raise CheckpointError(
-            f"{path}: not the state of a training run; train without --resume to start anew"
-        ) from exc
+        raise CheckpointError(f"{path}: not the state of a training run") from exc
     if not is_sound:
-        raise CheckpointError(
-            f"{path}: damaged, its SHA-256 is another; train without --resume to start anew"
-        )
+        raise CheckpointError(f"{path}: damaged, its SHA-256 is another")
     wanted = json.loads(json.dumps(recipe))
     if found["format"] != FORMAT or found["recipe"] != wanted:
         raise CheckpointError(
             f"{path}: the state of a run of another recipe "
-            f"({describe_difference(found['recipe'], wanted)}), expected the same; train without "
-            "--resume to start anew"
+            f"({describe_difference(found['recipe'], wanted)}), expected the same"
         )
     return _unpack(found["state"], tensors)
 

@@ -313,7 +313,8 @@ def _check_schema(file: h5py.File, path: Path) -> None:
     lacking = [name for name in _DESCRIPTIONS if name not in file and name not in _OPTIONAL]
     if lacking:
         raise StoreError(
-            f"{path}: no dataset {lacking[0]!r}, expected a complete store; edited, build it again"
+            f"{path}: no dataset {lacking[0]!r}, expected a complete store; edited or damaged, "
+            "build it again"
         )
     n_galaxies, n_classes = file["label"].shape[0], len(json.loads(attrs["class_names"]))
     for name in _DESCRIPTIONS:
@@ -338,7 +339,8 @@ def _check_shape(
     # A file of a few bytes may declare more than any memory holds.
     if not dataset.chunks and dataset.id.get_storage_size() < dataset.size * dataset.dtype.itemsize:
         raise StoreError(
-            f"{path}: {name} declares {dataset.size} numbers, and holds fewer; damaged"
+            f"{path}: {name} declares {dataset.size} numbers, and holds fewer; edited or "
+            "damaged, build it again"
         )
 
 

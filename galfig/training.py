@@ -143,25 +143,16 @@ def train_network(
             f"training: the validation loss is {history[-1]['valid_loss']}, expected a finite "
             f"number; try a learning rate below {lr:g}"
         )
-    metadata: dict[str, Any] = {
-        "arch": how.arch,
-        "class_names": list(galaxies.class_names),
+    metadata = {
+        **_describe_inputs(galaxies, settings),
         "layer": layer_name,
-        "cutout_size": how.cutout_size,
-        "image_size": how.network_size,
         "mean": mean,
         "std": std,
-        "settings": settings.record(),
         "recipe": dict(recipe or {}),
         "lr": lr,
         "lr_finder": finder,
         "history": history,
         "metrics": {name: history[-1][name] for name in ("valid_loss", *METRICS)},
-        "n_train": _count(galaxies, ~galaxies.in_valid),
-        "n_valid": _count(galaxies, galaxies.in_valid),
-        "catalog_sha256": galaxies.catalog_sha256,
-        "simulated": galaxies.simulated,
-        "seeds": {"split": settings.split.seed, "training": how.seed},
         "versions": versions,
     }
     trained = Checkpoint(learner.model.eval(), galaxies.class_names, layer_name, metadata)
@@ -170,6 +161,23 @@ def train_network(
     checkpoint = save_checkpoint(path, trained.model, metadata, overwrite=overwrite)
     progress.unlink(missing_ok=True)
     return checkpoint
+
+
+def _describe_inputs(galaxies: Galaxies, settings: Settings) -> dict[str, Any]:
+    """Return what a checkpoint says of the galaxies and the settings that it was made from."""
+    how = settings.training
+    return {
+        "arch": how.arch,
+        "class_names": list(galaxies.class_names),
+        "cutout_size": how.cutout_size,
+        "image_size": how.network_size,
+        "settings": settings.record(),
+        "n_train": _count(galaxies, ~galaxies.in_valid),
+        "n_valid": _count(galaxies, galaxies.in_valid),
+        "catalog_sha256": galaxies.catalog_sha256,
+        "simulated": galaxies.simulated,
+        "seeds": {"split": settings.split.seed, "training": how.seed},
+    }
 
 
 def _load_progress(
@@ -191,8 +199,8 @@ def _load_progress(
         return load_progress(path, follows_from)
     except CheckpointError as exc:
         if resume:
-            raise
-        logger.info("%s; training from the start", str(exc).partition("; ")[0])
+            raise CheckpointError(f"{exc}; train without --resume to start anew") from exc
+        logger.info("%s; training from the start", exc)
         return None
 
 

@@ -154,8 +154,11 @@ class _Reader:
         return self._columns[name]
 
     def _refuse(self, part: str) -> SelectionError:
-        for placeholder, name in self._quoted.items():
-            part = part.replace(placeholder, f"`{name}`")
+        part = re.sub(
+            r"\b_column_\d+\b",
+            lambda found: f"`{self._quoted[found[0]]}`" if found[0] in self._quoted else found[0],
+            part,
+        )
         return SelectionError(
             f"--where {self._condition!r}: {part!r} is not understood, expected {_WHAT_IS_ALLOWED}"
         )

@@ -2,6 +2,8 @@
 
 import json
 import logging
+from dataclasses import replace
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -25,6 +27,7 @@ from galfig.errors import (
 )
 from galfig.gradcam import grad_cam
 from galfig.network import build_network, save_checkpoint
+from galfig.pipeline import warn_of_mismatch
 from galfig.store import open_store
 
 
@@ -340,3 +343,25 @@ def test_one_band_is_stored_as_one_and_read_as_grey(galaxy_folder, tmp_path, kin
         np.testing.assert_array_equal(cutout[..., 0], cutout[..., 2])
         expected = read_cutout(galaxies.paths[3], 32, Decoding(n_channels=1))
         np.testing.assert_array_equal(cutout[..., :1], expected)
+
+
+def test_settings_of_another_version_are_warned_of(galaxy_folder, checkpoint, caplog):
+    """They cannot be compared, which is said; the network is used all the same."""
+    galaxies, settings = load(galaxy_folder)
+    strange = replace(checkpoint, metadata={**checkpoint.metadata, "settings": {"nosuch": {}}})
+    with caplog.at_level(logging.WARNING, "galfig"):
+        warn_of_mismatch(strange, galaxies, settings, Path("m.safetensors"))
+    (message,) = caplog.messages
+    assert message.startswith("m.safetensors: was trained by another version of galfig")
+
+
+def test_parts_that_stay_fail_no_build(galaxy_folder, tmp_path, checkpoint, caplog):
+    """A file of somebody else's in their folder, as NFS makes them: the store is complete."""
+    folder = tmp_path / "maps.h5.parts"
+    folder.mkdir()
+    (folder / ".nfs000001").write_bytes(b"")
+    with caplog.at_level(logging.WARNING, "galfig"):
+        build_at(tmp_path / "maps.h5", galaxy_folder, checkpoint)
+    assert f"{tmp_path / 'maps.h5'}: is complete, but {folder}: cannot be removed" in caplog.text
+    with open_store(tmp_path / "maps.h5") as store:
+        assert len(store) == 24

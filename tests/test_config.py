@@ -152,3 +152,11 @@ def test_whole_numbers_are_numbers(tmp_path):
     """An integer may stand for a float, and a boolean for a boolean."""
     training = load(tmp_path, "[training]\nlr = 1\nepochs = 3.0\ngrayscale = true").training
     assert (training.lr, training.epochs, training.grayscale) == (1.0, 3, True)
+
+
+def test_option_that_is_wrong_is_blamed_and_not_the_file(tmp_path):
+    """galfig.toml may be right where the command line is not."""
+    path = tmp_path / "galfig.toml"
+    path.write_text("[training]\nepochs = 5")
+    with pytest.raises(ConfigError, match=r"^command line: \[training\] epochs: found 0"):
+        load_settings(path, {("training", "epochs"): 0, ("split", "seed"): None})

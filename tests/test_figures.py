@@ -425,7 +425,9 @@ def test_compare_needs_two_stores_of_the_same_classes(make_store, tmp_path):
     ):
         with pytest.raises((FigureError, SelectionError), match=words):
             render_figure("compare", first, query, path, **options)
-    with pytest.raises(FigureError, match=r"takes no --with .*, expected compare"):
+    with pytest.raises(
+        FigureError, match=r"takes no --with \('other' in a manifest\), expected compare"
+    ):
         render_figure("roc", first, Query(), path, other=first)
     with pytest.raises(FigureError, match="takes no --unit, expected radial-profile"):
         render_figure("roc", first, Query(), path, unit="z")

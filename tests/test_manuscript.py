@@ -229,7 +229,10 @@ FIGURE = '[[figure]]\nname = "a"\nstore = "colour"\nfigure = "roc"\n'
             MANIFEST.replace('store = "colour"', 'store = "color"'),
             "'color', expected one of",
         ),
-        (MANIFEST + "colour = 3", "figure 'panels' colour: unknown key"),
+        (
+            MANIFEST + "colour = 3",
+            "figure 'panels' colour: unknown key, expected one of name, figure, store",
+        ),
         (MANIFEST.replace("zmin", "zmn"), "selection has 'zmn', expected n, zmin"),
         (MANIFEST.replace('"text"', '"wide"'), "width 'wide': expected column, text"),
         (

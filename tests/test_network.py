@@ -84,6 +84,9 @@ def test_what_a_network_cannot_take_is_said():
     twice = nn.Sequential(nn.Conv2d(3, 4, 1), relu, relu, *head).eval()
     with pytest.raises(ConfigError, match=r"layer '1': ran 2 times in a forward pass, expected 1"):
         find_layer(twice, "1", 8)
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 2)).eval()
+    with pytest.raises(ConfigError, match=r"no layer gives feature maps .* images of 8 pixels"):
+        find_layer(flat, "auto", 8)
 
 
 def test_unknown_architecture_names_the_nearest():

@@ -241,11 +241,13 @@ def test_class_without_training_galaxies_is_refused(galaxy_folder, settings, tmp
     """A split that leaves a class out of training says which."""
     galaxies = load_galaxies(settings)
     lopsided = galaxies.take((galaxies.label == 0) | galaxies.in_valid)
-    with pytest.raises(CatalogError, match=r"no galaxy of class 'high'.*; change the"):
+    with pytest.raises(CatalogError, match=r"training set: no galaxy of class 'high'.*; change"):
         train(lopsided, settings, tmp_path / "m.safetensors")
     for path in galaxies.paths:
         path.write_text("<html>")
-    with pytest.raises(CatalogError, match=r"no galaxy of class 'low'.*24 galaxies left out, such"):
+    with pytest.raises(
+        CatalogError, match=r"training set: no galaxy of class 'low'.*24 galaxies left"
+    ):
         train(galaxies, settings, tmp_path / "m.safetensors")
 
 

@@ -58,6 +58,7 @@ def test_rows_for_which_a_condition_holds(table, condition, rows):
         ("z >", "cannot be read"),
         ("", "cannot be read"),
         ("z", "'z' is not understood"),
+        ("`z` + 1 > 2", r"'`z` \+ 1' is not understood"),
         ("z + 1 > 2", r"'z \+ 1' is not understood"),
         ("z is None", "is not understood"),
         ("z in type", "'type' is not understood"),

@@ -70,11 +70,6 @@ def _read_pages(path: Path) -> list[tuple[list[str], NDArray[np.uint8]]]:
         return pages
 
 
-def _describe_size(pixels: NDArray[np.uint8]) -> str:
-    height, width = pixels.shape[:2]
-    return f"{width / DPI:.2f} × {height / DPI:.2f} inch"
-
-
 def _describe_words(words: list[str], wanted: list[str]) -> str:
     """Name the first words that differ."""
     for word, other in zip(words, wanted, strict=False):

@@ -197,7 +197,9 @@ def _describe(exc: ValidationError, tables: dict[str, Any]) -> str:
     if error["type"] == "value_error":
         message = str(error["ctx"]["error"])
     elif error["type"] == "extra_forbidden":
-        message = "unknown key, expected one of those in docs/manuscripts.md"
+        tables_of: dict[str, type[BaseModel]] = {"figure": FigureSpec, "steps": Step}
+        table = tables_of.get(str(error["loc"][0]), Manifest) if len(where) > 1 else Manifest
+        message = f"unknown key, expected one of {', '.join(table.model_fields)}"
     elif error["type"] == "missing":
         message = "missing"
     else:
