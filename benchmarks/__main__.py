@@ -21,9 +21,9 @@ from benchmarks.drawing import time_drawing
 from benchmarks.maps import ARCHS, time_maps
 from benchmarks.training import time_training
 from benchmarks.whole import time_build
-from galfig.catalog import load_galaxies
+from galfig.catalog.galaxies import load_galaxies
 from galfig.config import Settings
-from galfig.cutouts import iter_cutouts
+from galfig.images.cutouts import iter_cutouts
 
 SIZES = (500, 2000, 8000)
 

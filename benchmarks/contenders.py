@@ -11,7 +11,7 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 from torchcam.methods import GradCAM as TorchCam
 
-from galfig.engine import make_engine
+from galfig.attribution.engine import make_engine
 
 
 @dataclass(frozen=True)

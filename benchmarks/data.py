@@ -5,7 +5,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from galfig.simulate import write_simulated
+from galfig.catalog.simulate import write_simulated
 
 REAL_DATA = Path(
     os.environ.get("GALFIG_REAL_DATA", Path(__file__).resolve().parents[2] / "shared" / "data")

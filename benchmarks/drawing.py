@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from galfig.cosmology import kpc_per_arcsec
-from galfig.store import Part, encode_galaxy, merge_parts, write_part
+from galfig.store.chunks import encode_galaxy
+from galfig.store.writer import Part, merge_parts, write_part
 
 N_ATLAS = 2000
 

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.contenders import Contender, make_contenders, measure_disagreement
-from galfig.gradcam import grad_cam
-from galfig.network import build_network, find_layer, normalise
+from galfig.attribution.gradcam import grad_cam
+from galfig.networks.architectures import build_network, find_layer
+from galfig.networks.checkpoint import normalise
 
 ARCHS = ("conv3", "xresnet34", "convnext_nano")
 N_CLASSES = 2

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 from fastai.callback.core import Callback
 
-from galfig.catalog import load_galaxies
+from galfig.catalog.galaxies import load_galaxies
 from galfig.config import Settings
-from galfig.memory import keep_freed_memory
-from galfig.network import build_network
-from galfig.training import channel_statistics, make_learner, read_training_set
+from galfig.networks.architectures import build_network
+from galfig.networks.learner import make_learner
+from galfig.networks.training import channel_statistics, read_training_set
+from galfig.runtime.malloc import keep_freed_memory
 
 N_GALAXIES, N_EPOCHS = 512, 3
 

@@ -42,13 +42,16 @@ def _main() -> None:
     import numpy as np
     import torch
 
-    from galfig.build import build_store, make_plan
-    from galfig.catalog import load_galaxies, read_table
+    from galfig.attribution.engine import make_engine
+    from galfig.catalog.formats import read_table
+    from galfig.catalog.galaxies import load_galaxies
     from galfig.config import Settings
-    from galfig.cutouts import iter_cutouts, scale_cutout
-    from galfig.engine import make_engine
-    from galfig.memory import keep_freed_memory
-    from galfig.network import build_network, save_checkpoint
+    from galfig.images.cutouts import iter_cutouts, scale_cutout
+    from galfig.networks.architectures import build_network
+    from galfig.networks.checkpoint import save_checkpoint
+    from galfig.pipeline.build import build_store
+    from galfig.pipeline.plan import make_plan
+    from galfig.runtime.malloc import keep_freed_memory
 
     keep_freed_memory()
     with tempfile.TemporaryDirectory() as name:

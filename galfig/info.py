@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from galfig.store import Store, is_hdf5, open_store
+from galfig.store.reader import Store, is_hdf5, open_store
 
 
 def describe_file(path: Path) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def _describe_store(store: Store) -> dict[str, Any]:
 
 
 def _describe_checkpoint(path: Path) -> dict[str, Any]:
-    from galfig.network import load_checkpoint
+    from galfig.networks.checkpoint import load_checkpoint
 
     checkpoint = load_checkpoint(path)
     n_parameters = sum(parameter.numel() for parameter in checkpoint.model.parameters())

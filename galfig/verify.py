@@ -4,7 +4,7 @@ from pathlib import Path
 
 from galfig.errors import CheckpointError, GalfigError, OutputError
 from galfig.manuscript.manifest import FILE_NAME
-from galfig.store import is_hdf5, verify_store
+from galfig.store.reader import is_hdf5, verify_store
 
 
 def verify_path(path: Path) -> list[str]:
@@ -41,7 +41,7 @@ def verify_path(path: Path) -> list[str]:
 
 def _verify_checkpoint(path: Path) -> list[str]:
     # Torch takes seconds to import, and only checkpoints need it.
-    from galfig.network import load_checkpoint
+    from galfig.networks.checkpoint import load_checkpoint
 
     if load_checkpoint(path).metadata.get("digest") is None:
         raise CheckpointError(f"{path}: no digest, expected one; it was trained by an older galfig")

@@ -8,12 +8,9 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from campaign import Campaign
 from PIL import Image
-from torch import nn
-
-from galfig.store import Part, encode_galaxy, merge_parts, write_part
+from samples import draw_galaxy, make_part, make_tiny_cnn
 
 # Real SDSS galaxies do not ship with galfig; tests that use them skip where they are absent.
 REAL_DATA = Path(
@@ -76,16 +73,6 @@ def real_data():
     return folder
 
 
-def draw_galaxy(
-    size: int = 48, *, center: tuple[float, float] = (0.0, 0.0), width: float = 6.0, red: float = 1
-) -> np.ndarray:
-    """Draw a round Gaussian galaxy, (size, size, 3) uint8; ``red`` is its red over blue flux."""
-    y, x = np.mgrid[:size, :size] - (size - 1) / 2
-    light = np.exp(-0.5 * ((x - center[0]) ** 2 + (y - center[1]) ** 2) / width**2)
-    rgb = 180 * light[..., None] * np.array([red, 1.0, 1 / red]) / max(red, 1 / red)
-    return np.clip(rgb + 12, 0, 255).astype(np.uint8)
-
-
 @pytest.fixture
 def galaxy_folder(tmp_path):
     """Write 24 galaxies, blue of low and red of high metallicity, and their catalog."""
@@ -110,35 +97,6 @@ def tiny_cnn():
     return make_tiny_cnn()
 
 
-def make_tiny_cnn(n_classes: int = 2) -> nn.Sequential:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = nn.Sequential(
-            nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU()),
-            nn.Sequential(nn.Conv2d(8, 12, 3, padding=1), nn.BatchNorm2d(12), nn.ReLU()),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-            nn.Linear(12, n_classes),
-        )
-        for module in model.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.running_mean.normal_(0, 0.3)
-                module.running_var.uniform_(0.5, 2.0)
-    return model.eval()
-
-
-def make_part(arrays: dict, cams: np.ndarray, rejected: dict | None = None) -> Part:
-    """Make a part of plain arrays, ``cutouts`` among them."""
-    cutouts = arrays["cutouts"]
-    return Part(
-        {name: array for name, array in arrays.items() if name != "cutouts"},
-        [encode_galaxy(*pair) for pair in zip(cams, cutouts, strict=True)],
-        cams.shape[1:],
-        cutouts.shape[1:],
-        rejected or {},
-    )
-
-
 @pytest.fixture
 def make_store(tmp_path):
     """Give a function that writes a small store; its keywords replace the defaults."""
@@ -155,6 +113,8 @@ def make_store(tmp_path):
         catalog: dict | None = None,
         **replaced: np.ndarray,
     ) -> Path:
+        from galfig.store.writer import merge_parts, write_part
+
         rng = np.random.default_rng(0)
         n_classes = len(class_names)
         logits = rng.normal(0, 3, (n, n_classes)).astype(np.float32)

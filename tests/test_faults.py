@@ -18,10 +18,10 @@ import h5py
 import numpy as np
 import pytest
 
+from galfig.catalog.simulate import write_simulated
 from galfig.errors import CheckpointError, StoreError
-from galfig.network import load_checkpoint
-from galfig.simulate import write_simulated
-from galfig.store import open_store, verify_store
+from galfig.networks.checkpoint import load_checkpoint
+from galfig.store.reader import open_store, verify_store
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
@@ -254,7 +254,9 @@ def test_full_disk_ends_training_and_drawing(folder, campaign, n_bytes):
 def test_disk_without_room_for_the_store_is_told_before_it_is_full(folder, campaign):
     """The store needs what its shards take: less is said at once, and the shards stay."""
     with campaign.trial("build-maps, no room for the store"):
-        script = "import shutil, sys; from galfig import build; from galfig.cli import main\n"
+        script = (
+            "import shutil, sys; from galfig.pipeline import build; from galfig.cli import main\n"
+        )
         script += "build.disk_usage = lambda path: type(shutil.disk_usage('/'))(10, 5, 5)\nmain()"
         done = subprocess.run(
             [sys.executable, "-c", script, *build_all()],

@@ -17,19 +17,19 @@ from astropy.table import Table
 from click.testing import CliRunner
 from PIL import Image
 
+from galfig.attribution.gradcam import grad_cam
 from galfig.cli import main
-from galfig.cutouts import read_cutout
 from galfig.errors import FigureError
 from galfig.figures import roc
+from galfig.figures.latex import escape_latex
 from galfig.figures.registry import FIGURES, render_figure
 from galfig.figures.style import spell_missing
-from galfig.gradcam import grad_cam
+from galfig.images.cutouts import read_cutout
 from galfig.info import describe_file
 from galfig.manuscript.build import build_manuscript
-from galfig.network import load_checkpoint, save_checkpoint
-from galfig.selection import Query
-from galfig.signs import escape_latex
-from galfig.store import open_store
+from galfig.networks.checkpoint import load_checkpoint, save_checkpoint
+from galfig.store.reader import open_store
+from galfig.store.selection import Query
 
 pytestmark = pytest.mark.faults
 
@@ -471,7 +471,7 @@ def test_numbers_that_are_not_finite(campaign, galaxy_folder, monkeypatch):
         assert not Path("none.h5").exists()
     with campaign.trial("strange: logits that are not finite"):
         with monkeypatch.context() as unguarded:
-            unguarded.setattr("galfig.network._find_not_finite", lambda _: "")
+            unguarded.setattr("galfig.networks.checkpoint._find_not_finite", lambda _: "")
             write_scaled(Path("model.safetensors"), Path("nan.safetensors"), float("nan"))
         line = refuse("build-maps", "--model", "nan.safetensors", "--out", "none.h5")
         assert "linear.weight holds numbers that are not finite" in line
@@ -483,7 +483,7 @@ import locale, sys
 from pathlib import Path
 locale.setlocale(locale.LC_ALL, sys.argv[1])
 from galfig.figures.registry import render_figure
-from galfig.selection import Query
+from galfig.store.selection import Query
 store, out = Path(sys.argv[2]), Path(sys.argv[3])
 for name in sys.argv[4:]:
     suffix = Path(name).suffix or ".pdf"

@@ -10,7 +10,8 @@ from click.testing import CliRunner
 
 from galfig.cli import main
 from galfig.errors import CheckpointError
-from galfig.network import build_network, load_checkpoint, save_checkpoint
+from galfig.networks.architectures import build_network
+from galfig.networks.checkpoint import load_checkpoint, save_checkpoint
 
 METADATA = {
     "arch": "conv3",
@@ -91,7 +92,7 @@ def test_weights_that_are_not_numbers_are_refused(tmp_path, monkeypatch):
         save_checkpoint(path, model, METADATA)
     assert not path.exists()
     with monkeypatch.context() as unguarded:
-        unguarded.setattr("galfig.network._find_not_finite", lambda _: "")
+        unguarded.setattr("galfig.networks.checkpoint._find_not_finite", lambda _: "")
         save_checkpoint(path, model, METADATA)
     with pytest.raises(CheckpointError, match="holds numbers that are not finite"):
         load_checkpoint(path)

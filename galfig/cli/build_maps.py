@@ -89,13 +89,13 @@ def build_maps(
     }
     settings = load_settings(config, overrides)
 
-    from galfig.sample import load_sample
+    from galfig.catalog.sample import load_sample
 
     # Torch takes seconds to import: what is wrong with the catalog is said before.
     galaxies = load_sample(settings, labelled=model is None)
 
     from galfig.info import summarise
-    from galfig.pipeline import run_main_job
+    from galfig.pipeline.main import run_main_job
 
     is_new = run_main_job(
         galaxies,

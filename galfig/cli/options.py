@@ -114,7 +114,7 @@ def selection_options(n: int | None) -> Callable[[Function], Function]:
     def add(function: Function) -> Function:
         @functools.wraps(function)
         def run(*args: Any, **given: Any) -> Any:
-            from galfig.selection import Query
+            from galfig.store.selection import Query
 
             asked = {key.name: given.pop(key.name) for key in dataclasses.fields(Query)}
             return function(*args, query=Query(**asked), **given)

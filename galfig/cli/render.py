@@ -8,7 +8,7 @@ import click
 from galfig.cli import options
 
 if TYPE_CHECKING:
-    from galfig.selection import Query
+    from galfig.store.selection import Query
 
 
 @click.command()

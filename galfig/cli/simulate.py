@@ -22,7 +22,7 @@ def simulate(folder: Path, n: int, seed: int, overwrite: bool, quiet: bool) -> N
     """
     from tqdm import tqdm
 
-    from galfig.simulate import write_simulated
+    from galfig.catalog.simulate import write_simulated
 
     catalog = write_simulated(
         folder,

@@ -74,7 +74,7 @@ def train(
       galfig train --catalog galaxies.csv --arch xresnet18 --epochs 10 --lr auto --resume
     """
     from galfig.config import load_settings
-    from galfig.files import check_output
+    from galfig.runtime.files import check_output
 
     overrides = {
         ("catalog", "path"): catalog,
@@ -87,13 +87,13 @@ def train(
     settings = load_settings(config, overrides)
     check_output(out, overwrite=overwrite)
 
-    from galfig.sample import load_sample
+    from galfig.catalog.sample import load_sample
 
     # Torch takes seconds to import: what is wrong with the catalog is said before.
     galaxies = load_sample(settings)
 
-    from galfig.engine import choose_device
-    from galfig.pipeline import train_checkpoint
+    from galfig.networks.device import choose_device
+    from galfig.networks.training import train_checkpoint
 
     checkpoint = train_checkpoint(
         galaxies,

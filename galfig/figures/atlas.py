@@ -17,7 +17,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from galfig.captions import (
+from galfig.errors import FigureError
+from galfig.figures.captions import (
     Markup,
     describe_order,
     describe_sample,
@@ -26,7 +27,6 @@ from galfig.captions import (
     format_probability,
     name_classes,
 )
-from galfig.errors import FigureError
 from galfig.figures.drawing import Column, Drawing, DrawOptions, tabulate_galaxies
 from galfig.figures.rows import COLORMAP, DIMMED, FADE, format_number
 from galfig.figures.style import (
@@ -36,8 +36,8 @@ from galfig.figures.style import (
     paper_style,
     spell_missing,
 )
-from galfig.selection import Selection
-from galfig.store import Store
+from galfig.store.reader import Store
+from galfig.store.selection import Selection
 
 DPI = 300
 # Of a page [inch]: its height, and of it the classes' names above and the colour bar below.

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from galfig.captions import (
+from galfig.figures.captions import (
     Markup,
     describe_order,
     describe_sample,
@@ -23,8 +23,8 @@ from galfig.figures.style import (
     paper_style,
     plot_outlined_text,
 )
-from galfig.selection import Selection, require_labels
-from galfig.store import Store
+from galfig.store.reader import Store
+from galfig.store.selection import Selection, require_labels
 
 # Side of a cutout, about [inch].
 SIDE = 1.1

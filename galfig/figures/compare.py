@@ -6,7 +6,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from galfig.captions import (
+from galfig.errors import FigureError
+from galfig.figures.captions import (
     Markup,
     describe_maps,
     describe_network,
@@ -16,12 +17,11 @@ from galfig.captions import (
     list_galaxies,
     name_classes,
 )
-from galfig.errors import FigureError
 from galfig.figures.drawing import Column, Drawing, DrawOptions, name_galaxies, tabulate_galaxies
 from galfig.figures.panels import make_row
 from galfig.figures.rows import Row, make_rows
-from galfig.selection import Selection
-from galfig.store import Store
+from galfig.store.reader import Store
+from galfig.store.selection import Selection
 
 
 def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:

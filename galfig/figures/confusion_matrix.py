@@ -9,20 +9,12 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
-from galfig.captions import Markup, describe_sample, describe_training
+from galfig.figures.captions import Markup, describe_sample, describe_training
 from galfig.figures.drawing import Column, Drawing, DrawOptions
 from galfig.figures.style import COLUMN_WIDTH, escape_math, paper_style, wrap_words
-from galfig.selection import Selection, require_labels
-from galfig.store import Store
-
-
-def count_classes(
-    labels: NDArray[np.integer], predicted: NDArray[np.integer], n_classes: int
-) -> NDArray[np.int64]:
-    """Count galaxies by true class (rows) and predicted class (columns), (C, C)."""
-    counts = np.zeros((n_classes, n_classes), np.int64)
-    np.add.at(counts, (labels, predicted), 1)
-    return counts
+from galfig.metrics import count_confusions
+from galfig.store.reader import Store
+from galfig.store.selection import Selection, require_labels
 
 
 def make_confusion_matrix(
@@ -79,7 +71,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     """Draw the confusion matrix of the galaxies of a selection."""
     require_labels(store, "a confusion matrix")
     chosen = selection.indices[store.label[selection.indices] >= 0]
-    counts = count_classes(
+    counts = count_confusions(
         store.label[chosen].astype(np.intp), store.predicted[chosen], len(store.class_names)
     )
     classes = store.settings["classes"]

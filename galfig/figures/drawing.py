@@ -8,9 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
-from galfig.captions import Markup
-from galfig.selection import compute_losses
-from galfig.store import Store
+from galfig.figures.captions import Markup
+from galfig.store.reader import Store
 
 
 class Column(NamedTuple):
@@ -89,7 +88,7 @@ def tabulate_galaxies(store: Store, indices: NDArray[np.intp]) -> dict[str, Colu
         "z": Column(store.redshift[indices], "redshift"),
         "true": Column(names[store.label[indices]], "true class, empty where unknown"),
         "predicted": Column(names[store.predicted[indices]], "class of largest probability"),
-        "loss": Column(compute_losses(store)[indices], "cross-entropy loss"),
+        "loss": Column(store.losses[indices], "cross-entropy loss"),
     }
     peaks = [store.cams(int(index)).max(axis=(1, 2)) for index in indices]
     for c, name in enumerate(store.class_names):

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from galfig.captions import Markup, describe_sample, describe_training
 from galfig.errors import FigureError
+from galfig.figures.captions import Markup, describe_sample, describe_training
 from galfig.figures.drawing import Column, Drawing, DrawOptions
 from galfig.figures.style import (
     COLORS,
@@ -23,8 +23,8 @@ from galfig.figures.style import (
     plot_legend,
     wrap_words,
 )
-from galfig.selection import Selection
-from galfig.store import Store
+from galfig.store.reader import Store
+from galfig.store.selection import Selection
 
 _HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++")
 

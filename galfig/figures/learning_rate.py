@@ -7,12 +7,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from galfig.captions import Markup, describe_training
 from galfig.errors import FigureError
+from galfig.figures.captions import Markup, describe_training
 from galfig.figures.drawing import Column, Drawing, DrawOptions
 from galfig.figures.style import COLORS, chart_size, format_power, paper_style
-from galfig.selection import Selection
-from galfig.store import Store
+from galfig.store.reader import Store
+from galfig.store.selection import Selection
 
 
 def make_learning_rate(

@@ -8,11 +8,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from galfig.captions import describe_panels, format_probability, name_classes
+from galfig.figures.captions import describe_panels, format_probability, name_classes
 from galfig.figures.drawing import Drawing, DrawOptions, name_galaxies, tabulate_galaxies
 from galfig.figures.rows import PAGE_HEIGHT, MapLabel, Row, make_rows
-from galfig.selection import Selection
-from galfig.store import Store
+from galfig.store.reader import Store
+from galfig.store.selection import Selection
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from galfig.captions import Markup, describe_sample, describe_training, name_classes
 from galfig.errors import FigureError
+from galfig.figures.captions import Markup, describe_sample, describe_training, name_classes
 from galfig.figures.drawing import Column, Drawing, DrawOptions
 from galfig.figures.style import (
     COLORS,
@@ -22,9 +22,9 @@ from galfig.figures.style import (
     plot_legend,
     wrap_words,
 )
-from galfig.messages import shorten
-from galfig.selection import Selection
-from galfig.store import Store
+from galfig.runtime.messages import shorten
+from galfig.store.reader import Store
+from galfig.store.selection import Selection
 
 N_BINS = 24
 N_RESAMPLES = 500

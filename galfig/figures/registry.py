@@ -12,8 +12,8 @@ from galfig.errors import FigureError, OutputError
 from galfig.figures.drawing import Drawing, DrawOptions
 from galfig.figures.save import check_format, describe_provenance, write_drawing
 from galfig.figures.style import COLUMN_WIDTH, TEXT_WIDTH
-from galfig.selection import Query, select_galaxies
-from galfig.store import open_store
+from galfig.store.reader import open_store
+from galfig.store.selection import Query, select_galaxies
 
 WIDTHS = {"column": COLUMN_WIDTH, "text": TEXT_WIDTH}
 # Narrower, no axis has room for its words; wider, no page for the figure.

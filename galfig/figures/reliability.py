@@ -8,54 +8,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from galfig.captions import Markup, describe_sample, describe_training
+from galfig.figures.captions import Markup, describe_sample, describe_training
 from galfig.figures.drawing import Column, Drawing, DrawOptions
 from galfig.figures.style import COLORS, chart_size, paper_style
-from galfig.selection import Selection, require_labels
-from galfig.store import Store
-
-N_BINS = 8
-# One standard deviation of a normal distribution.
-Z_SCORE = 1.0
-
-
-def count_reliability(
-    p: NDArray[np.floating], is_right: NDArray[np.bool_], n_classes: int
-) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
-    """Count the galaxies, and those classified rightly, in bins of the predicted class's p.
-
-    Parameters
-    ----------
-    p : (N,) ndarray of float
-        Probability of the predicted class, at least 1 / C.
-    is_right : (N,) ndarray of bool
-        Whether that class is the true one.
-    n_classes : int
-        Number of classes, C.
-
-    Returns
-    -------
-    mean_p, n, n_right : (B,) ndarrays
-        Mean p, galaxies, and galaxies classified rightly of each bin that is not empty.
-    """
-    edges = np.linspace(1 / n_classes, 1, N_BINS + 1)
-    index = np.clip(np.digitize(p, edges) - 1, 0, N_BINS - 1)
-    n = np.bincount(index, minlength=N_BINS)
-    n_right = np.bincount(index, weights=is_right, minlength=N_BINS).astype(np.int64)
-    total = np.bincount(index, weights=p.astype(np.float64), minlength=N_BINS)
-    filled = n > 0
-    return total[filled] / n[filled], n[filled], n_right[filled]
-
-
-def wilson_interval(
-    n_right: NDArray[np.int64], n: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the interval of a share, one sigma wide to each side (Wilson 1927, JASA 22, 209)."""
-    share = n_right / n
-    shrink = 1 + Z_SCORE**2 / n
-    middle = (share + Z_SCORE**2 / (2 * n)) / shrink
-    half = Z_SCORE * np.sqrt(share * (1 - share) / n + Z_SCORE**2 / (4 * n**2)) / shrink
-    return middle - half, middle + half
+from galfig.metrics import N_BINS, count_reliability, wilson_interval
+from galfig.store.reader import Store
+from galfig.store.selection import Selection, require_labels
 
 
 def make_reliability(

@@ -1,74 +1,23 @@
 """ROC: true against false positive rate, the area below, and how certain it is."""
 
+from collections.abc import Mapping
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from galfig.captions import Markup, describe_sample, describe_training, name_classes
 from galfig.errors import FigureError
+from galfig.figures.captions import Markup, describe_sample, describe_training, name_classes
 from galfig.figures.drawing import Column, Drawing, DrawOptions
 from galfig.figures.style import COLORS, COLUMN_WIDTH, LINE_STYLES, paper_style, plot_legend
-from galfig.selection import Selection, require_labels
-from galfig.store import Store
-
-N_RESAMPLES = 1000
-LEVEL = 0.95
+from galfig.metrics import N_RESAMPLES, RocCurve, compute_roc
+from galfig.store.reader import Store
+from galfig.store.selection import Selection, require_labels
 
 
-class RocCurve(NamedTuple):
-    """ROC curve of one class against the rest.
-
-    ``false_positive_rate`` and ``true_positive_rate`` are (n,) arrays; ``area`` is the area below
-    the curve, ``low`` and ``high`` are its bootstrap interval.
-    """
-
-    name: str
-    false_positive_rate: NDArray[np.float64]
-    true_positive_rate: NDArray[np.float64]
-    area: float
-    low: float
-    high: float
-
-
-def compute_roc(
-    name: str, is_class: NDArray[np.bool_], p: NDArray[np.floating], seed: int = 256
-) -> RocCurve:
-    """Compute a ROC curve with scikit-learn, and a percentile interval of its area.
-
-    Parameters
-    ----------
-    name : str
-        Name of the class.
-    is_class : (N,) ndarray of bool
-        Which galaxies are of the class; both kinds must be there.
-    p : (N,) ndarray of float
-        Probability of the class.
-    seed : int, default 256
-        Seed of the bootstrap, which draws galaxies within each kind (Efron & Tibshirani 1993).
-    """
-    from sklearn.metrics import roc_auc_score, roc_curve
-
-    false_positive, true_positive, _ = roc_curve(is_class, p, drop_intermediate=False)
-    rng = np.random.default_rng(seed)
-    inside, outside = p[is_class], p[~is_class]
-    truth = np.repeat([True, False], [len(inside), len(outside)])
-    areas = [
-        roc_auc_score(
-            truth,
-            np.concatenate([rng.choice(inside, len(inside)), rng.choice(outside, len(outside))]),
-        )
-        for _ in range(N_RESAMPLES)
-    ]
-    low, high = np.quantile(areas, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    area = float(roc_auc_score(is_class, p))
-    return RocCurve(name, false_positive, true_positive, area, float(low), float(high))
-
-
-def make_roc(curves: list[RocCurve], width: float | None = None) -> Figure:
+def make_roc(curves: Mapping[str, RocCurve], width: float | None = None) -> Figure:
     """Draw ROC curves; one column wide unless a width [inch] is given."""
     with paper_style():
         fig = Figure(figsize=(width or COLUMN_WIDTH,) * 2, layout="constrained")
@@ -76,14 +25,14 @@ def make_roc(curves: list[RocCurve], width: float | None = None) -> Figure:
         return fig
 
 
-def plot_roc(curves: list[RocCurve], *, ax: Axes) -> None:
+def plot_roc(curves: Mapping[str, RocCurve], *, ax: Axes) -> None:
     """Draw ROC curves, and the diagonal of a network that guesses."""
     ax.plot([0, 1], [0, 1], color="0.6", linewidth=0.6, linestyle=":")
     lines = [
         ax.plot(curve.false_positive_rate, curve.true_positive_rate, color=color, linestyle=style)[
             0
         ]
-        for curve, color, style in zip(curves, COLORS, LINE_STYLES, strict=False)
+        for curve, color, style in zip(curves.values(), COLORS, LINE_STYLES, strict=False)
     ]
     ax.set_xlim(-0.02, 1.02)
     ax.set_ylim(-0.02, 1.02)
@@ -92,7 +41,10 @@ def plot_roc(curves: list[RocCurve], *, ax: Axes) -> None:
     ax.set_ylabel("True positive rate")
     plot_legend(
         lines,
-        [f"{curve.name}: {curve.area:.3f} [{curve.low:.3f}, {curve.high:.3f}]" for curve in curves],
+        [
+            f"{name}: {curve.area:.3f} [{curve.low:.3f}, {curve.high:.3f}]"
+            for name, curve in curves.items()
+        ],
         ax=ax,
         loc="lower right",
         title="Area [95% interval]",
@@ -117,8 +69,8 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     drawn = [1] if len(names) == 2 else range(len(names))
     if len(names) > len(COLORS):
         raise FigureError(f"{store.path}: {len(names)} classes, expected at most {len(COLORS)}")
-    curves = [compute_roc(names[index], labels == index, probs[:, index]) for index in drawn]
-    areas = "; ".join(f"{curve.name} {curve.area:.3f}" for curve in curves)
+    curves = {names[index]: compute_roc(labels == index, probs[:, index]) for index in drawn}
+    areas = "; ".join(f"{name} {curve.area:.3f}" for name, curve in curves.items())
     return Drawing(
         "roc",
         "ROC curve",
@@ -130,23 +82,25 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     )
 
 
-def _tabulate(curves: list[RocCurve]) -> dict[str, Column]:
-    lengths = [len(curve.true_positive_rate) for curve in curves]
+def _tabulate(curves: Mapping[str, RocCurve]) -> dict[str, Column]:
+    lengths = [len(curve.true_positive_rate) for curve in curves.values()]
 
     def gather(name: str) -> NDArray[np.float64]:
-        return np.concatenate([getattr(curve, name) for curve in curves])
+        return np.concatenate([getattr(curve, name) for curve in curves.values()])
 
     return {
-        "class": Column(np.repeat([curve.name for curve in curves], lengths), "positive class"),
+        "class": Column(np.repeat(list(curves), lengths), "positive class"),
         "false_positive_rate": Column(gather("false_positive_rate"), "false positive rate"),
         "true_positive_rate": Column(gather("true_positive_rate"), "true positive rate"),
     }
 
 
-def _describe(store: Store, selection: Selection, curves: list[RocCurve], markup: Markup) -> str:
+def _describe(
+    store: Store, selection: Selection, curves: Mapping[str, RocCurve], markup: Markup
+) -> str:
     areas = "; ".join(
-        f"{markup.text(curve.name)} {curve.area:.3f} ({curve.low:.3f} to {curve.high:.3f})"
-        for curve in curves
+        f"{markup.text(name)} {curve.area:.3f} ({curve.low:.3f} to {curve.high:.3f})"
+        for name, curve in curves.items()
     )
     if len(curves) == 1:
         other, this = (markup.text(name) for name in name_classes(store))

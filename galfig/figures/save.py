@@ -12,13 +12,13 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 import galfig
-from galfig.captions import LATEX, PLAIN
 from galfig.errors import OutputError
+from galfig.figures.captions import LATEX, PLAIN
 from galfig.figures.drawing import Drawing, DrawOptions
 from galfig.figures.style import paper_style
-from galfig.files import check_output, replace_file
-from galfig.selection import Selection
-from galfig.store import Store
+from galfig.runtime.files import check_output, replace_file
+from galfig.store.reader import Store
+from galfig.store.selection import Selection
 
 FORMATS = (".pdf", ".png", ".svg")
 

@@ -8,12 +8,18 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from galfig.captions import Markup, describe_maps, describe_sample, describe_training, name_classes
 from galfig.errors import FigureError
+from galfig.figures.captions import (
+    Markup,
+    describe_maps,
+    describe_sample,
+    describe_training,
+    name_classes,
+)
 from galfig.figures.drawing import Column, Drawing, DrawOptions
 from galfig.figures.rows import MapLabel, Row, make_rows
-from galfig.selection import Selection, require_labels
-from galfig.store import Store
+from galfig.store.reader import Store
+from galfig.store.selection import Selection, require_labels
 
 # More rows than this do not fit on a page.
 MAX_ROWS = 6

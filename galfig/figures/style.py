@@ -16,7 +16,7 @@ from matplotlib.patheffects import Stroke
 from matplotlib.text import Text
 from matplotlib.textpath import TextPath
 
-from galfig.signs import spell_sign
+from galfig.figures.latex import spell_sign
 
 # As in paper.mplstyle.
 FONT = "DejaVu Sans"

@@ -4,7 +4,7 @@ from functools import partial
 
 import numpy as np
 
-from galfig.captions import (
+from galfig.figures.captions import (
     Markup,
     describe_maps,
     describe_sample,
@@ -15,14 +15,14 @@ from galfig.captions import (
 from galfig.figures.drawing import Drawing, DrawOptions, name_galaxies, tabulate_galaxies
 from galfig.figures.panels import make_row
 from galfig.figures.rows import make_rows
-from galfig.selection import Selection, compute_losses, require_labels
-from galfig.store import Store
+from galfig.store.reader import Store
+from galfig.store.selection import Selection, require_labels
 
 
 def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     """Draw the galaxies of largest loss of a selection: right class, then the likeliest wrong."""
     require_labels(store, "top losses")
-    losses = compute_losses(store)
+    losses = store.losses
     labelled = [index for index in selection.indices if store.label[index] >= 0]
     worst = sorted(labelled, key=lambda index: (-losses[index], store.objid[index]))
     rows = []

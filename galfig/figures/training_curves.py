@@ -8,12 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from galfig.captions import Markup, describe_training
 from galfig.errors import FigureError
+from galfig.figures.captions import Markup, describe_training
 from galfig.figures.drawing import Column, Drawing, DrawOptions
 from galfig.figures.style import COLORS, LINE_STYLES, chart_size, paper_style
-from galfig.selection import Selection
-from galfig.store import Store
+from galfig.store.reader import Store
+from galfig.store.selection import Selection
 
 _LOSSES = {"train_loss": "training", "valid_loss": "validation"}
 _METRICS = {"accuracy": "accuracy", "roc_auc": "ROC AUC", "f1": "F1"}

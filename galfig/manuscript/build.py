@@ -9,25 +9,25 @@ from typing import Any
 
 from tqdm import tqdm
 
-from galfig.captions import LATEX, PLAIN
 from galfig.errors import FigureError, ManuscriptError, SelectionError
+from galfig.figures.captions import LATEX, PLAIN
 from galfig.figures.registry import draw_figure
 from galfig.figures.save import save_figure
-from galfig.files import replace_file
+from galfig.manuscript.code import digest_code
 from galfig.manuscript.manifest import FigureSpec, Manifest, load_manifest
-from galfig.manuscript.recipe import find_stale, run_steps
 from galfig.manuscript.record import (
     DrawnFigure,
     Record,
     describe_spec,
-    digest_code,
     digest_file,
     identify,
     load_record,
     save_record,
 )
+from galfig.manuscript.steps import find_stale, run_steps
 from galfig.manuscript.values import write_galaxies, write_macros
-from galfig.store import Store, open_store
+from galfig.runtime.files import replace_file
+from galfig.store.reader import Store, open_store
 
 logger = logging.getLogger(__name__)
 
@@ -149,7 +149,7 @@ def find_changes(spec: FigureSpec, before: DrawnFigure, identities: Mapping[str,
     for name in _stores_of(spec):
         if identities[name] != before.stores.get(name):
             return f"store changed: {name}"
-    return "galfig or matplotlib changed" if digest_code() != before.code else ""
+    return "galfig or matplotlib changed" if digest_code(spec.figure) != before.code else ""
 
 
 def write_texts(
@@ -201,7 +201,7 @@ def draw_spec(
     return DrawnFigure(
         spec=describe_spec(spec),
         stores={name: identities[name] for name in _stores_of(spec)},
-        code=digest_code(),
+        code=digest_code(spec.figure),
         galaxies=drawing.galaxies,
         files={path: digest_file(out / path) for path in _files_of(spec)},
     )

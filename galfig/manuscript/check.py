@@ -15,8 +15,8 @@ from galfig.manuscript.build import (
     identify_stores,
     write_texts,
 )
-from galfig.manuscript.compare import compare_figures
 from galfig.manuscript.manifest import load_manifest
+from galfig.manuscript.pixels import compare_figures
 from galfig.manuscript.record import DrawnFigure, digest_file, load_record
 
 EDITED = "file edited by hand"
@@ -41,7 +41,7 @@ def check_manuscript(folder: Path, *, exact: bool = False, quiet: bool = False) 
     folder : Path
         The manuscript's folder; nothing in it is changed.
     exact : bool, default False
-        Compare bytes; otherwise what a reader sees, see `galfig.manuscript.compare`.
+        Compare bytes; otherwise what a reader sees, see `galfig.manuscript.pixels`.
     quiet : bool, default False
         Without a progress bar.
 

@@ -4,9 +4,9 @@ import os
 from pathlib import Path
 
 from galfig.config import DEFAULT_FILE
-from galfig.files import replace_file
 from galfig.manuscript.build import GALAXIES, VALUES
 from galfig.manuscript.manifest import FILE_NAME, load_manifest
+from galfig.runtime.files import replace_file
 
 
 def write_depfile(folder: Path, path: Path) -> None:

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 from galfig.errors import ManuscriptError
-from galfig.files import replace_file
+from galfig.runtime.files import replace_file
 
 PACKAGES = (
     "latexmk texlive-publishers texlive-latex-extra texlive-plain-generic texlive-fonts-recommended"

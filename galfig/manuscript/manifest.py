@@ -18,7 +18,7 @@ from pydantic import (
 
 from galfig.errors import FigureError, ManuscriptError
 from galfig.figures.registry import check_figure, parse_width
-from galfig.selection import Query
+from galfig.store.selection import Query
 
 FILE_NAME = "manuscript.toml"
 # What a recipe may run: nothing but galfig itself, and of it only what makes things.

@@ -2,18 +2,15 @@
 
 import hashlib
 import json
-from functools import cache
-from importlib.metadata import version
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from galfig.errors import ManuscriptError
-from galfig.files import replace_file
 from galfig.manuscript.manifest import FigureSpec
-from galfig.store import read_digest
+from galfig.runtime.files import replace_file
+from galfig.store.reader import read_digest
 
 FILE_NAME = "manuscript.lock"
 
@@ -39,7 +36,7 @@ class DrawnFigure(_Table):
     stores : dict of str to str
         Plan digest of each of its stores, by name.
     code : str
-        Digest of what draws; see `digest_code`.
+        Digest of what draws; see `galfig.manuscript.code.digest_code`.
     galaxies : tuple of str
         Identifiers of the galaxies that it shows one by one.
     files : dict of str to str
@@ -99,25 +96,3 @@ def digest_file(path: Path) -> str:
 def describe_spec(spec: FigureSpec) -> dict[str, Any]:
     """Return a figure's entry of the manifest as JSON holds it."""
     return spec.model_dump(mode="json")
-
-
-@cache
-def digest_code() -> str:
-    """Return a digest of all that decides what a figure looks like: galfig's modules, matplotlib.
-
-    A figure is out of date when the code that draws it is another.
-    """
-    package = files("galfig")
-    sources = [package / f"{name}.py" for name in ("captions", "selection", "signs", "where")]
-    sources += sorted(
-        (
-            entry
-            for entry in (package / "figures").iterdir()
-            if entry.name.endswith((".py", ".mplstyle"))
-        ),
-        key=lambda entry: entry.name,
-    )
-    digest = hashlib.sha256(version("matplotlib").encode())
-    for source in sources:
-        digest.update(source.read_bytes())
-    return digest.hexdigest()

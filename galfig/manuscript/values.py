@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 import galfig
-from galfig.captions import LATEX, format_probability, name_classes
-from galfig.figures.roc import compute_roc
-from galfig.store import Store
+from galfig.figures.captions import LATEX, format_probability, name_classes
+from galfig.metrics import compute_roc
+from galfig.store.reader import Store
 
 _DIGITS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
 
@@ -49,13 +49,13 @@ def describe_store(prefix: str, store: Store) -> dict[str, str]:
     if store.accuracy is not None:
         values["Accuracy"] = f"{100 * store.accuracy:.1f}"
         values["NRight"] = str(round(store.accuracy * n_labelled))
-    for index, name in enumerate(store.class_names):
+    for index in range(len(store.class_names)):
         is_class = (store.label == index)[store.label >= 0]
         if len(store.class_names) == 2 and index == 0:
             # Of two classes the first has the same curve mirrored.
             continue
         if is_class.any() and not is_class.all():
-            curve = compute_roc(name, is_class, store.probs[store.label >= 0, index])
+            curve = compute_roc(is_class, store.probs[store.label >= 0, index])
             of_class = "" if len(store.class_names) == 2 else classes[index]
             values[f"Auc{of_class}"] = f"{curve.area:.3f}"
             values[f"AucLow{of_class}"] = f"{curve.low:.3f}"

@@ -1,0 +1,1 @@
+"""Attribution: what a network saw, exactly and fast; torch and nothing else."""

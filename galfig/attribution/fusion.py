@@ -1,0 +1,212 @@
+"""Fusion: the layers of a network put together, for the same output in less time."""
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+
+def fold_batch_norms(model: nn.Module, layer: nn.Module) -> int:
+    """Fold batch norms into the convolutions before them; return how many were."""
+    uses = Counter(
+        id(child)
+        for parent in model.modules()
+        for child in parent._modules.values()
+        if child is not None
+    )
+    n_fused = 0
+    for steps in _iter_sequentials(model):
+        for index, (conv, norm) in enumerate(itertools.pairwise(list(steps))):
+            # The explained layer must keep its output, and a shared layer its other uses.
+            # Subclasses and hooks, as of weight norm, may compute something else.
+            if (
+                type(conv) is nn.Conv2d
+                and type(norm) is nn.BatchNorm2d
+                and norm.track_running_stats
+                and conv is not layer
+                and uses[id(conv)] == uses[id(norm)] == 1
+                and not has_hooks(conv)
+                and not has_hooks(norm)
+            ):
+                steps[index] = fuse_conv_bn_eval(conv, norm)
+                steps[index + 1] = nn.Identity()
+                n_fused += 1
+    return n_fused
+
+
+def write_in_place(model: nn.Module, layer: nn.Module) -> None:
+    """Let ReLUs behind a convolution write over its output, which nothing else reads."""
+    for steps in _iter_sequentials(model):
+        for _, activation in _iter_activated(steps, layer):
+            cast("nn.ReLU", steps[activation]).inplace = True
+
+
+def pack_convolutions(model: nn.Module, layer: nn.Module) -> int:
+    """Let each convolution keep its weights as oneDNN wants them; return how many do.
+
+    PyTorch hands them over as they are, and oneDNN lays them out anew at each call: for a network
+    of large weights and small images that is a tenth of the time. A ReLU behind a convolution is
+    computed with it. Without effect where PyTorch was built without oneDNN.
+    """
+    if not (
+        torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+    ):
+        return 0
+    n_packed = 0
+    for steps in _iter_sequentials(model):
+        for position, activation in list(_iter_activated(steps, layer)):
+            conv = cast("nn.Conv2d", steps[position])
+            is_free = steps[activation] is not layer and not has_hooks(steps[activation])
+            if is_free and _can_be_packed(conv, layer):
+                steps[position] = PackedConvolution(conv, with_relu=True)
+                steps[activation] = nn.Identity()
+                n_packed += 1
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if _can_be_packed(child, layer):
+                setattr(parent, name, PackedConvolution(cast("nn.Conv2d", child)))
+                n_packed += 1
+    return n_packed
+
+
+def separate_rows(model: nn.Module, layer: nn.Module) -> None:
+    """Let each linear layer compute every image by itself; see `RowLinear`."""
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if type(child) is nn.Linear and child is not layer and not has_hooks(child):
+                setattr(parent, name, RowLinear(child))
+
+
+def _can_be_packed(conv: nn.Module, layer: nn.Module) -> bool:
+    return (
+        type(conv) is nn.Conv2d
+        and conv.padding_mode == "zeros"
+        and not isinstance(conv.padding, str)
+        and conv.weight.dtype is torch.float32
+        and conv is not layer
+        and not has_hooks(conv)
+    )
+
+
+class PackedConvolution(nn.Conv2d):
+    """A convolution, and perhaps a ReLU behind it, with weights as oneDNN wants them.
+
+    They are laid out for the number and size of the images of a call, and kept for the next call
+    of the same. Where a gradient is asked for, or another precision, PyTorch computes as ever.
+
+    Parameters
+    ----------
+    conv : torch.nn.Conv2d
+        In float32, on a processor, padded with zeros; its parameters are shared.
+    with_relu : bool, default False
+        Whether a ReLU follows.
+    """
+
+    def __init__(self, conv: nn.Conv2d, *, with_relu: bool = False) -> None:
+        super().__init__(
+            conv.in_channels,
+            conv.out_channels,
+            cast("tuple[int, int]", conv.kernel_size),
+            stride=cast("tuple[int, int]", conv.stride),
+            padding=cast("tuple[int, int]", conv.padding),
+            dilation=cast("tuple[int, int]", conv.dilation),
+            groups=conv.groups,
+            bias=conv.bias is not None,
+            # Its own parameters are never filled.
+            device="meta",
+        )
+        self.weight, self.bias = conv.weight, conv.bias
+        self.with_relu = with_relu
+        self._packed: tuple[torch.Size, Tensor] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what cannot be copied, and need not be."""
+        return {**self.__dict__, "_packed": None}
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the feature maps (N, K, h, w) of images (N, C, H, W)."""
+        if (
+            torch.is_grad_enabled()
+            or torch.is_autocast_enabled("cpu")
+            or images.dtype is not torch.float32
+        ):
+            maps = super().forward(images)
+            return nn.functional.relu(maps) if self.with_relu else maps
+        geometry = list(self.padding), list(self.stride), list(self.dilation)
+        packed = self._packed
+        if packed is None or packed[0] != images.shape:
+            weight = torch.ops.mkldnn._reorder_convolution_weight(
+                self.weight.detach(), *geometry, self.groups, list(images.shape)
+            )
+            # One assignment, since threads share the module.
+            self._packed = packed = images.shape, weight
+        after = "relu" if self.with_relu else "none"
+        return torch.ops.mkldnn._convolution_pointwise(
+            images, packed[1], self.bias, *geometry, self.groups, after, [], ""
+        )
+
+
+class RowLinear(nn.Linear):
+    """A linear layer that computes every row of a batch (N, K) by itself.
+
+    A product of two matrices may sum in another order for another row: on some processors the
+    logits of a galaxy would depend on its place in the batch.
+
+    Parameters
+    ----------
+    linear : torch.nn.Linear
+        Its parameters are shared.
+    """
+
+    def __init__(self, linear: nn.Linear) -> None:
+        # Its own parameters are never filled.
+        super().__init__(
+            linear.in_features, linear.out_features, linear.bias is not None, device="meta"
+        )
+        self.weight, self.bias = linear.weight, linear.bias
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the outputs (N, C) of features (N, K)."""
+        if features.ndim != 2:
+            return super().forward(features)
+        rows = torch.bmm(features[:, None], self.weight.t().expand(len(features), -1, -1))[:, 0]
+        return rows if self.bias is None else rows + self.bias
+
+
+def is_sequential(model: nn.Module) -> bool:
+    """Tell whether a module is an ``nn.Sequential`` that runs its children in order."""
+    return isinstance(model, nn.Sequential) and type(model).forward is nn.Sequential.forward
+
+
+def has_hooks(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
+def _iter_sequentials(model: nn.Module) -> Iterator[nn.Sequential]:
+    """Give the modules that just run their children in order, which may then be replaced."""
+    for parent in list(model.modules()):
+        if is_sequential(parent):
+            yield cast("nn.Sequential", parent)
+
+
+def _iter_activated(steps: nn.Sequential, layer: nn.Module) -> Iterator[tuple[int, int]]:
+    """Give the positions of each convolution and the ReLU behind it, its only reader."""
+    # What lies between them was folded away.
+    positions = [
+        position
+        for position, step in enumerate(steps)
+        if not isinstance(step, nn.Identity) or step is layer or has_hooks(step)
+    ]
+    for position, following in itertools.pairwise(positions):
+        conv = steps[position]
+        if (
+            type(conv) is nn.Conv2d
+            and type(steps[following]) is nn.ReLU
+            and conv is not layer
+            and not has_hooks(conv)
+        ):
+            yield position, following

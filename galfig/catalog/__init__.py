@@ -1,0 +1,1 @@
+"""Catalogs: tables of galaxies, read, labelled, split, or simulated."""

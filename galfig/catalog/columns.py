@@ -1,0 +1,107 @@
+"""Columns of a catalog: cells as exact text or as numbers, or one line that says which is not."""
+
+import difflib
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from galfig.errors import CatalogError
+from galfig.runtime.messages import quote, shorten
+
+EMPTY_CELLS = ["", "NA", "N/A", "n/a", "nan", "NaN", "-nan", "null", "NULL", "None", "<NA>", "--"]
+
+
+def require_column(table: pd.DataFrame, name: str, path: Path, setting: str) -> None:
+    """Raise CatalogError, with the nearest name there is, where a column is missing.
+
+    ``setting`` is where the name comes from, such as "[catalog] id".
+    """
+    if name not in table.columns:
+        columns = [str(column) for column in table.columns]
+        near = [column for column in columns if column.lower() == name.lower()]
+        near = near or difflib.get_close_matches(name, columns, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"it has {shorten(columns)}"
+        raise CatalogError(f"{path}: no column {name!r}, as {setting} asks; {hint}")
+
+
+def read_texts(table: pd.DataFrame, column: str, path: Path, setting: str) -> list[str]:
+    """Return a column as text without surrounding blanks, "" where a cell is empty.
+
+    ``setting`` is where its name comes from, for messages.
+
+    Raises
+    ------
+    CatalogError
+        A missing column, or a cell that is neither text nor a whole number.
+    """
+    require_column(table, column, path, setting)
+    texts = []
+    for row, cell in enumerate(table[column], start=1):
+        try:
+            texts.append(_as_text(cell))
+        except (TypeError, UnicodeDecodeError) as exc:
+            raise CatalogError(
+                f"{path}: row {row}, column {column!r}: {quote(cell)}, "
+                "expected text or a whole number"
+            ) from exc
+    return texts
+
+
+def read_numbers(table: pd.DataFrame, column: str, path: Path, setting: str) -> NDArray[np.float64]:
+    """Return a column as float64, NaN where a cell is empty; anything else is refused by row.
+
+    ``setting`` is where its name comes from, for messages.
+    """
+    require_column(table, column, path, setting)
+    series = table[column]
+    if series.dtype.kind in "iuf":
+        return np.asarray(series.to_numpy(dtype=np.float64, na_value=np.nan), dtype=np.float64)
+    numbers = np.empty(len(series))
+    for row, cell in enumerate(series):
+        try:
+            numbers[row] = _as_number(cell)
+        except (TypeError, ValueError, OverflowError) as exc:
+            hint = ", with a point for decimals and no thousands separators"
+            hint = hint if "," in str(cell) else ""
+            raise CatalogError(
+                f"{path}: row {row + 1}, column {column!r}: {quote(cell)}, expected a number{hint}"
+            ) from exc
+    return numbers
+
+
+def _as_text(cell: Any) -> str:
+    """Return a cell as text without surrounding blanks, "" where it is empty."""
+    if isinstance(cell, str):
+        return cell.strip()
+    if isinstance(cell, bytes):
+        return cell.decode().strip()
+    if not pd.api.types.is_scalar(cell):
+        raise TypeError("neither text nor a number")
+    if pd.isna(cell):
+        return ""
+    if isinstance(cell, float | np.floating):
+        raise TypeError("a float has lost digits, or shows some that are not there")
+    return str(cell).strip()
+
+
+def _as_number(cell: Any) -> float:
+    """Return a cell as a number, NaN where it is empty; text by Python's own exact parser."""
+    if isinstance(cell, bytes):
+        cell = cell.decode()
+    if isinstance(cell, str):
+        text = cell.strip()
+        # Python's parser knows '1_000' and the digits of every script.
+        if "_" in text or not text.isascii():
+            raise ValueError("no number")
+        return np.nan if not text or text in EMPTY_CELLS else float(text)
+    if isinstance(cell, int | float | np.integer | np.floating | Decimal):
+        if isinstance(cell, bool):
+            raise TypeError("no number")
+        return float(cell)
+    if pd.api.types.is_scalar(cell) and pd.isna(cell):
+        return np.nan
+    raise TypeError("no number")

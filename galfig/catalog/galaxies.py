@@ -1,0 +1,486 @@
+"""Catalogs: tables of galaxies, their classes, their image files and their split.
+
+A *row* in a message counts from 1 at the first galaxy, below the header.
+"""
+
+import dataclasses
+import hashlib
+import itertools
+import logging
+import os
+import string
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from galfig.catalog.columns import read_numbers, read_texts, require_column
+from galfig.catalog.formats import read_table
+from galfig.catalog.identifiers import check_objids, is_plain_name
+from galfig.config import ClassSettings, Settings, SplitSettings
+from galfig.errors import CatalogError
+from galfig.runtime.messages import list_some, quote, shorten
+
+logger = logging.getLogger(__name__)
+
+# Pairs of a text and the column whose cell follows it, if any.
+Template = list[tuple[str, str | None]]
+
+
+@dataclass(frozen=True)
+class Galaxies:
+    """The galaxies that a network is trained on or explained for, one entry each.
+
+    Attributes
+    ----------
+    table : DataFrame
+        Every column of the catalog, (N rows).
+    objid : (N,) array of str
+        Identifiers.
+    paths : tuple of Path
+        Image files.
+    redshift : (N,) array of float64
+        NaN where unknown.
+    value : (N,) array of float64
+        The number that was binned; NaN where the classes are text.
+    label : (N,) array of int16
+        Position in ``class_names``; -1 where unknown.
+    in_valid : (N,) array of bool
+        True in the validation set, False in the training set.
+    pixel_scale : (N,) array of float64 or None
+        Pixel scale of each image [arcsec/pixel], NaN where unknown.
+    class_names : tuple of str
+        The classes kept, in the order of the settings.
+    class_counts : dict of str to int
+        Galaxies of each class of the catalog, those not kept among them.
+    rejected : dict of str to str
+        Reason why a galaxy of a kept or unknown class is not here, by objid.
+    catalog_sha256 : str
+        Digest of the catalog file.
+    simulated : bool
+        Whether the catalog says of any galaxy that it is simulated.
+    """
+
+    table: pd.DataFrame
+    objid: NDArray[np.object_]
+    paths: tuple[Path, ...]
+    redshift: NDArray[np.float64]
+    value: NDArray[np.float64]
+    label: NDArray[np.int16]
+    in_valid: NDArray[np.bool_]
+    pixel_scale: NDArray[np.float64] | None
+    class_names: tuple[str, ...]
+    class_counts: dict[str, int]
+    rejected: dict[str, str]
+    catalog_sha256: str
+    simulated: bool
+
+    def __len__(self) -> int:
+        return len(self.objid)
+
+    def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> "Galaxies":
+        """Return the galaxies at these positions, or where this mask is true."""
+        rows = np.flatnonzero(rows) if rows.dtype == bool else rows
+        scale = self.pixel_scale
+        return dataclasses.replace(
+            self,
+            table=self.table.iloc[rows],
+            objid=self.objid[rows],
+            paths=tuple(self.paths[row] for row in rows),
+            redshift=self.redshift[rows],
+            value=self.value[rows],
+            label=self.label[rows],
+            in_valid=self.in_valid[rows],
+            pixel_scale=None if scale is None else scale[rows],
+        )
+
+    def reject(self, reasons: Mapping[int, str]) -> "Galaxies":
+        """Move galaxies, by position, to ``rejected`` with these reasons."""
+        if not reasons:
+            return self
+        stays = np.ones(len(self), dtype=bool)
+        stays[list(reasons)] = False
+        more = {self.objid[row]: reason for row, reason in reasons.items()}
+        return dataclasses.replace(self.take(stays), rejected={**self.rejected, **more})
+
+
+def load_galaxies(settings: Settings, *, labelled: bool = True) -> Galaxies:
+    """Read the catalog, name the classes, find the images and draw the split.
+
+    Parameters
+    ----------
+    settings : Settings
+        The tables ``catalog``, ``classes`` and ``split`` are used.
+    labelled : bool, default True
+        Without, a catalog that has no class column is taken whole, with labels of -1.
+
+    Returns
+    -------
+    Galaxies
+        In the order of the catalog. What was left out, and why, is in ``rejected``.
+
+    Raises
+    ------
+    CatalogError
+        A table that cannot be read; a missing column; an identifier that is empty, doubled,
+        rounded or not a plain file name; a value of the wrong type; a class without galaxies.
+    """
+    path = settings.catalog_path
+    template = parse_template(settings.catalog.images)
+    fields = [field for _, field in template if field is not None]
+    table = read_table(path, settings.catalog.id, fields)
+    objid = table[settings.catalog.id].to_numpy(dtype=object)
+    check_objids(objid, path, settings.catalog.id)
+
+    labels = _label_rows(table, settings.classes, path, labelled)
+    rejected = labels.rejected
+    is_used = labels.is_kept & (rejected == "")
+    names, root = image_names(table, template, path), settings.images_dir
+    lost = is_used & ~_find_files(names, root)
+    rejected[lost] = [f"no image {root / names[row]}" for row in np.flatnonzero(lost)]
+    in_valid = draw_split(table, labels.is_kept, rejected, settings.split, path)
+
+    rows = np.flatnonzero(labels.is_kept & (rejected == ""))
+    _check_what_is_left(labels, rows, path)
+    flag = table.get("simulated")
+    return Galaxies(
+        table=table.iloc[rows],
+        objid=objid[rows],
+        paths=tuple(root / names[row] for row in rows),
+        redshift=_read_redshift(table, settings, path)[rows],
+        value=labels.value[rows],
+        label=labels.label[rows],
+        in_valid=in_valid[rows],
+        pixel_scale=_read_pixel_scale(table, settings, path, rows),
+        class_names=labels.class_names,
+        class_counts=labels.counts,
+        rejected={objid[row]: rejected[row] for row in np.flatnonzero(rejected != "")},
+        catalog_sha256=_digest(path),
+        simulated=flag is not None and bool((flag.astype(str).str.lower() == "true").any()),
+    )
+
+
+def assign_classes(
+    table: pd.DataFrame, classes: ClassSettings, path: Path
+) -> tuple[NDArray[np.object_], NDArray[np.float64], NDArray[np.object_]]:
+    """Name the class of every row: the bin of a number, or the text of a column.
+
+    Parameters
+    ----------
+    table : DataFrame
+        The catalog.
+    classes : ClassSettings
+        Column, edges and labels; bins are closed on the right, as in ``pandas.cut``.
+    path : Path
+        The catalog's path, for messages.
+
+    Returns
+    -------
+    names : (N,) array of str
+        Class of each galaxy, "" where it has none.
+    value : (N,) array of float64
+        The number binned; NaN for text.
+    rejected : (N,) array of str
+        Why a galaxy has no class, "" where it has one.
+
+    Raises
+    ------
+    CatalogError
+        A missing column, text where numbers are expected or the reverse.
+    """
+    require_column(table, classes.column, path, "[classes] column")
+    series = table[classes.column]
+    if classes.edges is None:
+        if series.dtype.kind == "f":
+            raise CatalogError(
+                f"{path}: column {classes.column!r} holds numbers, expected classes as text; "
+                "set [classes] edges and labels to bin them"
+            )
+        names = np.array(read_texts(table, classes.column, path, "[classes] column"), dtype=object)
+        rejected = np.where(names == "", f"no {classes.column}", "").astype(object)
+        return names, np.full(len(table), np.nan), rejected
+    value = read_numbers(table, classes.column, path, "[classes] column")
+    bins = pd.cut(value, bins=list(classes.edges), labels=False)
+    # Position -1, outside every bin, is the last one: "".
+    bins = np.where(np.isnan(bins), -1, bins).astype(int)
+    names = np.array([*(classes.labels or ()), ""], dtype=object)[bins]
+    rejected = np.full(len(table), "", dtype=object)
+    for row in np.flatnonzero(names == ""):
+        if np.isnan(value[row]):
+            rejected[row] = f"no {classes.column}"
+        else:
+            low, high = classes.edges[0], classes.edges[-1]
+            rejected[row] = f"{classes.column} = {value[row]:g} outside ({low:g}, {high:g}]"
+    return names, value, rejected
+
+
+def parse_template(template: str) -> Template:
+    """Split a template of image paths into its texts and columns.
+
+    Raises
+    ------
+    CatalogError
+        A text that is no template, or that names no column.
+    """
+    try:
+        parts = list(string.Formatter().parse(template))
+    except ValueError as exc:
+        raise CatalogError(f"[catalog] images: {template!r} is not a template ({exc})") from exc
+    if any(spec or conversion for _, _, spec, conversion in parts) or not any(
+        field for _, field, _, _ in parts
+    ):
+        raise CatalogError(
+            f"[catalog] images: {template!r}, expected a template such as 'images/{{objID}}.jpg' "
+            "with plain names of columns in braces"
+        )
+    return [(text, field) for text, field, _, _ in parts]
+
+
+def image_names(table: pd.DataFrame, template: Template, path: Path) -> list[str]:
+    """Fill the template of image paths for every row.
+
+    Raises
+    ------
+    CatalogError
+        A template that names no column of the catalog, or a cell that is not a plain file name.
+    """
+    columns: list[Iterable[str]] = []
+    for text, field in template:
+        columns.append(itertools.repeat(text, len(table)))
+        if field is None:
+            continue
+        cells = read_texts(table, field, path, "[catalog] images")
+        for row, cell in enumerate(cells, start=1):
+            if cell and not is_plain_name(cell):
+                raise CatalogError(
+                    f"{path}: row {row}, column {field!r}: {quote(cell)} is not a plain file name; "
+                    "of a folder and a file make two columns, '{folder}/{file}'"
+                )
+        columns.append(cells)
+    return ["".join(parts) for parts in zip(*columns, strict=True)]
+
+
+def draw_split(
+    table: pd.DataFrame,
+    is_kept: NDArray[np.bool_],
+    rejected: NDArray[np.object_],
+    split: SplitSettings,
+    path: Path,
+) -> NDArray[np.bool_]:
+    """Say of every row whether it is in the validation set.
+
+    The random draw is over the galaxies that are kept and not rejected. With a column of the
+    split, a kept galaxy that is neither 'train' nor 'valid' is added to ``rejected``.
+    """
+    in_valid = np.zeros(len(table), dtype=bool)
+    if split.column is None:
+        rows = np.flatnonzero(is_kept & (rejected == ""))
+        order = np.random.default_rng(split.seed).permutation(rows)
+        in_valid[order[: max(1, round(split.valid_fraction * len(rows)))]] = True
+        return in_valid
+    cells = read_texts(table, split.column, path, "[split] column")
+    words = np.array([word.lower() for word in cells], dtype=object)
+    if not np.isin(words, ["train", "valid"]).any():
+        raise CatalogError(
+            f"{path}: column {split.column!r} holds {shorten(sorted(set(words)))}, "
+            "expected 'train' and 'valid'"
+        )
+    stray = is_kept & (rejected == "") & ~np.isin(words, ["train", "valid"])
+    rejected[stray] = [
+        f"column {split.column!r} is {quote(words[row])}, expected 'train' or 'valid'"
+        for row in np.flatnonzero(stray)
+    ]
+    return words == "valid"
+
+
+class _Labels(NamedTuple):
+    """What `_label_rows` says of every row of a catalog."""
+
+    label: NDArray[np.int16]
+    value: NDArray[np.float64]
+    rejected: NDArray[np.object_]
+    is_kept: NDArray[np.bool_]
+    class_names: tuple[str, ...]
+    counts: dict[str, int]
+
+
+def _label_rows(table: pd.DataFrame, classes: ClassSettings, path: Path, labelled: bool) -> _Labels:
+    """Give each row its label; rows of classes that are not kept are neither kept nor rejected."""
+    n = len(table)
+    if not labelled and classes.column not in table:
+        return _Labels(
+            label=np.full(n, -1, np.int16),
+            value=np.full(n, np.nan),
+            rejected=np.full(n, "", dtype=object),
+            is_kept=np.ones(n, dtype=bool),
+            class_names=classes.keep or (),
+            counts={},
+        )
+    names, value, rejected = assign_classes(table, classes, path)
+    order = classes.labels or tuple(sorted(set(names) - {""}))
+    found = Counter(names)
+    counts = {name: found[name] for name in order}
+    class_names = classes.keep or order
+    known = value[np.isfinite(value)]
+    runs = f", its numbers run from {known.min():g} to {known.max():g}" if len(known) else ""
+    advice = f"change [classes] {'column or' if classes.edges is None else 'edges or'} keep"
+    if not labelled:
+        advice = 'to explain galaxies without classes set [classes] column = ""'
+    _check_classes(class_names, counts, path, classes.column, f"{runs}; {advice}")
+    position = {name: index for index, name in enumerate(class_names)}
+    label = np.array([position.get(name, -1) for name in names], dtype=np.int16)
+    return _Labels(label, value, rejected, (label >= 0) | (rejected != ""), class_names, counts)
+
+
+def _check_classes(
+    class_names: Sequence[str], counts: dict[str, int], path: Path, column: str, hint: str
+) -> None:
+    if len(class_names) < 2:
+        raise CatalogError(
+            f"{path}: column {column!r} holds the classes [{shorten(class_names)}], "
+            f"expected at least two{hint}"
+        )
+    for name in class_names:
+        if not name.isprintable():
+            raise CatalogError(
+                f"{path}: column {column!r}: class {name!r}, expected no line breaks or control "
+                "characters"
+            )
+        if not counts.get(name):
+            there = list_some([f"{quote(key)} ({count})" for key, count in counts.items()])
+            raise CatalogError(
+                f"{path}: column {column!r}: class {quote(name)} is empty, "
+                f"expected galaxies in each class kept; there are {there}{hint}"
+            )
+
+
+def _check_what_is_left(labels: _Labels, rows: NDArray[np.intp], path: Path) -> None:
+    """Raise CatalogError where no galaxy of a class, or none at all, can be used."""
+    if not len(rows):
+        raise CatalogError(
+            f"{path}: no galaxy is left, expected at least one; {_count_reasons(labels.rejected)}"
+        )
+    for index, name in enumerate(labels.class_names if labels.counts else ()):
+        if not np.any(labels.label[rows] == index):
+            why = _count_reasons(labels.rejected[labels.label == index])
+            raise CatalogError(
+                f"{path}: class {name!r} has no galaxy left, expected at least one; {why}"
+            )
+
+
+def _count_reasons(rejected: NDArray[np.object_]) -> str:
+    reasons = [reason for reason in rejected if reason]
+    return f"{len(reasons)} left out, first: {reasons[0]}" if reasons else "none was left out"
+
+
+def describe_rejected(rejected: dict[str, str]) -> str:
+    """Count galaxies that were left out, and give an example: the last that was found."""
+    objid, reason = next(reversed(rejected.items()))
+    galaxies = "galaxy" if len(rejected) == 1 else "galaxies"
+    return f"{len(rejected)} {galaxies} left out, such as {objid} ({reason})"
+
+
+def _find_files(names: Sequence[str], root: Path) -> NDArray[np.bool_]:
+    """Tell which files, named from a root, are there, by listing each folder once."""
+    places = [os.path.split(name) for name in names]
+    folders = {head: _list_folder(root / head) for head in {head for head, _ in places}}
+    if not any(folders.values()):
+        first = root / names[0]
+        raise CatalogError(
+            f"{first.parent}: no images there, expected such as {first.name}; "
+            "set --images or [catalog] images"
+        )
+    return np.array([tail in folders[head] for head, tail in places], dtype=bool)
+
+
+def _list_folder(folder: Path) -> set[str]:
+    """Return the names in a folder, without links that lead nowhere; none where it is not there."""
+    try:
+        if not folder.is_dir():
+            return set()
+        with os.scandir(folder) as entries:
+            # Unlike that of Path, this exists() is also False where it may not look.
+            return {
+                entry.name
+                for entry in entries
+                if not entry.is_symlink() or os.path.exists(entry)  # noqa: PTH110
+            }
+    except OSError as exc:
+        raise CatalogError(f"{folder}: cannot be read ({exc.strerror})") from exc
+
+
+def _read_redshift(table: pd.DataFrame, settings: Settings, path: Path) -> NDArray[np.float64]:
+    """Return redshifts, NaN where unknown; so are those that no galaxy has."""
+    column = settings.catalog.redshift
+    is_named = "redshift" in settings.catalog.model_fields_set
+    # Only a column that the settings name must be there: not every catalog has redshifts.
+    if column is None or (column not in table and not is_named):
+        return np.full(len(table), np.nan)
+    redshift = read_numbers(table, column, path, "[catalog] redshift")
+    # The Local Group comes nearer, at -0.001; -9999 and inf are how catalogs say 'unknown'.
+    is_wrong = np.isinf(redshift) | (redshift <= -1)
+    if is_wrong.any():
+        row = int(np.argmax(is_wrong))
+        logger.warning(
+            "%s: column %r: %d redshifts are -1 or less, or infinite, and taken as unknown, "
+            "first: %g in row %d",
+            path,
+            column,
+            int(is_wrong.sum()),
+            redshift[row],
+            row + 1,
+        )
+    return np.where(is_wrong, np.nan, redshift)
+
+
+def _read_pixel_scale(
+    table: pd.DataFrame, settings: Settings, path: Path, rows: NDArray[np.intp]
+) -> NDArray[np.float64] | None:
+    scale = settings.catalog.pixel_scale
+    if scale is None:
+        return None
+    if isinstance(scale, str):
+        scales = read_numbers(table, scale, path, "[catalog] pixel_scale")
+        wrong = rows[(scales[rows] <= 0) | np.isinf(scales[rows])]
+        if len(wrong):
+            row = wrong[0]
+            raise CatalogError(
+                f"{path}: row {row + 1}, column {scale!r}: {scales[row]:g}, expected a pixel "
+                "scale above zero [arcsec/pixel]"
+            )
+        return scales[rows]
+    return np.full(len(rows), scale)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def report_counts(galaxies: Galaxies) -> None:
+    """Log how many galaxies each class has in the catalog, in training and in validation."""
+    if not galaxies.class_counts:
+        logger.info("%d galaxies without classes", len(galaxies))
+        return
+    width = max(len(name) for name in (*galaxies.class_counts, "class"))
+    logger.info("%-*s  catalog  train  valid", width, "class")
+    for name, n_catalog in galaxies.class_counts.items():
+        if name in galaxies.class_names:
+            is_class = galaxies.label == galaxies.class_names.index(name)
+            n_valid = int((is_class & galaxies.in_valid).sum())
+            n_train = int(is_class.sum()) - n_valid
+            logger.info("%-*s  %7d  %5d  %5d", width, name, n_catalog, n_train, n_valid)
+        else:
+            logger.info("%-*s  %7d      -      -", width, name, n_catalog)
+
+
+def report_rejected(galaxies: Galaxies, path: Path, *, n_known: int = 0) -> None:
+    """Warn once, with a count, about galaxies that were left out; ``n_known`` were reported."""
+    if len(galaxies.rejected) > n_known:
+        before = f", {n_known} of them known before" if n_known else ""
+        logger.warning("%s: %s%s", path, describe_rejected(galaxies.rejected), before)

@@ -1,0 +1,69 @@
+"""Identifiers: what names a galaxy and its image file, every digit of it kept."""
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
+
+from galfig.errors import CatalogError
+from galfig.runtime.messages import quote
+
+# The longest name that a file may have on common file systems [bytes].
+MAX_NAME = 255
+# An identifier after a float or a spreadsheet: 1.23765E+18, 1237648720693755918.0, 1,237,648.
+_ROUNDED = re.compile(r"[+-]?\d+([.,]\d*)?[eE][+-]\d+|[+-]?\d+\.0*|\d{1,3}(,\d{3})+(\.0*)?")
+# Digits that a spreadsheet keeps of a number; it writes zeros for those behind.
+_SPREADSHEET_DIGITS = 15
+
+
+def check_objids(objid: Iterable[str], path: Path, column: str) -> None:
+    """Raise CatalogError where an identifier is empty, doubled, rounded or no plain file name."""
+    first_row: dict[str, int] = {}
+    for row, name in enumerate(objid, start=1):
+        where = f"{path}: row {row}, column {column!r}"
+        if not name:
+            raise CatalogError(f"{where}: empty, expected an identifier")
+        if not is_plain_name(name):
+            raise CatalogError(
+                f"{where}: {quote(name)} is not a plain file name, expected one without '/', "
+                f"'\\', '..' or invisible characters, of {MAX_NAME} bytes at most"
+            )
+        if _ROUNDED.fullmatch(name):
+            raise CatalogError(
+                f"{where}: {quote(name)} is what a spreadsheet or a float makes of a number, "
+                "expected every digit and nothing else; export this column as text"
+            )
+        # Two spellings of one accented letter are one file name on some systems.
+        key = name if name.isascii() else unicodedata.normalize("NFC", name)
+        if key in first_row:
+            raise CatalogError(
+                f"{where}: {quote(name)} is there already in row {first_row[key]}, "
+                "expected each identifier once"
+            )
+        first_row[key] = row
+    _check_digits(first_row, path, column)
+
+
+def _check_digits(objid: Iterable[str], path: Path, column: str) -> None:
+    """Raise CatalogError where every long number ends as a spreadsheet rounds it: in zeros."""
+    numbers = (name.lstrip("0") for name in objid if name.isascii() and name.isdecimal())
+    ends = [name[_SPREADSHEET_DIGITS:] for name in numbers if len(name) > _SPREADSHEET_DIGITS]
+    # By chance six digits are zeros once in a million catalogs.
+    if sum(map(len, ends)) >= 6 and not any(end.strip("0") for end in ends):
+        raise CatalogError(
+            f"{path}: column {column!r}: every number ends in zeros after {_SPREADSHEET_DIGITS} "
+            "digits, which is how spreadsheets round, expected every digit; export this column "
+            "as text"
+        )
+
+
+def is_plain_name(text: str) -> bool:
+    """Tell whether a text can be part of a file name without leaving its folder."""
+    return (
+        text not in {"", ".", ".."}
+        and "/" not in text
+        and "\\" not in text
+        and ".." not in text
+        and text.isprintable()
+        and len(text.encode()) <= MAX_NAME
+    )

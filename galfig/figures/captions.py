@@ -1,0 +1,261 @@
+"""Captions: what a figure says in words, as plain text and as LaTeX."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from galfig.figures.latex import escape_latex
+from galfig.store.reader import Store
+from galfig.store.selection import Query, Selection, describe_conditions
+
+_SPLITS = {"valid": "validation set", "train": "training set", "all": "catalog"}
+_NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+@dataclass(frozen=True)
+class Markup:
+    """How a caption is written: plain text or LaTeX."""
+
+    is_latex: bool
+
+    def text(self, words: str) -> str:
+        """Return words that come from data, safe in this markup."""
+        return escape_latex(words) if self.is_latex else words
+
+    def math(self, formula: str) -> str:
+        """Return a formula without any command, such as '0.05 < z < 0.08'."""
+        return f"${formula}$" if self.is_latex else formula
+
+    def times(self, first: int, second: int) -> str:
+        """Return a product of two numbers."""
+        return rf"${first}\times{second}$" if self.is_latex else f"{first} × {second}"
+
+    def power(self, exponent: int) -> str:
+        """Return a power of ten."""
+        return f"$10^{{{exponent}}}$" if self.is_latex else f"1e{exponent}"
+
+    @property
+    def percent(self) -> str:
+        """Return the sign of percent, with its space."""
+        return r"\,\%" if self.is_latex else " %"
+
+
+PLAIN, LATEX = Markup(is_latex=False), Markup(is_latex=True)
+
+
+def describe_panels(store: Store, selection: Selection, markup: Markup) -> str:
+    """Write the caption of the panels: sentences, one a line.
+
+    Parameters
+    ----------
+    store : Store
+        An open store.
+    selection : Selection
+        The galaxies shown, from top to bottom.
+    markup : Markup
+        `PLAIN` or `LATEX`.
+
+    Returns
+    -------
+    str
+        Which galaxies and how they were chosen, what the panels show, what p is, the network
+        and its accuracy, each galaxy, and whether they are simulated.
+    """
+    names = [markup.text(name) for name in name_classes(store)]
+    cutout = store.cutout(int(selection.indices[0]))
+    sentences = [
+        _describe_choice(store, selection, markup),
+        f"Each row shows one galaxy: the cutout ({describe_size(store, cutout.shape, markup)}) "
+        f"and, over the dimmed cutout, its Grad-CAM {_plural('map', len(names))} for "
+        f"{_join(names)}; the name of the predicted class is in bold.",
+        describe_maps(store, markup),
+        f"The probability {markup.math('p')} is the softmax of the network's output.",
+        describe_scale(store, selection.indices, markup),
+        describe_network(store, markup),
+        describe_shift(store, markup),
+        list_galaxies(store, selection.indices, markup),
+        _describe_origin(store),
+    ]
+    return "\n".join(sentence for sentence in sentences if sentence) + "\n"
+
+
+def describe_maps(store: Store, markup: Markup) -> str:
+    """Write what the maps are and how they are drawn."""
+    layer = markup.text(store.attrs["target_layer"])
+    return (
+        f"The maps (Selvaraju et al. 2017) explain the layer {layer}, of "
+        f"{markup.times(*store.map_shape)} pixels, and are interpolated bilinearly; only positive "
+        "values are shown, on one linear colour scale per row, from zero to the largest value of "
+        "the row's maps, which the colour bar gives in logits."
+    )
+
+
+def describe_scale(store: Store, indices: NDArray[np.intp], markup: Markup) -> str:
+    """Write what the scale bars say, "" where there are none."""
+    if not np.isfinite(store.pixel_scale[indices]).any():
+        return ""
+    if not np.isfinite(store.kpc_per_arcsec[indices]).any():
+        return "The bar gives the scale in arcsec."
+    return (
+        "The bar gives the scale in arcsec, and as proper length at the galaxy's redshift in the "
+        "cosmology of Planck Collaboration (2020)."
+    )
+
+
+def describe_sample(
+    store: Store, selection: Selection, markup: Markup, n: int | None = None
+) -> str:
+    """Write which galaxies the numbers of a figure are of: 'the 76 galaxies of ...'.
+
+    ``n`` is their number where it is not that of the galaxies shown.
+    """
+    n = len(selection.indices) if n is None else n
+    kind = "simulated " if store.attrs["simulated"] else ""
+    words = f"{n} {kind}{_plural('galaxy', n)} of the {_SPLITS[store.attrs['split']]}"
+    conditions = describe_conditions(selection.query, markup.text, markup.math)
+    return f"the {words} {conditions}" if conditions else f"the {words}"
+
+
+def describe_order(query: Query) -> str:
+    """Write which of the galaxies that could be shown are: 'drawn at random (seed 256)'."""
+    return {
+        "random": f"drawn at random (seed {query.seed})",
+        "loss": "those with the largest loss",
+        "p": "those classified with the highest probability",
+        "redshift": "the nearest",
+    }[query.sort]
+
+
+def describe_training(store: Store, markup: Markup) -> str:
+    """Write on what the network was trained and how well it does: a line for any caption."""
+    lines = [
+        describe_network(store, markup),
+        describe_shift(store, markup),
+        _describe_origin(store),
+    ]
+    return "\n".join(line for line in lines if line) + "\n"
+
+
+def name_classes(store: Store) -> tuple[str, ...]:
+    """Return the classes as figures call them, such as 'low-metallicity'."""
+    quantity = store.settings["classes"]["name"]
+    return tuple(f"{name}-{quantity}" if quantity else name for name in store.class_names)
+
+
+def format_probability(p: float) -> str:
+    """Return '= 0.973', or an inequality where three decimals would say 0 or 1."""
+    words = f"{p:.3f}"
+    return {"1.000": "> 0.999", "0.000": "< 0.001"}.get(words, f"= {words}")
+
+
+def _describe_choice(store: Store, selection: Selection, markup: Markup) -> str:
+    n = len(selection.indices)
+    count = _NUMBERS[n] if n < len(_NUMBERS) else str(n)
+    kind = "simulated " if store.attrs["simulated"] else ""
+    galaxies = f"{kind}{_plural('galaxy', n)}"
+    what = f"Grad-CAM maps of {count} {galaxies}"
+    where = f"of the {_SPLITS[store.attrs['split']]}"
+    query = selection.query
+    conditions = describe_conditions(query, markup.text, markup.math)
+    conditions = f" {conditions}" if conditions else ""
+    if query.objids:
+        return f"{what} {where}, chosen by name."
+    if n == selection.n_candidates:
+        only = f"the only {'one' if n == 1 else 'ones'}{conditions}" if conditions else "all of it"
+        return f"{what} {where}, {only}."
+    among = f"{selection.n_candidates}{conditions}"
+    joint = "from" if query.sort == "random" else "of"
+    return f"{what} {where}, {describe_order(query)} {joint} the {among}."
+
+
+def describe_size(store: Store, shape: tuple[int, ...], markup: Markup) -> str:
+    size = f"{markup.times(shape[1], shape[0])} pixels"
+    scales = np.unique(store.pixel_scale[np.isfinite(store.pixel_scale)])
+    if len(scales) != 1:
+        return size
+    side = shape[1] * scales[0]
+    return f"{size} of {scales[0]:g} arcsec, {side:.3g} arcsec on a side"
+
+
+def describe_network(store: Store, markup: Markup, subject: str = "The network") -> str:
+    """Write on how many galaxies a network was trained, and how well it does: a sentence."""
+    training = store.training
+    n_train = sum(training["n_train"].values())
+    words = (
+        f"{subject}, {markup.text(training['arch'])}, was trained on {n_train}"
+        f"{' simulated' if training['simulated'] else ''} galaxies"
+        f"{' in one band' if store.is_gray else ''}"
+        f"{_describe_question(store, markup)}"
+    )
+    n_labelled = int(np.sum(store.label >= 0))
+    if store.accuracy is None:
+        return f"{words}."
+    n_right = round(store.accuracy * n_labelled)
+    return (
+        f"{words} and classifies {n_right} of the {n_labelled} "
+        f"{_plural('galaxy', n_labelled)} of the "
+        f"{_SPLITS[store.attrs['split']]} rightly ({100 * store.accuracy:.1f}{markup.percent})."
+    )
+
+
+def _describe_question(store: Store, markup: Markup) -> str:
+    """Say by what the training galaxies were classified, where these are by something else."""
+    trained = store.training.get("settings", {}).get("classes")
+    now = store.settings["classes"]
+    if trained is None or all(trained.get(key) == now.get(key) for key in ("column", "edges")):
+        return ""
+    by = [
+        markup.text(f"{classes['column']} {classes['edges'] or ''}".strip())
+        for classes in (trained, now)
+    ]
+    return f", classified by {by[0]} and not, as these are, by {by[1]}"
+
+
+def describe_shift(store: Store, markup: Markup, subject: str = "the network") -> str:
+    """Say that the images are unlike those that trained a network, "" where they are not."""
+    shift = store.image_shift
+    if shift is None or not shift["is_unlike"]:
+        return ""
+    return (
+        f"The images are unlike those that trained {subject}, so that its answers may mean little: "
+        f"the {markup.text(shift['measure'])} is {shift['value']:.3g}, where at most "
+        f"{shift['threshold']:.3g} is expected."
+    )
+
+
+def list_galaxies(store: Store, indices: Iterable[int], markup: Markup) -> str:
+    """Name galaxies, with redshift and true class where they are known."""
+    names = name_classes(store)
+    items = []
+    for index in indices:
+        facts = []
+        if np.isfinite(store.redshift[index]):
+            facts.append(markup.math(f"z = {store.redshift[index]:.3f}"))
+        if store.label[index] >= 0:
+            facts.append(f"in truth {markup.text(names[store.label[index]])}")
+        objid = markup.text(str(store.objid[index]))
+        items.append(f"{objid} ({', '.join(facts)})" if facts else objid)
+    order = "From top to bottom: " if len(items) > 1 else "The galaxy is "
+    return f"{order}{'; '.join(items)}."
+
+
+def _describe_origin(store: Store) -> str:
+    """Say what is simulated, where anything is."""
+    if store.attrs["simulated"]:
+        return "All images and labels are simulated; no real galaxy is shown."
+    if store.training["simulated"]:
+        return "The galaxies shown are real; those that trained the network are simulated."
+    return ""
+
+
+def _plural(noun: str, n: int) -> str:
+    if n == 1:
+        return noun
+    return re.sub("y$", "ie", noun) + "s"
+
+
+def _join(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

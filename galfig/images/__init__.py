@@ -1,0 +1,1 @@
+"""Images: files become pixels, whatever a decoder makes of damaged bytes."""

@@ -1,0 +1,186 @@
+"""Raster images: JPEG, PNG and a few others as eight bits a channel, or why they cannot be."""
+
+import io
+import zlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Imported here, each format is registered before threads look for it.
+from PIL import (
+    BmpImagePlugin,  # noqa: F401
+    ExifTags,
+    GifImagePlugin,  # noqa: F401
+    Image,
+    JpegImagePlugin,  # noqa: F401
+    PngImagePlugin,  # noqa: F401
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,  # noqa: F401
+)
+
+from galfig.images.decoders import UnusableError, guard_decoder
+
+PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+# The chunks of a PNG on which its pixels depend.
+PNG_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"IDAT")
+# What is opened, and how it begins. Of the other formats that Pillow knows, some run programs.
+FORMATS = {
+    "JPEG": (b"\xff\xd8\xff",),
+    "PNG": (PNG_MAGIC,),
+    "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    "GIF": (b"GIF87a", b"GIF89a"),
+    "BMP": (b"BM",),
+    "WEBP": (b"RIFF",),
+}
+HTML = (b"<!doctype html", b"<html", b"<head", b"<body")
+GIT_LFS = b"version https://git-lfs.github.com/spec/"
+
+DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N")
+USABLE_MODES = ("1", "L", "P", "RGB", "LA", "La", "PA", "RGBA", "RGBa", "YCbCr")
+OTHER_MODES = {
+    "CMYK": "CMYK image, expected RGB or grey; convert it",
+    "I": "signed or 32-bit integers, expected 8 or 16 bits unsigned; convert it, or use FITS",
+    "F": "floating-point image, expected 8 or 16 bits; convert it, or use FITS",
+}
+# By the value of the EXIF tag.
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def decode_raster(data: bytes, n_channels: int = 3) -> NDArray[np.uint8]:
+    """Decode an image that holds one picture of one or three channels.
+
+    Parameters
+    ----------
+    data : bytes
+        The file: JPEG, PNG, TIFF, GIF, BMP or WebP, whatever its name.
+    n_channels : int, default 3
+        3 for RGB; 1 for grey, of colour the luminance (ITU-R 601-2).
+
+    Returns
+    -------
+    (H, W, 3) or (H, W) ndarray of uint8
+        Turned as EXIF says; black where the image is transparent. 16 bits of grey are scaled to
+        8; of 16 bits of a colour the upper 8 are taken, as Pillow does.
+
+    Raises
+    ------
+    ValueError
+        No image, a damaged one, several in one file, one of more pixels than Pillow's limit, or
+        of channels that are neither colours nor grey.
+    """
+    with guard_decoder(), _open_image(data) as image:
+        _check_image(image, data)
+        image.load()
+        upright = _turn_upright(image)
+        visible = _reduce_depth(upright) if upright.mode in DEEP_MODES else _blacken(upright)
+        mode = "RGB" if n_channels == 3 else "L"
+        return np.asarray(visible if visible.mode == mode else visible.convert(mode))
+
+
+def _open_image(data: bytes) -> Image.Image:
+    """Read the header, or say what the bytes are instead."""
+    try:
+        return Image.open(io.BytesIO(data), formats=tuple(FORMATS))
+    except UnidentifiedImageError as exc:
+        raise UnusableError(_describe_bytes(data)) from exc
+
+
+def _describe_bytes(data: bytes) -> str:
+    """Say what a file is that is no image which Pillow can open."""
+    if data[:64].lstrip(b"\xef\xbb\xbf\t\r\n ").lower().startswith(HTML):
+        return "begins like HTML, expected an image; the server may have sent a page instead"
+    if data.startswith(GIT_LFS):
+        return "a Git LFS pointer, expected the image itself; fetch it with 'git lfs pull'"
+    for name, beginnings in FORMATS.items():
+        if data.startswith(beginnings):
+            return f"a {name} header that is damaged or cut off, or a kind of {name} not known"
+    return f"begins with {data[:12]!r}, expected {', '.join(FORMATS)} or FITS"
+
+
+def _check_image(image: Image.Image, data: bytes) -> None:
+    """Refuse, by its header, what cannot be used, or would be read as other than it is."""
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and image.width * image.height > limit:
+        raise UnusableError(f"{image.width} × {image.height} pixels, expected at most {limit}")
+    n_frames = getattr(image, "n_frames", 1)
+    if n_frames > 1:
+        raise UnusableError(f"{n_frames} frames, expected one")
+    if image.mode not in (*USABLE_MODES, *DEEP_MODES):
+        other = f"an image of mode {image.mode}, expected RGB or grey; convert it"
+        raise UnusableError(OTHER_MODES.get(image.mode, other))
+    if image.format == "PNG":
+        _check_key(image, depth=data[24])
+        _check_sums(data)
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        _check_tiff(image)
+
+
+def _check_key(image: Image.Image, depth: int) -> None:
+    """Refuse a transparent colour that Pillow compares with samples of another depth."""
+    has_key = "transparency" in image.info and image.mode != "P"
+    if has_key and depth not in (1, 8):
+        raise UnusableError(
+            f"{depth}-bit PNG with a transparent colour, expected 8 bits; convert it"
+        )
+
+
+def _check_sums(data: bytes) -> None:
+    """Compare what makes the pixels of a PNG with its checksums, as Pillow does not for all."""
+    start = len(PNG_MAGIC)
+    while (head := data[start : start + 8])[4:] not in (b"", b"IEND"):
+        end = start + 8 + int.from_bytes(head[:4], "big")
+        is_whole = zlib.crc32(data[start + 4 : end]).to_bytes(4, "big") == data[end : end + 4]
+        if head[4:] in PNG_PIXELS and not is_whole:
+            raise UnusableError(f"damaged PNG, its {head[4:].decode()} do not match the checksum")
+        start = end + 4
+
+
+def _check_tiff(image: TiffImagePlugin.TiffImageFile) -> None:
+    """Refuse numbers that Pillow reads without their sign, their depth or their polarity."""
+    tags = image.tag_v2
+    if set(tags.get(TiffImagePlugin.SAMPLEFORMAT, (1,))) != {1}:
+        raise UnusableError("TIFF of signed integers, expected unsigned; convert it, or use FITS")
+    if image.mode in DEEP_MODES:
+        depth = tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,))[0]
+        if depth != 16:
+            raise UnusableError(f"{depth}-bit TIFF, expected 8 or 16 bits; convert it")
+        if tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) != 1:
+            raise UnusableError("16-bit TIFF where zero is white, expected black; convert it")
+
+
+def _turn_upright(image: Image.Image) -> Image.Image:
+    """Turn an image as its EXIF says."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:
+        # Damaged EXIF says nothing of the orientation, and nothing against the pixels.
+        return image
+    method = UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    return image if method is None else image.transpose(method)
+
+
+def _reduce_depth(image: Image.Image) -> Image.Image:
+    """Scale 16 bits of grey to 8."""
+    values = np.asarray(image).astype(np.uint32)
+    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+
+
+def _blacken(image: Image.Image) -> Image.Image:
+    """Lay an image over black where it is transparent."""
+    if not (image.mode.endswith(("A", "a")) or "transparency" in image.info):
+        return image
+    # Pillow has no way from La to RGBA but this.
+    image = image.convert("LA") if image.mode == "La" else image
+    image = image.convert("RGBA")
+    black = Image.new("RGB", image.size)
+    black.paste(image, mask=image.getchannel("A"))
+    return black

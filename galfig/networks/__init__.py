@@ -1,0 +1,1 @@
+"""Networks: built, trained, kept as checkpoints, and compared with new images."""

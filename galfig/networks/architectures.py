@@ -1,0 +1,180 @@
+"""Architectures by name, and the layer of a network to explain."""
+
+import difflib
+import importlib
+import warnings
+from collections import OrderedDict
+from functools import partial
+from types import ModuleType
+
+import torch
+from torch import Tensor, nn
+
+from galfig.attribution.gradcam import grad_cam
+from galfig.errors import ConfigError
+
+XRESNETS = ("xresnet18", "xresnet34", "xresnet50")
+
+
+def build_network(arch: str, n_classes: int, n_channels: int = 3) -> nn.Module:
+    """Make an untrained network.
+
+    Parameters
+    ----------
+    arch : str
+        ``conv3`` (three convolutions of 32, 64 and 128 maps, each with batch norm and ReLU, then
+        pooling and one linear layer: Wu's tutorial of 2020), one of fastai's xresnets, or the
+        name of a timm model.
+    n_classes : int
+        Number of logits.
+    n_channels : int, default 3
+        Channels of its images: 3 for RGB, 1 for one band.
+
+    Raises
+    ------
+    ConfigError
+        An unknown name, or a timm model where timm is not installed.
+    """
+    if arch == "conv3":
+        layers = _import_fastai("layers")
+        return nn.Sequential(
+            OrderedDict(
+                conv1=layers.ConvLayer(n_channels, 32),
+                conv2=layers.ConvLayer(32, 64),
+                conv3=layers.ConvLayer(64, 128),
+                pool=nn.AdaptiveAvgPool2d(1),
+                flatten=nn.Flatten(),
+                linear=nn.Linear(128, n_classes),
+            )
+        )
+    if arch in XRESNETS:
+        xresnet = _import_fastai("vision.models.xresnet")
+        return getattr(xresnet, arch)(pretrained=False, n_out=n_classes, c_in=n_channels)
+    return _build_timm(arch, n_classes, n_channels)
+
+
+def find_layer(
+    model: nn.Module, name: str, image_size: int, arch: str = "", n_channels: int = 3
+) -> tuple[str, nn.Module]:
+    """Return the name and the module of the layer to explain.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        In evaluation mode.
+    name : str
+        As in ``model.named_modules()``; "auto" is the last module that gives feature maps.
+    image_size : int
+        Side of the network's images [pixels].
+    arch : str, optional
+        Name of the architecture, for messages.
+    n_channels : int, default 3
+        Channels of the network's images.
+
+    Raises
+    ------
+    ConfigError
+        A name that is no layer with feature maps (the message lists those that are), or of one
+        that cannot be explained; images of a size that the network does not take.
+    """
+    shape = (1, n_channels, image_size, image_size)
+    try:
+        shapes = _trace_shapes(model, shape)
+    # A network of a fixed size says so in its own way.
+    except (RuntimeError, AssertionError, ValueError) as exc:
+        raise ConfigError(
+            f"{arch or 'model'}: cannot take images of {image_size} pixels "
+            f"({' '.join(str(exc).split())[:200]}); choose another --image-size"
+        ) from exc
+    layers = [layer for layer, shape in shapes.items() if _is_feature_map(shape)]
+    if name == "auto":
+        # Where tokens (N, T, K) follow the last map, as in a transformer, that map is only the
+        # patch embedding: nobody wants it explained unasked.
+        deep = [
+            layer for layer, shape in shapes.items() if _is_feature_map(shape) or len(shape) == 3
+        ]
+        if not layers:
+            raise ConfigError(
+                f"{arch or 'model'}: no layer gives feature maps (N, K, h, w) of images of "
+                f"{image_size} pixels, expected one; choose another --arch or --image-size"
+            )
+        if deep[-1] not in layers:
+            raise ConfigError(
+                f"{arch or 'model'}: does not end in feature maps (N, K, h, w); choose a layer "
+                f"with --layer from {', '.join(layers)}"
+            )
+        name = deep[-1]
+    elif name not in layers:
+        near = difflib.get_close_matches(name, layers, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ConfigError(
+            f"layer {name!r}: not a layer of {arch or 'the model'} with feature maps; "
+            f"{hint}it has {', '.join(layers)}"
+        )
+    else:
+        _probe(model, name, shape)
+    return name, model.get_submodule(name)
+
+
+def _probe(model: nn.Module, name: str, shape: tuple[int, ...]) -> None:
+    """Raise ConfigError where a layer cannot be explained, before the work and not after it."""
+    images = next(model.parameters()).new_zeros(shape)
+    try:
+        grad_cam(model, images, model.get_submodule(name))
+    except ValueError as exc:
+        reason = str(exc).removeprefix("layer: ")
+        raise ConfigError(f"layer {name!r}: {reason}; choose another --layer") from exc
+
+
+def _is_feature_map(shape: torch.Size) -> bool:
+    """Tell maps (N, K, h, w) of a square image from pixels (N, h, w, K) and pooled maps."""
+    return len(shape) == 4 and shape[2] == shape[3] > 1
+
+
+def _trace_shapes(model: nn.Module, shape: tuple[int, ...]) -> dict[str, torch.Size]:
+    """Return the shape of each submodule's output, in the order in which they finish.
+
+    A container finishes after what it contains, so the last one is the outermost block.
+    """
+    shapes: dict[str, torch.Size] = {}
+
+    def note(name: str, module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
+        # An identity only repeats what the layer before it gives.
+        if isinstance(output, Tensor) and not isinstance(module, nn.Identity):
+            shapes[name] = output.shape
+
+    handles = [
+        module.register_forward_hook(partial(note, name))
+        for name, module in model.named_modules()
+        if name
+    ]
+    parameter = next(model.parameters())
+    try:
+        with torch.no_grad():
+            model(parameter.new_zeros(shape))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return shapes
+
+
+def _import_fastai(module: str) -> ModuleType:
+    """Import a module of fastai, which decorates functions in a way that torch deprecates."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return importlib.import_module(f"fastai.{module}")
+
+
+def _build_timm(arch: str, n_classes: int, n_channels: int) -> nn.Module:
+    known = "conv3, " + ", ".join(XRESNETS)
+    try:
+        import timm
+    except ModuleNotFoundError as exc:
+        raise ConfigError(
+            f"arch {arch!r}: not one of {known}; for timm's models: pip install 'galfig[timm]'"
+        ) from exc
+    if arch not in timm.list_models():
+        near = difflib.get_close_matches(arch, [*timm.list_models(), *XRESNETS, "conv3"], n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"expected {known} or a timm name"
+        raise ConfigError(f"arch {arch!r}: unknown; {hint}")
+    return timm.create_model(arch, pretrained=False, num_classes=n_classes, in_chans=n_channels)

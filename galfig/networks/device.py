@@ -1,0 +1,13 @@
+"""The device: where a network runs."""
+
+import torch
+
+from galfig.errors import ConfigError
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device called "auto" (CUDA where there is one), "cpu" or "cuda"."""
+    has_cuda = torch.cuda.is_available()
+    if name == "cuda" and not has_cuda:
+        raise ConfigError("--device cuda: no CUDA device found; use --device auto or cpu")
+    return torch.device("cuda" if name == "cuda" or (name == "auto" and has_cuda) else "cpu")

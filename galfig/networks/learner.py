@@ -1,0 +1,354 @@
+"""The learner: fastai's data block, callbacks and loop around galfig's galaxies."""
+
+import copy
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.optim.swa_utils import update_bn
+from tqdm import tqdm
+
+from galfig.catalog.galaxies import Galaxies
+from galfig.config import TrainingSettings
+
+with warnings.catch_warnings():
+    # fastai decorates functions in a way that torch deprecates.
+    warnings.simplefilter("ignore")
+    import fastai.callback.data  # noqa: F401  (adds DataBlock.weighted_dataloaders)
+    from fastai.callback.core import Callback, CancelEpochException
+    from fastai.callback.progress import ProgressCallback
+    from fastai.callback.schedule import LRFinder, ParamScheduler, valley
+    from fastai.data.block import CategoryBlock, DataBlock, TransformBlock
+    from fastai.data.core import DataLoaders
+    from fastai.data.transforms import ColReader, ColSplitter, IntToFloatTensor, Normalize
+    from fastai.learner import Learner
+    from fastai.losses import CrossEntropyLossFlat
+    from fastai.metrics import AccumMetric
+    from fastai.optimizer import ranger
+    from fastai.torch_core import (
+        TensorImage,
+        TensorImageBW,
+        get_random_states,
+        no_random,
+        set_random_states,
+    )
+    from fastai.vision.augment import aug_transforms
+
+from galfig.metrics import score
+
+logger = logging.getLogger(__name__)
+
+METRICS = ("accuracy", "roc_auc", "f1")
+# Of fastai's random states, those that training moves on.
+_RANDOM_STATES = ("random_state", "numpy_state", "torch_state", "torch_cuda_state")
+
+
+def fit_network(
+    learner: Learner,
+    how: TrainingSettings,
+    before: dict[str, Any] | None,
+    keep: Callable[[dict[str, Any]], None],
+    quiet: bool,
+) -> tuple[list[dict[str, float]], float, dict[str, list[float]] | None]:
+    """Train, or go on with it; return the history, the rate, and the finder's curve if it ran."""
+    if before is not None:
+        lr, finder = before["lr"], before["finder"]
+        logger.info("resuming: %d of %d epochs are done", len(before["history"]), how.epochs)
+    elif how.lr == "auto":
+        lr, finder = find_lr(learner)
+        logger.info("learning rate from the finder: %.2g", lr)
+    else:
+        lr, finder = how.lr, None
+    keeper = _Keeper(before, lambda state: keep({**state, "lr": lr, "finder": finder}))
+    with _progress_bar(learner, how.epochs, quiet):
+        fit = learner.fit_one_cycle if how.schedule == "one-cycle" else learner.fit_flat_cos
+        fit(how.epochs, lr, cbs=[keeper, _SettleBatchNorm()])
+    return keeper.history, lr, finder
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw weights, order and augmentation by a seed, and leave the caller's own draws alone."""
+    with no_random(seed, reproducible=True):
+        yield
+
+
+def make_learner(
+    model: nn.Module,
+    galaxies: Galaxies,
+    cutouts: NDArray[np.uint8],
+    how: TrainingSettings,
+    mean: list[float],
+    std: list[float],
+    *,
+    device: torch.device | str = "cpu",
+    n_workers: int = 0,
+) -> Learner:
+    """Make fastai's learner: the tutorial's data block, ranger and cross-entropy."""
+    dls = _make_dataloaders(galaxies, cutouts, how, mean, std, device, n_workers)
+    weights = None
+    if how.class_weights == "balanced":
+        weights = torch.tensor(_balanced_weights(galaxies), dtype=torch.float32, device=device)
+    learner = Learner(
+        dls,
+        # In this layout processors and tensor cores convolve fastest.
+        model.to(memory_format=torch.channels_last),
+        loss_func=CrossEntropyLossFlat(weight=weights, label_smoothing=how.label_smoothing),
+        opt_func=ranger,
+        metrics=[_as_metric(name) for name in METRICS],
+        cbs=_ChannelsLast(),
+    )
+    learner.remove_cb(ProgressCallback)
+    learner.logger = lambda row: None
+    return learner
+
+
+def find_lr(learner: Learner) -> tuple[float, dict[str, list[float]]]:
+    """Run fastai's learning-rate finder; return the rate that it suggests, and its curve.
+
+    The suggestion is fastai's "valley"; network and optimiser are put back as they were.
+    """
+    n_steps = 100
+    finder = _LRFinder(num_it=n_steps)
+    learner.fit(n_steps // len(learner.dls.train) + 1, cbs=finder)
+    lrs, losses = list(learner.recorder.lrs), [float(loss) for loss in learner.recorder.losses]
+    learner.opt = None
+    # As in Learner.lr_find: the first steps are noise, and at the end the loss explodes.
+    rates, curve = torch.tensor(lrs[n_steps // 10 : -5]), torch.tensor(losses[n_steps // 10 : -5])
+    is_finite = torch.isfinite(curve)
+    suggestion, _ = valley(rates[is_finite], curve[is_finite], n_steps)
+    return float(suggestion), {"lr": lrs, "loss": losses}
+
+
+def _make_dataloaders(
+    galaxies: Galaxies,
+    cutouts: NDArray[np.uint8],
+    how: TrainingSettings,
+    mean: list[float],
+    std: list[float],
+    device: torch.device | str,
+    n_workers: int,
+) -> DataLoaders:
+    names = galaxies.class_names
+    table = pd.DataFrame(
+        {
+            "row": np.arange(len(galaxies)),
+            "class": [names[label] for label in galaxies.label],
+            "is_valid": galaxies.in_valid,
+        }
+    )
+    block = DataBlock(
+        # The order of the classes is the settings' own: sorted, high would come before low.
+        blocks=(
+            TransformBlock(batch_tfms=IntToFloatTensor),
+            CategoryBlock(vocab=list(names), sort=False),
+        ),
+        get_x=partial(_get_image, cutouts),
+        get_y=ColReader("class"),
+        splitter=ColSplitter("is_valid"),
+        batch_tfms=[
+            *aug_transforms(max_zoom=1, flip_vert=True, max_lighting=0, max_warp=0),
+            Normalize.from_stats(mean, std, cuda=False),
+        ],
+    )
+    n_train = int(np.sum(~galaxies.in_valid))
+    # The last, incomplete batch of an epoch is dropped; a small set is one whole batch.
+    options = {
+        "bs": min(how.batch_size, n_train),
+        "num_workers": n_workers,
+        "device": torch.device(device),
+    }
+    if how.sampler == "balanced":
+        weights = np.array(_balanced_weights(galaxies))[galaxies.label]
+        return block.weighted_dataloaders(table, weights, **options)
+    return block.dataloaders(table, **options)
+
+
+def _get_image(cutouts: NDArray[np.uint8], row: pd.Series) -> TensorImage:
+    """Return the image of a row, (n_channels, H, W)."""
+    image = torch.from_numpy(cutouts[row["row"]]).permute(2, 0, 1)
+    return TensorImage(image) if len(image) == 3 else TensorImageBW(image)
+
+
+def _balanced_weights(galaxies: Galaxies) -> list[float]:
+    """Return the weight of each class, N / (C N_c), over the training set."""
+    labels = galaxies.label[~galaxies.in_valid]
+    counts = np.bincount(labels, minlength=len(galaxies.class_names))
+    return (len(labels) / (len(counts) * counts)).tolist()
+
+
+def _as_metric(name: str) -> AccumMetric:
+    """Make one of `score`'s numbers a metric of fastai, over the whole validation set."""
+
+    def metric(logits: torch.Tensor, labels: torch.Tensor) -> float:
+        probs = torch.softmax(torch.as_tensor(logits).double(), dim=1)
+        return score(probs.cpu().numpy(), torch.as_tensor(labels).cpu().numpy())[name]
+
+    return AccumMetric(metric, flatten=False, name=name)
+
+
+def _read_epoch(learner: Learner) -> dict[str, float]:
+    """Return losses and metrics of the epoch that ended."""
+    names = ["train_loss", "valid_loss", *METRICS]
+    return dict(zip(names, map(float, learner.recorder.values[-1]), strict=True))
+
+
+@contextmanager
+def _progress_bar(learner: Learner, epochs: int, quiet: bool) -> Iterator[None]:
+    """Show one bar over all steps, and a line of metrics after each epoch."""
+    with tqdm(
+        total=epochs * len(learner.dls.train), desc="training", disable=quiet, file=sys.stderr
+    ) as bar:
+        reporter = _Reporter(bar)
+        learner.add_cb(reporter)
+        try:
+            yield
+        finally:
+            learner.remove_cb(reporter)
+
+
+class _ChannelsLast(Callback):
+    """Lays the images of a batch out as the network's weights are."""
+
+    def before_batch(self) -> None:
+        self.learn.xb = tuple(_as_channels_last(images) for images in self.xb)
+
+
+def _as_channels_last(images: torch.Tensor) -> torch.Tensor:
+    return images.as_subclass(torch.Tensor).contiguous(memory_format=torch.channels_last)
+
+
+class _SettleBatchNorm(Callback):
+    """Takes the running statistics of batch norm anew, with the final weights.
+
+    They are means over the last steps, of which a small catalog has a dozen: they lag behind
+    weights that still change, and the accuracy then jumps from epoch to epoch.
+    """
+
+    def after_train(self) -> None:
+        if self.epoch == self.n_epoch - 1:
+            images = (_as_channels_last(batch[0]) for batch in self.dls.train)
+            update_bn(images, self.learn.model)
+
+
+class _Keeper(Callback):
+    """Keeps the history, and after each epoch all that the next one follows from.
+
+    Parameters
+    ----------
+    before : dict, optional
+        What was kept of a run that was stopped: its epochs are passed over.
+    keep : callable
+        Takes what is to be kept.
+    """
+
+    # Behind the recorder, whose numbers are kept.
+    order = 55
+
+    def __init__(
+        self, before: dict[str, Any] | None, keep: Callable[[dict[str, Any]], None]
+    ) -> None:
+        self.before = before
+        self.keep = keep
+        self.history: list[dict[str, float]] = [] if before is None else list(before["history"])
+        self.n_done = len(self.history)
+
+    def before_epoch(self) -> None:
+        # fastai's own start_epoch is lost on the way through fit_flat_cos.
+        if self.epoch < self.n_done:
+            raise CancelEpochException()
+
+    def before_train(self) -> None:
+        if self.before is not None and self.epoch == self.n_done:
+            self._restore(self.before)
+
+    def after_epoch(self) -> None:
+        if self.epoch < self.n_done:
+            return
+        self.history.append(_read_epoch(self.learn))
+        if self.epoch < self.n_epoch - 1:
+            self.keep(self._describe())
+
+    def _describe(self) -> dict[str, Any]:
+        loss = self.recorder.smooth_loss
+        states = get_random_states()
+        return {
+            "history": self.history,
+            "model": self.model.state_dict(),
+            "optimizer": self.opt.state_dict(),
+            "loss": {"count": loss.count, "val": loss.val},
+            "random": {key: states[key] for key in _RANDOM_STATES},
+            "loaders": [loader.rng.getstate() for loader in self.dls.loaders],
+        }
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.opt.load_state_dict(_to_device(state["optimizer"], self.dls.device))
+        self.recorder.smooth_loss.count = state["loss"]["count"]
+        self.recorder.smooth_loss.val = state["loss"]["val"]
+        version, numbers, gauss = state["random"]["random_state"]
+        name, keys, *rest = state["random"]["numpy_state"]
+        set_random_states(
+            **{
+                **get_random_states(),
+                **state["random"],
+                "random_state": (version, tuple(numbers), gauss),
+                "numpy_state": (name, np.array(keys, np.uint32), *rest),
+            }
+        )
+        for loader, (version, numbers, gauss) in zip(
+            self.dls.loaders, state["loaders"], strict=True
+        ):
+            loader.rng.setstate((version, tuple(numbers), gauss))
+
+
+def _to_device(state: Any, device: torch.device) -> Any:
+    """Move the tensors of a nested state to a device."""
+    if isinstance(state, torch.Tensor):
+        return state.to(device)
+    if isinstance(state, dict):
+        return {key: _to_device(value, device) for key, value in state.items()}
+    return [_to_device(value, device) for value in state] if isinstance(state, list) else state
+
+
+class _Reporter(Callback):
+    """Moves the progress bar and writes the metrics of each epoch."""
+
+    # After the recorder, which collects what is reported.
+    order = 60
+
+    def __init__(self, bar: tqdm) -> None:
+        self.bar = bar
+
+    def after_batch(self) -> None:
+        if self.training:
+            self.bar.update()
+
+    def after_epoch(self) -> None:
+        if self.bar.disable or not self.recorder.values[-1]:
+            return
+        row = _read_epoch(self.learn)
+        words = ", ".join(f"{name} {value:.3f}" for name, value in row.items())
+        self.bar.write(f"epoch {self.epoch + 1}: {words}", file=sys.stderr)
+
+
+class _LRFinder(LRFinder):
+    """The finder, with the network kept in memory: fastai's own pickles it to a file."""
+
+    def before_fit(self) -> None:
+        ParamScheduler.before_fit(self)
+        self.weights = copy.deepcopy(self.learn.model.state_dict())
+        self.best_loss = float("inf")
+
+    def after_fit(self) -> None:
+        self.learn.opt.zero_grad()
+        self.learn.model.load_state_dict(self.weights)

@@ -1,0 +1,90 @@
+"""The recipe of a network: what it follows from, so that two that are equal need one training."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from galfig.catalog.galaxies import Galaxies
+from galfig.config import Settings
+from galfig.networks.checkpoint import Checkpoint
+
+logger = logging.getLogger(__name__)
+
+
+def describe_recipe(galaxies: Galaxies, settings: Settings) -> dict[str, Any]:
+    """Say what a checkpoint follows from: two equal recipes need be trained only once."""
+    return {
+        "catalog_sha256": galaxies.catalog_sha256,
+        "images": settings.catalog.images,
+        "images_dir": settings.catalog.images_dir,
+        "fits_range": settings.catalog.model_dump(mode="json")["fits_range"],
+        **{
+            table: getattr(settings, table).model_dump(mode="json")
+            for table in ("classes", "split", "training")
+        },
+    }
+
+
+def describe_difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """Name the first ingredient in which two recipes differ."""
+    for key in wanted:
+        before, after = found.get(key), wanted[key]
+        if before == after:
+            continue
+        if isinstance(before, dict) and isinstance(after, dict):
+            inside = describe_difference(before, after)
+            # [training] epochs, but versions torch: only settings have tables.
+            return f"[{key}] {inside}" if key in Settings.model_fields else f"{key} {inside}"
+        if key == "catalog_sha256":
+            return "the catalog is another file, or was edited"
+        if isinstance(after, list):
+            return f"another {key}"
+        return f"{key} {_name(before)}, now {_name(after)}"
+    return "older format"
+
+
+def _name(value: Any) -> str:
+    return "none" if value is None else repr(value)
+
+
+def warn_of_mismatch(
+    checkpoint: Checkpoint, galaxies: Galaxies, settings: Settings, path: Path
+) -> None:
+    """Warn where a network was trained for another question, or perhaps on these galaxies."""
+    if settings.training.grayscale and checkpoint.n_channels != 1:
+        logger.warning("%s: was trained on RGB, and RGB is explained; --grayscale is idle", path)
+    if "settings" not in checkpoint.metadata:
+        return
+    try:
+        trained = Settings.model_validate(checkpoint.metadata["settings"])
+    except ValidationError:
+        logger.warning(
+            "%s: was trained by another version of galfig, whose settings cannot be read here; "
+            "compare its classes and its split yourself ('galfig info %s')",
+            path,
+            path,
+        )
+        return
+    for key in ("column", "edges"):
+        before, now = getattr(trained.classes, key), getattr(settings.classes, key)
+        if before != now and galaxies.class_counts:
+            logger.warning(
+                "%s: was trained on classes by %s %s, these galaxies have them by %s; captions say "
+                "so, and the accuracy is that of a network that was asked something else",
+                path,
+                key,
+                before,
+                now,
+            )
+            return
+    is_same_catalog = checkpoint.metadata.get("catalog_sha256") == galaxies.catalog_sha256
+    if is_same_catalog and trained.split != settings.split:
+        logger.warning(
+            "%s: was trained with another split of this catalog, so that galaxies that trained it "
+            "may be among those of validation; set [split] as 'galfig info %s' says",
+            path,
+            path,
+        )

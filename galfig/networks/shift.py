@@ -1,0 +1,523 @@
+"""Distribution shift: are new images like those that a network was trained on?
+
+A network answers on any image, and says nothing where the image is of another kind. So its
+checkpoint keeps what its training images were like, and how far from them its validation images
+lie; whoever explains new images can compare.
+"""
+
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import mannwhitneyu
+from torch import Tensor, nn
+
+from galfig.catalog.galaxies import Galaxies
+from galfig.errors import CheckpointError, CutoutError, LostCutoutError
+from galfig.images.cutouts import Decoding, crop_or_pad, decode_image, scale_cutout
+from galfig.networks.checkpoint import Checkpoint
+
+logger = logging.getLogger(__name__)
+
+# Of the training and of the validation set, measured once; and of new images, which are compared
+# at each build: enough to know the measures well, at the price of a second.
+N_SAMPLED = 256
+N_COMPARED = 64
+# Below these, images are alike enough, however many of them prove that they differ at all: what
+# Cohen (1988) calls a large difference, and three pairs in four.
+LEAST_OFFSET = 0.8
+LEAST_SUPERIORITY = 0.75
+# Standard errors that two samples of one kind may differ by; more where the largest of many
+# numbers is taken.
+N_SIGMA_OFFSET = 4.0
+N_SIGMA_SUPERIORITY = 3.0
+
+# Few, so that the maps of a batch stay in the processor's cache.
+_BATCH_SIZE = 8
+# Of the mean spread: what hardly varied in training is not divided by next to nothing.
+_LEAST_SPREAD = 0.1
+# A quarter of a grey level: the logarithm of black.
+_BLACK = 1e-3
+_CHANNELS = {1: ("",), 3: (" in red", " in green", " in blue")}
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """What was measured of a sample of images.
+
+    Attributes
+    ----------
+    rows : (N,) array of int
+        Positions of those that could be decoded.
+    shapes : (N, 2) array of int
+        Height and width before cropping [pixels].
+    pixels : (N, P) array of float64
+        Of what the network sees, in [0, 1]: mean, then standard deviation, of each channel; root
+        mean square radius of the light, as a share of the frame; mean difference of neighbouring
+        pixels.
+    features : (N, K) array of float64
+        Spatial mean of each feature map of the explained layer.
+    """
+
+    rows: NDArray[np.intp]
+    shapes: NDArray[np.int64]
+    pixels: NDArray[np.float64]
+    features: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What new images are compared with.
+
+    Attributes
+    ----------
+    class_counts : (C,) array of float64
+        Training images of each class.
+    pixel_centers, feature_centers : (C, P), (C, K) array of float64
+        Mean of each class; of the logarithm, for pixels.
+    pixel_spread, feature_spread : (P,), (K,) array of float64
+        Standard deviation about the mean of one's class.
+    valid_distances : (M,) array of float64
+        Of validation images, sorted.
+    """
+
+    class_counts: NDArray[np.float64]
+    pixel_centers: NDArray[np.float64]
+    feature_centers: NDArray[np.float64]
+    pixel_spread: NDArray[np.float64]
+    feature_spread: NDArray[np.float64]
+    valid_distances: NDArray[np.float64]
+
+
+def describe_images(
+    checkpoint: Checkpoint, galaxies: Galaxies, decoding: Decoding
+) -> dict[str, Any]:
+    """Describe the images that a network was trained on, for its checkpoint.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        The network, trained; its model may be on any device.
+    galaxies : Galaxies
+        Its training and validation set, with images that can be decoded.
+    decoding : Decoding
+        How they were decoded.
+
+    Returns
+    -------
+    dict
+        Small, and what JSON can hold: sizes before cropping, pixel scale, mean and standard
+        deviation of the images' channels with their spread over images, and a ``reference`` for
+        `compare_images`. Of at most `N_SAMPLED` images of either set, the same for the same
+        galaxies.
+    """
+    train = galaxies.take(_draw_rows(~galaxies.in_valid, N_SAMPLED))
+    valid = galaxies.take(_draw_rows(galaxies.in_valid, N_SAMPLED))
+    seen = measure_images(checkpoint, train.paths, decoding)
+    held_out = measure_images(checkpoint, valid.paths, decoding)
+    reference = _make_reference(seen, train.label[seen.rows], held_out)
+    n_channels = checkpoint.n_channels
+    mean, std = seen.pixels[:, :n_channels], seen.pixels[:, n_channels : 2 * n_channels]
+    return {
+        "n_train": len(seen.rows),
+        "n_valid": len(held_out.rows),
+        **_describe_geometry(seen, train),
+        "mean": _describe_spread(mean),
+        "std": _describe_spread(std),
+        "reference": {name: array.tolist() for name, array in vars(reference).items()},
+    }
+
+
+def compare_images(
+    checkpoint: Checkpoint, galaxies: Galaxies, decoding: Decoding, path: Path | str = "checkpoint"
+) -> dict[str, Any] | None:
+    r"""Compare images with those that trained a network.
+
+    Two measures, either of which may say that the images are unlike. One is Cohen's d [1]_, the
+    largest over statistics of the pixels (brightness and contrast of each channel, size of the
+    galaxy in the frame, fineness): how far the mean over the new images lies outside the means
+    of the training classes, in standard deviations of an image about the mean of its class. Any
+    mix of these classes lies between them.
+
+    The other sees what a mean does not, and the network's features. An image's distance is, over
+    statistics :math:`j` of pixels and features, and over classes :math:`c`,
+
+    .. math:: d^2 = \min_c \overline{(x_j - \mu_{cj})^2 / \sigma_j^2} ,
+
+    which is Mahalanobis' with a diagonal covariance that the classes share [2]_. The measure is
+    the probability that a new image is farther than a validation image, the statistic U of Mann
+    and Whitney [3]_ over its maximum: 1/2 for images of one kind.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        The network; its model may be on any device.
+    galaxies : Galaxies
+        With the new images, of which at most `N_COMPARED` are decoded.
+    decoding : Decoding
+        How images are read.
+    path : Path or str, optional
+        The checkpoint's path, for messages.
+
+    Returns
+    -------
+    dict or None
+        What JSON can hold: ``is_unlike``; ``measure``, ``value`` and ``threshold`` of the measure
+        that exceeds its threshold most, or comes nearest to it; ``measures`` with all of them; how
+        many images were compared, their sizes and pixel scale. None where the checkpoint is older
+        than the comparison, or not one image can be decoded.
+
+    Raises
+    ------
+    CheckpointError
+        A record of the training images that is not what `describe_images` wrote.
+
+    References
+    ----------
+    .. [1] Cohen 1988, Statistical Power Analysis for the Behavioral Sciences
+    .. [2] Lee et al. 2018, NeurIPS, arXiv:1807.03888
+    .. [3] Mann & Whitney 1947, Annals of Mathematical Statistics 18, 50
+    """
+    record = checkpoint.metadata.get("images")
+    if record is None:
+        return None
+    sample = galaxies.take(_draw_rows(np.ones(len(galaxies), bool), N_COMPARED))
+    new = measure_images(checkpoint, sample.paths, decoding)
+    if not len(new.rows):
+        return None
+    reference = _read_reference(record, new, path)
+    measures = [_compare_means(reference, new), _compare_distances(reference, new)]
+    found = max(measures, key=lambda measure: measure["value"] / measure["threshold"])
+    return {
+        **found,
+        "is_unlike": found["value"] > found["threshold"],
+        "measures": measures,
+        "n_images": len(new.rows),
+        "n_valid": len(reference.valid_distances),
+        **_describe_geometry(new, sample),
+    }
+
+
+def describe_geometry(trained: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """Return sizes and pixel scales where they differ, "" where they do not.
+
+    Parameters
+    ----------
+    trained, new : mapping
+        By `describe_images` and by `compare_images`.
+    """
+    before, now = _write_geometry(trained), _write_geometry(new)
+    return "" if before == now else f"{now} against {before}"
+
+
+def superiority(new: NDArray[np.float64], held_out: NDArray[np.float64]) -> float:
+    """Return the share of pairs in which the new number is the larger; ties count half."""
+    # Only the statistic is used; this way of its p-value takes no time.
+    u = mannwhitneyu(new, held_out, method="asymptotic").statistic
+    return float(u / (len(new) * len(held_out)))
+
+
+def superiority_threshold(n_new: int, n_held_out: int) -> float:
+    """Return what `superiority` of two samples of one kind stays below, at most 1.
+
+    Of small samples it scatters widely, with the variance of Mann and Whitney's U.
+    """
+    error = np.sqrt((n_new + n_held_out + 1) / (12 * n_new * n_held_out))
+    return min(1.0, max(LEAST_SUPERIORITY, 0.5 + N_SIGMA_SUPERIORITY * float(error)))
+
+
+def offset_threshold(n_new: int, n_class: int) -> float:
+    """Return what Cohen's d of two samples of one kind stays below.
+
+    The standard error of a difference of means, in standard deviations of one image.
+    """
+    return max(LEAST_OFFSET, N_SIGMA_OFFSET * float(np.sqrt(1 / n_new + 1 / n_class)))
+
+
+def measure_images(
+    checkpoint: Checkpoint, paths: Sequence[Path], decoding: Decoding
+) -> Measurements:
+    """Measure images as a network sees them, passing over those that cannot be decoded.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        The network, in evaluation mode.
+    paths : sequence of Path
+        Image files.
+    decoding : Decoding
+        How they are read.
+
+    Returns
+    -------
+    Measurements
+        Of the images that can be decoded.
+    """
+    rows: list[int] = []
+    shapes, pixels, features = [], [], []
+    for row, shape, cutouts in _read_batches(paths, checkpoint, decoding):
+        rows += row
+        shapes += shape
+        pixels.append(_measure_pixels(cutouts))
+        features.append(_measure_features(checkpoint, cutouts))
+    return Measurements(
+        np.array(rows, np.intp),
+        np.array(shapes, np.int64).reshape(-1, 2),
+        np.concatenate(pixels) if pixels else np.empty((0, 0)),
+        np.concatenate(features) if features else np.empty((0, 0)),
+    )
+
+
+def _draw_rows(mask: NDArray[np.bool_], n: int) -> NDArray[np.intp]:
+    """Return at most ``n`` positions where a mask is true, in order.
+
+    At random, since a catalog may be sorted or periodic, and always the same ones.
+    """
+    rows = np.flatnonzero(mask)
+    if len(rows) <= n:
+        return rows
+    return np.sort(np.random.default_rng(0).choice(rows, n, replace=False))
+
+
+def _read_batches(
+    paths: Sequence[Path], checkpoint: Checkpoint, decoding: Decoding
+) -> Iterator[tuple[list[int], list[tuple[int, int]], NDArray[np.uint8]]]:
+    """Decode files in threads, a batch at a time: positions, shapes before cropping, cutouts."""
+
+    def read(path: Path) -> tuple[tuple[int, int], NDArray[np.uint8]] | None:
+        try:
+            image = decode_image(path, decoding)
+        except LostCutoutError:
+            raise
+        except CutoutError:
+            return None
+        cutout = crop_or_pad(image, checkpoint.cutout_size)
+        return image.shape[:2], scale_cutout(cutout, checkpoint.image_size)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(paths), _BATCH_SIZE):
+            images = pool.map(read, paths[start : start + _BATCH_SIZE])
+            found = [(row, *image) for row, image in enumerate(images, start) if image is not None]
+            if found:
+                rows, shapes, cutouts = zip(*found, strict=True)
+                yield list(rows), list(shapes), np.stack(cutouts)
+
+
+def _measure_pixels(cutouts: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return the statistics (N, P) of each image, named by `_name_pixels`."""
+    images = cutouts / 255
+    light = images.mean(axis=3)
+    fineness = [np.abs(np.diff(light, axis=axis)).mean(axis=(1, 2)) for axis in (1, 2)]
+    moments = [images.mean(axis=(1, 2)), images.std(axis=(1, 2))]
+    return np.column_stack([*moments, _measure_radius(light), np.mean(fineness, axis=0)])
+
+
+def _measure_radius(light: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the root mean square radius (N,) of the light above the median, over the side."""
+    size = light.shape[1]
+    y, x = np.mgrid[:size, :size] - (size - 1) / 2
+    above = np.maximum(light - np.median(light, axis=(1, 2), keepdims=True), 0)
+    total = above.sum(axis=(1, 2))
+    moment = (above * (x**2 + y**2)).sum(axis=(1, 2))
+    return np.sqrt(np.divide(moment, total, out=np.zeros_like(total), where=total > 0)) / size
+
+
+def _name_pixels(n_channels: int) -> list[str]:
+    channels = _CHANNELS[n_channels]
+    moments = [f"{name}{channel}" for name in ("brightness", "contrast") for channel in channels]
+    return [*moments, "size of the galaxy in the frame", "fineness"]
+
+
+def _measure_features(checkpoint: Checkpoint, cutouts: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return the spatial means (N, K) of the explained layer's feature maps."""
+    means: list[Tensor] = []
+
+    def note(module: nn.Module, inputs: tuple[object, ...], output: Tensor) -> None:
+        # At once: the next layer may write over the maps.
+        means.append(output.mean(dim=(2, 3), dtype=torch.float64))
+
+    model = checkpoint.model
+    device = next(model.parameters()).device
+    handle = model.get_submodule(checkpoint.layer_name).register_forward_hook(note)
+    try:
+        with torch.inference_mode():
+            model(checkpoint.normalise(cutouts).to(device))
+    finally:
+        handle.remove()
+    return torch.cat(means).cpu().numpy()
+
+
+def _make_reference(
+    seen: Measurements, label: NDArray[np.int16], held_out: Measurements
+) -> Reference:
+    """Find the mean of each class and the spread about it, and how far held-out images lie."""
+    arrays = (
+        np.unique(label, return_counts=True)[1],
+        *_summarise_classes(_take_logarithm(seen.pixels), label),
+        *_summarise_classes(seen.features, label),
+    )
+    # Rounded before anything is measured by them, as they are when they are read back.
+    counts, pixel_centers, pixel_spread, feature_centers, feature_spread = map(_round, arrays)
+    reference = Reference(
+        counts, pixel_centers, feature_centers, pixel_spread, feature_spread, np.empty(0)
+    )
+    return replace(reference, valid_distances=np.sort(_measure_distances(reference, held_out)))
+
+
+def _compare_means(reference: Reference, new: Measurements) -> dict[str, Any]:
+    """Return Cohen's d of the statistic that lies farthest outside the classes."""
+    mean, centers = _take_logarithm(new.pixels).mean(axis=0), reference.pixel_centers
+    above, below = mean - centers.max(axis=0), centers.min(axis=0) - mean
+    offsets = np.maximum(np.maximum(above, below), 0) / reference.pixel_spread
+    worst = int(np.argmax(offsets))
+    name = _name_pixels((len(offsets) - 2) // 2)[worst]
+    threshold = offset_threshold(len(new.rows), int(reference.class_counts.min()))
+    return {
+        "measure": f"offset of the mean {name} from the training classes in standard deviations",
+        "value": round(float(offsets[worst]), 3),
+        "threshold": round(threshold, 3),
+    }
+
+
+def _compare_distances(reference: Reference, new: Measurements) -> dict[str, Any]:
+    """Return how often a new image is farther from the training images than one held out."""
+    distances = _measure_distances(reference, new)
+    held_out = reference.valid_distances
+    return {
+        "measure": "probability that an image is farther from the training images than one of the "
+        "validation set",
+        "value": round(superiority(distances, held_out), 3),
+        "threshold": round(superiority_threshold(len(distances), len(held_out)), 3),
+    }
+
+
+def _summarise_classes(
+    values: NDArray[np.float64], label: NDArray[np.int16]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the mean of each class (C, J), and the standard deviation about it (J,)."""
+    classes, which = np.unique(label, return_inverse=True)
+    centers = np.stack([values[which == index].mean(axis=0) for index in range(len(classes))])
+    residuals = values - centers[which]
+    variance = (residuals**2).sum(axis=0) / max(len(values) - len(classes), 1)
+    spread = np.sqrt(variance)
+    least = max(_LEAST_SPREAD * float(spread.mean()), float(np.finfo(np.float32).tiny))
+    return centers, np.maximum(spread, least)
+
+
+def _measure_distances(reference: Reference, images: Measurements) -> NDArray[np.float64]:
+    """Return the distance of each image from the nearest class of the training images, (N,).
+
+    Pixels and features count alike, however many there are of either.
+    """
+    groups = (
+        (_take_logarithm(images.pixels), reference.pixel_centers, reference.pixel_spread),
+        (images.features, reference.feature_centers, reference.feature_spread),
+    )
+    squares = np.zeros((len(images.rows), len(reference.pixel_centers)))
+    for values, centers, spread in groups:
+        for index, center in enumerate(centers):
+            squares[:, index] += (((values - center) / spread) ** 2).mean(axis=1) / len(groups)
+    # An image at which the network overflows is as far as can be. Rounded, an image is as far as
+    # it was at training.
+    return _round(np.sqrt(np.nan_to_num(squares, nan=np.inf).min(axis=1)))
+
+
+def _take_logarithm(pixels: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return logarithms, in which images of faint and of bright galaxies spread alike."""
+    return np.log(pixels + _BLACK)
+
+
+def _describe_geometry(images: Measurements, galaxies: Galaxies) -> dict[str, Any]:
+    """Return sizes before cropping [pixels], and the pixel scale [arcsec/pixel] where known."""
+    height, width = images.shapes.T
+    scale = galaxies.pixel_scale
+    known = np.empty(0) if scale is None else scale[images.rows]
+    known = known[np.isfinite(known)]
+    return {
+        "height": _describe_range(height),
+        "width": _describe_range(width),
+        "pixel_scale": _describe_range(known) if len(known) else None,
+    }
+
+
+def _write_geometry(record: Mapping[str, Any]) -> str:
+    """Return '128 × 128 pixels of 0.4 arcsec', the medians."""
+    size = f"{record['height']['median']:g} × {record['width']['median']:g} pixels"
+    scale = record["pixel_scale"]
+    return f"{size} of {scale['median']:g} arcsec" if scale else f"{size} of unknown scale"
+
+
+def _describe_range(values: NDArray[Any]) -> dict[str, Any]:
+    return {
+        "median": _round(np.median(values)).item(),
+        "range": _round(np.array([values.min(), values.max()])).tolist(),
+    }
+
+
+def _describe_spread(values: NDArray[np.float64]) -> dict[str, Any]:
+    """Return mean and standard deviation over images (N, J), of each of the J."""
+    return {
+        "mean": _round(values.mean(axis=0)).tolist(),
+        "std": _round(values.std(axis=0)).tolist(),
+    }
+
+
+def _round(values: ArrayLike) -> NDArray[np.float64]:
+    """Return numbers with the seven digits of float32."""
+    array = np.asarray(values, np.float64)
+    return np.array([float(f"{value:.7g}") for value in array.ravel()]).reshape(array.shape)
+
+
+def _read_reference(record: Any, images: Measurements, path: Path | str) -> Reference:
+    """Read back what `describe_images` wrote, of as many statistics as the images have."""
+    try:
+        stored = record["reference"]
+        reference = Reference(
+            **{field.name: np.array(stored[field.name], np.float64) for field in fields(Reference)}
+        )
+        n_classes = len(reference.pixel_centers)
+        n_pixels, n_features = images.pixels.shape[1], images.features.shape[1]
+        expected = (
+            (n_classes,),
+            (n_classes, n_pixels),
+            (n_classes, n_features),
+            (n_pixels,),
+            (n_features,),
+            (reference.valid_distances.size,),
+        )
+        for array, shape in zip(vars(reference).values(), expected, strict=True):
+            if array.shape != shape or not array.size or not np.isfinite(array).all():
+                raise ValueError(f"numbers of shape {array.shape} for {shape}")
+        for array in (reference.class_counts, reference.pixel_spread, reference.feature_spread):
+            if array.min() <= 0:
+                raise ValueError(f"{array.min():g} for a number above zero")
+    except (KeyError, TypeError, ValueError) as exc:
+        raise CheckpointError(
+            f"{path}: its record of the training images cannot be read "
+            f"({type(exc).__name__}: {exc}), expected that of 'galfig train'; train it again"
+        ) from exc
+    return reference
+
+
+def warn_of_shift(checkpoint: Checkpoint, shift: Mapping[str, Any] | None, path: Path) -> None:
+    """Warn, in one line, where images are unlike those that trained a network."""
+    if shift is None or not shift["is_unlike"]:
+        return
+    geometry = describe_geometry(checkpoint.metadata["images"], shift)
+    logger.warning(
+        "%s: these images are unlike those that trained it, so its answers may mean little: "
+        "%s is %.2f, expected at most %.2f%s; train on images made like these, or make these like "
+        "those",
+        path,
+        shift["measure"],
+        shift["value"],
+        shift["threshold"],
+        f" ({geometry})" if geometry else "",
+    )

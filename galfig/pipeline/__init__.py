@@ -1,0 +1,1 @@
+"""The pipeline: catalog, images, network and store meet here."""

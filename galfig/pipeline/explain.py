@@ -1,0 +1,168 @@
+"""Explaining: images decoded, explained and compressed, a few galaxies a thread."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+
+from galfig.attribution.engine import Engine
+from galfig.catalog.galaxies import Galaxies
+from galfig.cosmology import kpc_per_arcsec
+from galfig.errors import (
+    CutoutError,
+    LostCutoutError,
+)
+from galfig.images.cutouts import Decoding, read_cutout, scale_cutout
+from galfig.images.decoders import SILENCE
+from galfig.networks.checkpoint import Checkpoint
+from galfig.runtime.timing import Stopwatch
+from galfig.store.chunks import Encoded, encode_galaxy
+from galfig.store.writer import Part
+
+# Galaxies that a thread takes at a time, at least; and such groups ahead, per processor.
+GROUP_SIZE = 8
+N_AHEAD = 4
+
+
+class Explained(NamedTuple):
+    """What came of one galaxy."""
+
+    encoded: Encoded
+    logits: NDArray[np.float32]
+    map_shape: tuple[int, ...]
+
+
+def explain_galaxies(
+    galaxies: Galaxies,
+    checkpoint: Checkpoint,
+    engine: Engine,
+    decoding: Decoding,
+    *,
+    pool: ThreadPoolExecutor,
+    progress: Callable[[int], object] = lambda n: None,
+    stopwatch: Stopwatch | None = None,
+) -> Part:
+    """Decode, crop, normalise, explain and compress some galaxies.
+
+    Each thread takes a few galaxies all the way: while one waits for a file, or compresses,
+    another computes.
+
+    Parameters
+    ----------
+    galaxies : Galaxies
+        The galaxies.
+    checkpoint : Checkpoint
+        The network, for its sizes and statistics.
+    engine : Engine
+        Of that network.
+    decoding : Decoding
+        How image files are read.
+    pool : ThreadPoolExecutor
+        From `galfig.attribution.engine.open_workers`.
+    progress : callable, optional
+        Called with the number of galaxies done.
+    stopwatch : Stopwatch, optional
+        Adds up the time of each stage.
+
+    Returns
+    -------
+    Part
+        Galaxies whose image cannot be decoded, or whose logits are not finite, are in
+        ``rejected`` with the reason.
+    """
+    stopwatch = stopwatch or Stopwatch()
+    size = (checkpoint.n_channels, checkpoint.image_size, checkpoint.image_size)
+    n_group = max(GROUP_SIZE, engine.choose_micro_batch(size))
+    starts = iter(range(0, len(galaxies), n_group))
+
+    def submit(start: int) -> Future[list[Explained | str]]:
+        paths = galaxies.paths[start : start + n_group]
+        return pool.submit(_explain_group, paths, checkpoint, engine, decoding, stopwatch)
+
+    explained: list[Explained | str] = []
+    ahead = deque(submit(start) for start in islice(starts, N_AHEAD * (os.cpu_count() or 1)))
+    while ahead:
+        group = ahead.popleft().result()
+        explained += group
+        progress(len(group))
+        ahead.extend(submit(start) for start in islice(starts, 1))
+    return _make_part(galaxies, checkpoint, explained)
+
+
+def _explain_group(
+    paths: Sequence[Path],
+    checkpoint: Checkpoint,
+    engine: Engine,
+    decoding: Decoding,
+    stopwatch: Stopwatch,
+) -> list[Explained | str]:
+    """Explain some files in one thread: what came of each, or why nothing did."""
+    with stopwatch.time("decode"), SILENCE:
+        cutouts: list[NDArray[np.uint8] | str] = []
+        for path in paths:
+            try:
+                cutouts.append(read_cutout(path, checkpoint.cutout_size, decoding))
+            except LostCutoutError:
+                # Recorded as rejected, the galaxy would stay so when the file is back.
+                raise
+            except CutoutError as exc:
+                cutouts.append(str(exc))
+    readable = [cutout for cutout in cutouts if not isinstance(cutout, str)]
+    if not readable:
+        return [str(cutout) for cutout in cutouts]
+    with stopwatch.time("compute"):
+        images = np.stack([scale_cutout(cutout, checkpoint.image_size) for cutout in readable])
+        batch = engine.explain(checkpoint.normalise(images))
+        cams, logits = batch.cams.cpu().numpy(), batch.logits.cpu().numpy()
+    explained: list[Explained | str] = []
+    numbers = zip(cams, logits, strict=True)
+    with stopwatch.time("compress"):
+        for cutout in cutouts:
+            if isinstance(cutout, str):
+                explained.append(cutout)
+                continue
+            cam, logit = next(numbers)
+            if np.isfinite(logit).all() and np.isfinite(cam).all():
+                explained.append(Explained(encode_galaxy(cam, cutout), logit, cam.shape))
+            else:
+                explained.append("the network gives numbers that are not finite")
+    return explained
+
+
+def _make_part(
+    galaxies: Galaxies, checkpoint: Checkpoint, explained: Sequence[Explained | str]
+) -> Part:
+    """Put the galaxies that were explained together, and name the others."""
+    n_classes, size = len(checkpoint.class_names), checkpoint.cutout_size
+    rows = np.array([i for i, found in enumerate(explained) if isinstance(found, Explained)], int)
+    found = [one for one in explained if isinstance(one, Explained)]
+    reasons = zip(galaxies.objid, explained, strict=True)
+    rejected = {objid: reason for objid, reason in reasons if isinstance(reason, str)}
+    stored = galaxies.take(rows)
+    logits = np.array([one.logits for one in found], np.float32).reshape(-1, n_classes)
+    arrays = {
+        "objid": stored.objid,
+        "redshift": stored.redshift,
+        "label": stored.label,
+        "value": stored.value,
+        "logits": logits,
+        "probs": softmax(logits.astype(np.float64), axis=1).astype(np.float32),
+        "kpc_per_arcsec": kpc_per_arcsec(stored.redshift),
+    }
+    if stored.pixel_scale is not None:
+        arrays["pixel_scale"] = stored.pixel_scale
+    return Part(
+        arrays,
+        [one.encoded for one in found],
+        # Without one readable image the size of the maps is unknown: there are none to store.
+        found[0].map_shape if found else (n_classes, 1, 1),
+        (size, size, checkpoint.n_channels),
+        rejected,
+    )

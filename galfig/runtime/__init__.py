@@ -1,0 +1,1 @@
+"""The process and the disk: files, locks, progress, time and memory."""

@@ -1,0 +1,116 @@
+"""The seal of a store: digests of all that it holds, by which damage is found and named.
+
+Maps and cutouts are chunks, each with the Fletcher-32 checksum that HDF5 compares when it is read.
+Every other dataset has its SHA-256 as an attribute, and the root's attribute ``seal`` is that of
+all attributes, so that nothing can change without being found.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import h5py
+import numpy as np
+
+from galfig.store.hdf5 import READING_ERRORS, read_attributes, read_texts, set_attributes
+
+_SHA256, _SEAL = "sha256", "seal"
+
+
+def seal_file(file: h5py.File) -> None:
+    """Write the digests into an open store that is complete."""
+    for _, dataset in _iter_datasets(file):
+        if not dataset.chunks:
+            set_attributes(dataset, {_SHA256: _digest_values(dataset)})
+    set_attributes(file, {_SEAL: _digest_attributes(file)})
+
+
+def find_damage(file: h5py.File) -> Iterator[str]:
+    """Compare a whole store with its digests; give a line for each thing that is not as it was.
+
+    Parameters
+    ----------
+    file : h5py.File
+        Open for reading. Every chunk is read.
+
+    Yields
+    ------
+    str
+        What is damaged, and where.
+    """
+    if _SEAL not in file.attrs:
+        yield "no seal, expected one; it was built by an older galfig and cannot be verified"
+        return
+    try:
+        # HDF5's own way through the file reads what the names alone do not lead to.
+        file.visit(lambda name: None)
+    except READING_ERRORS as exc:
+        yield f"the structure of the file: cannot be read ({' '.join(str(exc).split())})"
+    for name, dataset in _iter_datasets(file):
+        if dataset.chunks:
+            yield from _find_damaged_chunks(file, name, dataset)
+            continue
+        try:
+            is_same = _digest_values(dataset) == read_attributes(dataset)[_SHA256]
+        except READING_ERRORS as exc:
+            yield f"{name}: cannot be read ({' '.join(str(exc).split())})"
+            continue
+        if not is_same:
+            yield f"{name}: not what was written, its SHA-256 is another"
+    if _digest_attributes(file) != read_attributes(file)[_SEAL]:
+        yield "an attribute, or the list of datasets, is not what was written"
+
+
+def _find_damaged_chunks(file: h5py.File, name: str, dataset: h5py.Dataset) -> Iterator[str]:
+    """Read every chunk, a galaxy each; HDF5 compares its checksum."""
+    n_chunks = dataset.id.get_num_chunks()
+    if n_chunks != dataset.shape[0]:
+        yield f"{name}: {n_chunks} chunks of {dataset.shape[0]} galaxies"
+        return
+    for row in range(n_chunks):
+        try:
+            dataset[row]
+        except READING_ERRORS as exc:
+            galaxy = f"galaxy {_read_objid(file, row)} (number {row + 1})"
+            yield f"{name}: {galaxy}: cannot be read ({' '.join(str(exc).split())})"
+
+
+def _read_objid(file: h5py.File, row: int) -> str:
+    try:
+        return repr(read_texts(file["objid"], row))
+    except READING_ERRORS:
+        return "unknown"
+
+
+def _iter_datasets(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
+    """Give every dataset of the root and of its groups, by path."""
+    for name, item in file.items():
+        if isinstance(item, h5py.Dataset):
+            yield name, item
+        else:
+            for key, dataset in item.items():
+                yield f"{name}/{key}", dataset
+
+
+def _digest_values(dataset: h5py.Dataset) -> str:
+    values = dataset[()]
+    if h5py.check_string_dtype(dataset.dtype):
+        # The lengths keep texts apart, whatever they hold.
+        data = b"".join(b"%d:%s" % (len(text), text) for text in values)
+    else:
+        data = np.ascontiguousarray(values).tobytes()
+    return hashlib.sha256(data).hexdigest()
+
+
+def _digest_attributes(file: h5py.File) -> str:
+    """Return the digest of all attributes, those with digests of values among them."""
+    root = read_attributes(file)
+    described: dict[str, Any] = {"/": {key: root[key] for key in root if key != _SEAL}}
+    for name, item in file.items():
+        described[name] = read_attributes(item)
+    for name, dataset in _iter_datasets(file):
+        layout = [str(dataset.dtype), list(dataset.shape), list(dataset.chunks or ())]
+        described[name] = [layout, read_attributes(dataset)]
+    words = json.dumps(described, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(words.encode("utf-8", "surrogateescape")).hexdigest()

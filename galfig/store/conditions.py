@@ -1,0 +1,171 @@
+"""Conditions on the columns of a catalog, such as ``oh_p50 > 9.15 and type in ['Sb', 'Sc']``."""
+
+import ast
+import difflib
+import operator
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from galfig.errors import SelectionError
+from galfig.runtime.messages import shorten
+
+_COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+}
+_WHAT_IS_ALLOWED = (
+    "comparisons (==, <, ...) of columns with numbers or quoted text, 'in', and, or, not"
+)
+
+
+def find_where(condition: str, table: pd.DataFrame) -> NDArray[np.bool_]:
+    """Tell for which rows of a table a condition holds.
+
+    The condition is read, not run: it may compare columns with numbers, text and each other
+    (``0.05 < z < 0.08``), ask whether they are ``in`` a list, and join that with ``and``, ``or``
+    and ``not``. A column whose name is no Python name stands in backquotes. An empty cell
+    fulfils no comparison.
+
+    Parameters
+    ----------
+    condition : str
+        Such as ``"oh_p50 > 9.15 and not (type == 'merger')"``.
+    table : DataFrame
+        The columns that may be named, N rows.
+
+    Returns
+    -------
+    (N,) ndarray of bool
+
+    Raises
+    ------
+    SelectionError
+        A condition that cannot be read, an unknown column, or text compared with a number.
+    """
+    quoted: dict[str, str] = {}
+
+    def unquote(match: re.Match[str]) -> str:
+        name = f"_column_{len(quoted)}"
+        quoted[name] = match[1]
+        return name
+
+    try:
+        tree = ast.parse(re.sub(r"`([^`]+)`", unquote, condition.strip()), mode="eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as exc:
+        raise SelectionError(
+            f"--where {condition!r}: cannot be read, expected {_WHAT_IS_ALLOWED}"
+        ) from exc
+    columns = {str(name): table[name] for name in table.columns}
+    reader = _Reader(condition, columns, quoted, len(table))
+    return reader.truth(tree.body)
+
+
+class _Reader:
+    """Evaluates the tree of one condition on the columns of one table."""
+
+    def __init__(
+        self, condition: str, columns: dict[str, pd.Series], quoted: dict[str, str], n: int
+    ) -> None:
+        self._condition = condition
+        self._columns = columns
+        self._quoted = quoted
+        self._n = n
+
+    def truth(self, node: ast.expr) -> NDArray[np.bool_]:
+        """Evaluate what is true or false."""
+        if isinstance(node, ast.BoolOp):
+            join = np.logical_and if isinstance(node.op, ast.And) else np.logical_or
+            return np.asarray(join.reduce([self.truth(value) for value in node.values]), dtype=bool)
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+            return ~self.truth(node.operand)
+        if isinstance(node, ast.Compare):
+            operands = [node.left, *node.comparators]
+            steps = zip(operands, node.ops, operands[1:], strict=False)
+            return np.logical_and.reduce([self._compare(*step) for step in steps])
+        if isinstance(node, ast.Name):
+            column = self._column(node)
+            if column.dtype.kind == "b":
+                return column.fillna(False).to_numpy(dtype=bool)
+        raise self._refuse(ast.unparse(node))
+
+    def _compare(self, left: ast.expr, kind: ast.cmpop, right: ast.expr) -> NDArray[np.bool_]:
+        if isinstance(kind, ast.In | ast.NotIn):
+            if not isinstance(right, ast.List | ast.Tuple):
+                raise self._refuse(ast.unparse(right))
+            column = self._operand(left)
+            is_in = np.zeros(self._n, dtype=bool)
+            for element in right.elts:
+                is_in |= self._hold(operator.eq, column, self._operand(element))
+            return is_in if isinstance(kind, ast.In) else ~is_in & self._is_there(column)
+        if type(kind) not in _COMPARISONS:
+            raise self._refuse("is")
+        return self._hold(_COMPARISONS[type(kind)], self._operand(left), self._operand(right))
+
+    def _hold(self, compare: Callable[[Any, Any], Any], left: Any, right: Any) -> NDArray[np.bool_]:
+        kinds = {_kind(left), _kind(right)}
+        if len(kinds) > 1:
+            raise SelectionError(
+                f"--where {self._condition!r}: compares text with a number, expected both of a "
+                "kind; an objid and what stands in quotes is text"
+            )
+        outcome = compare(left, right)
+        if isinstance(outcome, bool):
+            return np.full(self._n, outcome)
+        outcome = outcome.astype("boolean").fillna(False).to_numpy(dtype=bool)
+        return outcome & self._is_there(left) & self._is_there(right)
+
+    def _is_there(self, operand: Any) -> NDArray[np.bool_]:
+        """Tell which cells are not empty; != would hold for those that are."""
+        if isinstance(operand, pd.Series):
+            return operand.notna().to_numpy(dtype=bool)
+        return np.ones(self._n, dtype=bool)
+
+    def _operand(self, node: ast.expr) -> Any:
+        if isinstance(node, ast.Constant) and isinstance(node.value, int | float | str):
+            return node.value
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+            value = self._operand(node.operand)
+            if isinstance(value, int | float):
+                return -value
+        if isinstance(node, ast.Name):
+            return self._column(node)
+        raise self._refuse(ast.unparse(node))
+
+    def _column(self, node: ast.Name) -> pd.Series:
+        name = self._quoted.get(node.id, node.id)
+        if name not in self._columns:
+            near = difflib.get_close_matches(name, self._columns, n=1)
+            hint = (
+                f"did you mean {near[0]!r}?" if near else f"there are {shorten([*self._columns])}"
+            )
+            raise SelectionError(
+                f"--where {self._condition!r}: no column {name!r}, expected text in quotes or a "
+                f"column; {hint}"
+            )
+        return self._columns[name]
+
+    def _refuse(self, part: str) -> SelectionError:
+        part = re.sub(
+            r"\b_column_\d+\b",
+            lambda found: f"`{self._quoted[found[0]]}`" if found[0] in self._quoted else found[0],
+            part,
+        )
+        return SelectionError(
+            f"--where {self._condition!r}: {part!r} is not understood, expected {_WHAT_IS_ALLOWED}"
+        )
+
+
+def _kind(operand: Any) -> str:
+    """Tell text from numbers and truth values."""
+    if isinstance(operand, pd.Series):
+        return "number" if operand.dtype.kind in "iufb" else "text"
+    return "text" if isinstance(operand, str) else "number"

@@ -1,0 +1,85 @@
+"""The schema: what a store holds, of which shape, and what is refused."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import h5py
+import numpy as np
+
+from galfig.errors import StoreError
+from galfig.store.hdf5 import (
+    read_attributes,
+)
+
+if TYPE_CHECKING:
+    # Most figures do without its import.
+    pass
+
+
+SCHEMA_VERSION = 1
+DESCRIPTIONS = {
+    "objid": "identifier of each galaxy, as in the catalog",
+    "redshift": "redshift, NaN where unknown",
+    "label": "true class as position in the attribute class_names, -1 where unknown",
+    "value": "the number that was binned into classes, NaN where the classes are text",
+    "logits": "output of the network (N, C), before the softmax",
+    "probs": "softmax of the logits (N, C)",
+    "cams": "signed Grad-CAM (N, C, h, w); multiply by cam_scale (N, C) to have logits",
+    "cam_scale": "power of two by which each map was divided to lie within [-1, 1]",
+    "cutouts": "central cutout (N, H, W, RGB or one band), rows from the top of the image",
+    "pixel_scale": "pixel scale of each cutout [arcsec/pixel], NaN where unknown",
+    "kpc_per_arcsec": "proper length of an arcsec (Planck Collaboration 2020), NaN where unknown",
+}
+_N_AXES = {"logits": 2, "probs": 2, "cam_scale": 2, "cams": 4, "cutouts": 4}
+_OPTIONAL = ("pixel_scale", "kpc_per_arcsec")
+# Marks an empty cell in a column of integers, which HDF5 has no notion of.
+MISSING_INTEGER = np.iinfo(np.int64).min
+
+
+def check_schema(file: h5py.File, path: Path) -> None:
+    """Raise StoreError where a file is not a store, or its datasets do not fit each other."""
+    attrs = read_attributes(file)
+    found = attrs.get("schema_version")
+    if found is None:
+        raise StoreError(
+            f"{path}: an HDF5 file without schema_version, expected a store; it is another "
+            "file, or damaged"
+        )
+    if found != SCHEMA_VERSION:
+        raise StoreError(
+            f"{path}: schema version {found}, expected {SCHEMA_VERSION}; another version of galfig "
+            "wrote it: use that one, or update galfig"
+        )
+    lacking = [name for name in DESCRIPTIONS if name not in file and name not in _OPTIONAL]
+    if lacking:
+        raise StoreError(
+            f"{path}: no dataset {lacking[0]!r}, expected a complete store; edited or damaged, "
+            "build it again"
+        )
+    n_galaxies, n_classes = file["label"].shape[0], len(json.loads(attrs["class_names"]))
+    for name in DESCRIPTIONS:
+        if name in file:
+            _check_shape(path, name, file[name], n_galaxies, n_classes)
+    for key, column in file["catalog"].items():
+        _check_shape(path, f"catalog/{key}", column, n_galaxies, n_classes)
+
+
+def _check_shape(
+    path: Path, name: str, dataset: h5py.Dataset, n_galaxies: int, n_classes: int
+) -> None:
+    """Raise StoreError where a dataset holds another number of galaxies or classes, or nothing."""
+    expected: tuple[int, ...] = (n_galaxies,)
+    if name in ("logits", "probs", "cams", "cam_scale"):
+        expected += (n_classes,)
+    if dataset.shape[: len(expected)] != expected or dataset.ndim != _N_AXES.get(name, 1):
+        raise StoreError(
+            f"{path}: {name} of shape {dataset.shape}, expected {expected} and what follows, as "
+            "labels and classes say; edited or damaged, build it again"
+        )
+    # A file of a few bytes may declare more than any memory holds.
+    if not dataset.chunks and dataset.id.get_storage_size() < dataset.size * dataset.dtype.itemsize:
+        raise StoreError(
+            f"{path}: {name} declares {dataset.size} numbers, and holds fewer; edited or "
+            "damaged, build it again"
+        )

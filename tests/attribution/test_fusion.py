@@ -1,0 +1,117 @@
+"""Fusion: the same output from fewer, or better laid out, layers."""
+
+import copy
+
+import pytest
+import torch
+from reference import relative_error
+from torch import nn
+
+from galfig.attribution.fusion import PackedConvolution, fold_batch_norms, pack_convolutions
+
+needs_onednn = pytest.mark.skipif(
+    not torch.backends.mkldnn.is_available(), reason="PyTorch without oneDNN"
+)
+
+
+def make_sequential(*steps):
+    torch.manual_seed(0)
+    return nn.Sequential(*steps, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)).eval()
+
+
+def is_same(model, fused, size=17, n=3):
+    images = torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        return relative_error(fused(images), copy.deepcopy(model).double()(images.double())) <= 1e-5
+
+
+@needs_onednn
+@pytest.mark.parametrize(
+    "conv",
+    [
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.Conv2d(3, 8, (5, 3), stride=(2, 1), padding=(0, 2), bias=False),
+        nn.Conv2d(3, 8, 3, dilation=2),
+        nn.Sequential(nn.Conv2d(3, 6, 1), nn.Conv2d(6, 8, 3, groups=2)),
+        nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 7, padding=3, groups=8)),
+    ],
+    ids=["3 × 3", "stride", "dilation", "groups", "depthwise"],
+)
+def test_packed_convolutions_compute_the_same(conv):
+    """Of any geometry, for any number and size of images, with a gradient or without."""
+    model = make_sequential(conv, nn.ReLU())
+    packed = copy.deepcopy(model)
+    n_convs = sum(isinstance(module, nn.Conv2d) for module in model.modules())
+    assert pack_convolutions(packed, packed[-1]) == n_convs
+    for size, n in ((17, 3), (17, 1), (30, 2), (17, 3)):
+        assert is_same(model, packed, size, n)
+    images = torch.randn(2, 3, 17, 17, requires_grad=True)
+    (gradient,) = torch.autograd.grad(packed(images).sum(), images)
+    (expected,) = torch.autograd.grad(model(images).sum(), images)
+    torch.testing.assert_close(gradient, expected)
+    assert is_same(model, copy.deepcopy(packed))
+
+
+@needs_onednn
+def test_what_is_no_plain_convolution_is_left_alone():
+    """Padding that is no zeros, hooks, subclasses, double precision, and the explained layer."""
+
+    class Doubled(nn.Conv2d):
+        def forward(self, images):
+            return 2 * super().forward(images)
+
+    hooked = nn.Conv2d(8, 8, 3)
+    hooked.register_forward_hook(lambda module, inputs, output: output + 1)
+    explained = nn.Conv2d(8, 8, 1)
+    model = make_sequential(
+        nn.Conv2d(3, 8, 3, padding=1, padding_mode="reflect"),
+        *(nn.Conv2d(8, 8, 3, padding="same"), Doubled(8, 8, 3), hooked, explained, nn.ReLU()),
+    )
+    packed = copy.deepcopy(model)
+    assert pack_convolutions(packed, packed[4]) == 0
+    assert is_same(model, packed)
+    assert pack_convolutions(model.double(), model[-1]) == 0
+
+
+@needs_onednn
+def test_relu_is_computed_with_its_convolution_where_nobody_else_reads():
+    """A ReLU that is explained or has a hook stays a module of its own."""
+    hooked = nn.ReLU()
+    hooked.register_forward_hook(lambda module, inputs, output: output - 1)
+    steps = [nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU()]
+    model = make_sequential(*steps, nn.Conv2d(8, 8, 3), hooked)
+    packed = copy.deepcopy(model)
+    assert pack_convolutions(packed, packed[3]) == 3
+    assert [step.with_relu for step in packed if isinstance(step, PackedConvolution)] == [
+        True,
+        False,
+        False,
+    ]
+    assert isinstance(packed[3], nn.ReLU)
+    assert is_same(model, packed)
+
+
+@needs_onednn
+def test_packed_convolution_looks_like_the_one_it_replaces():
+    """A network may read its layers' parameters: they are the same objects."""
+    conv = nn.Conv2d(3, 8, 3, stride=2)
+    model = make_sequential(conv)
+    pack_convolutions(model, model[-1])
+    assert isinstance(model[0], PackedConvolution)
+    assert model[0].weight is conv.weight
+    assert model[0].bias is conv.bias
+    assert model[0].stride == (2, 2)
+    assert set(model.state_dict()) == {"0.weight", "0.bias", "3.weight", "3.bias"}
+
+
+def test_batch_norm_is_folded_once():
+    """Into the convolution before it; not into one that two places share."""
+    shared = nn.Conv2d(3, 3, 1)
+    model = make_sequential(
+        *(shared, nn.BatchNorm2d(3), shared, nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU())
+    )
+    model[1].running_mean.normal_()
+    model[4].running_var.uniform_(0.5, 2)
+    folded = copy.deepcopy(model)
+    assert fold_batch_norms(folded, folded[-1]) == 1
+    assert is_same(model, folded)

@@ -1,0 +1,273 @@
+"""The command line as its users meet it."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import h5py
+import pytest
+from click.testing import CliRunner
+
+import galfig
+from galfig.catalog import sample
+from galfig.cli import COMMANDS, main
+from galfig.store.reader import open_store
+
+
+def run(*args, ok=True):
+    """Run a command in this process; return its result."""
+    result = CliRunner().invoke(main, [str(arg) for arg in args])
+    if ok and result.exit_code:
+        raise AssertionError(result.output) from result.exception
+    return result
+
+
+def write_settings(folder, **training):
+    """Write a settings file for the fixture's galaxies, small and quick."""
+    training = {"epochs": 1, "batch_size": 8, "cutout_size": 32, **training}
+    lines = ["[catalog]", f'path = "{folder / "catalog.csv"}"', "pixel_scale = 0.4", "[training]"]
+    lines += [f"{key} = {value}" for key, value in training.items()]
+    path = folder / "galfig.toml"
+    path.write_text("\n".join(lines))
+    return path
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_examples(command):
+    """Each command says what it does, documents each option, and gives an example."""
+    words = run(command, "--help").stdout
+    assert f"galfig {command}" in words
+    assert "Examples:" in words
+    loaded = main.get_command(click.Context(main), command)
+    for parameter in loaded.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, parameter.name
+
+
+def test_help_lists_the_commands():
+    """The group's help names every command with one line."""
+    words = run("--help").stdout
+    for command in COMMANDS:
+        assert command in words
+
+
+def test_help_imports_nothing_heavy():
+    """--help loads neither torch nor matplotlib, pandas, h5py or pydantic."""
+    code = (
+        "import sys\nfrom galfig.cli import main\n"
+        "main(['--help'], standalone_mode=False)\n"
+        "heavy = {'torch', 'fastai', 'matplotlib', 'pandas', 'h5py', 'numpy', 'pydantic'}\n"
+        "sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_python_m_galfig():
+    """python -m galfig is the same program, and knows its version."""
+    result = subprocess.run(
+        [sys.executable, "-m", "galfig", "--version"], capture_output=True, text=True, check=True
+    )
+    assert galfig.__version__ in result.stdout
+
+
+def test_simulate(tmp_path):
+    """simulate writes a catalog and prints its path alone."""
+    result = run("simulate", tmp_path / "sim", "--n", 3, "--seed", 4)
+    assert result.stdout == f"{tmp_path / 'sim' / 'catalog.csv'}\n"
+    assert len(list((tmp_path / "sim" / "images").iterdir())) == 3
+    assert run("simulate", tmp_path / "sim", ok=False).exit_code == 1
+
+
+def test_train_then_build_then_render(galaxy_folder, tmp_path, monkeypatch):
+    """The four steps from one's own catalog to one's own figure."""
+    monkeypatch.chdir(tmp_path)
+    config = write_settings(galaxy_folder)
+    trained = run("train", "--config", config, "--out", "m.safetensors")
+    assert trained.stdout.startswith("m.safetensors: accuracy ")
+    assert "epoch 1: train_loss" in trained.stderr
+    assert "low " in trained.stderr
+
+    built = run("build-maps", "--config", config, "--model", "m.safetensors", "--split", "all")
+    assert built.stdout.startswith("maps.h5: 24 galaxies of split 'all', accuracy ")
+    drawn = run("render", "--n", 2, "--zmin", 0.05, "--zmax", 0.08, "--out", "figure.png")
+    assert drawn.stdout.split() == [
+        "figure.png",
+        "figure.tex",
+        "figure.txt",
+        "figure.alt.txt",
+    ]
+    assert "with 0.05 < z < 0.08" in Path("figure.txt").read_text()
+
+    facts = json.loads(run("info", "maps.h5", "--json").stdout)
+    assert facts["galaxies"] == 24
+    assert facts["classes"] == {"low": 12, "high": 12}
+    assert facts["config"]["training"]["epochs"] == 1
+    assert facts["pixel_scale"] == 0.4
+    assert "galaxies" in run("info", "maps.h5").stdout
+    facts = json.loads(run("info", "m.safetensors", "--json").stdout)
+    assert facts["arch"] == "conv3"
+
+
+@pytest.mark.slow
+def test_main_job_trains_once_and_resumes(galaxy_folder, tmp_path, monkeypatch):
+    """Without --model a network is trained and kept; run again, nothing is left to do."""
+    monkeypatch.chdir(tmp_path)
+    config = write_settings(galaxy_folder)
+    run("build-maps", "--config", config, "--out", "a.h5")
+    before = Path("a.safetensors").read_bytes()
+    again = run("build-maps", "--config", config, "--out", "a.h5")
+    assert again.stdout == "a.h5: is complete, nothing left to do\n"
+    assert "trained by this recipe already" in again.stderr
+
+    Path("a.h5").unlink()
+    run("build-maps", "--config", config, "--out", "a.h5")
+    assert Path("a.safetensors").read_bytes() == before
+
+    write_settings(galaxy_folder, epochs=2)
+    other = run("build-maps", "--config", config, "--out", "a.h5", ok=False)
+    assert other.exit_code == 1
+    assert "another recipe ([training] epochs 1, now 2)" in other.stderr
+    run("build-maps", "--config", config, "--out", "a.h5", "--overwrite")
+    assert Path("a.safetensors").read_bytes() != before
+    with open_store("a.h5") as store:
+        assert store.settings["training"]["epochs"] == 2
+
+
+@pytest.mark.slow
+def test_embedded_default(tmp_path, monkeypatch):
+    """With no options and no data, galaxies are simulated, and everything says so."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sample, "N_SIMULATED", 60)
+    Path("galfig.toml").write_text("[training]\nepochs = 1\nbatch_size = 16\n")
+    built = run("build-maps")
+    assert "data/simulated/catalog.csv is absent: simulating 60 galaxies" in built.stderr
+    assert Path("data/simulated/catalog.csv").is_file()
+    run("render", "--n", 2)
+    assert "simulated galaxies" in Path("panels.txt").read_text()
+    with h5py.File("maps.h5") as file:
+        assert file.attrs["simulated"]
+
+
+@pytest.mark.slow
+def test_unlabelled_galaxies_are_explained(galaxy_folder, tmp_path, monkeypatch):
+    """A trained network explains a catalog without classes: labels are -1, nothing is scored."""
+    monkeypatch.chdir(tmp_path)
+    config = write_settings(galaxy_folder)
+    run("train", "--config", config, "--out", "m.safetensors", "-q")
+    lines = (galaxy_folder / "catalog.csv").read_text().splitlines()
+    (galaxy_folder / "bare.csv").write_text("\n".join(line.split(",")[0] for line in lines))
+    built = run(
+        "build-maps", "--catalog", galaxy_folder / "bare.csv", "--model", "m.safetensors",
+        "--split", "all", "--out", "bare.h5",
+    )  # fmt: skip
+    assert "24 galaxies" in built.stdout
+    assert "accuracy" not in built.stdout
+    with open_store("bare.h5") as store:
+        assert set(store.label) == {-1}
+    run("render", "bare.h5", "--n", 1)
+    assert "in truth" not in Path("panels.txt").read_text()
+
+
+def test_quiet_says_nothing(galaxy_folder, tmp_path, monkeypatch):
+    """-q leaves stderr empty; stdout still has the result."""
+    monkeypatch.chdir(tmp_path)
+    result = run("build-maps", "--config", write_settings(galaxy_folder), "-q")
+    assert result.stderr == ""
+    assert result.stdout.count("\n") == 1
+
+
+def test_usage_errors_exit_with_2():
+    """What click itself refuses has its exit status."""
+    assert run("build-maps", "--split", "test", ok=False).exit_code == 2
+    assert run("nosuch", ok=False).exit_code == 2
+    assert run("train", "--lr", "fast", ok=False).exit_code == 2
+
+
+@pytest.mark.slow
+def test_real_galaxies_from_catalog_to_figure(real_data, tmp_path, monkeypatch):
+    """On real SDSS galaxies with redshifts, the tutorial's own selection draws five of them."""
+    monkeypatch.chdir(tmp_path)
+    catalog = real_data("sdss-z-mass") / "catalog.csv"
+    Path("galfig.toml").write_text(
+        f'[catalog]\npath = "{catalog}"\nredshift = "z"\npixel_scale = 0.4\n'
+        '[classes]\ncolumn = "logMstar"\nname = "mass"\nedges = [8.5, 10.7, 11.1, 12.1]\n'
+        'labels = ["low", "medium", "high"]\nkeep = ["low", "high"]\n'
+        "[training]\nepochs = 1\nlr = 2e-2\nbatch_size = 16\n"
+    )
+    built = run("build-maps")
+    assert "153 galaxies left out" in built.stderr
+    run("render", "--n", 5, "--zmin", 0.05, "--zmax", 0.08)
+    words = Path("panels.txt").read_text()
+    assert "five galaxies" in words
+    assert "simulated" not in words
+    with open_store("maps.h5") as store:
+        assert len(store) == 70
+        assert len(store.rejected) == 153
+        # Positions are exact, and so are the empty cells of the catalog.
+        assert store.catalog["objID"].tolist() == store.objid.tolist()
+        assert store.catalog["velDisp"].isna().any()
+
+
+@pytest.mark.parametrize(
+    ("section", "warning"),
+    [
+        ('[classes]\nedges = [8.0, 8.8, 9.4]\nlabels = ["low", "high"]\n', "classes by edges"),
+        ("[split]\nseed = 7\n", "another split of this catalog"),
+    ],
+)
+def test_network_of_another_question_is_warned_of(
+    galaxy_folder, tmp_path, monkeypatch, section, warning
+):
+    """A network trained for other bins, or on another split, is explained with a warning."""
+    monkeypatch.chdir(tmp_path)
+    config = write_settings(galaxy_folder)
+    run("train", "--config", config, "--out", "m.safetensors", "-q")
+    same = run("build-maps", "--config", config, "--model", "m.safetensors", "--out", "same.h5")
+    assert "warning" not in same.stderr
+    config.write_text(config.read_text() + "\n" + section)
+    other = run("build-maps", "--config", config, "--model", "m.safetensors", "--out", "other.h5")
+    assert other.stderr.count("warning: ") == 1
+    assert warning in other.stderr
+
+
+@pytest.mark.slow
+def test_build_killed_by_force_is_finished_by_the_next(galaxy_folder, tmp_path, monkeypatch):
+    """SIGKILL in the middle; the next run keeps the finished shards and ends as if undisturbed."""
+    monkeypatch.chdir(tmp_path)
+    config = write_settings(galaxy_folder)
+    run("train", "--config", config, "--out", "m.safetensors", "-q")
+    options = ["--config", config, "--model", "m.safetensors", "--split", "all", "--shard-size", 1]
+    run("build-maps", *options, "--out", "undisturbed.h5", "-q")
+
+    command = [sys.executable, "-m", "galfig", "build-maps", *map(str, options), "--out", "maps.h5"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None and not Path("maps.h5.parts/000002.h5").exists():
+            time.sleep(0.002)
+        process.kill()
+    assert not Path("maps.h5").exists()
+    kept = {part: part.stat().st_mtime_ns for part in Path("maps.h5.parts").glob("0*.h5")}
+    assert 3 <= len(kept) < 24
+
+    again = run("build-maps", *options, "--out", "maps.h5")
+    assert f"resuming: {len(kept)} of 24 shards are there" in again.stderr
+    assert not Path("maps.h5.parts").exists()
+    with h5py.File("maps.h5") as found, h5py.File("undisturbed.h5") as expected:
+        assert found.attrs["plan_digest"] == expected.attrs["plan_digest"]
+        for name in ("objid", "cams", "cam_scale", "logits", "cutouts"):
+            assert (found[name][:] == expected[name][:]).all(), name
+
+
+def test_figure_list_and_figure(store_path, tmp_path, monkeypatch):
+    """figure --list names them all; figure NAME writes NAME.pdf unless told otherwise."""
+    from galfig.figures.registry import FIGURES
+
+    monkeypatch.chdir(tmp_path)
+    listed = run("figure", "--list").stdout.splitlines()
+    assert [line.split()[0] for line in listed] == list(FIGURES)
+    drawn = run("figure", "confusion-matrix", store_path, "--zmax", 0.1)
+    assert drawn.stdout.split() == [
+        f"confusion-matrix.{suffix}" for suffix in ("pdf", "tex", "txt", "alt.txt")
+    ]

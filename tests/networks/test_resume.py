@@ -1,0 +1,99 @@
+"""Resuming: a run that was stopped after any epoch ends as one that was not."""
+
+import numpy as np
+import pytest
+import torch
+
+from galfig.catalog.galaxies import load_galaxies
+from galfig.config import load_settings
+from galfig.errors import CheckpointError
+from galfig.networks.resume import load_progress, resume_path, save_progress
+from galfig.networks.training import read_training_set, train_network
+
+
+def make_settings(folder, **training):
+    training = {"epochs": 3, "batch_size": 8, "cutout_size": 32, **training}
+    overrides = {("training", key): value for key, value in training.items()}
+    return load_settings(None, {("catalog", "path"): folder / "catalog.csv", **overrides})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "recipe",
+    [{}, {"schedule": "flat-cos", "sampler": "balanced"}, {"lr": "auto", "epochs": 2}],
+    ids=["one-cycle", "flat-cos, balanced", "auto"],
+)
+def test_stopped_run_ends_as_one_that_was_not(galaxy_folder, tmp_path, monkeypatch, recipe):
+    """Stopped after each of its epochs, and resumed: the same checkpoint to the byte."""
+    settings = make_settings(galaxy_folder, **recipe)
+    data = read_training_set(load_galaxies(settings), settings, quiet=True)
+    whole, broken = tmp_path / "whole.safetensors", tmp_path / "broken.safetensors"
+    train_network(*data, settings, whole, quiet=True)
+
+    class Stop(BaseException):
+        pass
+
+    def save_and_stop(*arguments):
+        save_progress(*arguments)
+        raise Stop
+
+    for _ in range(settings.training.epochs - 1):
+        monkeypatch.setattr("galfig.networks.training.save_progress", save_and_stop)
+        with pytest.raises(Stop):
+            train_network(*data, settings, broken, quiet=True, resume=True)
+        assert resume_path(broken).exists()
+        assert not broken.exists()
+        torch.rand(5)
+    monkeypatch.setattr("galfig.networks.training.save_progress", save_progress)
+    train_network(*data, settings, broken, quiet=True, resume=True)
+    assert broken.read_bytes() == whole.read_bytes()
+    assert not resume_path(broken).exists()
+
+
+def test_run_of_another_recipe_is_not_resumed(galaxy_folder, tmp_path):
+    """Another seed would go on with another network; without --resume it starts anew."""
+    path = tmp_path / "m.safetensors"
+    settings = make_settings(galaxy_folder, epochs=1)
+    data = read_training_set(load_galaxies(settings), settings, quiet=True)
+    save_progress(resume_path(path), {"settings": "others"}, {"history": []})
+    with pytest.raises(CheckpointError, match="run of another recipe"):
+        train_network(*data, settings, path, quiet=True, resume=True)
+    train_network(*data, settings, path, quiet=True, resume=None)
+    assert not resume_path(path).exists()
+    save_progress(resume_path(path), {"settings": "others"}, {"history": []})
+    train_network(*data, settings, path, quiet=True, overwrite=True)
+    assert not resume_path(path).exists()
+
+
+def test_state_comes_back_as_it_was(tmp_path):
+    """Tensors in any layout, shared ones, numbers and text, nested."""
+    image = torch.randn(2, 3, 4, 4).contiguous(memory_format=torch.channels_last)
+    state = {"a": [image, image], "b": {"c": (1, 2.5, None, "words", True)}, "d": np.arange(3)}
+    path = resume_path(tmp_path / "m.safetensors")
+    save_progress(path, {"x": (1, 2)}, state)
+    found = load_progress(path, {"x": [1, 2]})
+    assert torch.equal(found["a"][0], image)
+    assert torch.equal(found["a"][1], image)
+    assert found["b"] == {"c": [1, 2.5, None, "words", True]}
+    assert found["d"] == [0, 1, 2]
+
+
+def test_a_damaged_state_is_not_resumed(tmp_path):
+    """A flipped bit in a tensor, or in the numbers, would go on with another network."""
+    path = resume_path(tmp_path / "m.safetensors")
+    save_progress(path, {}, {"weight": torch.ones(3), "epoch": 17})
+    sound = path.read_bytes()
+    for damaged in (sound[:-1] + b"\x00", sound.replace(b"17", b"19")):
+        assert damaged != sound
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match="damaged, its SHA-256 is another"):
+            load_progress(path, {})
+
+
+@pytest.mark.parametrize("data", [b"", b"garbage", b"\x02" + bytes(7) + b"{}", b"PK\x03\x04"])
+def test_other_files_are_refused(tmp_path, data):
+    """A damaged state is one line."""
+    path = tmp_path / "m.resume.safetensors"
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match="not the state of a training run"):
+        load_progress(path, {})

@@ -1,0 +1,352 @@
+"""Building: the right numbers in the store, resumed work, shards that do not show."""
+
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from astropy.io import fits
+from PIL import Image
+from samples import make_checkpoint
+
+from galfig.attribution.engine import make_engine, open_workers
+from galfig.attribution.gradcam import grad_cam
+from galfig.catalog.galaxies import load_galaxies
+from galfig.config import load_settings
+from galfig.errors import (
+    CatalogError,
+    CheckpointError,
+    ConfigError,
+    LostCutoutError,
+    OutputError,
+)
+from galfig.images.cutouts import Decoding, read_cutout, scale_cutout
+from galfig.networks.recipe import warn_of_mismatch
+from galfig.pipeline.build import build_store
+from galfig.pipeline.explain import explain_galaxies
+from galfig.pipeline.plan import make_plan
+from galfig.store.reader import open_store
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    return make_checkpoint(tmp_path / "model.safetensors")
+
+
+def load(folder, **maps):
+    overrides = {("catalog", "path"): folder / "catalog.csv"}
+    overrides |= {("maps", key): value for key, value in maps.items()}
+    settings = load_settings(None, overrides)
+    return load_galaxies(settings), settings
+
+
+def build_at(path, folder, checkpoint, *, split="all", **maps):
+    galaxies, settings = load(folder, **maps)
+    plan = make_plan(galaxies, settings, checkpoint, split)
+    return build_store(plan, checkpoint, path, quiet=True)
+
+
+def read_datasets(path):
+    found = {}
+    with h5py.File(path) as file:
+        file.visititems(
+            lambda name, item: (
+                found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
+            )
+        )
+    return found
+
+
+def assert_same_store(one, two):
+    one, two = read_datasets(one), read_datasets(two)
+    assert one.keys() == two.keys()
+    for name in one:
+        np.testing.assert_array_equal(one[name], two[name], err_msg=name)
+
+
+@pytest.mark.parametrize("image_size", [32, 24])
+def test_store_holds_the_maps_of_each_galaxy(galaxy_folder, tmp_path, image_size):
+    """Every galaxy's maps are those of Grad-CAM on its own image, logits and probs with them."""
+    checkpoint = make_checkpoint(tmp_path / "m.safetensors", image_size=image_size)
+    assert build_at(tmp_path / "maps.h5", galaxy_folder, checkpoint)
+    galaxies, _ = load(galaxy_folder)
+    layer = checkpoint.model.get_submodule("conv3")
+    with open_store(tmp_path / "maps.h5") as store:
+        assert store.objid.tolist() == galaxies.objid.tolist()
+        np.testing.assert_array_equal(store.label, galaxies.label)
+        np.testing.assert_array_equal(store.redshift, galaxies.redshift)
+        np.testing.assert_array_equal(store.value, galaxies.value)
+        np.testing.assert_allclose(store.catalog["oh_p50"].astype(float), galaxies.value)
+        for index in (0, 7, 23):
+            cutout = read_cutout(galaxies.paths[index], 32)
+            np.testing.assert_array_equal(store.cutout(index), cutout)
+            scaled = np.array(scale_cutout(cutout, image_size))
+            expected = grad_cam(checkpoint.model, checkpoint.normalise(scaled[None]), layer)
+            cams = expected.cams[0].numpy()
+            np.testing.assert_allclose(store.cams(index), cams, atol=6e-4 * np.abs(cams).max())
+            np.testing.assert_allclose(
+                store.logits[index], expected.logits[0].numpy(), rtol=1e-4, atol=1e-5
+            )
+            probs = torch.softmax(expected.logits[0], dim=0).numpy()
+            np.testing.assert_allclose(store.probs[index], probs, rtol=1e-4)
+
+
+def test_store_says_what_it_was_made_from(galaxy_folder, tmp_path, checkpoint, monkeypatch):
+    """The root attributes are those of the schema."""
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
+    build_at(tmp_path / "maps.h5", galaxy_folder, checkpoint, split="valid")
+    galaxies, settings = load(galaxy_folder)
+    with open_store(tmp_path / "maps.h5") as store:
+        attrs = store.attrs
+        assert len(store) == galaxies.in_valid.sum()
+    assert attrs["schema_version"] == 1
+    assert attrs["created"] == "1970-01-01T00:00:00+00:00"
+    assert attrs["checkpoint_sha256"] == checkpoint.digest
+    assert attrs["catalog_sha256"] == galaxies.catalog_sha256
+    assert attrs["target_layer"] == "conv3"
+    assert attrs["split"] == "valid"
+    assert attrs["cutout_size"] == 32
+    assert attrs["simulated"] is False
+    assert json.loads(attrs["class_names"]) == ["low", "high"]
+    assert json.loads(attrs["config"]) == settings.record()
+    assert {"galfig_version", "torch_version", "plan_digest", "training"} <= set(attrs)
+
+
+def test_shards_and_workers_do_not_show(galaxy_folder, tmp_path, checkpoint):
+    """Any shard size and number of threads gives the same datasets, bit for bit."""
+    build_at(tmp_path / "one.h5", galaxy_folder, checkpoint)
+    build_at(tmp_path / "many.h5", galaxy_folder, checkpoint, shard_size=5)
+    galaxies, settings = load(galaxy_folder, shard_size=24)
+    plan = make_plan(galaxies, settings, checkpoint, "all")
+    build_store(plan, checkpoint, tmp_path / "threads.h5", n_workers=3, quiet=True)
+    assert_same_store(tmp_path / "one.h5", tmp_path / "many.h5")
+    assert_same_store(tmp_path / "one.h5", tmp_path / "threads.h5")
+
+
+def test_killed_build_goes_on(galaxy_folder, tmp_path, checkpoint, monkeypatch, caplog):
+    """A build stopped in its third shard keeps the first two, and ends as if undisturbed."""
+    calls = []
+
+    def explain(galaxies, *args, **options):
+        calls.append(galaxies.objid[0])
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return explain_galaxies(galaxies, *args, **options)
+
+    monkeypatch.setattr("galfig.pipeline.build.explain_galaxies", explain)
+    path = tmp_path / "maps.h5"
+    with pytest.raises(KeyboardInterrupt):
+        build_at(path, galaxy_folder, checkpoint, shard_size=5)
+    assert not path.exists()
+    parts = tmp_path / "maps.h5.parts"
+    assert sorted(part.name for part in parts.iterdir()) == ["000000.h5", "000001.h5"]
+
+    with caplog.at_level(logging.INFO, "galfig"):
+        logging.getLogger("galfig").propagate = True
+        assert build_at(path, galaxy_folder, checkpoint, shard_size=5)
+    assert len(calls) == 6
+    assert calls[2] == calls[3]
+    assert "2 of 5 shards are there" in caplog.text
+    assert not parts.exists()
+    build_at(tmp_path / "undisturbed.h5", galaxy_folder, checkpoint, shard_size=5)
+    assert_same_store(path, tmp_path / "undisturbed.h5")
+
+
+def test_part_that_was_half_written_goes_with_the_others(galaxy_folder, tmp_path, checkpoint):
+    """What a killed process left under a hidden name keeps nobody from removing the folder."""
+    folder = tmp_path / "maps.h5.parts"
+    folder.mkdir()
+    (folder / ".000000.h5.abcd1234.tmp.h5").write_bytes(b"half")
+    (folder / "000007.h5").write_bytes(b"of another plan")
+    build_at(tmp_path / "maps.h5", galaxy_folder, checkpoint)
+    assert not folder.exists()
+
+
+def test_parts_of_another_plan_are_not_used(galaxy_folder, tmp_path, checkpoint):
+    """Parts that a network since replaced has left behind are made anew."""
+    path = tmp_path / "maps.h5"
+    folder = tmp_path / "maps.h5.parts"
+    folder.mkdir()
+    with h5py.File(folder / "000000.h5", "w") as file:
+        file.attrs["plan_digest"] = "another"
+    assert build_at(path, galaxy_folder, checkpoint)
+    build_at(tmp_path / "clean.h5", galaxy_folder, checkpoint)
+    assert_same_store(path, tmp_path / "clean.h5")
+
+
+def test_finished_store_is_left_alone(galaxy_folder, tmp_path, checkpoint):
+    """Built again, nothing is left to do; of another plan, it is not replaced unasked."""
+    path = tmp_path / "maps.h5"
+    assert build_at(path, galaxy_folder, checkpoint)
+    before = path.read_bytes()
+    (tmp_path / "maps.h5.parts").mkdir()
+    assert not build_at(path, galaxy_folder, checkpoint)
+    assert not (tmp_path / "maps.h5.parts").exists()
+    with pytest.raises(OutputError, match="--overwrite"):
+        build_at(path, galaxy_folder, checkpoint, layer="conv2")
+    assert path.read_bytes() == before
+
+
+def test_unreadable_image_is_rejected_by_name(galaxy_folder, tmp_path, checkpoint, caplog):
+    """A truncated JPEG is counted and named in the store, and its neighbours are right."""
+    galaxies, _ = load(galaxy_folder)
+    lost = galaxies.objid[4]
+    build_at(tmp_path / "whole.h5", galaxy_folder, checkpoint)
+    galaxies.paths[4].write_bytes(galaxies.paths[4].read_bytes()[:400])
+    with caplog.at_level(logging.WARNING, "galfig"):
+        logging.getLogger("galfig").propagate = True
+        build_at(tmp_path / "maps.h5", galaxy_folder, checkpoint)
+    assert "1 of 24 cutouts could not be explained" in caplog.text
+    with open_store(tmp_path / "maps.h5") as store, open_store(tmp_path / "whole.h5") as whole:
+        assert len(store) == 23
+        assert lost not in store.objid
+        assert f"{lost}.jpg" in store.rejected[lost]
+        assert store.catalog["objID"].tolist() == store.objid.tolist()
+        np.testing.assert_array_equal(store.cams(4), whole.cams(5))
+
+
+@pytest.mark.parametrize("n_lost", [1, 14])
+def test_images_that_vanish_stop_the_build_and_reject_nobody(
+    galaxy_folder, tmp_path, checkpoint, n_lost
+):
+    """A folder that goes away halfway stops the build in one line; back again, it goes on."""
+    build_at(tmp_path / "undisturbed.h5", galaxy_folder, checkpoint, shard_size=5)
+    galaxies, settings = load(galaxy_folder, shard_size=5)
+    plan = make_plan(galaxies, settings, checkpoint, "all")
+    path, away = tmp_path / "maps.h5", tmp_path / "away"
+    away.mkdir()
+    lost = galaxies.paths[10 : 10 + n_lost]
+    for image in lost:
+        image.rename(away / image.name)
+    with pytest.raises(
+        LostCutoutError, match=r"\.jpg: lost .*when it is back, run the same command again"
+    ):
+        build_store(plan, checkpoint, path, quiet=True)
+    assert not path.exists()
+    parts = sorted(part.name for part in (tmp_path / "maps.h5.parts").iterdir())
+    assert parts == ["000000.h5", "000001.h5"]
+    for image in lost:
+        (away / image.name).rename(image)
+    assert build_at(path, galaxy_folder, checkpoint, shard_size=5)
+    assert_same_store(path, tmp_path / "undisturbed.h5")
+
+
+def test_galaxy_without_finite_numbers_is_rejected(galaxy_folder, tmp_path, checkpoint):
+    """NaN from the network is reported with the galaxy, not stored as a map."""
+    galaxies, _ = load(galaxy_folder)
+    engine = make_engine(checkpoint.model, checkpoint.model.get_submodule("conv3"))
+    explain = engine.explain
+    sick = checkpoint.normalise(read_cutout(galaxies.paths[2], 32)[None])
+
+    def explain_sick(images):
+        batch = explain(images)
+        batch.logits[(images == sick).all(dim=(1, 2, 3))] = torch.nan
+        return batch
+
+    engine.explain = explain_sick
+    with open_workers(2) as pool:
+        part = explain_galaxies(galaxies, checkpoint, engine, Decoding(), pool=pool)
+    assert list(part.rejected) == [galaxies.objid[2]]
+    assert "not finite" in part.rejected[galaxies.objid[2]]
+    assert len(part.images) == len(part.arrays["objid"]) == 23
+
+
+def test_no_readable_image_at_all_is_an_error(galaxy_folder, tmp_path, checkpoint):
+    """A store without galaxies is not written."""
+    for path in (galaxy_folder / "images").iterdir():
+        path.write_bytes(b"no image")
+    with pytest.raises(CatalogError, match="not one of 24 galaxies"):
+        build_at(tmp_path / "maps.h5", galaxy_folder, checkpoint)
+    assert not (tmp_path / "maps.h5").exists()
+
+
+def test_shard_of_unreadable_images_is_no_error(galaxy_folder, tmp_path, checkpoint):
+    """One shard without any galaxy does not stop the others."""
+    galaxies, _ = load(galaxy_folder)
+    for path in galaxies.paths[:5]:
+        path.write_bytes(b"no image")
+    build_at(tmp_path / "maps.h5", galaxy_folder, checkpoint, shard_size=5)
+    with open_store(tmp_path / "maps.h5") as store:
+        assert len(store) == 19
+        assert len(store.rejected) == 5
+
+
+def test_labels_follow_the_checkpoint(galaxy_folder, tmp_path):
+    """A network that counts high first gets its labels in its own order."""
+    checkpoint = make_checkpoint(tmp_path / "m.safetensors", class_names=("high", "low"))
+    build_at(tmp_path / "maps.h5", galaxy_folder, checkpoint)
+    galaxies, _ = load(galaxy_folder)
+    with open_store(tmp_path / "maps.h5") as store:
+        assert store.class_names == ("high", "low")
+        np.testing.assert_array_equal(store.label, 1 - galaxies.label)
+
+
+def test_network_of_other_classes_is_refused(galaxy_folder, tmp_path):
+    """A network that tells spirals from ellipticals has nothing to say of metallicity."""
+    checkpoint = make_checkpoint(tmp_path / "m.safetensors", class_names=("spiral", "elliptical"))
+    with pytest.raises(CheckpointError, match=r"tells 'spiral', 'elliptical' apart"):
+        build_at(tmp_path / "maps.h5", galaxy_folder, checkpoint)
+
+
+def test_plan_digest_follows_what_matters(galaxy_folder, tmp_path, checkpoint):
+    """Split, layer and network change the digest; planning again does not."""
+    galaxies, settings = load(galaxy_folder)
+    _, other_layer = load(galaxy_folder, layer="conv2")
+    other = make_checkpoint(tmp_path / "other.safetensors", image_size=24)
+    plans = [
+        make_plan(galaxies, settings, checkpoint, "valid"),
+        make_plan(galaxies, settings, checkpoint, "train"),
+        make_plan(galaxies, other_layer, checkpoint, "valid"),
+        make_plan(galaxies, settings, other, "valid"),
+    ]
+    assert len({plan.digest for plan in plans}) == 4
+    assert make_plan(galaxies, settings, checkpoint, "valid").digest == plans[0].digest
+    with pytest.raises(ConfigError, match="not a layer"):
+        make_plan(*load(galaxy_folder, layer="conv9"), checkpoint)
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "fits"])
+def test_one_band_is_stored_as_one_and_read_as_grey(galaxy_folder, tmp_path, kind):
+    """A network of one channel stores one band, of colour images and of FITS."""
+    checkpoint = make_checkpoint(tmp_path / "m.safetensors", n_channels=1)
+    galaxies, _ = load(galaxy_folder)
+    if kind == "fits":
+        for path in galaxies.paths:
+            values = np.asarray(Image.open(path).convert("L"), dtype=np.float32)
+            path.unlink()
+            fits.PrimaryHDU(values[::-1]).writeto(path)
+    build_at(tmp_path / "maps.h5", galaxy_folder, checkpoint)
+    with h5py.File(tmp_path / "maps.h5") as file:
+        assert file["cutouts"].shape == (24, 32, 32, 1)
+    with open_store(tmp_path / "maps.h5") as store:
+        assert store.is_gray
+        cutout = store.cutout(3)
+        np.testing.assert_array_equal(cutout[..., 0], cutout[..., 2])
+        expected = read_cutout(galaxies.paths[3], 32, Decoding(n_channels=1))
+        np.testing.assert_array_equal(cutout[..., :1], expected)
+
+
+def test_settings_of_another_version_are_warned_of(galaxy_folder, checkpoint, caplog):
+    """They cannot be compared, which is said; the network is used all the same."""
+    galaxies, settings = load(galaxy_folder)
+    strange = replace(checkpoint, metadata={**checkpoint.metadata, "settings": {"nosuch": {}}})
+    with caplog.at_level(logging.WARNING, "galfig"):
+        warn_of_mismatch(strange, galaxies, settings, Path("m.safetensors"))
+    (message,) = caplog.messages
+    assert message.startswith("m.safetensors: was trained by another version of galfig")
+
+
+def test_parts_that_stay_fail_no_build(galaxy_folder, tmp_path, checkpoint, caplog):
+    """A file of somebody else's in their folder, as NFS makes them: the store is complete."""
+    folder = tmp_path / "maps.h5.parts"
+    folder.mkdir()
+    (folder / ".nfs000001").write_bytes(b"")
+    with caplog.at_level(logging.WARNING, "galfig"):
+        build_at(tmp_path / "maps.h5", galaxy_folder, checkpoint)
+    assert f"{tmp_path / 'maps.h5'}: is complete, but {folder}: cannot be removed" in caplog.text
+    with open_store(tmp_path / "maps.h5") as store:
+        assert len(store) == 24

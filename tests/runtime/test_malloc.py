@@ -1,0 +1,34 @@
+"""Memory: told to the C library, where there is one to tell."""
+
+import subprocess
+import sys
+
+from galfig.runtime import malloc
+
+
+def test_freed_blocks_are_not_zeroed_again():
+    """On Linux with glibc, a large block taken twice faults its pages once."""
+    code = (
+        "import ctypes, resource, sys\n"
+        "from galfig.runtime.malloc import keep_freed_memory\n"
+        "if not keep_freed_memory(): sys.exit(3)\n"
+        "libc = ctypes.CDLL('libc.so.6')\n"
+        "libc.malloc.restype = ctypes.c_void_p\n"
+        "libc.free.argtypes = [ctypes.c_void_p]\n"
+        "faults = []\n"
+        "for _ in range(3):\n"
+        "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "    block = libc.malloc(ctypes.c_size_t(1 << 26))\n"
+        "    ctypes.memset(block, 1, 1 << 26)\n"
+        "    libc.free(block)\n"
+        "    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)\n"
+        "sys.exit(0 if faults[0] > 10 * max(faults[1], 1) else str(faults))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert done.returncode in (0, 3), done.stderr
+
+
+def test_elsewhere_nothing_happens(monkeypatch):
+    """Without glibc the answer is no, and no error."""
+    monkeypatch.setattr(malloc.sys, "platform", "darwin")
+    assert malloc.keep_freed_memory() is False

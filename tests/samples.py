@@ -1,0 +1,81 @@
+"""Samples that tests are made of: analytic galaxies, tiny networks, parts of a store.
+
+Imports what is heavy where it is used, so that a test of conditions does not wait for torch.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from galfig.store.writer import Part
+
+
+def draw_galaxy(
+    size: int = 48, *, center: tuple[float, float] = (0.0, 0.0), width: float = 6.0, red: float = 1
+) -> np.ndarray:
+    """Draw a round Gaussian galaxy, (size, size, 3) uint8; ``red`` is its red over blue flux."""
+    y, x = np.mgrid[:size, :size] - (size - 1) / 2
+    light = np.exp(-0.5 * ((x - center[0]) ** 2 + (y - center[1]) ** 2) / width**2)
+    rgb = 180 * light[..., None] * np.array([red, 1.0, 1 / red]) / max(red, 1 / red)
+    return np.clip(rgb + 12, 0, 255).astype(np.uint8)
+
+
+def make_tiny_cnn(n_classes: int = 2) -> "nn.Sequential":
+    """Return a seeded CNN in evaluation mode, with running statistics that are not trivial."""
+    import torch
+    from torch import nn
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = nn.Sequential(
+            nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU()),
+            nn.Sequential(nn.Conv2d(8, 12, 3, padding=1), nn.BatchNorm2d(12), nn.ReLU()),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(12, n_classes),
+        )
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.normal_(0, 0.3)
+                module.running_var.uniform_(0.5, 2.0)
+    return model.eval()
+
+
+def make_part(arrays: dict, cams: np.ndarray, rejected: dict | None = None) -> "Part":
+    """Make a part of plain arrays, ``cutouts`` among them."""
+    from galfig.store.chunks import encode_galaxy
+    from galfig.store.writer import Part
+
+    cutouts = arrays["cutouts"]
+    return Part(
+        {name: array for name, array in arrays.items() if name != "cutouts"},
+        [encode_galaxy(*pair) for pair in zip(cams, cutouts, strict=True)],
+        cams.shape[1:],
+        cutouts.shape[1:],
+        rejected or {},
+    )
+
+
+def make_checkpoint(path, class_names=("low", "high"), image_size=32, n_channels=3):
+    """Write the checkpoint of an untrained conv3."""
+    import torch
+
+    from galfig.networks.architectures import build_network
+    from galfig.networks.checkpoint import save_checkpoint
+
+    torch.manual_seed(0)
+    metadata = {
+        "arch": "conv3",
+        "class_names": list(class_names),
+        "layer": "conv3",
+        "cutout_size": 32,
+        "image_size": image_size,
+        "mean": [0.2] * n_channels,
+        "std": [0.1] * n_channels,
+        "n_train": {"low": 10, "high": 9},
+        "simulated": False,
+    }
+    return save_checkpoint(path, build_network("conv3", len(class_names), n_channels), metadata)

@@ -1,0 +1,150 @@
+"""Selection: strict ranges, a draw that does not depend on order, errors that help."""
+
+import logging
+
+import numpy as np
+import pytest
+
+from galfig.errors import SelectionError
+from galfig.store.reader import open_store
+from galfig.store.selection import Query, describe_range, select_galaxies
+
+
+def test_range_is_strict(make_store):
+    """As in the tutorial, zmin < z < zmax: the ends themselves are out, and NaN is."""
+    redshift = np.array([0.05, 0.06, 0.07, 0.08, np.nan, 0.5])
+    with open_store(make_store(n=6, redshift=redshift)) as store:
+        selection = select_galaxies(store, Query(n=9, zmin=0.05, zmax=0.08))
+        assert sorted(selection.indices) == [1, 2]
+        assert sorted(select_galaxies(store, Query(n=9, zmin=0.07)).indices) == [3, 5]
+        assert len(select_galaxies(store, Query(n=9)).indices) == 6
+        with pytest.raises(SelectionError, match=r"--zmin 0\.2: not below --zmax 0\.1"):
+            select_galaxies(store, Query(zmin=0.2, zmax=0.1))
+
+
+def test_draw_is_by_seed_and_without_repeats(store_path):
+    """The same seed draws the same galaxies, another seed others, none twice."""
+    with open_store(store_path) as store:
+        first, again, other = (select_galaxies(store, Query(n=5, seed=seed)) for seed in (1, 1, 2))
+    assert first.indices.tolist() == again.indices.tolist() != other.indices.tolist()
+    assert len(set(first.indices)) == 5
+    assert first.n_candidates == 12
+
+
+def test_draw_does_not_depend_on_the_order_of_the_store(make_store):
+    """A store with its galaxies in another order gives the same galaxies in the same order."""
+    objid = np.array([f"g{index:02d}" for index in range(12)], dtype=object)
+    drawn = []
+    for name, order in (("a.h5", np.arange(12)), ("b.h5", np.arange(12)[::-1])):
+        with open_store(make_store(name, objid=objid[order])) as store:
+            drawn.append(store.objid[select_galaxies(store, Query(n=5)).indices].tolist())
+    assert drawn[0] == drawn[1]
+
+
+def test_fewer_than_asked_are_drawn_and_said(store_path, caplog):
+    """Where there are fewer than n, all are drawn and a warning says how many."""
+    with open_store(store_path) as store, caplog.at_level(logging.WARNING, "galfig"):
+        logging.getLogger("galfig").propagate = True
+        selection = select_galaxies(store, Query(n=5, zmin=0.02, zmax=0.045))
+    assert len(selection.indices) == 2
+    assert "5 galaxies were asked for, there are 2 with 0.02 < z < 0.045" in caplog.text
+
+
+def test_empty_range_gives_the_range_that_exists(store_path):
+    """None at all is an error that says where the redshifts are."""
+    with (
+        open_store(store_path) as store,
+        pytest.raises(
+            SelectionError, match=r"no galaxy with 1 < z < 2; its redshifts run from 0\.02 to 0\.13"
+        ),
+    ):
+        select_galaxies(store, Query(zmin=1, zmax=2))
+
+
+def test_without_redshifts(make_store):
+    """Without redshifts a range is an error, and a draw is not."""
+    with open_store(make_store(redshift=np.full(12, np.nan))) as store:
+        with pytest.raises(SelectionError, match="no galaxy has a redshift"):
+            select_galaxies(store, Query(zmax=0.1))
+        assert len(select_galaxies(store, Query(n=3)).indices) == 3
+
+
+def test_named_galaxies_in_the_order_named(store_path):
+    """--objid gives just these, in this order; a stranger is an error."""
+    with open_store(store_path) as store:
+        names = [store.objid[7], store.objid[2]]
+        selection = select_galaxies(store, Query(objids=tuple(names)))
+        assert selection.indices.tolist() == [7, 2]
+        assert selection.query.objids == tuple(names)
+        with pytest.raises(SelectionError, match="no galaxy '42'"):
+            select_galaxies(store, Query(objids=("42",)))
+        with pytest.raises(SelectionError, match="no other condition"):
+            select_galaxies(store, Query(objids=tuple(names), zmin=0.1))
+
+
+@pytest.mark.parametrize(
+    ("zmin", "zmax", "words"),
+    [
+        (0.05, 0.08, "0.05 < z < 0.08"),
+        (0.05, None, "0.05 < z"),
+        (None, 1, "z < 1"),
+        (None, None, ""),
+    ],
+)
+def test_range_in_words(zmin, zmax, words):
+    """A range reads as an inequality, open where an end is."""
+    assert describe_range(zmin, zmax) == words
+
+
+def test_conditions_on_classes(store_path):
+    """--true, --predicted, --correct and --wrong keep just those galaxies."""
+    with open_store(store_path) as store:
+        predicted, label = store.predicted, store.label
+        for query, is_meant in [
+            (Query(n=None, true="high"), label == 1),
+            (Query(n=None, predicted="low"), predicted == 0),
+            (Query(n=None, correct=True), predicted == label),
+            (Query(n=None, correct=False, true="low"), (predicted != label) & (label == 0)),
+        ]:
+            found = select_galaxies(store, query).indices
+            assert sorted(found) == np.flatnonzero(is_meant).tolist()
+        with pytest.raises(SelectionError, match="--true 'hihg', expected one of low, high"):
+            select_galaxies(store, Query(true="hihg"))
+
+
+def test_condition_on_a_column(store_path):
+    """--where looks at the catalog, and says so where nothing is left."""
+    with open_store(store_path) as store:
+        found = select_galaxies(store, Query(n=None, where="z > 0.1"))
+        assert sorted(found.indices) == np.flatnonzero(store.redshift > 0.1).tolist()
+        with pytest.raises(SelectionError, match=r"no galaxy with z < 0\.1, where z > 0\.2"):
+            select_galaxies(store, Query(zmax=0.1, where="z > 0.2"))
+
+
+def test_sorted_galaxies(store_path):
+    """Most wrong, most certain and nearest first."""
+    with open_store(store_path) as store:
+        losses = store.losses
+        p_true = store.probs[np.arange(12), store.label].astype(float)
+        np.testing.assert_allclose(losses, -np.log(p_true), rtol=1e-5)
+        by_loss = select_galaxies(store, Query(n=4, sort="loss")).indices
+        assert by_loss.tolist() == np.argsort(-losses)[:4].tolist()
+        by_p = select_galaxies(store, Query(n=12, sort="p")).indices
+        assert (np.diff(store.probs.max(axis=1)[by_p]) <= 0).all()
+        assert select_galaxies(store, Query(n=3, sort="redshift")).indices.tolist() == [0, 1, 2]
+
+
+def test_loss_of_certainty_is_finite(make_store):
+    """A galaxy that the network is wholly wrong about has a large loss, not an infinite one."""
+    logits = np.tile(np.float32([[300, -300]]), (12, 1))
+    with open_store(make_store(logits=logits)) as store:
+        np.testing.assert_allclose(store.losses[:2], [0, 600])
+
+
+def test_unlabelled_galaxies_are_neither_right_nor_wrong(make_store):
+    """Without a true class there is no loss and no being correct."""
+    with open_store(make_store(label=np.full(12, -1, np.int16))) as store:
+        assert np.isnan(store.losses).all()
+        for query in (Query(correct=True), Query(sort="loss")):
+            with pytest.raises(SelectionError, match="no galaxy has a true class"):
+                select_galaxies(store, query)

@@ -1,0 +1,137 @@
+"""The arrows between packages point one way, and what is heavy stays where it belongs."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+import galfig
+
+ROOT = Path(galfig.__file__).parent
+# A room may import those of the lines before its own, and itself.
+TIERS = (
+    ("errors", "metrics", "cosmology"),
+    ("config", "runtime"),
+    ("images", "attribution"),
+    ("catalog", "store"),
+    ("networks", "figures"),
+    ("pipeline", "manuscript", "plot"),
+    ("info",),
+    ("verify",),
+    ("cli",),
+)
+RANK = {room: tier for tier, rooms in enumerate(TIERS) for room in rooms}
+# Where a library may be imported.
+HOMES = {
+    "torch": {"attribution", "networks", "pipeline"},
+    "fastai": {"networks"},
+    "safetensors": {"networks"},
+    "h5py": {"store"},
+    "matplotlib": {"figures"},
+    "click": {"cli"},
+    "pyarrow": {"catalog"},
+}
+# Beside the standard library and itself, all that a room may know.
+ONLY = {"attribution": {"torch"}}
+# Lower rooms that these do without all the same: a reader of stores needs no network.
+FORBIDDEN = {"store": {"attribution", "images"}, "figures": {"attribution", "images"}}
+
+
+def find_imports(path):
+    """Give the modules that a file imports when it runs, those inside functions among them."""
+    found = set()
+
+    def visit(node):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            return
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            found.add(node.module)
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+        for child in ast.iter_child_nodes(node):
+            visit(child)
+
+    visit(ast.parse(path.read_text(encoding="utf-8")))
+    return found
+
+
+def may_import(room, module):
+    """Tell whether a room may import a module, of galfig or of a library."""
+    library, *inside = module.split(".")
+    if library != "galfig":
+        is_free = library in sys.stdlib_module_names or library in ONLY.get(room, {library})
+        return is_free and room in HOMES.get(library, {room})
+    target = inside[0] if inside else ""
+    if target == room or target not in RANK:
+        return True
+    return RANK[target] < RANK[room] and room not in ONLY and target not in FORBIDDEN.get(room, ())
+
+
+def find_violations(root):
+    """Return a line for each import against the rule."""
+    found = []
+    for path in sorted(root.rglob("*.py")):
+        room = path.relative_to(root).parts[0].removesuffix(".py")
+        if room in ("__init__", "__main__"):
+            continue
+        if room not in RANK:
+            found.append(f"{room}: no room of this house")
+            continue
+        where = path.relative_to(root)
+        for module in sorted(find_imports(path)):
+            if not may_import(room, module):
+                found.append(f"{where} imports {module}")
+    return found
+
+
+def test_arrows_point_one_way():
+    """No package imports what stands above or beside it, and libraries stay in their packages."""
+    assert find_violations(ROOT) == []
+
+
+@pytest.mark.parametrize("package", ["store", "figures"])
+def test_reading_and_drawing_do_without_networks(package):
+    """Nothing that a store or a figure imports, however indirectly, is torch or brings it."""
+    from galfig.manuscript.code import list_modules
+
+    modules = list_modules(
+        *(
+            ".".join(("galfig", *path.relative_to(ROOT).with_suffix("").parts))
+            for path in (ROOT / package).glob("*.py")
+        )
+    )
+    assert len(modules) > 5
+    assert not [name for name in modules if name.split(".")[1:2] in (["networks"], ["attribution"])]
+
+
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        ("store/reader.py", "import torch"),
+        ("store/reader.py", "def f():\n    from galfig.networks.checkpoint import load_checkpoint"),
+        ("figures/roc.py", "from galfig import attribution"),
+        ("attribution/engine.py", "import numpy"),
+        ("attribution/engine.py", "from galfig.errors import ConfigError"),
+        ("catalog/formats.py", "import h5py"),
+        ("metrics.py", "from galfig.config import Settings"),
+        ("runtime/files.py", "import click"),
+        ("helpers.py", ""),
+    ],
+)
+def test_a_planted_violation_is_found(tmp_path, file, words):
+    """The rule is one that can be broken."""
+    path = tmp_path / "galfig" / file
+    path.parent.mkdir(parents=True)
+    path.write_text(words)
+    assert len(find_violations(tmp_path / "galfig")) >= 1
+
+
+def test_types_alone_are_no_arrow(tmp_path):
+    """What only a type checker imports does not run."""
+    (tmp_path / "galfig").mkdir()
+    words = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch\n"
+    (tmp_path / "galfig" / "metrics.py").write_text(words)
+    assert find_violations(tmp_path / "galfig") == []
