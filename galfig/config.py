@@ -257,6 +257,24 @@ class Settings(_Table):
         return self._folder / self.catalog.images_dir
 
 
+def restore_settings(tables: Mapping[str, Any]) -> Settings:
+    """Return settings that a file recorded; keys that this version does not know are left out.
+
+    Raises
+    ------
+    ValueError
+        A value that no version wrote (`pydantic.ValidationError`).
+    """
+    known: dict[str, Any] = {}
+    for name, field in Settings.model_fields.items():
+        found = tables.get(name, {})
+        if isinstance(found, Mapping):
+            fields = getattr(field.annotation, "model_fields", {})
+            found = {key: value for key, value in found.items() if key in fields}
+        known[name] = found
+    return Settings.model_validate(known)
+
+
 def load_settings(
     path: Path | None = None, overrides: Mapping[tuple[str, str], Any] | None = None
 ) -> Settings:

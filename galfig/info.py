@@ -1,5 +1,6 @@
 """What a store or a checkpoint says of itself."""
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ def list_rejected(path: Path) -> dict[str, str]:
 def summarise(path: Path) -> str:
     """Say in one line what a store holds."""
     with open_store(path) as store:
-        words = [f"{len(store)} galaxies of split {store.attrs['split']!r}"]
+        words = [f"{len(store)} galaxies of split {store.record.split!r}"]
         if store.accuracy is not None:
             words.append(f"accuracy {store.accuracy:.3f}")
         if store.rejected:
@@ -62,12 +63,14 @@ def _describe_store(store: Store) -> dict[str, Any]:
         "accuracy": store.accuracy,
         "redshift": [float(known.min()), float(known.max())] if len(known) else None,
         "rejected": len(store.rejected),
-        "arch": store.training["arch"],
+        "arch": store.training.arch,
         "map_shape": list(store.map_shape),
         **{key: value for key, value in store.attrs.items() if not _is_json(value)},
-        "image_shift": store.image_shift,
-        "config": store.settings,
-        "training": store.training,
+        **{
+            key: json.loads(store.attrs[key])
+            for key in ("image_shift", "config", "training")
+            if key in store.attrs
+        },
     }
 
 

@@ -1,6 +1,5 @@
 """Fixtures: tiny networks, analytic galaxies, a small store; and where real galaxies may be."""
 
-import json
 import os
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pandas as pd
 import pytest
 from campaign import Campaign
 from PIL import Image
-from samples import draw_galaxy, make_part, make_tiny_cnn
+from samples import draw_galaxy, make_attributes, make_part, make_tiny_cnn
 
 # Real SDSS galaxies do not ship with galfig; tests that use them skip where they are absent.
 REAL_DATA = Path(
@@ -140,26 +139,7 @@ def make_store(tmp_path):
             tmp_path / name,
             [part],
             pd.DataFrame(columns, index=arrays["objid"]),
-            {
-                "galfig_version": "0.1.0",
-                "torch_version": "2.0",
-                "created": "2026-01-01T00:00:00+00:00",
-                "plan_digest": "digest",
-                "catalog_sha256": "c" * 64,
-                "checkpoint_sha256": "d" * 64,
-                "class_names": json.dumps(class_names),
-                "class_counts": json.dumps(dict.fromkeys(class_names, n // n_classes)),
-                "target_layer": "conv3",
-                "split": "valid",
-                "cutout_size": size,
-                "pixel_scale": 0.396,
-                "simulated": True,
-                "config": json.dumps({"classes": {"name": quantity}}),
-                "training": json.dumps(
-                    {"arch": "conv3", "n_train": {"low": 20, "high": 22}, "simulated": True}
-                ),
-                **(attrs or {}),
-            },
+            make_attributes(class_names, n, size, quantity) | (attrs or {}),
             {},
         )
         part.unlink()

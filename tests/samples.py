@@ -3,6 +3,7 @@
 Imports what is heavy where it is used, so that a test of conditions does not wait for torch.
 """
 
+import json
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -57,6 +58,34 @@ def make_part(arrays: dict, cams: np.ndarray, rejected: dict | None = None) -> "
         cutouts.shape[1:],
         rejected or {},
     )
+
+
+def make_attributes(
+    class_names: tuple[str, ...] = ("low", "high"),
+    n: int = 12,
+    size: int = 24,
+    quantity: str = "metallicity",
+) -> dict:
+    """Return the root attributes of a store of n galaxies with cutouts of ``size`` pixels."""
+    return {
+        "galfig_version": "0.1.0",
+        "torch_version": "2.0",
+        "created": "2026-01-01T00:00:00+00:00",
+        "plan_digest": "digest",
+        "catalog_sha256": "c" * 64,
+        "checkpoint_sha256": "d" * 64,
+        "class_names": json.dumps(class_names),
+        "class_counts": json.dumps(dict.fromkeys(class_names, n // len(class_names))),
+        "target_layer": "conv3",
+        "split": "valid",
+        "cutout_size": size,
+        "pixel_scale": 0.396,
+        "simulated": True,
+        "config": json.dumps({"classes": {"name": quantity}}),
+        "training": json.dumps(
+            {"arch": "conv3", "n_train": {"low": 20, "high": 22}, "simulated": True}
+        ),
+    }
 
 
 def make_checkpoint(path, class_names=("low", "high"), image_size=32, n_channels=3):

@@ -7,7 +7,7 @@ the panels of a page are composed as one image, and words stand below them.
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from typing import Any
 
 import matplotlib as mpl
@@ -57,10 +57,13 @@ class Layout:
         Of the page [inch].
     n_panels : int
         Panels of a galaxy: the cutout, and a map for each class.
+    cmap : str
+        Colour map.
     """
 
     width: float
     n_panels: int
+    cmap: str = COLORMAP
 
     @cached_property
     def n_abreast(self) -> int:
@@ -92,7 +95,9 @@ class Layout:
 
 def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     """Draw the galaxies of a selection, in its order, many to a page."""
-    layout = Layout(options.width or TEXT_WIDTH, 1 + len(store.class_names))
+    layout = Layout(
+        options.width or TEXT_WIDTH, 1 + len(store.class_names), options.cmap or COLORMAP
+    )
     if layout.side < DPI * SIDE / 2:
         raise FigureError(
             f"atlas: {layout.width:g} inch for {layout.n_panels} panels, expected "
@@ -103,7 +108,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     return Drawing(
         "atlas",
         f"Atlas of Grad-CAM maps: {', '.join(names)}",
-        _draw_pages(store, selection.indices, layout, n_pages),
+        _Pages(store, selection.indices, layout, n_pages),
         partial(_describe, store, selection, n_pages),
         f"{n_pages} pages of {len(selection.indices)} galaxies, each a cutout and its Grad-CAM "
         f"maps for {' and '.join(names)}.",
@@ -113,7 +118,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
 
 
 def compose_galaxy(
-    cutout: NDArray[np.uint8], cams: NDArray[np.float32], side: int
+    cutout: NDArray[np.uint8], cams: NDArray[np.float32], side: int, cmap: str = COLORMAP
 ) -> NDArray[np.uint8]:
     """Draw a cutout and its maps side by side as an image.
 
@@ -125,6 +130,8 @@ def compose_galaxy(
         Its maps; all from zero to the largest value among them.
     side : int
         Of each panel [pixels].
+    cmap : str, default "inferno"
+        Colour map.
 
     Returns
     -------
@@ -145,27 +152,39 @@ def compose_galaxy(
         share = np.clip(share, 0.0, 1.0)
         # The colours of the map over those of the cutout, which is seen where the map is faint.
         alpha = np.minimum(share / np.float32(FADE), 1.0)[..., None]
-        colors = _COLORS[(share * 255).astype(np.uint8)]
+        colors = _list_colors(cmap)[(share * 255).astype(np.uint8)]
         panels.append((dimmed + alpha * (colors - dimmed)).astype(np.uint8))
     row = Image.fromarray(np.concatenate(panels, axis=1))
     return np.asarray(row.resize((len(panels) * side, side), Image.Resampling.NEAREST))
 
 
-_COLORS = (255 * mpl.colormaps[COLORMAP](np.arange(256))[:, :3]).astype(np.float32)
+@cache
+def _list_colors(cmap: str) -> NDArray[np.float32]:
+    """Return the colours of a colour map, (256, 3), from 0 to 255."""
+    return (255 * mpl.colormaps[cmap](np.arange(256))[:, :3]).astype(np.float32)
 
 
-def _draw_pages(
-    store: Store, indices: NDArray[np.intp], layout: Layout, n_pages: int
-) -> Iterator[Figure]:
-    """Draw page after page, the next composed while one is written; memory does not grow."""
-    batches = np.split(indices, range(layout.n_page, len(indices), layout.n_page))
-    with ThreadPoolExecutor(1) as pool:
-        composed = pool.submit(_compose_page, store, batches[0], layout)
-        for number, batch in enumerate(batches, 1):
-            image, peaks = composed.result()
-            if number < len(batches):
-                composed = pool.submit(_compose_page, store, batches[number], layout)
-            yield _draw_page(store, batch, image, peaks, layout, f"Page {number} of {n_pages}")
+@dataclass(frozen=True)
+class _Pages:
+    """The pages of an atlas, drawn each time that they are asked for; memory does not grow."""
+
+    store: Store
+    indices: NDArray[np.intp]
+    layout: Layout
+    n_pages: int
+
+    def __iter__(self) -> Iterator[Figure]:
+        """Draw page after page, the next composed while one is written."""
+        n_page, store, layout = self.layout.n_page, self.store, self.layout
+        batches = np.split(self.indices, range(n_page, len(self.indices), n_page))
+        with ThreadPoolExecutor(1) as pool:
+            composed = pool.submit(_compose_page, store, batches[0], layout)
+            for number, batch in enumerate(batches, 1):
+                image, peaks = composed.result()
+                if number < len(batches):
+                    composed = pool.submit(_compose_page, store, batches[number], layout)
+                footer = f"Page {number} of {self.n_pages}"
+                yield _draw_page(store, batch, image, peaks, layout, footer)
 
 
 def _compose_page(
@@ -178,7 +197,7 @@ def _compose_page(
     for number, index in enumerate(indices):
         left, top = layout.place(number)
         cams = store.cams(int(index))
-        panels = compose_galaxy(store.cutout(int(index)), cams, layout.side)
+        panels = compose_galaxy(store.cutouts(int(index)), cams, layout.side, layout.cmap)
         image[top : top + layout.side, left : left + panels.shape[1], :3] = panels
         peaks.append(float(cams.max(initial=0.0)))
     return image, peaks
@@ -250,7 +269,7 @@ def _plot_key(fig: Figure, layout: Layout, footer: str) -> None:
     bar = fig.add_axes((0.02, 0.21 / HEIGHT, min(0.2, 1.2 / layout.width), 0.08 / HEIGHT))
     ramp = np.linspace(0.0, 1.0, 256)
     alpha = np.minimum(ramp / FADE, 1.0)[:, None]
-    colors = (alpha * _COLORS).astype(np.uint8)[None]
+    colors = (alpha * _list_colors(layout.cmap)).astype(np.uint8)[None]
     bar.imshow(colors, extent=(0, 1, 0, 1), aspect="auto", interpolation="nearest")
     bar.set_yticks([])
     bar.set_xticks([0, 1], ["0", "peak [logit]"], fontsize=MIN_FONT_SIZE)
@@ -265,7 +284,7 @@ def _tabulate(store: Store, indices: NDArray[np.intp], n_page: int) -> dict[str,
 
 def _describe(store: Store, selection: Selection, n_pages: int, markup: Markup) -> str:
     names = " and ".join(markup.text(name) for name in name_classes(store))
-    shape = store.cutout(int(selection.indices[0])).shape
+    shape = store.cutouts(int(selection.indices[0])).shape
     return (
         f"Atlas of {describe_sample(store, selection, markup)}, on {n_pages} "
         f"page{'s' if n_pages > 1 else ''}; order: {describe_order(selection.query)}, down the "

@@ -65,7 +65,7 @@ def describe_panels(store: Store, selection: Selection, markup: Markup) -> str:
         and its accuracy, each galaxy, and whether they are simulated.
     """
     names = [markup.text(name) for name in name_classes(store)]
-    cutout = store.cutout(int(selection.indices[0]))
+    cutout = store.cutouts(int(selection.indices[0]))
     sentences = [
         _describe_choice(store, selection, markup),
         f"Each row shows one galaxy: the cutout ({describe_size(store, cutout.shape, markup)}) "
@@ -84,7 +84,7 @@ def describe_panels(store: Store, selection: Selection, markup: Markup) -> str:
 
 def describe_maps(store: Store, markup: Markup) -> str:
     """Write what the maps are and how they are drawn."""
-    layer = markup.text(store.attrs["target_layer"])
+    layer = markup.text(store.record.target_layer)
     return (
         f"The maps (Selvaraju et al. 2017) explain the layer {layer}, of "
         f"{markup.times(*store.map_shape)} pixels, and are interpolated bilinearly; only positive "
@@ -113,8 +113,8 @@ def describe_sample(
     ``n`` is their number where it is not that of the galaxies shown.
     """
     n = len(selection.indices) if n is None else n
-    kind = "simulated " if store.attrs["simulated"] else ""
-    words = f"{n} {kind}{_plural('galaxy', n)} of the {_SPLITS[store.attrs['split']]}"
+    kind = "simulated " if store.record.simulated else ""
+    words = f"{n} {kind}{_plural('galaxy', n)} of the {_SPLITS[store.record.split]}"
     conditions = describe_conditions(selection.query, markup.text, markup.math)
     return f"the {words} {conditions}" if conditions else f"the {words}"
 
@@ -141,7 +141,7 @@ def describe_training(store: Store, markup: Markup) -> str:
 
 def name_classes(store: Store) -> tuple[str, ...]:
     """Return the classes as figures call them, such as 'low-metallicity'."""
-    quantity = store.settings["classes"]["name"]
+    quantity = store.settings.classes.name
     return tuple(f"{name}-{quantity}" if quantity else name for name in store.class_names)
 
 
@@ -154,10 +154,10 @@ def format_probability(p: float) -> str:
 def _describe_choice(store: Store, selection: Selection, markup: Markup) -> str:
     n = len(selection.indices)
     count = _NUMBERS[n] if n < len(_NUMBERS) else str(n)
-    kind = "simulated " if store.attrs["simulated"] else ""
+    kind = "simulated " if store.record.simulated else ""
     galaxies = f"{kind}{_plural('galaxy', n)}"
     what = f"Grad-CAM maps of {count} {galaxies}"
-    where = f"of the {_SPLITS[store.attrs['split']]}"
+    where = f"of the {_SPLITS[store.record.split]}"
     query = selection.query
     conditions = describe_conditions(query, markup.text, markup.math)
     conditions = f" {conditions}" if conditions else ""
@@ -183,13 +183,16 @@ def describe_size(store: Store, shape: tuple[int, ...], markup: Markup) -> str:
 def describe_network(store: Store, markup: Markup, subject: str = "The network") -> str:
     """Write on how many galaxies a network was trained, and how well it does: a sentence."""
     training = store.training
-    n_train = sum(training["n_train"].values())
-    words = (
-        f"{subject}, {markup.text(training['arch'])}, was trained on {n_train}"
-        f"{' simulated' if training['simulated'] else ''} galaxies"
-        f"{' in one band' if store.is_gray else ''}"
-        f"{_describe_question(store, markup)}"
-    )
+    words = f"{subject}, {markup.text(training.arch)}, "
+    if training.n_train is None:
+        words += "was not trained by galfig"
+    else:
+        words += (
+            f"was trained on {sum(training.n_train.values())}"
+            f"{' simulated' if training.simulated else ''} galaxies"
+            f"{' in one band' if store.is_gray else ''}"
+            f"{_describe_question(store, markup)}"
+        )
     n_labelled = int(np.sum(store.label >= 0))
     if store.accuracy is None:
         return f"{words}."
@@ -197,18 +200,19 @@ def describe_network(store: Store, markup: Markup, subject: str = "The network")
     return (
         f"{words} and classifies {n_right} of the {n_labelled} "
         f"{_plural('galaxy', n_labelled)} of the "
-        f"{_SPLITS[store.attrs['split']]} rightly ({100 * store.accuracy:.1f}{markup.percent})."
+        f"{_SPLITS[store.record.split]} rightly ({100 * store.accuracy:.1f}{markup.percent})."
     )
 
 
 def _describe_question(store: Store, markup: Markup) -> str:
     """Say by what the training galaxies were classified, where these are by something else."""
-    trained = store.training.get("settings", {}).get("classes")
-    now = store.settings["classes"]
-    if trained is None or all(trained.get(key) == now.get(key) for key in ("column", "edges")):
+    if store.training.settings is None:
+        return ""
+    trained, now = store.training.settings.classes, store.settings.classes
+    if (trained.column, trained.edges) == (now.column, now.edges):
         return ""
     by = [
-        markup.text(f"{classes['column']} {classes['edges'] or ''}".strip())
+        markup.text(f"{classes.column} {list(classes.edges or ()) or ''}".strip())
         for classes in (trained, now)
     ]
     return f", classified by {by[0]} and not, as these are, by {by[1]}"
@@ -216,13 +220,13 @@ def _describe_question(store: Store, markup: Markup) -> str:
 
 def describe_shift(store: Store, markup: Markup, subject: str = "the network") -> str:
     """Say that the images are unlike those that trained a network, "" where they are not."""
-    shift = store.image_shift
-    if shift is None or not shift["is_unlike"]:
+    shift = store.record.image_shift
+    if shift is None or not shift.is_unlike:
         return ""
     return (
         f"The images are unlike those that trained {subject}, so that its answers may mean little: "
-        f"the {markup.text(shift['measure'])} is {shift['value']:.3g}, where at most "
-        f"{shift['threshold']:.3g} is expected."
+        f"the {markup.text(shift.measure)} is {shift.value:.3g}, where at most "
+        f"{shift.threshold:.3g} is expected."
     )
 
 
@@ -244,9 +248,9 @@ def list_galaxies(store: Store, indices: Iterable[int], markup: Markup) -> str:
 
 def _describe_origin(store: Store) -> str:
     """Say what is simulated, where anything is."""
-    if store.attrs["simulated"]:
+    if store.record.simulated:
         return "All images and labels are simulated; no real galaxy is shown."
-    if store.training["simulated"]:
+    if store.training.simulated:
         return "The galaxies shown are real; those that trained the network are simulated."
     return ""
 

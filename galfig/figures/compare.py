@@ -39,11 +39,15 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
             f"compare: {len(selection.indices)} galaxies, expected at most 13; choose with --n"
         )
     position = {objid: index for index, objid in enumerate(other.objid)}
+    strangers = [o for o in store.objid[selection.indices] if o not in position]
+    if strangers:
+        raise FigureError(f"{other.path}: no galaxy {strangers[0]!r}, expected it in both stores")
     below = np.array([position[store.objid[index]] for index in selection.indices])
+    rows = _pair_rows(store, selection.indices, other, below)
     return Drawing(
         "compare",
         "Two networks compared",
-        (make_rows(_pair_rows(store, selection.indices, other, below), options.width),),
+        (make_rows(rows, options.width, cmap=options.cmap),),
         partial(_describe, store, selection, other),
         f"Pairs of rows, one for each of {len(below)} galaxies: cutout and Grad-CAM maps for "
         f"{' and '.join(name_classes(store))} by the first network, and below it by the second.",
@@ -86,7 +90,7 @@ def _describe(store: Store, selection: Selection, other: Store, markup: Markup) 
         for start in (0, 1)
     )
     rows = "row" if n == 1 else "rows"
-    both = [source for source in (store, other) if source.attrs["simulated"]]
+    both = [source for source in (store, other) if source.record.simulated]
     lines = [
         f"Grad-CAM maps of the same galaxies by two networks: {n} of "
         f"{describe_sample(store, selection, markup, selection.n_candidates)} that both explain.",

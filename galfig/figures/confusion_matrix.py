@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from galfig.figures.captions import Markup, describe_sample, describe_training
 from galfig.figures.drawing import Column, Drawing, DrawOptions
-from galfig.figures.style import COLUMN_WIDTH, escape_math, paper_style, wrap_words
+from galfig.figures.style import COLUMN_WIDTH, escape_math, find_figure, open_axes, wrap_words
 from galfig.metrics import count_confusions
 from galfig.store.reader import Store
 from galfig.store.selection import Selection, require_labels
@@ -22,6 +22,9 @@ def make_confusion_matrix(
     class_names: Sequence[str],
     symbol: str = "",
     width: float | None = None,
+    *,
+    ax: Axes | None = None,
+    cmap: str | None = None,
 ) -> Figure:
     """Draw a confusion matrix: counts and shares of each true class.
 
@@ -35,21 +38,29 @@ def make_confusion_matrix(
         The quantity, on the axes: "Z" makes *Predicted Z*, *True Z*.
     width : float, optional
         Width of the figure [inch]; default by the number of classes, one column at the most.
+    ax : Axes, optional
+        Where to draw; default on a new figure.
+    cmap : str, optional
+        Colour map of the shares, light where they are small; default "Blues".
     """
-    with paper_style():
-        side = width or min(COLUMN_WIDTH, 1.6 + 0.6 * len(class_names))
-        fig = Figure(figsize=(side, side * 0.92), layout="constrained")
-        plot_confusion_matrix(counts, class_names, symbol, ax=fig.subplots())
-        return fig
+    side = width or min(COLUMN_WIDTH, 1.6 + 0.6 * len(class_names))
+    with open_axes(ax, (side, side * 0.92)) as axes:
+        plot_confusion_matrix(counts, class_names, symbol, ax=axes, cmap=cmap)
+        return find_figure(axes)
 
 
 def plot_confusion_matrix(
-    counts: NDArray[np.int64], class_names: Sequence[str], symbol: str = "", *, ax: Axes
+    counts: NDArray[np.int64],
+    class_names: Sequence[str],
+    symbol: str = "",
+    *,
+    ax: Axes,
+    cmap: str | None = None,
 ) -> AxesImage:
     """Draw the shares of each row as shades, with count and percentage in each field."""
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
-    image = ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    image = ax.imshow(shares, cmap=cmap or "Blues", vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(counts):
         share = shares[row, column]
         words = f"{count}\n{100 * share:.0f}%" if totals[row, 0] else "0"
@@ -74,12 +85,21 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     counts = count_confusions(
         store.label[chosen].astype(np.intp), store.predicted[chosen], len(store.class_names)
     )
-    classes = store.settings["classes"]
-    symbol = classes.get("symbol") or classes["name"]
+    classes = store.settings.classes
+    symbol = classes.symbol or classes.name
     return Drawing(
         "confusion-matrix",
         "Confusion matrix",
-        (make_confusion_matrix(counts, store.class_names, symbol, options.width),),
+        (
+            make_confusion_matrix(
+                counts,
+                store.class_names,
+                symbol,
+                options.width,
+                ax=options.ax,
+                cmap=options.cmap,
+            ),
+        ),
         partial(_describe, store, selection, counts),
         f"Confusion matrix of {counts.sum()} galaxies, true classes as rows and predicted ones as "
         f"columns, in the order {', '.join(store.class_names)}: {_spell_rows(counts)}.",

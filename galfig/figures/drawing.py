@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
@@ -33,11 +34,17 @@ class DrawOptions:
         Column of the catalog that holds the radius [arcsec] of each galaxy, for distances.
     other : Store or None
         A second store to compare with.
+    ax : Axes or None
+        Axes of the caller to draw on, of a figure that has just one.
+    cmap : str or None
+        Name of the colour map; None for the figure's own.
     """
 
     width: float | None = None
     unit: str | None = None
     other: Store | None = None
+    ax: Axes | None = None
+    cmap: str | None = None
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,8 @@ class Drawing:
     title : str
         For the file's metadata.
     pages : iterable of Figure
-        What was drawn; one page but for an atlas, whose pages are drawn as they are asked for.
+        What was drawn; one page but for an atlas, whose pages are drawn each time that they are
+        asked for.
     describe : callable
         Returns the caption in a markup, sentences, one a line.
     alt : str

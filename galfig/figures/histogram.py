@@ -19,7 +19,8 @@ from galfig.figures.style import (
     COLORS,
     chart_size,
     escape_math,
-    paper_style,
+    find_figure,
+    open_axes,
     plot_legend,
     wrap_words,
 )
@@ -35,6 +36,7 @@ def make_histogram(
     labels: Sequence[str],
     quantity: str,
     width: float | None = None,
+    ax: Axes | None = None,
 ) -> Figure:
     """Draw a histogram of a quantity, its galaxies coloured by class.
 
@@ -50,12 +52,14 @@ def make_histogram(
         Label of the axis.
     width : float, optional
         Width of the figure [inch]; default one column.
+    ax : Axes, optional
+        Where to draw; default on a new figure.
     """
-    with paper_style():
-        fig = Figure(figsize=chart_size(width, 0.68), layout="constrained")
-        plot_histogram(value, edges, labels, ax=fig.subplots())
+    with open_axes(ax, chart_size(width, 0.68)) as axes:
+        fig = find_figure(axes)
+        plot_histogram(value, edges, labels, ax=axes)
         room = 0.8 * fig.get_figwidth()
-        fig.axes[0].set_xlabel(wrap_words(escape_math(quantity), room, 8))
+        axes.set_xlabel(wrap_words(escape_math(quantity), room, 8))
         return fig
 
 
@@ -91,32 +95,33 @@ def plot_histogram(
 
 def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     """Draw the histogram of the galaxies of a selection."""
-    classes = store.settings["classes"]
+    classes = store.settings.classes
     value = store.value[selection.indices]
     value = value[np.isfinite(value)]
-    if not classes.get("edges"):
+    if not classes.edges or not classes.labels:
         raise FigureError(
             f"{store.path}: no number was binned, expected bins of a number; a histogram needs "
             "[classes] edges"
         )
     if not len(value):
         raise FigureError(
-            f"{store.path}: none of these galaxies has a value of {classes['column']!r}, expected "
+            f"{store.path}: none of these galaxies has a value of {classes.column!r}, expected "
             "numbers; build it from a catalog with that column"
         )
-    quantity = classes["column"]
-    if classes["name"]:
+    quantity = classes.column
+    if classes.name:
         # Only its first letter: EW(Hα) is not Ew(hα).
-        name = classes["name"]
+        name = classes.name
         quantity = f"{name[0].upper()}{name[1:]} ({quantity})"
+    edges, labels = classes.edges, classes.labels
     return Drawing(
         "metallicity-histogram",
-        f"Histogram of {classes['column']}",
-        (make_histogram(value, classes["edges"], classes["labels"], quantity, options.width),),
+        f"Histogram of {classes.column}",
+        (make_histogram(value, edges, labels, quantity, options.width, options.ax),),
         partial(_describe, store, selection),
         f"Histogram of {quantity} of {len(value)} galaxies from {value.min():.4g} to "
         f"{value.max():.4g}, coloured by class, with the edges of the classes.",
-        partial(_tabulate, value, classes["edges"], classes["labels"]),
+        partial(_tabulate, value, edges, labels),
     )
 
 
@@ -154,10 +159,10 @@ def _common_divisor(a: Fraction, b: Fraction) -> Fraction:
 
 
 def _describe(store: Store, selection: Selection, markup: Markup) -> str:
-    classes = store.settings["classes"]
-    column = markup.text(classes["column"])
-    bounds = [markup.math(f"({a:g}, {b:g}]") for a, b in pairwise(classes["edges"])]
-    labels = [markup.text(label) for label in classes["labels"]]
+    classes = store.settings.classes
+    column = markup.text(classes.column)
+    bounds = [markup.math(f"({a:g}, {b:g}]") for a, b in pairwise(classes.edges or ())]
+    labels = [markup.text(label) for label in classes.labels or ()]
     bins = "; ".join(map(" ".join, zip(labels, bounds, strict=True)))
     kept = ", ".join(markup.text(name) for name in store.class_names)
     return (

@@ -10,13 +10,17 @@ from numpy.typing import ArrayLike
 from galfig.errors import FigureError
 from galfig.figures.captions import Markup, describe_training
 from galfig.figures.drawing import Column, Drawing, DrawOptions
-from galfig.figures.style import COLORS, chart_size, format_power, paper_style
+from galfig.figures.style import COLORS, chart_size, find_figure, format_power, open_axes
 from galfig.store.reader import Store
 from galfig.store.selection import Selection
 
 
 def make_learning_rate(
-    rates: ArrayLike, losses: ArrayLike, chosen: float, width: float | None = None
+    rates: ArrayLike,
+    losses: ArrayLike,
+    chosen: float,
+    width: float | None = None,
+    ax: Axes | None = None,
 ) -> Figure:
     """Draw the loss against the learning rate, with the rate chosen.
 
@@ -28,11 +32,12 @@ def make_learning_rate(
         The rate that the network was trained at.
     width : float, optional
         Width of the figure [inch]; default one column.
+    ax : Axes, optional
+        Where to draw; default on a new figure.
     """
-    with paper_style():
-        fig = Figure(figsize=chart_size(width, 0.68), layout="constrained")
-        plot_finder_curve(rates, losses, chosen, ax=fig.subplots())
-        return fig
+    with open_axes(ax, chart_size(width, 0.68)) as axes:
+        plot_finder_curve(rates, losses, chosen, ax=axes)
+        return find_figure(axes)
 
 
 def plot_finder_curve(rates: ArrayLike, losses: ArrayLike, chosen: float, *, ax: Axes) -> None:
@@ -55,23 +60,22 @@ def plot_finder_curve(rates: ArrayLike, losses: ArrayLike, chosen: float, *, ax:
 
 def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     """Draw the finder's curve of the network that made a store."""
-    finder = store.training.get("lr_finder")
-    if not finder:
+    finder, chosen = store.training.lr_finder, store.training.lr
+    if finder is None or chosen is None:
         raise FigureError(
             f"{store.path}: its network was trained at a given learning rate, expected one by the "
             "finder; train with --lr auto"
         )
-    chosen = float(store.training["lr"])
     return Drawing(
         "learning-rate",
         "Learning rate",
-        (make_learning_rate(finder["lr"], finder["loss"], chosen, options.width),),
+        (make_learning_rate(finder.lr, finder.loss, chosen, options.width, options.ax),),
         partial(_describe, store, chosen),
         "Training loss against learning rate on a logarithmic axis, with a point at the rate "
         f"chosen, {chosen:.2g}.",
         lambda: {
-            "lr": Column(finder["lr"], "learning rate"),
-            "loss": Column(finder["loss"], "training loss, smoothed"),
+            "lr": Column(finder.lr, "learning rate"),
+            "loss": Column(finder.loss, "training loss, smoothed"),
         },
     )
 

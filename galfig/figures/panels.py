@@ -18,7 +18,10 @@ logger = logging.getLogger(__name__)
 
 
 def make_panels(
-    store: Store, indices: Sequence[int] | NDArray[np.intp], width: float | None = None
+    store: Store,
+    indices: Sequence[int] | NDArray[np.intp],
+    width: float | None = None,
+    cmap: str | None = None,
 ) -> Figure:
     """Draw one row a galaxy: cutout, then the map of each class over the dimmed cutout.
 
@@ -30,6 +33,8 @@ def make_panels(
         Positions in the store, from top to bottom.
     width : float, optional
         Width of the figure [inch]; default 7.1, two columns of AASTeX.
+    cmap : str, optional
+        Colour map; default "inferno".
 
     Returns
     -------
@@ -37,7 +42,8 @@ def make_panels(
         See `galfig.figures.rows.make_rows`.
     """
     every_class = range(len(store.class_names))
-    return make_rows([make_row(store, int(index), every_class) for index in indices], width)
+    rows = [make_row(store, int(index), every_class) for index in indices]
+    return make_rows(rows, width, cmap=cmap)
 
 
 def make_row(store: Store, index: int, class_idx: Sequence[int], letter: str = "") -> Row:
@@ -45,7 +51,7 @@ def make_row(store: Store, index: int, class_idx: Sequence[int], letter: str = "
     names = name_classes(store)
     return Row(
         title=str(store.objid[index]),
-        cutout=store.cutout(index),
+        cutout=store.cutouts(index),
         cams=store.cams(index)[list(class_idx)],
         labels=[
             MapLabel(
@@ -63,7 +69,7 @@ def make_row(store: Store, index: int, class_idx: Sequence[int], letter: str = "
 
 def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     """Draw the galaxies of a selection; see `make_panels`."""
-    fig = make_panels(store, selection.indices, options.width)
+    fig = make_panels(store, selection.indices, options.width, options.cmap)
     height = fig.get_figheight()
     if height > PAGE_HEIGHT + 0.1:
         logger.warning(

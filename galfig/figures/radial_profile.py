@@ -17,8 +17,9 @@ from galfig.figures.style import (
     LINE_STYLES,
     chart_size,
     escape_math,
+    find_figure,
     format_power,
-    paper_style,
+    open_axes,
     plot_legend,
     wrap_words,
 )
@@ -90,7 +91,7 @@ def measure_profiles(
         Out to half the side of the cutout; in units of a radius, out to where 90 % of the
         galaxies still lie within their cutout.
     """
-    size = int(store.attrs["cutout_size"])
+    size = store.record.cutout_size
     n_bins = max(1, min(N_BINS, min(store.map_shape) // 2))
     unit = np.ones(len(indices)) if radius is None else radius
     edges = np.linspace(0, np.quantile(size / 2 / unit, 1 - COVERAGE), n_bins + 1)
@@ -133,6 +134,7 @@ def make_radial_profile(
     label: str = "Distance from the centre [pixels]",
     pixel_scale: float = float("nan"),
     width: float | None = None,
+    ax: Axes | None = None,
 ) -> Figure:
     """Draw the mean profile of each class, with bands.
 
@@ -148,16 +150,17 @@ def make_radial_profile(
         Pixel scale [arcsec/pixel]; makes an upper axis in arcsec, where radii are in pixels.
     width : float, optional
         Width of the figure [inch]; default one column.
+    ax : Axes, optional
+        Where to draw; default on a new figure.
     """
-    with paper_style():
-        fig = Figure(figsize=chart_size(width, 0.77), layout="constrained")
-        ax = fig.subplots()
-        plot_radial_profile(profiles, class_names, ax=ax)
-        ax.set_xlabel(wrap_words(label, 0.8 * fig.get_figwidth(), 8))
+    with open_axes(ax, chart_size(width, 0.77)) as axes:
+        fig = find_figure(axes)
+        plot_radial_profile(profiles, class_names, ax=axes)
+        axes.set_xlabel(wrap_words(label, 0.8 * fig.get_figwidth(), 8))
         if np.isfinite(pixel_scale):
             to_arcsec = partial(np.multiply, pixel_scale)
             to_pixels = partial(np.multiply, 1 / pixel_scale)
-            top = ax.secondary_xaxis("top", functions=(to_arcsec, to_pixels))
+            top = axes.secondary_xaxis("top", functions=(to_arcsec, to_pixels))
             top.set_xlabel("Distance from the centre [arcsec]")
         return fig
 
@@ -208,7 +211,12 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         "Radial profile of the maps",
         (
             make_radial_profile(
-                profiles, names, label=label, pixel_scale=scale, width=options.width
+                profiles,
+                names,
+                label=label,
+                pixel_scale=scale,
+                width=options.width,
+                ax=options.ax,
             ),
         ),
         partial(_describe, store, selection, len(indices), options.unit),

@@ -1,6 +1,7 @@
 """The figures by name: which module draws which, what it takes, and how many galaxies it shows."""
 
 import dataclasses
+import difflib
 import importlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -8,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import matplotlib as mpl
+
 from galfig.errors import FigureError, OutputError
 from galfig.figures.drawing import Drawing, DrawOptions
 from galfig.figures.save import check_format, describe_provenance, write_drawing
 from galfig.figures.style import COLUMN_WIDTH, TEXT_WIDTH
-from galfig.store.reader import open_store
-from galfig.store.selection import Query, select_galaxies
+from galfig.store.reader import Store, open_store
+from galfig.store.selection import Query, Selection, select_galaxies
 
 WIDTHS = {"column": COLUMN_WIDTH, "text": TEXT_WIDTH}
 # Narrower, no axis has room for its words; wider, no page for the figure.
@@ -36,6 +39,8 @@ class FigureKind:
         What it takes beside galaxies and a width: fields of `DrawOptions`.
     sort : "loss" or None
         The order that it is about, whatever is asked for.
+    takes_axes : bool
+        Whether it is one axes, which may be those of the caller.
     """
 
     module: str
@@ -43,24 +48,36 @@ class FigureKind:
     n: int | None = None
     options: tuple[str, ...] = ()
     sort: Literal["loss"] | None = None
+    takes_axes: bool = False
 
 
 FIGURES = {
     "panels": FigureKind("panels", "rows of cutout and maps, as galfig render", n=5),
-    "metallicity-histogram": FigureKind("histogram", "the binned quantity, its edges and classes"),
+    "metallicity-histogram": FigureKind(
+        "histogram", "the binned quantity, its edges and classes", takes_axes=True
+    ),
     "class-examples": FigureKind("class_examples", "cutouts, a row a class"),
     "training-curves": FigureKind("training_curves", "losses and metrics by epoch"),
-    "learning-rate": FigureKind("learning_rate", "the finder's curve and the rate chosen"),
-    "confusion-matrix": FigureKind("confusion_matrix", "counts and shares of each true class"),
-    "roc": FigureKind("roc", "ROC curve, its area and a bootstrap interval"),
+    "learning-rate": FigureKind(
+        "learning_rate", "the finder's curve and the rate chosen", takes_axes=True
+    ),
+    "confusion-matrix": FigureKind(
+        "confusion_matrix", "counts and shares of each true class", takes_axes=True
+    ),
+    "roc": FigureKind("roc", "ROC curve, its area and a bootstrap interval", takes_axes=True),
     "top-losses": FigureKind(
         "top_losses", "the galaxies most wrong: right class and wrong class", n=5, sort="loss"
     ),
     "stacked-maps": FigureKind("stacked_maps", "mean maps by true and predicted class"),
     "radial-profile": FigureKind(
-        "radial_profile", "mean attribution against radius, with bands", options=("unit",)
+        "radial_profile",
+        "mean attribution against radius, with bands",
+        options=("unit",),
+        takes_axes=True,
     ),
-    "reliability": FigureKind("reliability", "how often the network is right where it is sure"),
+    "reliability": FigureKind(
+        "reliability", "how often the network is right where it is sure", takes_axes=True
+    ),
     "compare": FigureKind(
         "compare", "the same galaxies from two stores (--with)", n=3, options=("other",)
     ),
@@ -88,6 +105,14 @@ def parse_width(width: str | float | None) -> float | None:
             f"{MAX_WIDTH:g}"
         )
     return inches
+
+
+def check_colormap(name: str) -> None:
+    """Raise FigureError where matplotlib has no colour map of a name."""
+    if name not in mpl.colormaps:
+        near = difflib.get_close_matches(name, list(mpl.colormaps), n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "see matplotlib.colormaps"
+        raise FigureError(f"`cmap` {name!r}: unknown, expected a colour map of matplotlib; {hint}")
 
 
 def check_figure(name: str, *, unit: str | None = None, other: Path | None = None) -> FigureKind:
@@ -187,18 +212,45 @@ def draw_figure(
     Drawing, dict
         The figure, and what it was made from.
     """
-    kind = check_figure(name, unit=unit, other=other)
-    if query.n is None and not query.objids:
-        query = dataclasses.replace(query, n=kind.n)
-    if kind.sort is not None and not query.objids:
-        query = dataclasses.replace(query, sort=kind.sort)
+    check_figure(name, unit=unit, other=other)
     inches = parse_width(width)
-    module = importlib.import_module(f"galfig.figures.{kind.module}")
     with ExitStack() as stores:
         opened = stores.enter_context(open_store(store))
         second = None if other is None else stores.enter_context(open_store(other))
-        among = None if second is None else set(second.objid)
-        selection = select_galaxies(opened, query, among=among)
-        options = DrawOptions(width=inches, unit=unit, other=second)
-        drawing = module.draw(opened, selection, options)
-        yield drawing, describe_provenance(name, opened, selection, options)
+        yield draw_from(opened, name, query, DrawOptions(width=inches, unit=unit, other=second))
+
+
+def draw_from(
+    store: Store, name: str, chosen: Query | Selection, options: DrawOptions
+) -> tuple[Drawing, dict[str, Any]]:
+    """Draw a figure from an open store, which has to stay open while it is written.
+
+    Parameters
+    ----------
+    store : Store
+        The store.
+    name : str
+        One of `FIGURES`.
+    chosen : Query or Selection
+        The galaxies; a query's ``n`` of None is the figure's own default.
+    options : DrawOptions
+        What else the figure takes.
+
+    Returns
+    -------
+    Drawing, dict
+        The figure, and what it was made from.
+    """
+    kind = FIGURES[name]
+    if isinstance(chosen, Query):
+        among = None if options.other is None else set(options.other.objid)
+        chosen = select_galaxies(store, _complete(chosen, kind), among=among)
+    drawing = importlib.import_module(f"galfig.figures.{kind.module}").draw(store, chosen, options)
+    return drawing, describe_provenance(name, store, chosen, options)
+
+
+def _complete(query: Query, kind: FigureKind) -> Query:
+    """Return a query with what a kind of figure asks for where the caller does not."""
+    if query.objids:
+        return query
+    return dataclasses.replace(query, n=query.n or kind.n, sort=kind.sort or query.sort)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from galfig.figures.captions import Markup, describe_sample, describe_training
 from galfig.figures.drawing import Column, Drawing, DrawOptions
-from galfig.figures.style import COLORS, chart_size, paper_style
+from galfig.figures.style import COLORS, chart_size, find_figure, paper_style
 from galfig.metrics import N_BINS, count_reliability, wilson_interval
 from galfig.store.reader import Store
 from galfig.store.selection import Selection, require_labels
@@ -21,8 +21,16 @@ def make_reliability(
     is_right: NDArray[np.bool_],
     n_classes: int,
     width: float | None = None,
+    ax: Axes | None = None,
 ) -> Figure:
-    """Draw the share classified rightly against p; one column wide unless a width is given."""
+    """Draw the share classified correctly against p, and below it the number of galaxies.
+
+    One column wide unless a width [inch] is given. On axes of the caller the numbers are left out.
+    """
+    if ax is not None:
+        plot_reliability(p, is_right, n_classes, ax=ax)
+        ax.set_xlabel("$p$ of the predicted class")
+        return find_figure(ax)
     with paper_style():
         fig = Figure(figsize=chart_size(width, 1.06), layout="constrained")
         shares, counts = fig.subplots(2, 1, sharex=True, height_ratios=[3, 1])
@@ -59,7 +67,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     return Drawing(
         "reliability",
         "Reliability diagram",
-        (make_reliability(p, is_right, len(store.class_names), options.width),),
+        (make_reliability(p, is_right, len(store.class_names), options.width, options.ax),),
         partial(_describe, store, selection, float(p.mean()), float(is_right.mean())),
         f"Share of {len(p)} galaxies classified rightly against the probability of the predicted "
         f"class, which is {p.mean():.3f} in the mean where {is_right.mean():.3f} are right; below, "

@@ -11,18 +11,26 @@ from numpy.typing import NDArray
 from galfig.errors import FigureError
 from galfig.figures.captions import Markup, describe_sample, describe_training, name_classes
 from galfig.figures.drawing import Column, Drawing, DrawOptions
-from galfig.figures.style import COLORS, COLUMN_WIDTH, LINE_STYLES, paper_style, plot_legend
+from galfig.figures.style import (
+    COLORS,
+    COLUMN_WIDTH,
+    LINE_STYLES,
+    find_figure,
+    open_axes,
+    plot_legend,
+)
 from galfig.metrics import N_RESAMPLES, RocCurve, compute_roc
 from galfig.store.reader import Store
 from galfig.store.selection import Selection, require_labels
 
 
-def make_roc(curves: Mapping[str, RocCurve], width: float | None = None) -> Figure:
-    """Draw ROC curves; one column wide unless a width [inch] is given."""
-    with paper_style():
-        fig = Figure(figsize=(width or COLUMN_WIDTH,) * 2, layout="constrained")
-        plot_roc(curves, ax=fig.subplots())
-        return fig
+def make_roc(
+    curves: Mapping[str, RocCurve], width: float | None = None, ax: Axes | None = None
+) -> Figure:
+    """Draw ROC curves; one column wide unless a width [inch] or axes are given."""
+    with open_axes(ax, (width or COLUMN_WIDTH, width or COLUMN_WIDTH)) as axes:
+        plot_roc(curves, ax=axes)
+        return find_figure(axes)
 
 
 def plot_roc(curves: Mapping[str, RocCurve], *, ax: Axes) -> None:
@@ -74,7 +82,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     return Drawing(
         "roc",
         "ROC curve",
-        (make_roc(curves, options.width),),
+        (make_roc(curves, options.width, options.ax),),
         partial(_describe, store, selection, curves),
         f"True against false positive rate of {len(chosen)} galaxies; area under the curve: "
         f"{areas}.",

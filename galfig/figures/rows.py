@@ -79,6 +79,7 @@ def make_rows(
     n_abreast: int = 1,
     n_slots: int | None = None,
     footer: str = "",
+    cmap: str | None = None,
 ) -> Figure:
     """Draw rows of panels.
 
@@ -97,6 +98,8 @@ def make_rows(
         Rows that there is room for; default as many as there are.
     footer : str, optional
         Words below all rows.
+    cmap : str, optional
+        Colour map of the maps, dark where they are small; default "inferno".
 
     Returns
     -------
@@ -132,7 +135,7 @@ def make_rows(
             ]
             start = left + n_columns * (side + GAP) + COLORBAR_GAP
             bar = _add_axes(fig, start, bottom + 0.1 * side, COLORBAR_WIDTH, 0.8 * side)
-            _plot_row(row, axes=axes, bar=bar, side=side)
+            _plot_row(row, axes=axes, bar=bar, side=side, cmap=cmap or COLORMAP)
         if footer:
             fig.text(0.5, 0.25 * FOOTER / height, footer, ha="center", fontsize=7, parse_math=False)
         return fig
@@ -146,7 +149,12 @@ def plot_cutout(cutout: NDArray[np.uint8], *, ax: Axes, brightness: float = 1.0)
 
 
 def plot_map(
-    cam: NDArray[np.float32], cutout: NDArray[np.uint8], *, ax: Axes, vmax: float
+    cam: NDArray[np.float32],
+    cutout: NDArray[np.uint8],
+    *,
+    ax: Axes,
+    vmax: float,
+    cmap: str = COLORMAP,
 ) -> AxesImage:
     """Draw the positive part of a map (h, w) over its dimmed cutout (H, W, 3).
 
@@ -158,7 +166,7 @@ def plot_map(
     return ax.imshow(
         positive,
         extent=_extent(cutout),
-        cmap=COLORMAP,
+        cmap=cmap,
         vmin=0.0,
         vmax=vmax,
         alpha=np.clip(positive / (FADE * vmax), 0.0, 1.0),
@@ -194,7 +202,7 @@ def plot_scale_bar(
     return length
 
 
-def _plot_row(row: Row, *, axes: list[Axes], bar: Axes, side: float) -> None:
+def _plot_row(row: Row, *, axes: list[Axes], bar: Axes, side: float, cmap: str) -> None:
     """Draw the panels of one row, and its colour bar."""
     peak = float(row.cams.max(initial=0.0))
     vmax = peak if peak > 0 else 1.0
@@ -217,11 +225,11 @@ def _plot_row(row: Row, *, axes: list[Axes], bar: Axes, side: float) -> None:
 
     for ax, cam, label in zip(rest, row.cams, row.labels, strict=True):
         weight = "bold" if label.is_bold else "normal"
-        plot_map(cam, row.cutout, ax=ax, vmax=vmax)
+        plot_map(cam, row.cutout, ax=ax, vmax=vmax, cmap=cmap)
         _plot_heading(label.heading, ax=ax, room=room, size=size, weight=weight)
         if label.footing:
             plot_outlined_text(0.5, 0.05, label.footing, ax=ax, size=size, va="bottom")
-    _plot_colorbar(peak, ax=bar, label="Grad-CAM [logit]" if side > 1.1 else "logit")
+    _plot_colorbar(peak, ax=bar, cmap=cmap, label="Grad-CAM [logit]" if side > 1.1 else "logit")
 
 
 def _plot_heading(
@@ -233,14 +241,14 @@ def _plot_heading(
     )
 
 
-def _plot_colorbar(peak: float, *, ax: Axes, label: str) -> None:
+def _plot_colorbar(peak: float, *, ax: Axes, cmap: str, label: str) -> None:
     """Draw the colours of a row as they look over a dark cutout, from zero to its peak."""
     ramp = np.linspace(0.0, 1.0, 256)[:, None]
     ax.imshow(np.zeros((256, 1, 3)), extent=(0, 1, 0, 1), aspect="auto", origin="lower")
     ax.imshow(
         ramp,
         extent=(0, 1, 0, 1),
-        cmap=COLORMAP,
+        cmap=cmap,
         vmin=0.0,
         vmax=1.0,
         alpha=np.clip(ramp / FADE, 0.0, 1.0),

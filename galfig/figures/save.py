@@ -201,7 +201,7 @@ def describe_provenance(
         "store": _describe_store(store),
         **other,
         "options": {"width": options.width, "unit": options.unit},
-        "settings": store.settings,
+        "settings": json.loads(store.attrs["config"]),
         "selection": {"n_candidates": selection.n_candidates, **asdict(selection.query)},
         # The galaxies of a figure of all of them are those of the store.
         "objid": [str(store.objid[index]) for index in selection.indices]

@@ -74,10 +74,10 @@ def stack_maps(store: Store, indices: NDArray[np.intp]) -> list[Stack]:
             members = indices[is_meant]
             if not len(members):
                 continue
-            cutout = np.zeros(store.cutout(0).shape)
+            cutout = np.zeros(store.cutouts(0).shape)
             cams = np.zeros((n_classes, *store.map_shape))
             for index in np.sort(members):
-                cutout += store.cutout(int(index))
+                cutout += store.cutouts(int(index))
                 cams += store.cams(int(index))
             n = len(members)
             stacks.append(Stack(true, predicted, n, cutout / n, cams / n))
@@ -89,6 +89,7 @@ def make_stacked_maps(
     class_names: Sequence[str],
     pixel_scale: float = float("nan"),
     width: float | None = None,
+    cmap: str | None = None,
 ) -> Figure:
     """Draw a row for each stack: mean cutout, then the mean map of each class."""
     return make_rows(
@@ -106,6 +107,7 @@ def make_stacked_maps(
             for stack in stacks
         ],
         width,
+        cmap=cmap,
     )
 
 
@@ -124,7 +126,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     return Drawing(
         "stacked-maps",
         "Mean maps by true and predicted class",
-        (make_stacked_maps(stacks, name_classes(store), scale, options.width),),
+        (make_stacked_maps(stacks, name_classes(store), scale, options.width, options.cmap),),
         partial(_describe, store, selection, stacks),
         f"Rows of panels, one for each of {len(stacks)} pairs of true and predicted class: the "
         f"mean cutout, then the mean maps of {' and '.join(name_classes(store))}.",

@@ -10,6 +10,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.legend import Legend
 from matplotlib.patheffects import Stroke
@@ -46,6 +47,30 @@ def chart_size(width: float | None, aspect: float) -> tuple[float, float]:
     """Return the size [inch] of a chart: a column wide unless told, wide ones less high."""
     width = width or COLUMN_WIDTH
     return width, aspect * (min(width, COLUMN_WIDTH) + 0.4 * max(0.0, width - COLUMN_WIDTH))
+
+
+@contextmanager
+def open_axes(ax: Axes | None, size: tuple[float, float]) -> Iterator[Axes]:
+    """Give a caller's own axes, in the caller's style, or those of a new figure in the paper's.
+
+    Parameters
+    ----------
+    ax : Axes or None
+        Of the caller.
+    size : (float, float)
+        Width and height of a new figure [inch].
+    """
+    if ax is not None:
+        yield ax
+        return
+    with paper_style():
+        yield Figure(figsize=size, layout="constrained").subplots()
+
+
+def find_figure(ax: Axes) -> Figure:
+    """Return the figure that holds some axes, those of a subfigure too."""
+    figure = ax.figure
+    return figure if isinstance(figure, Figure) else figure.figure
 
 
 def plot_outlined_text(

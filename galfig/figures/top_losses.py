@@ -34,7 +34,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     return Drawing(
         "top-losses",
         "Galaxies of largest loss",
-        (make_rows(rows, options.width),),
+        (make_rows(rows, options.width, cmap=options.cmap),),
         partial(_describe, store, selection, worst),
         f"Rows of panels, one for each of the {len(worst)} galaxies of largest loss: cutout, map "
         "of the true class, map of the likeliest other class.",

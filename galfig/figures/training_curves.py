@@ -12,13 +12,14 @@ from galfig.errors import FigureError
 from galfig.figures.captions import Markup, describe_training
 from galfig.figures.drawing import Column, Drawing, DrawOptions
 from galfig.figures.style import COLORS, LINE_STYLES, chart_size, paper_style
+from galfig.records import Epoch
 from galfig.store.reader import Store
 from galfig.store.selection import Selection
 
 _LOSSES = {"train_loss": "training", "valid_loss": "validation"}
 _METRICS = {"accuracy": "accuracy", "roc_auc": "ROC AUC", "f1": "F1"}
 
-History = Sequence[Mapping[str, float]]
+History = Sequence[Epoch]
 
 
 def make_training_curves(history: History, width: float | None = None) -> Figure:
@@ -26,8 +27,8 @@ def make_training_curves(history: History, width: float | None = None) -> Figure
 
     Parameters
     ----------
-    history : sequence of mappings
-        Of each epoch ``train_loss``, ``valid_loss``, ``accuracy``, ``roc_auc`` and ``f1``.
+    history : sequence of Epoch
+        Losses and metrics of each epoch.
     width : float, optional
         Width of the figure [inch]; default one column.
     """
@@ -49,7 +50,7 @@ def plot_history(history: History, names: Mapping[str, str], *, ax: Axes) -> Non
     """Draw some of the numbers of each epoch, told apart by colour, dashes and marks."""
     epochs = range(1, len(history) + 1)
     for (key, label), color, style in zip(names.items(), COLORS, LINE_STYLES, strict=False):
-        values = [row[key] for row in history]
+        values = [getattr(row, key) for row in history]
         if np.isnan(values).all():
             label = f"{label} (not defined)"
         ax.plot(
@@ -66,7 +67,7 @@ def plot_history(history: History, names: Mapping[str, str], *, ax: Axes) -> Non
 
 def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     """Draw the history of the network that made a store."""
-    history = store.training.get("history")
+    history = store.training.history
     if not history:
         raise FigureError(
             f"{store.path}: its network has no training history, expected one by 'galfig train'"
@@ -77,8 +78,8 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         (make_training_curves(history, options.width),),
         partial(_describe, store, history),
         f"Two charts over {len(history)} epochs: training and validation loss, which ends at "
-        f"{history[-1]['valid_loss']:.3f}; and accuracy, ROC AUC and F1, of which the accuracy "
-        f"ends at {history[-1]['accuracy']:.3f}.",
+        f"{history[-1].valid_loss:.3f}; and accuracy, ROC AUC and F1, of which the accuracy "
+        f"ends at {history[-1].accuracy:.3f}.",
         partial(_tabulate, history),
     )
 
@@ -87,12 +88,12 @@ def _tabulate(history: History) -> dict[str, Column]:
     columns = {"epoch": Column(range(1, len(history) + 1), "epoch, from 1")}
     for name, words in (_LOSSES | _METRICS).items():
         kind = f"{words} loss" if name in _LOSSES else f"{words} of the validation set"
-        columns[name] = Column([row[name] for row in history], kind)
+        columns[name] = Column([getattr(row, name) for row in history], kind)
     return columns
 
 
 def _describe(store: Store, history: History, markup: Markup) -> str:
-    has_area = np.isfinite([row["roc_auc"] for row in history]).all()
+    has_area = np.isfinite([row.roc_auc for row in history]).all()
     undefined = (
         "" if has_area else "Where the validation set lacks a class, ROC AUC is not defined.\n"
     )

@@ -28,21 +28,23 @@ def describe_store(prefix: str, store: Store) -> dict[str, str]:
     dict of str to str
         What LaTeX is to print.
     """
-    training, settings = store.training, store.settings
+    training = store.training
+    n_train = training.n_train or {}
     n_labelled = int(np.sum(store.label >= 0))
     values = {
         "N": str(len(store)),
         "NRejected": str(len(store.rejected)),
-        "NTrain": str(sum(training["n_train"].values())),
+        **({"NTrain": str(sum(n_train.values()))} if n_train else {}),
         "MapSize": LATEX.times(*store.map_shape),
-        "CutoutSize": str(store.attrs["cutout_size"]),
-        "Arch": LATEX.text(training["arch"]),
-        "Layer": LATEX.text(store.attrs["target_layer"]),
+        "CutoutSize": str(store.record.cutout_size),
+        "Arch": LATEX.text(training.arch),
+        "Layer": LATEX.text(store.record.target_layer),
     }
     classes = _name_classes(store.class_names)
     for index, (name, letters) in enumerate(zip(store.class_names, classes, strict=True)):
         values[f"N{letters}"] = str(int(np.sum(store.label == index)))
-        values[f"NTrain{letters}"] = str(training["n_train"].get(name, 0))
+        if n_train:
+            values[f"NTrain{letters}"] = str(n_train.get(name, 0))
     known = store.redshift[np.isfinite(store.redshift)]
     if len(known):
         values |= {"ZMin": f"{known.min():.3f}", "ZMax": f"{known.max():.3f}"}
@@ -60,15 +62,14 @@ def describe_store(prefix: str, store: Store) -> dict[str, str]:
             values[f"Auc{of_class}"] = f"{curve.area:.3f}"
             values[f"AucLow{of_class}"] = f"{curve.low:.3f}"
             values[f"AucHigh{of_class}"] = f"{curve.high:.3f}"
-    how = settings.get("training", {})
-    for name, key in (("Epochs", "epochs"), ("BatchSize", "batch_size")):
-        if key in how:
-            values[name] = str(how[key])
-    if training.get("lr") is not None:
-        values["LearningRate"] = f"{training['lr']:.2g}"
-    for name, seed in (training.get("seeds") or {}).items():
+    if training.settings is not None:
+        values["Epochs"] = str(training.settings.training.epochs)
+        values["BatchSize"] = str(training.settings.training.batch_size)
+    if training.lr is not None:
+        values["LearningRate"] = f"{training.lr:.2g}"
+    for name, seed in (training.seeds or {}).items():
         values[f"Seed{_as_letters(name)}"] = str(seed)
-    for name, number in (training.get("versions") or {}).items():
+    for name, number in (training.versions or {}).items():
         values[f"{_as_letters(name)}Version"] = LATEX.text(str(number))
     return {f"{prefix}{name}": value for name, value in values.items()}
 

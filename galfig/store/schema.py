@@ -1,21 +1,17 @@
 """The schema: what a store holds, of which shape, and what is refused."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import h5py
 import numpy as np
+from pydantic import ValidationError
 
 from galfig.errors import StoreError
-from galfig.store.hdf5 import (
-    read_attributes,
-)
-
-if TYPE_CHECKING:
-    # Most figures do without its import.
-    pass
-
+from galfig.records import StoreRecord, read_store_record
+from galfig.store.hdf5 import read_attributes
 
 SCHEMA_VERSION = 1
 DESCRIPTIONS = {
@@ -63,6 +59,19 @@ def check_schema(file: h5py.File, path: Path) -> None:
             _check_shape(path, name, file[name], n_galaxies, n_classes)
     for key, column in file["catalog"].items():
         _check_shape(path, f"catalog/{key}", column, n_galaxies, n_classes)
+
+
+def read_record(attrs: Mapping[str, Any], path: Path) -> StoreRecord:
+    """Return what the root attributes of a store say; raises StoreError."""
+    try:
+        return read_store_record(attrs)
+    except ValidationError as exc:
+        error = exc.errors()[0]
+        place = ".".join(map(str, error["loc"]))
+        raise StoreError(
+            f"{path}: its attribute {place}: {error['msg'].lower()}; edited or damaged, build it "
+            "again"
+        ) from exc
 
 
 def _check_shape(

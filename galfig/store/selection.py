@@ -1,19 +1,23 @@
 """Selection: which galaxies of a store a figure shows, in one language everywhere."""
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from galfig.errors import SelectionError
-from galfig.store.reader import Store
+
+if TYPE_CHECKING:
+    from galfig.store.reader import Store
 
 logger = logging.getLogger(__name__)
 
 Sort = Literal["random", "loss", "p", "redshift"]
+# How a caller names galaxies of a store; see `galfig.store.reader.Store`.
+RowsLike = int | str | slice | Sequence[int] | Sequence[str] | NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -71,8 +75,89 @@ class Selection:
     query: Query = field(default_factory=Query)
 
 
+class Rows(NDArray[np.intp]):
+    """Positions of galaxies in a store, (n,), that know how they were chosen.
+
+    An integer array in every other respect. What is cut out of it, or computed from it, is chosen
+    by hand and forgets.
+
+    Attributes
+    ----------
+    selection : Selection or None
+        How the galaxies were chosen.
+    plan_digest : str
+        Digest of the plan of the store that the positions belong to.
+    """
+
+    selection: Selection | None
+    plan_digest: str
+
+    @classmethod
+    def of(cls, selection: Selection, plan_digest: str) -> "Rows":
+        """Return the galaxies of a selection."""
+        rows = selection.indices.view(cls)
+        rows.selection, rows.plan_digest = selection, plan_digest
+        return rows
+
+    def __array_finalize__(self, source: Any) -> None:
+        self.selection, self.plan_digest = None, ""
+
+
+def find_positions(store: "Store", rows: RowsLike) -> int | NDArray[np.intp]:
+    """Return the positions of galaxies in a store, however they are named.
+
+    Parameters
+    ----------
+    store : Store
+        An open store of N galaxies.
+    rows : int, str, slice or array_like
+        A position, which may count from the end, or an identifier; a slice, several positions or
+        identifiers, or an array of N truth values.
+
+    Returns
+    -------
+    int or (n,) ndarray of int
+        An int of one position or identifier.
+
+    Raises
+    ------
+    SelectionError
+        An identifier that the store does not hold.
+    IndexError
+        A position beyond its galaxies, or truth values that are not N.
+    TypeError
+        Anything else.
+    """
+    n = len(store)
+    if isinstance(rows, str):
+        return int(_find_objids(store, (rows,))[0])
+    if isinstance(rows, slice):
+        return np.arange(n)[rows]
+    found = np.asarray(rows)
+    if found.dtype.kind in "UO" and found.ndim == 1 and all(isinstance(o, str) for o in found):
+        return _find_objids(store, tuple(found))
+    if found.dtype.kind == "b" and found.ndim == 1:
+        if len(found) != n:
+            raise IndexError(f"{store.path}: {len(found)} truth values for {n} galaxies")
+        return np.flatnonzero(found)
+    if found.size == 0 and found.ndim == 1:
+        return np.empty(0, np.intp)
+    if found.dtype.kind not in "iu" or found.ndim > 1:
+        raise TypeError(
+            f"{store.path}: galaxies named by {type(rows).__name__} of {found.dtype}, expected "
+            "positions, identifiers as text, a slice or truth values"
+        )
+    beyond = found[(found < -n) | (found >= n)]
+    if beyond.size:
+        raise IndexError(
+            f"{store.path}: no galaxy {beyond.flat[0]}, expected one from 0 to {n - 1}"
+        )
+    positions = np.asarray(found % n if n else found, np.intp)
+    return int(positions) if found.ndim == 0 else positions
+
+
 def select_galaxies(
-    store: Store, query: Query, *, among: Collection[str] | None = None
+    store: "Store", query: Query, *, among: Collection[str] | None = None
 ) -> Selection:
     """Take the galaxies of a store that a query asks for; ``among`` these, where they are given.
 
@@ -145,7 +230,7 @@ def describe_conditions(
     return ", ".join(condition for condition in conditions if condition)
 
 
-def _find_candidates(store: Store, query: Query) -> NDArray[np.bool_]:
+def _find_candidates(store: "Store", query: Query) -> NDArray[np.bool_]:
     is_candidate = np.ones(len(store), dtype=bool)
     if query.zmin is not None or query.zmax is not None:
         is_candidate &= _in_redshift_range(store, query.zmin, query.zmax)
@@ -164,7 +249,7 @@ def _find_candidates(store: Store, query: Query) -> NDArray[np.bool_]:
     return is_candidate
 
 
-def _order(store: Store, candidates: NDArray[np.intp], query: Query) -> NDArray[np.intp]:
+def _order(store: "Store", candidates: NDArray[np.intp], query: Query) -> NDArray[np.intp]:
     """Put candidates in the order of the query; ties, and any draw, start from the objid."""
     by_name = candidates[np.argsort(store.objid[candidates].astype(str), kind="stable")]
     if query.sort == "random":
@@ -182,7 +267,7 @@ def _order(store: Store, candidates: NDArray[np.intp], query: Query) -> NDArray[
     return by_name[np.argsort(key[by_name], kind="stable")]
 
 
-def _in_redshift_range(store: Store, zmin: float | None, zmax: float | None) -> NDArray[np.bool_]:
+def _in_redshift_range(store: "Store", zmin: float | None, zmax: float | None) -> NDArray[np.bool_]:
     if zmin is not None and zmax is not None and zmin >= zmax:
         raise SelectionError(f"--zmin {zmin:g}: not below --zmax {zmax:g}, expected a range")
     redshift = store.redshift
@@ -199,14 +284,14 @@ def _in_redshift_range(store: Store, zmin: float | None, zmax: float | None) -> 
     return above & below
 
 
-def _describe_no_redshift(store: Store, options: str) -> str:
+def _describe_no_redshift(store: "Store", options: str) -> str:
     return (
         f"{store.path}: no galaxy has a redshift, expected some for {options}; name the column "
         "in [catalog] redshift and rebuild, or leave these options out"
     )
 
 
-def _find_class(store: Store, name: str, option: str) -> int:
+def _find_class(store: "Store", name: str, option: str) -> int:
     if name not in store.class_names:
         raise SelectionError(
             f"{store.path}: {option} {name!r}, expected one of {', '.join(store.class_names)}"
@@ -214,7 +299,7 @@ def _find_class(store: Store, name: str, option: str) -> int:
     return store.class_names.index(name)
 
 
-def require_labels(store: Store, option: str) -> None:
+def require_labels(store: "Store", option: str) -> None:
     """Raise SelectionError where no galaxy of a store has a true class."""
     if not np.any(store.label >= 0):
         raise SelectionError(
@@ -222,12 +307,12 @@ def require_labels(store: Store, option: str) -> None:
         )
 
 
-def _find_objids(store: Store, objids: tuple[str, ...]) -> NDArray[np.intp]:
+def _find_objids(store: "Store", objids: tuple[str, ...]) -> NDArray[np.intp]:
     position = {objid: index for index, objid in enumerate(store.objid)}
     for objid in objids:
         if objid not in position:
             reason = store.rejected.get(objid)
-            split = store.attrs["split"]
+            split = store.record.split
             if reason:
                 hint = f"it was left out: {reason}"
             elif split == "all":

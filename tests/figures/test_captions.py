@@ -134,11 +134,12 @@ def test_names_of_classes(make_store):
 
 def test_network_that_was_asked_something_else_says_so(make_store):
     """Where the galaxies are classified by another column, or other edges, than the training's."""
-    trained = {"column": "oh_p50", "edges": [8.1, 8.7, 9.1, 9.3]}
+    bins = {"edges": [8.1, 8.7, 9.1, 9.3], "labels": ["low", "medium", "high"]}
+    trained = {"column": "oh_p50", **bins}
     training = {"arch": "conv3", "n_train": {"low": 1, "high": 1}, "simulated": False}
     training |= {"settings": {"classes": trained}}
     for column, says_so in (("oh_p50", False), ("logMstar", True)):
-        classes = {"name": "mass", "column": column, "edges": trained["edges"]}
+        classes = {"name": "mass", "column": column, **bins}
         attrs = {
             "config": json.dumps({"classes": classes}),
             "training": json.dumps(training),

@@ -25,6 +25,7 @@ from galfig.figures.stacked_maps import make_stacked_maps, stack_maps
 from galfig.figures.top_losses import draw as draw_top_losses
 from galfig.figures.training_curves import make_training_curves
 from galfig.metrics import compute_roc, count_confusions, count_reliability, wilson_interval
+from galfig.records import Epoch
 from galfig.store.reader import open_store
 from galfig.store.selection import Query, select_galaxies
 
@@ -91,7 +92,7 @@ def test_unknown_figure_lists_the_known(trained_store, tmp_path):
 
 def test_training_curves_show_the_history():
     """Two losses and three metrics, an epoch a point."""
-    losses, metrics = make_training_curves(HISTORY).axes
+    losses, metrics = make_training_curves([Epoch(**row) for row in HISTORY]).axes
     drawn = {line.get_label(): list(line.get_ydata()) for line in [*losses.lines, *metrics.lines]}
     assert drawn == {
         "training": [0.7, 0.5],
@@ -216,7 +217,8 @@ def test_histogram_counts_as_pandas_cuts():
 
 def test_histogram_needs_numbers(make_store, tmp_path):
     """Classes of text have no histogram."""
-    store = make_store(quantity="", value=np.full(12, np.nan))
+    attrs = {"config": json.dumps({"classes": {"column": "morphology"}})}
+    store = make_store(attrs=attrs, value=np.full(12, np.nan))
     with pytest.raises(FigureError, match="no number was binned"):
         render_figure("metallicity-histogram", store, Query(n=None), tmp_path / "f.pdf")
 
@@ -301,7 +303,7 @@ def test_stacks_are_means_of_signed_maps(store_path):
                 stack.cams, np.mean([store.cams(i) for i in members], axis=0), atol=1e-9
             )
             np.testing.assert_allclose(
-                stack.cutout, np.mean([store.cutout(i) for i in members], axis=0), atol=1e-9
+                stack.cutout, np.mean([store.cutouts(i) for i in members], axis=0), atol=1e-9
             )
     fig = make_stacked_maps(stacks, ["low", "high"], 0.4)
     first, low, high, _ = fig.axes[:4]
@@ -387,7 +389,7 @@ def test_compare_pairs_the_same_galaxies(make_store, tmp_path):
     """By name, not by position; only galaxies of both stores; letters from top to bottom."""
     first = make_store("first.h5")
     with open_store(first) as store:
-        objid, cutouts = store.objid, np.stack([store.cutout(i) for i in range(12)])
+        objid, cutouts = store.objid, np.stack([store.cutouts(i) for i in range(12)])
     shifted = np.roll(objid, 4)
     shifted[:2] = ["1", "2"]
     second = make_store("second.h5", objid=shifted, cutouts=cutouts[..., :1])
@@ -402,7 +404,7 @@ def test_compare_pairs_the_same_galaxies(make_store, tmp_path):
         assert titles == expected
         for row, objid in zip(fig.axes[4::8], chosen, strict=True):
             (index,) = np.flatnonzero(other.objid == objid)
-            np.testing.assert_array_equal(row.images[0].get_array(), other.cutout(index))
+            np.testing.assert_array_equal(row.images[0].get_array(), other.cutouts(index))
     render_figure("compare", first, Query(n=3), tmp_path / "f.pdf", other=second)
     words = (tmp_path / "f.txt").read_text()
     assert "3 of the 10 simulated galaxies of the validation set that both explain" in words

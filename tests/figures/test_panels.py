@@ -55,7 +55,7 @@ def test_each_row_is_a_galaxy(store_path):
             expected[store.predicted[index]] = "bold"
             assert weights == expected
             assert all(words_on(ax)[1].startswith("$p ") for ax in (low, high))
-            np.testing.assert_array_equal(first.images[0].get_array(), store.cutout(index))
+            np.testing.assert_array_equal(first.images[0].get_array(), store.cutouts(index))
 
 
 def test_row_shares_one_scale_and_rows_do_not(store_path):

@@ -79,7 +79,7 @@ def test_every_odd_image_is_stored_or_named(archive, tmp_path):
             ):
                 is_plain = getattr(image, "mode", "") == "RGB" and min(image.size) >= SIZE
             if is_plain:
-                np.testing.assert_array_equal(store.cutout(row), decode_plainly(paths[objid]))
+                np.testing.assert_array_equal(store.cutouts(row), decode_plainly(paths[objid]))
                 n_compared += 1
     assert n_compared > 300
     reasons = {paths[objid].parent.name: reason for objid, reason in rejected.items()}

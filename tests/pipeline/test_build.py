@@ -83,7 +83,7 @@ def test_store_holds_the_maps_of_each_galaxy(galaxy_folder, tmp_path, image_size
         np.testing.assert_allclose(store.catalog["oh_p50"].astype(float), galaxies.value)
         for index in (0, 7, 23):
             cutout = read_cutout(galaxies.paths[index], 32)
-            np.testing.assert_array_equal(store.cutout(index), cutout)
+            np.testing.assert_array_equal(store.cutouts(index), cutout)
             scaled = np.array(scale_cutout(cutout, image_size))
             expected = grad_cam(checkpoint.model, checkpoint.normalise(scaled[None]), layer)
             cams = expected.cams[0].numpy()
@@ -324,7 +324,7 @@ def test_one_band_is_stored_as_one_and_read_as_grey(galaxy_folder, tmp_path, kin
         assert file["cutouts"].shape == (24, 32, 32, 1)
     with open_store(tmp_path / "maps.h5") as store:
         assert store.is_gray
-        cutout = store.cutout(3)
+        cutout = store.cutouts(3)
         np.testing.assert_array_equal(cutout[..., 0], cutout[..., 2])
         expected = read_cutout(galaxies.paths[3], 32, Decoding(n_channels=1))
         np.testing.assert_array_equal(cutout[..., :1], expected)

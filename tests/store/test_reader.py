@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from samples import make_part
+from samples import make_attributes, make_part
 
 from galfig.errors import StoreError
 from galfig.store.reader import open_store, read_digest
@@ -49,7 +49,8 @@ def merge(tmp_path, parts, catalog=None, name="maps.h5"):
         part.write(paths[-1])
     objid = [objid for part in parts for objid in [*part.arrays["objid"], *part.rejected]]
     table = pd.DataFrame({"objID": objid}, index=objid) if catalog is None else catalog
-    merge_parts(tmp_path / name, paths, table, {"class_names": '["a", "b"]'}, {"early": "no class"})
+    attrs = make_attributes(("a", "b"))
+    merge_parts(tmp_path / name, paths, table, attrs, {"early": "no class"})
     return tmp_path / name
 
 
@@ -67,7 +68,7 @@ def test_round_trip(tmp_path):
             np.testing.assert_array_equal(getattr(store, name), expected)
         for index in (0, 4, 5, 7, -1):
             part, row = (parts[0], index) if 0 <= index < 5 else (parts[1], index % 8 - 5)
-            np.testing.assert_array_equal(store.cutout(index), part.arrays["cutouts"][row])
+            np.testing.assert_array_equal(store.cutouts(index), part.arrays["cutouts"][row])
             assert store.cams(index).dtype == np.float32
             np.testing.assert_allclose(
                 store.cams(index), part.cams[row], atol=2**-11 * np.abs(part.cams[row]).max()

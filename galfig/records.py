@@ -1,0 +1,120 @@
+"""Records: what stores and checkpoints say of themselves, read into types.
+
+A record of an older galfig may lack what newer ones hold, and that of a newer one may hold more:
+what is missing is None, what is unknown is passed over.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat
+
+from galfig.config import Settings, restore_settings
+
+# Attributes of a store that hold JSON.
+_JSON = ("class_names", "class_counts", "config", "training", "image_shift")
+
+Split = Literal["valid", "train", "all"]
+
+
+def _restore(tables: Any) -> Any:
+    return restore_settings(tables) if isinstance(tables, dict) else tables
+
+
+RecordedSettings = Annotated[Settings, BeforeValidator(_restore)]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Epoch(_Record):
+    """Losses and metrics of the network after an epoch; NaN where a metric is not defined."""
+
+    train_loss: float
+    valid_loss: float
+    accuracy: float
+    roc_auc: float
+    f1: float
+
+
+class LearningRateCurve(_Record):
+    """What the learning-rate finder saw: the loss at each rate."""
+
+    lr: tuple[float, ...]
+    loss: tuple[float, ...]
+
+
+class Training(_Record):
+    """How a network was trained; only ``arch`` is known of one that came from elsewhere."""
+
+    arch: str
+    # Galaxies of each class.
+    n_train: dict[str, int] | None = None
+    n_valid: dict[str, int] | None = None
+    simulated: bool | None = None
+    lr: float | None = None
+    lr_finder: LearningRateCurve | None = None
+    history: tuple[Epoch, ...] | None = None
+    metrics: dict[str, float] | None = None
+    seeds: dict[str, int] | None = None
+    settings: RecordedSettings | None = None
+    versions: dict[str, str] | None = None
+
+
+class ImageShift(_Record):
+    """How unlike the images are those that trained the network; see `galfig.networks.shift`."""
+
+    is_unlike: bool
+    measure: str
+    value: float
+    threshold: float
+
+
+class StoreRecord(_Record):
+    """The root attributes of a store."""
+
+    galfig_version: str
+    plan_digest: str
+    catalog_sha256: str
+    checkpoint_sha256: str
+    class_names: Annotated[tuple[str, ...], Field(min_length=1)]
+    # Galaxies of each class of the catalog, those not kept among them.
+    class_counts: dict[str, int] = {}
+    target_layer: str
+    split: Split
+    cutout_size: Annotated[int, Field(ge=1)]
+    # Of all cutouts alike [arcsec/pixel].
+    pixel_scale: float | None = None
+    simulated: bool
+    settings: RecordedSettings = Field(alias="config")
+    training: Training
+    image_shift: ImageShift | None = None
+
+
+class CheckpointRecord(_Record):
+    """The metadata of a checkpoint that are needed to use it."""
+
+    arch: str
+    class_names: Annotated[list[str], Field(min_length=2)]
+    layer: str
+    cutout_size: Annotated[int, Field(ge=1, le=8192)]
+    image_size: Annotated[int, Field(ge=1, le=8192)]
+    mean: Annotated[list[FiniteFloat], Field(min_length=1)]
+    std: Annotated[list[Annotated[FiniteFloat, Field(gt=0)]], Field(min_length=1)]
+    catalog_sha256: str | None = None
+    digest: str | None = None
+
+
+def read_store_record(attrs: Mapping[str, Any]) -> StoreRecord:
+    """Read the root attributes of a store, some of which hold JSON.
+
+    Raises
+    ------
+    ValueError
+        One that is missing, or not what it should be (`pydantic.ValidationError`).
+    """
+    return StoreRecord.model_validate(
+        {key: json.loads(attrs[key]) if key in _JSON else attrs[key] for key in attrs}
+    )

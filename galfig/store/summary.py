@@ -1,0 +1,100 @@
+"""What a store shows of itself: a line in a terminal, a small table in a notebook."""
+
+import base64
+import io
+from html import escape
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+if TYPE_CHECKING:
+    from galfig.store.reader import Store
+
+N_THUMBNAILS = 8
+# Width of a thumbnail [pixels of the screen].
+THUMBNAIL = 64
+_SPLITS = {
+    "valid": "the validation set",
+    "train": "the training set",
+    "all": "the whole catalog, which includes the training set",
+}
+
+
+def describe(store: "Store") -> str:
+    """Return a line: how many galaxies, of which classes, and how well they are classified."""
+    if store.is_closed:
+        return f"<Store {store.path}, closed>"
+    height, width = store.map_shape
+    facts = [
+        f"{len(store)} galaxies ({_count_classes(store)})",
+        f"maps of {height} × {width} pixels of layer {store.record.target_layer}",
+        _describe_accuracy(store),
+        *list_warnings(store),
+    ]
+    return f"<Store {store.path}: {'; '.join(fact for fact in facts if fact)}>"
+
+
+def describe_html(store: "Store") -> str:
+    """Return a table of the same facts and where they come from, above a row of cutouts."""
+    if store.is_closed:
+        return f"<p>{escape(describe(store))}</p>"
+    record, (height, width) = store.record, store.map_shape
+    facts = {
+        "galaxies": f"{len(store)} ({_count_classes(store)})",
+        "accuracy": _describe_accuracy(store),
+        "network": record.training.arch,
+        "maps": f"{height} × {width} pixels of layer {record.target_layer}",
+        "built by": f"galfig {record.galfig_version}, plan {record.plan_digest[:12]}",
+        "from": f"catalog {record.catalog_sha256[:12]}, network {record.checkpoint_sha256[:12]}",
+        "warnings": "; ".join(list_warnings(store)),
+    }
+    rows = "".join(
+        f"<tr><th style='text-align:left'>{name}</th>"
+        f"<td style='text-align:left'>{escape(words)}</td></tr>"
+        for name, words in facts.items()
+        if words
+    )
+    images = "".join(_show_cutout(store, row) for row in range(min(N_THUMBNAILS, len(store))))
+    return f"<p><b>{escape(str(store.path))}</b></p><table>{rows}</table><p>{images}</p>"
+
+
+def list_warnings(store: "Store") -> list[str]:
+    """Return what a reader of the store has to know before believing it."""
+    warnings = []
+    if store.record.simulated:
+        warnings.append("galaxies are simulated")
+    shift = store.record.image_shift
+    if shift is not None and shift.is_unlike:
+        warnings.append(
+            f"images unlike those that trained the network: {shift.measure} is {shift.value:.3g}, "
+            f"expected at most {shift.threshold:.3g}"
+        )
+    if store.rejected:
+        warnings.append(f"{len(store.rejected)} galaxies of the catalog were left out")
+    return warnings
+
+
+def _count_classes(store: "Store") -> str:
+    counts = [f"{np.sum(store.label == c)} {name}" for c, name in enumerate(store.class_names)]
+    n_unknown = int(np.sum(store.label < 0))
+    return ", ".join([*counts, f"{n_unknown} of unknown class"] if n_unknown else counts)
+
+
+def _describe_accuracy(store: "Store") -> str:
+    """Return the accuracy and the galaxies that it was measured on; "" without labels."""
+    if store.accuracy is None:
+        return ""
+    n_labelled = int(np.sum(store.label >= 0))
+    return f"accuracy {store.accuracy:.3f} on {n_labelled} of {_SPLITS[store.record.split]}"
+
+
+def _show_cutout(store: "Store", row: int) -> str:
+    """Return a cutout as an image of HTML, with the identifier as its alternative text."""
+    stream = io.BytesIO()
+    Image.fromarray(store.cutouts(row)).save(stream, "PNG")
+    name = escape(str(store.objid[row]), quote=True)
+    data = base64.b64encode(stream.getvalue()).decode()
+    return (
+        f"<img src='data:image/png;base64,{data}' width='{THUMBNAIL}' title='{name}' alt='{name}'> "
+    )
