@@ -18,7 +18,7 @@ from galfig.figures.captions import PLAIN
 from galfig.figures.drawing import Drawing, DrawOptions
 from galfig.figures.registry import FIGURES, check_colormap, draw_from, parse_width
 from galfig.figures.save import write_drawing
-from galfig.figures.style import paper_style
+from galfig.figures.style import keep_layout, paper_style
 from galfig.store.reader import Store
 from galfig.store.selection import Query, Rows, RowsLike, Selection, find_positions
 
@@ -77,8 +77,9 @@ class Plot:
         if not self._is_own:
             return None
         stream = io.BytesIO()
-        with paper_style():
-            self.figure.savefig(stream, format="png", dpi=NOTEBOOK_DPI)
+        figure = self.figure
+        with paper_style(), keep_layout(figure):
+            figure.savefig(stream, format="png", dpi=NOTEBOOK_DPI)
         return stream.getvalue()
 
     @property

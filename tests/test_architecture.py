@@ -13,7 +13,7 @@ ROOT = Path(galfig.__file__).parent
 TIERS = (
     ("errors", "metrics", "cosmology"),
     ("config", "runtime"),
-    ("images", "attribution"),
+    ("records", "images", "attribution"),
     ("catalog", "store"),
     ("networks", "figures"),
     ("pipeline", "manuscript", "plot"),

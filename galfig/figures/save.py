@@ -15,7 +15,7 @@ import galfig
 from galfig.errors import OutputError
 from galfig.figures.captions import LATEX, PLAIN
 from galfig.figures.drawing import Drawing, DrawOptions
-from galfig.figures.style import paper_style
+from galfig.figures.style import keep_layout, paper_style
 from galfig.runtime.files import check_output, replace_file
 from galfig.store.reader import Store
 from galfig.store.selection import Selection
@@ -159,10 +159,12 @@ def save_figure(
         if path.suffix.lower() == ".pdf":
             with PdfPages(temporary, metadata=metadata) as pdf:
                 for page in pages:
-                    pdf.savefig(page)
+                    with keep_layout(page):
+                        pdf.savefig(page)
         else:
             (page,) = pages
-            page.savefig(temporary, format=path.suffix.lower()[1:], metadata=metadata)
+            with keep_layout(page):
+                page.savefig(temporary, format=path.suffix.lower()[1:], metadata=metadata)
 
 
 def _write_table(

@@ -73,6 +73,26 @@ def find_figure(ax: Axes) -> Figure:
     return figure if isinstance(figure, Figure) else figure.figure
 
 
+@contextmanager
+def keep_layout(fig: Figure) -> Iterator[None]:
+    """Put the axes of a figure back where they were before it was drawn.
+
+    A constrained layout starts from where the last drawing left the axes, so that a figure that
+    was shown would be saved as other bytes than one that was not.
+    """
+    places = [
+        (ax, ax.get_position(original=True).frozen(), ax.get_position().frozen()) for ax in fig.axes
+    ]
+    try:
+        yield
+    finally:
+        for ax, original, active in places:
+            ax.set_position(original, which="original")
+            ax.set_position(active, which="active")
+            # Axes that are put somewhere count as placed by hand.
+            ax.set_in_layout(True)
+
+
 def plot_outlined_text(
     x: float, y: float, words: str, *, ax: Axes, size: float, **style: Any
 ) -> Text:

@@ -135,7 +135,7 @@ def find_positions(store: "Store", rows: RowsLike) -> int | NDArray[np.intp]:
         return np.arange(n)[rows]
     found = np.asarray(rows)
     if found.dtype.kind in "UO" and found.ndim == 1 and all(isinstance(o, str) for o in found):
-        return _find_objids(store, tuple(found))
+        return _find_objids(store, tuple(map(str, found)))
     if found.dtype.kind == "b" and found.ndim == 1:
         if len(found) != n:
             raise IndexError(f"{store.path}: {len(found)} truth values for {n} galaxies")

@@ -1,0 +1,163 @@
+"""Figures from Python: shown, described, saved, and drawn on a caller's axes."""
+
+import inspect
+import io
+import json
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from galfig import plot
+from galfig.errors import FigureError
+from galfig.figures.registry import FIGURES, render_figure
+from galfig.store.reader import open_store
+from galfig.store.selection import Query
+
+ON_AXES = [name for name, kind in FIGURES.items() if kind.takes_axes]
+SEVERAL = [name for name in FIGURES if name not in ON_AXES]
+HISTORY = [
+    {"train_loss": 0.7, "valid_loss": 0.6, "accuracy": 0.6, "roc_auc": 0.7, "f1": 0.55},
+    {"train_loss": 0.5, "valid_loss": 0.5, "accuracy": 0.8, "roc_auc": 0.9, "f1": 0.79},
+]
+RATES = np.geomspace(1e-7, 1, 60).tolist()
+
+
+@pytest.fixture
+def store(make_store):
+    """Open a store that has all that any figure shows."""
+    training = {
+        "arch": "conv3",
+        "n_train": {"low": 20, "high": 22},
+        "simulated": True,
+        "history": HISTORY,
+        "lr": 0.01,
+        "lr_finder": {"lr": RATES, "loss": [1 - rate for rate in RATES]},
+    }
+    with open_store(make_store(attrs={"training": json.dumps(training)})) as opened:
+        yield opened
+
+
+def draw(name, store, *args, **options):
+    """Call the function of a figure by the name of the registry."""
+    function = getattr(plot, name.replace("metallicity-", "").replace("-", "_"))
+    return function(store, *args, **({"other": store} if name == "compare" else {}), **options)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_is_one_of_python(store, name, tmp_path):
+    """Shown, described, tabulated; and saved, after that, as galfig figure writes it."""
+    found = draw(name, store)
+    picture = Image.open(io.BytesIO(found._repr_png_()))
+    assert min(picture.size) > 200
+    assert len(np.unique(np.asarray(picture))) > 20
+    files = found.save(tmp_path / "f.png")
+    assert found.caption == (tmp_path / "f.txt").read_text().strip()
+    assert found.alt == (tmp_path / "f.alt.txt").read_text().strip()
+    assert len(found.data)
+    assert set(found.data.attrs["descriptions"]) == set(found.data.columns)
+    assert found.caption.splitlines()[0] in repr(found)
+
+    other = store.path if name == "compare" else None
+    if name != "atlas":
+        expected = render_figure(name, store.path, Query(n=None), tmp_path / "e.png", other=other)
+        for one, another in zip(files, expected, strict=True):
+            assert one.read_bytes() == another.read_bytes(), one
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_function_has_the_same_face(name):
+    """The store, the galaxies, and axes by name."""
+    function = getattr(plot, name.replace("metallicity-", "").replace("-", "_"))
+    parameters = inspect.signature(function).parameters
+    assert list(parameters)[:2] == ["store", "rows"]
+    assert parameters["ax"].kind is inspect.Parameter.KEYWORD_ONLY
+    assert "Parameters\n" in function.__doc__
+
+
+@pytest.mark.parametrize("name", ON_AXES)
+def test_axes_of_the_caller_are_drawn_on(store, name):
+    """In the caller's figure and style, beside other axes, which stay as they were."""
+    with mpl.rc_context({"axes.facecolor": "0.9"}):
+        fig = Figure(figsize=(6, 3))
+        left, right = fig.subplots(1, 2)
+    found = draw(name, store, ax=right)
+    assert found.figure is fig
+    assert found._repr_png_() is None
+    assert right.has_data()
+    assert right.get_xlabel()
+    assert not left.has_data()
+    assert right.get_facecolor() == mpl.colors.to_rgba("0.9")
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_figures_of_several_axes_take_none(store, name):
+    """They say so before anything is drawn."""
+    ax = Figure().subplots()
+    with pytest.raises(FigureError, match="has several axes, expected no `ax`"):
+        draw(name, store, ax=ax)
+    assert not ax.has_data()
+
+
+def test_captions_say_how_galaxies_were_chosen(store):
+    """By a selection its conditions; by hand that it was by hand; by default at random."""
+    rows = store.select(true="high", n=3)
+    assert "of true class high" in plot.panels(store, rows).caption
+    by_hand = plot.panels(store, rows[:2]).caption
+    assert "of true class" not in by_hand
+    assert "chosen by name" in by_hand
+    assert "chosen by name" in plot.panels(store, [0, 5]).caption
+    assert "drawn at random (seed 256)" in plot.panels(store).caption
+    assert plot.panels(store, "1237665024900858104").data["objid"].tolist() == [
+        "1237665024900858104"
+    ]
+
+
+def test_rows_of_another_store_are_refused(store, make_store):
+    """Their positions would name other galaxies."""
+    rows = store.select(n=2)
+    with (
+        open_store(make_store("other.h5", attrs={"plan_digest": "another"})) as other,
+        pytest.raises(FigureError, match="selected from another store"),
+    ):
+        plot.panels(other, rows)
+    with pytest.raises(FigureError, match="hold no galaxy"):
+        plot.panels(store, [])
+
+
+def test_compare_names_a_galaxy_that_one_store_lacks(store, make_store):
+    """Chosen by hand, it must be in both."""
+    objid = np.array([f"g{n}" for n in range(12)], dtype=object)
+    with (
+        open_store(make_store("other.h5", objid=objid)) as other,
+        pytest.raises(FigureError, match="expected it in both stores"),
+    ):
+        plot.compare(store, [0], other=other)
+
+
+@pytest.mark.parametrize("name", ["panels", "atlas", "confusion-matrix", "stacked-maps"])
+def test_colour_map_is_an_argument(store, name):
+    """Another map gives other colours; an unknown one is named with the nearest."""
+    plain, blue = (draw(name, store, cmap=cmap)._repr_png_() for cmap in (None, "viridis"))
+    assert plain != blue
+    with pytest.raises(FigureError, match="did you mean 'viridis'"):
+        draw(name, store, cmap="virids")
+
+
+def test_files_that_are_there_are_kept(store, tmp_path):
+    """As on the command line."""
+    found = plot.roc(store)
+    found.save(tmp_path / "roc.pdf", data=tmp_path / "roc.ecsv")
+    assert (tmp_path / "roc.ecsv").is_file()
+    with pytest.raises(Exception, match="is there already"):
+        found.save(tmp_path / "roc.pdf")
+
+
+def test_an_atlas_is_drawn_as_often_as_it_is_asked_for(store, tmp_path):
+    """Shown first and saved after, with all of its pages."""
+    found = plot.atlas(store)
+    assert found._repr_png_() == found._repr_png_()
+    found.save(tmp_path / "atlas.pdf")
+    assert (tmp_path / "atlas.pdf").stat().st_size > 1000
