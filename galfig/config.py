@@ -276,18 +276,19 @@ def restore_settings(tables: Mapping[str, Any]) -> Settings:
 
 
 def load_settings(
-    path: Path | None = None, overrides: Mapping[tuple[str, str], Any] | None = None
+    source: "Path | str | Mapping[str, Any] | Settings | None" = None,
+    overrides: Mapping[tuple[str, str], Any] | None = None,
 ) -> Settings:
     """Read the settings and lay the overrides over them.
 
     Parameters
     ----------
-    path : Path, optional
-        A TOML file. Without it ``galfig.toml`` of the working directory is read if there is
-        one; else the defaults hold, which describe the embedded simulated data.
+    source : Path, str, mapping or Settings, optional
+        A TOML file, or its tables. Without it ``galfig.toml`` of the working directory is read if
+        there is one; else the defaults hold, which describe the built-in simulated sample.
     overrides : mapping of (table, key) to value, optional
-        Options of the command line; a value of None is passed over. Paths among them are
-        relative to the working directory.
+        Laid over them; a value of None is passed over. Paths among them are relative to the
+        working directory.
 
     Returns
     -------
@@ -299,10 +300,9 @@ def load_settings(
         A file that cannot be read, an unknown key (the nearest known one is named), or a value
         of the wrong type or out of range.
     """
-    if path is None and Path(DEFAULT_FILE).is_file():
-        path = Path(DEFAULT_FILE)
-    tables = _read_toml(path) if path is not None else {}
-    folder = path.parent if path is not None else Path()
+    if source is None and Path(DEFAULT_FILE).is_file():
+        source = Path(DEFAULT_FILE)
+    path, tables, folder = _open_source(source)
     for (table, key), value in (overrides or {}).items():
         if value is None:
             continue
@@ -314,10 +314,27 @@ def load_settings(
     except ValidationError as exc:
         place = tuple(map(str, exc.errors()[0]["loc"][:2]))
         options = {place for place, value in (overrides or {}).items() if value is not None}
-        where = "command line" if place in options else path or "options"
+        where = "command line" if place in options else path or "settings"
         raise ConfigError(f"{where}: {_describe(exc)}") from exc
     settings._folder = folder
     return settings
+
+
+def _open_source(
+    source: Path | str | Mapping[str, Any] | Settings | None,
+) -> tuple[Path | None, dict[str, Any], Path]:
+    """Return the file of settings, if they are one, their tables, and the folder of their paths."""
+    if isinstance(source, Settings):
+        # Whether a key was set or is a default matters to some.
+        return None, source.model_dump(exclude_unset=True), source._folder
+    if source is None or isinstance(source, Mapping):
+        tables = {
+            name: dict(table) if isinstance(table, Mapping) else table
+            for name, table in (source or {}).items()
+        }
+        return None, tables, Path()
+    path = Path(source)
+    return path, _read_toml(path), path.parent
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

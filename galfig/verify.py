@@ -43,7 +43,7 @@ def _verify_checkpoint(path: Path) -> list[str]:
     # Torch takes seconds to import, and only checkpoints need it.
     from galfig.networks.checkpoint import load_checkpoint
 
-    if load_checkpoint(path).metadata.get("digest") is None:
+    if load_checkpoint(path).record.digest is None:
         raise CheckpointError(f"{path}: no digest, expected one; it was trained by an older galfig")
     return []
 

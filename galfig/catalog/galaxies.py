@@ -64,6 +64,8 @@ class Galaxies:
         Digest of the catalog file.
     simulated : bool
         Whether the catalog says of any galaxy that it is simulated.
+    settings : Settings
+        By which they were read.
     """
 
     table: pd.DataFrame
@@ -79,6 +81,7 @@ class Galaxies:
     rejected: dict[str, str]
     catalog_sha256: str
     simulated: bool
+    settings: Settings
 
     def __len__(self) -> int:
         return len(self.objid)
@@ -162,6 +165,7 @@ def load_galaxies(settings: Settings, *, labelled: bool = True) -> Galaxies:
         rejected={objid[row]: rejected[row] for row in np.flatnonzero(rejected != "")},
         catalog_sha256=_digest(path),
         simulated=flag is not None and bool((flag.astype(str).str.lower() == "true").any()),
+        settings=settings,
     )
 
 

@@ -1,13 +1,53 @@
 """The galaxies that a command works on: simulated where absent, read, counted, reported."""
 
 import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from galfig.catalog.galaxies import Galaxies, load_galaxies, report_counts, report_rejected
-from galfig.config import CatalogSettings, Settings
+from galfig.config import CatalogSettings, Settings, load_settings
 
 logger = logging.getLogger(__name__)
 
 N_SIMULATED = 600
+
+
+def load_catalog(
+    path: Path | str | None = None,
+    *,
+    settings: Settings | Mapping[str, Any] | Path | str | None = None,
+    labelled: bool = True,
+) -> Galaxies:
+    """Load the galaxies of a catalog: classes named, images found, training and validation split.
+
+    Parameters
+    ----------
+    path : Path or str, optional
+        Catalog: CSV, Parquet, FITS or ECSV; default that of the settings, which for the defaults is
+        the built-in simulated sample.
+    settings : Settings, mapping, Path or str, optional
+        What ``galfig.toml`` may say, such as ``{"classes": {"column": "morphology"}}``, or the path
+        of such a file; default ``galfig.toml`` of the working directory where there is one.
+    labelled : bool, default True
+        Without, a catalog that has no class column is taken whole.
+
+    Returns
+    -------
+    Galaxies
+        In the order of the catalog. What was left out, and why, is in ``rejected``; the settings
+        are in ``settings``, for `galfig.train` and `galfig.build_maps`.
+
+    Raises
+    ------
+    ConfigError
+        A setting that is unknown or of the wrong type.
+    CatalogError
+        A table that cannot be read, or says something that galfig cannot use; see
+        `galfig.catalog.galaxies.load_galaxies`.
+    """
+    overrides = {("catalog", "path"): None if path is None else Path(path)}
+    return load_sample(load_settings(settings, overrides), labelled=labelled)
 
 
 def load_sample(settings: Settings, *, labelled: bool = True) -> Galaxies:

@@ -1,23 +1,25 @@
 """Checkpoints: a network and what it was made from, in one safetensors file."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field, FiniteFloat, ValidationError
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from galfig.errors import CheckpointError
-from galfig.networks.architectures import build_network
+from galfig.errors import CheckpointError, ConfigError
+from galfig.networks.architectures import build_network, find_layer
+from galfig.records import CheckpointRecord
 from galfig.runtime.files import replace_file
 
 CHECKPOINT_FORMAT = 1
@@ -47,24 +49,113 @@ class Checkpoint:
     metadata: dict[str, Any] = field(repr=False)
     digest: str = ""
 
+    @cached_property
+    def record(self) -> CheckpointRecord:
+        """What is needed to use the network, by name."""
+        return CheckpointRecord.model_validate(self.metadata)
+
     @property
     def cutout_size(self) -> int:
         """Side of the central crop of each image [pixels]."""
-        return int(self.metadata["cutout_size"])
+        return self.record.cutout_size
 
     @property
     def image_size(self) -> int:
         """Side of what the network sees, after scaling the cutout [pixels]."""
-        return int(self.metadata["image_size"])
+        return self.record.image_size
 
     @property
     def n_channels(self) -> int:
         """Channels that the network sees: 3 for RGB, 1 for one band."""
-        return len(self.metadata["mean"])
+        return len(self.record.mean)
 
     def normalise(self, cutouts: NDArray[np.uint8]) -> Tensor:
         """Turn uint8 cutouts (N, H, W, n_channels) into the network's input, float32."""
-        return normalise(cutouts, self.metadata["mean"], self.metadata["std"])
+        return normalise(cutouts, self.record.mean, self.record.std)
+
+
+def wrap_network(
+    model: nn.Module,
+    *,
+    class_names: Sequence[str],
+    mean: Sequence[float],
+    std: Sequence[float],
+    cutout_size: int,
+    image_size: int | None = None,
+    layer: str = "auto",
+) -> Checkpoint:
+    """Take a network of any origin as it is, to be explained.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Classifier in evaluation mode; takes normalised images (N, n_channels, H, W), returns
+        logits (N, C).
+    class_names : sequence of str
+        Class of each logit, (C,).
+    mean, std : sequence of float
+        By which each channel was normalised in training, for values in [0, 1]; (n_channels,), 3
+        for RGB or 1 for one band.
+    cutout_size : int
+        Side of the central crop of each image [pixels].
+    image_size : int, optional
+        What the crop is scaled to [pixels]; default not.
+    layer : str, default "auto"
+        Name of the layer to explain; "auto" is the last that gives feature maps.
+
+    Returns
+    -------
+    Checkpoint
+        It holds the model itself, and no claim about how it was trained.
+
+    Raises
+    ------
+    ConfigError
+        In training mode; numbers that do not fit each other or the network; a layer that it does
+        not have.
+    """
+    metadata = {
+        "arch": type(model).__name__,
+        "class_names": list(class_names),
+        "cutout_size": cutout_size,
+        "image_size": image_size or cutout_size,
+        "mean": [float(value) for value in mean],
+        "std": [float(value) for value in std],
+        "layer": layer,
+    }
+    try:
+        record = CheckpointRecord.model_validate(metadata)
+    except ValidationError as exc:
+        error = exc.errors()[0]
+        place = ".".join(map(str, error["loc"]))
+        raise ConfigError(f"`{place}`: {error['msg'].lower()}") from exc
+    n_channels = len(record.mean)
+    if n_channels not in (1, 3) or len(record.std) != n_channels:
+        raise ConfigError(
+            f"`mean` and `std`: {n_channels} and {len(record.std)} numbers, expected one for each "
+            "of three channels, or of one band"
+        )
+    if model.training:
+        raise ConfigError("`model`: in training mode, expected evaluation mode; call model.eval()")
+    metadata["layer"], _ = find_layer(model, layer, record.image_size, record.arch, n_channels)
+    _check_logits(model, record)
+    tensors = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    digest = digest_content(metadata, tensors)
+    return Checkpoint(model, tuple(record.class_names), str(metadata["layer"]), metadata, digest)
+
+
+def _check_logits(model: nn.Module, record: CheckpointRecord) -> None:
+    """Raise ConfigError where a network does not give a logit for each class."""
+    side = record.image_size
+    with torch.no_grad():
+        logits = model(next(model.parameters()).new_zeros(1, len(record.mean), side, side))
+    expected = (1, len(record.class_names))
+    if not isinstance(logits, Tensor) or logits.shape != expected:
+        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ConfigError(
+            f"`model`: gives {found} for one image, expected logits {expected}, one for each of "
+            "`class_names`"
+        )
 
 
 def normalise(cutouts: NDArray[np.uint8], mean: list[float], std: list[float]) -> Tensor:
@@ -214,7 +305,7 @@ def _read_metadata(path: Path, data: bytes) -> dict[str, Any]:
                 f"{CHECKPOINT_FORMAT}; another version of galfig wrote it: use that one, or "
                 "update galfig"
             )
-        _Needed.model_validate(metadata)
+        CheckpointRecord.model_validate(metadata)
     except ValidationError as exc:
         error = exc.errors()[0]
         key = ".".join(map(str, error["loc"]))
@@ -225,18 +316,6 @@ def _read_metadata(path: Path, data: bytes) -> dict[str, Any]:
             "kind see docs/checkpoints.md"
         ) from exc
     return dict(metadata)
-
-
-class _Needed(BaseModel):
-    """What a checkpoint must say of itself."""
-
-    arch: str
-    class_names: Annotated[list[str], Field(min_length=2)]
-    layer: str
-    cutout_size: Annotated[int, Field(ge=1, le=8192)]
-    image_size: Annotated[int, Field(ge=1, le=8192)]
-    mean: Annotated[list[FiniteFloat], Field(min_length=1)]
-    std: Annotated[list[Annotated[FiniteFloat, Field(gt=0)]], Field(min_length=1)]
 
 
 def digest_content(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:

@@ -80,7 +80,7 @@ def warn_of_mismatch(
                 now,
             )
             return
-    is_same_catalog = checkpoint.metadata.get("catalog_sha256") == galaxies.catalog_sha256
+    is_same_catalog = checkpoint.record.catalog_sha256 == galaxies.catalog_sha256
     if is_same_catalog and trained.split != settings.split:
         logger.warning(
             "%s: was trained with another split of this catalog, so that galaxies that trained it "

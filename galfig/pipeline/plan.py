@@ -74,7 +74,7 @@ def make_plan(
             checkpoint.model,
             settings.maps.layer,
             checkpoint.image_size,
-            checkpoint.metadata["arch"],
+            checkpoint.record.arch,
             checkpoint.n_channels,
         )
     size = settings.maps.shard_size
