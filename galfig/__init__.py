@@ -1,3 +1,89 @@
-"""Grad-CAM figures of galaxies, in batch and again at will."""
+"""Reproducible Grad-CAM figures for whole catalogs of galaxies.
+
+What stands in ``__all__`` is the public face, imported when it is first asked for, so that
+``import galfig`` takes no time and brings no torch:
+
+>>> import galfig
+>>> store = galfig.open_store("maps.h5")                                    # doctest: +SKIP
+>>> rows = store.select("oh_p50 > 9.15", true="high", sort="loss", n=5)     # doctest: +SKIP
+>>> galfig.plot.panels(store, rows).save("figure.pdf")                      # doctest: +SKIP
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from galfig import plot as plot
+    from galfig.attribution.engine import Engine as Engine
+    from galfig.attribution.engine import make_engine as make_engine
+    from galfig.attribution.gradcam import CamBatch as CamBatch
+    from galfig.attribution.gradcam import grad_cam as grad_cam
+    from galfig.catalog.galaxies import Galaxies as Galaxies
+    from galfig.catalog.sample import load_catalog as load_catalog
+    from galfig.config import Settings as Settings
+    from galfig.config import load_settings as load_settings
+    from galfig.errors import GalfigError as GalfigError
+    from galfig.networks.checkpoint import Checkpoint as Checkpoint
+    from galfig.networks.checkpoint import load_checkpoint as load_checkpoint
+    from galfig.networks.training import train as train
+    from galfig.pipeline.main import build_maps as build_maps
+    from galfig.store.reader import Store as Store
+    from galfig.store.reader import open_store as open_store
+    from galfig.store.selection import Rows as Rows
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "CamBatch",
+    "Checkpoint",
+    "Engine",
+    "Galaxies",
+    "GalfigError",
+    "Rows",
+    "Settings",
+    "Store",
+    "build_maps",
+    "grad_cam",
+    "load_catalog",
+    "load_checkpoint",
+    "load_settings",
+    "make_engine",
+    "open_store",
+    "plot",
+    "train",
+]
+
+# Where each name lives; a module stands for itself.
+_PLACES = {
+    "CamBatch": "galfig.attribution.gradcam",
+    "Checkpoint": "galfig.networks.checkpoint",
+    "Engine": "galfig.attribution.engine",
+    "Galaxies": "galfig.catalog.galaxies",
+    "GalfigError": "galfig.errors",
+    "Rows": "galfig.store.selection",
+    "Settings": "galfig.config",
+    "Store": "galfig.store.reader",
+    "build_maps": "galfig.pipeline.main",
+    "grad_cam": "galfig.attribution.gradcam",
+    "load_catalog": "galfig.catalog.sample",
+    "load_checkpoint": "galfig.networks.checkpoint",
+    "load_settings": "galfig.config",
+    "make_engine": "galfig.attribution.engine",
+    "open_store": "galfig.store.reader",
+    "plot": "galfig.plot",
+    "train": "galfig.networks.training",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name of the face when it is first asked for."""
+    if name not in _PLACES:
+        raise AttributeError(f"module 'galfig' has no attribute {name!r}")
+    module = importlib.import_module(_PLACES[name])
+    value = module if _PLACES[name] == f"galfig.{name}" else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -110,8 +110,8 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         f"Atlas of Grad-CAM maps: {', '.join(names)}",
         _Pages(store, selection.indices, layout, n_pages),
         partial(_describe, store, selection, n_pages),
-        f"{n_pages} pages of {len(selection.indices)} galaxies, each a cutout and its Grad-CAM "
-        f"maps for {' and '.join(names)}.",
+        f"{n_pages} page{'s' if n_pages > 1 else ''} of {len(selection.indices)} galaxies, each a "
+        f"cutout and its Grad-CAM maps for {' and '.join(names)}.",
         partial(_tabulate, store, selection.indices, layout.n_page),
         n_pages,
     )
@@ -284,15 +284,16 @@ def _tabulate(store: Store, indices: NDArray[np.intp], n_page: int) -> dict[str,
 
 def _describe(store: Store, selection: Selection, n_pages: int, markup: Markup) -> str:
     names = " and ".join(markup.text(name) for name in name_classes(store))
+    has_redshift = np.isfinite(store.redshift[selection.indices]).any()
+    labels = "identifier and redshift" if has_redshift else "the identifier"
     shape = store.cutouts(int(selection.indices[0])).shape
     return (
         f"Atlas of {describe_sample(store, selection, markup)}, on {n_pages} "
         f"page{'s' if n_pages > 1 else ''}; order: {describe_order(selection.query)}, down the "
         "columns.\n"
-        f"For each galaxy: the cutout ({describe_size(store, shape, markup)}) and, over the dimmed "
-        f"cutout, its Grad-CAM maps (Selvaraju et al. 2017) for {names}, of which only positive "
-        "values are shown, all on one linear colour scale from zero to the galaxy's peak.\n"
-        f"Below: identifier and redshift, that peak in logits, and the probability "
-        f"{markup.math('p')} of each class, that of the predicted one in bold.\n"
-        + describe_training(store, markup)
+        f"Each galaxy is shown by its cutout ({describe_size(store, shape, markup)}) and its "
+        f"Grad-CAM maps (Selvaraju et al. 2017) for {names}, drawn over the dimmed cutout. Only "
+        "positive values are shown, on one linear colour scale from zero to the galaxy's peak.\n"
+        f"The labels give {labels}, the peak in logits, and the probability {markup.math('p')} of "
+        "each class, with that of the predicted class in bold.\n" + describe_training(store, markup)
     )

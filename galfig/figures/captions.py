@@ -68,9 +68,9 @@ def describe_panels(store: Store, selection: Selection, markup: Markup) -> str:
     cutout = store.cutouts(int(selection.indices[0]))
     sentences = [
         _describe_choice(store, selection, markup),
-        f"Each row shows one galaxy: the cutout ({describe_size(store, cutout.shape, markup)}) "
-        f"and, over the dimmed cutout, its Grad-CAM {_plural('map', len(names))} for "
-        f"{_join(names)}; the name of the predicted class is in bold.",
+        f"Each row shows one galaxy: the cutout ({describe_size(store, cutout.shape, markup)}), "
+        f"then its Grad-CAM {_plural('map', len(names))} for {_join(names)}, drawn over the dimmed "
+        "cutout; the name of the predicted class is in bold.",
         describe_maps(store, markup),
         f"The probability {markup.math('p')} is the softmax of the network's output.",
         describe_scale(store, selection.indices, markup),
@@ -86,10 +86,10 @@ def describe_maps(store: Store, markup: Markup) -> str:
     """Write what the maps are and how they are drawn."""
     layer = markup.text(store.record.target_layer)
     return (
-        f"The maps (Selvaraju et al. 2017) explain the layer {layer}, of "
-        f"{markup.times(*store.map_shape)} pixels, and are interpolated bilinearly; only positive "
-        "values are shown, on one linear colour scale per row, from zero to the largest value of "
-        "the row's maps, which the colour bar gives in logits."
+        f"The maps (Selvaraju et al. 2017) explain layer {layer}, have "
+        f"{markup.times(*store.map_shape)} pixels and are interpolated bilinearly. Only positive "
+        "values are shown, on one linear colour scale per row from zero to the largest value in "
+        "the row, which the colour bar gives in logits."
     )
 
 
@@ -98,25 +98,30 @@ def describe_scale(store: Store, indices: NDArray[np.intp], markup: Markup) -> s
     if not np.isfinite(store.pixel_scale[indices]).any():
         return ""
     if not np.isfinite(store.kpc_per_arcsec[indices]).any():
-        return "The bar gives the scale in arcsec."
+        return "The scale bar is in arcsec."
     return (
-        "The bar gives the scale in arcsec, and as proper length at the galaxy's redshift in the "
-        "cosmology of Planck Collaboration (2020)."
+        "The scale bar gives the angle in arcsec and the proper length at the galaxy's redshift, "
+        "in the cosmology of Planck Collaboration (2020)."
     )
 
 
 def describe_sample(
     store: Store, selection: Selection, markup: Markup, n: int | None = None
 ) -> str:
-    """Write which galaxies the numbers of a figure are of: 'the 76 galaxies of ...'.
+    """Write which galaxies a figure is about: 'the full validation set (76 galaxies)'.
 
     ``n`` is their number where it is not that of the galaxies shown.
     """
-    n = len(selection.indices) if n is None else n
-    kind = "simulated " if store.record.simulated else ""
-    words = f"{n} {kind}{_plural('galaxy', n)} of the {_SPLITS[store.record.split]}"
-    conditions = describe_conditions(selection.query, markup.text, markup.math)
-    return f"the {words} {conditions}" if conditions else f"the {words}"
+    n, query = len(selection.indices) if n is None else n, selection.query
+    galaxies = f"{n} {'simulated ' if store.record.simulated else ''}{_plural('galaxy', n)}"
+    whole = _SPLITS[store.record.split]
+    if query.objids:
+        return f"{galaxies} of the {whole}, chosen by name"
+    if n == len(store):
+        return f"the full {whole} ({galaxies})"
+    conditions = describe_conditions(query, markup.text, markup.math)
+    words = f"{galaxies} of the {whole}{f' {conditions}' if conditions else ''}"
+    return f"the {words}" if n == selection.n_candidates else f"{words}, {describe_order(query)}"
 
 
 def describe_order(query: Query) -> str:
@@ -125,7 +130,7 @@ def describe_order(query: Query) -> str:
         "random": f"drawn at random (seed {query.seed})",
         "loss": "those with the largest loss",
         "p": "those classified with the highest probability",
-        "redshift": "the nearest",
+        "redshift": "those at the lowest redshift",
     }[query.sort]
 
 
@@ -152,26 +157,26 @@ def format_probability(p: float) -> str:
 
 
 def _describe_choice(store: Store, selection: Selection, markup: Markup) -> str:
-    n = len(selection.indices)
-    count = _NUMBERS[n] if n < len(_NUMBERS) else str(n)
+    """Write which galaxies the panels show, and from which they were chosen: a sentence."""
+    n, query = len(selection.indices), selection.query
     kind = "simulated " if store.record.simulated else ""
     galaxies = f"{kind}{_plural('galaxy', n)}"
-    what = f"Grad-CAM maps of {count} {galaxies}"
-    where = f"of the {_SPLITS[store.record.split]}"
-    query = selection.query
-    conditions = describe_conditions(query, markup.text, markup.math)
-    conditions = f" {conditions}" if conditions else ""
+    if n == len(store) and not query.objids:
+        return f"Grad-CAM maps of {describe_sample(store, selection, markup)}."
+    count = _NUMBERS[n] if n < len(_NUMBERS) else str(n)
+    what = f"Grad-CAM maps of {count} {galaxies} of the {_SPLITS[store.record.split]}"
     if query.objids:
-        return f"{what} {where}, chosen by name."
+        return f"{what}, chosen by name."
+    conditions = describe_conditions(query, markup.text, markup.math)
     if n == selection.n_candidates:
-        only = f"the only {'one' if n == 1 else 'ones'}{conditions}" if conditions else "all of it"
-        return f"{what} {where}, {only}."
-    among = f"{selection.n_candidates}{conditions}"
+        return f"{what}, the only {'one' if n == 1 else 'ones'} {conditions}."
+    among = f"{selection.n_candidates}{f' {conditions}' if conditions else ''}"
     joint = "from" if query.sort == "random" else "of"
-    return f"{what} {where}, {describe_order(query)} {joint} the {among}."
+    return f"{what}, {describe_order(query)} {joint} the {among}."
 
 
 def describe_size(store: Store, shape: tuple[int, ...], markup: Markup) -> str:
+    """Write how large a cutout is: in pixels, and on the sky where all have one pixel scale."""
     size = f"{markup.times(shape[1], shape[0])} pixels"
     scales = np.unique(store.pixel_scale[np.isfinite(store.pixel_scale)])
     if len(scales) != 1:
@@ -191,16 +196,16 @@ def describe_network(store: Store, markup: Markup, subject: str = "The network")
             f"was trained on {sum(training.n_train.values())}"
             f"{' simulated' if training.simulated else ''} galaxies"
             f"{' in one band' if store.is_gray else ''}"
-            f"{_describe_question(store, markup)}"
         )
+    question = _describe_question(store, markup)
     n_labelled = int(np.sum(store.label >= 0))
     if store.accuracy is None:
-        return f"{words}."
+        return f"{words}{question}."
     n_right = round(store.accuracy * n_labelled)
     return (
-        f"{words} and classifies {n_right} of the {n_labelled} "
-        f"{_plural('galaxy', n_labelled)} of the "
-        f"{_SPLITS[store.record.split]} rightly ({100 * store.accuracy:.1f}{markup.percent})."
+        f"{words}{f'{question},' if question else ''} and correctly classifies {n_right} of the "
+        f"{n_labelled} {_plural('galaxy', n_labelled)} of the {_SPLITS[store.record.split]} "
+        f"({100 * store.accuracy:.1f}{markup.percent})."
     )
 
 
@@ -215,7 +220,7 @@ def _describe_question(store: Store, markup: Markup) -> str:
         markup.text(f"{classes.column} {list(classes.edges or ()) or ''}".strip())
         for classes in (trained, now)
     ]
-    return f", classified by {by[0]} and not, as these are, by {by[1]}"
+    return f", classified by {by[0]} rather than, as here, by {by[1]}"
 
 
 def describe_shift(store: Store, markup: Markup, subject: str = "the network") -> str:
@@ -224,8 +229,8 @@ def describe_shift(store: Store, markup: Markup, subject: str = "the network") -
     if shift is None or not shift.is_unlike:
         return ""
     return (
-        f"The images are unlike those that trained {subject}, so that its answers may mean little: "
-        f"the {markup.text(shift.measure)} is {shift.value:.3g}, where at most "
+        f"The images are unlike those that trained {subject}, so its predictions may be "
+        f"unreliable: the {markup.text(shift.measure)} is {shift.value:.3g}, where at most "
         f"{shift.threshold:.3g} is expected."
     )
 
@@ -239,7 +244,7 @@ def list_galaxies(store: Store, indices: Iterable[int], markup: Markup) -> str:
         if np.isfinite(store.redshift[index]):
             facts.append(markup.math(f"z = {store.redshift[index]:.3f}"))
         if store.label[index] >= 0:
-            facts.append(f"in truth {markup.text(names[store.label[index]])}")
+            facts.append(f"true class: {markup.text(names[store.label[index]])}")
         objid = markup.text(str(store.objid[index]))
         items.append(f"{objid} ({', '.join(facts)})" if facts else objid)
     order = "From top to bottom: " if len(items) > 1 else "The galaxy is "

@@ -98,7 +98,7 @@ def _describe(store: Store, selection: Selection, other: Store, markup: Markup) 
         describe_shift(store, markup, f"the network of {rows} {upper}"),
         f"{describe_network(other, markup, f'The network of {rows} {lower}')}",
         describe_shift(other, markup, f"the network of {rows} {lower}"),
-        f"Each row shows the cutout that the network saw, and its maps for "
+        "Each row shows the cutout that the network saw and its maps for "
         f"{' and '.join(markup.text(name) for name in name_classes(store))}; the name of the "
         "predicted class is in bold.",
         describe_maps(store, markup),

@@ -57,7 +57,7 @@ def plot_confusion_matrix(
     ax: Axes,
     cmap: str | None = None,
 ) -> AxesImage:
-    """Draw the shares of each row as shades, with count and percentage in each field."""
+    """Draw the shares of each row as shades, with count and percentage in each cell."""
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
     image = ax.imshow(shares, cmap=cmap or "Blues", vmin=0, vmax=1)
@@ -101,8 +101,8 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
             ),
         ),
         partial(_describe, store, selection, counts),
-        f"Confusion matrix of {counts.sum()} galaxies, true classes as rows and predicted ones as "
-        f"columns, in the order {', '.join(store.class_names)}: {_spell_rows(counts)}.",
+        f"Confusion matrix of {counts.sum()} galaxies, with true classes as rows and predicted "
+        f"classes as columns, in the order {', '.join(store.class_names)}: {_spell_rows(counts)}.",
         partial(_tabulate, counts, store.class_names),
     )
 
@@ -127,8 +127,8 @@ def _describe(store: Store, selection: Selection, counts: NDArray[np.int64], mar
     n, n_right = int(counts.sum()), int(np.trace(counts))
     return (
         f"Confusion matrix of {describe_sample(store, selection, markup)}.\n"
-        "Each field gives the number of galaxies, and their share of those of the same true "
-        "class, which is also its shade.\n"
-        f"{n_right} of {n} are classified rightly ({100 * n_right / n:.1f}{markup.percent}).\n"
+        "Each cell gives the number of galaxies and their share of the true class; the shade shows "
+        "the same share.\n"
+        f"{n_right} of {n} are classified correctly ({100 * n_right / n:.1f}{markup.percent}).\n"
         + describe_training(store, markup)
     )

@@ -167,7 +167,7 @@ def _describe(store: Store, selection: Selection, markup: Markup) -> str:
     kept = ", ".join(markup.text(name) for name in store.class_names)
     return (
         f"Distribution of {column} for {describe_sample(store, selection, markup)}.\n"
-        f"Dashed lines are the edges of the classes, closed on the right: {bins}.\n"
-        f"The network was trained on, and the store holds, the classes {kept}.\n"
+        f"Dashed lines mark the edges of the classes, each closed on the right: {bins}.\n"
+        f"The network tells apart, and the store holds, the classes {kept}.\n"
         + describe_training(store, markup)
     )

@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from galfig.errors import FigureError
 from galfig.figures.captions import Markup, describe_training
@@ -51,11 +51,16 @@ def plot_finder_curve(rates: ArrayLike, losses: ArrayLike, chosen: float, *, ax:
     ax.xaxis.set_major_formatter(lambda rate, _: format_power(round(np.log10(rate))))
     ax.xaxis.set_minor_formatter("")
     # Beyond, the loss explodes and would flatten everything else.
-    low, start = np.nanmin(losses), losses[0]
-    ax.set_ylim(low - 0.1 * (start - low) - 0.01, start + 0.6 * (start - low) + 0.05)
+    ax.set_ylim(*_limit_losses(losses))
     ax.set_xlabel("Learning rate")
     ax.set_ylabel("Training loss, smoothed")
     ax.legend(loc="lower left")
+
+
+def _limit_losses(losses: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the range of losses that is drawn: from the least to well above the first."""
+    low, start = float(np.nanmin(losses)), float(losses[0])
+    return low - 0.1 * (start - low) - 0.01, start + 0.6 * (start - low) + 0.05
 
 
 def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
@@ -66,11 +71,13 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
             f"{store.path}: its network was trained at a given learning rate, expected one by the "
             "finder; train with --lr auto"
         )
+    losses = np.asarray(finder.loss)
+    is_cut = bool(np.nanmax(losses) > _limit_losses(losses)[1])
     return Drawing(
         "learning-rate",
         "Learning rate",
         (make_learning_rate(finder.lr, finder.loss, chosen, options.width, options.ax),),
-        partial(_describe, store, chosen),
+        partial(_describe, store, chosen, is_cut),
         "Training loss against learning rate on a logarithmic axis, with a point at the rate "
         f"chosen, {chosen:.2g}.",
         lambda: {
@@ -80,11 +87,11 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     )
 
 
-def _describe(store: Store, chosen: float, markup: Markup) -> str:
+def _describe(store: Store, chosen: float, is_cut: bool, markup: Markup) -> str:
     return (
-        "Training loss against learning rate, as the rate grows step by step from "
+        "Training loss against learning rate, which grows step by step from "
         f"{markup.power(-7)} (the finder of fastai; Smith 2017).\n"
-        f"The point is the rate that its 'valley' rule suggests, {chosen:.2g}, at whose peak the "
-        "network was then trained; the curve is cut where the loss explodes.\n"
+        f"The point marks the rate suggested by its 'valley' rule, {chosen:.2g}, the peak rate of "
+        f"the training.{' The curve is cut off where the loss explodes.' if is_cut else ''}\n"
         + describe_training(store, markup)
     )

@@ -91,6 +91,6 @@ def describe_rows_alt(store: Store, indices: NDArray[np.intp]) -> str:
     n_right = int(np.sum(store.predicted[indices] == store.label[indices]))
     return (
         f"Rows of panels, one for each of {len(indices)} galaxies, {n_right} of them classified "
-        "rightly: a cutout, then the same cutout with its Grad-CAM maps for "
+        "correctly: a cutout, then the same cutout with its Grad-CAM maps for "
         f"{' and '.join(name_classes(store))}, on one colour scale per row."
     )

@@ -278,7 +278,7 @@ def _describe(store: Store, selection: Selection, n: int, unit: str | None, mark
         f"Mean Grad-CAM of each class against the distance from the centre of the cutout, for "
         f"{describe_sample(store, selection, markup)}.\n"
         f"{distance}"
-        "Signed maps are averaged in annuli, galaxy by galaxy, and then over galaxies; bands hold "
-        f"{100 * LEVEL:.0f}{markup.percent} of {N_RESAMPLES} bootstrap samples of the galaxies.\n"
-        + describe_training(store, markup)
+        "Signed maps are averaged in annuli for each galaxy and then over galaxies. Bands are "
+        f"{100 * LEVEL:.0f}{markup.percent} intervals from {N_RESAMPLES} bootstrap samples of the "
+        "galaxies.\n" + describe_training(store, markup)
     )

@@ -45,7 +45,7 @@ def make_reliability(
 def plot_reliability(
     p: NDArray[np.floating], is_right: NDArray[np.bool_], n_classes: int, *, ax: Axes
 ) -> None:
-    """Draw the share classified rightly in bins of p, and where it would equal p."""
+    """Draw the share classified correctly in bins of p, and where it would equal p."""
     mean_p, n, n_right = count_reliability(p, is_right, n_classes)
     low, high = wilson_interval(n_right, n)
     share = n_right / n
@@ -55,7 +55,7 @@ def plot_reliability(
     ax.errorbar(mean_p, share, errors, fmt="o", markersize=3, color=COLORS[0], linewidth=0.8)
     ax.set_xlim(start - 0.02, 1.02)
     ax.set_ylim(-0.02, 1.04)
-    ax.set_ylabel("Share classified rightly")
+    ax.set_ylabel("Share classified correctly")
 
 
 def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
@@ -69,9 +69,9 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         "Reliability diagram",
         (make_reliability(p, is_right, len(store.class_names), options.width, options.ax),),
         partial(_describe, store, selection, float(p.mean()), float(is_right.mean())),
-        f"Share of {len(p)} galaxies classified rightly against the probability of the predicted "
-        f"class, which is {p.mean():.3f} in the mean where {is_right.mean():.3f} are right; below, "
-        "the number of galaxies.",
+        f"Share of {len(p)} galaxies classified correctly against the probability of the predicted "
+        f"class; the mean probability is {p.mean():.3f} and the share correct "
+        f"{is_right.mean():.3f}. Below, the number of galaxies.",
         partial(_tabulate, p, is_right, len(store.class_names)),
     )
 
@@ -84,7 +84,7 @@ def _tabulate(
     return {
         "p": Column(mean_p, "mean probability of the predicted class in the bin"),
         "n": Column(n, "galaxies"),
-        "n_right": Column(n_right, "galaxies classified rightly"),
+        "n_right": Column(n_right, "galaxies classified correctly"),
         "low": Column(low, "lower end of the Wilson interval of the share"),
         "high": Column(high, "upper end of the Wilson interval of the share"),
     }
@@ -95,9 +95,9 @@ def _describe(
 ) -> str:
     return (
         f"Reliability of the probabilities of {describe_sample(store, selection, markup)}.\n"
-        f"Above: the share classified rightly, in bins of {markup.math('p')} of the predicted "
-        "class, with Wilson intervals of one standard deviation; on the dotted line the network "
-        "is as often right as it says. Below: galaxies in each bin.\n"
-        f"The mean {markup.math('p')} is {mean_p:.3f}, the share classified rightly {share:.3f}.\n"
-        + describe_training(store, markup)
+        f"Top: share of galaxies classified correctly in bins of {markup.math('p')}, the "
+        f"probability of the predicted class, with 68{markup.percent} Wilson intervals. The dotted "
+        "line marks perfect calibration. Bottom: galaxies in each bin.\n"
+        f"The mean {markup.math('p')} is {mean_p:.3f}; {share:.3f} of the galaxies are classified "
+        "correctly.\n" + describe_training(store, markup)
     )

@@ -84,7 +84,8 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         "ROC curve",
         (make_roc(curves, options.width, options.ax),),
         partial(_describe, store, selection, curves),
-        f"True against false positive rate of {len(chosen)} galaxies; area under the curve: "
+        f"True positive rate against false positive rate of {len(chosen)} galaxies; area under the "
+        "curve: "
         f"{areas}.",
         partial(_tabulate, curves),
     )
@@ -120,5 +121,5 @@ def _describe(
         f"{describe_sample(store, selection, markup)}.\n"
         f"Area under the curve, with its 95{markup.percent} interval from {N_RESAMPLES} bootstrap "
         f"samples of the galaxies: {areas}.\n"
-        "The dotted diagonal is a network that guesses.\n" + describe_training(store, markup)
+        "The dotted diagonal is a random classifier.\n" + describe_training(store, markup)
     )

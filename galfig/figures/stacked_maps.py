@@ -158,9 +158,9 @@ def _describe(store: Store, selection: Selection, stacks: list[Stack], markup: M
     return (
         f"Mean Grad-CAM maps of {describe_sample(store, selection, markup)}, by true and "
         "predicted class.\n"
-        "Each row shows the mean cutout, headed by the true class, and the mean of the signed "
-        "maps of each class; the name of the predicted class is in bold. Galaxies are centred "
-        "as their cutouts are, neither turned nor scaled.\n"
-        f"Galaxies from top to bottom: {groups}.\n"
+        "Each row shows the mean cutout, headed by the true class, and the mean signed map of each "
+        "class; the name of the predicted class is in bold. Cutouts are stacked as they are, "
+        "neither rotated nor rescaled.\n"
+        f"Number of galaxies, from top to bottom: {groups}.\n"
         f"{describe_maps(store, markup)}\n" + describe_training(store, markup)
     )

@@ -36,8 +36,8 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         "Galaxies of largest loss",
         (make_rows(rows, options.width, cmap=options.cmap),),
         partial(_describe, store, selection, worst),
-        f"Rows of panels, one for each of the {len(worst)} galaxies of largest loss: cutout, map "
-        "of the true class, map of the likeliest other class.",
+        f"Rows of panels, one for each of the {len(worst)} galaxies with the largest loss: cutout, "
+        "map of the true class, map of the most probable other class.",
         partial(tabulate_galaxies, store, np.array(worst)),
         galaxies=name_galaxies(store, np.array(worst)),
     )
@@ -46,10 +46,10 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
 def _describe(store: Store, selection: Selection, worst: list[int], markup: Markup) -> str:
     scale = describe_scale(store, np.array(worst), markup)
     return (
-        f"The {len(worst)} galaxies of largest cross-entropy loss among "
+        f"The {len(worst)} galaxies with the largest cross-entropy loss among "
         f"{describe_sample(store, selection, markup, selection.n_candidates)}.\n"
-        "Each row shows a galaxy's cutout, its Grad-CAM map for its true class, and that for the "
-        "likeliest of the other classes; the name of the predicted class is in bold.\n"
+        "Each row shows a galaxy's cutout, its Grad-CAM map for the true class, and that for the "
+        "most probable of the other classes; the name of the predicted class is in bold.\n"
         f"{describe_maps(store, markup)}\n"
         + (f"{scale}\n" if scale else "")
         + f"{list_galaxies(store, worst, markup)}\n"

@@ -99,7 +99,7 @@ def _describe(store: Store, history: History, markup: Markup) -> str:
     )
     return (
         "Losses and metrics of the network by epoch.\n"
-        "The training loss is a running mean over steps, the validation loss and the metrics are "
-        "those of the validation set at the end of each epoch; ROC AUC and F1 are unweighted "
+        "The training loss is a running mean over steps. The validation loss and the metrics are "
+        "measured on the validation set at the end of each epoch; ROC AUC and F1 are unweighted "
         f"means over the classes.\n{undefined}" + describe_training(store, markup)
     )

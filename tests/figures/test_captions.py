@@ -56,12 +56,10 @@ def test_caption_says_what_was_done(store_path):
         "Grad-CAM maps of three simulated galaxies of the validation set, drawn at random "
         "(seed 256) from the 8 with 0.03 < z < 0.12.\n"
     )
-    assert (
-        "low-metallicity and high-metallicity; the name of the predicted class is in bold" in words
-    )
+    assert "low-metallicity and high-metallicity, drawn over the dimmed cutout" in words
     assert "one linear colour scale per row" in words
     assert "The probability p is the softmax" in words
-    assert f"trained on 42 simulated galaxies and classifies {n_right} of the 12 galaxies" in words
+    assert f"trained on 42 simulated galaxies and correctly classifies {n_right} of" in words
     assert "24 × 24 pixels of 0.396 arcsec, 9.5 arcsec on a side" in words
     assert all(objid in words for objid in objids)
     assert words.rstrip().endswith("no real galaxy is shown.")
@@ -75,8 +73,9 @@ def test_caption_of_named_and_of_all_galaxies(store_path):
             store, named, PLAIN
         )
         everything = select_galaxies(store, Query(n=12))
-        assert "12 simulated galaxies of the validation set, all of it." in describe_panels(
-            store, everything, PLAIN
+        assert (
+            "Grad-CAM maps of the full validation set (12 simulated galaxies)."
+            in describe_panels(store, everything, PLAIN)
         )
 
 
@@ -104,8 +103,8 @@ def test_caption_says_that_images_are_unlike(make_store):
         latex = describe_panels(store, selection, LATEX)
         assert "unlike those that trained the network" in describe_training(store, PLAIN)
     assert (
-        "\nThe images are unlike those that trained the network, so that its answers may mean "
-        "little: the offset [100%] is 1.44, where at most 0.8 is expected.\n" in plain
+        "\nThe images are unlike those that trained the network, so its predictions may be "
+        "unreliable: the offset [100%] is 1.44, where at most 0.8 is expected.\n" in plain
     )
     assert r"the offset [100\%] is 1.44, where" in latex
     with open_store(paths[False]) as store:
@@ -147,5 +146,5 @@ def test_network_that_was_asked_something_else_says_so(make_store):
         with open_store(make_store(f"{column}.h5", attrs=attrs)) as store:
             words = describe_network(store, PLAIN)
             edges = "[8.1, 8.7, 9.1, 9.3]"
-            question = f", classified by oh_p50 {edges} and not, as these are, by logMstar {edges}"
+            question = f", classified by oh_p50 {edges} rather than, as here, by logMstar {edges}"
             assert (question in words) == says_so

@@ -287,7 +287,10 @@ def test_top_losses_are_the_worst_of_all_that_could_be_shown(store_path):
         worst = np.argsort(-store.losses)[:2]
         assert drawing.galaxies == tuple(store.objid[worst])
         caption = drawing.describe(PLAIN)
-    assert "The 2 galaxies of largest cross-entropy loss among the 12 simulated" in caption
+    expected = (
+        "The 2 galaxies with the largest cross-entropy loss among the full validation set (12"
+    )
+    assert expected in caption
 
 
 def test_stacks_are_means_of_signed_maps(store_path):
