@@ -76,7 +76,7 @@ def read_cutout(path: Path, size: int, decoding: Decoding = RGB) -> NDArray[np.u
 
 
 def decode_image(path: Path, decoding: Decoding = RGB) -> NDArray[np.uint8]:
-    """Decode an image file, (H, W, n_channels); raises CutoutError where that fails."""
+    """Decode an image file, (H, W, n_channels); raises what `read_cutout` raises."""
     path = Path(path)
     data = _read_file(path)
     try:
@@ -251,8 +251,6 @@ def iter_cutouts(
     def read(path: Path) -> NDArray[np.uint8] | CutoutError:
         try:
             return read_cutout(path, size, decoding)
-        except LostCutoutError:
-            raise
         except CutoutError as exc:
             return exc
 

@@ -20,7 +20,7 @@ from scipy.stats import mannwhitneyu
 from torch import Tensor, nn
 
 from galfig.catalog.galaxies import Galaxies
-from galfig.errors import CheckpointError, CutoutError, LostCutoutError
+from galfig.errors import CheckpointError, CutoutError
 from galfig.images.cutouts import Decoding, crop_or_pad, decode_image, scale_cutout
 from galfig.networks.checkpoint import Checkpoint
 
@@ -294,8 +294,6 @@ def _read_batches(
     def read(path: Path) -> tuple[tuple[int, int], NDArray[np.uint8]] | None:
         try:
             image = decode_image(path, decoding)
-        except LostCutoutError:
-            raise
         except CutoutError:
             return None
         cutout = crop_or_pad(image, checkpoint.cutout_size)

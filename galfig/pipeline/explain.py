@@ -15,10 +15,7 @@ from scipy.special import softmax
 from galfig.attribution.engine import Engine
 from galfig.catalog.galaxies import Galaxies
 from galfig.cosmology import kpc_per_arcsec
-from galfig.errors import (
-    CutoutError,
-    LostCutoutError,
-)
+from galfig.errors import CutoutError
 from galfig.images.cutouts import Decoding, read_cutout, scale_cutout
 from galfig.images.decoders import SILENCE
 from galfig.networks.checkpoint import Checkpoint
@@ -109,10 +106,9 @@ def _explain_group(
         for path in paths:
             try:
                 cutouts.append(read_cutout(path, checkpoint.cutout_size, decoding))
-            except LostCutoutError:
-                # Recorded as rejected, the galaxy would stay so when the file is back.
-                raise
             except CutoutError as exc:
+                # A LostCutoutError ends the build: recorded as rejected, the galaxy would stay so
+                # when the file is back.
                 cutouts.append(str(exc))
     readable = [cutout for cutout in cutouts if not isinstance(cutout, str)]
     if not readable:
