@@ -5,7 +5,7 @@ What is being written has the name ``.<name>.<random>.tmp<suffix>`` in the same 
 
 import glob
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,17 +38,11 @@ def replace_file(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
     check_output(path, overwrite=overwrite)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            prefix=f".{path.name}.", suffix=f".tmp{path.suffix}", dir=path.parent
-        )
-        os.close(handle)
+        temporary = _create_beside(path)
     except OSError as exc:
         raise OutputError(f"{path}: cannot be written ({exc.strerror})") from exc
-    temporary = Path(name)
     try:
         yield temporary
-        # mkstemp keeps others out; a finished file is as readable as any new file.
-        temporary.chmod(0o666 & ~_umask())
         _flush(temporary)
         temporary.replace(path)
     except OSError as exc:
@@ -78,6 +72,17 @@ def check_output(
         raise OutputError(f"{path}: is there already; {advice}")
 
 
+def _create_beside(path: Path) -> Path:
+    """Create an empty file under a random name, as readable as any new file of this process.
+
+    tempfile's are the owner's alone; and whoever asks for the umask, to widen them, has to set it
+    for all threads.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp{path.suffix}")
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    return temporary
+
+
 def _flush(path: Path) -> None:
     """Have the disk hold a file's content before the file gets its name."""
     handle = os.open(path, os.O_RDONLY)
@@ -85,9 +90,3 @@ def _flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
