@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from galfig.cli import options
+from galfig.runtime.files import IfExists
 
 
 @click.command("build-maps")
@@ -42,10 +43,7 @@ from galfig.cli import options
 @click.option(
     "--workers", type=click.IntRange(min=1), help="Threads that decode.  [default: one a core]"
 )
-@options.overwrite_option
-@click.option(
-    "--update", is_flag=True, help="Replace what was made from something else, and only that."
-)
+@options.if_exists_options(with_update=True)
 @options.takeover_option
 @options.standard_options
 def build_maps(
@@ -61,8 +59,7 @@ def build_maps(
     precision: str | None,
     shard_size: int | None,
     workers: int | None,
-    overwrite: bool,
-    update: bool,
+    if_exists: IfExists,
     takeover: bool,
     quiet: bool,
 ) -> None:
@@ -106,8 +103,7 @@ def build_maps(
         device=device,
         n_workers=workers,
         quiet=quiet,
-        overwrite=overwrite,
-        update=update,
+        if_exists=if_exists,
         takeover=takeover,
     )
     click.echo(summarise(out) if is_new else f"{out}: is complete, nothing left to do")

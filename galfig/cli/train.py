@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from galfig.cli import options
+from galfig.runtime.files import ErrorOrReplace, check_output
 
 
 class _LearningRate(click.ParamType):  # type: ignore[type-arg]
@@ -45,7 +46,7 @@ class _LearningRate(click.ParamType):  # type: ignore[type-arg]
 @options.grayscale_option
 @options.layer_option
 @options.device_option
-@options.overwrite_option
+@options.if_exists_options()
 @click.option("--resume", is_flag=True, help="Go on from the last epoch of a run that was stopped.")
 @options.takeover_option
 @options.standard_options
@@ -57,7 +58,7 @@ def train(
     seed: int | None,
     layer: str | None,
     device: str,
-    overwrite: bool,
+    if_exists: ErrorOrReplace,
     resume: bool,
     takeover: bool,
     quiet: bool,
@@ -74,7 +75,6 @@ def train(
       galfig train --catalog galaxies.csv --arch xresnet18 --epochs 10 --lr auto --resume
     """
     from galfig.config import load_settings
-    from galfig.runtime.files import check_output
 
     overrides = {
         ("catalog", "path"): catalog,
@@ -85,7 +85,7 @@ def train(
         **{("training", key): value for key, value in recipe.items()},
     }
     settings = load_settings(config, overrides)
-    check_output(out, overwrite=overwrite)
+    check_output(out, if_exists=if_exists)
 
     from galfig.catalog.sample import load_sample
 
@@ -101,8 +101,8 @@ def train(
         out,
         device=choose_device(device),
         quiet=quiet,
-        overwrite=overwrite,
-        resume=resume,
+        if_exists=if_exists,
+        resume="always" if resume else "never",
         takeover=takeover,
     )
     metrics = checkpoint.metadata["metrics"]

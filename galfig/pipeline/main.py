@@ -12,7 +12,7 @@ from galfig.networks.shift import compare_images, warn_of_shift
 from galfig.networks.training import load_or_train
 from galfig.pipeline.build import build_store
 from galfig.pipeline.plan import make_plan
-from galfig.runtime.files import check_output
+from galfig.runtime.files import IfExists, check_output
 from galfig.runtime.malloc import keep_freed_memory
 
 
@@ -26,8 +26,7 @@ def run_main_job(
     device: str = "auto",
     n_workers: int | None = None,
     quiet: bool = False,
-    overwrite: bool = False,
-    update: bool = False,
+    if_exists: IfExists = "error",
     takeover: bool = False,
 ) -> bool:
     """Do the main job: from galaxies to a store with every map.
@@ -50,10 +49,9 @@ def run_main_job(
         Threads that decode images; default one a processor.
     quiet : bool, default False
         Without progress bars.
-    overwrite : bool, default False
-        Train again, and replace any store that is there.
-    update : bool, default False
-        Replace what was made from something else, and leave the rest.
+    if_exists : {"error", "update", "replace"}, default "error"
+        What to do where a network or a store is there: use what was made from the same, and refuse
+        what was not; replace what was not; or make both anew.
     takeover : bool, default False
         Go on with the work of a process of another host that is gone.
 
@@ -67,7 +65,7 @@ def run_main_job(
     kept = model or path.with_suffix(".safetensors")
     if not kept.exists():
         # Before hours of training, not after them.
-        check_output(path, overwrite=overwrite or update)
+        check_output(path, if_exists=if_exists)
     if model is not None:
         checkpoint = load_checkpoint(model)
         warn_of_mismatch(checkpoint, galaxies, settings, model)
@@ -78,8 +76,7 @@ def run_main_job(
             kept,
             device=chosen,
             quiet=quiet,
-            overwrite=overwrite,
-            update=update,
+            if_exists=if_exists,
             takeover=takeover,
         )
     plan = make_plan(galaxies, settings, checkpoint, split)
@@ -93,8 +90,7 @@ def run_main_job(
         device=chosen,
         n_workers=n_workers,
         quiet=quiet,
-        overwrite=overwrite,
-        update=update,
+        if_exists=if_exists,
         takeover=takeover,
         image_shift=shift,
     )

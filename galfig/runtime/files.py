@@ -9,20 +9,27 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from galfig.errors import OutputError
 
+# What to do where a file is there already: refuse; replace one that was made from something else
+# and keep one that was not; replace any.
+IfExists = Literal["error", "update", "replace"]
+# The same for a file that does not say what it was made from.
+ErrorOrReplace = Literal["error", "replace"]
+
 
 @contextmanager
-def replace_file(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
+def replace_file(path: Path, *, if_exists: ErrorOrReplace = "error") -> Iterator[Path]:
     """Give a temporary path beside ``path``, and rename it into place when the block succeeds.
 
     Parameters
     ----------
     path : Path
         The final name; its folder is made if it is absent.
-    overwrite : bool, default True
-        Without, a file that is there is left alone.
+    if_exists : {"error", "replace"}, default "error"
+        What to do where a file is there.
 
     Yields
     ------
@@ -32,10 +39,10 @@ def replace_file(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
     Raises
     ------
     OutputError
-        The file is there and ``overwrite`` is false, or the folder or file cannot be written.
+        The file is there and not to be replaced, or the folder or file cannot be written.
     """
     path = Path(path)
-    check_output(path, overwrite=overwrite)
+    check_output(path, if_exists=if_exists)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = _create_beside(path)
@@ -63,12 +70,15 @@ def remove_leftovers(path: Path) -> None:
 
 
 def check_output(
-    path: Path, *, overwrite: bool, advice: str = "use --overwrite to replace it"
+    path: Path,
+    *,
+    if_exists: IfExists = "error",
+    advice: str = "use --overwrite to replace it",
 ) -> None:
     """Raise OutputError where a file is there that must not be replaced."""
     if path.is_dir():
         raise OutputError(f"{path}: is a folder, expected a file name")
-    if path.exists() and not overwrite:
+    if path.exists() and if_exists == "error":
         raise OutputError(f"{path}: is there already; {advice}")
 
 

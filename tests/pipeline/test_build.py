@@ -44,10 +44,10 @@ def load(folder, **maps):
     return load_galaxies(settings), settings
 
 
-def build_at(path, folder, checkpoint, *, split="all", **maps):
+def build_at(path, folder, checkpoint, *, split="all", if_exists="error", **maps):
     galaxies, settings = load(folder, **maps)
     plan = make_plan(galaxies, settings, checkpoint, split)
-    return build_store(plan, checkpoint, path, quiet=True)
+    return build_store(plan, checkpoint, path, if_exists=if_exists, quiet=True)
 
 
 def read_datasets(path):
@@ -189,6 +189,38 @@ def test_finished_store_is_left_alone(galaxy_folder, tmp_path, checkpoint):
     with pytest.raises(OutputError, match="--overwrite"):
         build_at(path, galaxy_folder, checkpoint, layer="conv2")
     assert path.read_bytes() == before
+
+
+def test_store_is_updated_where_it_is_of_another_plan(galaxy_folder, tmp_path, checkpoint):
+    """One of this plan stays, one of another is replaced, and what is no store is somebody's."""
+    path = tmp_path / "maps.h5"
+    assert build_at(path, galaxy_folder, checkpoint, if_exists="update")
+    before = path.stat().st_ino
+    assert not build_at(path, galaxy_folder, checkpoint, if_exists="update")
+    assert path.stat().st_ino == before
+    assert build_at(path, galaxy_folder, checkpoint, if_exists="update", layer="conv2")
+    with open_store(path) as store:
+        assert store.attrs["target_layer"] == "conv2"
+    path.write_text("notes")
+    with pytest.raises(OutputError, match="is there already"):
+        build_at(path, galaxy_folder, checkpoint, if_exists="update")
+    assert path.read_text() == "notes"
+
+
+@pytest.mark.parametrize("found", ["this plan", "another plan", "no store"])
+def test_any_file_is_replaced_on_word(galaxy_folder, tmp_path, checkpoint, found):
+    """With "replace" the store is built anew, whatever is there."""
+    path = tmp_path / "maps.h5"
+    if found == "no store":
+        path.write_text("notes")
+    else:
+        layer = "conv2" if found == "another plan" else "auto"
+        build_at(path, galaxy_folder, checkpoint, layer=layer)
+    before = path.stat().st_ino
+    assert build_at(path, galaxy_folder, checkpoint, if_exists="replace")
+    assert path.stat().st_ino != before
+    with open_store(path) as store:
+        assert store.attrs["target_layer"] == "conv3"
 
 
 def test_unreadable_image_is_rejected_by_name(galaxy_folder, tmp_path, checkpoint, caplog):

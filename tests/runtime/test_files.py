@@ -6,7 +6,7 @@ import re
 import pytest
 
 from galfig.errors import OutputError
-from galfig.runtime.files import remove_leftovers, replace_file
+from galfig.runtime.files import check_output, remove_leftovers, replace_file
 
 
 def list_names(folder):
@@ -33,7 +33,7 @@ def test_failed_block_leaves_what_was_there(tmp_path):
 
     path = tmp_path / "maps.h5"
     path.write_text("old")
-    with pytest.raises(ZeroDivisionError), replace_file(path) as temporary:
+    with pytest.raises(ZeroDivisionError), replace_file(path, if_exists="replace") as temporary:
         fail_halfway(temporary)
     assert list_names(tmp_path) == ["maps.h5"]
     assert path.read_text() == "old"
@@ -56,7 +56,7 @@ def test_file_is_as_readable_as_any_new_file(tmp_path, monkeypatch, mask):
 def test_two_writers_have_two_names(tmp_path):
     """The last to finish is the one whose file stays."""
     path = tmp_path / "a.txt"
-    with replace_file(path) as first:
+    with replace_file(path, if_exists="replace") as first:
         with replace_file(path) as second:
             assert first != second
             second.write_text("second")
@@ -88,3 +88,21 @@ def test_leftovers_of_killed_processes_are_removed(tmp_path):
         leftover.touch()
     remove_leftovers(path)
     assert list_names(tmp_path) == [leftovers[1].name, path.name, other.name]
+
+
+@pytest.mark.parametrize("if_exists", ["error", "update", "replace"])
+def test_a_file_that_is_there_is_an_error_unless_told_otherwise(tmp_path, if_exists):
+    """Whether it may be updated is for others to say, who know what it was made from."""
+    path = tmp_path / "a.txt"
+    check_output(path, if_exists=if_exists)
+    path.write_text("old")
+    if if_exists == "error":
+        with pytest.raises(OutputError, match=r"a\.txt: is there already; use --overwrite"):
+            check_output(path, if_exists=if_exists)
+        with pytest.raises(OutputError, match=r"a\.txt: is there already"), replace_file(path):
+            pytest.fail("opened")
+    else:
+        check_output(path, if_exists=if_exists)
+    with pytest.raises(OutputError, match="is a folder, expected a file name"):
+        check_output(tmp_path, if_exists=if_exists)
+    assert path.read_text() == "old"
