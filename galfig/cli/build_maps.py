@@ -6,6 +6,7 @@ import click
 
 from galfig.cli import options
 from galfig.runtime.files import IfExists
+from galfig.runtime.options import Device, RunOptions
 
 
 @click.command("build-maps")
@@ -55,7 +56,7 @@ def build_maps(
     out: Path,
     grayscale: bool | None,
     layer: str | None,
-    device: str,
+    device: Device,
     precision: str | None,
     shard_size: int | None,
     workers: int | None,
@@ -100,10 +101,8 @@ def build_maps(
         out,
         model=model,
         split=split,
-        device=device,
-        n_workers=workers,
-        quiet=quiet,
         if_exists=if_exists,
-        takeover=takeover,
+        run=RunOptions(device, workers, takeover),
+        quiet=quiet,
     )
     click.echo(summarise(out) if is_new else f"{out}: is complete, nothing left to do")

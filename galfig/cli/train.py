@@ -7,6 +7,7 @@ import click
 
 from galfig.cli import options
 from galfig.runtime.files import ErrorOrReplace, check_output
+from galfig.runtime.options import Device, RunOptions
 
 
 class _LearningRate(click.ParamType):  # type: ignore[type-arg]
@@ -57,7 +58,7 @@ def train(
     out: Path,
     seed: int | None,
     layer: str | None,
-    device: str,
+    device: Device,
     if_exists: ErrorOrReplace,
     resume: bool,
     takeover: bool,
@@ -92,18 +93,16 @@ def train(
     # Torch takes seconds to import: what is wrong with the catalog is said before.
     galaxies = load_sample(settings)
 
-    from galfig.networks.device import choose_device
     from galfig.networks.training import train_checkpoint
 
     checkpoint = train_checkpoint(
         galaxies,
         settings,
         out,
-        device=choose_device(device),
-        quiet=quiet,
         if_exists=if_exists,
         resume="always" if resume else "never",
-        takeover=takeover,
+        run=RunOptions(device, takeover=takeover),
+        quiet=quiet,
     )
     metrics = checkpoint.metadata["metrics"]
     words = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())

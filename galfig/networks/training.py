@@ -18,12 +18,14 @@ from galfig.errors import CatalogError, CheckpointError, GalfigError
 from galfig.images.cutouts import Decoding, load_cutouts
 from galfig.networks.architectures import build_network, find_layer
 from galfig.networks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from galfig.networks.device import choose_device
 from galfig.networks.recipe import describe_difference, describe_recipe
 from galfig.networks.resume import load_progress, resume_path, save_progress
 from galfig.networks.shift import describe_images
 from galfig.runtime.files import ErrorOrReplace, IfExists, remove_leftovers
 from galfig.runtime.lock import hold_lock
 from galfig.runtime.malloc import keep_freed_memory
+from galfig.runtime.options import DEFAULT_RUN, RunOptions
 
 logger = logging.getLogger(__name__)
 
@@ -39,11 +41,10 @@ def train_network(
     path: Path,
     *,
     recipe: Mapping[str, Any] | None = None,
-    device: torch.device | str = "cpu",
-    n_workers: int = 0,
-    quiet: bool = False,
     if_exists: ErrorOrReplace = "error",
     resume: Resume = "never",
+    run: RunOptions = DEFAULT_RUN,
+    quiet: bool = False,
 ) -> Checkpoint:
     """Train a classifier on the training set and write its checkpoint.
 
@@ -59,17 +60,15 @@ def train_network(
         The checkpoint, a safetensors file; it appears when it is complete.
     recipe : mapping, optional
         What the checkpoint follows from, recorded so that it need not be trained twice.
-    device : torch.device or str, default "cpu"
-        Where to train.
-    n_workers : int, default 0
-        Processes that put batches together; 0 does it in this one. Without effect on the result.
-    quiet : bool, default False
-        Without the progress bar and the metrics of each epoch.
     if_exists : {"error", "replace"}, default "error"
         What to do where a file is there.
     resume : {"never", "if_same", "always"}, default "never"
         Go on from the last epoch of a run that was stopped. Where that was a run of another
         recipe, "if_same" forgets it and starts anew, and "always" is an error.
+    run : RunOptions, optional
+        Where to train: its ``device``.
+    quiet : bool, default False
+        Without the progress bar and the metrics of each epoch.
 
     Returns
     -------
@@ -82,11 +81,12 @@ def train_network(
     CatalogError
         A class without a galaxy in the training set, or an empty validation set.
     ConfigError
-        An unknown architecture or layer.
+        An unknown architecture or layer, or a device that this machine lacks.
     CheckpointError
         The run that was stopped was one of another recipe.
     """
     how = settings.training
+    device = choose_device(run.device)
     _check_sets(galaxies)
     versions = {
         "galfig": galfig.__version__,
@@ -111,7 +111,15 @@ def train_network(
             model.eval(), settings.maps.layer, how.network_size, how.arch, how.n_channels
         )
         learner = make_learner(
-            model.train(), galaxies, cutouts, how, mean, std, device=device, n_workers=n_workers
+            model.train(),
+            galaxies,
+            cutouts,
+            how,
+            mean,
+            std,
+            device=device,
+            # On a processor putting batches together is a small share of the time.
+            n_workers=torch.get_num_threads() if device.type == "cuda" else 0,
         )
         keep = partial(save_progress, progress, follows_from)
         history, lr, finder = fit_network(learner, how, before, keep, quiet)
@@ -266,10 +274,9 @@ def load_or_train(
     settings: Settings,
     path: Path,
     *,
-    device: torch.device,
-    quiet: bool = False,
     if_exists: IfExists = "error",
-    takeover: bool = False,
+    run: RunOptions = DEFAULT_RUN,
+    quiet: bool = False,
 ) -> Checkpoint:
     """Return the network that these settings make of these galaxies.
 
@@ -298,12 +305,11 @@ def load_or_train(
         galaxies,
         settings,
         path,
-        device=device,
-        quiet=quiet,
         if_exists=allowed,
         # The same command, run again, goes on where it was.
         resume="if_same",
-        takeover=takeover,
+        run=run,
+        quiet=quiet,
     )
 
 
@@ -312,24 +318,22 @@ def train_checkpoint(
     settings: Settings,
     path: Path,
     *,
-    device: torch.device,
-    quiet: bool = False,
     if_exists: ErrorOrReplace = "error",
     resume: Resume = "never",
-    takeover: bool = False,
+    run: RunOptions = DEFAULT_RUN,
+    quiet: bool = False,
 ) -> Checkpoint:
     """Set unreadable images aside, train a network on the others, and write its checkpoint.
 
-    One process at a time does; see `galfig.runtime.lock.hold_lock`, also for ``takeover``.
+    One process at a time does; see `galfig.runtime.lock.hold_lock`.
     """
     keep_freed_memory()
-    # fastai takes seconds to import, and is only needed where a network is trained.
-    from galfig.networks.training import read_training_set, train_network
-
-    readable, cutouts = read_training_set(galaxies, settings, quiet=quiet)
+    # What cannot be used is said before the images are read, not after.
+    choose_device(run.device)
+    readable, cutouts = read_training_set(galaxies, settings, n_workers=run.n_workers, quiet=quiet)
     if len(readable) < len(galaxies):
         report_rejected(readable, settings.catalog_path, n_known=len(galaxies.rejected))
-    with hold_lock(path, takeover=takeover):
+    with hold_lock(path, takeover=run.takeover):
         remove_leftovers(path)
         return train_network(
             readable,
@@ -337,10 +341,8 @@ def train_checkpoint(
             settings,
             path,
             recipe=describe_recipe(galaxies, settings),
-            device=device,
-            # On a processor putting batches together is a small share of the time.
-            n_workers=torch.get_num_threads() if device.type == "cuda" else 0,
-            quiet=quiet,
             if_exists=if_exists,
             resume=resume,
+            run=run,
+            quiet=quiet,
         )

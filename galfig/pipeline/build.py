@@ -23,6 +23,7 @@ from galfig.errors import (
 )
 from galfig.images.cutouts import Decoding
 from galfig.networks.checkpoint import Checkpoint
+from galfig.networks.device import choose_device
 from galfig.pipeline.explain import explain_galaxies
 from galfig.pipeline.plan import Plan, digest_part
 from galfig.runtime.files import (
@@ -33,6 +34,7 @@ from galfig.runtime.files import (
     replace_file,
 )
 from galfig.runtime.lock import hold_lock
+from galfig.runtime.options import DEFAULT_RUN, RunOptions
 from galfig.runtime.timing import Stopwatch
 from galfig.store.reader import read_digest
 from galfig.store.writer import Part, merge_parts, write_part
@@ -59,12 +61,10 @@ def build_store(
     checkpoint: Checkpoint,
     path: Path,
     *,
-    device: torch.device | str = "cpu",
-    n_workers: int | None = None,
-    quiet: bool = False,
     if_exists: IfExists = "error",
-    takeover: bool = False,
+    run: RunOptions = DEFAULT_RUN,
     image_shift: Mapping[str, Any] | None = None,
+    quiet: bool = False,
 ) -> bool:
     """Explain every galaxy of a plan and write the store.
 
@@ -79,20 +79,15 @@ def build_store(
         The network.
     path : Path
         The store; it appears when it is complete.
-    device : torch.device or str, default "cpu"
-        Where the network runs.
-    n_workers : int, optional
-        Threads that decode images; default one a processor.
-    quiet : bool, default False
-        Without the progress bar.
     if_exists : {"error", "update", "replace"}, default "error"
         What to do where a file is there: refuse all but a store of this plan, which is complete;
         replace a store of another plan; or replace any file.
-    takeover : bool, default False
-        Go on with the work of a process of another host that is gone; see
-        `galfig.runtime.lock.hold_lock`.
+    run : RunOptions, optional
+        Device, threads, and whether to take over from a process of another host.
     image_shift : mapping, optional
         By `galfig.networks.shift.compare_images`, to be recorded.
+    quiet : bool, default False
+        Without the progress bar.
 
     Returns
     -------
@@ -111,7 +106,7 @@ def build_store(
         An image that was there when the build was planned is there no longer; the shards that
         are written stay for the next build.
     """
-    with hold_lock(path, takeover=takeover):
+    with hold_lock(path, takeover=run.takeover):
         remove_leftovers(path)
         folder = path.with_name(path.name + ".parts")
         allowed = _check_store(path, plan, if_exists)
@@ -120,7 +115,7 @@ def build_store(
             _remove_parts(folder)
             return False
         parts = [folder / f"{index:06d}.h5" for index in range(len(plan.shards))]
-        _explain_shards(plan, checkpoint, parts, device, n_workers, quiet)
+        _explain_shards(plan, checkpoint, parts, run, quiet)
         attrs = _describe_store(plan, checkpoint, image_shift)
         failed = _merge(plan, attrs, parts, path, allowed)
         try:
@@ -191,8 +186,7 @@ def _explain_shards(
     plan: Plan,
     checkpoint: Checkpoint,
     parts: list[Path],
-    device: torch.device | str,
-    n_workers: int | None,
+    run: RunOptions,
     quiet: bool,
 ) -> None:
     """Write the parts that are not there yet; a part is written while the next is computed."""
@@ -200,7 +194,7 @@ def _explain_shards(
     if not todo:
         return
     n_todo = sum(shard.stop - shard.start for shard, _, _ in todo)
-    model = checkpoint.model.to(device)
+    model = checkpoint.model.to(choose_device(run.device))
     engine = make_engine(
         model,
         model.get_submodule(plan.layer_name),
@@ -217,7 +211,7 @@ def _explain_shards(
             disable=quiet,
             unit="gal",
         ) as bar,
-        open_workers(n_workers) as pool,
+        open_workers(run.n_workers) as pool,
         ThreadPoolExecutor(1) as writer,
     ):
         written: Future[None] | None = None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from samples import make_checkpoint
+from samples import CPU, make_checkpoint
 from sklearn.metrics import roc_auc_score
 
 from galfig.catalog.galaxies import load_galaxies
@@ -50,7 +50,7 @@ def learner_of(settings, galaxies):
 def train(galaxies, settings, path):
     """Read the images and train."""
     return train_network(
-        *read_training_set(galaxies, settings, quiet=True), settings, path, quiet=True
+        *read_training_set(galaxies, settings, quiet=True), settings, path, run=CPU, quiet=True
     )
 
 
@@ -286,12 +286,11 @@ def test_network_that_is_there_is_used_or_trained_anew(
         trained.append(if_exists)
 
     monkeypatch.setattr("galfig.networks.training.train_checkpoint", note)
-    choices = {"device": torch.device("cpu"), "if_exists": if_exists}
     if expected == "refused":
         with pytest.raises(CheckpointError, match="was trained by another recipe"):
-            load_or_train(galaxies, settings, path, **choices)
+            load_or_train(galaxies, settings, path, if_exists=if_exists)
     else:
-        load_or_train(galaxies, settings, path, **choices)
+        load_or_train(galaxies, settings, path, if_exists=if_exists)
     assert trained == ([] if expected in ("used", "refused") else [expected])
 
 
