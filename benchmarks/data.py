@@ -30,7 +30,7 @@ def find_small(n: int) -> Sample:
         return Sample("SDSS, 128 × 128", catalog, 96, 96)
     folder = Path(tempfile.gettempdir()) / f"galfig-benchmark-{n}"
     if not (folder / "catalog.csv").is_file():
-        write_simulated(folder, n, 0, overwrite=True)
+        write_simulated(folder, n, 0, if_exists="replace")
     return Sample("simulated, 160 × 160", folder / "catalog.csv", 96, 96)
 
 

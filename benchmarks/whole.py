@@ -52,6 +52,7 @@ def _main() -> None:
     from galfig.pipeline.build import build_store
     from galfig.pipeline.plan import make_plan
     from galfig.runtime.malloc import keep_freed_memory
+    from galfig.runtime.options import RunOptions
 
     keep_freed_memory()
     with tempfile.TemporaryDirectory() as name:
@@ -101,7 +102,7 @@ def _main() -> None:
         before = measure_rate()
         start = time.perf_counter()
         plan = make_plan(galaxies, settings, checkpoint, "all")
-        build_store(plan, checkpoint, folder / "maps.h5", quiet=True)
+        build_store(plan, checkpoint, folder / "maps.h5", run=RunOptions(device="cpu"), quiet=True)
         seconds = time.perf_counter() - start
         in_memory = statistics.mean([before, measure_rate()])
         rate = len(galaxies) / seconds

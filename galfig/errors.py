@@ -20,7 +20,7 @@ class CutoutError(GalfigError, OSError):
     """An image file cannot be decoded."""
 
 
-class LostCutoutError(CutoutError):
+class LostCutoutError(GalfigError, OSError):
     """An image file was there and has gone, or its folder has: no fault of the galaxy."""
 
 

@@ -19,6 +19,7 @@ from galfig.figures.drawing import Drawing, DrawOptions
 from galfig.figures.registry import FIGURES, check_colormap, draw_from, parse_width
 from galfig.figures.save import write_drawing
 from galfig.figures.style import keep_layout, paper_style
+from galfig.runtime.files import ErrorOrReplace
 from galfig.store.reader import Store
 from galfig.store.selection import Query, Rows, RowsLike, Selection, find_positions
 
@@ -99,7 +100,11 @@ class Plot:
         return table
 
     def save(
-        self, path: Path | str, *, data: Path | str | None = None, overwrite: bool = False
+        self,
+        path: Path | str,
+        *,
+        data: Path | str | None = None,
+        if_exists: ErrorOrReplace = "error",
     ) -> list[Path]:
         """Write the figure and, beside it, its caption (.tex, .txt) and alternative text.
 
@@ -109,8 +114,8 @@ class Plot:
             Figure to write: .pdf, .png or .svg.
         data : Path or str, optional
             Table to write with the numbers that the figure shows: .ecsv.
-        overwrite : bool, default False
-            Replace files that are there.
+        if_exists : {"error", "replace"}, default "error"
+            What to do where a file is there.
 
         Returns
         -------
@@ -127,7 +132,7 @@ class Plot:
             self._provenance,
             Path(path),
             data=None if data is None else Path(data),
-            overwrite=overwrite,
+            if_exists=if_exists,
         )
 
 

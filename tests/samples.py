@@ -8,10 +8,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from galfig.runtime.options import RunOptions
+
 if TYPE_CHECKING:
     from torch import nn
 
     from galfig.store.writer import Part
+
+
+# Where the results of a test are to have the same bits on every machine.
+CPU = RunOptions(device="cpu")
 
 
 def draw_galaxy(

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from galfig.errors import CatalogError, OutputError
-from galfig.runtime.files import replace_file
+from galfig.runtime.files import ErrorOrReplace, replace_file
 
 CUTOUT_SIZE = 160
 PIXEL_SCALE = 0.396
@@ -83,13 +83,13 @@ def write_simulated(
     n: int = 600,
     seed: int = 0,
     *,
-    overwrite: bool = False,
+    if_exists: ErrorOrReplace = "error",
     progress: Callable[[Iterable[Any]], Iterable[Any]] | None = None,
 ) -> Path:
     """Write simulated galaxies: ``images/<objID>.jpg`` and, when all are there, ``catalog.csv``.
 
-    A catalog that exists therefore belongs to a complete set. With ``overwrite``, images of an
-    earlier set that the new one does not have are left where they are.
+    A catalog that exists therefore belongs to a complete set. Where another set is replaced, its
+    images that the new one does not have are left where they are.
 
     Parameters
     ----------
@@ -99,8 +99,8 @@ def write_simulated(
         Number of galaxies.
     seed : int, default 0
         Galaxy ``i`` depends on ``(seed, i)`` alone: ten galaxies are the first ten of 600.
-    overwrite : bool, default False
-        Without, a catalog that is there is left alone.
+    if_exists : {"error", "replace"}, default "error"
+        What to do where a catalog is there.
     progress : callable, optional
         Wraps the iteration over galaxies, such as ``tqdm.tqdm``.
 
@@ -112,14 +112,14 @@ def write_simulated(
     Raises
     ------
     CatalogError
-        The catalog is there and ``overwrite`` is false.
+        The catalog is there and not to be replaced.
     OutputError
         The folder or an image cannot be written.
     ValueError
         ``n`` is less than 1 or ``seed`` negative.
     """
     path = Path(folder) / "catalog.csv"
-    if path.exists() and not overwrite:
+    if path.exists() and if_exists == "error":
         raise CatalogError(
             f"{path}: is there already, expected none; use --overwrite to replace it"
         )
@@ -134,7 +134,7 @@ def write_simulated(
             cutout.save(images / f"{galaxy['objID']}.jpg", quality=JPEG_QUALITY)
     except OSError as exc:
         raise OutputError(f"{exc.filename or images}: cannot be written ({exc.strerror})") from exc
-    with replace_file(path, overwrite=overwrite) as temporary:
+    with replace_file(path, if_exists=if_exists) as temporary:
         catalog.to_csv(temporary, index=False)
     return path
 

@@ -5,6 +5,8 @@ from pathlib import Path
 import click
 
 from galfig.cli import options
+from galfig.runtime.files import IfExists
+from galfig.runtime.options import Device, RunOptions
 
 
 @click.command("build-maps")
@@ -42,10 +44,7 @@ from galfig.cli import options
 @click.option(
     "--workers", type=click.IntRange(min=1), help="Threads that decode.  [default: one a core]"
 )
-@options.overwrite_option
-@click.option(
-    "--update", is_flag=True, help="Replace what was made from something else, and only that."
-)
+@options.if_exists_options(with_update=True)
 @options.takeover_option
 @options.standard_options
 def build_maps(
@@ -57,12 +56,11 @@ def build_maps(
     out: Path,
     grayscale: bool | None,
     layer: str | None,
-    device: str,
+    device: Device,
     precision: str | None,
     shard_size: int | None,
     workers: int | None,
-    overwrite: bool,
-    update: bool,
+    if_exists: IfExists,
     takeover: bool,
     quiet: bool,
 ) -> None:
@@ -103,11 +101,8 @@ def build_maps(
         out,
         model=model,
         split=split,
-        device=device,
-        n_workers=workers,
+        if_exists=if_exists,
+        run=RunOptions(device, workers, takeover),
         quiet=quiet,
-        overwrite=overwrite,
-        update=update,
-        takeover=takeover,
     )
     click.echo(summarise(out) if is_new else f"{out}: is complete, nothing left to do")

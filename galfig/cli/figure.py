@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from galfig.cli import options
+from galfig.runtime.files import ErrorOrReplace
 
 if TYPE_CHECKING:
     from galfig.store.selection import Query
@@ -52,7 +53,7 @@ def _list_figures(ctx: click.Context, parameter: click.Parameter, is_asked: bool
     help="The second store (compare).",
 )
 @options.figure_options
-@options.overwrite_option
+@options.if_exists_options()
 @options.standard_options
 def figure(
     name: str,
@@ -63,7 +64,7 @@ def figure(
     other: Path | None,
     width: str | None,
     data: Path | None,
-    overwrite: bool,
+    if_exists: ErrorOrReplace,
     quiet: bool,
 ) -> None:
     """Draw the figure NAME from STORE.
@@ -90,6 +91,6 @@ def figure(
         other=other,
         data=data,
         quiet=quiet,
-        overwrite=overwrite,
+        if_exists=if_exists,
     ):
         click.echo(written)

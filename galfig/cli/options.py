@@ -49,13 +49,34 @@ device_option = click.option(
 overwrite_option = click.option(
     "--overwrite", is_flag=True, help="Replace files that are there already."
 )
-
-
+update_option = click.option(
+    "--update", is_flag=True, help="Replace what was made from something else, and only that."
+)
 takeover_option = click.option(
     "--takeover",
     is_flag=True,
     help="Go on where a process on another host, that is gone, left its lock.",
 )
+
+
+def if_exists_options(*, with_update: bool = False) -> Callable[[Function], Function]:
+    """Add --overwrite and, where asked, --update; the command gets them as ``if_exists``."""
+
+    def add(function: Function) -> Function:
+        @functools.wraps(function)
+        def run(*args: Any, overwrite: bool, update: bool = False, **given: Any) -> Any:
+            if overwrite and update:
+                raise click.UsageError("--overwrite and --update exclude each other; give one")
+            if_exists = "replace" if overwrite else "update" if update else "error"
+            return function(*args, if_exists=if_exists, **given)
+
+        # Options that are added last come first in the help.
+        choices = [update_option, overwrite_option] if with_update else [overwrite_option]
+        for choice in choices:
+            run = choice(run)
+        return run  # type: ignore[return-value]
+
+    return add
 
 
 def figure_options(function: Function) -> Function:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from galfig.cli import options
+from galfig.runtime.files import ErrorOrReplace
 
 if TYPE_CHECKING:
     from galfig.store.selection import Query
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     help="Figure to write: .pdf, .png or .svg. The caption goes beside it, as .tex and .txt.",
 )
 @options.figure_options
-@options.overwrite_option
+@options.if_exists_options()
 @options.standard_options
 def render(
     store: Path,
@@ -34,7 +35,7 @@ def render(
     out: Path,
     width: str | None,
     data: Path | None,
-    overwrite: bool,
+    if_exists: ErrorOrReplace,
     quiet: bool,
 ) -> None:
     """Draw galaxies of STORE with their maps: cutout, first class, second class.
@@ -50,6 +51,6 @@ def render(
     from galfig.figures.registry import render_figure
 
     for path in render_figure(
-        "panels", store, query, out, width=width, data=data, overwrite=overwrite
+        "panels", store, query, out, width=width, data=data, if_exists=if_exists
     ):
         click.echo(path)

@@ -4,16 +4,17 @@ from pathlib import Path
 
 import click
 
-from galfig.cli.options import overwrite_option, standard_options
+from galfig.cli.options import if_exists_options, standard_options
+from galfig.runtime.files import ErrorOrReplace
 
 
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--n", default=600, show_default=True, type=click.IntRange(min=1), help="Galaxies.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed.")
-@overwrite_option
+@if_exists_options()
 @standard_options
-def simulate(folder: Path, n: int, seed: int, overwrite: bool, quiet: bool) -> None:
+def simulate(folder: Path, n: int, seed: int, if_exists: ErrorOrReplace, quiet: bool) -> None:
     """Simulate SDSS-like galaxies: cutouts and a catalog, into DIR.
 
     \b
@@ -28,7 +29,7 @@ def simulate(folder: Path, n: int, seed: int, overwrite: bool, quiet: bool) -> N
         folder,
         n,
         seed,
-        overwrite=overwrite,
+        if_exists=if_exists,
         progress=lambda galaxies: tqdm(galaxies, desc="simulating", total=n, disable=quiet),
     )
     click.echo(catalog)

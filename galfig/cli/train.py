@@ -6,6 +6,8 @@ from typing import Any
 import click
 
 from galfig.cli import options
+from galfig.runtime.files import ErrorOrReplace, check_output
+from galfig.runtime.options import Device, RunOptions
 
 
 class _LearningRate(click.ParamType):  # type: ignore[type-arg]
@@ -45,7 +47,7 @@ class _LearningRate(click.ParamType):  # type: ignore[type-arg]
 @options.grayscale_option
 @options.layer_option
 @options.device_option
-@options.overwrite_option
+@options.if_exists_options()
 @click.option("--resume", is_flag=True, help="Go on from the last epoch of a run that was stopped.")
 @options.takeover_option
 @options.standard_options
@@ -56,8 +58,8 @@ def train(
     out: Path,
     seed: int | None,
     layer: str | None,
-    device: str,
-    overwrite: bool,
+    device: Device,
+    if_exists: ErrorOrReplace,
     resume: bool,
     takeover: bool,
     quiet: bool,
@@ -74,7 +76,6 @@ def train(
       galfig train --catalog galaxies.csv --arch xresnet18 --epochs 10 --lr auto --resume
     """
     from galfig.config import load_settings
-    from galfig.runtime.files import check_output
 
     overrides = {
         ("catalog", "path"): catalog,
@@ -85,25 +86,23 @@ def train(
         **{("training", key): value for key, value in recipe.items()},
     }
     settings = load_settings(config, overrides)
-    check_output(out, overwrite=overwrite)
+    check_output(out, if_exists=if_exists)
 
     from galfig.catalog.sample import load_sample
 
     # Torch takes seconds to import: what is wrong with the catalog is said before.
     galaxies = load_sample(settings)
 
-    from galfig.networks.device import choose_device
     from galfig.networks.training import train_checkpoint
 
     checkpoint = train_checkpoint(
         galaxies,
         settings,
         out,
-        device=choose_device(device),
+        if_exists=if_exists,
+        resume="always" if resume else "never",
+        run=RunOptions(device, takeover=takeover),
         quiet=quiet,
-        overwrite=overwrite,
-        resume=resume,
-        takeover=takeover,
     )
     metrics = checkpoint.metadata["metrics"]
     words = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())

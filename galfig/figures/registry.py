@@ -15,6 +15,7 @@ from galfig.errors import FigureError, OutputError
 from galfig.figures.drawing import Drawing, DrawOptions
 from galfig.figures.save import check_format, describe_provenance, write_drawing
 from galfig.figures.style import COLUMN_WIDTH, TEXT_WIDTH
+from galfig.runtime.files import ErrorOrReplace
 from galfig.store.reader import Store, open_store
 from galfig.store.selection import Query, Selection, select_galaxies
 
@@ -146,7 +147,7 @@ def render_figure(
     other: Path | None = None,
     data: Path | None = None,
     quiet: bool = True,
-    overwrite: bool = False,
+    if_exists: ErrorOrReplace = "error",
 ) -> list[Path]:
     """Draw a figure from a store and write it, its caption beside it.
 
@@ -170,8 +171,8 @@ def render_figure(
         Table to write with the numbers that the figure shows: .ecsv.
     quiet : bool, default True
         Without a progress bar.
-    overwrite : bool, default False
-        Replace files that are there.
+    if_exists : {"error", "replace"}, default "error"
+        What to do where a file is there.
 
     Returns
     -------
@@ -190,7 +191,7 @@ def render_figure(
     if data is not None and data.suffix != ".ecsv":
         raise OutputError(f"{data}: suffix {data.suffix!r}, expected .ecsv")
     with draw_figure(name, store, query, width=width, unit=unit, other=other) as drawn:
-        return write_drawing(*drawn, path, data=data, quiet=quiet, overwrite=overwrite)
+        return write_drawing(*drawn, path, data=data, quiet=quiet, if_exists=if_exists)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from galfig.errors import OutputError
 from galfig.figures.captions import LATEX, PLAIN
 from galfig.figures.drawing import Drawing, DrawOptions
 from galfig.figures.style import keep_layout, paper_style
-from galfig.runtime.files import check_output, replace_file
+from galfig.runtime.files import ErrorOrReplace, check_output, replace_file
 from galfig.store.reader import Store
 from galfig.store.selection import Selection
 
@@ -30,7 +30,7 @@ def write_drawing(
     *,
     data: Path | None = None,
     quiet: bool = True,
-    overwrite: bool = False,
+    if_exists: ErrorOrReplace = "error",
 ) -> list[Path]:
     """Write a figure and, beside it, its caption (.tex, .txt) and alternative text (.alt.txt).
 
@@ -46,8 +46,8 @@ def write_drawing(
         Table to write with the numbers that the figure shows: .ecsv.
     quiet : bool, default True
         Without a progress bar over many pages.
-    overwrite : bool, default False
-        Replace files that are there.
+    if_exists : {"error", "replace"}, default "error"
+        What to do where a file is there.
 
     Returns
     -------
@@ -69,10 +69,10 @@ def write_drawing(
     new = {file: words for file, words in captions.items() if not _holds(file, words)}
     tables = [] if data is None else [data]
     for file in (path, *tables):
-        check_output(file, overwrite=overwrite)
+        check_output(file, if_exists=if_exists)
     for file in new:
         advice = f"it is where the caption of {path.name} goes; choose another --out, or "
-        check_output(file, overwrite=overwrite, advice=f"{advice}--overwrite to replace both")
+        check_output(file, if_exists=if_exists, advice=f"{advice}--overwrite to replace both")
     pages = tqdm(
         drawing.pages,
         total=drawing.n_pages,
@@ -86,13 +86,13 @@ def write_drawing(
         title=drawing.title,
         description=drawing.describe(PLAIN).strip(),
         provenance=provenance,
-        overwrite=overwrite,
+        if_exists=if_exists,
     )
     for file, words in new.items():
-        with replace_file(file, overwrite=overwrite) as temporary:
+        with replace_file(file, if_exists=if_exists) as temporary:
             temporary.write_text(words, encoding="utf-8")
     for file in tables:
-        _write_table(file, drawing, provenance, overwrite)
+        _write_table(file, drawing, provenance, if_exists)
     return [path, *captions, *tables]
 
 
@@ -103,7 +103,7 @@ def save_figure(
     title: str,
     description: str,
     provenance: Mapping[str, Any],
-    overwrite: bool = False,
+    if_exists: ErrorOrReplace = "error",
 ) -> None:
     """Write a figure as PDF, PNG or SVG, by suffix, with its provenance in the metadata.
 
@@ -118,8 +118,8 @@ def save_figure(
     provenance : mapping
         What the figure was made from: written as JSON, as Keywords of a PDF, the text chunk
         Comment of a PNG, the keywords of an SVG.
-    overwrite : bool, default False
-        Replace a file that is there.
+    if_exists : {"error", "replace"}, default "error"
+        What to do where a file is there.
 
     Raises
     ------
@@ -155,7 +155,7 @@ def save_figure(
         },
     }
     metadata = by_format[path.suffix.lower()]
-    with paper_style(), replace_file(path, overwrite=overwrite) as temporary:
+    with paper_style(), replace_file(path, if_exists=if_exists) as temporary:
         if path.suffix.lower() == ".pdf":
             with PdfPages(temporary, metadata=metadata) as pdf:
                 for page in pages:
@@ -168,7 +168,7 @@ def save_figure(
 
 
 def _write_table(
-    path: Path, drawing: Drawing, provenance: Mapping[str, Any], overwrite: bool
+    path: Path, drawing: Drawing, provenance: Mapping[str, Any], if_exists: ErrorOrReplace
 ) -> None:
     """Write the numbers behind a figure as ECSV, with units, descriptions and provenance."""
     from astropy.table import Table
@@ -182,7 +182,7 @@ def _write_table(
         table[name].unit = column.unit or None
     stream = io.StringIO()
     table.write(stream, format="ascii.ecsv")
-    with replace_file(path, overwrite=overwrite) as temporary:
+    with replace_file(path, if_exists=if_exists) as temporary:
         # UTF-8 whatever the locale, in which astropy would write.
         temporary.write_text(stream.getvalue(), encoding="utf-8")
 

@@ -3,11 +3,9 @@
 import math
 import os
 import tempfile
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +14,14 @@ from PIL import Image
 from tqdm import tqdm
 
 from galfig.errors import CutoutError, LostCutoutError, OutputError
-from galfig.images.decoders import SILENCE
+from galfig.images.ahead import map_ahead
 from galfig.images.fits import MAX_VALUES, decode_fits, is_fits
 from galfig.images.raster import decode_raster
 
 # Of the memory, for decoded images; what is more goes to a file.
 MEMORY_SHARE = 0.25
+# Images that are decoded ahead, a thread.
+N_AHEAD = 8
 # No galaxy is smaller [pixels]; what is, is an icon or what a server sends for "no image".
 MIN_SIDE = 8
 # Of a file [byte]: the largest FITS image that is decoded, in double precision.
@@ -76,7 +76,7 @@ def read_cutout(path: Path, size: int, decoding: Decoding = RGB) -> NDArray[np.u
 
 
 def decode_image(path: Path, decoding: Decoding = RGB) -> NDArray[np.uint8]:
-    """Decode an image file, (H, W, n_channels); raises CutoutError where that fails."""
+    """Decode an image file, (H, W, n_channels); raises what `read_cutout` raises."""
     path = Path(path)
     data = _read_file(path)
     try:
@@ -251,23 +251,12 @@ def iter_cutouts(
     def read(path: Path) -> NDArray[np.uint8] | CutoutError:
         try:
             return read_cutout(path, size, decoding)
-        except LostCutoutError:
-            raise
         except CutoutError as exc:
             return exc
 
     n_workers = n_workers or os.cpu_count() or 1
-    remaining = iter(paths)
-    pool = ThreadPoolExecutor(n_workers)
-    try:
-        with SILENCE:
-            ahead = deque(pool.submit(read, path) for path in islice(remaining, 8 * n_workers))
-            while ahead:
-                yield ahead.popleft().result()
-                ahead.extend(pool.submit(read, path) for path in islice(remaining, 1))
-    finally:
-        # Whoever stops early, as Ctrl-C does, need not wait for images that nobody wants.
-        pool.shutdown(cancel_futures=True)
+    with ThreadPoolExecutor(n_workers) as pool:
+        yield from map_ahead(pool, read, paths, n_ahead=N_AHEAD * n_workers)
 
 
 def _overlap(length: int, size: int) -> tuple[slice, slice]:

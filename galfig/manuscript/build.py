@@ -194,7 +194,7 @@ def draw_spec(
             title=drawing.title,
             description=drawing.describe(PLAIN).strip(),
             provenance=provenance,
-            overwrite=True,
+            if_exists="replace",
         )
         _write_text(out / spec.caption_path, drawing.describe(LATEX))
         _write_text(out / spec.alt_path, f"{drawing.alt}\n")
@@ -252,6 +252,6 @@ def _write_text(path: Path, words: str) -> str:
         if path.read_bytes() == words.encode():
             return ""
         reason = "changed"
-    with replace_file(path) as temporary:
+    with replace_file(path, if_exists="replace") as temporary:
         temporary.write_text(words, encoding="utf-8")
     return reason

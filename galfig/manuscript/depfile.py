@@ -28,7 +28,7 @@ def write_depfile(folder: Path, path: Path) -> None:
     sources = {FILE_NAME, DEFAULT_FILE, *named, *manifest.stores.values()} - made
     present = [name for name in sorted(sources) if (folder / name).is_file()]
     words = f"{_join(folder, targets)}: {_join(folder, present)}\n"
-    with replace_file(path) as temporary:
+    with replace_file(path, if_exists="replace") as temporary:
         temporary.write_text(words, encoding="utf-8")
 
 

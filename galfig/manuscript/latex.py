@@ -58,7 +58,7 @@ def compile_paper(folder: Path, tex: str) -> tuple[Path, list[str]]:
     if finished.returncode or not made.is_file():
         raise ManuscriptError(f"{source}: {_find_error(log, finished.stdout)}")
     pdf = source.with_suffix(".pdf")
-    with replace_file(pdf) as temporary:
+    with replace_file(pdf, if_exists="replace") as temporary:
         shutil.copyfile(made, temporary)
     return pdf, find_complaints(log)
 

@@ -74,7 +74,7 @@ def load_record(folder: Path) -> Record:
 def save_record(folder: Path, record: Record) -> None:
     """Write the record, the same bytes for the same content."""
     words = json.dumps(record.model_dump(mode="json"), indent=1, sort_keys=True)
-    with replace_file(folder / FILE_NAME) as temporary:
+    with replace_file(folder / FILE_NAME, if_exists="replace") as temporary:
         temporary.write_text(f"{words}\n", encoding="utf-8")
 
 

@@ -123,9 +123,10 @@ def _digest_recipe(folder: Path, step: Step, before: str) -> str:
 
 def _run(folder: Path, step: Step, *, quiet: bool) -> None:
     """Run a step in the manuscript's folder; no shell, and nothing but galfig."""
-    # A store that this recipe makes here too is left as it is: it may have taken days.
-    replace = "--update" if step.arguments[0] == "build-maps" else "--overwrite"
-    command = [sys.executable, "-m", "galfig", *step.arguments, replace]
+    command = [sys.executable, "-m", "galfig", *step.arguments]
+    if not {"--update", "--overwrite"} & set(step.arguments):
+        # A store that this recipe makes here too is left as it is: it may have taken days.
+        command.append("--update" if step.arguments[0] == "build-maps" else "--overwrite")
     if quiet:
         command.append("--quiet")
     # What a step says of itself belongs to the log of the build, not to its table.

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from galfig.errors import CheckpointError, ConfigError
 from galfig.networks.architectures import build_network, find_layer
 from galfig.records import CheckpointRecord
-from galfig.runtime.files import replace_file
+from galfig.runtime.files import ErrorOrReplace, replace_file
 
 CHECKPOINT_FORMAT = 1
 
@@ -179,7 +179,11 @@ def normalise(cutouts: NDArray[np.uint8], mean: list[float], std: list[float]) -
 
 
 def save_checkpoint(
-    path: Path, model: nn.Module, metadata: Mapping[str, Any], *, overwrite: bool = False
+    path: Path,
+    model: nn.Module,
+    metadata: Mapping[str, Any],
+    *,
+    if_exists: ErrorOrReplace = "error",
 ) -> Checkpoint:
     """Write a network's tensors and metadata as one safetensors file.
 
@@ -191,7 +195,7 @@ def save_checkpoint(
     CheckpointError
         A tensor is not finite; nothing is written.
     OutputError
-        The file is there and ``overwrite`` is false, or it cannot be written.
+        The file is there and not to be replaced, or it cannot be written.
     """
     tensors = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
     if name := _find_not_finite(tensors):
@@ -202,7 +206,7 @@ def save_checkpoint(
     metadata = {"format": CHECKPOINT_FORMAT, **metadata}
     metadata["digest"] = digest_content(metadata, tensors)
     data = save_tensors(tensors, {"galfig": json.dumps(metadata, sort_keys=True)})
-    with replace_file(path, overwrite=overwrite) as temporary:
+    with replace_file(path, if_exists=if_exists) as temporary:
         temporary.write_bytes(data)
     return load_checkpoint(path)
 

@@ -47,7 +47,7 @@ def save_progress(path: Path, recipe: Mapping[str, Any], state: Any) -> None:
     )
     found["digest"] = digest_content(found, tensors)
     data = save_tensors(tensors, {"galfig-resume": json.dumps(found)})
-    with replace_file(path) as temporary:
+    with replace_file(path, if_exists="replace") as temporary:
         temporary.write_bytes(data)
 
 

@@ -9,7 +9,9 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, fields, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,9 @@ from scipy.stats import mannwhitneyu
 from torch import Tensor, nn
 
 from galfig.catalog.galaxies import Galaxies
-from galfig.errors import CheckpointError, CutoutError, LostCutoutError
-from galfig.images.cutouts import Decoding, crop_or_pad, decode_image, scale_cutout
+from galfig.errors import CheckpointError, CutoutError
+from galfig.images.ahead import map_ahead
+from galfig.images.cutouts import N_AHEAD, Decoding, crop_or_pad, decode_image, scale_cutout
 from galfig.networks.checkpoint import Checkpoint
 
 logger = logging.getLogger(__name__)
@@ -294,17 +297,19 @@ def _read_batches(
     def read(path: Path) -> tuple[tuple[int, int], NDArray[np.uint8]] | None:
         try:
             image = decode_image(path, decoding)
-        except LostCutoutError:
-            raise
         except CutoutError:
             return None
         cutout = crop_or_pad(image, checkpoint.cutout_size)
         return image.shape[:2], scale_cutout(cutout, checkpoint.image_size)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    n_workers = os.cpu_count() or 1
+    with (
+        ThreadPoolExecutor(n_workers) as pool,
+        closing(map_ahead(pool, read, paths, n_ahead=N_AHEAD * n_workers)) as images,
+    ):
         for start in range(0, len(paths), _BATCH_SIZE):
-            images = pool.map(read, paths[start : start + _BATCH_SIZE])
-            found = [(row, *image) for row, image in enumerate(images, start) if image is not None]
+            batch = enumerate(islice(images, _BATCH_SIZE), start)
+            found = [(row, *image) for row, image in batch if image is not None]
             if found:
                 rows, shapes, cutouts = zip(*found, strict=True)
                 yield list(rows), list(shapes), np.stack(cutouts)

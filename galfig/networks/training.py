@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,14 +18,20 @@ from galfig.errors import CatalogError, CheckpointError, GalfigError
 from galfig.images.cutouts import Decoding, load_cutouts
 from galfig.networks.architectures import build_network, find_layer
 from galfig.networks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from galfig.networks.device import choose_device
 from galfig.networks.recipe import describe_difference, describe_recipe
 from galfig.networks.resume import load_progress, resume_path, save_progress
 from galfig.networks.shift import describe_images
-from galfig.runtime.files import remove_leftovers
+from galfig.runtime.files import ErrorOrReplace, IfExists, remove_leftovers
 from galfig.runtime.lock import hold_lock
 from galfig.runtime.malloc import keep_freed_memory
+from galfig.runtime.options import DEFAULT_RUN, RunOptions
 
 logger = logging.getLogger(__name__)
+
+# Whether to go on with a run that was stopped: not at all; where it is one of the same recipe; or
+# in any case, where one of another recipe is an error.
+Resume = Literal["never", "if_same", "always"]
 
 
 def train_network(
@@ -35,11 +41,10 @@ def train_network(
     path: Path,
     *,
     recipe: Mapping[str, Any] | None = None,
-    device: torch.device | str = "cpu",
-    n_workers: int = 0,
+    if_exists: ErrorOrReplace = "error",
+    resume: Resume = "never",
+    run: RunOptions = DEFAULT_RUN,
     quiet: bool = False,
-    overwrite: bool = False,
-    resume: bool | None = False,
 ) -> Checkpoint:
     """Train a classifier on the training set and write its checkpoint.
 
@@ -55,17 +60,15 @@ def train_network(
         The checkpoint, a safetensors file; it appears when it is complete.
     recipe : mapping, optional
         What the checkpoint follows from, recorded so that it need not be trained twice.
-    device : torch.device or str, default "cpu"
-        Where to train.
-    n_workers : int, default 0
-        Processes that put batches together; 0 does it in this one. Without effect on the result.
+    if_exists : {"error", "replace"}, default "error"
+        What to do where a file is there.
+    resume : {"never", "if_same", "always"}, default "never"
+        Go on from the last epoch of a run that was stopped. Where that was a run of another
+        recipe, "if_same" forgets it and starts anew, and "always" is an error.
+    run : RunOptions, optional
+        Where to train: its ``device``.
     quiet : bool, default False
         Without the progress bar and the metrics of each epoch.
-    overwrite : bool, default False
-        Replace a file that is there.
-    resume : bool or None, default False
-        Go on from the last epoch that a run of the same recipe, which was stopped, came to. With
-        None a run of another recipe is no error, and forgotten.
 
     Returns
     -------
@@ -78,11 +81,12 @@ def train_network(
     CatalogError
         A class without a galaxy in the training set, or an empty validation set.
     ConfigError
-        An unknown architecture or layer.
+        An unknown architecture or layer, or a device that this machine lacks.
     CheckpointError
         The run that was stopped was one of another recipe.
     """
     how = settings.training
+    device = choose_device(run.device)
     _check_sets(galaxies)
     versions = {
         "galfig": galfig.__version__,
@@ -107,7 +111,15 @@ def train_network(
             model.eval(), settings.maps.layer, how.network_size, how.arch, how.n_channels
         )
         learner = make_learner(
-            model.train(), galaxies, cutouts, how, mean, std, device=device, n_workers=n_workers
+            model.train(),
+            galaxies,
+            cutouts,
+            how,
+            mean,
+            std,
+            device=device,
+            # On a processor putting batches together is a small share of the time.
+            n_workers=torch.get_num_threads() if device.type == "cuda" else 0,
         )
         keep = partial(save_progress, progress, follows_from)
         history, lr, finder = fit_network(learner, how, before, keep, quiet)
@@ -131,7 +143,7 @@ def train_network(
     trained = Checkpoint(learner.model.eval(), galaxies.class_names, layer_name, metadata)
     decoding = Decoding(how.n_channels, settings.catalog.fits_range)
     metadata["images"] = describe_images(trained, galaxies, decoding)
-    checkpoint = save_checkpoint(path, trained.model, metadata, overwrite=overwrite)
+    checkpoint = save_checkpoint(path, trained.model, metadata, if_exists=if_exists)
     progress.unlink(missing_ok=True)
     return checkpoint
 
@@ -154,14 +166,14 @@ def _describe_inputs(galaxies: Galaxies, settings: Settings) -> dict[str, Any]:
 
 
 def _load_progress(
-    path: Path, follows_from: Mapping[str, Any], resume: bool | None
+    path: Path, follows_from: Mapping[str, Any], resume: Resume
 ) -> dict[str, Any] | None:
     """Return where a run that was stopped stands; None where there is none to go on with."""
     if not path.exists():
-        if resume:
+        if resume == "always":
             logger.info("%s: nothing to go on with; training from the start", path)
         return None
-    if resume is False:
+    if resume == "never":
         logger.info(
             "%s: a training that was not finished, stop and use --resume to go on with it; "
             "training from the start",
@@ -171,7 +183,7 @@ def _load_progress(
     try:
         return load_progress(path, follows_from)
     except CheckpointError as exc:
-        if resume:
+        if resume == "always":
             raise CheckpointError(f"{exc}; train without --resume to start anew") from exc
         logger.info("%s; training from the start", exc)
         return None
@@ -262,44 +274,42 @@ def load_or_train(
     settings: Settings,
     path: Path,
     *,
-    device: torch.device,
+    if_exists: IfExists = "error",
+    run: RunOptions = DEFAULT_RUN,
     quiet: bool = False,
-    overwrite: bool = False,
-    update: bool = False,
-    takeover: bool = False,
 ) -> Checkpoint:
     """Return the network that these settings make of these galaxies.
 
-    A checkpoint that is there and was trained by the same recipe is used as it is; with
-    ``update`` another is replaced.
+    A checkpoint that is there and was trained by the same recipe is used as it is, unless
+    ``if_exists`` is "replace"; one of another recipe is replaced where it is "update".
 
     Raises
     ------
     CheckpointError
-        The file there was trained by another recipe and ``overwrite`` is false.
+        The file there was trained by another recipe and is not to be replaced.
     """
-    if path.exists() and not overwrite:
+    allowed: ErrorOrReplace = "replace" if if_exists == "replace" else "error"
+    if path.exists() and if_exists != "replace":
         checkpoint = load_checkpoint(path)
         found, wanted = checkpoint.metadata.get("recipe", {}), describe_recipe(galaxies, settings)
         if found == wanted:
             logger.info("%s: trained by this recipe already", path)
             return checkpoint
-        overwrite = update
-        if not update:
+        if if_exists == "error":
             raise CheckpointError(
                 f"{path}: was trained by another recipe ({describe_difference(found, wanted)}); "
                 f"use --overwrite to train again, or --model {path} to explain that network"
             )
+        allowed = "replace"
     return train_checkpoint(
         galaxies,
         settings,
         path,
-        device=device,
-        quiet=quiet,
-        overwrite=overwrite,
+        if_exists=allowed,
         # The same command, run again, goes on where it was.
-        resume=None,
-        takeover=takeover,
+        resume="if_same",
+        run=run,
+        quiet=quiet,
     )
 
 
@@ -308,24 +318,22 @@ def train_checkpoint(
     settings: Settings,
     path: Path,
     *,
-    device: torch.device,
+    if_exists: ErrorOrReplace = "error",
+    resume: Resume = "never",
+    run: RunOptions = DEFAULT_RUN,
     quiet: bool = False,
-    overwrite: bool = False,
-    resume: bool | None = False,
-    takeover: bool = False,
 ) -> Checkpoint:
     """Set unreadable images aside, train a network on the others, and write its checkpoint.
 
-    One process at a time does; see `galfig.runtime.lock.hold_lock`, also for ``takeover``.
+    One process at a time does; see `galfig.runtime.lock.hold_lock`.
     """
     keep_freed_memory()
-    # fastai takes seconds to import, and is only needed where a network is trained.
-    from galfig.networks.training import read_training_set, train_network
-
-    readable, cutouts = read_training_set(galaxies, settings, quiet=quiet)
+    # What cannot be used is said before the images are read, not after.
+    choose_device(run.device)
+    readable, cutouts = read_training_set(galaxies, settings, n_workers=run.n_workers, quiet=quiet)
     if len(readable) < len(galaxies):
         report_rejected(readable, settings.catalog_path, n_known=len(galaxies.rejected))
-    with hold_lock(path, takeover=takeover):
+    with hold_lock(path, takeover=run.takeover):
         remove_leftovers(path)
         return train_network(
             readable,
@@ -333,10 +341,8 @@ def train_checkpoint(
             settings,
             path,
             recipe=describe_recipe(galaxies, settings),
-            device=device,
-            # On a processor putting batches together is a small share of the time.
-            n_workers=torch.get_num_threads() if device.type == "cuda" else 0,
-            quiet=quiet,
-            overwrite=overwrite,
+            if_exists=if_exists,
             resume=resume,
+            run=run,
+            quiet=quiet,
         )

@@ -23,10 +23,18 @@ from galfig.errors import (
 )
 from galfig.images.cutouts import Decoding
 from galfig.networks.checkpoint import Checkpoint
+from galfig.networks.device import choose_device
 from galfig.pipeline.explain import explain_galaxies
 from galfig.pipeline.plan import Plan, digest_part
-from galfig.runtime.files import check_output, remove_leftovers, replace_file
+from galfig.runtime.files import (
+    ErrorOrReplace,
+    IfExists,
+    check_output,
+    remove_leftovers,
+    replace_file,
+)
 from galfig.runtime.lock import hold_lock
+from galfig.runtime.options import DEFAULT_RUN, RunOptions
 from galfig.runtime.timing import Stopwatch
 from galfig.store.reader import read_digest
 from galfig.store.writer import Part, merge_parts, write_part
@@ -53,13 +61,10 @@ def build_store(
     checkpoint: Checkpoint,
     path: Path,
     *,
-    device: torch.device | str = "cpu",
-    n_workers: int | None = None,
-    quiet: bool = False,
-    overwrite: bool = False,
-    update: bool = False,
-    takeover: bool = False,
+    if_exists: IfExists = "error",
+    run: RunOptions = DEFAULT_RUN,
     image_shift: Mapping[str, Any] | None = None,
+    quiet: bool = False,
 ) -> bool:
     """Explain every galaxy of a plan and write the store.
 
@@ -74,21 +79,15 @@ def build_store(
         The network.
     path : Path
         The store; it appears when it is complete.
-    device : torch.device or str, default "cpu"
-        Where the network runs.
-    n_workers : int, optional
-        Threads that decode images; default one a processor.
-    quiet : bool, default False
-        Without the progress bar.
-    overwrite : bool, default False
-        Replace any store that is there.
-    update : bool, default False
-        Replace a store of another plan, and leave one of this plan.
-    takeover : bool, default False
-        Go on with the work of a process of another host that is gone; see
-        `galfig.runtime.lock.hold_lock`.
+    if_exists : {"error", "update", "replace"}, default "error"
+        What to do where a file is there: refuse all but a store of this plan, which is complete;
+        replace a store of another plan; or replace any file.
+    run : RunOptions, optional
+        Device, threads, and whether to take over from a process of another host.
     image_shift : mapping, optional
         By `galfig.networks.shift.compare_images`, to be recorded.
+    quiet : bool, default False
+        Without the progress bar.
 
     Returns
     -------
@@ -100,26 +99,25 @@ def build_store(
     LockError
         Another process builds this store.
     OutputError
-        Another file is there and ``overwrite`` is false, or the disk refuses.
+        Another file is there and not to be replaced, or the disk refuses.
     CatalogError
         Not one galaxy could be explained.
     LostCutoutError
         An image that was there when the build was planned is there no longer; the shards that
         are written stay for the next build.
     """
-    with hold_lock(path, takeover=takeover):
+    with hold_lock(path, takeover=run.takeover):
         remove_leftovers(path)
         folder = path.with_name(path.name + ".parts")
-        if update:
-            overwrite = read_digest(path) not in (None, plan.digest)
-        if _is_complete(path, plan, overwrite):
+        allowed = _check_store(path, plan, if_exists)
+        if allowed is None:
             # A build may have been killed between the two last steps.
             _remove_parts(folder)
             return False
         parts = [folder / f"{index:06d}.h5" for index in range(len(plan.shards))]
-        _explain_shards(plan, checkpoint, parts, device, n_workers, quiet)
+        _explain_shards(plan, checkpoint, parts, run, quiet)
         attrs = _describe_store(plan, checkpoint, image_shift)
-        failed = _merge(plan, attrs, parts, path, overwrite)
+        failed = _merge(plan, attrs, parts, path, allowed)
         try:
             _remove_parts(folder)
         except OutputError as exc:
@@ -136,10 +134,10 @@ def build_store(
 
 
 def _merge(
-    plan: Plan, attrs: Mapping[str, Any], parts: list[Path], path: Path, overwrite: bool
+    plan: Plan, attrs: Mapping[str, Any], parts: list[Path], path: Path, if_exists: ErrorOrReplace
 ) -> dict[str, str]:
     """Make the store of its parts; return why galaxies could not be explained, by objid."""
-    with replace_file(path, overwrite=overwrite) as temporary:
+    with replace_file(path, if_exists=if_exists) as temporary:
         needed, free = sum(part.stat().st_size for part in parts), disk_usage(path.parent).free
         if free < needed:
             raise OutputError(
@@ -164,26 +162,31 @@ def _merge(
     return failed
 
 
-def _is_complete(path: Path, plan: Plan, overwrite: bool) -> bool:
-    """Tell whether a store of this plan is there; raise OutputError where another file is."""
+def _check_store(path: Path, plan: Plan, if_exists: IfExists) -> ErrorOrReplace | None:
+    """Return how the store may be written; None where one of this plan is there, and stays.
+
+    Raises OutputError where another file is there and stays.
+    """
     found = read_digest(path)
-    if found == plan.digest and not overwrite:
-        return True
-    if found is not None and not overwrite:
+    if found == plan.digest and if_exists != "replace":
+        return None
+    if found is not None and if_exists == "error":
         raise OutputError(
             f"{path}: was built from another catalog, network or other settings, see 'galfig info "
             f"{path}'; use --overwrite to replace it, or --out to keep both"
         )
-    check_output(path, overwrite=overwrite)
-    return False
+    if if_exists == "update":
+        # A file that is no store was not made from other ingredients: it is something else.
+        if_exists = "error" if found is None else "replace"
+    check_output(path, if_exists=if_exists)
+    return if_exists
 
 
 def _explain_shards(
     plan: Plan,
     checkpoint: Checkpoint,
     parts: list[Path],
-    device: torch.device | str,
-    n_workers: int | None,
+    run: RunOptions,
     quiet: bool,
 ) -> None:
     """Write the parts that are not there yet; a part is written while the next is computed."""
@@ -191,7 +194,7 @@ def _explain_shards(
     if not todo:
         return
     n_todo = sum(shard.stop - shard.start for shard, _, _ in todo)
-    model = checkpoint.model.to(device)
+    model = checkpoint.model.to(choose_device(run.device))
     engine = make_engine(
         model,
         model.get_submodule(plan.layer_name),
@@ -208,7 +211,7 @@ def _explain_shards(
             disable=quiet,
             unit="gal",
         ) as bar,
-        open_workers(n_workers) as pool,
+        open_workers(run.n_workers) as pool,
         ThreadPoolExecutor(1) as writer,
     ):
         written: Future[None] | None = None
@@ -258,7 +261,7 @@ def _find_missing(plan: Plan, parts: Sequence[Path]) -> list[tuple[slice, Path, 
 
 
 def _write_shard(path: Path, part: Part, digest: str, stopwatch: Stopwatch) -> None:
-    with stopwatch.time("write"), replace_file(path) as temporary:
+    with stopwatch.time("write"), replace_file(path, if_exists="replace") as temporary:
         write_part(temporary, part, digest)
 
 

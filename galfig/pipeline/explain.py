@@ -1,10 +1,8 @@
 """Explaining: images decoded, explained and compressed, a few galaxies a thread."""
 
 import os
-from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,12 +13,9 @@ from scipy.special import softmax
 from galfig.attribution.engine import Engine
 from galfig.catalog.galaxies import Galaxies
 from galfig.cosmology import kpc_per_arcsec
-from galfig.errors import (
-    CutoutError,
-    LostCutoutError,
-)
+from galfig.errors import CutoutError
+from galfig.images.ahead import map_ahead
 from galfig.images.cutouts import Decoding, read_cutout, scale_cutout
-from galfig.images.decoders import SILENCE
 from galfig.networks.checkpoint import Checkpoint
 from galfig.runtime.timing import Stopwatch
 from galfig.store.chunks import Encoded, encode_galaxy
@@ -80,19 +75,15 @@ def explain_galaxies(
     stopwatch = stopwatch or Stopwatch()
     size = (checkpoint.n_channels, checkpoint.image_size, checkpoint.image_size)
     n_group = max(GROUP_SIZE, engine.choose_micro_batch(size))
-    starts = iter(range(0, len(galaxies), n_group))
+    groups = [galaxies.paths[start : start + n_group] for start in range(0, len(galaxies), n_group)]
 
-    def submit(start: int) -> Future[list[Explained | str]]:
-        paths = galaxies.paths[start : start + n_group]
-        return pool.submit(_explain_group, paths, checkpoint, engine, decoding, stopwatch)
+    def explain(paths: Sequence[Path]) -> list[Explained | str]:
+        return _explain_group(paths, checkpoint, engine, decoding, stopwatch)
 
     explained: list[Explained | str] = []
-    ahead = deque(submit(start) for start in islice(starts, N_AHEAD * (os.cpu_count() or 1)))
-    while ahead:
-        group = ahead.popleft().result()
+    for group in map_ahead(pool, explain, groups, n_ahead=N_AHEAD * (os.cpu_count() or 1)):
         explained += group
         progress(len(group))
-        ahead.extend(submit(start) for start in islice(starts, 1))
     return _make_part(galaxies, checkpoint, explained)
 
 
@@ -104,15 +95,14 @@ def _explain_group(
     stopwatch: Stopwatch,
 ) -> list[Explained | str]:
     """Explain some files in one thread: what came of each, or why nothing did."""
-    with stopwatch.time("decode"), SILENCE:
+    with stopwatch.time("decode"):
         cutouts: list[NDArray[np.uint8] | str] = []
         for path in paths:
             try:
                 cutouts.append(read_cutout(path, checkpoint.cutout_size, decoding))
-            except LostCutoutError:
-                # Recorded as rejected, the galaxy would stay so when the file is back.
-                raise
             except CutoutError as exc:
+                # A LostCutoutError ends the build: recorded as rejected, the galaxy would stay so
+                # when the file is back.
                 cutouts.append(str(exc))
     readable = [cutout for cutout in cutouts if not isinstance(cutout, str)]
     if not readable:

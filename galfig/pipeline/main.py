@@ -12,8 +12,9 @@ from galfig.networks.shift import compare_images, warn_of_shift
 from galfig.networks.training import load_or_train
 from galfig.pipeline.build import build_store
 from galfig.pipeline.plan import make_plan
-from galfig.runtime.files import check_output
+from galfig.runtime.files import IfExists, check_output
 from galfig.runtime.malloc import keep_freed_memory
+from galfig.runtime.options import DEFAULT_RUN, RunOptions
 
 
 def run_main_job(
@@ -23,12 +24,9 @@ def run_main_job(
     *,
     model: Path | None = None,
     split: str = "valid",
-    device: str = "auto",
-    n_workers: int | None = None,
+    if_exists: IfExists = "error",
+    run: RunOptions = DEFAULT_RUN,
     quiet: bool = False,
-    overwrite: bool = False,
-    update: bool = False,
-    takeover: bool = False,
 ) -> bool:
     """Do the main job: from galaxies to a store with every map.
 
@@ -44,18 +42,13 @@ def run_main_job(
         Checkpoint of a network that is trained already.
     split : {"valid", "train", "all"}, default "valid"
         Galaxies to explain.
-    device : {"auto", "cpu", "cuda"}, default "auto"
-        Where the network runs.
-    n_workers : int, optional
-        Threads that decode images; default one a processor.
+    if_exists : {"error", "update", "replace"}, default "error"
+        What to do where a network or a store is there: use what was made from the same, and refuse
+        what was not; replace what was not; or make both anew.
+    run : RunOptions, optional
+        Device, threads, and whether to take over from a process of another host.
     quiet : bool, default False
         Without progress bars.
-    overwrite : bool, default False
-        Train again, and replace any store that is there.
-    update : bool, default False
-        Replace what was made from something else, and leave the rest.
-    takeover : bool, default False
-        Go on with the work of a process of another host that is gone.
 
     Returns
     -------
@@ -63,24 +56,17 @@ def run_main_job(
         False where the store is there already and nothing was left to do.
     """
     keep_freed_memory()
-    chosen = choose_device(device)
+    # What cannot be used is said before hours of work, not after them.
+    choose_device(run.device)
     kept = model or path.with_suffix(".safetensors")
     if not kept.exists():
-        # Before hours of training, not after them.
-        check_output(path, overwrite=overwrite or update)
+        check_output(path, if_exists=if_exists)
     if model is not None:
         checkpoint = load_checkpoint(model)
         warn_of_mismatch(checkpoint, galaxies, settings, model)
     else:
         checkpoint = load_or_train(
-            galaxies,
-            settings,
-            kept,
-            device=chosen,
-            quiet=quiet,
-            overwrite=overwrite,
-            update=update,
-            takeover=takeover,
+            galaxies, settings, kept, if_exists=if_exists, run=run, quiet=quiet
         )
     plan = make_plan(galaxies, settings, checkpoint, split)
     decoding = Decoding(checkpoint.n_channels, settings.catalog.fits_range)
@@ -90,11 +76,8 @@ def run_main_job(
         plan,
         checkpoint,
         path,
-        device=chosen,
-        n_workers=n_workers,
-        quiet=quiet,
-        overwrite=overwrite,
-        update=update,
-        takeover=takeover,
+        if_exists=if_exists,
+        run=run,
         image_shift=shift,
+        quiet=quiet,
     )

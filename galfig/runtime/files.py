@@ -5,24 +5,31 @@ What is being written has the name ``.<name>.<random>.tmp<suffix>`` in the same 
 
 import glob
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from galfig.errors import OutputError
 
+# What to do where a file is there already: refuse; replace one that was made from something else
+# and keep one that was not; replace any.
+IfExists = Literal["error", "update", "replace"]
+# The same for a file that does not say what it was made from.
+ErrorOrReplace = Literal["error", "replace"]
+
 
 @contextmanager
-def replace_file(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
+def replace_file(path: Path, *, if_exists: ErrorOrReplace = "error") -> Iterator[Path]:
     """Give a temporary path beside ``path``, and rename it into place when the block succeeds.
 
     Parameters
     ----------
     path : Path
         The final name; its folder is made if it is absent.
-    overwrite : bool, default True
-        Without, a file that is there is left alone.
+    if_exists : {"error", "replace"}, default "error"
+        What to do where a file is there.
 
     Yields
     ------
@@ -32,23 +39,17 @@ def replace_file(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
     Raises
     ------
     OutputError
-        The file is there and ``overwrite`` is false, or the folder or file cannot be written.
+        The file is there and not to be replaced, or the folder or file cannot be written.
     """
     path = Path(path)
-    check_output(path, overwrite=overwrite)
+    check_output(path, if_exists=if_exists)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            prefix=f".{path.name}.", suffix=f".tmp{path.suffix}", dir=path.parent
-        )
-        os.close(handle)
+        temporary = _create_beside(path)
     except OSError as exc:
         raise OutputError(f"{path}: cannot be written ({exc.strerror})") from exc
-    temporary = Path(name)
     try:
         yield temporary
-        # mkstemp keeps others out; a finished file is as readable as any new file.
-        temporary.chmod(0o666 & ~_umask())
         _flush(temporary)
         temporary.replace(path)
     except OSError as exc:
@@ -69,13 +70,27 @@ def remove_leftovers(path: Path) -> None:
 
 
 def check_output(
-    path: Path, *, overwrite: bool, advice: str = "use --overwrite to replace it"
+    path: Path,
+    *,
+    if_exists: IfExists = "error",
+    advice: str = "use --overwrite to replace it",
 ) -> None:
     """Raise OutputError where a file is there that must not be replaced."""
     if path.is_dir():
         raise OutputError(f"{path}: is a folder, expected a file name")
-    if path.exists() and not overwrite:
+    if path.exists() and if_exists == "error":
         raise OutputError(f"{path}: is there already; {advice}")
+
+
+def _create_beside(path: Path) -> Path:
+    """Create an empty file under a random name, as readable as any new file of this process.
+
+    tempfile's are the owner's alone; and whoever asks for the umask, to widen them, has to set it
+    for all threads.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp{path.suffix}")
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    return temporary
 
 
 def _flush(path: Path) -> None:
@@ -85,9 +100,3 @@ def _flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

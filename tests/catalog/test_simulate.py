@@ -250,20 +250,20 @@ def test_structure_follows_metallicity(catalog):
 
 
 def test_a_set_that_is_there_is_left_alone(tmp_path):
-    """Without overwrite nothing is touched, and the error says what to do."""
+    """Unless told to replace it nothing is touched, and the error says what to do."""
     path = write_simulated(tmp_path, 1)
     before = _read_files(tmp_path)
     with pytest.raises(CatalogError, match=r"catalog\.csv: .* use --overwrite"):
         write_simulated(tmp_path, 2)
     assert _read_files(tmp_path) == before
-    write_simulated(tmp_path, 2, overwrite=True)
+    write_simulated(tmp_path, 2, if_exists="replace")
     assert len(pd.read_csv(path)) == 2
 
 
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_an_interrupted_run_leaves_no_catalog(tmp_path, overwrite):
+@pytest.mark.parametrize("if_exists", ["error", "replace"])
+def test_an_interrupted_run_leaves_no_catalog(tmp_path, if_exists):
     """A catalog that exists belongs to a complete set, also when an older one is replaced."""
-    if overwrite:
+    if if_exists == "replace":
         write_simulated(tmp_path, 2)
 
     def stop_after_one(galaxies):
@@ -272,7 +272,7 @@ def test_an_interrupted_run_leaves_no_catalog(tmp_path, overwrite):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_simulated(tmp_path, 3, seed=1, overwrite=overwrite, progress=stop_after_one)
+        write_simulated(tmp_path, 3, seed=1, if_exists=if_exists, progress=stop_after_one)
     assert (tmp_path / "images" / "sim1-00000.jpg").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
 

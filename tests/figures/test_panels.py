@@ -22,10 +22,10 @@ from galfig.store.reader import open_store
 from galfig.store.selection import Query, select_galaxies
 
 
-def render_panels(store, selection, path, *, overwrite=False):
+def render_panels(store, selection, path, *, if_exists="error"):
     drawing = draw(store, selection, DrawOptions())
     provenance = describe_provenance("panels", store, selection, DrawOptions())
-    return write_drawing(drawing, provenance, path, overwrite=overwrite)
+    return write_drawing(drawing, provenance, path, if_exists=if_exists)
 
 
 def panels_of(fig, n_columns=4):
@@ -260,7 +260,7 @@ def test_files_that_are_there_are_kept(store_path, tmp_path):
         assert not (tmp_path / "f.pdf").exists()
         with pytest.raises(OutputError, match=r"'\.gif', expected \.pdf, \.png, \.svg"):
             render_panels(store, selection, tmp_path / "f.gif")
-        render_panels(store, selection, tmp_path / "f.pdf", overwrite=True)
+        render_panels(store, selection, tmp_path / "f.pdf", if_exists="replace")
         # The same caption beside another format is no conflict.
         render_panels(store, selection, tmp_path / "f.png")
     assert (tmp_path / "f.tex").read_text() != "mine"

@@ -118,7 +118,6 @@ def test_bad_files_are_named_with_the_reason(tmp_path, kind, reason):
     with pytest.raises(CutoutError) as caught:
         read_cutout(path, 32)
     assert str(caught.value).startswith(f"{path}: {reason}")
-    assert not isinstance(caught.value, LostCutoutError)
 
 
 def test_file_that_is_too_large_is_not_read(tmp_path, monkeypatch):
@@ -133,6 +132,7 @@ def test_file_that_is_too_large_is_not_read(tmp_path, monkeypatch):
 @pytest.mark.parametrize("code", [errno.ENOENT, errno.EIO, errno.ESTALE, errno.ENOTCONN])
 def test_file_system_that_is_lost_is_told_from_a_bad_image(tmp_path, monkeypatch, code):
     """What has gone since it was listed is no bad image, for one file or for a stream of them."""
+    assert not issubclass(LostCutoutError, CutoutError)
 
     def fail(path, *args, **options):
         raise OSError(code, os.strerror(code), str(path))
@@ -162,9 +162,9 @@ def test_forbidden_file_is_rejected_unless_its_folder_is_closed(
     Image.fromarray(noise(8, 8, 3)).save(path)
     monkeypatch.setattr(type(path), "open", refuse)
     monkeypatch.setattr("os.access", lambda folder, mode: is_folder_open)
-    with pytest.raises(CutoutError, match="Permission denied") as caught:
+    expected = CutoutError if is_folder_open else LostCutoutError
+    with pytest.raises(expected, match="Permission denied"):
         read_cutout(path, 8)
-    assert isinstance(caught.value, LostCutoutError) is not is_folder_open
 
 
 @pytest.mark.parametrize("n_workers", [1, 3])

@@ -19,8 +19,9 @@ from galfig.manuscript.build import build_manuscript, list_states
 from galfig.manuscript.check import check_manuscript
 from galfig.manuscript.depfile import write_depfile
 from galfig.manuscript.latex import compile_paper, find_complaints
-from galfig.manuscript.manifest import load_manifest
+from galfig.manuscript.manifest import Step, load_manifest
 from galfig.manuscript.pixels import MAX_RMS, compare_figures, measure_rms
+from galfig.manuscript.steps import run_steps
 from galfig.manuscript.values import describe_store, write_macros
 from galfig.store.reader import open_store
 
@@ -454,6 +455,29 @@ def test_paper_compiles_with_figures_captions_and_macros(paper):
     (paper / "paper.tex").write_text(source.replace("\\ref", "\\undefinedmacro"))
     with pytest.raises(ManuscriptError, match="Undefined control sequence"):
         compile_paper(paper, "paper.tex")
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("galfig build-maps --out a.h5", ["--update"]),
+        ("galfig build-maps --out a.h5 --overwrite", ["--overwrite"]),
+        ("galfig build-maps --update --out a.h5", ["--update"]),
+        ("galfig train --out a.h5", ["--overwrite"]),
+    ],
+)
+def test_a_step_says_once_what_to_do_with_its_file(tmp_path, monkeypatch, command, expected):
+    """A store of this recipe stays; the command line takes one word for it, that of the step."""
+    commands = []
+
+    def note(command, **options):
+        commands.append(command)
+        (tmp_path / "made.csv").touch()
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr("subprocess.run", note)
+    run_steps(tmp_path, (Step(command=command, makes="made.csv"),), {})
+    assert [word for word in commands[0] if word in ("--update", "--overwrite")] == expected
 
 
 def test_command_line(paper, tmp_path):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from samples import CPU
 
 from galfig.catalog.galaxies import load_galaxies
 from galfig.config import load_settings
@@ -28,7 +29,7 @@ def test_stopped_run_ends_as_one_that_was_not(galaxy_folder, tmp_path, monkeypat
     settings = make_settings(galaxy_folder, **recipe)
     data = read_training_set(load_galaxies(settings), settings, quiet=True)
     whole, broken = tmp_path / "whole.safetensors", tmp_path / "broken.safetensors"
-    train_network(*data, settings, whole, quiet=True)
+    train_network(*data, settings, whole, run=CPU, quiet=True)
 
     class Stop(BaseException):
         pass
@@ -40,12 +41,12 @@ def test_stopped_run_ends_as_one_that_was_not(galaxy_folder, tmp_path, monkeypat
     for _ in range(settings.training.epochs - 1):
         monkeypatch.setattr("galfig.networks.training.save_progress", save_and_stop)
         with pytest.raises(Stop):
-            train_network(*data, settings, broken, quiet=True, resume=True)
+            train_network(*data, settings, broken, run=CPU, quiet=True, resume="always")
         assert resume_path(broken).exists()
         assert not broken.exists()
         torch.rand(5)
     monkeypatch.setattr("galfig.networks.training.save_progress", save_progress)
-    train_network(*data, settings, broken, quiet=True, resume=True)
+    train_network(*data, settings, broken, run=CPU, quiet=True, resume="always")
     assert broken.read_bytes() == whole.read_bytes()
     assert not resume_path(broken).exists()
 
@@ -57,11 +58,11 @@ def test_run_of_another_recipe_is_not_resumed(galaxy_folder, tmp_path):
     data = read_training_set(load_galaxies(settings), settings, quiet=True)
     save_progress(resume_path(path), {"settings": "others"}, {"history": []})
     with pytest.raises(CheckpointError, match="run of another recipe"):
-        train_network(*data, settings, path, quiet=True, resume=True)
-    train_network(*data, settings, path, quiet=True, resume=None)
+        train_network(*data, settings, path, run=CPU, quiet=True, resume="always")
+    train_network(*data, settings, path, run=CPU, quiet=True, resume="if_same")
     assert not resume_path(path).exists()
     save_progress(resume_path(path), {"settings": "others"}, {"history": []})
-    train_network(*data, settings, path, quiet=True, overwrite=True)
+    train_network(*data, settings, path, run=CPU, quiet=True, if_exists="replace")
     assert not resume_path(path).exists()
 
 

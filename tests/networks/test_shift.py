@@ -10,7 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
-from samples import draw_galaxy
+from samples import CPU, draw_galaxy
 
 import galfig.networks.shift as shift
 from galfig.catalog.galaxies import load_galaxies
@@ -266,7 +266,7 @@ def test_main_job_warns_and_records(tmp_path, caplog):
     train = write_galaxies(tmp_path / "train")
     model = tmp_path / "m.safetensors"
     trained = settings_of(tmp_path / "train")
-    train_checkpoint(train, trained, model, device=torch.device("cpu"), quiet=True)
+    train_checkpoint(train, trained, model, run=CPU, quiet=True)
     for name, change in {"like": {}, "unlike": CHANGES["another scale"]}.items():
         galaxies = write_galaxies(tmp_path / name, seed=1, **change)
         caplog.clear()
@@ -340,9 +340,7 @@ def test_real_galaxies_at_another_scale_are_unlike(real_data, tmp_path):
             },
         )
         loaded[name] = load_galaxies(settings), settings
-    checkpoint = train_checkpoint(
-        *loaded["train"], tmp_path / "m.safetensors", device=torch.device("cpu"), quiet=True
-    )
+    checkpoint = train_checkpoint(*loaded["train"], tmp_path / "m.safetensors", run=CPU, quiet=True)
     fixed_scale = load_galaxies(
         load_settings(
             None,

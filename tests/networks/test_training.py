@@ -6,15 +6,23 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from samples import CPU, make_checkpoint
 from sklearn.metrics import roc_auc_score
 
 from galfig.catalog.galaxies import load_galaxies
 from galfig.config import load_settings
-from galfig.errors import CatalogError
+from galfig.errors import CatalogError, CheckpointError
 from galfig.images.cutouts import Decoding, read_cutout, scale_cutout
 from galfig.metrics import score
+from galfig.networks.checkpoint import save_checkpoint
 from galfig.networks.learner import find_lr, make_learner
-from galfig.networks.training import channel_statistics, read_training_set, train_network
+from galfig.networks.recipe import describe_recipe
+from galfig.networks.training import (
+    channel_statistics,
+    load_or_train,
+    read_training_set,
+    train_network,
+)
 
 
 @pytest.fixture
@@ -42,7 +50,7 @@ def learner_of(settings, galaxies):
 def train(galaxies, settings, path):
     """Read the images and train."""
     return train_network(
-        *read_training_set(galaxies, settings, quiet=True), settings, path, quiet=True
+        *read_training_set(galaxies, settings, quiet=True), settings, path, run=CPU, quiet=True
     )
 
 
@@ -244,6 +252,46 @@ def test_class_without_training_galaxies_is_refused(galaxy_folder, settings, tmp
         CatalogError, match=r"training set: no galaxy of class 'low'.*24 galaxies left"
     ):
         train(galaxies, settings, tmp_path / "m.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("if_exists", "recipe", "expected"),
+    [
+        ("error", "this", "used"),
+        ("error", "another", "refused"),
+        ("error", "none", "error"),
+        ("update", "this", "used"),
+        ("update", "another", "replace"),
+        ("update", "none", "error"),
+        ("replace", "this", "replace"),
+        ("replace", "another", "replace"),
+        ("replace", "none", "replace"),
+    ],
+)
+def test_network_that_is_there_is_used_or_trained_anew(
+    settings, tmp_path, monkeypatch, if_exists, recipe, expected
+):
+    """What is done with a network of this recipe, of another, and where there is none."""
+    galaxies, path = load_galaxies(settings), tmp_path / "m.safetensors"
+    if recipe != "none":
+        written = make_checkpoint(path)
+        ingredients = describe_recipe(galaxies, settings) if recipe == "this" else {}
+        metadata = {**written.metadata, "recipe": ingredients}
+        save_checkpoint(path, written.model, metadata, if_exists="replace")
+
+    trained = []
+
+    def note(*args, if_exists, resume, **options):
+        assert resume == "if_same"
+        trained.append(if_exists)
+
+    monkeypatch.setattr("galfig.networks.training.train_checkpoint", note)
+    if expected == "refused":
+        with pytest.raises(CheckpointError, match="was trained by another recipe"):
+            load_or_train(galaxies, settings, path, if_exists=if_exists)
+    else:
+        load_or_train(galaxies, settings, path, if_exists=if_exists)
+    assert trained == ([] if expected in ("used", "refused") else [expected])
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import pytest
 import torch
 from astropy.io import fits
 from PIL import Image
-from samples import make_checkpoint
+from samples import CPU, make_checkpoint
 
 from galfig.attribution.engine import make_engine, open_workers
 from galfig.attribution.gradcam import grad_cam
@@ -29,6 +29,7 @@ from galfig.networks.recipe import warn_of_mismatch
 from galfig.pipeline.build import build_store
 from galfig.pipeline.explain import explain_galaxies
 from galfig.pipeline.plan import make_plan
+from galfig.runtime.options import RunOptions
 from galfig.store.reader import open_store
 
 
@@ -44,10 +45,10 @@ def load(folder, **maps):
     return load_galaxies(settings), settings
 
 
-def build_at(path, folder, checkpoint, *, split="all", **maps):
+def build_at(path, folder, checkpoint, *, split="all", if_exists="error", **maps):
     galaxies, settings = load(folder, **maps)
     plan = make_plan(galaxies, settings, checkpoint, split)
-    return build_store(plan, checkpoint, path, quiet=True)
+    return build_store(plan, checkpoint, path, if_exists=if_exists, run=CPU, quiet=True)
 
 
 def read_datasets(path):
@@ -122,7 +123,8 @@ def test_shards_and_workers_do_not_show(galaxy_folder, tmp_path, checkpoint):
     build_at(tmp_path / "many.h5", galaxy_folder, checkpoint, shard_size=5)
     galaxies, settings = load(galaxy_folder, shard_size=24)
     plan = make_plan(galaxies, settings, checkpoint, "all")
-    build_store(plan, checkpoint, tmp_path / "threads.h5", n_workers=3, quiet=True)
+    threads = RunOptions(device="cpu", n_workers=3)
+    build_store(plan, checkpoint, tmp_path / "threads.h5", run=threads, quiet=True)
     assert_same_store(tmp_path / "one.h5", tmp_path / "many.h5")
     assert_same_store(tmp_path / "one.h5", tmp_path / "threads.h5")
 
@@ -191,6 +193,38 @@ def test_finished_store_is_left_alone(galaxy_folder, tmp_path, checkpoint):
     assert path.read_bytes() == before
 
 
+def test_store_is_updated_where_it_is_of_another_plan(galaxy_folder, tmp_path, checkpoint):
+    """One of this plan stays, one of another is replaced, and what is no store is somebody's."""
+    path = tmp_path / "maps.h5"
+    assert build_at(path, galaxy_folder, checkpoint, if_exists="update")
+    before = path.stat().st_ino
+    assert not build_at(path, galaxy_folder, checkpoint, if_exists="update")
+    assert path.stat().st_ino == before
+    assert build_at(path, galaxy_folder, checkpoint, if_exists="update", layer="conv2")
+    with open_store(path) as store:
+        assert store.attrs["target_layer"] == "conv2"
+    path.write_text("notes")
+    with pytest.raises(OutputError, match="is there already"):
+        build_at(path, galaxy_folder, checkpoint, if_exists="update")
+    assert path.read_text() == "notes"
+
+
+@pytest.mark.parametrize("found", ["this plan", "another plan", "no store"])
+def test_any_file_is_replaced_on_word(galaxy_folder, tmp_path, checkpoint, found):
+    """With "replace" the store is built anew, whatever is there."""
+    path = tmp_path / "maps.h5"
+    if found == "no store":
+        path.write_text("notes")
+    else:
+        layer = "conv2" if found == "another plan" else "auto"
+        build_at(path, galaxy_folder, checkpoint, layer=layer)
+    before = path.stat().st_ino
+    assert build_at(path, galaxy_folder, checkpoint, if_exists="replace")
+    assert path.stat().st_ino != before
+    with open_store(path) as store:
+        assert store.attrs["target_layer"] == "conv3"
+
+
 def test_unreadable_image_is_rejected_by_name(galaxy_folder, tmp_path, checkpoint, caplog):
     """A truncated JPEG is counted and named in the store, and its neighbours are right."""
     galaxies, _ = load(galaxy_folder)
@@ -225,7 +259,7 @@ def test_images_that_vanish_stop_the_build_and_reject_nobody(
     with pytest.raises(
         LostCutoutError, match=r"\.jpg: lost .*when it is back, run the same command again"
     ):
-        build_store(plan, checkpoint, path, quiet=True)
+        build_store(plan, checkpoint, path, run=CPU, quiet=True)
     assert not path.exists()
     parts = sorted(part.name for part in (tmp_path / "maps.h5.parts").iterdir())
     assert parts == ["000000.h5", "000001.h5"]

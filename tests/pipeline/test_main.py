@@ -1,0 +1,73 @@
+"""The main job: what is refused before work begins, and where its options go."""
+
+import contextlib
+
+import pytest
+import torch
+from samples import make_checkpoint
+
+from galfig.catalog.galaxies import load_galaxies
+from galfig.config import load_settings
+from galfig.errors import ConfigError, OutputError
+from galfig.images import cutouts
+from galfig.networks import training
+from galfig.pipeline import build
+from galfig.pipeline.main import run_main_job
+from galfig.runtime.options import RunOptions
+
+
+@pytest.fixture
+def job(galaxy_folder):
+    settings = load_settings(None, {("catalog", "path"): galaxy_folder / "catalog.csv"})
+    return load_galaxies(settings), settings
+
+
+def test_device_that_is_absent_is_said_first(job, tmp_path, monkeypatch):
+    """Not after hours of training, and not after a network was found that is there."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    missing = tmp_path / "nosuch.safetensors"
+    with pytest.raises(ConfigError, match="no CUDA device found"):
+        run_main_job(*job, tmp_path / "a.h5", model=missing, run=RunOptions("cuda"))
+    assert list(tmp_path.glob("a.*")) == []
+
+
+def test_store_in_the_way_is_said_before_training(job, tmp_path, monkeypatch):
+    """A file that may not be replaced costs no hours; one that may be updated is looked at then."""
+    (tmp_path / "a.h5").write_text("notes")
+    monkeypatch.setattr("galfig.pipeline.main.load_or_train", lambda *args, **options: 1 / 0)
+    with pytest.raises(OutputError, match="is there already"):
+        run_main_job(*job, tmp_path / "a.h5")
+    with pytest.raises(ZeroDivisionError):
+        run_main_job(*job, tmp_path / "a.h5", if_exists="update")
+
+
+def test_options_reach_who_needs_them(job, tmp_path, monkeypatch):
+    """Threads and takeover are those that were asked for, in training and in explaining."""
+    taken, opened = [], []
+
+    def note_lock(path, *, takeover=False):
+        taken.append((path.name, takeover))
+        return contextlib.nullcontext()
+
+    def note_workers(n_workers=None):
+        opened.append(n_workers)
+        return open_workers(n_workers)
+
+    def note_reading(*args, n_workers=None):
+        opened.append(n_workers)
+        return iter_cutouts(*args, n_workers=n_workers)
+
+    def train(*args, run, **options):
+        assert run == asked
+        return make_checkpoint(tmp_path / "a.safetensors")
+
+    iter_cutouts, open_workers = cutouts.iter_cutouts, build.open_workers
+    for module in (training, build):
+        monkeypatch.setattr(module, "hold_lock", note_lock)
+    monkeypatch.setattr(build, "open_workers", note_workers)
+    monkeypatch.setattr(cutouts, "iter_cutouts", note_reading)
+    monkeypatch.setattr(training, "train_network", train)
+    asked = RunOptions("cpu", n_workers=3, takeover=True)
+    run_main_job(*job, tmp_path / "a.h5", run=asked)
+    assert taken == [("a.safetensors", True), ("a.h5", True)]
+    assert opened == [3, 3]

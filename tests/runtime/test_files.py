@@ -1,0 +1,108 @@
+"""Files that are complete or absent, and what is done where one is there already."""
+
+import os
+import re
+
+import pytest
+
+from galfig.errors import OutputError
+from galfig.runtime.files import check_output, remove_leftovers, replace_file
+
+
+def list_names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_file_appears_when_it_is_complete(tmp_path):
+    """While it is written it has another name, of the same suffix; afterwards its own."""
+    path = tmp_path / "new" / "maps.h5"
+    with replace_file(path) as temporary:
+        assert re.fullmatch(r"\.maps\.h5\.[0-9a-f]{8}\.tmp\.h5", temporary.name)
+        assert list_names(path.parent) == [temporary.name]
+        temporary.write_text("maps")
+    assert list_names(path.parent) == ["maps.h5"]
+    assert path.read_text() == "maps"
+
+
+def test_failed_block_leaves_what_was_there(tmp_path):
+    """A file that could not be written costs neither the old one nor room on the disk."""
+
+    def fail_halfway(temporary):
+        temporary.write_text("new")
+        raise ZeroDivisionError
+
+    path = tmp_path / "maps.h5"
+    path.write_text("old")
+    with pytest.raises(ZeroDivisionError), replace_file(path, if_exists="replace") as temporary:
+        fail_halfway(temporary)
+    assert list_names(tmp_path) == ["maps.h5"]
+    assert path.read_text() == "old"
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o027, 0o077])
+def test_file_is_as_readable_as_any_new_file(tmp_path, monkeypatch, mask):
+    """The kernel applies the umask: it is the whole process's, and threads may be creating too."""
+    before = os.umask(mask)
+    try:
+        monkeypatch.setattr(os, "umask", lambda mask: pytest.fail("set for all threads"))
+        with replace_file(tmp_path / "a.h5") as temporary:
+            assert temporary.stat().st_mode & 0o777 == 0o666 & ~mask
+        assert (tmp_path / "a.h5").stat().st_mode & 0o777 == 0o666 & ~mask
+    finally:
+        monkeypatch.undo()
+        os.umask(before)
+
+
+def test_two_writers_have_two_names(tmp_path):
+    """The last to finish is the one whose file stays."""
+    path = tmp_path / "a.txt"
+    with replace_file(path, if_exists="replace") as first:
+        with replace_file(path) as second:
+            assert first != second
+            second.write_text("second")
+        first.write_text("first")
+    assert path.read_text() == "first"
+
+
+def test_name_that_is_taken_is_left_alone(tmp_path, monkeypatch):
+    """What another process writes is not truncated, however unlikely its name is."""
+    monkeypatch.setattr("secrets.token_hex", lambda n: "0" * 2 * n)
+    other = tmp_path / ".a.txt.00000000.tmp.txt"
+    other.write_text("another's")
+    with (
+        pytest.raises(OutputError, match=r"a\.txt: cannot be written \(File exists\)"),
+        replace_file(tmp_path / "a.txt"),
+    ):
+        pytest.fail("opened")
+    assert other.read_text() == "another's"
+
+
+def test_leftovers_of_killed_processes_are_removed(tmp_path):
+    """Half-written files of this name go, those of another stay."""
+    path, other = tmp_path / "a[1].h5", tmp_path / "b.h5"
+    leftovers = []
+    for name in (path, other):
+        with replace_file(name) as temporary:
+            leftovers.append(temporary)
+    for leftover in leftovers:
+        leftover.touch()
+    remove_leftovers(path)
+    assert list_names(tmp_path) == [leftovers[1].name, path.name, other.name]
+
+
+@pytest.mark.parametrize("if_exists", ["error", "update", "replace"])
+def test_a_file_that_is_there_is_an_error_unless_told_otherwise(tmp_path, if_exists):
+    """Whether it may be updated is for others to say, who know what it was made from."""
+    path = tmp_path / "a.txt"
+    check_output(path, if_exists=if_exists)
+    path.write_text("old")
+    if if_exists == "error":
+        with pytest.raises(OutputError, match=r"a\.txt: is there already; use --overwrite"):
+            check_output(path, if_exists=if_exists)
+        with pytest.raises(OutputError, match=r"a\.txt: is there already"), replace_file(path):
+            pytest.fail("opened")
+    else:
+        check_output(path, if_exists=if_exists)
+    with pytest.raises(OutputError, match="is a folder, expected a file name"):
+        check_output(tmp_path, if_exists=if_exists)
+    assert path.read_text() == "old"
