@@ -47,7 +47,7 @@ __all__ = [
 
 Width = Literal["column", "text"] | float
 # Of the picture that a notebook shows [dots/inch].
-NOTEBOOK_DPI = 150
+NOTEBOOK_DPI = 110
 
 
 class Plot:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 import galfig
 from galfig.catalog.galaxies import Galaxies, describe_rejected, report_rejected
-from galfig.config import Settings
+from galfig.catalog.sample import load_catalog
+from galfig.config import Settings, load_settings
 from galfig.errors import CatalogError, CheckpointError, GalfigError
 from galfig.images.cutouts import Decoding, load_cutouts
 from galfig.networks.architectures import build_network, find_layer
@@ -22,16 +23,69 @@ from galfig.networks.device import choose_device
 from galfig.networks.recipe import describe_difference, describe_recipe
 from galfig.networks.resume import load_progress, resume_path, save_progress
 from galfig.networks.shift import describe_images
-from galfig.runtime.files import ErrorOrReplace, IfExists, remove_leftovers
+from galfig.runtime.files import ErrorOrReplace, IfExists, check_output, remove_leftovers
 from galfig.runtime.lock import hold_lock
 from galfig.runtime.malloc import keep_freed_memory
-from galfig.runtime.options import DEFAULT_RUN, RunOptions
+from galfig.runtime.options import DEFAULT_RUN, Device, RunOptions
 
 logger = logging.getLogger(__name__)
 
 # Whether to go on with a run that was stopped: not at all; where it is one of the same recipe; or
 # in any case, where one of another recipe is an error.
 Resume = Literal["never", "if_same", "always"]
+
+
+def train(
+    catalog: Galaxies | Path | str,
+    out: Path | str = "model.safetensors",
+    *,
+    if_exists: ErrorOrReplace = "error",
+    resume: Resume = "never",
+    device: Device = "auto",
+    takeover: bool = False,
+    **training: Any,
+) -> Checkpoint:
+    """Train a classifier on the galaxies of a catalog, and write its checkpoint.
+
+    Parameters
+    ----------
+    catalog : Galaxies, Path or str
+        By `galfig.load_catalog`, or its ``path``.
+    out : Path or str, default "model.safetensors"
+        The checkpoint; it appears when it is complete.
+    if_exists : {"error", "replace"}, default "error"
+        What to do where a file is there.
+    resume : {"never", "if_same", "always"}, default "never"
+        Whether to go on from the last epoch of a run that was stopped: never; where it was one of
+        the same recipe; or else fail.
+    device : {"auto", "cpu", "cuda"}, default "auto"
+        Where to train.
+    takeover : bool, default False
+        Go on with the work of a process of another host that is gone.
+    **training
+        Keys of the table ``training`` of the settings, such as ``epochs=10``, laid over those of
+        the catalog.
+
+    Returns
+    -------
+    Checkpoint
+        On the CPU, in evaluation mode; ``metadata["metrics"]`` are those of the validation set.
+
+    Raises
+    ------
+    ConfigError
+        A setting that is unknown or of the wrong type.
+    CatalogError
+        A class without a galaxy in the training set, or an empty validation set.
+    OutputError
+        The file is there and not to be replaced, or it cannot be written.
+    """
+    galaxies = load_catalog(catalog) if isinstance(catalog, Path | str) else catalog
+    overrides = {("training", key): value for key, value in training.items()}
+    path, settings = Path(out), load_settings(galaxies.settings, overrides)
+    check_output(path, if_exists=if_exists)
+    run = RunOptions(device=device, takeover=takeover)
+    return train_checkpoint(galaxies, settings, path, if_exists=if_exists, resume=resume, run=run)
 
 
 def train_network(

@@ -1,20 +1,123 @@
 """The main job: a network loaded or trained, and every map of every galaxy."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from torch import nn
+
 from galfig.catalog.galaxies import Galaxies
-from galfig.config import Settings
+from galfig.catalog.sample import load_catalog
+from galfig.config import Settings, load_settings
 from galfig.images.cutouts import Decoding
-from galfig.networks.checkpoint import load_checkpoint
+from galfig.networks.checkpoint import Checkpoint, load_checkpoint, wrap_network
 from galfig.networks.device import choose_device
 from galfig.networks.recipe import warn_of_mismatch
 from galfig.networks.shift import compare_images, warn_of_shift
 from galfig.networks.training import load_or_train
 from galfig.pipeline.build import build_store
 from galfig.pipeline.plan import make_plan
+from galfig.records import Split
 from galfig.runtime.files import IfExists, check_output
 from galfig.runtime.malloc import keep_freed_memory
-from galfig.runtime.options import DEFAULT_RUN, RunOptions
+from galfig.runtime.options import DEFAULT_RUN, Device, RunOptions
+from galfig.store.reader import Store, open_store
+
+
+def build_maps(
+    catalog: Galaxies | Path | str,
+    out: Path | str = "maps.h5",
+    *,
+    model: Path | str | Checkpoint | nn.Module | None = None,
+    class_names: Sequence[str] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    cutout_size: int | None = None,
+    image_size: int | None = None,
+    layer: str | None = None,
+    split: Split | None = None,
+    if_exists: IfExists = "error",
+    device: Device = "auto",
+    workers: int | None = None,
+    takeover: bool = False,
+) -> Store:
+    """Explain every galaxy for every class, write the store, and open it.
+
+    Parameters
+    ----------
+    catalog : Galaxies, Path or str
+        By `galfig.load_catalog`, or its ``path``.
+    out : Path or str, default "maps.h5"
+        The store. A network that is trained is kept beside it, as ``<stem>.safetensors``.
+    model : Path, str, Checkpoint or torch.nn.Module, optional
+        A checkpoint, or any network in evaluation mode that takes normalised images and returns
+        logits (N, C), which needs no conversion; default train one as the settings say.
+    class_names : sequence of str
+        Of a network that is a module: class of each logit; default the classes of the catalog.
+    mean, std : sequence of float
+        Of a network that is a module: by which each channel was normalised in training, for values
+        in [0, 1]; 3 for RGB or 1 for one band.
+    cutout_size : int
+        Of a network that is a module: side of the central crop of each image [pixels].
+    image_size : int, optional
+        Of a network that is a module: what the crop is scaled to [pixels]; default not.
+    layer : str, optional
+        Layer to explain, by name; default that of the settings or the checkpoint, and else the
+        last that gives feature maps.
+    split : {"valid", "train", "all"}, optional
+        Galaxies to explain; default "valid", and "all" for a module, which was trained elsewhere.
+    if_exists : {"error", "update", "replace"}, default "error"
+        What to do where a network or a store is there: use what was made from the same, and refuse
+        what was not; replace what was not; or make both anew.
+    device : {"auto", "cpu", "cuda"}, default "auto"
+        Where the network runs.
+    workers : int, optional
+        Threads that decode images; default one a processor.
+    takeover : bool, default False
+        Go on with the work of a process of another host that is gone.
+
+    Returns
+    -------
+    Store
+        Open for reading.
+
+    Raises
+    ------
+    GalfigError
+        Of `galfig.errors`: a setting, catalog, checkpoint or output that cannot be used.
+    TypeError
+        ``mean``, ``std`` or ``cutout_size`` of a module missing, or given with a checkpoint.
+    """
+    galaxies = load_catalog(catalog) if isinstance(catalog, Path | str) else catalog
+    settings, path = galaxies.settings, Path(out)
+    if layer is not None:
+        settings = load_settings(settings, {("maps", "layer"): layer})
+    description = {"mean": mean, "std": std, "cutout_size": cutout_size}
+    if isinstance(model, nn.Module):
+        lacking = [name for name, value in description.items() if value is None]
+        if lacking:
+            raise TypeError(f"build_maps: a module as `model` needs `{lacking[0]}` as well")
+        model = wrap_network(
+            model,
+            class_names=galaxies.class_names if class_names is None else class_names,
+            mean=mean or (),
+            std=std or (),
+            cutout_size=cutout_size or 0,
+            image_size=image_size,
+            layer=settings.maps.layer,
+        )
+        split = split or "all"
+    elif any(value is not None for value in (class_names, image_size, *description.values())):
+        raise TypeError("build_maps: a checkpoint has its own classes, statistics and sizes")
+    run_main_job(
+        galaxies,
+        settings,
+        path,
+        model=Path(model) if isinstance(model, str) else model,
+        split=split or "valid",
+        if_exists=if_exists,
+        run=RunOptions(device=device, n_workers=workers, takeover=takeover),
+    )
+    return open_store(path)
 
 
 def run_main_job(
@@ -22,8 +125,8 @@ def run_main_job(
     settings: Settings,
     path: Path,
     *,
-    model: Path | None = None,
-    split: str = "valid",
+    model: Path | Checkpoint | None = None,
+    split: Split = "valid",
     if_exists: IfExists = "error",
     run: RunOptions = DEFAULT_RUN,
     quiet: bool = False,
@@ -38,8 +141,8 @@ def run_main_job(
         What to do.
     path : Path
         The store. A network that is trained is kept beside it, as ``<stem>.safetensors``.
-    model : Path, optional
-        Checkpoint of a network that is trained already.
+    model : Path or Checkpoint, optional
+        A network that is trained already; default train one.
     split : {"valid", "train", "all"}, default "valid"
         Galaxies to explain.
     if_exists : {"error", "update", "replace"}, default "error"
@@ -58,10 +161,12 @@ def run_main_job(
     keep_freed_memory()
     # What cannot be used is said before hours of work, not after them.
     choose_device(run.device)
-    kept = model or path.with_suffix(".safetensors")
-    if not kept.exists():
+    kept = model if isinstance(model, Path) else path.with_suffix(".safetensors")
+    if model is None and not kept.exists():
         check_output(path, if_exists=if_exists)
-    if model is not None:
+    if isinstance(model, Checkpoint):
+        checkpoint = model
+    elif model is not None:
         checkpoint = load_checkpoint(model)
         warn_of_mismatch(checkpoint, galaxies, settings, model)
     else:

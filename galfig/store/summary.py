@@ -64,6 +64,8 @@ def list_warnings(store: "Store") -> list[str]:
     warnings = []
     if store.record.simulated:
         warnings.append("galaxies are simulated")
+    if not store.training.n_train:
+        warnings.append("the network was not trained by galfig")
     shift = store.record.image_shift
     if shift is not None and shift.is_unlike:
         warnings.append(
@@ -86,7 +88,8 @@ def _describe_accuracy(store: "Store") -> str:
     if store.accuracy is None:
         return ""
     n_labelled = int(np.sum(store.label >= 0))
-    return f"accuracy {store.accuracy:.3f} on {n_labelled} of {_SPLITS[store.record.split]}"
+    where = _SPLITS[store.record.split] if store.training.n_train else "the catalog"
+    return f"accuracy {store.accuracy:.3f} on {n_labelled} galaxies of {where}"
 
 
 def _show_cutout(store: "Store", row: int) -> str:

@@ -16,7 +16,7 @@ def test_repr_says_what_it_holds(store_path):
         accuracy = store.accuracy
     assert "12 galaxies (6 low, 6 high)" in words
     assert "maps of 24 × 24 pixels of layer conv3" in words
-    assert f"accuracy {accuracy:.3f} on 12 of the validation set" in words
+    assert f"accuracy {accuracy:.3f} on 12 galaxies of the validation set" in words
     assert "galaxies are simulated" in words
 
 
