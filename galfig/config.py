@@ -1,6 +1,5 @@
 """The settings: one model, read from ``galfig.toml``, overridden by options, and recorded."""
 
-import difflib
 import os
 import tomllib
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from pydantic import (
 )
 
 from galfig.errors import ConfigError
+from galfig.runtime.messages import suggest
 
 DEFAULT_FILE = "galfig.toml"
 
@@ -324,8 +324,7 @@ def _describe(exc: ValidationError) -> str:
     if error["type"] == "extra_forbidden":
         table = Settings if len(keys) == 1 else type(getattr(Settings(), keys[0]))
         known = sorted(table.model_fields)
-        near = difflib.get_close_matches(keys[-1].lower(), known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
+        hint = suggest(keys[-1], known, f"expected one of {', '.join(known)}")
         if len(keys) == 1 and not isinstance(error["input"], dict):
             places = [
                 name

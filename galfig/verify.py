@@ -4,6 +4,7 @@ from pathlib import Path
 
 from galfig.errors import CheckpointError, GalfigError, OutputError
 from galfig.manuscript.manifest import FILE_NAME
+from galfig.runtime.messages import CHECKSUM_MISMATCH
 from galfig.store.reader import is_hdf5, verify_store
 
 
@@ -65,7 +66,7 @@ def _verify_manuscript(folder: Path) -> list[str]:
         if not (folder / name).is_file():
             found.append(f"{name}: missing")
         elif digest_file(folder / name) != sha256:
-            found.append(f"{name}: not what was written, its SHA-256 is another")
+            found.append(f"{name}: {CHECKSUM_MISMATCH}")
     for name, made in record.made.items():
         # What is made anew from its recipe need not be there.
         if (folder / name).is_file() and identify(folder / name) != made.identity:

@@ -52,7 +52,7 @@ def test_damage_is_exit_1_and_the_others_are_verified_all_the_same(store_path, c
     absent = store_path.with_name("absent.h5")
     found = verify(checkpoint_path, store_path)
     assert found.exit_code == 1
-    assert "its SHA-256 is another" in found.stdout.splitlines()[0]
+    assert "checksum mismatch" in found.stdout.splitlines()[0]
     assert "as it was written" in found.stdout.splitlines()[1]
     assert "no such file" in verify(absent).stderr
 
@@ -78,7 +78,7 @@ def test_damaged_checkpoint_is_not_loaded(checkpoint_path):
         changed = sound.replace(old, new)
         assert changed != sound
         checkpoint_path.write_bytes(changed)
-        with pytest.raises(CheckpointError, match="SHA-256 is another"):
+        with pytest.raises(CheckpointError, match="checksum mismatch"):
             load_checkpoint(checkpoint_path)
 
 
@@ -141,6 +141,6 @@ def test_manuscript_is_compared_with_its_record(tmp_path):
     found = verify(folder)
     assert found.exit_code == 1
     assert found.stdout.splitlines() == [
-        f"{folder}: values.tex: not what was written, its SHA-256 is another",
+        f"{folder}: values.tex: checksum mismatch",
         f"{folder}: figures/b.pdf: missing",
     ]

@@ -11,6 +11,7 @@ from typing import Any, TextIO, cast
 import click
 
 import galfig
+from galfig.runtime.messages import one_line
 
 EXIT_FAILED = 1
 # Name of each command, and the module and function that hold it.
@@ -52,7 +53,7 @@ class _LazyGroup(click.Group):
                 reason = f"stdout: cannot be written ({exc.strerror})"
                 # Python would try once more at its end.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            click.echo(f"galfig: error: {' '.join(reason.split())}", err=True)
+            click.echo(f"galfig: error: {one_line(reason)}", err=True)
             ctx.exit(EXIT_FAILED)
 
 

@@ -13,6 +13,7 @@ import click
 
 from galfig.cli.signals import Stopped, stop_on_signals, write_farewell
 from galfig.errors import GalfigError
+from galfig.runtime.messages import one_line
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -154,7 +155,7 @@ def standard_options(function: Function) -> Function:
             if debug:
                 traceback.print_exc()
             # One line, whatever newlines a path or a cell may hold.
-            click.echo(f"galfig: error: {' '.join(str(exc).split())}", err=True)
+            click.echo(f"galfig: error: {one_line(exc)}", err=True)
             sys.exit(EXIT_FAILED)
         except Stopped as exc:
             write_farewell(farewell)

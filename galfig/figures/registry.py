@@ -12,6 +12,7 @@ from galfig.errors import FigureError, OutputError
 from galfig.figures.drawing import Drawing, DrawOptions
 from galfig.figures.save import check_format, describe_provenance, write_drawing
 from galfig.figures.style import COLUMN_WIDTH, TEXT_WIDTH
+from galfig.runtime.messages import suggest
 from galfig.store.reader import open_store
 from galfig.store.selection import Query, select_galaxies
 
@@ -93,7 +94,8 @@ def parse_width(width: str | float | None) -> float | None:
 def check_figure(name: str, *, unit: str | None = None, other: Path | None = None) -> FigureKind:
     """Return the kind of figure of a name; raise FigureError where it takes no such option."""
     if name not in FIGURES:
-        raise FigureError(f"figure {name!r}: unknown, expected one of {', '.join(FIGURES)}")
+        hint = suggest(name, FIGURES, f"expected one of {', '.join(FIGURES)}")
+        raise FigureError(f"figure {name!r}: unknown; {hint}")
     kind = FIGURES[name]
     for field, option, value in (
         ("unit", "--unit", unit),

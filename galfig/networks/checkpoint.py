@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from galfig.errors import CheckpointError
 from galfig.networks.architectures import build_network
 from galfig.runtime.files import replace_file
+from galfig.runtime.messages import CHECKSUM_MISMATCH, one_line
 
 CHECKPOINT_FORMAT = 1
 
@@ -145,8 +146,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         digest = metadata.get("digest")
         if digest is not None and digest != digest_content(metadata, tensors):
             raise CheckpointError(
-                f"{path}: not what was written, its SHA-256 is another; take it from where it came "
-                "from again"
+                f"{path}: {CHECKSUM_MISMATCH}; take it from where it came from again"
             )
         # The random weights that are about to be replaced must not cost the caller a draw.
         with torch.random.fork_rng(devices=[]):
@@ -159,7 +159,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"{path}: cut off or damaged ({exc}); take it from where it came from again"
         ) from exc
     except RuntimeError as exc:
-        reason = " ".join(str(exc).split()).partition(": ")[2]
+        reason = one_line(exc).partition(": ")[2]
         raise CheckpointError(
             f"{path}: its tensors do not fit {metadata['arch']} with "
             f"{len(metadata['class_names'])} classes ({reason[:200]}); see docs/checkpoints.md"

@@ -1,7 +1,6 @@
 """Conditions on the columns of a catalog, such as ``oh_p50 > 9.15 and type in ['Sb', 'Sc']``."""
 
 import ast
-import difflib
 import operator
 import re
 from collections.abc import Callable
@@ -12,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from galfig.errors import SelectionError
-from galfig.runtime.messages import shorten
+from galfig.runtime.messages import shorten, suggest
 
 _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Lt: operator.lt,
@@ -143,10 +142,7 @@ class _Reader:
     def _column(self, node: ast.Name) -> pd.Series:
         name = self._quoted.get(node.id, node.id)
         if name not in self._columns:
-            near = difflib.get_close_matches(name, self._columns, n=1)
-            hint = (
-                f"did you mean {near[0]!r}?" if near else f"there are {shorten([*self._columns])}"
-            )
+            hint = suggest(name, self._columns, f"there are {shorten([*self._columns])}")
             raise SelectionError(
                 f"--where {self._condition!r}: no column {name!r}, expected text in quotes or a "
                 f"column; {hint}"

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from galfig.cosmology import kpc_per_arcsec
 from galfig.errors import StoreError
 from galfig.metrics import compute_losses
+from galfig.runtime.messages import one_line
 from galfig.store.checksums import find_damage
 from galfig.store.hdf5 import (
     READING_ERRORS,
@@ -215,7 +216,7 @@ def verify_store(path: Path) -> list[str]:
         try:
             return list(find_damage(file))
         except READING_ERRORS as exc:
-            return [f"cannot be read ({' '.join(str(exc).split())})"]
+            return [f"cannot be read ({one_line(exc)})"]
 
 
 @contextmanager
@@ -226,9 +227,8 @@ def _name_damage(path: Path, what: str) -> Iterator[None]:
     except StoreError:
         raise
     except READING_ERRORS as exc:
-        reason = " ".join(str(exc).split())
         raise StoreError(
-            f"{path}: {what}: damaged ({reason}); 'galfig verify {path}' says what is"
+            f"{path}: {what}: damaged ({one_line(exc)}); 'galfig verify {path}' says what is"
         ) from exc
 
 
@@ -271,8 +271,7 @@ def _open_file(path: Path) -> h5py.File:
     try:
         return open_hdf5(path)
     except OSError as exc:
-        reason = " ".join(str(exc).split())
-        raise StoreError(f"{path}: {_describe_unreadable(path, reason)}") from exc
+        raise StoreError(f"{path}: {_describe_unreadable(path, one_line(exc))}") from exc
 
 
 def _describe_unreadable(path: Path, reason: str) -> str:
