@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
+from galfig.cli.messages import translate
 from galfig.cli.signals import Stopped, stop_on_signals, write_farewell
 from galfig.errors import GalfigError
 from galfig.runtime.messages import one_line
@@ -146,7 +147,8 @@ def standard_options(function: Function) -> Function:
     @click.option("--debug", is_flag=True, help="Show the traceback of an expected failure.")
     @functools.wraps(function)
     def run(*args: Any, quiet: bool, verbose: int, debug: bool, **options: Any) -> Any:
-        _start_logging(logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO)
+        ctx = click.get_current_context()
+        _start_logging(logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO, ctx)
         farewell = f"interrupted{_HOW_TO_GO_ON.get(function.__name__, '')}"
         try:
             with stop_on_signals(farewell):
@@ -155,7 +157,7 @@ def standard_options(function: Function) -> Function:
             if debug:
                 traceback.print_exc()
             # One line, whatever newlines a path or a cell may hold.
-            click.echo(f"galfig: error: {one_line(exc)}", err=True)
+            click.echo(f"galfig: error: {translate(one_line(exc), ctx)}", err=True)
             sys.exit(EXIT_FAILED)
         except Stopped as exc:
             write_farewell(farewell)
@@ -164,9 +166,9 @@ def standard_options(function: Function) -> Function:
     return run  # type: ignore[return-value]
 
 
-def _start_logging(level: int) -> None:
+def _start_logging(level: int, ctx: click.Context) -> None:
     logger = logging.getLogger("galfig")
-    logger.handlers = [_StderrHandler()]
+    logger.handlers = [_StderrHandler(ctx)]
     logger.setLevel(level)
     logger.propagate = False
 
@@ -174,8 +176,13 @@ def _start_logging(level: int) -> None:
 class _StderrHandler(logging.Handler):
     """Writes a line to stderr, above a progress bar where there is one."""
 
+    def __init__(self, ctx: click.Context) -> None:
+        super().__init__()
+        # Threads that log have no context of their own.
+        self._ctx = ctx
+
     def emit(self, record: logging.LogRecord) -> None:
         from tqdm import tqdm
 
         prefix = "warning: " if record.levelno == logging.WARNING else ""
-        tqdm.write(f"{prefix}{record.getMessage()}", file=sys.stderr)
+        tqdm.write(f"{prefix}{translate(record.getMessage(), self._ctx)}", file=sys.stderr)

@@ -58,8 +58,8 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     finder = store.training.get("lr_finder")
     if not finder:
         raise FigureError(
-            f"{store.path}: its network was trained at a given learning rate, expected one by the "
-            "finder; train with --lr auto"
+            f"{store.path}: its network was trained at a fixed learning rate, expected one from "
+            'the finder; train with `lr="auto"`'
         )
     chosen = float(store.training["lr"])
     return Drawing(

@@ -62,9 +62,7 @@ FIGURES = {
         "radial_profile", "mean attribution against radius, with bands", options=("unit",)
     ),
     "reliability": FigureKind("reliability", "how often the network is right where it is sure"),
-    "compare": FigureKind(
-        "compare", "the same galaxies from two stores (--with)", n=3, options=("other",)
-    ),
+    "compare": FigureKind("compare", "the same galaxies from two stores", n=3, options=("other",)),
     "atlas": FigureKind("atlas", "every galaxy, many pages"),
 }
 
@@ -85,7 +83,7 @@ def parse_width(width: str | float | None) -> float | None:
         inches = 0.0
     if not MIN_WIDTH <= inches <= MAX_WIDTH:
         raise FigureError(
-            f"width {width!r}: expected {', '.join(WIDTHS)} or inches from {MIN_WIDTH:g} to "
+            f"`width` {width!r}, expected {', '.join(WIDTHS)} or inches from {MIN_WIDTH:g} to "
             f"{MAX_WIDTH:g}"
         )
     return inches
@@ -97,18 +95,12 @@ def check_figure(name: str, *, unit: str | None = None, other: Path | None = Non
         hint = suggest(name, FIGURES, f"expected one of {', '.join(FIGURES)}")
         raise FigureError(f"figure {name!r}: unknown; {hint}")
     kind = FIGURES[name]
-    for field, option, value in (
-        ("unit", "--unit", unit),
-        ("other", "--with ('other' in a manifest)", other),
-    ):
+    for field, value in (("unit", unit), ("other", other)):
         if value is not None and field not in kind.options:
             takers = [name for name, kind in FIGURES.items() if field in kind.options]
-            raise FigureError(f"figure {name!r}: takes no {option}, expected {', '.join(takers)}")
+            raise FigureError(f"figure {name!r}: takes no `{field}`; {', '.join(takers)} does")
     if "other" in kind.options and other is None:
-        raise FigureError(
-            f"figure {name!r}: one store, expected two; name the second with --with "
-            "('other' in a manifest)"
-        )
+        raise FigureError(f"figure {name!r}: one store, expected two; name the second with `other`")
     return kind
 
 

@@ -84,7 +84,7 @@ def find_layer(
     except (RuntimeError, AssertionError, ValueError) as exc:
         raise ConfigError(
             f"{arch or 'model'}: cannot take images of {image_size} pixels "
-            f"({one_line(exc)[:200]}); choose another --image-size"
+            f"({one_line(exc)[:200]}); choose another `image_size`"
         ) from exc
     layers = [layer for layer, shape in shapes.items() if _is_feature_map(shape)]
     if name == "auto":
@@ -96,12 +96,12 @@ def find_layer(
         if not layers:
             raise ConfigError(
                 f"{arch or 'model'}: no layer gives feature maps (N, K, h, w) of images of "
-                f"{image_size} pixels, expected one; choose another --arch or --image-size"
+                f"{image_size} pixels, expected one; choose another `arch` or `image_size`"
             )
         if deep[-1] not in layers:
             raise ConfigError(
-                f"{arch or 'model'}: does not end in feature maps (N, K, h, w); choose a layer "
-                f"with --layer from {', '.join(layers)}"
+                f"{arch or 'model'}: does not end in feature maps (N, K, h, w); choose a "
+                f"`layer` from {', '.join(layers)}"
             )
         name = deep[-1]
     elif name not in layers:
@@ -121,7 +121,7 @@ def _probe(model: nn.Module, name: str, shape: tuple[int, ...]) -> None:
         grad_cam(model, images, model.get_submodule(name))
     except ValueError as exc:
         reason = str(exc).removeprefix("layer: ")
-        raise ConfigError(f"layer {name!r}: {reason}; choose another --layer") from exc
+        raise ConfigError(f"layer {name!r}: {reason}; choose another `layer`") from exc
 
 
 def _is_feature_map(shape: torch.Size) -> bool:

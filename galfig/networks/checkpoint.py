@@ -106,8 +106,7 @@ def save_checkpoint(
     tensors = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
     if name := _find_not_finite(tensors):
         raise CheckpointError(
-            f"{path}: not written, {name} holds numbers that are not finite; train with a lower "
-            "rate (--lr)"
+            f"{path}: not written, {name} contains non-finite numbers; train with a lower `lr`"
         )
     metadata = {"format": CHECKPOINT_FORMAT, **metadata}
     metadata["digest"] = digest_content(metadata, tensors)
@@ -166,7 +165,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         ) from exc
     if name := _find_not_finite(tensors):
         raise CheckpointError(
-            f"{path}: {name} holds numbers that are not finite, expected weights; train it again"
+            f"{path}: {name} contains non-finite numbers, expected finite weights; train it again"
         )
     return Checkpoint(
         model=model.eval(),

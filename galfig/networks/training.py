@@ -163,8 +163,8 @@ def _load_progress(
         return None
     if resume is False:
         logger.info(
-            "%s: a training that was not finished, stop and use --resume to go on with it; "
-            "training from the start",
+            "%s: left by an unfinished training; training from the start (stop, and use `resume` "
+            "to go on with it)",
             path,
         )
         return None
@@ -172,7 +172,7 @@ def _load_progress(
         return load_progress(path, follows_from)
     except CheckpointError as exc:
         if resume:
-            raise CheckpointError(f"{exc}; train without --resume to start anew") from exc
+            raise CheckpointError(f"{exc}; train without `resume` to start over") from exc
         logger.info("%s; training from the start", exc)
         return None
 
@@ -287,8 +287,9 @@ def load_or_train(
         overwrite = update
         if not update:
             raise CheckpointError(
-                f"{path}: was trained by another recipe ({describe_difference(found, wanted)}); "
-                f"use --overwrite to train again, or --model {path} to explain that network"
+                f"{path}: was trained with another recipe ({describe_difference(found, wanted)}); "
+                f'use `if_exists="replace"` to train again, or `model` {path} to explain that '
+                "network"
             )
     return train_checkpoint(
         galaxies,

@@ -126,11 +126,11 @@ def build_store(
             logger.warning("%s: is complete, but %s; remove it by hand", path, exc)
     if failed:
         logger.warning(
-            "%d of %d cutouts could not be explained, first: %s; see 'galfig info %s --rejected'",
+            "%s: %d of %d cutouts could not be explained, first: %s; `rejected` lists them",
+            path,
             len(failed),
             len(plan.galaxies),
             next(iter(failed)),
-            path,
         )
     return True
 
@@ -171,8 +171,8 @@ def _is_complete(path: Path, plan: Plan, overwrite: bool) -> bool:
         return True
     if found is not None and not overwrite:
         raise OutputError(
-            f"{path}: was built from another catalog, network or other settings, see 'galfig info "
-            f"{path}'; use --overwrite to replace it, or --out to keep both"
+            f"{path}: was built from another catalog, network or settings (see 'galfig info {path}'"
+            '); use `if_exists="replace"` to replace it, or another `path` to keep both'
         )
     check_output(path, overwrite=overwrite)
     return False

@@ -66,7 +66,7 @@ def make_plan(
     if not len(chosen):
         raise CatalogError(
             f"{settings.catalog_path}: no galaxy in split {split!r}, expected at least one; use "
-            "--split all, or change [split]"
+            '`split="all"`, or change [split]'
         )
     layer_name = checkpoint.layer_name
     if settings.maps.layer != "auto":

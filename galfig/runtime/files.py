@@ -69,13 +69,13 @@ def remove_leftovers(path: Path) -> None:
 
 
 def check_output(
-    path: Path, *, overwrite: bool, advice: str = "use --overwrite to replace it"
+    path: Path, *, overwrite: bool, advice: str = 'use `if_exists="replace"` to replace it'
 ) -> None:
     """Raise OutputError where a file is there that must not be replaced."""
     if path.is_dir():
         raise OutputError(f"{path}: is a folder, expected a file name")
     if path.exists() and not overwrite:
-        raise OutputError(f"{path}: is there already; {advice}")
+        raise OutputError(f"{path}: already exists; {advice}")
 
 
 def _flush(path: Path) -> None:

@@ -61,7 +61,7 @@ def find_where(condition: str, table: pd.DataFrame) -> NDArray[np.bool_]:
         tree = ast.parse(re.sub(r"`([^`]+)`", unquote, condition.strip()), mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as exc:
         raise SelectionError(
-            f"--where {condition!r}: cannot be read, expected {_WHAT_IS_ALLOWED}"
+            f"`where` {condition!r}: cannot be read, expected {_WHAT_IS_ALLOWED}"
         ) from exc
     columns = {str(name): table[name] for name in table.columns}
     reader = _Reader(condition, columns, quoted, len(table))
@@ -113,7 +113,7 @@ class _Reader:
         kinds = {_kind(left), _kind(right)}
         if len(kinds) > 1:
             raise SelectionError(
-                f"--where {self._condition!r}: compares text with a number, expected both of a "
+                f"`where` {self._condition!r}: compares text with a number, expected both of a "
                 "kind; an objid and what stands in quotes is text"
             )
         outcome = compare(left, right)
@@ -144,8 +144,8 @@ class _Reader:
         if name not in self._columns:
             hint = suggest(name, self._columns, f"there are {shorten([*self._columns])}")
             raise SelectionError(
-                f"--where {self._condition!r}: no column {name!r}, expected text in quotes or a "
-                f"column; {hint}"
+                f"`where` {self._condition!r}: no column {name!r}, expected a column, or text in "
+                f"quotes; {hint}"
             )
         return self._columns[name]
 
@@ -156,7 +156,7 @@ class _Reader:
             part,
         )
         return SelectionError(
-            f"--where {self._condition!r}: {part!r} is not understood, expected {_WHAT_IS_ALLOWED}"
+            f"`where` {self._condition!r}: {part!r} is not understood, expected {_WHAT_IS_ALLOWED}"
         )
 
 

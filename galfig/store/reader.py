@@ -277,8 +277,8 @@ def _open_file(path: Path) -> h5py.File:
 def _describe_unreadable(path: Path, reason: str) -> str:
     """Say what a file is that HDF5 cannot open."""
     if "truncated" in reason:
-        return "cut off, expected a whole store; copy it again, or rebuild it with --overwrite"
+        return "cut off, expected a whole store; copy it again, or build it again"
     with path.open("rb") as file:
         if file.read(9)[8:] == b"{":
-            return "a checkpoint, expected a store; make one with 'galfig build-maps --model'"
+            return "a checkpoint, expected a store; 'galfig build-maps' makes one with it"
     return f"not an HDF5 file that can be read, expected a store ({reason})"
