@@ -11,6 +11,7 @@ from typing import Any, TextIO, cast
 import click
 
 import galfig
+from galfig.cli.usage import Group
 from galfig.runtime.messages import one_line
 
 EXIT_FAILED = 1
@@ -27,7 +28,7 @@ COMMANDS = {
 }
 
 
-class _LazyGroup(click.Group):
+class _LazyGroup(Group):
     """Imports a command when it is asked for, in the order in which they are used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -5,9 +5,10 @@ from pathlib import Path
 import click
 
 from galfig.cli import options
+from galfig.cli.usage import Command
 
 
-@click.command("build-maps")
+@click.command("build-maps", cls=Command)
 @options.config_option
 @options.catalog_option
 @options.images_option

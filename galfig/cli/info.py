@@ -6,9 +6,10 @@ from pathlib import Path
 import click
 
 from galfig.cli.options import standard_options
+from galfig.cli.usage import Command
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option(

@@ -8,6 +8,7 @@ import click
 
 from galfig.cli import options
 from galfig.cli.messages import translate
+from galfig.cli.usage import Group
 
 EXIT_DIFFERS = 1
 _folder_argument = click.argument(
@@ -15,7 +16,7 @@ _folder_argument = click.argument(
 )
 
 
-@click.group()
+@click.group(cls=Group)
 def manuscript() -> None:
     """Draw the figures of a paper, and check that they agree with its stores.
 

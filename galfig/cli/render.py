@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 import click
 
 from galfig.cli import options
+from galfig.cli.usage import Command
 
 if TYPE_CHECKING:
     from galfig.store.selection import Query
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument(
     "store",
     type=click.Path(path_type=Path, dir_okay=False),

@@ -5,9 +5,10 @@ from pathlib import Path
 import click
 
 from galfig.cli.options import overwrite_option, standard_options
+from galfig.cli.usage import Command
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--n", default=600, show_default=True, type=click.IntRange(min=1), help="Galaxies.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed.")

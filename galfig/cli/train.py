@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from galfig.cli import options
+from galfig.cli.usage import Command
 
 
 class _LearningRate(click.ParamType):  # type: ignore[type-arg]
@@ -20,7 +21,7 @@ class _LearningRate(click.ParamType):  # type: ignore[type-arg]
             self.fail(f"{value!r} is neither a number nor 'auto'", param, ctx)
 
 
-@click.command()
+@click.command(cls=Command)
 @options.config_option
 @options.catalog_option
 @options.images_option

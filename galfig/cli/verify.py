@@ -6,9 +6,10 @@ from pathlib import Path
 import click
 
 from galfig.cli.options import EXIT_FAILED, standard_options
+from galfig.cli.usage import Command
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument(
     "files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path)
 )

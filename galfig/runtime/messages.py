@@ -37,16 +37,21 @@ def list_some(words: Sequence[str], n: int = 8) -> str:
 def find_near(name: str, known: Iterable[str]) -> str | None:
     """Return the known name that somebody who wrote another may have meant; None if none is near.
 
-    Case is no difference, and of two names the ratio of `difflib` is at least 0.6.
+    Neither case nor the dashes of an option make a difference. At the cutoff of `difflib` itself,
+    0.6, paint would be near train.
     """
-    lower: dict[str, str] = {}
+    bare: dict[str, str] = {}
     for word in known:
-        lower.setdefault(word.lower(), word)
-    near = difflib.get_close_matches(name.lower(), lower, n=1)
-    return lower[near[0]] if near else None
+        bare.setdefault(_strip(word), word)
+    near = difflib.get_close_matches(_strip(name), bare, n=1, cutoff=0.65)
+    return bare[near[0]] if near else None
 
 
 def suggest(name: str, known: Iterable[str], otherwise: str = "") -> str:
     """Ask whether the nearest known name was meant; say something else where none is near."""
     near = find_near(name, known)
     return otherwise if near is None else f"did you mean {near!r}?"
+
+
+def _strip(name: str) -> str:
+    return name.lower().lstrip("-")
