@@ -17,7 +17,9 @@ from galfig.cli.usage import Command
 )
 @standard_options
 def info(file: Path, as_json: bool, rejected: bool, quiet: bool) -> None:
-    """Say what a store or a checkpoint holds and what it was made from.
+    """Describe a store or a checkpoint.
+
+    Prints what FILE holds and what it was made from.
 
     \b
     Examples:

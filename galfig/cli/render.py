@@ -38,9 +38,10 @@ def render(
     overwrite: bool,
     quiet: bool,
 ) -> None:
-    """Draw galaxies of STORE with their maps: cutout, first class, second class.
+    """Draw galaxies from STORE with their maps, one row each.
 
-    STORE is what build-maps wrote, maps.h5 by default; nothing else is needed.
+    A row shows the cutout and the map of each class. STORE is what build-maps wrote, maps.h5 by
+    default; nothing else is needed.
 
     \b
     Examples:

@@ -15,7 +15,9 @@ from galfig.cli.usage import Command
 @overwrite_option
 @standard_options
 def simulate(folder: Path, n: int, seed: int, overwrite: bool, quiet: bool) -> None:
-    """Simulate SDSS-like galaxies: cutouts and a catalog, into DIR.
+    """Simulate SDSS-like galaxies: cutouts and a catalog.
+
+    DIR is made if it does not exist; the catalog is DIR/catalog.csv.
 
     \b
     Examples:

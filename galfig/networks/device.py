@@ -2,10 +2,11 @@
 
 import torch
 
+from galfig.config import Device
 from galfig.errors import ConfigError
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: Device) -> torch.device:
     """Return the device called "auto" (CUDA where there is one), "cpu" or "cuda"."""
     has_cuda = torch.cuda.is_available()
     if name == "cuda" and not has_cuda:

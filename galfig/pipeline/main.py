@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from galfig.catalog.galaxies import Galaxies
-from galfig.config import Settings
+from galfig.config import Device, Settings, Split
 from galfig.images.cutouts import Decoding
 from galfig.networks.checkpoint import load_checkpoint
 from galfig.networks.device import choose_device
@@ -22,8 +22,8 @@ def run_main_job(
     path: Path,
     *,
     model: Path | None = None,
-    split: str = "valid",
-    device: str = "auto",
+    split: Split = "valid",
+    device: Device = "auto",
     n_workers: int | None = None,
     quiet: bool = False,
     overwrite: bool = False,

@@ -3,13 +3,15 @@
 import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from galfig.errors import SelectionError
-from galfig.store.reader import Store
+
+if TYPE_CHECKING:
+    from galfig.store.reader import Store
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +74,7 @@ class Selection:
 
 
 def select_galaxies(
-    store: Store, query: Query, *, among: Collection[str] | None = None
+    store: "Store", query: Query, *, among: Collection[str] | None = None
 ) -> Selection:
     """Take the galaxies of a store that a query asks for; ``among`` these, where they are given.
 
@@ -145,7 +147,7 @@ def describe_conditions(
     return ", ".join(condition for condition in conditions if condition)
 
 
-def _find_candidates(store: Store, query: Query) -> NDArray[np.bool_]:
+def _find_candidates(store: "Store", query: Query) -> NDArray[np.bool_]:
     is_candidate = np.ones(len(store), dtype=bool)
     if query.zmin is not None or query.zmax is not None:
         is_candidate &= _in_redshift_range(store, query.zmin, query.zmax)
@@ -164,7 +166,7 @@ def _find_candidates(store: Store, query: Query) -> NDArray[np.bool_]:
     return is_candidate
 
 
-def _order(store: Store, candidates: NDArray[np.intp], query: Query) -> NDArray[np.intp]:
+def _order(store: "Store", candidates: NDArray[np.intp], query: Query) -> NDArray[np.intp]:
     """Put candidates in the order of the query; ties, and any draw, start from the objid."""
     by_name = candidates[np.argsort(store.objid[candidates].astype(str), kind="stable")]
     if query.sort == "random":
@@ -182,7 +184,7 @@ def _order(store: Store, candidates: NDArray[np.intp], query: Query) -> NDArray[
     return by_name[np.argsort(key[by_name], kind="stable")]
 
 
-def _in_redshift_range(store: Store, zmin: float | None, zmax: float | None) -> NDArray[np.bool_]:
+def _in_redshift_range(store: "Store", zmin: float | None, zmax: float | None) -> NDArray[np.bool_]:
     if zmin is not None and zmax is not None and zmin >= zmax:
         raise SelectionError(f"`zmin` {zmin:g} is not below `zmax` {zmax:g}, expected a range")
     redshift = store.redshift
@@ -199,14 +201,14 @@ def _in_redshift_range(store: Store, zmin: float | None, zmax: float | None) -> 
     return above & below
 
 
-def _describe_no_redshift(store: Store, purpose: str) -> str:
+def _describe_no_redshift(store: "Store", purpose: str) -> str:
     return (
         f"{store.path}: no galaxy has a redshift, expected some for {purpose}; name their column "
         "in [catalog] redshift and build the store again"
     )
 
 
-def _find_class(store: Store, name: str, parameter: str) -> int:
+def _find_class(store: "Store", name: str, parameter: str) -> int:
     if name not in store.class_names:
         raise SelectionError(
             f"{store.path}: `{parameter}` {name!r}, expected one of {', '.join(store.class_names)}"
@@ -214,7 +216,7 @@ def _find_class(store: Store, name: str, parameter: str) -> int:
     return store.class_names.index(name)
 
 
-def require_labels(store: Store, purpose: str) -> None:
+def require_labels(store: "Store", purpose: str) -> None:
     """Raise SelectionError where no galaxy of a store has a true class."""
     if not np.any(store.label >= 0):
         raise SelectionError(
@@ -222,7 +224,7 @@ def require_labels(store: Store, purpose: str) -> None:
         )
 
 
-def _find_objids(store: Store, objids: tuple[str, ...]) -> NDArray[np.intp]:
+def _find_objids(store: "Store", objids: tuple[str, ...]) -> NDArray[np.intp]:
     position = {objid: index for index, objid in enumerate(store.objid)}
     for objid in objids:
         if objid not in position:
