@@ -12,6 +12,17 @@ if TYPE_CHECKING:
 
     from galfig.store.writer import Part
 
+# All that a checkpoint must say of itself.
+METADATA = {
+    "arch": "conv3",
+    "class_names": ["low", "high"],
+    "layer": "conv3",
+    "cutout_size": 32,
+    "image_size": 32,
+    "mean": [0.1] * 3,
+    "std": [0.1] * 3,
+}
+
 
 def draw_galaxy(
     size: int = 48, *, center: tuple[float, float] = (0.0, 0.0), width: float = 6.0, red: float = 1

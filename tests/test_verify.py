@@ -7,21 +7,12 @@ import h5py
 import pytest
 import torch
 from click.testing import CliRunner
+from samples import METADATA
 
 from galfig.cli import main
 from galfig.errors import CheckpointError
 from galfig.networks.architectures import build_network
 from galfig.networks.checkpoint import load_checkpoint, save_checkpoint
-
-METADATA = {
-    "arch": "conv3",
-    "class_names": ["low", "high"],
-    "layer": "conv3",
-    "cutout_size": 32,
-    "image_size": 32,
-    "mean": [0.1] * 3,
-    "std": [0.1] * 3,
-}
 
 
 @pytest.fixture

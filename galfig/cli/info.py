@@ -10,7 +10,7 @@ from galfig.cli.usage import Command
 
 
 @click.command(cls=Command)
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("file", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option(
     "--rejected", is_flag=True, help="List the galaxies that a store lacks, and why, and stop."

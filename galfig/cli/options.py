@@ -196,13 +196,13 @@ def selection_options(n: int | None) -> Callable[[Function], Function]:
         click.option(
             "--sort",
             type=click.Choice(get_args(Sort)),
-            default="random",
+            default=Query.sort,
             show_default=True,
             help="Drawn by seed, or first the most wrong, the most certain, the nearest.",
         ),
         click.option(
             "--seed",
-            default=256,
+            default=Query.seed,
             show_default=True,
             type=click.IntRange(min=0),
             help="Seed of the draw.",

@@ -232,11 +232,6 @@ def _name_damage(path: Path, what: str) -> Iterator[None]:
         ) from exc
 
 
-def is_hdf5(path: Path) -> bool:
-    """Tell whether a file is HDF5, by its first bytes."""
-    return path.is_file() and bool(h5py.is_hdf5(path))
-
-
 def read_digest(path: Path) -> str | None:
     """Return the plan digest of a store or part; None where the file is no such thing."""
     try:
