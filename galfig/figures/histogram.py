@@ -110,7 +110,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         name = classes["name"]
         quantity = f"{name[0].upper()}{name[1:]} ({quantity})"
     return Drawing(
-        "metallicity-histogram",
+        "histogram",
         f"Histogram of {classes['column']}",
         (make_histogram(value, classes["edges"], classes["labels"], quantity, options.width),),
         partial(_describe, store, selection),

@@ -48,7 +48,7 @@ class FigureKind:
 
 FIGURES = {
     "panels": FigureKind("panels", "rows of cutout and maps, as galfig render", n=5),
-    "metallicity-histogram": FigureKind("histogram", "the binned quantity, its edges and classes"),
+    "histogram": FigureKind("histogram", "the binned quantity, its edges and classes"),
     "class-examples": FigureKind("class_examples", "cutouts, a row a class"),
     "training-curves": FigureKind("training_curves", "losses and metrics by epoch"),
     "learning-rate": FigureKind("learning_rate", "the finder's curve and the rate chosen"),
@@ -65,6 +65,8 @@ FIGURES = {
     "compare": FigureKind("compare", "the same galaxies from two stores", n=3, options=("other",)),
     "atlas": FigureKind("atlas", "every galaxy, many pages"),
 }
+# Names that figures once had, which manifests of papers still use.
+FORMER_NAMES = {"metallicity-histogram": "histogram"}
 
 
 def parse_width(width: str | float | None) -> float | None:
@@ -89,16 +91,22 @@ def parse_width(width: str | float | None) -> float | None:
     return inches
 
 
-def check_figure(name: str, *, unit: str | None = None, other: Path | None = None) -> FigureKind:
-    """Return the kind of figure of a name; raise FigureError where it takes no such option."""
-    if name not in FIGURES:
+def find_figure(name: str) -> FigureKind:
+    """Return the kind of figure of a name, or of one that it once had; raises FigureError."""
+    known = FORMER_NAMES.get(name, name)
+    if known not in FIGURES:
         hint = suggest(name, FIGURES, f"expected one of {', '.join(FIGURES)}")
         raise FigureError(f"figure {name!r}: unknown; {hint}")
-    kind = FIGURES[name]
+    return FIGURES[known]
+
+
+def check_figure(name: str, *, unit: str | None = None, other: Path | None = None) -> FigureKind:
+    """Return the kind of figure of a name; raise FigureError where it takes no such option."""
+    kind = find_figure(name)
     for field, value in (("unit", unit), ("other", other)):
         if value is not None and field not in kind.options:
             takers = [name for name, kind in FIGURES.items() if field in kind.options]
-            raise FigureError(f"figure {name!r}: takes no `{field}`; {', '.join(takers)} does")
+            raise FigureError(f"figure {name!r}: takes no `{field}`, it is for {', '.join(takers)}")
     if "other" in kind.options and other is None:
         raise FigureError(f"figure {name!r}: one store, expected two; name the second with `other`")
     return kind
@@ -122,7 +130,7 @@ def render_figure(
     Parameters
     ----------
     name : str
-        One of `FIGURES`.
+        One of `FIGURES` or of `FORMER_NAMES`.
     store : Path
         The store.
     query : Query
