@@ -1,6 +1,5 @@
 """The settings: one model, read from ``galfig.toml``, overridden by options, and recorded."""
 
-import difflib
 import os
 import tomllib
 from collections.abc import Mapping
@@ -19,8 +18,13 @@ from pydantic import (
 )
 
 from galfig.errors import ConfigError
+from galfig.runtime.messages import suggest
 
 DEFAULT_FILE = "galfig.toml"
+
+# What the settings and the options of the command line let one choose from.
+Split = Literal["valid", "train", "all"]
+Precision = Literal["float32", "tf32", "bfloat16"]
 
 
 def _check_distinct(key: str, names: tuple[str, ...]) -> None:
@@ -167,7 +171,7 @@ class ClassSettings(_Table):
 class SplitSettings(_Table):
     """Which galaxies train the network, and which are explained."""
 
-    valid_fraction: float = Field(0.2, gt=0, lt=1, description="Share drawn for validation")
+    valid_fraction: float = Field(0.2, gt=0, lt=1, description="Fraction drawn for validation")
     seed: int = Field(256, ge=0, lt=2**32, description="Seed of that draw")
     column: str | None = Field(
         None, description="Column that says 'train' or 'valid', instead of a random draw"
@@ -178,31 +182,31 @@ class TrainingSettings(_Table):
     """The network and how it is trained."""
 
     arch: str = Field(
-        "conv3", description="conv3, xresnet18, xresnet34, xresnet50, or the name of a timm model"
+        "conv3", description="Network: conv3, xresnet18, xresnet34, xresnet50 or a timm model"
     )
     epochs: int = Field(5, ge=1, description="Passes over the training set")
     lr: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
         8e-2, description="Peak learning rate, or 'auto' to take it from the finder"
     )
     schedule: Literal["one-cycle", "flat-cos"] = Field(
-        "one-cycle", description="Course of the learning rate: fit_one_cycle or fit_flat_cos"
+        "one-cycle", description="Learning-rate schedule"
     )
-    batch_size: int = Field(64, ge=2, description="Galaxies a step")
-    cutout_size: int = Field(96, ge=8, le=8192, description="Central crop or pad [pixels]")
+    batch_size: int = Field(64, ge=2, description="Galaxies per training step")
+    cutout_size: int = Field(
+        96, ge=8, le=8192, description="Crop or pad images around their centre to this [pixels]"
+    )
     image_size: int | None = Field(
-        None, ge=8, le=8192, description="The cutout is then scaled to this [pixels]; default not"
+        None, ge=8, le=8192, description="Resize cutouts to this [pixels]"
     )
-    grayscale: bool = Field(
-        False, description="One band instead of RGB: the luminance of a colour image"
-    )
+    grayscale: bool = Field(False, description="Train on one band: the luminance of a colour image")
     class_weights: Literal["none", "balanced"] = Field(
-        "none", description="Weight of each class in the loss: equal, or by inverse frequency"
+        "none", description="Class weights in the loss: equal, or by inverse frequency"
     )
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="Label smoothing of the loss")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="Label-smoothing factor")
     sampler: Literal["none", "balanced"] = Field(
-        "none", description="Draw each epoch's galaxies evenly, or evenly over the classes"
+        "none", description="Galaxies of an epoch: each once, or all classes equally often"
     )
-    seed: int = Field(256, ge=0, lt=2**32, description="Seed of weights, order and augmentation")
+    seed: int = Field(256, ge=0, lt=2**32, description="Seed of weights, order, augmentation")
 
     @property
     def network_size(self) -> int:
@@ -218,12 +222,14 @@ class TrainingSettings(_Table):
 class MapSettings(_Table):
     """The Grad-CAM maps."""
 
-    layer: str = Field("auto", description="Name of the layer to explain; 'auto': the last maps")
-    shard_size: int = Field(512, ge=1, description="Galaxies worked on and written as one unit")
-    micro_batch: int | None = Field(
-        None, ge=1, le=4096, description="Images computed at a time; default by the cache's size"
+    layer: str = Field(
+        "auto", description="Layer to explain; 'auto' is the last one with feature maps"
     )
-    precision: Literal["float32", "tf32", "bfloat16"] = Field(
+    shard_size: int = Field(512, ge=1, description="Galaxies computed and written as one unit")
+    micro_batch: int | None = Field(
+        None, ge=1, le=4096, description="Images computed at a time; default set by the cache size"
+    )
+    precision: Precision = Field(
         "float32", description="Arithmetic of the forward pass; tf32 only matters on CUDA"
     )
 
@@ -359,8 +365,7 @@ def _describe(exc: ValidationError) -> str:
     if error["type"] == "extra_forbidden":
         table = Settings if len(keys) == 1 else type(getattr(Settings(), keys[0]))
         known = sorted(table.model_fields)
-        near = difflib.get_close_matches(keys[-1].lower(), known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
+        hint = suggest(keys[-1], known, f"expected one of {', '.join(known)}")
         if len(keys) == 1 and not isinstance(error["input"], dict):
             places = [
                 name

@@ -1,13 +1,101 @@
-"""What a store or a checkpoint says of itself."""
+"""What a file is, and what a store or a checkpoint says of itself."""
 
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from galfig.store.reader import Store, is_hdf5, open_store
+from galfig.errors import StoreError
+from galfig.store.reader import Store, open_store
+
+Kind = Literal["store", "checkpoint", "manuscript"]
+EXPECTED = "a store, a checkpoint or the folder of a manuscript"
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+# The longest header that safetensors itself reads [byte].
+_MAX_HEADER = 100_000_000
+_RESUME = b'{"__metadata__":{"galfig-resume"'
+# What is about a galaxy or a paper as well, by how it begins.
+_OTHERS = (
+    (b"%PDF", "a PDF"),
+    (b"\x89PNG", "a PNG image"),
+    (b"\xff\xd8\xff", "a JPEG image"),
+    (b"SIMPLE  =", "a FITS file"),
+    (b"PAR1", "a Parquet file"),
+)
+# Where damage hides what a file was.
+_SUFFIXES: dict[str, Kind] = {".h5": "store", ".hdf5": "store", ".safetensors": "checkpoint"}
+
+
+def find_kind(path: Path) -> Kind:
+    """Tell what a file is by its content, whatever it is called.
+
+    Only a binary file that begins like nothing known is taken for what its suffix says: it may
+    be damaged, and whoever reads it can say how.
+
+    Parameters
+    ----------
+    path : Path
+        A file or a folder.
+
+    Returns
+    -------
+    {"store", "checkpoint", "manuscript"}
+        A checkpoint may be one of another program: it is safetensors, or pickled.
+
+    Raises
+    ------
+    StoreError
+        It is something else, or absent; the message says what.
+    """
+    try:
+        with path.open("rb") as file:
+            beginning = file.read(512)
+    except IsADirectoryError:
+        return _find_kind_of_folder(path)
+    except FileNotFoundError as exc:
+        raise StoreError(f"{path}: no such file, expected {EXPECTED}") from exc
+    except OSError as exc:
+        raise StoreError(f"{path}: cannot be read ({exc.strerror}), expected {EXPECTED}") from exc
+    if beginning.startswith(_HDF5):
+        return "store"
+    if beginning[8:9] == b"{" and int.from_bytes(beginning[:8], "little") <= _MAX_HEADER:
+        if beginning[8:].startswith(_RESUME):
+            advice = "`resume` goes on with it"
+            raise StoreError(f"{path}: an unfinished training, expected {EXPECTED}; {advice}")
+        return "checkpoint"
+    # Refused by who reads checkpoints, with the reason.
+    if beginning.startswith((b"\x80", b"PK\x03\x04")):
+        return "checkpoint"
+    other = _name_other(beginning)
+    if other is None and path.suffix in _SUFFIXES:
+        return _SUFFIXES[path.suffix]
+    raise StoreError(f"{path}: {other or f'begins with {beginning[:12]!r}'}, expected {EXPECTED}")
+
+
+def _find_kind_of_folder(path: Path) -> Kind:
+    # Its import brings matplotlib's, for the figures that a manifest may name.
+    from galfig.manuscript.manifest import FILE_NAME
+
+    if (path / FILE_NAME).is_file():
+        return "manuscript"
+    raise StoreError(f"{path}: a folder without {FILE_NAME}, expected {EXPECTED}")
+
+
+def _name_other(beginning: bytes) -> str | None:
+    """Say what begins like this, None where that is not known."""
+    if not beginning:
+        return "an empty file"
+    for magic, name in _OTHERS:
+        if beginning.startswith(magic):
+            return name
+    if b"<svg" in beginning:
+        return "an SVG image"
+    # The end of the part that was read may cut a character.
+    text = beginning.decode("utf-8", "replace").removesuffix("\ufffd")
+    is_text = all(letter.isprintable() or letter in "\t\n\r\f\ufeff" for letter in text)
+    return "a text file" if is_text and "\ufffd" not in text else None
 
 
 def describe_file(path: Path) -> dict[str, Any]:
@@ -27,9 +115,15 @@ def describe_file(path: Path) -> dict[str, Any]:
     Raises
     ------
     StoreError, CheckpointError
-        A file that is neither.
+        A file that is neither, or damaged.
     """
-    if path.suffix == ".safetensors" or (path.is_file() and not is_hdf5(path)):
+    kind = find_kind(path)
+    if kind == "manuscript":
+        raise StoreError(
+            f"{path}: a manuscript, expected a store or a checkpoint; 'galfig manuscript list "
+            f"{path}' lists its files, 'galfig verify {path}' compares them with their record"
+        )
+    if kind == "checkpoint":
         return _without_nan(_describe_checkpoint(path))
     with open_store(path) as store:
         return _without_nan(_describe_store(store))

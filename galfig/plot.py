@@ -190,7 +190,7 @@ def histogram(
     -------
     Plot
     """
-    return _plot("metallicity-histogram", store, rows, ax=ax, width=width)
+    return _plot("histogram", store, rows, ax=ax, width=width)
 
 
 def class_examples(

@@ -6,16 +6,14 @@ what is missing is None, what is unknown is passed over.
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat
 
-from galfig.config import Settings, restore_settings
+from galfig.config import Settings, Split, restore_settings
 
 # Attributes of a store that hold JSON.
 _JSON = ("class_names", "class_counts", "config", "training", "image_shift")
-
-Split = Literal["valid", "train", "all"]
 
 
 def _restore(tables: Any) -> Any:

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from galfig.errors import CheckpointError, GalfigError, OutputError
-from galfig.manuscript.manifest import FILE_NAME
-from galfig.store.reader import is_hdf5, verify_store
+from galfig.info import EXPECTED, find_kind
+from galfig.runtime.messages import CHECKSUM_MISMATCH
+from galfig.store.reader import verify_store
 
 
 def verify_path(path: Path) -> list[str]:
@@ -26,13 +27,12 @@ def verify_path(path: Path) -> list[str]:
         No such file.
     """
     if not path.exists():
-        raise OutputError(f"{path}: no such file, expected a store, checkpoint or manuscript")
+        raise OutputError(f"{path}: no such file, expected {EXPECTED}")
     try:
-        if path.is_dir():
+        kind = find_kind(path)
+        if kind == "manuscript":
             return _verify_manuscript(path)
-        if is_hdf5(path) or path.suffix == ".h5":
-            return verify_store(path)
-        return _verify_checkpoint(path)
+        return verify_store(path) if kind == "store" else _verify_checkpoint(path)
     except GalfigError as exc:
         # Others are sent here for the details.
         advice = f"; 'galfig verify {path}' says what is"
@@ -52,8 +52,6 @@ def _verify_manuscript(folder: Path) -> list[str]:
     """Compare the files of a manuscript with the record of its build; its stores may be absent."""
     from galfig.manuscript.record import digest_file, identify, load_record
 
-    if not (folder / FILE_NAME).is_file():
-        return [f"no {FILE_NAME}, expected a manuscript's folder"]
     record = load_record(folder)
     if not record.figures:
         return [f"no record of a build, expected one; run 'galfig manuscript build {folder}'"]
@@ -65,7 +63,7 @@ def _verify_manuscript(folder: Path) -> list[str]:
         if not (folder / name).is_file():
             found.append(f"{name}: missing")
         elif digest_file(folder / name) != sha256:
-            found.append(f"{name}: not what was written, its SHA-256 is another")
+            found.append(f"{name}: {CHECKSUM_MISMATCH}")
     for name, made in record.made.items():
         # What is made anew from its recipe need not be there.
         if (folder / name).is_file() and identify(folder / name) != made.identity:

@@ -15,6 +15,17 @@ if TYPE_CHECKING:
 
     from galfig.store.writer import Part
 
+# All that a checkpoint must say of itself.
+METADATA = {
+    "arch": "conv3",
+    "class_names": ["low", "high"],
+    "layer": "conv3",
+    "cutout_size": 32,
+    "image_size": 32,
+    "mean": [0.1] * 3,
+    "std": [0.1] * 3,
+}
+
 
 # Where the results of a test are to have the same bits on every machine.
 CPU = RunOptions(device="cpu")

@@ -12,7 +12,8 @@ ROOT = Path(galfig.__file__).parent
 # A room may import those of the lines before its own, and itself.
 TIERS = (
     ("errors", "metrics", "cosmology"),
-    ("config", "runtime"),
+    ("runtime",),
+    ("config",),
     ("records", "images", "attribution"),
     ("catalog", "store"),
     ("networks", "figures"),

@@ -42,7 +42,7 @@ def store(make_store):
 
 def draw(name, store, *args, **options):
     """Call the function of a figure by the name of the registry."""
-    function = getattr(plot, name.replace("metallicity-", "").replace("-", "_"))
+    function = getattr(plot, name.replace("-", "_"))
     return function(store, *args, **({"other": store} if name == "compare" else {}), **options)
 
 
@@ -70,7 +70,7 @@ def test_every_figure_is_one_of_python(store, name, tmp_path):
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_function_has_the_same_face(name):
     """The store, the galaxies, and axes by name."""
-    function = getattr(plot, name.replace("metallicity-", "").replace("-", "_"))
+    function = getattr(plot, name.replace("-", "_"))
     parameters = inspect.signature(function).parameters
     assert list(parameters)[:2] == ["store", "rows"]
     assert parameters["ax"].kind is inspect.Parameter.KEYWORD_ONLY

@@ -131,7 +131,7 @@ def odd_store(make_store):
 
 
 NAMED_BY = {
-    "metallicity-histogram": (*CLASSES, f"EW(Hα)_%$ ({SIGNS} O/H)"),
+    "histogram": (*CLASSES, f"EW(Hα)_%$ ({SIGNS} O/H)"),
     "confusion-matrix": (*CLASSES, f"Predicted Z_{SIGNS}"),
     "class-examples": (*(f"{name}-{QUANTITY}" for name in CLASSES), *OBJIDS),
     "roc": (f"{CLASSES[1]}-{QUANTITY}",),
@@ -148,7 +148,7 @@ NAMED_BY = {
 
 def test_odd_names_in_figures(campaign, odd_store, tmp_path):
     """Each figure says the names in its PDF, the plain caption verbatim, the table exactly."""
-    few = ["panels", "confusion-matrix", "metallicity-histogram"]
+    few = ["panels", "confusion-matrix", "histogram"]
     folder = tmp_path / FOLDER
     for name in campaign.n(few, list(FIGURES)):
         with campaign.trial("strange: names"):
@@ -214,7 +214,7 @@ def test_long_names_are_wrapped(campaign, make_store, tmp_path):
     bins = {**BINS, "labels": ["m", *names], "column": "c" * 90, "symbol": "Z " * 60}
     config = json.dumps({"classes": {**bins, "name": ""}})
     store = make_store(class_names=names, quantity="", attrs={"config": config})
-    every = ["confusion-matrix", "radial-profile", "metallicity-histogram", "roc", "panels"]
+    every = ["confusion-matrix", "radial-profile", "histogram", "roc", "panels"]
     for name in every[: campaign.n(2, 5)]:
         with campaign.trial("strange: long names"):
             render_figure(name, store, Query(n=None), tmp_path / f"{name}.pdf")
@@ -244,7 +244,7 @@ def test_odd_names_compile(campaign, odd_store, tmp_path):
     folder = tmp_path / FOLDER
     folder.mkdir()
     odd_store.rename(folder / odd_store.name)
-    names = ["panels", "confusion-matrix", "metallicity-histogram", "stacked-maps"]
+    names = ["panels", "confusion-matrix", "histogram", "stacked-maps"]
     names = campaign.n(names, [name for name in FIGURES if name not in ("compare", "roc")])
     figures = "".join(
         f'[[figure]]\nname = "{name}"\nfigure = "{name}"\nstore = "odd"\nselection = {{ n = 3 }}\n'
@@ -474,7 +474,7 @@ def test_numbers_that_are_not_finite(campaign, galaxy_folder, monkeypatch):
             unguarded.setattr("galfig.networks.checkpoint._find_not_finite", lambda _: "")
             write_scaled(Path("model.safetensors"), Path("nan.safetensors"), float("nan"))
         line = refuse("build-maps", "--model", "nan.safetensors", "--out", "none.h5")
-        assert "linear.weight holds numbers that are not finite" in line
+        assert "linear.weight contains non-finite numbers" in line
         assert not Path("none.h5").exists()
 
 

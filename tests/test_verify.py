@@ -7,21 +7,12 @@ import h5py
 import pytest
 import torch
 from click.testing import CliRunner
+from samples import METADATA
 
 from galfig.cli import main
 from galfig.errors import CheckpointError
 from galfig.networks.architectures import build_network
 from galfig.networks.checkpoint import load_checkpoint, save_checkpoint
-
-METADATA = {
-    "arch": "conv3",
-    "class_names": ["low", "high"],
-    "layer": "conv3",
-    "cutout_size": 32,
-    "image_size": 32,
-    "mean": [0.1] * 3,
-    "std": [0.1] * 3,
-}
 
 
 @pytest.fixture
@@ -52,7 +43,7 @@ def test_damage_is_exit_1_and_the_others_are_verified_all_the_same(store_path, c
     absent = store_path.with_name("absent.h5")
     found = verify(checkpoint_path, store_path)
     assert found.exit_code == 1
-    assert "its SHA-256 is another" in found.stdout.splitlines()[0]
+    assert "checksum mismatch" in found.stdout.splitlines()[0]
     assert "as it was written" in found.stdout.splitlines()[1]
     assert "no such file" in verify(absent).stderr
 
@@ -78,7 +69,7 @@ def test_damaged_checkpoint_is_not_loaded(checkpoint_path):
         changed = sound.replace(old, new)
         assert changed != sound
         checkpoint_path.write_bytes(changed)
-        with pytest.raises(CheckpointError, match="SHA-256 is another"):
+        with pytest.raises(CheckpointError, match="checksum mismatch"):
             load_checkpoint(checkpoint_path)
 
 
@@ -88,13 +79,13 @@ def test_weights_that_are_not_numbers_are_refused(tmp_path, monkeypatch):
     path = tmp_path / "m.safetensors"
     with torch.no_grad():
         next(model.parameters())[0, 0] = torch.nan
-    with pytest.raises(CheckpointError, match="holds numbers that are not finite"):
+    with pytest.raises(CheckpointError, match="contains non-finite numbers"):
         save_checkpoint(path, model, METADATA)
     assert not path.exists()
     with monkeypatch.context() as unguarded:
         unguarded.setattr("galfig.networks.checkpoint._find_not_finite", lambda _: "")
         save_checkpoint(path, model, METADATA)
-    with pytest.raises(CheckpointError, match="holds numbers that are not finite"):
+    with pytest.raises(CheckpointError, match="contains non-finite numbers"):
         load_checkpoint(path)
 
 
@@ -141,6 +132,6 @@ def test_manuscript_is_compared_with_its_record(tmp_path):
     found = verify(folder)
     assert found.exit_code == 1
     assert found.stdout.splitlines() == [
-        f"{folder}: values.tex: not what was written, its SHA-256 is another",
+        f"{folder}: values.tex: checksum mismatch",
         f"{folder}: figures/b.pdf: missing",
     ]

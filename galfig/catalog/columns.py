@@ -1,6 +1,5 @@
 """Columns of a catalog: cells as exact text or as numbers, or one line that says which is not."""
 
-import difflib
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from galfig.errors import CatalogError
-from galfig.runtime.messages import quote, shorten
+from galfig.runtime.messages import quote, shorten, suggest
 
 EMPTY_CELLS = ["", "NA", "N/A", "n/a", "nan", "NaN", "-nan", "null", "NULL", "None", "<NA>", "--"]
 
@@ -22,9 +21,7 @@ def require_column(table: pd.DataFrame, name: str, path: Path, setting: str) -> 
     """
     if name not in table.columns:
         columns = [str(column) for column in table.columns]
-        near = [column for column in columns if column.lower() == name.lower()]
-        near = near or difflib.get_close_matches(name, columns, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"it has {shorten(columns)}"
+        hint = suggest(name, columns, f"it has {shorten(columns)}")
         raise CatalogError(f"{path}: no column {name!r}, as {setting} asks; {hint}")
 
 

@@ -396,8 +396,8 @@ def _find_files(names: Sequence[str], root: Path) -> NDArray[np.bool_]:
     if not any(folders.values()):
         first = root / names[0]
         raise CatalogError(
-            f"{first.parent}: no images there, expected such as {first.name}; "
-            "set --images or [catalog] images"
+            f"{first.parent}: no images there, expected files such as {first.name}; set [catalog] "
+            "images or `images_dir`"
         )
     return np.array([tail in folders[head] for head, tail in places], dtype=bool)
 

@@ -120,9 +120,7 @@ def write_simulated(
     """
     path = Path(folder) / "catalog.csv"
     if path.exists() and if_exists == "error":
-        raise CatalogError(
-            f"{path}: is there already, expected none; use --overwrite to replace it"
-        )
+        raise CatalogError(f'{path}: already exists; use `if_exists="replace"` to replace it')
     catalog = simulate_catalog(n, seed)
     images = path.parent / "images"
     galaxies: Iterable[Any] = catalog.to_dict("records")

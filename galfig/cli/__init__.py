@@ -11,9 +11,12 @@ from typing import Any, TextIO, cast
 import click
 
 import galfig
+from galfig.cli.usage import Group
+from galfig.runtime.messages import one_line
 
 EXIT_FAILED = 1
-# Name of each command, and the module and function that hold it.
+# Name of each command, and the module and function that hold it; what it does, in the words that
+# its own help begins with, so that the list of commands imports none of them.
 COMMANDS = {
     "simulate": "galfig.cli.simulate:simulate",
     "train": "galfig.cli.train:train",
@@ -24,13 +27,28 @@ COMMANDS = {
     "info": "galfig.cli.info:info",
     "verify": "galfig.cli.verify:verify",
 }
+SUMMARIES = {
+    "simulate": "Simulate SDSS-like galaxies: cutouts and a catalog.",
+    "train": "Train a classifier and write its checkpoint.",
+    "build-maps": "Explain every galaxy for every class, and write the store.",
+    "render": "Draw galaxies from STORE with their maps, one row each.",
+    "figure": "Draw the figure NAME from STORE.",
+    "manuscript": "Draw the figures of a paper, and check that they agree with its stores.",
+    "info": "Describe a store or a checkpoint.",
+    "verify": "Compare stores, checkpoints and manuscripts with their own digests.",
+}
 
 
-class _LazyGroup(click.Group):
+class _LazyGroup(Group):
     """Imports a command when it is asked for, in the order in which they are used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands; see `click.Group.format_commands`."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(SUMMARIES.items()))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
@@ -52,7 +70,7 @@ class _LazyGroup(click.Group):
                 reason = f"stdout: cannot be written ({exc.strerror})"
                 # Python would try once more at its end.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            click.echo(f"galfig: error: {' '.join(reason.split())}", err=True)
+            click.echo(f"galfig: error: {one_line(reason)}", err=True)
             ctx.exit(EXIT_FAILED)
 
 

@@ -1,15 +1,18 @@
 """``galfig build-maps``."""
 
 from pathlib import Path
+from typing import get_args
 
 import click
 
 from galfig.cli import options
+from galfig.cli.usage import Command
+from galfig.config import Split
 from galfig.runtime.files import IfExists
 from galfig.runtime.options import Device, RunOptions
 
 
-@click.command("build-maps")
+@click.command("build-maps", cls=Command)
 @options.config_option
 @options.catalog_option
 @options.images_option
@@ -20,7 +23,7 @@ from galfig.runtime.options import Device, RunOptions
 )
 @click.option(
     "--split",
-    type=click.Choice(["valid", "train", "all"]),
+    type=click.Choice(get_args(Split)),
     default="valid",
     show_default=True,
     help="Galaxies to explain.",
@@ -32,15 +35,11 @@ from galfig.runtime.options import Device, RunOptions
     show_default=True,
     help="Store to write.",
 )
-@options.grayscale_option
-@options.layer_option
+@options.setting("training", "grayscale")
+@options.setting("maps", "layer")
 @options.device_option
-@click.option(
-    "--precision",
-    type=click.Choice(["float32", "tf32", "bfloat16"]),
-    help="Arithmetic of the network.  [default: float32]",
-)
-@click.option("--shard-size", type=int, help="Galaxies written as one unit.  [default: 512]")
+@options.setting("maps", "precision")
+@options.setting("maps", "shard_size")
 @click.option(
     "--workers", type=click.IntRange(min=1), help="Threads that decode.  [default: one a core]"
 )
@@ -52,7 +51,7 @@ def build_maps(
     catalog: Path | None,
     images: Path | None,
     model: Path | None,
-    split: str,
+    split: Split,
     out: Path,
     grayscale: bool | None,
     layer: str | None,

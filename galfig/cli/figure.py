@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from galfig.cli import options
+from galfig.cli.usage import Command
 from galfig.runtime.files import ErrorOrReplace
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def _list_figures(ctx: click.Context, parameter: click.Parameter, is_asked: bool
     ctx.exit()
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("name")
 @click.argument("store", type=click.Path(path_type=Path, dir_okay=False), default="maps.h5")
 @click.option(

@@ -6,17 +6,20 @@ from pathlib import Path
 import click
 
 from galfig.cli.options import standard_options
+from galfig.cli.usage import Command
 
 
-@click.command()
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.command(cls=Command)
+@click.argument("file", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option(
     "--rejected", is_flag=True, help="List the galaxies that a store lacks, and why, and stop."
 )
 @standard_options
 def info(file: Path, as_json: bool, rejected: bool, quiet: bool) -> None:
-    """Say what a store or a checkpoint holds and what it was made from.
+    """Describe a store or a checkpoint.
+
+    Prints what FILE holds and what it was made from.
 
     \b
     Examples:

@@ -7,6 +7,8 @@ from pathlib import Path
 import click
 
 from galfig.cli import options
+from galfig.cli.messages import translate
+from galfig.cli.usage import Group
 
 EXIT_DIFFERS = 1
 _folder_argument = click.argument(
@@ -14,7 +16,7 @@ _folder_argument = click.argument(
 )
 
 
-@click.group()
+@click.group(cls=Group)
 def manuscript() -> None:
     """Draw the figures of a paper, and check that they agree with its stores.
 
@@ -85,7 +87,8 @@ def check(folder: Path, exact: bool, quiet: bool) -> None:
 
     differences = check_manuscript(folder, exact=exact, quiet=quiet)
     if differences:
-        _echo_table((found.path, found.reason, found.what) for found in differences)
+        ctx = click.get_current_context()
+        _echo_table((one.path, one.reason, translate(one.what, ctx)) for one in differences)
         click.echo(f"galfig: error: {folder}: {len(differences)} differences", err=True)
         sys.exit(EXIT_DIFFERS)
     click.echo(f"{folder}: all figures, captions and values agree with the stores")

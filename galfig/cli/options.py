@@ -5,14 +5,17 @@ import functools
 import logging
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from types import NoneType
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import click
 
+from galfig.cli.messages import translate
 from galfig.cli.signals import Stopped, stop_on_signals, write_farewell
 from galfig.errors import GalfigError
+from galfig.runtime.messages import one_line
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -33,19 +36,6 @@ images_option = click.option(
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder that the template of image paths is relative to.  [default: the catalog's]",
 )
-layer_option = click.option(
-    "--layer", help="Layer to explain, by name.  [default: the last feature maps]"
-)
-grayscale_option = click.option(
-    "--grayscale", is_flag=True, default=None, help="Train on one band: the luminance of RGB."
-)
-device_option = click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda"]),
-    default="auto",
-    show_default=True,
-    help="Where the network runs; auto takes CUDA where there is one.",
-)
 overwrite_option = click.option(
     "--overwrite", is_flag=True, help="Replace files that are there already."
 )
@@ -55,7 +45,7 @@ update_option = click.option(
 takeover_option = click.option(
     "--takeover",
     is_flag=True,
-    help="Go on where a process on another host, that is gone, left its lock.",
+    help="Take over a stale lock from another host.",
 )
 
 
@@ -79,6 +69,113 @@ def if_exists_options(*, with_update: bool = False) -> Callable[[Function], Func
     return add
 
 
+class _SettingOption(click.Option):
+    """An option whose default is that of the settings: it is shown, and None is passed on."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Return switches and help, the default and the range in one pair of brackets."""
+        record = super().get_help_record(ctx)
+        return record and (record[0], record[1].replace("]  [", "; "))
+
+
+class _NumberOrWord(click.ParamType):  # type: ignore[type-arg]
+    """A number within bounds, or one of some words."""
+
+    name = "number"
+
+    def __init__(self, number: click.ParamType, words: Sequence[str]) -> None:  # type: ignore[type-arg]
+        self._number, self._words = number, words
+        self.metavar = "|".join(["NUMBER", *words])
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """Return the number or the word."""
+        if value in self._words:
+            return value
+        try:
+            number = float(value)
+        except ValueError:
+            expected = " nor ".join(map(repr, self._words))
+            self.fail(f"{value!r} is neither a number nor {expected}.", param, ctx)
+        return self._number.convert(number, param, ctx)
+
+
+def setting(
+    table: str, key: str, *, help: str | None = None, default: str | None = None
+) -> Callable[[Function], Function]:
+    """Add the option of a setting, whose type, choices, bounds and default are declared there.
+
+    Parameters
+    ----------
+    table, key : str
+        Where it stands in `galfig.config.Settings`; the option is called like the key.
+    help : str, optional
+        What the option does; default the setting's description.
+    default : str, optional
+        What happens without it, where the setting's default is None.
+    """
+    # pydantic is imported for the commands that have such options, and not for the others.
+    from galfig.config import Settings
+
+    field = type(getattr(Settings(), table)).model_fields[key]
+    words = help or f"{field.description}."
+    switch = f"--{key.replace('_', '-')}"
+    if field.annotation is bool:
+        return click.option(switch, is_flag=True, default=None, help=words)
+    kind = _make_type(field.annotation, field.metadata)
+    return click.option(
+        switch,
+        cls=_SettingOption,
+        type=kind,
+        metavar=kind.metavar if isinstance(kind, _NumberOrWord) else None,
+        help=f"{words}  [default: {default or field.default}]",
+    )
+
+
+def _make_type(annotation: Any, bounds: Sequence[Any] = ()) -> click.ParamType:  # type: ignore[type-arg]
+    """Return the type of an option for the annotation of a setting."""
+    if get_origin(annotation) is Annotated:
+        annotation, *fields = get_args(annotation)
+        return _make_type(annotation, [bound for field in fields for bound in field.metadata])
+    if get_origin(annotation) is Literal:
+        return click.Choice(get_args(annotation))
+    members = [member for member in get_args(annotation) if member is not NoneType]
+    if len(members) == 2:
+        number, words = members
+        return _NumberOrWord(_make_type(number), get_args(words))
+    if members:
+        return _make_type(members[0], bounds)
+    limits = {
+        name: getattr(bound, name)
+        for bound in bounds
+        for name in ("ge", "gt", "le", "lt")
+        if hasattr(bound, name)
+    }
+    if annotation is str:
+        return click.STRING
+    make: Callable[..., click.ParamType] = (  # type: ignore[type-arg]
+        click.IntRange if annotation is int else click.FloatRange
+    )
+    return make(
+        min=limits.get("ge", limits.get("gt")),
+        max=limits.get("le", limits.get("lt")),
+        min_open="gt" in limits,
+        max_open="lt" in limits,
+    )
+
+
+def device_option(function: Function) -> Function:
+    """Add the option that says where a network runs."""
+    from galfig.runtime.options import Device
+
+    return click.option(
+        "--device",
+        type=click.Choice(get_args(Device)),
+        default="auto",
+        show_default=True,
+        help="Where the network runs; auto takes CUDA where there is one.",
+    )(function)
+
+
 def figure_options(function: Function) -> Function:
     """Add the options of every figure: its width, and the table behind it."""
     function = click.option(
@@ -93,6 +190,8 @@ def figure_options(function: Function) -> Function:
 
 def selection_options(n: int | None) -> Callable[[Function], Function]:
     """Add the options that choose galaxies of a store; the command gets them as ``query``."""
+    from galfig.store.selection import Query, Sort
+
     choices = [
         click.option(
             "--n",
@@ -117,14 +216,14 @@ def selection_options(n: int | None) -> Callable[[Function], Function]:
         ),
         click.option(
             "--sort",
-            type=click.Choice(["random", "loss", "p", "redshift"]),
-            default="random",
+            type=click.Choice(get_args(Sort)),
+            default=Query.sort,
             show_default=True,
             help="Drawn by seed, or first the most wrong, the most certain, the nearest.",
         ),
         click.option(
             "--seed",
-            default=256,
+            default=Query.seed,
             show_default=True,
             type=click.IntRange(min=0),
             help="Seed of the draw.",
@@ -135,8 +234,6 @@ def selection_options(n: int | None) -> Callable[[Function], Function]:
     def add(function: Function) -> Function:
         @functools.wraps(function)
         def run(*args: Any, **given: Any) -> Any:
-            from galfig.store.selection import Query
-
             asked = {key.name: given.pop(key.name) for key in dataclasses.fields(Query)}
             return function(*args, query=Query(**asked), **given)
 
@@ -166,7 +263,8 @@ def standard_options(function: Function) -> Function:
     @click.option("--debug", is_flag=True, help="Show the traceback of an expected failure.")
     @functools.wraps(function)
     def run(*args: Any, quiet: bool, verbose: int, debug: bool, **options: Any) -> Any:
-        _start_logging(logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO)
+        ctx = click.get_current_context()
+        _start_logging(logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO, ctx)
         farewell = f"interrupted{_HOW_TO_GO_ON.get(function.__name__, '')}"
         try:
             with stop_on_signals(farewell):
@@ -175,7 +273,7 @@ def standard_options(function: Function) -> Function:
             if debug:
                 traceback.print_exc()
             # One line, whatever newlines a path or a cell may hold.
-            click.echo(f"galfig: error: {' '.join(str(exc).split())}", err=True)
+            click.echo(f"galfig: error: {translate(one_line(exc), ctx)}", err=True)
             sys.exit(EXIT_FAILED)
         except Stopped as exc:
             write_farewell(farewell)
@@ -184,9 +282,9 @@ def standard_options(function: Function) -> Function:
     return run  # type: ignore[return-value]
 
 
-def _start_logging(level: int) -> None:
+def _start_logging(level: int, ctx: click.Context) -> None:
     logger = logging.getLogger("galfig")
-    logger.handlers = [_StderrHandler()]
+    logger.handlers = [_StderrHandler(ctx)]
     logger.setLevel(level)
     logger.propagate = False
 
@@ -194,8 +292,13 @@ def _start_logging(level: int) -> None:
 class _StderrHandler(logging.Handler):
     """Writes a line to stderr, above a progress bar where there is one."""
 
+    def __init__(self, ctx: click.Context) -> None:
+        super().__init__()
+        # Threads that log have no context of their own.
+        self._ctx = ctx
+
     def emit(self, record: logging.LogRecord) -> None:
         from tqdm import tqdm
 
         prefix = "warning: " if record.levelno == logging.WARNING else ""
-        tqdm.write(f"{prefix}{record.getMessage()}", file=sys.stderr)
+        tqdm.write(f"{prefix}{translate(record.getMessage(), self._ctx)}", file=sys.stderr)

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 import click
 
 from galfig.cli import options
+from galfig.cli.usage import Command
 from galfig.runtime.files import ErrorOrReplace
 
 if TYPE_CHECKING:
     from galfig.store.selection import Query
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument(
     "store",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -38,9 +39,10 @@ def render(
     if_exists: ErrorOrReplace,
     quiet: bool,
 ) -> None:
-    """Draw galaxies of STORE with their maps: cutout, first class, second class.
+    """Draw galaxies from STORE with their maps, one row each.
 
-    STORE is what build-maps wrote, maps.h5 by default; nothing else is needed.
+    A row shows the cutout and the map of each class. STORE is what build-maps wrote, maps.h5 by
+    default; nothing else is needed.
 
     \b
     Examples:

@@ -5,17 +5,20 @@ from pathlib import Path
 import click
 
 from galfig.cli.options import if_exists_options, standard_options
+from galfig.cli.usage import Command
 from galfig.runtime.files import ErrorOrReplace
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--n", default=600, show_default=True, type=click.IntRange(min=1), help="Galaxies.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed.")
 @if_exists_options()
 @standard_options
 def simulate(folder: Path, n: int, seed: int, if_exists: ErrorOrReplace, quiet: bool) -> None:
-    """Simulate SDSS-like galaxies: cutouts and a catalog, into DIR.
+    """Simulate SDSS-like galaxies: cutouts and a catalog.
+
+    DIR is made if it does not exist; the catalog is DIR/catalog.csv.
 
     \b
     Examples:

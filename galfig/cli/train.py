@@ -6,23 +6,12 @@ from typing import Any
 import click
 
 from galfig.cli import options
+from galfig.cli.usage import Command
 from galfig.runtime.files import ErrorOrReplace, check_output
 from galfig.runtime.options import Device, RunOptions
 
 
-class _LearningRate(click.ParamType):  # type: ignore[type-arg]
-    """A positive number or 'auto'."""
-
-    name = "rate"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> float | str:
-        try:
-            return "auto" if value == "auto" else float(value)
-        except ValueError:
-            self.fail(f"{value!r} is neither a number nor 'auto'", param, ctx)
-
-
-@click.command()
+@click.command(cls=Command)
 @options.config_option
 @options.catalog_option
 @options.images_option
@@ -33,19 +22,19 @@ class _LearningRate(click.ParamType):  # type: ignore[type-arg]
     show_default=True,
     help="Checkpoint to write.",
 )
-@click.option("--arch", help="conv3, xresnet18, xresnet34, xresnet50 or a timm model.")
-@click.option("--epochs", type=int, help="Passes over the training set.")
-@click.option("--lr", type=_LearningRate(), help="Peak learning rate, or 'auto' to find it.")
-@click.option("--schedule", type=click.Choice(["one-cycle", "flat-cos"]), help="Its course.")
-@click.option("--batch-size", type=int, help="Galaxies a step.")
-@click.option("--cutout-size", type=int, help="Central crop or pad [pixels].")
-@click.option("--image-size", type=int, help="Then scaled to this [pixels].")
-@click.option("--class-weights", type=click.Choice(["none", "balanced"]), help="In the loss.")
-@click.option("--label-smoothing", type=float, help="Of the loss.")
-@click.option("--sampler", type=click.Choice(["none", "balanced"]), help="Draw classes evenly.")
-@click.option("--seed", type=int, help="Seed of the split and of the training.")
-@options.grayscale_option
-@options.layer_option
+@options.setting("training", "arch")
+@options.setting("training", "epochs")
+@options.setting("training", "lr")
+@options.setting("training", "schedule")
+@options.setting("training", "batch_size")
+@options.setting("training", "cutout_size")
+@options.setting("training", "image_size", default="the size of the cutouts")
+@options.setting("training", "class_weights")
+@options.setting("training", "label_smoothing")
+@options.setting("training", "sampler")
+@options.setting("training", "seed", help="Seed of the split and of the training.")
+@options.setting("training", "grayscale")
+@options.setting("maps", "layer")
 @options.device_option
 @options.if_exists_options()
 @click.option("--resume", is_flag=True, help="Go on from the last epoch of a run that was stopped.")

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import click
 
+from galfig.cli.messages import translate
 from galfig.cli.options import EXIT_FAILED, standard_options
+from galfig.cli.usage import Command
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument(
     "files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path)
 )
@@ -32,6 +34,6 @@ def verify(files: tuple[Path, ...], quiet: bool) -> None:
         damage = verify_path(file)
         is_sound &= not damage
         for words in damage or ["as it was written"]:
-            click.echo(f"{file}: {words}")
+            click.echo(f"{file}: {translate(words, click.get_current_context())}")
     if not is_sound:
         sys.exit(EXIT_FAILED)

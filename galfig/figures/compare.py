@@ -28,7 +28,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     """Draw each galaxy of a selection from its own store, and below it from the other."""
     other = options.other
     if other is None:
-        raise FigureError("compare: one store, expected two; name the second with --with")
+        raise FigureError("compare: one store, expected two; name the second with `other`")
     if name_classes(other) != name_classes(store):
         raise FigureError(
             f"{other.path}: tells {', '.join(name_classes(other))} apart, expected the classes of "
@@ -36,7 +36,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         )
     if 2 * len(selection.indices) > len(string.ascii_lowercase):
         raise FigureError(
-            f"compare: {len(selection.indices)} galaxies, expected at most 13; choose with --n"
+            f"compare: {len(selection.indices)} galaxies, expected at most 13; draw fewer (`n`)"
         )
     position = {objid: index for index, objid in enumerate(other.objid)}
     strangers = [o for o in store.objid[selection.indices] if o not in position]

@@ -115,7 +115,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         quantity = f"{name[0].upper()}{name[1:]} ({quantity})"
     edges, labels = classes.edges, classes.labels
     return Drawing(
-        "metallicity-histogram",
+        "histogram",
         f"Histogram of {classes.column}",
         (make_histogram(value, edges, labels, quantity, options.width, options.ax),),
         partial(_describe, store, selection),

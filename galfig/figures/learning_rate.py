@@ -68,8 +68,8 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     finder, chosen = store.training.lr_finder, store.training.lr
     if finder is None or chosen is None:
         raise FigureError(
-            f"{store.path}: its network was trained at a given learning rate, expected one by the "
-            "finder; train with --lr auto"
+            f"{store.path}: its network was trained at a fixed learning rate, expected one from "
+            'the finder; train with `lr="auto"`'
         )
     losses = np.asarray(finder.loss)
     is_cut = bool(np.nanmax(losses) > _limit_losses(losses)[1])

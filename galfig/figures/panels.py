@@ -73,7 +73,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     height = fig.get_figheight()
     if height > PAGE_HEIGHT + 0.1:
         logger.warning(
-            "panels: %.1f inch high, more than a page; draw fewer galaxies (--n)", height
+            "panels: %.1f inches tall, taller than a page; draw fewer galaxies (`n`)", height
         )
     return Drawing(
         "panels",

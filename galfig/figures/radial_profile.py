@@ -193,7 +193,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     if min(store.map_shape) < 4:
         raise FigureError(
             f"{store.path}: maps of {store.map_shape[0]} pixels, expected at least 4 for a "
-            "profile; explain an earlier layer with --layer"
+            "profile; build it again with an earlier `layer`"
         )
     indices, radius, scale = selection.indices, None, float("nan")
     label, unit = "Distance from the centre [pixels]", "pixel"
@@ -238,7 +238,7 @@ def _read_radius(store: Store, indices: NDArray[np.intp], column: str) -> NDArra
     """Return a radius of the catalog [arcsec] in pixels of the cutouts; 0 where unknown."""
     if column not in store.catalog:
         raise FigureError(
-            f"{store.path}: --unit {column!r}, expected a column of the catalog: "
+            f"{store.path}: `unit` {column!r}, expected a column of the catalog: "
             f"{shorten([*store.catalog.columns])}"
         )
     arcsec = pd.to_numeric(store.catalog[column], errors="coerce").to_numpy(float, na_value=np.nan)
@@ -247,7 +247,7 @@ def _read_radius(store: Store, indices: NDArray[np.intp], column: str) -> NDArra
     if not pixels.any():
         raise FigureError(
             f"{store.path}: no galaxy has a radius {column!r} above zero and a pixel scale, "
-            "expected both for --unit; name a column of numbers [arcsec], or set [catalog] "
+            "expected both for `unit`; name a column of numbers [arcsec], or set [catalog] "
             "pixel_scale and rebuild"
         )
     return pixels

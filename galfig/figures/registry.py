@@ -1,7 +1,6 @@
 """The figures by name: which module draws which, what it takes, and how many galaxies it shows."""
 
 import dataclasses
-import difflib
 import importlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,6 +15,7 @@ from galfig.figures.drawing import Drawing, DrawOptions
 from galfig.figures.save import check_format, describe_provenance, write_drawing
 from galfig.figures.style import COLUMN_WIDTH, TEXT_WIDTH
 from galfig.runtime.files import ErrorOrReplace
+from galfig.runtime.messages import suggest
 from galfig.store.reader import Store, open_store
 from galfig.store.selection import Query, Selection, select_galaxies
 
@@ -54,7 +54,7 @@ class FigureKind:
 
 FIGURES = {
     "panels": FigureKind("panels", "rows of cutout and maps, as galfig render", n=5),
-    "metallicity-histogram": FigureKind(
+    "histogram": FigureKind(
         "histogram", "the binned quantity, its edges and classes", takes_axes=True
     ),
     "class-examples": FigureKind("class_examples", "cutouts, a row a class"),
@@ -79,11 +79,11 @@ FIGURES = {
     "reliability": FigureKind(
         "reliability", "how often the network is right where it is sure", takes_axes=True
     ),
-    "compare": FigureKind(
-        "compare", "the same galaxies from two stores (--with)", n=3, options=("other",)
-    ),
+    "compare": FigureKind("compare", "the same galaxies from two stores", n=3, options=("other",)),
     "atlas": FigureKind("atlas", "every galaxy, many pages"),
 }
+# Names that figures once had, which manifests of papers still use.
+FORMER_NAMES = {"metallicity-histogram": "histogram"}
 
 
 def parse_width(width: str | float | None) -> float | None:
@@ -102,7 +102,7 @@ def parse_width(width: str | float | None) -> float | None:
         inches = 0.0
     if not MIN_WIDTH <= inches <= MAX_WIDTH:
         raise FigureError(
-            f"width {width!r}: expected {', '.join(WIDTHS)} or inches from {MIN_WIDTH:g} to "
+            f"`width` {width!r}, expected {', '.join(WIDTHS)} or inches from {MIN_WIDTH:g} to "
             f"{MAX_WIDTH:g}"
         )
     return inches
@@ -111,28 +111,28 @@ def parse_width(width: str | float | None) -> float | None:
 def check_colormap(name: str) -> None:
     """Raise FigureError where matplotlib has no colour map of a name."""
     if name not in mpl.colormaps:
-        near = difflib.get_close_matches(name, list(mpl.colormaps), n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "see matplotlib.colormaps"
+        hint = suggest(name, list(mpl.colormaps), "see matplotlib.colormaps")
         raise FigureError(f"`cmap` {name!r}: unknown, expected a colour map of matplotlib; {hint}")
+
+
+def find_figure(name: str) -> FigureKind:
+    """Return the kind of figure of a name, or of one that it once had; raises FigureError."""
+    known = FORMER_NAMES.get(name, name)
+    if known not in FIGURES:
+        hint = suggest(name, FIGURES, f"expected one of {', '.join(FIGURES)}")
+        raise FigureError(f"figure {name!r}: unknown; {hint}")
+    return FIGURES[known]
 
 
 def check_figure(name: str, *, unit: str | None = None, other: Path | None = None) -> FigureKind:
     """Return the kind of figure of a name; raise FigureError where it takes no such option."""
-    if name not in FIGURES:
-        raise FigureError(f"figure {name!r}: unknown, expected one of {', '.join(FIGURES)}")
-    kind = FIGURES[name]
-    for field, option, value in (
-        ("unit", "--unit", unit),
-        ("other", "--with ('other' in a manifest)", other),
-    ):
+    kind = find_figure(name)
+    for field, value in (("unit", unit), ("other", other)):
         if value is not None and field not in kind.options:
             takers = [name for name, kind in FIGURES.items() if field in kind.options]
-            raise FigureError(f"figure {name!r}: takes no {option}, expected {', '.join(takers)}")
+            raise FigureError(f"figure {name!r}: takes no `{field}`, it is for {', '.join(takers)}")
     if "other" in kind.options and other is None:
-        raise FigureError(
-            f"figure {name!r}: one store, expected two; name the second with --with "
-            "('other' in a manifest)"
-        )
+        raise FigureError(f"figure {name!r}: one store, expected two; name the second with `other`")
     return kind
 
 
@@ -154,7 +154,7 @@ def render_figure(
     Parameters
     ----------
     name : str
-        One of `FIGURES`.
+        One of `FIGURES` or of `FORMER_NAMES`.
     store : Path
         The store.
     query : Query
@@ -242,7 +242,7 @@ def draw_from(
     Drawing, dict
         The figure, and what it was made from.
     """
-    kind = FIGURES[name]
+    kind = find_figure(name)
     if isinstance(chosen, Query):
         among = None if options.other is None else set(options.other.objid)
         chosen = select_galaxies(store, _complete(chosen, kind), among=among)

@@ -71,8 +71,11 @@ def write_drawing(
     for file in (path, *tables):
         check_output(file, if_exists=if_exists)
     for file in new:
-        advice = f"it is where the caption of {path.name} goes; choose another --out, or "
-        check_output(file, if_exists=if_exists, advice=f"{advice}--overwrite to replace both")
+        advice = (
+            f"the caption of {path.name} goes there; choose another `path`, or use "
+            '`if_exists="replace"` to replace both'
+        )
+        check_output(file, if_exists=if_exists, advice=advice)
     pages = tqdm(
         drawing.pages,
         total=drawing.n_pages,

@@ -70,7 +70,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     history = store.training.history
     if not history:
         raise FigureError(
-            f"{store.path}: its network has no training history, expected one by 'galfig train'"
+            f"{store.path}: its network has no training history, expected one from 'galfig train'"
         )
     return Drawing(
         "training-curves",

@@ -118,9 +118,9 @@ def _read_file(path: Path) -> bytes:
 def _make_lost(path: Path, exc: OSError) -> LostCutoutError:
     """Return the error of a file that was in the folder when it was listed."""
     return LostCutoutError(
-        f"{path}: lost ({exc.strerror}), expected the image that was listed; "
-        "when it is back, run the same command again (train: with --resume), or remove the file to "
-        "leave its galaxy out"
+        f"{path}: lost ({exc.strerror}), expected the image that was listed; when it is back, run "
+        "the same again (a training goes on with `resume`), or remove the file to leave its galaxy "
+        "out"
     )
 
 

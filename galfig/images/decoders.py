@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from galfig.runtime.messages import one_line
+
 DECODERS = r"(PIL|astropy)\b"
 # What `warnings.filterwarnings` makes of them.
 _FILTER = ("ignore", None, Warning, re.compile(DECODERS), 0)
@@ -66,5 +68,5 @@ def guard_decoder() -> Iterator[None]:
     except UnusableError:
         raise
     except Exception as exc:
-        reason = " ".join(str(exc).split()) or type(exc).__name__
+        reason = one_line(exc) or type(exc).__name__
         raise ValueError(f"cannot be decoded ({reason})") from exc

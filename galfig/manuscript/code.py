@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import galfig
-from galfig.figures.registry import FIGURES
+from galfig.figures.registry import find_figure
 
 _ROOT = Path(galfig.__file__).parent
 _STYLE_SHEET = _ROOT / "figures" / "paper.mplstyle"
@@ -21,14 +21,14 @@ def digest_code(figure: str) -> str:
     Parameters
     ----------
     figure : str
-        One of `galfig.figures.registry.FIGURES`.
+        A name that `galfig.figures.registry.find_figure` knows.
 
     Returns
     -------
     str
         SHA-256. A figure is out of date when it is another.
     """
-    roots = (f"galfig.figures.{FIGURES[figure].module}", "galfig.figures.save", __name__)
+    roots = (f"galfig.figures.{find_figure(figure).module}", "galfig.figures.save", __name__)
     digest = hashlib.sha256(version("matplotlib").encode())
     for source in (*map(_find_source, list_modules(*roots)), _STYLE_SHEET):
         digest.update(source.read_bytes())

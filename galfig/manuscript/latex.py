@@ -41,7 +41,7 @@ def compile_paper(folder: Path, tex: str) -> tuple[Path, list[str]]:
     """
     if shutil.which("latexmk") is None or shutil.which("pdflatex") is None:
         raise ManuscriptError(
-            f"latexmk or pdflatex: not found, expected LaTeX for --pdf; Debian has it in {PACKAGES}"
+            f"latexmk or pdflatex: not found, expected LaTeX; on Debian install {PACKAGES}"
         )
     source = folder / tex
     if not source.is_file():

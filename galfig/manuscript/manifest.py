@@ -46,7 +46,7 @@ class Step(_Table):
     command: str = Field(description="Such as 'galfig build-maps --out maps.h5'")
     makes: Inside = Field(description="File that it makes; where it is there the step is done")
     kept: bool = Field(
-        False, description="The file is kept with the paper, and made anew only by --retrain"
+        False, description="The file is kept with the paper, and made anew only by a retraining"
     )
 
     @field_validator("command")
@@ -76,7 +76,7 @@ class FigureSpec(_Table):
     """A figure of the paper."""
 
     name: str = Field(description="Its name in the paper: letters, digits and hyphens")
-    figure: str = Field(description="One of 'galfig figure --list'")
+    figure: str = Field(description="One of those that 'galfig figure' draws")
     store: str = Field(description="Name of its store")
     other: str | None = Field(None, description="Name of the second store of 'compare'")
     width: str | float | None = Field(None, description="'column', 'text' or inches")

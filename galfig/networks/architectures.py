@@ -1,6 +1,5 @@
 """Architectures by name, and the layer of a network to explain."""
 
-import difflib
 import importlib
 import warnings
 from collections import OrderedDict
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from galfig.attribution.gradcam import grad_cam
 from galfig.errors import ConfigError
+from galfig.runtime.messages import one_line, suggest
 
 XRESNETS = ("xresnet18", "xresnet34", "xresnet50")
 
@@ -84,7 +84,7 @@ def find_layer(
     except (RuntimeError, AssertionError, ValueError) as exc:
         raise ConfigError(
             f"{arch or 'model'}: cannot take images of {image_size} pixels "
-            f"({' '.join(str(exc).split())[:200]}); choose another --image-size"
+            f"({one_line(exc)[:200]}); choose another `image_size`"
         ) from exc
     layers = [layer for layer, shape in shapes.items() if _is_feature_map(shape)]
     if name == "auto":
@@ -96,20 +96,18 @@ def find_layer(
         if not layers:
             raise ConfigError(
                 f"{arch or 'model'}: no layer gives feature maps (N, K, h, w) of images of "
-                f"{image_size} pixels, expected one; choose another --arch or --image-size"
+                f"{image_size} pixels, expected one; choose another `arch` or `image_size`"
             )
         if deep[-1] not in layers:
             raise ConfigError(
-                f"{arch or 'model'}: does not end in feature maps (N, K, h, w); choose a layer "
-                f"with --layer from {', '.join(layers)}"
+                f"{arch or 'model'}: does not end in feature maps (N, K, h, w); choose a "
+                f"`layer` from {', '.join(layers)}"
             )
         name = deep[-1]
     elif name not in layers:
-        near = difflib.get_close_matches(name, layers, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        hint = f"{suggest(name, layers)} it has {', '.join(layers)}".strip()
         raise ConfigError(
-            f"layer {name!r}: not a layer of {arch or 'the model'} with feature maps; "
-            f"{hint}it has {', '.join(layers)}"
+            f"layer {name!r}: not a layer of {arch or 'the model'} with feature maps; {hint}"
         )
     else:
         _probe(model, name, shape)
@@ -123,7 +121,7 @@ def _probe(model: nn.Module, name: str, shape: tuple[int, ...]) -> None:
         grad_cam(model, images, model.get_submodule(name))
     except ValueError as exc:
         reason = str(exc).removeprefix("layer: ")
-        raise ConfigError(f"layer {name!r}: {reason}; choose another --layer") from exc
+        raise ConfigError(f"layer {name!r}: {reason}; choose another `layer`") from exc
 
 
 def _is_feature_map(shape: torch.Size) -> bool:
@@ -174,7 +172,7 @@ def _build_timm(arch: str, n_classes: int, n_channels: int) -> nn.Module:
             f"arch {arch!r}: not one of {known}; for timm's models: pip install 'galfig[timm]'"
         ) from exc
     if arch not in timm.list_models():
-        near = difflib.get_close_matches(arch, [*timm.list_models(), *XRESNETS, "conv3"], n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"expected {known} or a timm name"
+        names = [*timm.list_models(), *XRESNETS, "conv3"]
+        hint = suggest(arch, names, f"expected {known} or a timm name")
         raise ConfigError(f"arch {arch!r}: unknown; {hint}")
     return timm.create_model(arch, pretrained=False, num_classes=n_classes, in_chans=n_channels)

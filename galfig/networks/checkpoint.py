@@ -21,6 +21,7 @@ from galfig.errors import CheckpointError, ConfigError
 from galfig.networks.architectures import build_network, find_layer
 from galfig.records import CheckpointRecord
 from galfig.runtime.files import ErrorOrReplace, replace_file
+from galfig.runtime.messages import CHECKSUM_MISMATCH, one_line
 
 CHECKPOINT_FORMAT = 1
 
@@ -200,8 +201,7 @@ def save_checkpoint(
     tensors = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
     if name := _find_not_finite(tensors):
         raise CheckpointError(
-            f"{path}: not written, {name} holds numbers that are not finite; train with a lower "
-            "rate (--lr)"
+            f"{path}: not written, {name} contains non-finite numbers; train with a lower `lr`"
         )
     metadata = {"format": CHECKPOINT_FORMAT, **metadata}
     metadata["digest"] = digest_content(metadata, tensors)
@@ -240,8 +240,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         digest = metadata.get("digest")
         if digest is not None and digest != digest_content(metadata, tensors):
             raise CheckpointError(
-                f"{path}: not what was written, its SHA-256 is another; take it from where it came "
-                "from again"
+                f"{path}: {CHECKSUM_MISMATCH}; take it from where it came from again"
             )
         # The random weights that are about to be replaced must not cost the caller a draw.
         with torch.random.fork_rng(devices=[]):
@@ -254,14 +253,14 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"{path}: cut off or damaged ({exc}); take it from where it came from again"
         ) from exc
     except RuntimeError as exc:
-        reason = " ".join(str(exc).split()).partition(": ")[2]
+        reason = one_line(exc).partition(": ")[2]
         raise CheckpointError(
             f"{path}: its tensors do not fit {metadata['arch']} with "
             f"{len(metadata['class_names'])} classes ({reason[:200]}); see docs/checkpoints.md"
         ) from exc
     if name := _find_not_finite(tensors):
         raise CheckpointError(
-            f"{path}: {name} holds numbers that are not finite, expected weights; train it again"
+            f"{path}: {name} contains non-finite numbers, expected finite weights; train it again"
         )
     return Checkpoint(
         model=model.eval(),

@@ -55,7 +55,7 @@ def warn_of_mismatch(
 ) -> None:
     """Warn where a network was trained for another question, or perhaps on these galaxies."""
     if settings.training.grayscale and checkpoint.n_channels != 1:
-        logger.warning("%s: was trained on RGB, and RGB is explained; --grayscale is idle", path)
+        logger.warning("%s: was trained on RGB and explains RGB; `grayscale` has no effect", path)
     if "settings" not in checkpoint.metadata:
         return
     try:

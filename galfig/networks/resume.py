@@ -18,6 +18,7 @@ from galfig.errors import CheckpointError
 from galfig.networks.checkpoint import digest_content, read_header
 from galfig.networks.recipe import describe_difference
 from galfig.runtime.files import replace_file
+from galfig.runtime.messages import CHECKSUM_MISMATCH
 
 FORMAT = 1
 _TENSOR = "__tensor__"
@@ -69,7 +70,7 @@ def load_progress(path: Path, recipe: Mapping[str, Any]) -> Any:
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as exc:
         raise CheckpointError(f"{path}: not the state of a training run") from exc
     if not is_sound:
-        raise CheckpointError(f"{path}: damaged, its SHA-256 is another")
+        raise CheckpointError(f"{path}: {CHECKSUM_MISMATCH}")
     wanted = json.loads(json.dumps(recipe))
     if found["format"] != FORMAT or found["recipe"] != wanted:
         raise CheckpointError(

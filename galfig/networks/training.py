@@ -229,8 +229,8 @@ def _load_progress(
         return None
     if resume == "never":
         logger.info(
-            "%s: a training that was not finished, stop and use --resume to go on with it; "
-            "training from the start",
+            "%s: left by an unfinished training; training from the start (stop, and use `resume` "
+            "to go on with it)",
             path,
         )
         return None
@@ -238,7 +238,7 @@ def _load_progress(
         return load_progress(path, follows_from)
     except CheckpointError as exc:
         if resume == "always":
-            raise CheckpointError(f"{exc}; train without --resume to start anew") from exc
+            raise CheckpointError(f"{exc}; train without `resume` to start over") from exc
         logger.info("%s; training from the start", exc)
         return None
 
@@ -351,8 +351,9 @@ def load_or_train(
             return checkpoint
         if if_exists == "error":
             raise CheckpointError(
-                f"{path}: was trained by another recipe ({describe_difference(found, wanted)}); "
-                f"use --overwrite to train again, or --model {path} to explain that network"
+                f"{path}: was trained with another recipe ({describe_difference(found, wanted)}); "
+                f'use `if_exists="replace"` to train again, or `model` {path} to explain that '
+                "network"
             )
         allowed = "replace"
     return train_checkpoint(

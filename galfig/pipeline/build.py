@@ -124,11 +124,11 @@ def build_store(
             logger.warning("%s: is complete, but %s; remove it by hand", path, exc)
     if failed:
         logger.warning(
-            "%d of %d cutouts could not be explained, first: %s; see 'galfig info %s --rejected'",
+            "%s: %d of %d cutouts could not be explained, first: %s; `rejected` lists them",
+            path,
             len(failed),
             len(plan.galaxies),
             next(iter(failed)),
-            path,
         )
     return True
 
@@ -172,8 +172,8 @@ def _check_store(path: Path, plan: Plan, if_exists: IfExists) -> ErrorOrReplace 
         return None
     if found is not None and if_exists == "error":
         raise OutputError(
-            f"{path}: was built from another catalog, network or other settings, see 'galfig info "
-            f"{path}'; use --overwrite to replace it, or --out to keep both"
+            f"{path}: was built from another catalog, network or settings (see 'galfig info {path}'"
+            '); use `if_exists="replace"` to replace it, or another `path` to keep both'
         )
     if if_exists == "update":
         # A file that is no store was not made from other ingredients: it is something else.

@@ -7,7 +7,7 @@ from torch import nn
 
 from galfig.catalog.galaxies import Galaxies
 from galfig.catalog.sample import load_catalog
-from galfig.config import Settings, load_settings
+from galfig.config import Settings, Split, load_settings
 from galfig.images.cutouts import Decoding
 from galfig.networks.checkpoint import Checkpoint, load_checkpoint, wrap_network
 from galfig.networks.device import choose_device
@@ -16,7 +16,6 @@ from galfig.networks.shift import compare_images, warn_of_shift
 from galfig.networks.training import load_or_train
 from galfig.pipeline.build import build_store
 from galfig.pipeline.plan import make_plan
-from galfig.records import Split
 from galfig.runtime.files import IfExists, check_output
 from galfig.runtime.malloc import keep_freed_memory
 from galfig.runtime.options import DEFAULT_RUN, Device, RunOptions

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from galfig.catalog.galaxies import Galaxies
-from galfig.config import Settings
+from galfig.config import Settings, Split
 from galfig.errors import (
     CatalogError,
     CheckpointError,
@@ -41,13 +41,13 @@ class Plan:
     galaxies: Galaxies
     shards: tuple[slice, ...]
     layer_name: str
-    split: str
+    split: Split
     settings: Settings
     digest: str
 
 
 def make_plan(
-    galaxies: Galaxies, settings: Settings, checkpoint: Checkpoint, split: str = "valid"
+    galaxies: Galaxies, settings: Settings, checkpoint: Checkpoint, split: Split = "valid"
 ) -> Plan:
     """Lay out the work: pure, and the same for the same catalog, settings and checkpoint.
 
@@ -66,7 +66,7 @@ def make_plan(
     if not len(chosen):
         raise CatalogError(
             f"{settings.catalog_path}: no galaxy in split {split!r}, expected at least one; use "
-            "--split all, or change [split]"
+            '`split="all"`, or change [split]'
         )
     layer_name = checkpoint.layer_name
     if settings.maps.layer != "auto":

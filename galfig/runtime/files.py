@@ -73,13 +73,13 @@ def check_output(
     path: Path,
     *,
     if_exists: IfExists = "error",
-    advice: str = "use --overwrite to replace it",
+    advice: str = 'use `if_exists="replace"` to replace it',
 ) -> None:
     """Raise OutputError where a file is there that must not be replaced."""
     if path.is_dir():
         raise OutputError(f"{path}: is a folder, expected a file name")
     if path.exists() and if_exists == "error":
-        raise OutputError(f"{path}: is there already; {advice}")
+        raise OutputError(f"{path}: already exists; {advice}")
 
 
 def _create_beside(path: Path) -> Path:

@@ -103,18 +103,18 @@ def _check_holder(handle: int, path: Path, takeover: bool) -> None:
     if holder is None:
         return
     if holder.host == socket.gethostname():
-        logger.info("%s: the process %d that made it is gone; going on", path, holder.pid)
+        logger.info("%s: process %d, which was making it, is gone; going on", path, holder.pid)
         return
     silent = time.time() - os.fstat(handle).st_mtime
     if silent < SILENCE:
         raise LockError(
-            f"{path}: is being made by {_describe(holder)}, which showed life {silent:.0f} s ago; "
-            "wait for it, or stop it first"
+            f"{path}: is being made by {_describe(holder)}, active {silent:.0f} s ago; wait for "
+            "it, or stop it first"
         )
     if not takeover:
         raise LockError(
-            f"{path}: {_describe(holder)} began to make it, and shows no life since {silent:.0f} s;"
-            " if it is gone, use --takeover to go on"
+            f"{path}: is locked by {_describe(holder)}, inactive for {silent:.0f} s; if that "
+            "process is gone, use `takeover=True` to go on"
         )
     logger.warning("%s: taken over from %s", path, _describe(holder))
 

@@ -13,6 +13,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from galfig.runtime.messages import CHECKSUM_MISMATCH, one_line
 from galfig.store.hdf5 import READING_ERRORS, read_attributes, read_texts, set_attributes
 
 _SHA256, _SEAL = "sha256", "seal"
@@ -46,7 +47,7 @@ def find_damage(file: h5py.File) -> Iterator[str]:
         # HDF5's own way through the file reads what the names alone do not lead to.
         file.visit(lambda name: None)
     except READING_ERRORS as exc:
-        yield f"the structure of the file: cannot be read ({' '.join(str(exc).split())})"
+        yield f"the structure of the file: cannot be read ({one_line(exc)})"
     for name, dataset in _iter_datasets(file):
         if dataset.chunks:
             yield from _find_damaged_chunks(file, name, dataset)
@@ -54,12 +55,12 @@ def find_damage(file: h5py.File) -> Iterator[str]:
         try:
             is_same = _digest_values(dataset) == read_attributes(dataset)[_SHA256]
         except READING_ERRORS as exc:
-            yield f"{name}: cannot be read ({' '.join(str(exc).split())})"
+            yield f"{name}: cannot be read ({one_line(exc)})"
             continue
         if not is_same:
-            yield f"{name}: not what was written, its SHA-256 is another"
+            yield f"{name}: {CHECKSUM_MISMATCH}"
     if _digest_attributes(file) != read_attributes(file)[_SEAL]:
-        yield "an attribute, or the list of datasets, is not what was written"
+        yield f"attributes, or the list of datasets: {CHECKSUM_MISMATCH}"
 
 
 def _find_damaged_chunks(file: h5py.File, name: str, dataset: h5py.Dataset) -> Iterator[str]:
@@ -73,7 +74,7 @@ def _find_damaged_chunks(file: h5py.File, name: str, dataset: h5py.Dataset) -> I
             dataset[row]
         except READING_ERRORS as exc:
             galaxy = f"galaxy {_read_objid(file, row)} (number {row + 1})"
-            yield f"{name}: {galaxy}: cannot be read ({' '.join(str(exc).split())})"
+            yield f"{name}: {galaxy}: cannot be read ({one_line(exc)})"
 
 
 def _read_objid(file: h5py.File, row: int) -> str:

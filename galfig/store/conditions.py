@@ -1,7 +1,6 @@
 """Conditions on the columns of a catalog, such as ``oh_p50 > 9.15 and type in ['Sb', 'Sc']``."""
 
 import ast
-import difflib
 import operator
 import re
 from collections.abc import Callable
@@ -12,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from galfig.errors import SelectionError
-from galfig.runtime.messages import shorten
+from galfig.runtime.messages import shorten, suggest
 
 _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Lt: operator.lt,
@@ -62,7 +61,7 @@ def find_where(condition: str, table: pd.DataFrame) -> NDArray[np.bool_]:
         tree = ast.parse(re.sub(r"`([^`]+)`", unquote, condition.strip()), mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as exc:
         raise SelectionError(
-            f"--where {condition!r}: cannot be read, expected {_WHAT_IS_ALLOWED}"
+            f"`where` {condition!r}: cannot be read, expected {_WHAT_IS_ALLOWED}"
         ) from exc
     columns = {str(name): table[name] for name in table.columns}
     reader = _Reader(condition, columns, quoted, len(table))
@@ -114,7 +113,7 @@ class _Reader:
         kinds = {_kind(left), _kind(right)}
         if len(kinds) > 1:
             raise SelectionError(
-                f"--where {self._condition!r}: compares text with a number, expected both of a "
+                f"`where` {self._condition!r}: compares text with a number, expected both of a "
                 "kind; an objid and what stands in quotes is text"
             )
         outcome = compare(left, right)
@@ -143,13 +142,10 @@ class _Reader:
     def _column(self, node: ast.Name) -> pd.Series:
         name = self._quoted.get(node.id, node.id)
         if name not in self._columns:
-            near = difflib.get_close_matches(name, self._columns, n=1)
-            hint = (
-                f"did you mean {near[0]!r}?" if near else f"there are {shorten([*self._columns])}"
-            )
+            hint = suggest(name, self._columns, f"there are {shorten([*self._columns])}")
             raise SelectionError(
-                f"--where {self._condition!r}: no column {name!r}, expected text in quotes or a "
-                f"column; {hint}"
+                f"`where` {self._condition!r}: no column {name!r}, expected a column, or text in "
+                f"quotes; {hint}"
             )
         return self._columns[name]
 
@@ -160,7 +156,7 @@ class _Reader:
             part,
         )
         return SelectionError(
-            f"--where {self._condition!r}: {part!r} is not understood, expected {_WHAT_IS_ALLOWED}"
+            f"`where` {self._condition!r}: {part!r} is not understood, expected {_WHAT_IS_ALLOWED}"
         )
 
 

@@ -20,6 +20,7 @@ from galfig.cosmology import kpc_per_arcsec
 from galfig.errors import StoreError
 from galfig.metrics import compute_losses
 from galfig.records import StoreRecord, Training
+from galfig.runtime.messages import one_line
 from galfig.store.checksums import find_damage
 from galfig.store.hdf5 import READING_ERRORS, open_hdf5, read_attributes, read_texts
 from galfig.store.schema import check_schema, read_record
@@ -444,7 +445,7 @@ def verify_store(path: Path) -> list[str]:
         try:
             return list(find_damage(file))
         except READING_ERRORS as exc:
-            return [f"cannot be read ({' '.join(str(exc).split())})"]
+            return [f"cannot be read ({one_line(exc)})"]
 
 
 @contextmanager
@@ -455,15 +456,9 @@ def _name_damage(path: Path, what: str) -> Iterator[None]:
     except StoreError:
         raise
     except READING_ERRORS as exc:
-        reason = " ".join(str(exc).split())
         raise StoreError(
-            f"{path}: {what}: damaged ({reason}); 'galfig verify {path}' says what is"
+            f"{path}: {what}: damaged ({one_line(exc)}); 'galfig verify {path}' says what is"
         ) from exc
-
-
-def is_hdf5(path: Path) -> bool:
-    """Tell whether a file is HDF5, by its first bytes."""
-    return path.is_file() and bool(h5py.is_hdf5(path))
 
 
 def read_digest(path: Path) -> str | None:
@@ -500,15 +495,14 @@ def _open_file(path: Path) -> h5py.File:
     try:
         return open_hdf5(path)
     except OSError as exc:
-        reason = " ".join(str(exc).split())
-        raise StoreError(f"{path}: {_describe_unreadable(path, reason)}") from exc
+        raise StoreError(f"{path}: {_describe_unreadable(path, one_line(exc))}") from exc
 
 
 def _describe_unreadable(path: Path, reason: str) -> str:
     """Say what a file is that HDF5 cannot open."""
     if "truncated" in reason:
-        return "cut off, expected a whole store; copy it again, or rebuild it with --overwrite"
+        return "cut off, expected a whole store; copy it again, or build it again"
     with path.open("rb") as file:
         if file.read(9)[8:] == b"{":
-            return "a checkpoint, expected a store; make one with 'galfig build-maps --model'"
+            return "a checkpoint, expected a store; 'galfig build-maps' makes one with it"
     return f"not an HDF5 file that can be read, expected a store ({reason})"

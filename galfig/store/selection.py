@@ -171,12 +171,12 @@ def select_galaxies(
     """
     if query.objids:
         if query != Query(n=query.n, objids=query.objids, seed=query.seed):
-            raise SelectionError("--objid: names the galaxies, expected no other condition with it")
+            raise SelectionError("`objids` names the galaxies, expected no other condition with it")
         indices = _find_objids(store, query.objids)
         strangers = [] if among is None else [o for o in query.objids if o not in among]
         if strangers:
             raise SelectionError(
-                f"--objid {strangers[0]}: not in the other store, expected in both"
+                f"`objids` {strangers[0]!r}: not in the other store, expected in both"
             )
         return Selection(indices, len(indices), query)
     is_candidate = _find_candidates(store, query)
@@ -186,11 +186,11 @@ def select_galaxies(
     if not len(candidates):
         both = "" if among is None else " that both stores hold"
         raise SelectionError(
-            f"{store.path}: no galaxy {describe_conditions(query)}{both}".replace("  ", " ")
+            f"{store.path}: no galaxy {describe_conditions(query, repr)}{both}".replace("  ", " ")
         )
     order = _order(store, candidates, query)
     if query.n is not None and len(candidates) < query.n:
-        conditions = describe_conditions(query)
+        conditions = describe_conditions(query, repr)
         logger.warning(
             "%s: %d galaxies were asked for, there %s %d%s; drawing all",
             store.path,
@@ -235,11 +235,11 @@ def _find_candidates(store: "Store", query: Query) -> NDArray[np.bool_]:
     if query.zmin is not None or query.zmax is not None:
         is_candidate &= _in_redshift_range(store, query.zmin, query.zmax)
     if query.true is not None:
-        is_candidate &= store.label == _find_class(store, query.true, "--true")
+        is_candidate &= store.label == _find_class(store, query.true, "true")
     if query.predicted is not None:
-        is_candidate &= store.predicted == _find_class(store, query.predicted, "--predicted")
+        is_candidate &= store.predicted == _find_class(store, query.predicted, "predicted")
     if query.correct is not None:
-        require_labels(store, "--correct and --wrong")
+        require_labels(store, "`correct`")
         is_candidate &= (store.label >= 0) & ((store.predicted == store.label) == query.correct)
     if query.where is not None:
         # Brings pandas' import, which most figures do without.
@@ -255,25 +255,25 @@ def _order(store: "Store", candidates: NDArray[np.intp], query: Query) -> NDArra
     if query.sort == "random":
         return np.random.default_rng(query.seed).permutation(by_name)
     if query.sort == "loss":
-        require_labels(store, "--sort loss")
+        require_labels(store, '`sort="loss"`')
         key = -store.losses
     elif query.sort == "p":
         key = -store.probs.max(axis=1).astype(np.float64)
     else:
         key = store.redshift
         if not np.isfinite(key).any():
-            raise SelectionError(_describe_no_redshift(store, "--sort redshift"))
+            raise SelectionError(_describe_no_redshift(store, '`sort="redshift"`'))
     # NaN sorts last.
     return by_name[np.argsort(key[by_name], kind="stable")]
 
 
 def _in_redshift_range(store: "Store", zmin: float | None, zmax: float | None) -> NDArray[np.bool_]:
     if zmin is not None and zmax is not None and zmin >= zmax:
-        raise SelectionError(f"--zmin {zmin:g}: not below --zmax {zmax:g}, expected a range")
+        raise SelectionError(f"`zmin` {zmin:g} is not below `zmax` {zmax:g}, expected a range")
     redshift = store.redshift
     known = redshift[np.isfinite(redshift)]
     if not len(known):
-        raise SelectionError(_describe_no_redshift(store, "--zmin and --zmax"))
+        raise SelectionError(_describe_no_redshift(store, "`zmin` and `zmax`"))
     above = redshift > (-np.inf if zmin is None else zmin)
     below = redshift < (np.inf if zmax is None else zmax)
     if not np.any(above & below):
@@ -284,26 +284,26 @@ def _in_redshift_range(store: "Store", zmin: float | None, zmax: float | None) -
     return above & below
 
 
-def _describe_no_redshift(store: "Store", options: str) -> str:
+def _describe_no_redshift(store: "Store", purpose: str) -> str:
     return (
-        f"{store.path}: no galaxy has a redshift, expected some for {options}; name the column "
-        "in [catalog] redshift and rebuild, or leave these options out"
+        f"{store.path}: no galaxy has a redshift, expected some for {purpose}; name their column "
+        "in [catalog] redshift and build the store again"
     )
 
 
-def _find_class(store: "Store", name: str, option: str) -> int:
+def _find_class(store: "Store", name: str, parameter: str) -> int:
     if name not in store.class_names:
         raise SelectionError(
-            f"{store.path}: {option} {name!r}, expected one of {', '.join(store.class_names)}"
+            f"{store.path}: `{parameter}` {name!r}, expected one of {', '.join(store.class_names)}"
         )
     return store.class_names.index(name)
 
 
-def require_labels(store: "Store", option: str) -> None:
+def require_labels(store: "Store", purpose: str) -> None:
     """Raise SelectionError where no galaxy of a store has a true class."""
     if not np.any(store.label >= 0):
         raise SelectionError(
-            f"{store.path}: no galaxy has a true class, expected some for {option}"
+            f"{store.path}: no galaxy has a true class, expected some for {purpose}"
         )
 
 
@@ -319,8 +319,8 @@ def _find_objids(store: "Store", objids: tuple[str, ...]) -> NDArray[np.intp]:
                 hint = f"it holds {len(store)} others"
             else:
                 hint = (
-                    f"it holds {len(store)} others, of split {split!r}; 'galfig build-maps --split "
-                    "all' explains every one"
+                    f"it holds {len(store)} others, of split {split!r}; "
+                    '`split="all"` explains every one'
                 )
             raise SelectionError(f"{store.path}: no galaxy {objid!r}; {hint}")
     return np.array([position[objid] for objid in objids], dtype=np.intp)

@@ -253,7 +253,9 @@ def test_a_set_that_is_there_is_left_alone(tmp_path):
     """Unless told to replace it nothing is touched, and the error says what to do."""
     path = write_simulated(tmp_path, 1)
     before = _read_files(tmp_path)
-    with pytest.raises(CatalogError, match=r"catalog\.csv: .* use --overwrite"):
+    with pytest.raises(
+        CatalogError, match=r'catalog\.csv: already exists; use `if_exists="replace"`'
+    ):
         write_simulated(tmp_path, 2)
     assert _read_files(tmp_path) == before
     write_simulated(tmp_path, 2, if_exists="replace")

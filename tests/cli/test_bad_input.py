@@ -153,7 +153,7 @@ def test_checkpoint_is_not_replaced_unasked(galaxy_folder):
     """A file in the place of the checkpoint is left as it was."""
     (galaxy_folder / "model.safetensors").write_text("mine")
     line = refuse("train", "--catalog", "catalog.csv", cwd=galaxy_folder)
-    assert line == "model.safetensors: is there already; use --overwrite to replace it"
+    assert line == "model.safetensors: already exists; use --overwrite to replace it"
     assert (galaxy_folder / "model.safetensors").read_text() == "mine"
 
 
@@ -215,9 +215,7 @@ def test_bad_renders(make_store, tmp_path):
     assert line.startswith("words.h5: not an HDF5 file that can be read, expected a store (")
     (tmp_path / "paper.tex").write_text("mine")
     line = refuse("render", store, "--out", "paper.pdf", cwd=tmp_path)
-    assert line.startswith(
-        "paper.tex: is there already; it is where the caption of paper.pdf goes;"
-    )
+    assert line.startswith("paper.tex: already exists; the caption of paper.pdf goes there;")
     assert (tmp_path / "paper.tex").read_text() == "mine"
     assert not (tmp_path / "paper.pdf").exists()
     with h5py.File(store, "r+") as file:
@@ -229,7 +227,7 @@ def test_bad_renders(make_store, tmp_path):
     )
     (tmp_path / "panels.pdf").write_text("mine")
     line = refuse("render", cwd=tmp_path)
-    assert line == "panels.pdf: is there already; use --overwrite to replace it"
+    assert line == "panels.pdf: already exists; use --overwrite to replace it"
     assert (tmp_path / "panels.pdf").read_text() == "mine"
 
 

@@ -1,47 +1,119 @@
-"""Options that several commands share, as the commands get them."""
+"""Options that are made from the settings, and choices that are declared once."""
+
+from typing import get_args
 
 import click
 import pytest
 from click.testing import CliRunner
 
+from galfig.attribution.engine import PRECISIONS
 from galfig.cli import main
-from galfig.cli.options import if_exists_options
+from galfig.config import Precision, Settings, Split
+from galfig.runtime.options import Device
+from galfig.store.selection import Sort
+
+# Options of a command that are settings, by the name of both.
+SETTINGS = {
+    "train": {
+        "training": [
+            *("arch", "epochs", "lr", "schedule", "batch_size", "cutout_size", "image_size"),
+            *("class_weights", "label_smoothing", "sampler", "seed", "grayscale"),
+        ],
+        "maps": ["layer"],
+    },
+    "build-maps": {"training": ["grayscale"], "maps": ["layer", "precision", "shard_size"]},
+}
+OPTIONS = [
+    (command, table, key)
+    for command, tables in SETTINGS.items()
+    for table, keys in tables.items()
+    for key in keys
+]
+
+
+def find_option(command, name):
+    """Return an option of a command."""
+    loaded = main.get_command(click.Context(main), command)
+    (option,) = [parameter for parameter in loaded.params if parameter.name == name]
+    return option
+
+
+def show(command):
+    """Return the help of a command, each option in one line."""
+    words = CliRunner().invoke(main, [command, "--help"], terminal_width=100).stdout
+    return " ".join(words.split())
+
+
+@pytest.mark.parametrize(("command", "table", "key"), OPTIONS)
+def test_options_are_those_of_the_settings(command, table, key):
+    """Name, description and default are declared in Settings alone; without it None is passed."""
+    field = type(getattr(Settings(), table)).model_fields[key]
+    option = find_option(command, key)
+    assert option.opts == [f"--{key.replace('_', '-')}"]
+    loaded = main.get_command(click.Context(main), command)
+    assert loaded.make_context(command, []).params[key] is None
+    if key != "seed":
+        assert option.help.startswith(field.description)
+    if field.annotation is not bool and field.default is not None:
+        assert f"[default: {field.default}" in show(command)
 
 
 @pytest.mark.parametrize(
-    ("with_update", "given", "expected"),
+    ("command", "name", "choices"),
     [
-        (False, [], "error"),
-        (False, ["--overwrite"], "replace"),
-        (True, [], "error"),
-        (True, ["--overwrite"], "replace"),
-        (True, ["--update"], "update"),
+        ("build-maps", "precision", get_args(Precision)),
+        ("build-maps", "split", get_args(Split)),
+        ("build-maps", "device", get_args(Device)),
+        ("train", "device", get_args(Device)),
+        ("train", "schedule", ("one-cycle", "flat-cos")),
+        ("train", "sampler", ("none", "balanced")),
+        ("render", "sort", get_args(Sort)),
+        ("figure", "sort", get_args(Sort)),
     ],
 )
-def test_what_to_do_with_files_that_are_there_is_one_word(with_update, given, expected):
-    """The library takes one word; the command line has a flag for each that is not the default."""
-
-    @click.command()
-    @if_exists_options(with_update=with_update)
-    def command(if_exists: str) -> None:
-        click.echo(if_exists)
-
-    result = CliRunner().invoke(command, given)
-    assert (result.exit_code, result.stdout) == (0, f"{expected}\n")
+def test_choices_are_declared_once(command, name, choices):
+    """What may be chosen is what the library declares, in its order."""
+    assert tuple(find_option(command, name).type.choices) == choices
 
 
-@pytest.mark.parametrize("command", ["simulate", "train", "render", "figure"])
-def test_only_what_knows_its_ingredients_is_updated(command):
-    """--update is an option of build-maps alone."""
-    result = CliRunner().invoke(main, [command, "--update"])
-    assert result.exit_code == 2
-    assert "--update" in result.stderr.splitlines()[-1]
+def test_precisions_of_the_engine_are_those_of_the_settings():
+    """The engine knows torch alone, and the settings must not: two lists, held equal here."""
+    assert get_args(Precision) == PRECISIONS
 
 
-def test_two_words_for_one_file_are_refused(tmp_path):
-    """Replace all, or replace what is out of date: both at once is a usage error."""
-    result = CliRunner().invoke(main, ["build-maps", "--overwrite", "--update"])
-    assert result.exit_code == 2
-    assert result.stderr.splitlines()[-1] == (
-        "Error: --overwrite and --update exclude each other; give one"
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--epochs", "0"], "0 is not in the range x>=1."),
+        (["--cutout-size", "7"], "7 is not in the range 8<=x<=8192."),
+        (["--seed", "-1"], "-1 is not in the range 0<=x<4294967296."),
+        (["--label-smoothing", "1"], "1.0 is not in the range 0<=x<1."),
+        (["--lr", "0"], "0.0 is not in the range x>0."),
+        (["--lr", "fast"], "'fast' is neither a number nor 'auto'."),
+        (["--epochs", "many"], "'many' is not a valid integer"),
+        (["--schedule", "cosine"], "'cosine' is not one of 'one-cycle', 'flat-cos'."),
+    ],
+)
+def test_bounds_are_those_of_the_settings(options, words):
+    """A value out of range is a mistake in the command line, with exit status 2."""
+    found = CliRunner().invoke(main, ["train", *options])
+    assert found.exit_code == 2
+    assert words in found.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(("given", "value"), [("auto", "auto"), ("1e-2", 0.01), ("0.5", 0.5)])
+def test_learning_rate_is_a_number_or_a_word(given, value):
+    """auto stays a word."""
+    assert find_option("train", "lr").type.convert(given, None, None) == value
+
+
+def test_help_shows_default_and_range_together():
+    """In one pair of brackets, and NUMBER|auto where both may stand."""
+    words = show("train")
+    assert "--lr NUMBER|auto Peak learning rate" in words
+    assert "Passes over the training set. [default: 5; x>=1]" in words
+    assert "Learning-rate schedule. [default: one-cycle]" in words
+    assert "Label-smoothing factor. [default: 0.0; 0<=x<1]" in words
+    assert (
+        "Resize cutouts to this [pixels]. [default: the size of the cutouts; 8<=x<=8192]" in words
     )

@@ -1,14 +1,17 @@
 """Figures of statistics: the right numbers on the axes, and errors where a store lacks them."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from astropy.table import Table
+from click.testing import CliRunner
 from matplotlib import colormaps
 from pypdf import PdfReader
 from sklearn.metrics import auc, confusion_matrix, roc_auc_score
 
+from galfig.cli import main
 from galfig.errors import FigureError, OutputError, SelectionError
 from galfig.figures.atlas import compose_galaxy
 from galfig.figures.captions import PLAIN
@@ -19,11 +22,13 @@ from galfig.figures.drawing import DrawOptions
 from galfig.figures.histogram import make_histogram
 from galfig.figures.learning_rate import make_learning_rate
 from galfig.figures.radial_profile import bin_radii, bootstrap_mean, measure_profiles
-from galfig.figures.registry import FIGURES, draw_figure, render_figure
+from galfig.figures.registry import FIGURES, draw_figure, find_figure, render_figure
 from galfig.figures.roc import make_roc
 from galfig.figures.stacked_maps import make_stacked_maps, stack_maps
 from galfig.figures.top_losses import draw as draw_top_losses
 from galfig.figures.training_curves import make_training_curves
+from galfig.manuscript.code import digest_code
+from galfig.manuscript.manifest import FigureSpec
 from galfig.metrics import compute_roc, count_confusions, count_reliability, wilson_interval
 from galfig.records import Epoch
 from galfig.store.reader import open_store
@@ -84,10 +89,31 @@ def test_every_figure_is_written_with_its_caption(trained_store, tmp_path, name)
     assert PdfReader(path).metadata["/Keywords"].startswith(f'{{"figure": "{name}"')
 
 
-def test_unknown_figure_lists_the_known(trained_store, tmp_path):
-    """A misspelt name is answered with all names."""
-    with pytest.raises(FigureError, match="expected one of panels, metallicity-histogram"):
-        render_figure("rocs", trained_store, Query(), tmp_path / "f.pdf")
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("rocs", r"unknown; did you mean 'roc'\?"), ("spectrum", "expected one of panels, histogram")],
+)
+def test_unknown_figure_is_answered_with_the_known(trained_store, tmp_path, name, words):
+    """A slip with the name that was meant, another word with all names."""
+    with pytest.raises(FigureError, match=words):
+        render_figure(name, trained_store, Query(), tmp_path / "f.pdf")
+
+
+def test_former_name_draws_the_same_figure(trained_store, tmp_path, monkeypatch):
+    """The histogram of any quantity was once called that of metallicity; manifests still say so."""
+    monkeypatch.chdir(tmp_path)
+    captions = []
+    for name in ("histogram", "metallicity-histogram"):
+        found = CliRunner().invoke(main, ["figure", name, str(trained_store)])
+        assert found.stdout.split()[0] == f"{name}.pdf"
+        # What was asked for is recorded: papers drawn before have the same bytes.
+        assert f'"figure": "{name}"' in PdfReader(f"{name}.pdf").metadata["/Keywords"]
+        captions.append(Path(f"{name}.tex").read_text())
+        assert FigureSpec(name="h", figure=name, store="colour").figure == name
+    assert captions[0] == captions[1]
+    assert find_figure("metallicity-histogram") is FIGURES["histogram"]
+    assert digest_code("metallicity-histogram") == digest_code("histogram")
+    assert "metallicity-histogram" not in CliRunner().invoke(main, ["figure", "--list"]).stdout
 
 
 def test_training_curves_show_the_history():
@@ -120,7 +146,7 @@ def test_learning_rate_marks_the_rate_on_the_curve():
 def test_network_without_a_history_says_so(make_store, tmp_path, missing):
     """What the checkpoint does not record cannot be drawn."""
     name = {"history": "training-curves", "lr_finder": "learning-rate"}[missing]
-    with pytest.raises(FigureError, match="expected one by"):
+    with pytest.raises(FigureError, match="expected one from"):
         render_figure(name, make_store(), Query(n=None), tmp_path / "f.pdf")
 
 
@@ -220,7 +246,7 @@ def test_histogram_needs_numbers(make_store, tmp_path):
     attrs = {"config": json.dumps({"classes": {"column": "morphology"}})}
     store = make_store(attrs=attrs, value=np.full(12, np.nan))
     with pytest.raises(FigureError, match="no number was binned"):
-        render_figure("metallicity-histogram", store, Query(n=None), tmp_path / "f.pdf")
+        render_figure("histogram", store, Query(n=None), tmp_path / "f.pdf")
 
 
 def test_reliability_counts():
@@ -384,7 +410,7 @@ def test_profile_in_units_of_a_radius(make_store, tmp_path):
 def test_unit_without_a_scale_or_a_column_is_refused(make_store, tmp_path, unit, words):
     """A radius needs its column, and a pixel scale to be compared with pixels."""
     store = make_store(attrs={"pixel_scale": float("nan")})
-    with pytest.raises(FigureError, match=words or "expected both for --unit"):
+    with pytest.raises(FigureError, match=words or "expected both for `unit`"):
         render_figure("radial-profile", store, Query(n=None), tmp_path / "f.pdf", unit=unit)
 
 
@@ -417,24 +443,22 @@ def test_compare_pairs_the_same_galaxies(make_store, tmp_path):
 
 
 def test_compare_needs_two_stores_of_the_same_classes(make_store, tmp_path):
-    """One store, other classes, a stranger among the galaxies, and --with elsewhere are refused."""
+    """One store, other classes, a galaxy of one store alone, and a needless store are refused."""
     first = make_store("first.h5")
     other = make_store("other.h5", class_names=("spiral", "elliptical"))
     far = make_store("far.h5", objid=np.array([f"x{i}" for i in range(12)], dtype=object))
     path = tmp_path / "f.pdf"
     for options, query, words in (
-        ({}, Query(), "one store, expected two; name the second with --with"),
+        ({}, Query(), "one store, expected two; name the second with `other`"),
         ({"other": other}, Query(), "expected the classes of"),
         ({"other": far}, Query(), "no galaxy that both stores hold"),
         ({"other": far}, Query(objids=("1237665024900858100",)), "not in the other store"),
     ):
         with pytest.raises((FigureError, SelectionError), match=words):
             render_figure("compare", first, query, path, **options)
-    with pytest.raises(
-        FigureError, match=r"takes no --with \('other' in a manifest\), expected compare"
-    ):
+    with pytest.raises(FigureError, match="takes no `other`, it is for compare"):
         render_figure("roc", first, Query(), path, other=first)
-    with pytest.raises(FigureError, match="takes no --unit, expected radial-profile"):
+    with pytest.raises(FigureError, match="takes no `unit`, it is for radial-profile"):
         render_figure("roc", first, Query(), path, unit="z")
 
 

@@ -255,7 +255,7 @@ def test_files_that_are_there_are_kept(store_path, tmp_path):
     (tmp_path / "f.tex").write_text("mine")
     with open_store(store_path) as store:
         selection = select_galaxies(store, Query(n=1))
-        with pytest.raises(OutputError, match="--overwrite"):
+        with pytest.raises(OutputError, match='use `if_exists="replace"`'):
             render_panels(store, selection, tmp_path / "f.pdf")
         assert not (tmp_path / "f.pdf").exists()
         with pytest.raises(OutputError, match=r"'\.gif', expected \.pdf, \.png, \.svg"):

@@ -123,7 +123,7 @@ def test_checkpoint_bytes_are_the_same_each_time(tmp_path, checkpoint_path):
     again = tmp_path / "again.safetensors"
     save_checkpoint(again, load_checkpoint(checkpoint_path).model, METADATA)
     assert again.read_bytes() == checkpoint_path.read_bytes()
-    with pytest.raises(OutputError, match="--overwrite"):
+    with pytest.raises(OutputError, match='use `if_exists="replace"`'):
         save_checkpoint(again, build_network("conv3", 2), METADATA)
 
 

@@ -188,7 +188,7 @@ def test_finished_store_is_left_alone(galaxy_folder, tmp_path, checkpoint):
     (tmp_path / "maps.h5.parts").mkdir()
     assert not build_at(path, galaxy_folder, checkpoint)
     assert not (tmp_path / "maps.h5.parts").exists()
-    with pytest.raises(OutputError, match="--overwrite"):
+    with pytest.raises(OutputError, match='use `if_exists="replace"`'):
         build_at(path, galaxy_folder, checkpoint, layer="conv2")
     assert path.read_bytes() == before
 

@@ -50,11 +50,11 @@ def change(path, name, edit):
 @pytest.mark.parametrize(
     ("name", "edit", "words"),
     [
-        ("redshift", lambda d: d.write_direct(np.full(12, 0.5)), "redshift: not what was written"),
-        ("objid", lambda d: d.__setitem__(3, "1237"), "objid: not what was written"),
-        ("catalog/z", lambda d: d.__setitem__(0, 0.5), "catalog/z: not what was written"),
-        ("", lambda f: f.attrs.__setitem__("split", "train"), "an attribute"),
-        ("probs", lambda d: d.attrs.__setitem__("description", "odds"), "an attribute"),
+        ("redshift", lambda d: d.write_direct(np.full(12, 0.5)), "redshift: checksum mismatch"),
+        ("objid", lambda d: d.__setitem__(3, "1237"), "objid: checksum mismatch"),
+        ("catalog/z", lambda d: d.__setitem__(0, 0.5), "catalog/z: checksum mismatch"),
+        ("", lambda f: f.attrs.__setitem__("split", "train"), "attributes"),
+        ("probs", lambda d: d.attrs.__setitem__("description", "odds"), "attributes"),
         ("", lambda f: f.__delitem__("kpc_per_arcsec"), "the list of datasets"),
         (
             "cams",

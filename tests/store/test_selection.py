@@ -18,7 +18,7 @@ def test_range_is_strict(make_store):
         assert sorted(selection.indices) == [1, 2]
         assert sorted(select_galaxies(store, Query(n=9, zmin=0.07)).indices) == [3, 5]
         assert len(select_galaxies(store, Query(n=9)).indices) == 6
-        with pytest.raises(SelectionError, match=r"--zmin 0\.2: not below --zmax 0\.1"):
+        with pytest.raises(SelectionError, match=r"`zmin` 0\.2 is not below `zmax` 0\.1"):
             select_galaxies(store, Query(zmin=0.2, zmax=0.1))
 
 
@@ -70,7 +70,7 @@ def test_without_redshifts(make_store):
 
 
 def test_named_galaxies_in_the_order_named(store_path):
-    """--objid gives just these, in this order; a stranger is an error."""
+    """objids gives just these, in this order; a stranger is an error."""
     with open_store(store_path) as store:
         names = [store.objid[7], store.objid[2]]
         selection = select_galaxies(store, Query(objids=tuple(names)))
@@ -97,7 +97,7 @@ def test_range_in_words(zmin, zmax, words):
 
 
 def test_conditions_on_classes(store_path):
-    """--true, --predicted, --correct and --wrong keep just those galaxies."""
+    """true, predicted and correct keep just those galaxies."""
     with open_store(store_path) as store:
         predicted, label = store.predicted, store.label
         for query, is_meant in [
@@ -108,16 +108,16 @@ def test_conditions_on_classes(store_path):
         ]:
             found = select_galaxies(store, query).indices
             assert sorted(found) == np.flatnonzero(is_meant).tolist()
-        with pytest.raises(SelectionError, match="--true 'hihg', expected one of low, high"):
+        with pytest.raises(SelectionError, match="`true` 'hihg', expected one of low, high"):
             select_galaxies(store, Query(true="hihg"))
 
 
 def test_condition_on_a_column(store_path):
-    """--where looks at the catalog, and says so where nothing is left."""
+    """where looks at the catalog, and says so where nothing is left."""
     with open_store(store_path) as store:
         found = select_galaxies(store, Query(n=None, where="z > 0.1"))
         assert sorted(found.indices) == np.flatnonzero(store.redshift > 0.1).tolist()
-        with pytest.raises(SelectionError, match=r"no galaxy with z < 0\.1, where z > 0\.2"):
+        with pytest.raises(SelectionError, match=r"no galaxy with z < 0\.1, where 'z > 0\.2'"):
             select_galaxies(store, Query(zmax=0.1, where="z > 0.2"))
 
 

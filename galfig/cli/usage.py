@@ -1,0 +1,47 @@
+"""Usage errors that suggest only what may have been meant, for every command and group."""
+
+from collections.abc import Iterable
+
+import click
+
+from galfig.runtime.messages import suggest
+
+
+class Command(click.Command):
+    """A command that, told of an option it does not have, names the nearest that it has."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the options; see `click.Command.parse_args`."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as exc:
+            switches = [
+                switch
+                for parameter in self.get_params(ctx)
+                for switch in (*parameter.opts, *parameter.secondary_opts)
+                if switch.startswith("--")
+            ]
+            words = _refuse("option", exc.option_name, switches)
+            raise click.UsageError(words, exc.ctx) from exc
+
+
+class Group(Command, click.Group):
+    """A group that does the same for its commands, which do so for their options."""
+
+    command_class = Command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that is called; see `click.Group.resolve_command`."""
+        name = args[0]
+        is_option = not name[:1].isalnum()
+        if is_option or ctx.resilient_parsing or self.get_command(ctx, name) is not None:
+            return super().resolve_command(ctx, args)
+        raise click.UsageError(_refuse("command", name, self.list_commands(ctx)), ctx)
+
+
+def _refuse(kind: str, name: str, known: Iterable[str]) -> str:
+    """Say that there is no such option or command, as click does."""
+    hint = suggest(name, known)
+    return f"No such {kind} {name!r}. {hint[:1].upper()}{hint[1:]}".strip()

@@ -1,0 +1,239 @@
+"""Messages: the library speaks of parameters, the command line of its options."""
+
+import ast
+import re
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+import galfig
+from galfig.cli import main
+from galfig.cli.messages import translate
+from galfig.errors import GalfigError
+from galfig.store.reader import open_store
+from galfig.store.selection import Query, select_galaxies
+
+ROOT = Path(galfig.__file__).parent
+# Words of commands that the library runs or reads, and no message.
+ALLOWED = {
+    "manuscript/manifest.py": {"Such as 'galfig build-maps --out maps.h5'", "--out", "--out="},
+    "manuscript/steps.py": {"--update", "--overwrite", "--quiet"},
+}
+# Of each kind, by command: as the library says it, and as it stands in the terminal.
+MESSAGES = [
+    # What is there already.
+    (
+        "render",
+        'f.pdf: already exists; use `if_exists="replace"` to replace it',
+        "f.pdf: already exists; use --overwrite to replace it",
+    ),
+    (
+        "render",
+        'choose another `path`, or use `if_exists="replace"` to replace both',
+        "choose another --out, or use --overwrite to replace both",
+    ),
+    ("build-maps", 'use `if_exists="update"`', "use --update"),
+    (
+        "build-maps",
+        'use `if_exists="replace"` to train again, or `model` m to explain that network',
+        "use --overwrite to train again, or --model m to explain that network",
+    ),
+    # Flags, and what another command takes.
+    ("train", "is gone, use `takeover=True` to go on", "is gone, use --takeover to go on"),
+    ("train", "train without `resume` to start over", "train without --resume to start over"),
+    (
+        "build-maps",
+        "run the same again (a training goes on with `resume`)",
+        "run the same again (a training goes on with 'galfig train --resume')",
+    ),
+    (
+        "build-maps",
+        "first: 12; `rejected` lists them",
+        "first: 12; 'galfig info --rejected' lists them",
+    ),
+    (
+        "build-maps",
+        "explains RGB; `grayscale` has no effect",
+        "explains RGB; --grayscale has no effect",
+    ),
+    (
+        "figure",
+        'expected one from the finder; train with `lr="auto"`',
+        "expected one from the finder; train with 'galfig train --lr auto'",
+    ),
+    (
+        "render",
+        "of split 'valid'; `split=\"all\"` explains every one",
+        "of split 'valid'; 'galfig build-maps --split all' explains every one",
+    ),
+    # Options with values.
+    ("build-maps", 'use `split="all"`, or change [split]', "use --split all, or change [split]"),
+    (
+        "train",
+        '`device="cuda"`: no CUDA device found; use `device="auto"` or `device="cpu"`',
+        "--device cuda: no CUDA device found; use --device auto or --device cpu",
+    ),
+    ("train", "choose another `arch` or `image_size`", "choose another --arch or --image-size"),
+    ("build-maps", "choose another `arch` or `image_size`", "choose another arch or image_size"),
+    ("train", "choose a `layer` from a, b", "choose a --layer from a, b"),
+    ("figure", "build it again with an earlier `layer`", "build it again with an earlier layer"),
+    ("train", "train with a lower `lr`", "train with a lower --lr"),
+    ("train", "set [catalog] images or `images_dir`", "set [catalog] images or --images"),
+    # What chooses galaxies, and what figures take.
+    (
+        "render",
+        "`zmin` 0.08 is not below `zmax` 0.05, expected a range",
+        "--zmin 0.08 is not below --zmax 0.05, expected a range",
+    ),
+    ("render", "expected some for `correct`", "expected some for --correct/--wrong"),
+    ("render", "only `correct=True` or `correct=False`", "only --correct or --wrong"),
+    ("render", 'expected some for `sort="loss"`', "expected some for --sort loss"),
+    ("render", 'expected some for `sort="redshift"`', "expected some for --sort redshift"),
+    (
+        "render",
+        "`true` 'hihg', expected one of low, high",
+        "--true 'hihg', expected one of low, high",
+    ),
+    ("render", "`predicted` 'hihg'", "--predicted 'hihg'"),
+    ("figure", "`objids` '12': not in the other store", "--objid '12': not in the other store"),
+    ("figure", "draw fewer (`n`)", "draw fewer (--n)"),
+    ("figure", "`width` 'x', expected column", "--width 'x', expected column"),
+    ("figure", "`unit` 'r', expected a column", "--unit 'r', expected a column"),
+    ("figure", "name the second with `other`", "name the second with --with"),
+    # What comes from the user or from a file.
+    ("render", "`where` '`n` > 1': no column 'n'", "--where '`n` > 1': no column 'n'"),
+    ("render", "`where` \"`n` == 'a'\": no column", "--where \"`n` == 'a'\": no column"),
+    ("render", r"`where` '`n` == \'a\'': no `zmin`", r"--where '`n` == \'a\'': no --zmin"),
+    ("render", "the catalog's `M/L` and `zmin`", "the catalog's `M/L` and --zmin"),
+    ("render", "no column called `M_L`", "no column called `M_L`"),
+    ("render", "no parameter at all", "no parameter at all"),
+]
+
+
+def context(*words):
+    """Return the context of a command, as if it ran."""
+    ctx = click.Context(main, info_name="galfig")
+    for word in words:
+        command = ctx.command.get_command(ctx, word)
+        ctx = click.Context(command, info_name=word, parent=ctx)
+    return ctx
+
+
+def iter_strings():
+    """Give file, and every string constant in it, of the library."""
+    for path in sorted(ROOT.rglob("*.py")):
+        name = path.relative_to(ROOT).as_posix()
+        if name.startswith("cli/"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield name, node.value
+
+
+def iter_messages():
+    """Give every string of the library that is no docstring."""
+    for path in sorted(ROOT.rglob("*.py")):
+        if path.relative_to(ROOT).parts[0] == "cli":
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        for node in ast.walk(tree):
+            if (
+                isinstance(node, ast.Constant)
+                and isinstance(node.value, str)
+                and id(node) not in docs
+            ):
+                yield node.value
+
+
+@pytest.mark.parametrize(("command", "library", "terminal"), MESSAGES)
+def test_parameters_become_options(command, library, terminal):
+    """Each kind of message, for the command that prints it."""
+    assert translate(library, context(command)) == terminal
+
+
+def test_manuscripts_have_keys_and_no_options():
+    """What a manifest says by key loses the backticks, and nothing else."""
+    message = '`zmin` 0.08 is not below `zmax` 0.05; `other`, `sort="loss"`'
+    words = translate(message, context("manuscript", "check"))
+    assert words == 'zmin 0.08 is not below zmax 0.05; other, sort="loss"'
+
+
+def test_the_library_names_no_option():
+    """No string outside cli/ speaks of an option such as --zmin."""
+    for name, words in iter_strings():
+        if re.search(r"--[a-z]", words):
+            assert words in ALLOWED.get(name, ()), f"{name}: {words}"
+
+
+def test_every_parameter_in_a_message_is_in_the_table():
+    """What the library has in backticks is a parameter, and its translation is tried above."""
+    tried = " ".join(library for _, library, _ in MESSAGES)
+    named = {
+        token for words in iter_messages() for token in re.findall(r"`[a-z]\w*[^`\s]*`", words)
+    }
+    assert len(named) > 20
+    assert sorted(token for token in named if token not in tried) == []
+
+
+@pytest.mark.parametrize(
+    ("query", "options", "library", "terminal"),
+    [
+        (
+            {"zmin": 0.2, "zmax": 0.1},
+            ["--zmin", "0.2", "--zmax", "0.1"],
+            "`zmin` 0.2 is not below `zmax` 0.1, expected a range",
+            "--zmin 0.2 is not below --zmax 0.1, expected a range",
+        ),
+        (
+            {"true": "hihg"},
+            ["--true", "hihg"],
+            "maps.h5: `true` 'hihg', expected one of low, high",
+            "maps.h5: --true 'hihg', expected one of low, high",
+        ),
+        (
+            {"where": "`n` > 1"},
+            ["--where", "`n` > 1"],
+            "`where` '`n` > 1': no column 'n', expected a column, or text in quotes; there are "
+            "'objID', 'z', 'M/L', 'seed'",
+            "--where '`n` > 1': no column 'n', expected a column, or text in quotes; there are "
+            "'objID', 'z', 'M/L', 'seed'",
+        ),
+        (
+            {"where": "`M/L` > 9 and `seed` > 9"},
+            ["--where", "`M/L` > 9 and `seed` > 9"],
+            "maps.h5: no galaxy where '`M/L` > 9 and `seed` > 9'",
+            "maps.h5: no galaxy where '`M/L` > 9 and `seed` > 9'",
+        ),
+        (
+            {"objids": ("12",)},
+            ["--objid", "12"],
+            "maps.h5: no galaxy '12'; it holds 12 others, of split 'valid'; "
+            '`split="all"` explains every one',
+            "maps.h5: no galaxy '12'; it holds 12 others, of split 'valid'; 'galfig build-maps "
+            "--split all' explains every one",
+        ),
+    ],
+)
+def test_one_error_in_both_languages(make_store, monkeypatch, query, options, library, terminal):
+    """What a notebook shows, and what the terminal does; columns in backquotes survive in both."""
+    path = make_store(catalog={"M/L": [1.0] * 12, "seed": [1] * 12})
+    monkeypatch.chdir(path.parent)
+    with open_store(Path("maps.h5")) as store, pytest.raises(GalfigError) as caught:
+        select_galaxies(store, Query(**query))
+    assert str(caught.value) == library
+    found = CliRunner().invoke(main, ["render", "maps.h5", *options])
+    assert found.exit_code == 1
+    assert found.stderr == f"galfig: error: {terminal}\n"
+
+
+def test_warnings_are_translated_too(make_store, monkeypatch):
+    """A logger speaks of parameters like an error."""
+    path = make_store(n=40, size=8, map_size=4)
+    monkeypatch.chdir(path.parent)
+    found = CliRunner().invoke(main, ["render", "maps.h5", "--n", "30"])
+    assert found.exit_code == 0, found.output
+    assert found.stderr.startswith("warning: panels: ")
+    assert found.stderr.endswith("draw fewer galaxies (--n)\n")

@@ -1,0 +1,81 @@
+"""How messages show what was found."""
+
+import ast
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import galfig
+from galfig.runtime.messages import find_near, list_some, one_line, quote, shorten, suggest
+
+ROOT = Path(galfig.__file__).parent
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (OSError("no\n  such\tfile"), "no such file"),
+        ("a\n\nb", "a b"),
+        (ValueError(), ""),
+    ],
+)
+def test_exceptions_become_one_line(found, words):
+    """Line breaks, tabs and runs of blanks are one blank."""
+    assert one_line(found) == words
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ("high\nlow", r"'high\nlow'"),
+        (np.float64(7.5), "7.5"),
+        (np.str_("a"), "'a'"),
+        ("x" * 80, "'" + "x" * 59 + "..."),
+    ],
+)
+def test_what_was_found_is_quoted_shortly(found, words):
+    """As Python writes it, not as numpy does, and cut after 60 characters."""
+    assert quote(found) == words
+
+
+def test_long_lists_are_counted():
+    """Eight names, and how many more there are."""
+    assert list_some(["a", "b"]) == "a, b"
+    assert shorten(range(10)) == "0, 1, 2, 3, 4, 5, 6, 7 and 2 more"
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "near"),
+    [
+        ("epoch", ["arch", "epochs"], "epochs"),
+        ("oh_p50", ["z", "oh_p5O"], "oh_p5O"),
+        ("OBJID", ["objID"], "objID"),
+        ("objid", ["OBJID", "objIDs"], "OBJID"),
+        ("cmap", ["zmax", "zmin", "where"], None),
+        ("objID", ["name", "z", "oh_p50"], None),
+        ("", ["a"], None),
+    ],
+)
+def test_only_near_names_are_suggested(name, known, near):
+    """A slip or another case is near; a word that shares two letters is not."""
+    assert find_near(name, known) == near
+    expected = "there is none" if near is None else f"did you mean {near!r}?"
+    assert suggest(name, known, "there is none") == expected
+
+
+def test_near_names_and_digests_are_worded_in_one_place():
+    """No other module asks difflib, joins the lines of an error, or words a wrong digest."""
+    own = ROOT / "runtime" / "messages.py"
+    for path in set(ROOT.rglob("*.py")) - {own}:
+        source = path.read_text(encoding="utf-8")
+        words = [
+            node.value
+            for node in ast.walk(ast.parse(source))
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        ]
+        assert "difflib" not in source, path
+        assert '" ".join(str(' not in source, path
+        assert "' '.join(str(" not in source, path
+        assert not [word for word in words if "checksum mismatch" in word], path
+        assert not [word for word in words if "did you mean" in word.lower()], path

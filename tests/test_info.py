@@ -1,0 +1,112 @@
+"""What a file is: one answer for info and verify, whatever the file is called."""
+
+import pickle
+import shutil
+
+import h5py
+import pytest
+import torch
+from click.testing import CliRunner
+from samples import METADATA
+
+from galfig.cli import main
+from galfig.errors import StoreError
+from galfig.info import find_kind
+from galfig.networks.architectures import build_network
+from galfig.networks.checkpoint import save_checkpoint
+from galfig.networks.resume import save_progress
+
+EXPECTED = "expected a store, a checkpoint or the folder of a manuscript"
+
+
+@pytest.fixture(scope="module")
+def checkpoint_path(tmp_path_factory):
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("checkpoint") / "m.safetensors"
+    save_checkpoint(path, build_network("conv3", 2), METADATA)
+    return path
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, list(map(str, arguments)))
+
+
+def test_a_file_is_what_it_holds_and_not_what_it_is_called(store_path, checkpoint_path, tmp_path):
+    """A checkpoint called maps.h5 and a store called model.safetensors, described and verified."""
+    store, checkpoint = tmp_path / "model.safetensors", tmp_path / "model.h5"
+    shutil.copyfile(store_path, store)
+    shutil.copyfile(checkpoint_path, checkpoint)
+    for path, kind in ((store, "store"), (checkpoint, "checkpoint")):
+        assert find_kind(path) == kind
+        assert run("info", path).stdout.split()[:2] == ["kind", kind]
+        found = run("verify", path)
+        assert found.exit_code == 0
+        assert found.stdout == f"{path}: as it was written\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("empty.h5", b"", f"an empty file, {EXPECTED}"),
+        ("empty.safetensors", b"", f"an empty file, {EXPECTED}"),
+        ("catalog.csv", b"objID,z\n1,0.05\n", f"a text file, {EXPECTED}"),
+        ("words.h5", "größer {als}\n".encode() * 50, f"a text file, {EXPECTED}"),
+        ("roc.pdf", b"%PDF-1.4\n%\xac\xdc", f"a PDF, {EXPECTED}"),
+        ("roc.h5", b"\x89PNG\r\n\x1a\n\0\0", f"a PNG image, {EXPECTED}"),
+        ("roc.svg", b'<?xml version="1.0"?>\n<svg xmlns=""/>', f"an SVG image, {EXPECTED}"),
+        ("galaxy.jpg", b"\xff\xd8\xff\xe0\0", f"a JPEG image, {EXPECTED}"),
+        ("catalog.fits", b"SIMPLE  =                    T", f"a FITS file, {EXPECTED}"),
+        ("noise.bin", b"\0\1\2\3", f"begins with b'\\x00\\x01\\x02\\x03', {EXPECTED}"),
+        ("noise.h5", b"\0\1\2\3", "not an HDF5 file that can be read, expected a store ("),
+        ("noise.safetensors", b"\0\1\2\3", "not a galfig checkpoint, expected one "),
+        ("model.pkl", pickle.dumps({"a": 1}), "a pickled file, expected safetensors; "),
+    ],
+)
+def test_what_is_none_of_them_is_named(tmp_path, name, content, words):
+    """The same one line by both, and exit status 1."""
+    path = tmp_path / name
+    path.write_bytes(content)
+    described, verified = run("info", path), run("verify", path)
+    assert described.exit_code == verified.exit_code == 1
+    assert described.stderr.startswith(f"galfig: error: {path}: {words}")
+    assert verified.stdout.startswith(f"{path}: {words}")
+    assert described.stderr.count("\n") == verified.stdout.count("\n") == 1
+
+
+def test_other_files_of_galfig_are_named(tmp_path, store_path):
+    """The state of an unfinished training, and HDF5 that is no store."""
+    state = tmp_path / "m.resume.safetensors"
+    save_progress(state, {}, {"epoch": 3})
+    for line in (run("info", state).stderr, run("verify", state).stdout):
+        assert (
+            f"an unfinished training, {EXPECTED}; 'galfig train --resume' goes on with it" in line
+        )
+    other = tmp_path / "other.h5"
+    with h5py.File(other, "w") as file:
+        file["x"] = [1, 2]
+    for line in (run("info", other).stderr, run("verify", other).stdout):
+        assert f"{other}: an HDF5 file without schema_version, expected a store" in line
+    cut = tmp_path / "cut.h5"
+    cut.write_bytes(store_path.read_bytes()[:3000])
+    for line in (run("info", cut).stderr, run("verify", cut).stdout):
+        assert f"{cut}: cut off, expected a whole store; copy it again" in line
+
+
+def test_folders(tmp_path):
+    """That of a manuscript is verified, and info says so; another is named."""
+    with pytest.raises(StoreError, match="no such file, expected a store"):
+        find_kind(tmp_path / "absent.h5")
+    paper = tmp_path / "paper"
+    paper.mkdir()
+    line = f"{paper}: a folder without manuscript.toml, {EXPECTED}\n"
+    assert run("info", paper).stderr == f"galfig: error: {line}"
+    assert run("verify", paper).stdout == line
+    (paper / "manuscript.toml").write_text("")
+    assert find_kind(paper) == "manuscript"
+    found = run("info", paper)
+    assert found.exit_code == 1
+    assert found.stderr == (
+        f"galfig: error: {paper}: a manuscript, expected a store or a checkpoint; 'galfig "
+        f"manuscript list {paper}' lists its files, 'galfig verify {paper}' compares them with "
+        "their record\n"
+    )
