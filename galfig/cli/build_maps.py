@@ -6,6 +6,7 @@ import click
 
 from galfig.cli import options
 from galfig.runtime.files import IfExists
+from galfig.runtime.malloc import keep_freed_memory
 from galfig.runtime.options import Device, RunOptions
 
 
@@ -95,6 +96,7 @@ def build_maps(
     from galfig.info import summarise
     from galfig.pipeline.main import run_main_job
 
+    keep_freed_memory()
     is_new = run_main_job(
         galaxies,
         settings,

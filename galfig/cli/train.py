@@ -7,6 +7,7 @@ import click
 
 from galfig.cli import options
 from galfig.runtime.files import ErrorOrReplace, check_output
+from galfig.runtime.malloc import keep_freed_memory
 from galfig.runtime.options import Device, RunOptions
 
 
@@ -95,6 +96,7 @@ def train(
 
     from galfig.networks.training import train_checkpoint
 
+    keep_freed_memory()
     checkpoint = train_checkpoint(
         galaxies,
         settings,

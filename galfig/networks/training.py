@@ -25,7 +25,6 @@ from galfig.networks.resume import load_progress, resume_path, save_progress
 from galfig.networks.shift import describe_images
 from galfig.runtime.files import ErrorOrReplace, IfExists, check_output, remove_leftovers
 from galfig.runtime.lock import hold_lock
-from galfig.runtime.malloc import keep_freed_memory
 from galfig.runtime.options import DEFAULT_RUN, Device, RunOptions
 
 logger = logging.getLogger(__name__)
@@ -381,7 +380,6 @@ def train_checkpoint(
 
     One process at a time does; see `galfig.runtime.lock.hold_lock`.
     """
-    keep_freed_memory()
     # What cannot be used is said before the images are read, not after.
     choose_device(run.device)
     readable, cutouts = read_training_set(galaxies, settings, n_workers=run.n_workers, quiet=quiet)

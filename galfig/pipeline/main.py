@@ -18,7 +18,6 @@ from galfig.pipeline.build import build_store
 from galfig.pipeline.plan import make_plan
 from galfig.records import Split
 from galfig.runtime.files import IfExists, check_output
-from galfig.runtime.malloc import keep_freed_memory
 from galfig.runtime.options import DEFAULT_RUN, Device, RunOptions
 from galfig.store.reader import Store, open_store
 
@@ -158,7 +157,6 @@ def run_main_job(
     bool
         False where the store is there already and nothing was left to do.
     """
-    keep_freed_memory()
     # What cannot be used is said before hours of work, not after them.
     choose_device(run.device)
     kept = model if isinstance(model, Path) else path.with_suffix(".safetensors")
