@@ -63,7 +63,6 @@ def build_maps(
     workers: int | None,
     if_exists: IfExists,
     takeover: bool,
-    quiet: bool,
 ) -> None:
     """Explain every galaxy for every class, and write the store.
 
@@ -105,6 +104,5 @@ def build_maps(
         split=split,
         if_exists=if_exists,
         run=RunOptions(device, workers, takeover),
-        quiet=quiet,
     )
     click.echo(summarise(out) if is_new else f"{out}: is complete, nothing left to do")

@@ -65,7 +65,6 @@ def figure(
     width: str | None,
     data: Path | None,
     if_exists: ErrorOrReplace,
-    quiet: bool,
 ) -> None:
     """Draw the figure NAME from STORE.
 
@@ -90,7 +89,6 @@ def figure(
         unit=unit,
         other=other,
         data=data,
-        quiet=quiet,
         if_exists=if_exists,
     ):
         click.echo(written)

@@ -15,7 +15,7 @@ from galfig.cli.options import standard_options
     "--rejected", is_flag=True, help="List the galaxies that a store lacks, and why, and stop."
 )
 @standard_options
-def info(file: Path, as_json: bool, rejected: bool, quiet: bool) -> None:
+def info(file: Path, as_json: bool, rejected: bool) -> None:
     """Say what a store or a checkpoint holds and what it was made from.
 
     \b

@@ -36,7 +36,6 @@ def render(
     width: str | None,
     data: Path | None,
     if_exists: ErrorOrReplace,
-    quiet: bool,
 ) -> None:
     """Draw galaxies of STORE with their maps: cutout, first class, second class.
 

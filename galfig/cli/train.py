@@ -63,7 +63,6 @@ def train(
     if_exists: ErrorOrReplace,
     resume: bool,
     takeover: bool,
-    quiet: bool,
     **recipe: Any,
 ) -> None:
     """Train a classifier and write its checkpoint.
@@ -104,7 +103,6 @@ def train(
         if_exists=if_exists,
         resume="always" if resume else "never",
         run=RunOptions(device, takeover=takeover),
-        quiet=quiet,
     )
     metrics = checkpoint.metadata["metrics"]
     words = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())

@@ -128,7 +128,6 @@ def run_main_job(
     split: Split = "valid",
     if_exists: IfExists = "error",
     run: RunOptions = DEFAULT_RUN,
-    quiet: bool = False,
 ) -> bool:
     """Do the main job: from galaxies to a store with every map.
 
@@ -149,8 +148,6 @@ def run_main_job(
         what was not; replace what was not; or make both anew.
     run : RunOptions, optional
         Device, threads, and whether to take over from a process of another host.
-    quiet : bool, default False
-        Without progress bars.
 
     Returns
     -------
@@ -168,9 +165,7 @@ def run_main_job(
         checkpoint = load_checkpoint(model)
         warn_of_mismatch(checkpoint, galaxies, settings, model)
     else:
-        checkpoint = load_or_train(
-            galaxies, settings, kept, if_exists=if_exists, run=run, quiet=quiet
-        )
+        checkpoint = load_or_train(galaxies, settings, kept, if_exists=if_exists, run=run)
     plan = make_plan(galaxies, settings, checkpoint, split)
     decoding = Decoding(checkpoint.n_channels, settings.catalog.fits_range)
     shift = compare_images(checkpoint, plan.galaxies, decoding, kept)
@@ -182,5 +177,4 @@ def run_main_job(
         if_exists=if_exists,
         run=run,
         image_shift=shift,
-        quiet=quiet,
     )
