@@ -46,7 +46,7 @@ def time_epochs(settings: Settings) -> dict[str, float]:
         in_valid=rng.random(N_GALAXIES) < 0.2,
     )
     start = time.perf_counter()
-    galaxies, cutouts = read_training_set(galaxies, settings, quiet=True)
+    galaxies, cutouts = read_training_set(galaxies, settings)
     reading = time.perf_counter() - start
     mean, std = channel_statistics(cutouts, ~galaxies.in_valid)
     timer = _Timer()

@@ -102,7 +102,7 @@ def _main() -> None:
         before = measure_rate()
         start = time.perf_counter()
         plan = make_plan(galaxies, settings, checkpoint, "all")
-        build_store(plan, checkpoint, folder / "maps.h5", run=RunOptions(device="cpu"), quiet=True)
+        build_store(plan, checkpoint, folder / "maps.h5", run=RunOptions(device="cpu"))
         seconds = time.perf_counter() - start
         in_memory = statistics.mean([before, measure_rate()])
         rate = len(galaxies) / seconds

@@ -4,6 +4,7 @@ Imports what is heavy where it is used, so that a test of conditions does not wa
 """
 
 import json
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -103,6 +104,24 @@ def make_attributes(
             {"arch": "conv3", "n_train": {"low": 20, "high": 22}, "simulated": True}
         ),
     }
+
+
+def note_progress(monkeypatch, module):
+    """Have a module show its progress to a list: task, total, where it began and where it ended."""
+    noted = []
+
+    @contextmanager
+    def show(task, total, unit, *, initial=0):
+        shown = {"task": task, "total": total, "initial": initial, "done": initial}
+        noted.append(shown)
+
+        def advance(n):
+            shown["done"] += n
+
+        yield advance
+
+    monkeypatch.setattr(module, "show_progress", show)
+    return noted
 
 
 def make_checkpoint(path, class_names=("low", "high"), image_size=32, n_channels=3):

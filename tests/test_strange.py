@@ -251,7 +251,7 @@ def test_odd_names_compile(campaign, odd_store, tmp_path):
         for name in names
     )
     (folder / "manuscript.toml").write_text(MANIFEST + figures, encoding="utf-8")
-    build_manuscript(folder, quiet=True)
+    build_manuscript(folder)
     macros = re.findall(r"\\(odd\w+)\}", (folder / "values.tex").read_text())
     # The table of galaxies is AASTeX's own.
     has_table = has_tex("aastex631.cls")

@@ -6,7 +6,7 @@ metallicity blurred: how well the classes can be told apart is a choice, `STAGE_
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
@@ -20,6 +20,7 @@ from PIL import Image
 
 from galfig.errors import CatalogError, OutputError
 from galfig.runtime.files import ErrorOrReplace, replace_file
+from galfig.runtime.progress import track
 
 CUTOUT_SIZE = 160
 PIXEL_SCALE = 0.396
@@ -84,7 +85,6 @@ def write_simulated(
     seed: int = 0,
     *,
     if_exists: ErrorOrReplace = "error",
-    progress: Callable[[Iterable[Any]], Iterable[Any]] | None = None,
 ) -> Path:
     """Write simulated galaxies: ``images/<objID>.jpg`` and, when all are there, ``catalog.csv``.
 
@@ -101,8 +101,6 @@ def write_simulated(
         Galaxy ``i`` depends on ``(seed, i)`` alone: ten galaxies are the first ten of 600.
     if_exists : {"error", "replace"}, default "error"
         What to do where a catalog is there.
-    progress : callable, optional
-        Wraps the iteration over galaxies, such as ``tqdm.tqdm``.
 
     Returns
     -------
@@ -123,11 +121,11 @@ def write_simulated(
         raise CatalogError(f'{path}: already exists; use `if_exists="replace"` to replace it')
     catalog = simulate_catalog(n, seed)
     images = path.parent / "images"
-    galaxies: Iterable[Any] = catalog.to_dict("records")
+    galaxies: Iterable[Any] = track(catalog.to_dict("records"), "simulating", n, "galaxies")
     try:
         images.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
-        for i, galaxy in enumerate(galaxies if progress is None else progress(galaxies)):
+        for i, galaxy in enumerate(galaxies):
             cutout = Image.fromarray(simulate_cutout(galaxy, (seed, i, 1)))
             cutout.save(images / f"{galaxy['objID']}.jpg", quality=JPEG_QUALITY)
     except OSError as exc:

@@ -86,11 +86,11 @@ class _Log:
     def write(self, words: str) -> int:
         try:
             return self._stream.write(words)
-        except OSError:
+        except (OSError, ValueError):
             return len(words)
 
     def flush(self) -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):
             self._stream.flush()
 
 

@@ -9,6 +9,7 @@ from galfig.cli import options
 from galfig.cli.usage import Command
 from galfig.config import Split
 from galfig.runtime.files import IfExists
+from galfig.runtime.malloc import keep_freed_memory
 from galfig.runtime.options import Device, RunOptions
 
 
@@ -61,7 +62,6 @@ def build_maps(
     workers: int | None,
     if_exists: IfExists,
     takeover: bool,
-    quiet: bool,
 ) -> None:
     """Explain every galaxy for every class, and write the store.
 
@@ -94,6 +94,7 @@ def build_maps(
     from galfig.info import summarise
     from galfig.pipeline.main import run_main_job
 
+    keep_freed_memory()
     is_new = run_main_job(
         galaxies,
         settings,
@@ -102,6 +103,5 @@ def build_maps(
         split=split,
         if_exists=if_exists,
         run=RunOptions(device, workers, takeover),
-        quiet=quiet,
     )
     click.echo(summarise(out) if is_new else f"{out}: is complete, nothing left to do")

@@ -66,7 +66,6 @@ def figure(
     width: str | None,
     data: Path | None,
     if_exists: ErrorOrReplace,
-    quiet: bool,
 ) -> None:
     """Draw the figure NAME from STORE.
 
@@ -91,7 +90,6 @@ def figure(
         unit=unit,
         other=other,
         data=data,
-        quiet=quiet,
         if_exists=if_exists,
     ):
         click.echo(written)

@@ -16,7 +16,7 @@ from galfig.cli.usage import Command
     "--rejected", is_flag=True, help="List the galaxies that a store lacks, and why, and stop."
 )
 @standard_options
-def info(file: Path, as_json: bool, rejected: bool, quiet: bool) -> None:
+def info(file: Path, as_json: bool, rejected: bool) -> None:
     """Describe a store or a checkpoint.
 
     Prints what FILE holds and what it was made from.

@@ -46,7 +46,6 @@ def build(
     retrain: bool,
     only_stores: bool,
     depfile: Path | None,
-    quiet: bool,
 ) -> None:
     """Make what is out of date: stores, figures, captions, values.
 
@@ -56,7 +55,7 @@ def build(
     """
     from galfig.manuscript.build import build_manuscript
 
-    states = build_manuscript(folder, retrain=retrain, only_stores=only_stores, quiet=quiet)
+    states = build_manuscript(folder, retrain=retrain, only_stores=only_stores)
     _echo_table((state.path, state.reason or "up to date") for state in states)
     if depfile is not None:
         from galfig.manuscript.depfile import write_depfile
@@ -76,7 +75,7 @@ def build(
 @_folder_argument
 @click.option("--exact", is_flag=True, help="Compare bytes, not what a reader sees.")
 @options.standard_options
-def check(folder: Path, exact: bool, quiet: bool) -> None:
+def check(folder: Path, exact: bool) -> None:
     """Draw all again elsewhere, and fail where a figure, caption or value differs.
 
     \b
@@ -85,7 +84,7 @@ def check(folder: Path, exact: bool, quiet: bool) -> None:
     """
     from galfig.manuscript.check import check_manuscript
 
-    differences = check_manuscript(folder, exact=exact, quiet=quiet)
+    differences = check_manuscript(folder, exact=exact)
     if differences:
         ctx = click.get_current_context()
         _echo_table((one.path, one.reason, translate(one.what, ctx)) for one in differences)
@@ -97,7 +96,7 @@ def check(folder: Path, exact: bool, quiet: bool) -> None:
 @manuscript.command("list")
 @_folder_argument
 @options.standard_options
-def list_files(folder: Path, quiet: bool) -> None:
+def list_files(folder: Path) -> None:
     """List the files of a manuscript, and why each would be made.
 
     \b

@@ -16,6 +16,7 @@ from galfig.cli.messages import translate
 from galfig.cli.signals import Stopped, stop_on_signals, write_farewell
 from galfig.errors import GalfigError
 from galfig.runtime.messages import one_line
+from galfig.runtime.progress import write_line
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -253,10 +254,7 @@ _HOW_TO_GO_ON = {
 
 
 def standard_options(function: Function) -> Function:
-    """Add -q, -v and --debug; log to stderr; turn expected failures into one line.
-
-    The command gets ``quiet``, True where its progress bars should be silent.
-    """
+    """Add -q, -v and --debug; log to stderr; turn expected failures into one line."""
 
     @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
     @click.option("-v", "--verbose", count=True, help="Say more.")
@@ -268,7 +266,7 @@ def standard_options(function: Function) -> Function:
         farewell = f"interrupted{_HOW_TO_GO_ON.get(function.__name__, '')}"
         try:
             with stop_on_signals(farewell):
-                return function(*args, quiet=quiet, **options)
+                return function(*args, **options)
         except GalfigError as exc:
             if debug:
                 traceback.print_exc()
@@ -298,7 +296,5 @@ class _StderrHandler(logging.Handler):
         self._ctx = ctx
 
     def emit(self, record: logging.LogRecord) -> None:
-        from tqdm import tqdm
-
         prefix = "warning: " if record.levelno == logging.WARNING else ""
-        tqdm.write(f"{prefix}{translate(record.getMessage(), self._ctx)}", file=sys.stderr)
+        write_line(f"{prefix}{translate(record.getMessage(), self._ctx)}")

@@ -37,7 +37,6 @@ def render(
     width: str | None,
     data: Path | None,
     if_exists: ErrorOrReplace,
-    quiet: bool,
 ) -> None:
     """Draw galaxies from STORE with their maps, one row each.
 

@@ -15,7 +15,7 @@ from galfig.runtime.files import ErrorOrReplace
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed.")
 @if_exists_options()
 @standard_options
-def simulate(folder: Path, n: int, seed: int, if_exists: ErrorOrReplace, quiet: bool) -> None:
+def simulate(folder: Path, n: int, seed: int, if_exists: ErrorOrReplace) -> None:
     """Simulate SDSS-like galaxies: cutouts and a catalog.
 
     DIR is made if it does not exist; the catalog is DIR/catalog.csv.
@@ -24,15 +24,6 @@ def simulate(folder: Path, n: int, seed: int, if_exists: ErrorOrReplace, quiet: 
     Examples:
       galfig simulate data/simulated --n 600 --seed 0
     """
-    from tqdm import tqdm
-
     from galfig.catalog.simulate import write_simulated
 
-    catalog = write_simulated(
-        folder,
-        n,
-        seed,
-        if_exists=if_exists,
-        progress=lambda galaxies: tqdm(galaxies, desc="simulating", total=n, disable=quiet),
-    )
-    click.echo(catalog)
+    click.echo(write_simulated(folder, n, seed, if_exists=if_exists))

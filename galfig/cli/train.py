@@ -8,6 +8,7 @@ import click
 from galfig.cli import options
 from galfig.cli.usage import Command
 from galfig.runtime.files import ErrorOrReplace, check_output
+from galfig.runtime.malloc import keep_freed_memory
 from galfig.runtime.options import Device, RunOptions
 
 
@@ -51,7 +52,6 @@ def train(
     if_exists: ErrorOrReplace,
     resume: bool,
     takeover: bool,
-    quiet: bool,
     **recipe: Any,
 ) -> None:
     """Train a classifier and write its checkpoint.
@@ -84,6 +84,7 @@ def train(
 
     from galfig.networks.training import train_checkpoint
 
+    keep_freed_memory()
     checkpoint = train_checkpoint(
         galaxies,
         settings,
@@ -91,7 +92,6 @@ def train(
         if_exists=if_exists,
         resume="always" if resume else "never",
         run=RunOptions(device, takeover=takeover),
-        quiet=quiet,
     )
     metrics = checkpoint.metadata["metrics"]
     words = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())

@@ -15,7 +15,7 @@ from galfig.cli.usage import Command
     "files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path)
 )
 @standard_options
-def verify(files: tuple[Path, ...], quiet: bool) -> None:
+def verify(files: tuple[Path, ...]) -> None:
     """Compare stores, checkpoints and manuscripts with their own digests.
 
     FILE is a store, a checkpoint or the folder of a manuscript. Every map and cutout is read. The

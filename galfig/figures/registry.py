@@ -146,7 +146,6 @@ def render_figure(
     unit: str | None = None,
     other: Path | None = None,
     data: Path | None = None,
-    quiet: bool = True,
     if_exists: ErrorOrReplace = "error",
 ) -> list[Path]:
     """Draw a figure from a store and write it, its caption beside it.
@@ -169,8 +168,6 @@ def render_figure(
         A second store, for ``compare``.
     data : Path, optional
         Table to write with the numbers that the figure shows: .ecsv.
-    quiet : bool, default True
-        Without a progress bar.
     if_exists : {"error", "replace"}, default "error"
         What to do where a file is there.
 
@@ -191,7 +188,7 @@ def render_figure(
     if data is not None and data.suffix != ".ecsv":
         raise OutputError(f"{data}: suffix {data.suffix!r}, expected .ecsv")
     with draw_figure(name, store, query, width=width, unit=unit, other=other) as drawn:
-        return write_drawing(*drawn, path, data=data, quiet=quiet, if_exists=if_exists)
+        return write_drawing(*drawn, path, data=data, if_exists=if_exists)
 
 
 @contextmanager

@@ -9,7 +9,6 @@ from typing import Any
 
 from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
-from tqdm import tqdm
 
 import galfig
 from galfig.errors import OutputError
@@ -17,6 +16,7 @@ from galfig.figures.captions import LATEX, PLAIN
 from galfig.figures.drawing import Drawing, DrawOptions
 from galfig.figures.style import keep_layout, paper_style
 from galfig.runtime.files import ErrorOrReplace, check_output, replace_file
+from galfig.runtime.progress import track
 from galfig.store.reader import Store
 from galfig.store.selection import Selection
 
@@ -29,7 +29,6 @@ def write_drawing(
     path: Path,
     *,
     data: Path | None = None,
-    quiet: bool = True,
     if_exists: ErrorOrReplace = "error",
 ) -> list[Path]:
     """Write a figure and, beside it, its caption (.tex, .txt) and alternative text (.alt.txt).
@@ -44,8 +43,6 @@ def write_drawing(
         Figure to write: .pdf, .png or .svg.
     data : Path, optional
         Table to write with the numbers that the figure shows: .ecsv.
-    quiet : bool, default True
-        Without a progress bar over many pages.
     if_exists : {"error", "replace"}, default "error"
         What to do where a file is there.
 
@@ -76,13 +73,9 @@ def write_drawing(
             '`if_exists="replace"` to replace both'
         )
         check_output(file, if_exists=if_exists, advice=advice)
-    pages = tqdm(
-        drawing.pages,
-        total=drawing.n_pages,
-        desc="drawing",
-        unit="page",
-        disable=quiet or drawing.n_pages == 1,
-    )
+    pages = drawing.pages
+    if drawing.n_pages > 1:
+        pages = track(pages, "drawing", drawing.n_pages, "pages")
     save_figure(
         pages,
         path,

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from tqdm import tqdm
 
 from galfig.errors import CutoutError, LostCutoutError, OutputError
 from galfig.images.ahead import map_ahead
 from galfig.images.fits import MAX_VALUES, decode_fits, is_fits
 from galfig.images.raster import decode_raster
+from galfig.runtime.progress import track
 
 # Of the memory, for decoded images; what is more goes to a file.
 MEMORY_SHARE = 0.25
@@ -153,7 +153,6 @@ def load_cutouts(
     decoding: Decoding = RGB,
     *,
     n_workers: int | None = None,
-    quiet: bool = False,
 ) -> tuple[NDArray[np.uint8], dict[int, str]]:
     """Decode, crop and scale every file once, for a network that looks at them many times.
 
@@ -167,8 +166,6 @@ def load_cutouts(
         How pixels are read.
     n_workers : int, optional
         Threads; default one a processor.
-    quiet : bool, default False
-        Without a progress bar.
 
     Returns
     -------
@@ -189,8 +186,8 @@ def load_cutouts(
     cutouts = _allocate(shape)
     reasons: dict[int, str] = {}
     decoded = iter_cutouts(paths, cutout_size, decoding, n_workers=n_workers)
-    bar = tqdm(decoded, total=len(paths), desc="reading images", disable=quiet, leave=False)
-    for row, cutout in enumerate(bar):
+    tracked = track(decoded, "reading images", len(paths), "images", leave=False)
+    for row, cutout in enumerate(tracked):
         if isinstance(cutout, CutoutError):
             reasons[row] = str(cutout)
         else:

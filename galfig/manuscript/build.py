@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from galfig.errors import FigureError, ManuscriptError, SelectionError
 from galfig.figures.captions import LATEX, PLAIN
 from galfig.figures.registry import draw_figure
@@ -27,6 +25,7 @@ from galfig.manuscript.record import (
 from galfig.manuscript.steps import find_stale, run_steps
 from galfig.manuscript.values import write_galaxies, write_macros
 from galfig.runtime.files import replace_file
+from galfig.runtime.progress import track
 from galfig.store.reader import Store, open_store
 
 logger = logging.getLogger(__name__)
@@ -43,7 +42,7 @@ class State:
 
 
 def build_manuscript(
-    folder: Path, *, retrain: bool = False, only_stores: bool = False, quiet: bool = False
+    folder: Path, *, retrain: bool = False, only_stores: bool = False
 ) -> list[State]:
     """Make the stores that are absent or of another recipe, and draw what is out of date.
 
@@ -55,8 +54,6 @@ def build_manuscript(
         Make what is kept with the paper, such as its network, anew too.
     only_stores : bool, default False
         Draw nothing: for a check of what is there against stores made on this machine.
-    quiet : bool, default False
-        Without progress bars.
 
     Returns
     -------
@@ -70,7 +67,7 @@ def build_manuscript(
         A manifest that is wrong, a step that failed, or a store that is absent.
     """
     manifest, before = load_manifest(folder), load_record(folder)
-    made, reasons = run_steps(folder, manifest.steps, before.made, retrain=retrain, quiet=quiet)
+    made, reasons = run_steps(folder, manifest.steps, before.made, retrain=retrain)
     states = [State(path, reasons.get(path, "")) for path in made]
     if only_stores:
         return states
@@ -78,7 +75,7 @@ def build_manuscript(
     save_record(folder, before.model_copy(update={"made": made}))
     identities = identify_stores(folder, manifest)
     figures: dict[str, DrawnFigure] = {}
-    for spec in tqdm(manifest.figure, desc="figures", unit="figure", disable=quiet):
+    for spec in track(manifest.figure, "drawing", len(manifest.figure), "figures"):
         reason = find_reason(folder, spec, before.figures.get(spec.name), identities)
         states.append(State(spec.path, reason))
         if reason:

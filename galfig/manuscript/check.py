@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
-from tqdm import tqdm
-
 from galfig.errors import FigureError, ManuscriptError, SelectionError
 from galfig.manuscript.build import (
     draw_spec,
@@ -18,6 +16,7 @@ from galfig.manuscript.build import (
 from galfig.manuscript.manifest import load_manifest
 from galfig.manuscript.pixels import compare_figures
 from galfig.manuscript.record import DrawnFigure, digest_file, load_record
+from galfig.runtime.progress import track
 
 EDITED = "file edited by hand"
 # Where all that is recorded is as it was: then it is what nobody records.
@@ -33,7 +32,7 @@ class Difference:
     reason: str
 
 
-def check_manuscript(folder: Path, *, exact: bool = False, quiet: bool = False) -> list[Difference]:
+def check_manuscript(folder: Path, *, exact: bool = False) -> list[Difference]:
     """Draw all figures, captions and values again, and compare them with those that are there.
 
     Parameters
@@ -42,8 +41,6 @@ def check_manuscript(folder: Path, *, exact: bool = False, quiet: bool = False) 
         The manuscript's folder; nothing in it is changed.
     exact : bool, default False
         Compare bytes; otherwise what a reader sees, see `galfig.manuscript.pixels`.
-    quiet : bool, default False
-        Without a progress bar.
 
     Returns
     -------
@@ -65,7 +62,7 @@ def check_manuscript(folder: Path, *, exact: bool = False, quiet: bool = False) 
         temporary = Path(name)
         drawn: dict[str, DrawnFigure] = {}
         differences: list[Difference] = []
-        for spec in tqdm(manifest.figure, desc="checking", unit="figure", disable=quiet):
+        for spec in track(manifest.figure, "checking", len(manifest.figure), "figures"):
             before = record.figures.get(spec.name)
             reason = "new" if before is None else find_changes(spec, before, identities)
             try:

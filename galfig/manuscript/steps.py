@@ -21,7 +21,6 @@ def run_steps(
     before: Mapping[str, MadeFile],
     *,
     retrain: bool = False,
-    quiet: bool = False,
 ) -> tuple[dict[str, MadeFile], dict[str, str]]:
     """Run the steps whose file is absent or not what their recipe makes.
 
@@ -37,8 +36,6 @@ def run_steps(
         What the record says of the files, by path.
     retrain : bool, default False
         Make the kept files anew too.
-    quiet : bool, default False
-        Without their progress bars.
 
     Returns
     -------
@@ -60,7 +57,7 @@ def run_steps(
         reason = _find_reason(folder, step, chain, before.get(step.makes), retrain)
         if reason is not None:
             logger.info("%s: %s", step.makes, reason)
-            _run(folder, step, quiet=quiet)
+            _run(folder, step)
             reasons[step.makes] = reason
         identity = identify(folder / step.makes)
         if identity is None:
@@ -121,13 +118,13 @@ def _digest_recipe(folder: Path, step: Step, before: str) -> str:
     return digest.hexdigest()
 
 
-def _run(folder: Path, step: Step, *, quiet: bool) -> None:
+def _run(folder: Path, step: Step) -> None:
     """Run a step in the manuscript's folder; no shell, and nothing but galfig."""
     command = [sys.executable, "-m", "galfig", *step.arguments]
     if not {"--update", "--overwrite"} & set(step.arguments):
         # A store that this recipe makes here too is left as it is: it may have taken days.
         command.append("--update" if step.arguments[0] == "build-maps" else "--overwrite")
-    if quiet:
+    if not logger.isEnabledFor(logging.INFO):
         command.append("--quiet")
     # What a step says of itself belongs to the log of the build, not to its table.
     finished = subprocess.run(command, cwd=folder, stdout=sys.stderr, check=False)

@@ -2,7 +2,6 @@
 
 import copy
 import logging
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 from torch.optim.swa_utils import update_bn
-from tqdm import tqdm
 
 from galfig.catalog.galaxies import Galaxies
 from galfig.config import TrainingSettings
@@ -44,6 +42,7 @@ with warnings.catch_warnings():
     from fastai.vision.augment import aug_transforms
 
 from galfig.metrics import score
+from galfig.runtime.progress import show_progress
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +56,6 @@ def fit_network(
     how: TrainingSettings,
     before: dict[str, Any] | None,
     keep: Callable[[dict[str, Any]], None],
-    quiet: bool,
 ) -> tuple[list[dict[str, float]], float, dict[str, list[float]] | None]:
     """Train, or go on with it; return the history, the rate, and the finder's curve if it ran."""
     if before is not None:
@@ -69,7 +67,7 @@ def fit_network(
     else:
         lr, finder = how.lr, None
     keeper = _Keeper(before, lambda state: keep({**state, "lr": lr, "finder": finder}))
-    with _progress_bar(learner, how.epochs, quiet):
+    with _report(learner, how.epochs, n_done=len(keeper.history)):
         fit = learner.fit_one_cycle if how.schedule == "one-cycle" else learner.fit_flat_cos
         fit(how.epochs, lr, cbs=[keeper, _SettleBatchNorm()])
     return keeper.history, lr, finder
@@ -203,12 +201,11 @@ def _read_epoch(learner: Learner) -> dict[str, float]:
 
 
 @contextmanager
-def _progress_bar(learner: Learner, epochs: int, quiet: bool) -> Iterator[None]:
-    """Show one bar over all steps, and a line of metrics after each epoch."""
-    with tqdm(
-        total=epochs * len(learner.dls.train), desc="training", disable=quiet, file=sys.stderr
-    ) as bar:
-        reporter = _Reporter(bar)
+def _report(learner: Learner, epochs: int, *, n_done: int) -> Iterator[None]:
+    """Show the progress over all steps, and log the metrics of each epoch."""
+    n_steps = len(learner.dls.train)
+    with show_progress("training", epochs * n_steps, "steps", initial=n_done * n_steps) as advance:
+        reporter = _Reporter(advance)
         learner.add_cb(reporter)
         try:
             yield
@@ -321,24 +318,24 @@ def _to_device(state: Any, device: torch.device) -> Any:
 
 
 class _Reporter(Callback):
-    """Moves the progress bar and writes the metrics of each epoch."""
+    """Counts the steps that are done, and logs the metrics of each epoch."""
 
     # After the recorder, which collects what is reported.
     order = 60
 
-    def __init__(self, bar: tqdm) -> None:
-        self.bar = bar
+    def __init__(self, advance: Callable[[int], object]) -> None:
+        self.advance = advance
 
     def after_batch(self) -> None:
         if self.training:
-            self.bar.update()
+            self.advance(1)
 
     def after_epoch(self) -> None:
-        if self.bar.disable or not self.recorder.values[-1]:
-            return
-        row = _read_epoch(self.learn)
-        words = ", ".join(f"{name} {value:.3f}" for name, value in row.items())
-        self.bar.write(f"epoch {self.epoch + 1}: {words}", file=sys.stderr)
+        # An epoch that is passed over has no metrics.
+        if self.recorder.values[-1]:
+            row = _read_epoch(self.learn)
+            words = ", ".join(f"{name} {value:.3f}" for name, value in row.items())
+            logger.info("epoch %d: %s", self.epoch + 1, words)
 
 
 class _LRFinder(LRFinder):

@@ -25,7 +25,6 @@ from galfig.networks.resume import load_progress, resume_path, save_progress
 from galfig.networks.shift import describe_images
 from galfig.runtime.files import ErrorOrReplace, IfExists, check_output, remove_leftovers
 from galfig.runtime.lock import hold_lock
-from galfig.runtime.malloc import keep_freed_memory
 from galfig.runtime.options import DEFAULT_RUN, Device, RunOptions
 
 logger = logging.getLogger(__name__)
@@ -98,7 +97,6 @@ def train_network(
     if_exists: ErrorOrReplace = "error",
     resume: Resume = "never",
     run: RunOptions = DEFAULT_RUN,
-    quiet: bool = False,
 ) -> Checkpoint:
     """Train a classifier on the training set and write its checkpoint.
 
@@ -121,8 +119,6 @@ def train_network(
         recipe, "if_same" forgets it and starts anew, and "always" is an error.
     run : RunOptions, optional
         Where to train: its ``device``.
-    quiet : bool, default False
-        Without the progress bar and the metrics of each epoch.
 
     Returns
     -------
@@ -176,7 +172,7 @@ def train_network(
             n_workers=torch.get_num_threads() if device.type == "cuda" else 0,
         )
         keep = partial(save_progress, progress, follows_from)
-        history, lr, finder = fit_network(learner, how, before, keep, quiet)
+        history, lr, finder = fit_network(learner, how, before, keep)
     if not np.isfinite(history[-1]["valid_loss"]):
         raise GalfigError(
             f"training: the validation loss is {history[-1]['valid_loss']}, expected a finite "
@@ -244,7 +240,7 @@ def _load_progress(
 
 
 def read_training_set(
-    galaxies: Galaxies, settings: Settings, *, n_workers: int | None = None, quiet: bool = False
+    galaxies: Galaxies, settings: Settings, *, n_workers: int | None = None
 ) -> tuple[Galaxies, NDArray[np.uint8]]:
     """Decode every image once, and move the galaxies whose image fails to ``rejected``.
 
@@ -260,12 +256,7 @@ def read_training_set(
     how = settings.training
     decoding = Decoding(how.n_channels, settings.catalog.fits_range)
     cutouts, reasons = load_cutouts(
-        galaxies.paths,
-        how.cutout_size,
-        how.network_size,
-        decoding,
-        n_workers=n_workers,
-        quiet=quiet,
+        galaxies.paths, how.cutout_size, how.network_size, decoding, n_workers=n_workers
     )
     stays = [row for row in range(len(galaxies)) if row not in reasons]
     for row, source in enumerate(stays if reasons else ()):
@@ -330,7 +321,6 @@ def load_or_train(
     *,
     if_exists: IfExists = "error",
     run: RunOptions = DEFAULT_RUN,
-    quiet: bool = False,
 ) -> Checkpoint:
     """Return the network that these settings make of these galaxies.
 
@@ -364,7 +354,6 @@ def load_or_train(
         # The same command, run again, goes on where it was.
         resume="if_same",
         run=run,
-        quiet=quiet,
     )
 
 
@@ -376,16 +365,14 @@ def train_checkpoint(
     if_exists: ErrorOrReplace = "error",
     resume: Resume = "never",
     run: RunOptions = DEFAULT_RUN,
-    quiet: bool = False,
 ) -> Checkpoint:
     """Set unreadable images aside, train a network on the others, and write its checkpoint.
 
     One process at a time does; see `galfig.runtime.lock.hold_lock`.
     """
-    keep_freed_memory()
     # What cannot be used is said before the images are read, not after.
     choose_device(run.device)
-    readable, cutouts = read_training_set(galaxies, settings, n_workers=run.n_workers, quiet=quiet)
+    readable, cutouts = read_training_set(galaxies, settings, n_workers=run.n_workers)
     if len(readable) < len(galaxies):
         report_rejected(readable, settings.catalog_path, n_known=len(galaxies.rejected))
     with hold_lock(path, takeover=run.takeover):
@@ -399,5 +386,4 @@ def train_checkpoint(
             if_exists=if_exists,
             resume=resume,
             run=run,
-            quiet=quiet,
         )

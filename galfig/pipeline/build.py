@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 import galfig
 from galfig.attribution.engine import make_engine, open_workers
@@ -35,6 +34,7 @@ from galfig.runtime.files import (
 )
 from galfig.runtime.lock import hold_lock
 from galfig.runtime.options import DEFAULT_RUN, RunOptions
+from galfig.runtime.progress import show_progress
 from galfig.runtime.timing import Stopwatch
 from galfig.store.reader import read_digest
 from galfig.store.writer import Part, merge_parts, write_part
@@ -64,7 +64,6 @@ def build_store(
     if_exists: IfExists = "error",
     run: RunOptions = DEFAULT_RUN,
     image_shift: Mapping[str, Any] | None = None,
-    quiet: bool = False,
 ) -> bool:
     """Explain every galaxy of a plan and write the store.
 
@@ -86,8 +85,6 @@ def build_store(
         Device, threads, and whether to take over from a process of another host.
     image_shift : mapping, optional
         By `galfig.networks.shift.compare_images`, to be recorded.
-    quiet : bool, default False
-        Without the progress bar.
 
     Returns
     -------
@@ -115,7 +112,7 @@ def build_store(
             _remove_parts(folder)
             return False
         parts = [folder / f"{index:06d}.h5" for index in range(len(plan.shards))]
-        _explain_shards(plan, checkpoint, parts, run, quiet)
+        _explain_shards(plan, checkpoint, parts, run)
         attrs = _describe_store(plan, checkpoint, image_shift)
         failed = _merge(plan, attrs, parts, path, allowed)
         try:
@@ -187,12 +184,12 @@ def _explain_shards(
     checkpoint: Checkpoint,
     parts: list[Path],
     run: RunOptions,
-    quiet: bool,
 ) -> None:
     """Write the parts that are not there yet; a part is written while the next is computed."""
     todo = _find_missing(plan, parts)
     if not todo:
         return
+    n_galaxies = len(plan.galaxies)
     n_todo = sum(shard.stop - shard.start for shard, _, _ in todo)
     model = checkpoint.model.to(choose_device(run.device))
     engine = make_engine(
@@ -204,13 +201,7 @@ def _explain_shards(
     decoding = Decoding(checkpoint.n_channels, plan.settings.catalog.fits_range)
     stopwatch, start = Stopwatch(), time.perf_counter()
     with (
-        tqdm(
-            total=len(plan.galaxies),
-            initial=len(plan.galaxies) - n_todo,
-            desc="explaining",
-            disable=quiet,
-            unit="gal",
-        ) as bar,
+        show_progress("explaining", n_galaxies, "galaxies", initial=n_galaxies - n_todo) as advance,
         open_workers(run.n_workers) as pool,
         ThreadPoolExecutor(1) as writer,
     ):
@@ -223,7 +214,7 @@ def _explain_shards(
                 engine,
                 decoding,
                 pool=pool,
-                progress=bar.update,
+                progress=advance,
                 stopwatch=stopwatch,
             )
             if written is not None:

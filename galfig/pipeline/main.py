@@ -17,7 +17,6 @@ from galfig.networks.training import load_or_train
 from galfig.pipeline.build import build_store
 from galfig.pipeline.plan import make_plan
 from galfig.runtime.files import IfExists, check_output
-from galfig.runtime.malloc import keep_freed_memory
 from galfig.runtime.options import DEFAULT_RUN, Device, RunOptions
 from galfig.store.reader import Store, open_store
 
@@ -128,7 +127,6 @@ def run_main_job(
     split: Split = "valid",
     if_exists: IfExists = "error",
     run: RunOptions = DEFAULT_RUN,
-    quiet: bool = False,
 ) -> bool:
     """Do the main job: from galaxies to a store with every map.
 
@@ -149,15 +147,12 @@ def run_main_job(
         what was not; replace what was not; or make both anew.
     run : RunOptions, optional
         Device, threads, and whether to take over from a process of another host.
-    quiet : bool, default False
-        Without progress bars.
 
     Returns
     -------
     bool
         False where the store is there already and nothing was left to do.
     """
-    keep_freed_memory()
     # What cannot be used is said before hours of work, not after them.
     choose_device(run.device)
     kept = model if isinstance(model, Path) else path.with_suffix(".safetensors")
@@ -169,9 +164,7 @@ def run_main_job(
         checkpoint = load_checkpoint(model)
         warn_of_mismatch(checkpoint, galaxies, settings, model)
     else:
-        checkpoint = load_or_train(
-            galaxies, settings, kept, if_exists=if_exists, run=run, quiet=quiet
-        )
+        checkpoint = load_or_train(galaxies, settings, kept, if_exists=if_exists, run=run)
     plan = make_plan(galaxies, settings, checkpoint, split)
     decoding = Decoding(checkpoint.n_channels, settings.catalog.fits_range)
     shift = compare_images(checkpoint, plan.galaxies, decoding, kept)
@@ -183,5 +176,4 @@ def run_main_job(
         if_exists=if_exists,
         run=run,
         image_shift=shift,
-        quiet=quiet,
     )

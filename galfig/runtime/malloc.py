@@ -17,6 +17,9 @@ def keep_freed_memory() -> bool:
     glibc returns large blocks to the kernel at each free, which zeroes every page of them when
     they are asked for again. For networks, whose activations are such blocks, that can take longer
     than the arithmetic. Without effect elsewhere than on Linux with glibc.
+
+    A setting of the process, which is not the library's to make: commands that run networks call
+    this.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -263,18 +263,20 @@ def test_a_set_that_is_there_is_left_alone(tmp_path):
 
 
 @pytest.mark.parametrize("if_exists", ["error", "replace"])
-def test_an_interrupted_run_leaves_no_catalog(tmp_path, if_exists):
+def test_an_interrupted_run_leaves_no_catalog(tmp_path, monkeypatch, if_exists):
     """A catalog that exists belongs to a complete set, also when an older one is replaced."""
     if if_exists == "replace":
         write_simulated(tmp_path, 2)
 
-    def stop_after_one(galaxies):
-        yield next(iter(galaxies))
-        assert not (tmp_path / "catalog.csv").exists()
-        raise KeyboardInterrupt
+    def stop_after_one(galaxy, seed):
+        if (tmp_path / "images" / "sim1-00000.jpg").exists():
+            assert not (tmp_path / "catalog.csv").exists()
+            raise KeyboardInterrupt
+        return simulate_cutout(galaxy, seed)
 
+    monkeypatch.setattr("galfig.catalog.simulate.simulate_cutout", stop_after_one)
     with pytest.raises(KeyboardInterrupt):
-        write_simulated(tmp_path, 3, seed=1, if_exists=if_exists, progress=stop_after_one)
+        write_simulated(tmp_path, 3, seed=1, if_exists=if_exists)
     assert (tmp_path / "images" / "sim1-00000.jpg").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
 
@@ -308,17 +310,18 @@ def test_images_match_the_catalog(tmp_path):
         assert abs(decoded - drawn).mean() < 3
 
 
-def test_progress_wraps_the_galaxies(tmp_path):
-    """The progress callable sees one item a galaxy."""
+def test_progress_follows_the_galaxies(tmp_path, monkeypatch):
+    """One item a galaxy, of as many as were asked for."""
     seen = []
 
-    def count(galaxies):
+    def track(galaxies, task, total, unit):
         for galaxy in galaxies:
-            seen.append(galaxy["objID"])
+            seen.append((galaxy["objID"], task, total, unit))
             yield galaxy
 
-    write_simulated(tmp_path, 3, seed=2, progress=count)
-    assert seen == ["sim2-00000", "sim2-00001", "sim2-00002"]
+    monkeypatch.setattr("galfig.catalog.simulate.track", track)
+    write_simulated(tmp_path, 3, seed=2)
+    assert seen == [(f"sim2-0000{index}", "simulating", 3, "galaxies") for index in range(3)]
 
 
 @pytest.mark.parametrize(("n", "seed", "name"), [(0, 0, "n"), (3, -1, "seed")])

@@ -1,9 +1,12 @@
 """The command line as its users meet it."""
 
 import json
+import os
+import pty
 import re
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -206,6 +209,24 @@ def test_quiet_says_nothing(galaxy_folder, tmp_path, monkeypatch):
     result = run("build-maps", "--config", write_settings(galaxy_folder), "-q")
     assert result.stderr == ""
     assert result.stdout.count("\n") == 1
+
+
+def test_progress_is_a_bar_on_a_terminal_alone(tmp_path):
+    """On a terminal a bar is redrawn; a log has no carriage returns, and no line for short work."""
+    command = [sys.executable, "-m", "galfig", "simulate", "--n", "3"]
+    log = subprocess.run([*command, tmp_path / "log"], capture_output=True, check=True)
+    assert log.stderr == b""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))
+    done = subprocess.run(
+        [*command, tmp_path / "seen"], stdout=subprocess.PIPE, stderr=theirs, check=True
+    )
+    os.close(theirs)
+    words = os.read(ours, 1 << 16).decode()
+    os.close(ours)
+    assert done.stdout.decode() == f"{tmp_path / 'seen' / 'catalog.csv'}\n"
+    assert "\rsimulating: 100%|" in words
+    assert "3/3" in words
 
 
 def test_usage_errors_exit_with_2():

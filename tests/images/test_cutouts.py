@@ -203,7 +203,7 @@ def test_cutouts_beyond_the_memory_lie_in_a_file(tmp_path, monkeypatch):
     for path, pixels in zip(paths, noise(4, 20, 20, 3), strict=True):
         Image.fromarray(pixels).save(path)
     paths[2].write_bytes(b"no image")
-    kept, reasons = load_cutouts(paths, 16, 12, quiet=True)
+    kept, reasons = load_cutouts(paths, 16, 12)
     assert kept.shape == (4, 12, 12, 3)
     assert list(reasons) == [2]
     assert np.array_equal(kept[1], scale_cutout(read_cutout(paths[1], 16), 12))
@@ -211,7 +211,7 @@ def test_cutouts_beyond_the_memory_lie_in_a_file(tmp_path, monkeypatch):
     monkeypatch.setattr("galfig.images.cutouts.MEMORY_SHARE", 0)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     before = set(tmp_path.iterdir())
-    mapped, again = load_cutouts(paths, 16, 12, quiet=True)
+    mapped, again = load_cutouts(paths, 16, 12)
     assert isinstance(mapped, np.memmap)
     assert np.array_equal(mapped, kept)
     assert again == reasons
@@ -227,4 +227,4 @@ def test_no_room_for_cutouts_is_said_before_any_is_decoded(tmp_path, monkeypatch
     monkeypatch.setattr("galfig.images.cutouts.MEMORY_SHARE", 0)
     monkeypatch.setattr("os.posix_fallocate", refuse)
     with pytest.raises(OutputError, match=r"no room for 0\.0 GB .*set TMPDIR"):
-        load_cutouts([tmp_path / "1.png"], 96, 96, quiet=True)
+        load_cutouts([tmp_path / "1.png"], 96, 96)

@@ -65,7 +65,7 @@ def test_every_odd_image_is_stored_or_named(archive, tmp_path):
     settings = load_settings(tmp_path / "galfig.toml", {})
     checkpoint = make_checkpoint(tmp_path / "model.safetensors")
     plan = make_plan(load_galaxies(settings), settings, checkpoint, "all")
-    build_store(plan, checkpoint, tmp_path / "maps.h5", run=CPU, quiet=True)
+    build_store(plan, checkpoint, tmp_path / "maps.h5", run=CPU)
     paths = dict(zip(catalog.objID, folder / catalog.folder / catalog.name, strict=True))
     n_compared = 0
     with open_store(tmp_path / "maps.h5") as store:

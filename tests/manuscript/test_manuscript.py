@@ -1,5 +1,6 @@
 """Manuscripts: drawn where out of date, checked against their stores, refused where wrong."""
 
+import logging
 import os
 import shutil
 import subprocess
@@ -59,12 +60,12 @@ def paper(make_store, tmp_path):
 
 def build(folder):
     """Build, and return why each file was made, by path."""
-    return {state.path: state.reason for state in build_manuscript(folder, quiet=True)}
+    return {state.path: state.reason for state in build_manuscript(folder)}
 
 
 def check(folder, **options):
     """Check, and return path and reason of each difference."""
-    return [(found.path, found.reason) for found in check_manuscript(folder, quiet=True, **options)]
+    return [(found.path, found.reason) for found in check_manuscript(folder, **options)]
 
 
 def replace_in(path, old, new):
@@ -120,7 +121,7 @@ def test_check_names_a_figure_edited_by_hand(paper):
     writer.pages[0].scale_by(1.1)
     writer.write(path)
     assert check(paper) == [("figures/confusion.pdf", "file edited by hand")]
-    (found,) = check_manuscript(paper, quiet=True)
+    (found,) = check_manuscript(paper)
     assert "inch, expected 2.81 × 2.58" in found.what
     path.write_bytes(b"%PDF-")
     assert check(paper) == [("figures/confusion.pdf", "file edited by hand")]
@@ -133,7 +134,7 @@ def test_check_names_an_edited_number_and_a_caption(paper):
     build(paper)
     replace_in(paper / "values.tex", r"\colourN}{12}", r"\colourN}{13}")
     replace_in(paper / "captions/panels.tex", "two simulated", "three simulated")
-    number, caption = sorted(check_manuscript(paper, quiet=True), key=lambda d: d.path)[::-1]
+    number, caption = sorted(check_manuscript(paper), key=lambda d: d.path)[::-1]
     assert number.path == "values.tex"
     assert number.reason == "file edited by hand"
     expected = r"says '\newcommand{\colourN}{13}', expected '\newcommand{\colourN}{12}'"
@@ -170,7 +171,7 @@ def test_check_goes_on_where_a_figure_cannot_be_drawn(paper):
     build(paper)
     replace_in(paper / "manuscript.toml", "zmin = 0.03", "zmin = 5")
     replace_in(paper / "values.tex", r"\colourN}{12}", r"\colourN}{13}")
-    found = check_manuscript(paper, quiet=True)
+    found = check_manuscript(paper)
     assert [one.path for one in found] == ["figures/panels.pdf", "values.tex", "galaxies.tex"]
     assert found[0].what.startswith("cannot be drawn: ")
     assert "no galaxy with 5 < z; its redshifts run from" in found[0].what
@@ -181,7 +182,7 @@ def test_build_names_the_figure_that_cannot_be_drawn(paper):
     """The reason alone would not say which of many."""
     replace_in(paper / "manuscript.toml", "zmin = 0.03", "zmin = 5")
     with pytest.raises(ManuscriptError, match=r"figure 'panels': .*no galaxy with 5 < z"):
-        build_manuscript(paper, quiet=True)
+        build_manuscript(paper)
 
 
 def test_missing_files_are_named(paper):
@@ -378,7 +379,7 @@ def test_step_that_fails_or_makes_nothing_is_named(paper):
         step = f'[[steps]]\ncommand = "{command}"\nmakes = "absent.csv"\n'
         (paper / "manuscript.toml").write_text(text + step)
         with pytest.raises(ManuscriptError, match=words) as caught:
-            build_manuscript(paper, quiet=True)
+            build_manuscript(paper)
         assert command in str(caught.value)
     assert not (paper / "figures").exists()
 
@@ -466,8 +467,11 @@ def test_paper_compiles_with_figures_captions_and_macros(paper):
         ("galfig train --out a.h5", ["--overwrite"]),
     ],
 )
-def test_a_step_says_once_what_to_do_with_its_file(tmp_path, monkeypatch, command, expected):
-    """A store of this recipe stays; the command line takes one word for it, that of the step."""
+@pytest.mark.parametrize("level", [logging.INFO, logging.ERROR])
+def test_a_step_says_once_what_to_do_with_its_file(
+    tmp_path, monkeypatch, caplog, command, expected, level
+):
+    """A store of this recipe stays, unless the step itself says otherwise; -q is passed on."""
     commands = []
 
     def note(command, **options):
@@ -476,7 +480,9 @@ def test_a_step_says_once_what_to_do_with_its_file(tmp_path, monkeypatch, comman
         return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.setattr("subprocess.run", note)
-    run_steps(tmp_path, (Step(command=command, makes="made.csv"),), {})
+    with caplog.at_level(level, "galfig"):
+        run_steps(tmp_path, (Step(command=command, makes="made.csv"),), {})
+    assert ("--quiet" in commands[0]) == (level == logging.ERROR)
     assert [word for word in commands[0] if word in ("--update", "--overwrite")] == expected
 
 
@@ -504,7 +510,7 @@ def test_stores_alone_can_be_made(paper):
     """Nothing is drawn and nothing recorded, so that what is there can be checked against them."""
     with (paper / "manuscript.toml").open("a") as file:
         file.write(STEPS)
-    states = build_manuscript(paper, only_stores=True, quiet=True)
+    states = build_manuscript(paper, only_stores=True)
     assert [(state.path, state.reason) for state in states] == [("data/catalog.csv", "absent")]
     assert (paper / "data/catalog.csv").is_file()
     assert not (paper / "figures").exists()

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from samples import CPU
+from samples import CPU, note_progress
 
 from galfig.catalog.galaxies import load_galaxies
 from galfig.config import load_settings
 from galfig.errors import CheckpointError
+from galfig.networks import learner
 from galfig.networks.resume import load_progress, resume_path, save_progress
 from galfig.networks.training import read_training_set, train_network
 
@@ -27,9 +28,9 @@ def make_settings(folder, **training):
 def test_stopped_run_ends_as_one_that_was_not(galaxy_folder, tmp_path, monkeypatch, recipe):
     """Stopped after each of its epochs, and resumed: the same checkpoint to the byte."""
     settings = make_settings(galaxy_folder, **recipe)
-    data = read_training_set(load_galaxies(settings), settings, quiet=True)
+    data = read_training_set(load_galaxies(settings), settings)
     whole, broken = tmp_path / "whole.safetensors", tmp_path / "broken.safetensors"
-    train_network(*data, settings, whole, run=CPU, quiet=True)
+    train_network(*data, settings, whole, run=CPU)
 
     class Stop(BaseException):
         pass
@@ -38,16 +39,22 @@ def test_stopped_run_ends_as_one_that_was_not(galaxy_folder, tmp_path, monkeypat
         save_progress(*arguments)
         raise Stop
 
+    noted = note_progress(monkeypatch, learner)
     for _ in range(settings.training.epochs - 1):
         monkeypatch.setattr("galfig.networks.training.save_progress", save_and_stop)
         with pytest.raises(Stop):
-            train_network(*data, settings, broken, run=CPU, quiet=True, resume="always")
+            train_network(*data, settings, broken, run=CPU, resume="always")
         assert resume_path(broken).exists()
         assert not broken.exists()
         torch.rand(5)
     monkeypatch.setattr("galfig.networks.training.save_progress", save_progress)
-    train_network(*data, settings, broken, run=CPU, quiet=True, resume="always")
+    train_network(*data, settings, broken, run=CPU, resume="always")
     assert broken.read_bytes() == whole.read_bytes()
+    # Each run counts the epochs before it as done, and does one.
+    begun_at = [2 * epoch for epoch in range(settings.training.epochs)]
+    assert [shown["initial"] for shown in noted] == begun_at
+    assert [shown["done"] for shown in noted] == [n + 2 for n in begun_at]
+    assert {shown["total"] for shown in noted} == {2 * settings.training.epochs}
     assert not resume_path(broken).exists()
 
 
@@ -55,14 +62,14 @@ def test_run_of_another_recipe_is_not_resumed(galaxy_folder, tmp_path):
     """Another seed would go on with another network; without --resume it starts anew."""
     path = tmp_path / "m.safetensors"
     settings = make_settings(galaxy_folder, epochs=1)
-    data = read_training_set(load_galaxies(settings), settings, quiet=True)
+    data = read_training_set(load_galaxies(settings), settings)
     save_progress(resume_path(path), {"settings": "others"}, {"history": []})
     with pytest.raises(CheckpointError, match="run of another recipe"):
-        train_network(*data, settings, path, run=CPU, quiet=True, resume="always")
-    train_network(*data, settings, path, run=CPU, quiet=True, resume="if_same")
+        train_network(*data, settings, path, run=CPU, resume="always")
+    train_network(*data, settings, path, run=CPU, resume="if_same")
     assert not resume_path(path).exists()
     save_progress(resume_path(path), {"settings": "others"}, {"history": []})
-    train_network(*data, settings, path, run=CPU, quiet=True, if_exists="replace")
+    train_network(*data, settings, path, run=CPU, if_exists="replace")
     assert not resume_path(path).exists()
 
 

@@ -266,14 +266,14 @@ def test_main_job_warns_and_records(tmp_path, caplog):
     train = write_galaxies(tmp_path / "train")
     model = tmp_path / "m.safetensors"
     trained = settings_of(tmp_path / "train")
-    train_checkpoint(train, trained, model, run=CPU, quiet=True)
+    train_checkpoint(train, trained, model, run=CPU)
     for name, change in {"like": {}, "unlike": CHANGES["another scale"]}.items():
         galaxies = write_galaxies(tmp_path / name, seed=1, **change)
         caplog.clear()
         with caplog.at_level(logging.WARNING):
             settings = settings_of(tmp_path / name)
             out = tmp_path / f"{name}.h5"
-            run_main_job(galaxies, settings, out, model=model, split="all", quiet=True)
+            run_main_job(galaxies, settings, out, model=model, split="all")
         lines = [line for line in caplog.messages if "unlike" in line]
         with open_store(out) as store:
             found = store.image_shift
@@ -310,7 +310,7 @@ def test_store_of_an_old_checkpoint_says_null(tmp_path, galaxy_folder):
     }
     save_checkpoint(tmp_path / "old.safetensors", build_network("conv3", 2), metadata)
     out = tmp_path / "maps.h5"
-    run_main_job(galaxies, settings, out, model=tmp_path / "old.safetensors", quiet=True)
+    run_main_job(galaxies, settings, out, model=tmp_path / "old.safetensors")
     with open_store(out) as store:
         assert store.attrs["image_shift"] == "null"
         assert store.image_shift is None
@@ -340,7 +340,7 @@ def test_real_galaxies_at_another_scale_are_unlike(real_data, tmp_path):
             },
         )
         loaded[name] = load_galaxies(settings), settings
-    checkpoint = train_checkpoint(*loaded["train"], tmp_path / "m.safetensors", run=CPU, quiet=True)
+    checkpoint = train_checkpoint(*loaded["train"], tmp_path / "m.safetensors", run=CPU)
     fixed_scale = load_galaxies(
         load_settings(
             None,

@@ -41,7 +41,7 @@ def learner_of(settings, galaxies):
     from galfig.networks.architectures import build_network
 
     how = settings.training
-    galaxies, cutouts = read_training_set(galaxies, settings, quiet=True)
+    galaxies, cutouts = read_training_set(galaxies, settings)
     mean, std = channel_statistics(cutouts, ~galaxies.in_valid)
     model = build_network(how.arch, len(galaxies.class_names), how.n_channels)
     return make_learner(model, galaxies, cutouts, how, mean, std)
@@ -49,14 +49,12 @@ def learner_of(settings, galaxies):
 
 def train(galaxies, settings, path):
     """Read the images and train."""
-    return train_network(
-        *read_training_set(galaxies, settings, quiet=True), settings, path, run=CPU, quiet=True
-    )
+    return train_network(*read_training_set(galaxies, settings), settings, path, run=CPU)
 
 
 def test_statistics_are_those_of_the_whole_training_set(settings):
     """Mean and standard deviation are exact over every pixel of every training cutout."""
-    galaxies, cutouts = read_training_set(load_galaxies(settings), settings, quiet=True)
+    galaxies, cutouts = read_training_set(load_galaxies(settings), settings)
     train = galaxies.take(~galaxies.in_valid)
     mean, std = channel_statistics(cutouts, ~galaxies.in_valid)
     pixels = np.stack([read_cutout(path, 32) for path in train.paths]) / 255.0
@@ -80,7 +78,7 @@ def test_validation_batch_is_what_is_explained(galaxy_folder, image_size, graysc
     cutouts = np.stack(
         [scale_cutout(read_cutout(path, 32, decoding), size) for path in valid.paths]
     )
-    _, read = read_training_set(galaxies, settings, quiet=True)
+    _, read = read_training_set(galaxies, settings)
     assert np.array_equal(read[galaxies.in_valid], cutouts)
     mean, std = channel_statistics(read, ~galaxies.in_valid)
     # fastai resamples validation images on an identical grid, which rounds in the sixth digit.
@@ -131,7 +129,7 @@ def test_unreadable_images_are_set_aside(galaxy_folder, settings):
     galaxies = load_galaxies(settings)
     path = galaxies.paths[3]
     path.write_bytes(path.read_bytes()[:300])
-    readable, cutouts = read_training_set(galaxies, settings, quiet=True)
+    readable, cutouts = read_training_set(galaxies, settings)
     assert len(readable) == len(galaxies) - 1 == len(cutouts)
     assert np.array_equal(cutouts[3], read_cutout(readable.paths[3], 32))
     assert list(readable.rejected) == [galaxies.objid[3]]
@@ -142,7 +140,7 @@ def test_blank_images_are_refused(galaxy_folder, settings):
     """Images of one colour have no standard deviation to divide by."""
     for path in (galaxy_folder / "images").iterdir():
         Image.new("RGB", (48, 48)).save(path)
-    galaxies, cutouts = read_training_set(load_galaxies(settings), settings, quiet=True)
+    galaxies, cutouts = read_training_set(load_galaxies(settings), settings)
     with pytest.raises(CatalogError, match="same in every pixel"):
         channel_statistics(cutouts, ~galaxies.in_valid)
 

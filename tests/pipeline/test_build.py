@@ -11,7 +11,7 @@ import pytest
 import torch
 from astropy.io import fits
 from PIL import Image
-from samples import CPU, make_checkpoint
+from samples import CPU, make_checkpoint, note_progress
 
 from galfig.attribution.engine import make_engine, open_workers
 from galfig.attribution.gradcam import grad_cam
@@ -26,6 +26,7 @@ from galfig.errors import (
 )
 from galfig.images.cutouts import Decoding, read_cutout, scale_cutout
 from galfig.networks.recipe import warn_of_mismatch
+from galfig.pipeline import build
 from galfig.pipeline.build import build_store
 from galfig.pipeline.explain import explain_galaxies
 from galfig.pipeline.plan import make_plan
@@ -48,7 +49,7 @@ def load(folder, **maps):
 def build_at(path, folder, checkpoint, *, split="all", if_exists="error", **maps):
     galaxies, settings = load(folder, **maps)
     plan = make_plan(galaxies, settings, checkpoint, split)
-    return build_store(plan, checkpoint, path, if_exists=if_exists, run=CPU, quiet=True)
+    return build_store(plan, checkpoint, path, if_exists=if_exists, run=CPU)
 
 
 def read_datasets(path):
@@ -124,7 +125,7 @@ def test_shards_and_workers_do_not_show(galaxy_folder, tmp_path, checkpoint):
     galaxies, settings = load(galaxy_folder, shard_size=24)
     plan = make_plan(galaxies, settings, checkpoint, "all")
     threads = RunOptions(device="cpu", n_workers=3)
-    build_store(plan, checkpoint, tmp_path / "threads.h5", run=threads, quiet=True)
+    build_store(plan, checkpoint, tmp_path / "threads.h5", run=threads)
     assert_same_store(tmp_path / "one.h5", tmp_path / "many.h5")
     assert_same_store(tmp_path / "one.h5", tmp_path / "threads.h5")
 
@@ -147,9 +148,11 @@ def test_killed_build_goes_on(galaxy_folder, tmp_path, checkpoint, monkeypatch, 
     parts = tmp_path / "maps.h5.parts"
     assert sorted(part.name for part in parts.iterdir()) == ["000000.h5", "000001.h5"]
 
+    noted = note_progress(monkeypatch, build)
     with caplog.at_level(logging.INFO, "galfig"):
         logging.getLogger("galfig").propagate = True
         assert build_at(path, galaxy_folder, checkpoint, shard_size=5)
+    assert noted == [{"task": "explaining", "total": 24, "initial": 10, "done": 24}]
     assert len(calls) == 6
     assert calls[2] == calls[3]
     assert "2 of 5 shards are there" in caplog.text
@@ -259,7 +262,7 @@ def test_images_that_vanish_stop_the_build_and_reject_nobody(
     with pytest.raises(
         LostCutoutError, match=r"\.jpg: lost .*when it is back, run the same command again"
     ):
-        build_store(plan, checkpoint, path, run=CPU, quiet=True)
+        build_store(plan, checkpoint, path, run=CPU)
     assert not path.exists()
     parts = sorted(part.name for part in (tmp_path / "maps.h5.parts").iterdir())
     assert parts == ["000000.h5", "000001.h5"]

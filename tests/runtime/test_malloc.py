@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
+import galfig
 from galfig.runtime import malloc
 
 
@@ -32,3 +34,14 @@ def test_elsewhere_nothing_happens(monkeypatch):
     """Without glibc the answer is no, and no error."""
     monkeypatch.setattr(malloc.sys, "platform", "darwin")
     assert malloc.keep_freed_memory() is False
+
+
+def test_only_the_commands_that_run_networks_set_it():
+    """A notebook that imports the library keeps the settings of its own process."""
+    root = Path(galfig.__file__).parent
+    callers = {
+        str(path.relative_to(root))
+        for path in root.rglob("*.py")
+        if "keep_freed_memory()" in path.read_text(encoding="utf-8")
+    }
+    assert callers == {"cli/build_maps.py", "cli/train.py", "runtime/malloc.py"}
