@@ -2,16 +2,18 @@
 # make paper        set up, then the stores, figures and PDF of the manuscript
 # make check-paper  set up, then compare the manuscript with stores made here
 # make test         set up, then every test
+# make test-fast    set up, then the tests that are not marked slow or faults
 # make test-faults  set up, then the whole campaign of faults (a quarter of an hour at most)
 # make bench        set up, then every benchmark (ten minutes of a quiet machine)
 # make lint         ruff and mypy
+# make docs         set up, then the documentation, in site/; a warning is an error
 
 PYTHON ?= python3
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip install --disable-pip-version-check --quiet
 MANUSCRIPT ?= manuscripts/grad-cam-metallicity
 
-.PHONY: figures paper check-paper test test-faults bench lint clean
+.PHONY: figures paper check-paper test test-fast test-faults bench lint docs clean
 
 figures: $(VENV)/installed
 	$(VENV)/bin/galfig build-maps
@@ -27,6 +29,9 @@ check-paper: $(VENV)/installed
 test: $(VENV)/installed-test
 	$(VENV)/bin/python -m pytest
 
+test-fast: $(VENV)/installed-test
+	$(VENV)/bin/python -m pytest -m "not slow and not faults"
+
 test-faults: $(VENV)/installed-test
 	$(VENV)/bin/python -m pytest -m faults --campaign full
 
@@ -38,8 +43,11 @@ lint: $(VENV)/installed-lint
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
+docs: $(VENV)/installed-docs
+	$(VENV)/bin/mkdocs build --strict --clean
+
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) site
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

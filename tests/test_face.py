@@ -109,7 +109,7 @@ def test_from_catalog_to_figure(catalog, tmp_path):
     assert len(store) == 24
     assert store.record.checkpoint_sha256 == trained.digest
     assert galfig.plot.confusion_matrix(store).data["n"].sum() == 24
-    with pytest.raises(OutputError, match="is there already"):
+    with pytest.raises(OutputError, match="already exists"):
         galfig.train(catalog, tmp_path / "model.safetensors")
     with pytest.raises(ConfigError, match="did you mean 'epochs'"):
         galfig.train(catalog, tmp_path / "other.safetensors", epoch=3)

@@ -151,7 +151,7 @@ def test_files_that_are_there_are_kept(store, tmp_path):
     found = plot.roc(store)
     found.save(tmp_path / "roc.pdf", data=tmp_path / "roc.ecsv")
     assert (tmp_path / "roc.ecsv").is_file()
-    with pytest.raises(Exception, match="is there already"):
+    with pytest.raises(Exception, match="already exists"):
         found.save(tmp_path / "roc.pdf")
 
 

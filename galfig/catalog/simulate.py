@@ -56,7 +56,7 @@ DUST_LAW = np.array([0.75, 1.0, 1.3])
 """Optical depth, relative to r."""
 ARM_CONTRASTS = np.array([0.85, 1.0, 1.2])
 STRETCH = 0.62
-"""Of `make_lupton_rgb`, as are the next two; set by eye and by the noise of SDSS cutouts."""
+"""Stretch of `make_rgb`; this and the next two are set by eye and by the noise of SDSS cutouts."""
 SOFTENING = 8.0
 BLACK_POINT = -0.005
 

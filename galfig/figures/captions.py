@@ -56,7 +56,7 @@ def describe_panels(store: Store, selection: Selection, markup: Markup) -> str:
     selection : Selection
         The galaxies shown, from top to bottom.
     markup : Markup
-        `PLAIN` or `LATEX`.
+        ``PLAIN`` or ``LATEX``.
 
     Returns
     -------

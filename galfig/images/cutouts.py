@@ -57,7 +57,7 @@ def read_cutout(path: Path, size: int, decoding: Decoding = RGB) -> NDArray[np.u
         JPEG, PNG, TIFF, GIF, BMP, WebP or FITS.
     size : int
         Side of the cutout [pixels].
-    decoding : Decoding, default `RGB`
+    decoding : Decoding, default RGB
         How pixels are read.
 
     Returns
@@ -162,7 +162,7 @@ def load_cutouts(
         Image files, (N,).
     cutout_size, image_size : int
         Side of the central crop, and what it is scaled to [pixels].
-    decoding : Decoding, default `RGB`
+    decoding : Decoding, default RGB
         How pixels are read.
     n_workers : int, optional
         Threads; default one a processor.
@@ -229,7 +229,7 @@ def iter_cutouts(
         Image files.
     size : int
         Side of the cutouts [pixels].
-    decoding : Decoding, default `RGB`
+    decoding : Decoding, default RGB
         How pixels are read.
     n_workers : int, optional
         Threads; default one a processor.

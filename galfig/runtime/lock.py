@@ -3,7 +3,7 @@
 The lock of ``maps.h5`` is the file ``maps.h5.lock``, which says who holds it, locked by ``flock``:
 the kernel frees it when its holder ends, however that happens. On file systems where other hosts
 do not see that lock, the file's time of change tells whether its holder lives: it is renewed every
-`BEAT` seconds.
+``BEAT`` seconds.
 """
 
 import fcntl

@@ -39,7 +39,7 @@ class Part:
         ``objid``, ``redshift``, ``label``, ``value``, ``logits``, ``probs`` and, where known,
         ``pixel_scale`` and ``kpc_per_arcsec``; (N, ...).
     images : sequence of Encoded
-        Maps and cutouts of the N galaxies, by `encode_galaxy`.
+        Maps and cutouts of the N galaxies, by `galfig.store.chunks.encode_galaxy`.
     map_shape : (C, h, w)
         Of the maps of a galaxy.
     cutout_shape : (H, W, 3) or (H, W, 1)

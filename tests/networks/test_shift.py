@@ -182,7 +182,7 @@ def test_images_of_another_kind_are_noticed(tmp_path, campaign):
             changed = write_galaxies(folder, seed=100 + seed, **change)
             with campaign.trial(f"images: {kind}"):
                 found = compare_images(checkpoint, changed, RGB)
-                assert found["is_unlike"]
+                assert found.is_unlike
                 assert found["value"] > found["threshold"]
 
 
@@ -220,7 +220,7 @@ def test_validation_set_is_as_far_as_itself(tmp_path):
     valid = galaxies.take(galaxies.in_valid)
     found = compare_images(make_checkpoint(galaxies), valid, RGB)
     assert found["measures"][1]["value"] == 0.5
-    assert not found["is_unlike"]
+    assert not found.is_unlike
 
 
 def test_old_checkpoint_is_not_compared(tmp_path):
@@ -276,13 +276,13 @@ def test_main_job_warns_and_records(tmp_path, caplog):
             run_main_job(galaxies, settings, out, model=model, split="all")
         lines = [line for line in caplog.messages if "unlike" in line]
         with open_store(out) as store:
-            found = store.image_shift
+            found = store.record.image_shift
             caption = describe_training(store, PLAIN)
-        assert found["is_unlike"] == (name == "unlike")
+        assert found.is_unlike == (name == "unlike")
         assert len(lines) == (name == "unlike")
         assert ("The images are unlike" in caption) == (name == "unlike")
-    assert f"is {found['value']:.2f}, expected at most {found['threshold']:.2f}" in lines[0]
-    assert found["measure"] in lines[0]
+    assert f"is {found.value:.2f}, expected at most {found.threshold:.2f}" in lines[0]
+    assert found.measure in lines[0]
     assert "\n" not in lines[0]
     for path in (out, model):
         printed = CliRunner().invoke(main, ["info", str(path), "--json"])
@@ -313,7 +313,7 @@ def test_store_of_an_old_checkpoint_says_null(tmp_path, galaxy_folder):
     run_main_job(galaxies, settings, out, model=tmp_path / "old.safetensors")
     with open_store(out) as store:
         assert store.attrs["image_shift"] == "null"
-        assert store.image_shift is None
+        assert store.record.image_shift is None
         assert "unlike" not in describe_training(store, PLAIN)
 
 

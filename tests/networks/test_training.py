@@ -285,7 +285,7 @@ def test_network_that_is_there_is_used_or_trained_anew(
 
     monkeypatch.setattr("galfig.networks.training.train_checkpoint", note)
     if expected == "refused":
-        with pytest.raises(CheckpointError, match="was trained by another recipe"):
+        with pytest.raises(CheckpointError, match="was trained with another recipe"):
             load_or_train(galaxies, settings, path, if_exists=if_exists)
     else:
         load_or_train(galaxies, settings, path, if_exists=if_exists)

@@ -207,7 +207,7 @@ def test_store_is_updated_where_it_is_of_another_plan(galaxy_folder, tmp_path, c
     with open_store(path) as store:
         assert store.attrs["target_layer"] == "conv2"
     path.write_text("notes")
-    with pytest.raises(OutputError, match="is there already"):
+    with pytest.raises(OutputError, match="already exists"):
         build_at(path, galaxy_folder, checkpoint, if_exists="update")
     assert path.read_text() == "notes"
 

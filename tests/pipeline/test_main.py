@@ -35,7 +35,7 @@ def test_store_in_the_way_is_said_before_training(job, tmp_path, monkeypatch):
     """A file that may not be replaced costs no hours; one that may be updated is looked at then."""
     (tmp_path / "a.h5").write_text("notes")
     monkeypatch.setattr("galfig.pipeline.main.load_or_train", lambda *args, **options: 1 / 0)
-    with pytest.raises(OutputError, match="is there already"):
+    with pytest.raises(OutputError, match="already exists"):
         run_main_job(*job, tmp_path / "a.h5")
     with pytest.raises(ZeroDivisionError):
         run_main_job(*job, tmp_path / "a.h5", if_exists="update")
