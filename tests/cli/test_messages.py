@@ -112,6 +112,10 @@ MESSAGES = [
 ]
 
 
+# Parameters that functions of Python have, and no command.
+OF_PYTHON = {"`ax`", "`class_names`", "`cmap`", "`mean`", "`rows`", "`std`"}
+
+
 def context(*words):
     """Return the context of a command, as if it ran."""
     ctx = click.Context(main, info_name="galfig")
@@ -175,7 +179,7 @@ def test_every_parameter_in_a_message_is_in_the_table():
         token for words in iter_messages() for token in re.findall(r"`[a-z]\w*[^`\s]*`", words)
     }
     assert len(named) > 20
-    assert sorted(token for token in named if token not in tried) == []
+    assert sorted(token for token in named - OF_PYTHON if token not in tried) == []
 
 
 @pytest.mark.parametrize(

@@ -260,7 +260,7 @@ def test_images_that_vanish_stop_the_build_and_reject_nobody(
     for image in lost:
         image.rename(away / image.name)
     with pytest.raises(
-        LostCutoutError, match=r"\.jpg: lost .*when it is back, run the same command again"
+        LostCutoutError, match=r"\.jpg: lost .*when it is back, run the same again"
     ):
         build_store(plan, checkpoint, path, run=CPU)
     assert not path.exists()
