@@ -138,7 +138,7 @@ def test_bad_files(galaxy_folder):
     line = refuse("train", "--catalog", "catalog.txt", cwd=galaxy_folder)
     assert line.startswith("catalog.txt: unknown suffix '.txt', expected .csv, .csv.gz, .parquet")
     line = refuse("train", "--catalog", "catalog.csv", "--images", "absent", cwd=galaxy_folder)
-    assert line.startswith("absent/images: no images there, expected files such as 1237665024900858129")
+    assert line.startswith("absent/images: no images there, expected files such as")
     (galaxy_folder / "bad.fits").write_bytes(b"SIMPLE  =")
     line = refuse("train", "--catalog", "bad.fits", cwd=galaxy_folder)
     assert line.startswith("bad.fits: cannot be read (")
