@@ -17,7 +17,7 @@ from galfig.config import Device, Split
 @click.option(
     "--model",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Checkpoint of a trained network.  [default: train one, and keep it beside the store]",
+    help="Checkpoint of a trained network.  [default: train one and keep it beside the store]",
 )
 @click.option(
     "--split",
@@ -39,12 +39,12 @@ from galfig.config import Device, Split
 @options.setting("maps", "precision")
 @options.setting("maps", "shard_size")
 @click.option(
-    "--workers", type=click.IntRange(min=1), help="Threads that decode.  [default: one a core]"
+    "--workers",
+    type=options.Integer(min=1),
+    help="Threads that decode images.  [default: one per core]",
 )
 @options.overwrite_option
-@click.option(
-    "--update", is_flag=True, help="Replace what was made from something else, and only that."
-)
+@click.option("--update", is_flag=True, help="Rebuild only outputs whose inputs changed.")
 @options.takeover_option
 @options.standard_options
 def build_maps(
@@ -67,8 +67,8 @@ def build_maps(
 ) -> None:
     """Explain every galaxy for every class, and write the store.
 
-    Without --model a network is trained first; without a catalog of your own the embedded
-    galaxies are simulated. Run again, it goes on where it was stopped.
+    Without --model a network is trained first; without a catalog the built-in sample is
+    simulated. Run the same command again to continue an interrupted build.
 
     \b
     Examples:
@@ -109,4 +109,4 @@ def build_maps(
         update=update,
         takeover=takeover,
     )
-    click.echo(summarise(out) if is_new else f"{out}: is complete, nothing left to do")
+    click.echo(summarise(out) if is_new else f"{out}: already complete, nothing to do")

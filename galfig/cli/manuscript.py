@@ -31,13 +31,19 @@ def manuscript() -> None:
 
 @manuscript.command()
 @_folder_argument
-@click.option("--pdf", is_flag=True, help="Compile the paper with latexmk.")
-@click.option("--retrain", is_flag=True, help="Make what is kept with the paper anew too.")
-@click.option("--only-stores", is_flag=True, help="Draw nothing: make what check needs.")
+@click.option("--pdf", is_flag=True, help="Also compile the paper with latexmk.")
+@click.option(
+    "--retrain",
+    is_flag=True,
+    help="Also remake files that are kept with the paper, such as networks.",
+)
+@click.option(
+    "--only-stores", is_flag=True, help="Build the stores that check needs, and draw nothing."
+)
 @click.option(
     "--depfile",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="File to write with what was made from what, as make reads it.",
+    help="Also write a dependency file for make.",
 )
 @options.standard_options
 def build(
@@ -48,7 +54,7 @@ def build(
     depfile: Path | None,
     quiet: bool,
 ) -> None:
-    """Make what is out of date: stores, figures, captions, values.
+    """Rebuild what is out of date: stores, figures, captions, values.
 
     \b
     Examples:
@@ -77,7 +83,7 @@ def build(
 @click.option("--exact", is_flag=True, help="Compare bytes, not what a reader sees.")
 @options.standard_options
 def check(folder: Path, exact: bool, quiet: bool) -> None:
-    """Draw all again elsewhere, and fail where a figure, caption or value differs.
+    """Redraw everything elsewhere, and fail if a figure, caption or value differs.
 
     \b
     Examples:
@@ -98,7 +104,7 @@ def check(folder: Path, exact: bool, quiet: bool) -> None:
 @_folder_argument
 @options.standard_options
 def list_files(folder: Path, quiet: bool) -> None:
-    """List the files of a manuscript, and why each would be made.
+    """List the files of a manuscript, and why each would be rebuilt.
 
     \b
     Examples:

@@ -4,14 +4,16 @@ from pathlib import Path
 
 import click
 
-from galfig.cli.options import overwrite_option, standard_options
+from galfig.cli.options import Integer, overwrite_option, standard_options
 from galfig.cli.usage import Command
 
 
 @click.command(cls=Command)
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--n", default=600, show_default=True, type=click.IntRange(min=1), help="Galaxies.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed.")
+@click.option(
+    "--n", default=600, show_default=True, type=Integer(min=1), help="Number of galaxies."
+)
+@click.option("--seed", default=0, show_default=True, type=Integer(min=0), help="Random seed.")
 @overwrite_option
 @standard_options
 def simulate(folder: Path, n: int, seed: int, overwrite: bool, quiet: bool) -> None:

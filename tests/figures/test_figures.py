@@ -204,7 +204,7 @@ def test_statistics_follow_the_selection(trained_store, tmp_path):
         n = int(np.sum(store.redshift > 0.05))
     words = (tmp_path / "f.txt").read_text()
     assert f"the {n} simulated galaxies of the validation set with 0.05 < z." in words
-    with pytest.raises(FigureError, match="no galaxy of class 'high-metallicity' is chosen"):
+    with pytest.raises(FigureError, match="no galaxy of class 'high-metallicity' is selected"):
         render_figure("roc", trained_store, Query(n=None, true="low"), tmp_path / "r.pdf")
 
 
@@ -438,7 +438,7 @@ def test_compare_pairs_the_same_galaxies(make_store, tmp_path):
 
 
 def test_compare_needs_two_stores_of_the_same_classes(make_store, tmp_path):
-    """One store, other classes, a stranger among the galaxies, and another store elsewhere are refused."""
+    """One store, other classes, a stranger among the galaxies; two stores for another figure."""
     first = make_store("first.h5")
     other = make_store("other.h5", class_names=("spiral", "elliptical"))
     far = make_store("far.h5", objid=np.array([f"x{i}" for i in range(12)], dtype=object))

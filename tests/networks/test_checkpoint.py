@@ -72,7 +72,7 @@ def test_transformer_is_not_explained_unasked():
 def test_what_a_network_cannot_take_is_said():
     """Images of another size than its own, and a layer that runs more than once."""
     model = build_network("vit_tiny_patch16_224", 2).eval()
-    with pytest.raises(ConfigError, match=r"vit: cannot take images of 96 pixels \(.*--image-size"):
+    with pytest.raises(ConfigError, match=r"vit: cannot take images of 96 pixels \(.*`image_size`"):
         find_layer(model, "patch_embed", 96, "vit")
     relu = nn.ReLU()
     head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)]
@@ -147,8 +147,8 @@ def test_other_files_are_refused(tmp_path, kind):
     elif kind == "format":
         save_file({"a": torch.zeros(1)}, path, {"galfig": json.dumps({"format": 99})})
     message = {
-        "pickle": "never unpickles",
-        "torch": "never unpickles",
+        "pickle": "never loads pickles",
+        "torch": "never loads pickles",
         "missing": "No such file",
         "format": "format 99, expected 1",
     }.get(kind, "not a galfig checkpoint")
