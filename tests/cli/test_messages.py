@@ -23,7 +23,7 @@ ALLOWED = {
 }
 # Of each kind, by command: as the library says it, and as it stands in the terminal.
 MESSAGES = [
-    # What is there already.
+    # What exists already.
     (
         "render",
         'f.pdf: already exists; use `if_exists="replace"` to replace it',
@@ -45,8 +45,8 @@ MESSAGES = [
     ("train", "train without `resume` to start over", "train without --resume to start over"),
     (
         "build-maps",
-        "run the same again (a training goes on with `resume`)",
-        "run the same again (a training goes on with 'galfig train --resume')",
+        "run this again (a training continues with `resume`)",
+        "run this again (a training continues with 'galfig train --resume')",
     ),
     (
         "build-maps",
