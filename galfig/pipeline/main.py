@@ -81,7 +81,7 @@ def build_maps(
     Raises
     ------
     GalfigError
-        Of `galfig.errors`: a setting, catalog, checkpoint or output that cannot be used.
+        A setting, catalog, checkpoint or output that cannot be used.
     TypeError
         ``mean``, ``std`` or ``cutout_size`` of a module missing, or given with a checkpoint.
     """
