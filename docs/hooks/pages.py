@@ -92,7 +92,7 @@ def convert_notebooks() -> dict[str, str | bytes]:
 
 def resolve_link(target: str, source: Path, page: str) -> str:
     """Return where a relative link of a file leads, seen from its page on the site."""
-    place = os.path.relpath(source.parent / target, ROOT)
+    place = os.path.relpath(source.parent / target, ROOT).replace(".ipynb", ".md")
     if place not in ELSEWHERE and not place.startswith("docs/"):
         # mkdocs says which page has a link that leads nowhere.
         return target
