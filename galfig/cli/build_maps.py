@@ -40,6 +40,7 @@ from galfig.config import Device, Split
 @options.setting("maps", "shard_size")
 @click.option(
     "--workers",
+    cls=options.BracketedOption,
     type=options.Integer(min=1),
     help="Threads that decode images.  [default: one per core]",
 )
