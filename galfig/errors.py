@@ -1,6 +1,8 @@
 """Errors that galfig raises on purpose.
 
-A message is one line: ``<where>: <what was found>, <what was expected>[; <what to do>]``.
+A message is one line: ``<where>: <what was found>, <what was expected>[; <what to do>]``. It names
+parameters in backticks, as Python writes them: ``use `if_exists="replace"` to replace it``. The
+command line turns them into its options.
 """
 
 

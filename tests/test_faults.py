@@ -267,7 +267,7 @@ def test_disk_without_room_for_the_store_is_told_before_it_is_full(folder, campa
             check=False,
         )
         assert done.returncode == 1
-        assert "GB left; make room and run the same command again" in done.stderr
+        assert "GB left; free some space and build it again" in done.stderr
         assert len(list_parts(folder)) == 9
         run_well(build_all(), folder)
         assert is_as_expected(folder, "maps.h5")

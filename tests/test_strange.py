@@ -371,7 +371,7 @@ def test_one_galaxy_or_one_class_to_explain(campaign, galaxy_folder, monkeypatch
         few = ["training-curves", "learning-rate", "confusion-matrix", "roc", "reliability"]
         refused = draw_all(Path("maps.h5"), Path("drawn"), campaign.n(few, list(FIGURES)))
         assert list(refused) == ["learning-rate", "roc"]
-        assert "no galaxy of class 'high-metallicity' is chosen" in refused["roc"]
+        assert "no galaxy of class 'high-metallicity' is selected" in refused["roc"]
         caption = Path("drawn/training-curves.txt").read_text()
         assert "Where the validation set lacks a class, ROC AUC is not defined." in caption
         assert "ROCAUC(notdefined)" in read_words("drawn/training-curves.pdf")

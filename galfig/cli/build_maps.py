@@ -43,6 +43,7 @@ from galfig.runtime.options import Device, RunOptions
 @options.setting("maps", "shard_size")
 @click.option(
     "--workers",
+    cls=options.BracketedOption,
     type=options.Integer(min=1),
     help="Threads that decode images.  [default: one per core]",
 )

@@ -80,8 +80,8 @@ class Number(click.FloatRange):
     name = "number"
 
 
-class _SettingOption(click.Option):
-    """An option whose default is that of the settings: it is shown, and None is passed on."""
+class BracketedOption(click.Option):
+    """An option whose help ends in its default, where None is passed on without it."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         """Return switches and help, the default and the range in one pair of brackets."""
@@ -135,7 +135,7 @@ def setting(
     kind = _make_type(field.annotation, field.metadata)
     return click.option(
         switch,
-        cls=_SettingOption,
+        cls=BracketedOption,
         type=kind,
         metavar=kind.metavar if isinstance(kind, _NumberOrWord) else None,
         help=f"{words}  [default: {default or field.default}]",
@@ -206,6 +206,7 @@ def selection_options(n: int | None) -> Callable[[Function], Function]:
     choices = [
         click.option(
             "--n",
+            cls=BracketedOption,
             default=n,
             show_default=n is not None,
             type=Integer(min=1),
@@ -220,7 +221,7 @@ def selection_options(n: int | None) -> Callable[[Function], Function]:
         click.option(
             "--correct/--wrong",
             default=None,
-            help="Only galaxies classified correctly, or only the others.",
+            help="Only galaxies classified correctly, or only those misclassified.",
         ),
         click.option(
             "--where",

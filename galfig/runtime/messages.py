@@ -1,7 +1,4 @@
-"""How messages show what was found: in one line, not too long, and beside the nearest known name.
-
-The library names a parameter in backticks, as Python writes it: ``use `if_exists="replace"```.
-"""
+"""How messages show what was found: in one line, shortened, and with the nearest known name."""
 
 import difflib
 from collections.abc import Iterable, Sequence

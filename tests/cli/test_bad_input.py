@@ -87,8 +87,8 @@ def _spoil_cell(row, column, cell):
         ),
         (
             lambda table: table.drop(table.index[1::2]),
-            "catalog.csv: column 'oh_p50': class 'high' is empty, expected galaxies in each class "
-            "is kept; found 'low' (12), 'medium' (0), 'high' (0), values run from",
+            "catalog.csv: column 'oh_p50': class 'high' is empty, expected galaxies in every class "
+            "kept; found 'low' (12), 'medium' (0), 'high' (0), values run from",
         ),
     ],
     ids=[

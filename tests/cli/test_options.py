@@ -109,6 +109,10 @@ def test_learning_rate_is_a_number_or_a_word(given, value):
 
 def test_help_shows_default_and_range_together():
     """In one pair of brackets, and NUMBER|auto where both may stand."""
+    assert "--workers INTEGER Threads that decode images. [default: one per core; x>=1]" in show(
+        "build-maps"
+    )
+    assert "--n INTEGER Number of galaxies. [default: all; x>=1]" in show("figure")
     words = show("train")
     assert "--lr NUMBER|auto Peak learning rate" in words
     assert "Passes over the training set. [default: 5; x>=1]" in words

@@ -96,7 +96,7 @@ def test_planted_checkpoints_and_stores(campaign, galaxy_folder, monkeypatch, ki
     planted.write_bytes(BOMBS[kind])
     commands = {
         ("build-maps", "--catalog", "catalog.csv", "--model", name, "--out", "x.h5"): "checkpoint",
-        ("info", name): "checkpoint",
+        ("info", name): "file",
         ("render", name): "store",
         ("figure", "roc", name): "store",
         ("figure", "compare", name, "--with", name): "store",
@@ -134,7 +134,7 @@ def test_planted_where_a_network_and_parts_are_kept(campaign, galaxy_folder, mon
     for kind in ("protocol 4", "torch"):
         with campaign.trial("planted pickle: kept network"):
             Path("maps.safetensors").write_bytes(BOMBS[kind])
-            assert "never unpickles" in refuse("build-maps")
+            assert "never loads pickles" in refuse("build-maps")
             Path("maps.safetensors").unlink()
     with campaign.trial("planted pickle: part"):
         Path("maps.h5.parts").mkdir()
