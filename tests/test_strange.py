@@ -288,7 +288,7 @@ def test_two_classes_have_two_macros(make_store):
 
 @pytest.fixture
 def odd_galaxies(galaxy_folder, tmp_path):
-    """Return a folder with special characters in its name, of galaxies with odd names and classes."""
+    """Return a folder with special characters in its name and odd names of galaxies and classes."""
     folder = tmp_path / FOLDER
     folder.mkdir()
     images = folder / "ímages & 星"

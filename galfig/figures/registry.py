@@ -31,7 +31,7 @@ class FigureKind:
     Attributes
     ----------
     module : str
-        Module in `galfig.figures` whose ``draw(store, selection, options)`` returns the
+        Module in ``galfig.figures`` whose ``draw(store, selection, options)`` returns the
         `galfig.figures.drawing.Drawing`.
     summary : str
         What the figure shows, in one line.
@@ -103,7 +103,7 @@ def parse_width(width: str | float | None) -> float | None:
     Raises
     ------
     FigureError
-        If ``width`` is another word, or a number outside `MIN_WIDTH` to `MAX_WIDTH`.
+        If ``width`` is another word, or a number outside ``MIN_WIDTH`` to ``MAX_WIDTH``.
     """
     if width is None or width in WIDTHS:
         return None if width is None else WIDTHS[str(width)]

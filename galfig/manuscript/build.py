@@ -61,8 +61,8 @@ def build_manuscript(
     retrain : bool, default False
         Also remake the files that are kept with the paper, such as its network.
     only_stores : bool, default False
-        Draw nothing. `check_manuscript` can then compare the existing figures with stores made on
-        this machine.
+        Draw nothing. `galfig.manuscript.check.check_manuscript` can then compare the existing
+        figures with stores made on this machine.
 
     Returns
     -------
