@@ -1,1 +1,1 @@
-"""Benchmarks: ratios in one interleaved run, on real galaxies where they are at hand."""
+"""Benchmarks: ratios measured in one interleaved run, on real galaxies if they are available."""

@@ -29,7 +29,7 @@ SIZES = (500, 2000, 8000)
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Run all benchmarks, print the table, and write the results and the figure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--batch", type=int, default=32)
@@ -66,7 +66,18 @@ def main() -> None:
 
 
 def judge(results: dict[str, Any]) -> list[dict[str, Any]]:
-    """Compare what was measured with what must be reached."""
+    """Compare the results with their targets.
+
+    Parameters
+    ----------
+    results : dict
+        Results of all benchmarks, as `main` collects them.
+
+    Returns
+    -------
+    list of dict
+        For each target: ``what``, ``found``, ``bound`` and ``is_met``.
+    """
     maps, build = results["maps"], results["build"]
     first, last = build[0], build[-1]
     per_galaxy = [one["seconds"] / one["n"] for one in (first, last)]
@@ -111,15 +122,15 @@ def judge(results: dict[str, Any]) -> list[dict[str, Any]]:
         {
             "what": what,
             "found": found,
-            "bound": f"{sign} {bound:g}",
-            "is_met": found >= bound if sign == "≥" else found <= bound,
+            "bound": f"{relation} {bound:g}",
+            "is_met": found >= bound if relation == "≥" else found <= bound,
         }
-        for what, found, sign, bound in rows
+        for what, found, relation, bound in rows
     ]
 
 
 def write_table(results: dict[str, Any]) -> str:
-    """Return what was measured, in plain text."""
+    """Return the results as a plain-text table."""
     machine = results["machine"]
     lines = [
         f"{machine['processor']}, {machine['cores']} cores; {results['data']}",

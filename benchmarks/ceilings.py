@@ -1,4 +1,4 @@
-"""What the machine can do: arithmetic, memory and disk, so that shares of it can be stated."""
+"""Ceilings of the machine: its rates of arithmetic, memory and disk, for comparison."""
 
 import os
 import statistics
@@ -11,10 +11,15 @@ import torch
 
 
 def measure_ceilings() -> dict[str, float]:
-    """Return the rates of two matrix products [GFLOP/s], a copy [GB/s] and a file write [GB/s].
+    """Measure the rates of two matrix products, a memory copy and a file write.
 
-    The second product is a convolution of one pixel, which oneDNN computes: on some processors
-    it is faster than the library of ``torch.mm``.
+    The second product is a 1 × 1 convolution, which oneDNN computes. On some processors it is
+    faster than the library behind ``torch.mm``.
+
+    Returns
+    -------
+    dict of str to float
+        Rates [GFLOP/s] of the products, and [GB/s] of the copy and the write.
     """
     a, b, product = (torch.randn(2048, 2048) for _ in range(3))
     pixels = torch.randn(1, 512, 64, 64).contiguous(memory_format=torch.channels_last)
@@ -42,7 +47,7 @@ def measure_ceilings() -> dict[str, float]:
 
 
 def count_conv3_flops(size: int) -> float:
-    """Return the floating-point operations of a forward pass of conv3 at size × size pixels."""
+    """Return the floating-point operations of a forward pass of conv3 on size × size pixels."""
     return sum(2 * 9 * size**2 * k * m for k, m in ((3, 32), (32, 64), (64, 128)))
 
 

@@ -1,4 +1,4 @@
-"""Those who compute Grad-CAM maps of a batch, each as its own documentation says."""
+"""Programs that compute Grad-CAM maps of a batch, each used as its documentation describes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,16 +21,16 @@ class Contender:
     Attributes
     ----------
     name : str
-        For the table.
+        Name in the table.
     run : callable
-        Takes normalised images (N, 3, H, W); returns maps (N, C, h, w), or None for one that only
-        classifies.
+        Takes normalised images (N, 3, H, W) and returns maps (N, C, h, w). A contender that only
+        classifies returns None.
     is_library : bool
-        Whether it is one of the libraries that galfig is compared with, used as documented.
+        Whether it is a library that galfig is compared with, used as documented.
     is_positive : bool
-        Whether its maps have lost their negative part.
+        Whether its maps lack negative values.
     is_scaled : bool
-        Whether each map was scaled to [0, 1], and enlarged to the image.
+        Whether each map is scaled to [0, 1] and enlarged to the size of the image.
     """
 
     name: str
@@ -41,7 +41,21 @@ class Contender:
 
 
 def make_contenders(model: nn.Module, layer: nn.Module, n_classes: int) -> list[Contender]:
-    """Prepare all contenders for a network in evaluation mode."""
+    """Prepare all contenders.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Classifier in evaluation mode; returns logits of shape (N, C).
+    layer : torch.nn.Module
+        Layer whose output, (N, K, h, w), is explained.
+    n_classes : int
+        Number of classes, C.
+
+    Returns
+    -------
+    list of Contender
+    """
     engine = make_engine(model, layer)
     captum = LayerGradCam(model, layer)
 
@@ -53,7 +67,7 @@ def make_contenders(model: nn.Module, layer: nn.Module, n_classes: int) -> list[
         return engine(images).cams
 
     def loop(images: Tensor) -> Tensor:
-        """One galaxy at a time, a forward and a full backward pass per class, with hooks."""
+        """Explain one galaxy at a time, with hooks and a full backward pass per class."""
         found = []
         for image in images:
             maps = []
@@ -79,7 +93,7 @@ def make_contenders(model: nn.Module, layer: nn.Module, n_classes: int) -> list[
         return torch.cat(maps, dim=1).detach()
 
     def run_torchcam(images: Tensor) -> Tensor:
-        """As its documentation says: a forward pass, and the map of a class."""
+        """Use torch-cam as documented: one forward pass and one map per class."""
         maps = []
         for class_idx in range(n_classes):
             with TorchCam(model, target_layer=layer) as extractor:
@@ -88,7 +102,7 @@ def make_contenders(model: nn.Module, layer: nn.Module, n_classes: int) -> list[
         return torch.stack(maps, dim=1).detach()
 
     def run_torchcam_once(images: Tensor) -> Tensor:
-        """Better than its documentation says: all classes from one graph, which is kept."""
+        """Use torch-cam better than documented: retain the graph for all classes."""
         with TorchCam(model, target_layer=layer) as extractor:
             scores = model(images)
             maps = [
@@ -128,9 +142,23 @@ def make_contenders(model: nn.Module, layer: nn.Module, n_classes: int) -> list[
 
 
 def measure_disagreement(contender: Contender, found: Tensor, reference: Tensor) -> float:
-    """Return the largest difference from signed reference maps, relative to each map's largest.
+    """Measure the largest difference from reference maps.
 
-    The reference is brought to what the contender gives: positive, scaled, enlarged.
+    The reference is first converted to what the contender returns: positive, scaled or enlarged.
+
+    Parameters
+    ----------
+    contender : Contender
+        The contender.
+    found : (N, C, ...) Tensor
+        Its maps.
+    reference : (N, C, h, w) Tensor
+        Signed reference maps.
+
+    Returns
+    -------
+    float
+        Largest absolute difference, relative to the largest absolute value of each map.
     """
     found, reference = found.double(), reference.double()
     if contender.is_positive:
@@ -138,7 +166,8 @@ def measure_disagreement(contender: Contender, found: Tensor, reference: Tensor)
     if contender.is_scaled:
         low = reference.amin(dim=(2, 3), keepdim=True)
         reference = (reference - low) / (1e-7 + (reference - low).amax(dim=(2, 3), keepdim=True))
-        # It enlarges by cv2.resize, whose bilinear rule is torch's without aligned corners.
+        # The library enlarges with cv2.resize, which matches torch's bilinear mode without aligned
+        # corners.
         size = found.shape[2:]
         reference = nn.functional.interpolate(reference, size, mode="bilinear")
     peak = reference.abs().amax(dim=(2, 3)).clamp(min=1e-30)

@@ -1,4 +1,4 @@
-"""Galaxies to time with: real ones where they are at hand, simulated ones elsewhere."""
+"""Galaxies for the benchmarks: real ones if they are available, otherwise simulated ones."""
 
 import os
 import tempfile
@@ -14,7 +14,19 @@ REAL_DATA = Path(
 
 @dataclass(frozen=True)
 class Sample:
-    """Galaxies to time with: a catalog, the template of its images, and the sizes to use."""
+    """Galaxies for the benchmarks.
+
+    Attributes
+    ----------
+    name : str
+        Name in the table.
+    catalog : Path
+        The catalog.
+    cutout_size, image_size : int
+        Side of the cutouts, and side to which they are scaled [pixels].
+    images : str
+        Template of the paths of the images.
+    """
 
     name: str
     catalog: Path
@@ -24,7 +36,7 @@ class Sample:
 
 
 def find_small(n: int) -> Sample:
-    """Return galaxies of about 128 × 128 pixels, n of them at the most."""
+    """Return a sample of images of about 128 × 128 pixels; n is the number to simulate."""
     catalog = REAL_DATA / "sdss-many" / "catalog.csv"
     if catalog.is_file():
         return Sample("SDSS, 128 × 128", catalog, 96, 96)
@@ -35,6 +47,6 @@ def find_small(n: int) -> Sample:
 
 
 def find_large() -> Sample | None:
-    """Return galaxies of 424 × 424 pixels, where they are at hand."""
+    """Return a sample of images of 424 × 424 pixels; None if it is not available."""
     catalog = REAL_DATA / "gz2-spirals" / "catalog.csv"
     return Sample("Galaxy Zoo 2, 424 × 424", catalog, 207, 69) if catalog.is_file() else None

@@ -1,4 +1,4 @@
-"""The figure of the README: rates of all contenders, relative to an eager forward pass."""
+"""The figure in the README: rates of all contenders, relative to an eager forward pass."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,15 @@ from galfig.figures.style import COLORS, TEXT_WIDTH, paper_style
 
 
 def draw_rates(results: dict[str, Any], path: Path) -> None:
-    """Draw the rate of each contender for each network, eager classification being one."""
+    """Draw the rate of each contender for each network, relative to an eager forward pass.
+
+    Parameters
+    ----------
+    results : dict
+        Results of all benchmarks.
+    path : Path
+        Figure to write.
+    """
     with paper_style():
         fig = Figure(figsize=(TEXT_WIDTH, 2.4), layout="constrained")
         axes = fig.subplots(1, len(results["maps"]), sharey=True)
@@ -21,7 +29,7 @@ def draw_rates(results: dict[str, Any], path: Path) -> None:
             colors = [COLORS[1] if name == "galfig" else COLORS[0] for name in names]
             bars = ax.barh(names, values, color=colors)
             ax.axvline(1, color="0.4", linewidth=0.6, linestyle="--", zorder=0)
-            # The line must not run through the numbers.
+            # A white background keeps the line from crossing the numbers.
             paper = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
             words = [f"{value:.2f}" for value in values]
             ax.bar_label(bars, words, padding=3, fontsize=7, bbox=paper)

@@ -1,4 +1,4 @@
-"""Drawing: galfig render in all, as a user waits for it, and an atlas of many galaxies."""
+"""Drawing: the wall time of ``galfig render``, and the rate of an atlas of many galaxies."""
 
 import statistics
 import subprocess
@@ -18,7 +18,7 @@ N_ATLAS = 2000
 
 
 def time_drawing() -> dict[str, float]:
-    """Return the wall time of a render of five rows, and the rate of an atlas."""
+    """Return the wall time to render five rows [s], and the rate of an atlas [galaxies/s]."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         store = _write_store(folder, N_ATLAS)
@@ -40,7 +40,7 @@ def _run(command: list[str]) -> float:
 
 
 def _write_store(folder: Path, n: int) -> Path:
-    """Write a store of galaxies and maps that compress about as real ones do."""
+    """Write a store of galaxies and maps that compress about as well as real ones."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:96, :96] - 47.5
     images = []

@@ -1,4 +1,4 @@
-"""Maps in memory: every contender on the same batch, in turn, several times."""
+"""Maps in memory: all contenders in turn on the same batch, several times."""
 
 import statistics
 import time
@@ -16,8 +16,8 @@ from galfig.networks.checkpoint import normalise
 
 ARCHS = ("conv3", "xresnet34", "convnext_nano")
 N_CLASSES = 2
-# A contender runs again until this has passed: a tenth of a second says more of the machine's
-# other work than of the contender.
+# Shortest measurement of a contender [s]. A tenth of a second would mostly measure other processes
+# on the machine.
 MIN_SECONDS = 0.5
 
 
@@ -27,16 +27,17 @@ def time_maps(arch: str, cutouts: NDArray[np.uint8], n_repeats: int) -> dict[str
     Parameters
     ----------
     arch : str
-        Name of the architecture; its weights are random, which costs the same.
+        Name of the architecture. Its weights are random, which does not affect the speed.
     cutouts : (N, H, W, 3) ndarray of uint8
         The batch.
     n_repeats : int
-        Rounds, of which the median counts.
+        Number of rounds; the result is their median.
 
     Returns
     -------
     dict
-        ``galaxies_per_second`` and ``disagreement`` (relative to float64) by contender.
+        ``galaxies_per_second``, ``disagreement`` (relative to float64) and the ``seconds`` of all
+        rounds, by contender; the rate of galfig ``over_eager`` and ``over_fastest_library``.
     """
     torch.manual_seed(0)
     model = build_network(arch, N_CLASSES).eval()
@@ -67,7 +68,7 @@ def time_maps(arch: str, cutouts: NDArray[np.uint8], n_repeats: int) -> dict[str
 
 
 def _time(contender: Contender, images: Tensor) -> float:
-    """Return the seconds of one run over a batch, the mean of as many as fit."""
+    """Return the mean time of a run over a batch [s], over at least `MIN_SECONDS`."""
     start, n_runs = time.perf_counter(), 0
     while (passed := time.perf_counter() - start) < MIN_SECONDS:
         contender.run(images)

@@ -1,4 +1,4 @@
-"""Training: what an epoch takes beside its forward and backward passes."""
+"""Training: the overhead of an epoch on top of its forward and backward passes."""
 
 import dataclasses
 import json
@@ -21,7 +21,7 @@ N_GALAXIES, N_EPOCHS = 512, 3
 
 
 class _Timer(Callback):
-    """Adds up the time from a batch to its gradients, and from one validation batch to its loss."""
+    """Sums the time from each batch to its gradients, or to its loss in validation."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -38,7 +38,18 @@ class _Timer(Callback):
 
 
 def time_epochs(settings: Settings) -> dict[str, float]:
-    """Train conv3 for some epochs on some galaxies, their classes drawn by lot."""
+    """Train conv3 for `N_EPOCHS` on `N_GALAXIES` with random classes.
+
+    Parameters
+    ----------
+    settings : Settings
+        Settings that name the catalog.
+
+    Returns
+    -------
+    dict of str to float
+        Number of galaxies, times [s], and the ratio ``epoch_over_compute``.
+    """
     rng = np.random.default_rng(0)
     galaxies = dataclasses.replace(
         load_galaxies(settings, labelled=False).take(np.arange(N_GALAXIES)),
@@ -66,7 +77,7 @@ def time_epochs(settings: Settings) -> dict[str, float]:
 
 
 def time_training(catalog: Path) -> dict[str, float]:
-    """Time some epochs in a process of its own, whose freed memory is kept as `train` keeps it."""
+    """Run `time_epochs` in a separate process that keeps freed memory, as ``galfig train`` does."""
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.training", str(catalog)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return json.loads(done.stdout.splitlines()[-1])

@@ -1,4 +1,4 @@
-"""The whole of build-maps, from image files to a closed store, in a process of its own."""
+"""All of build-maps, from image files to a closed store, in a separate process."""
 
 import argparse
 import json
@@ -15,7 +15,25 @@ from typing import Any
 def time_build(
     catalog: Path, images: str, n: int, cutout_size: int, image_size: int
 ) -> dict[str, Any]:
-    """Build a store of the first N galaxies of a catalog, elsewhere, and return its figures."""
+    """Build a store of the first galaxies of a catalog in a temporary folder, and time it.
+
+    Parameters
+    ----------
+    catalog : Path
+        The catalog.
+    images : str
+        Template of the paths of its images.
+    n : int
+        Number of galaxies.
+    cutout_size, image_size : int
+        Side of the cutouts, and side to which they are scaled [pixels].
+
+    Returns
+    -------
+    dict
+        Number of galaxies, time [s], rates [galaxies/s], peak memory [MB] and size of the store
+        [bytes per galaxy].
+    """
     command = [sys.executable, "-m", "benchmarks.whole", str(catalog), images, str(n)]
     command += [str(cutout_size), str(image_size)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
@@ -25,7 +43,7 @@ def time_build(
 def _read_peak_memory() -> float:
     """Return the largest resident memory of this process [MB].
 
-    Not getrusage's, which begins with what the parent had.
+    getrusage is not used, because its peak includes that of the parent process.
     """
     status = Path("/proc/self/status").read_text()
     return float(re.search(r"VmHWM:\s*(\d+) kB", status)[1]) / 1e3

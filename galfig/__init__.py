@@ -1,7 +1,7 @@
 """Reproducible Grad-CAM figures for whole catalogs of galaxies.
 
-What stands in ``__all__`` is the public face, imported when it is first asked for, so that
-``import galfig`` takes no time and brings no torch:
+The names in ``__all__`` are the public interface. They are imported on first access, so that
+``import galfig`` is fast and does not import torch:
 
 >>> import galfig
 >>> store = galfig.open_store("maps.h5")                                    # doctest: +SKIP
@@ -53,7 +53,7 @@ __all__ = [
     "train",
 ]
 
-# Where each name lives; a module stands for itself.
+# Module that defines each name; a module is listed under its own name.
 _PLACES = {
     "CamBatch": "galfig.attribution.gradcam",
     "Checkpoint": "galfig.networks.checkpoint",
@@ -76,7 +76,7 @@ _PLACES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a name of the face when it is first asked for."""
+    """Import a public name on first access."""
     if name not in _PLACES:
         raise AttributeError(f"module 'galfig' has no attribute {name!r}")
     module = importlib.import_module(_PLACES[name])

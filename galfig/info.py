@@ -1,4 +1,4 @@
-"""What a file is, and what a store or a checkpoint says of itself."""
+"""Identifying files, and describing stores and checkpoints."""
 
 import json
 import math
@@ -13,10 +13,10 @@ from galfig.store.reader import Store, open_store
 Kind = Literal["store", "checkpoint", "manuscript"]
 EXPECTED = "a store, a checkpoint or the folder of a manuscript"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
-# The longest header that safetensors itself reads [byte].
+# Longest header that the safetensors library reads [byte].
 _MAX_HEADER = 100_000_000
 _RESUME = b'{"__metadata__":{"galfig-resume"'
-# What is about a galaxy or a paper as well, by how it begins.
+# Other files that a user may pass by mistake, by their first bytes.
 _OTHERS = (
     (b"%PDF", "a PDF"),
     (b"\x89PNG", "a PNG image"),
@@ -24,15 +24,15 @@ _OTHERS = (
     (b"SIMPLE  =", "a FITS file"),
     (b"PAR1", "a Parquet file"),
 )
-# Where damage hides what a file was.
+# Kind by suffix, for a file whose first bytes are damaged.
 _SUFFIXES: dict[str, Kind] = {".h5": "store", ".hdf5": "store", ".safetensors": "checkpoint"}
 
 
 def find_kind(path: Path) -> Kind:
-    """Tell what a file is by its content, whatever it is called.
+    """Identify a file by its content.
 
-    Only a binary file that begins like nothing known is taken for what its suffix says: it may
-    be damaged, and whoever reads it can say how.
+    The suffix counts only for a binary file whose first bytes are not recognised. Such a file may
+    be damaged, and its reader can report the damage.
 
     Parameters
     ----------
@@ -42,12 +42,13 @@ def find_kind(path: Path) -> Kind:
     Returns
     -------
     {"store", "checkpoint", "manuscript"}
-        A checkpoint may be one of another program: it is safetensors, or pickled.
+        The kind of file. A "checkpoint" is any safetensors or pickle file, possibly from another
+        program.
 
     Raises
     ------
     StoreError
-        It is something else, or absent; the message says what.
+        If the file is missing or is something else. The message says what it is.
     """
     try:
         with path.open("rb") as file:
@@ -65,7 +66,7 @@ def find_kind(path: Path) -> Kind:
             advice = "`resume` goes on with it"
             raise StoreError(f"{path}: an unfinished training, expected {EXPECTED}; {advice}")
         return "checkpoint"
-    # Refused by who reads checkpoints, with the reason.
+    # The reader of checkpoints rejects pickles and gives the reason.
     if beginning.startswith((b"\x80", b"PK\x03\x04")):
         return "checkpoint"
     other = _name_other(beginning)
@@ -75,7 +76,7 @@ def find_kind(path: Path) -> Kind:
 
 
 def _find_kind_of_folder(path: Path) -> Kind:
-    # Its import brings matplotlib's, for the figures that a manifest may name.
+    # This imports matplotlib, for the names of figures in a manifest.
     from galfig.manuscript.manifest import FILE_NAME
 
     if (path / FILE_NAME).is_file():
@@ -84,7 +85,7 @@ def _find_kind_of_folder(path: Path) -> Kind:
 
 
 def _name_other(beginning: bytes) -> str | None:
-    """Say what begins like this, None where that is not known."""
+    """Name a file by its first bytes; None if they are not recognised."""
     if not beginning:
         return "an empty file"
     for magic, name in _OTHERS:
@@ -92,7 +93,7 @@ def _name_other(beginning: bytes) -> str | None:
             return name
     if b"<svg" in beginning:
         return "an SVG image"
-    # The end of the part that was read may cut a character.
+    # The part that was read may end in the middle of a character.
     text = beginning.decode("utf-8", "replace").removesuffix("\ufffd")
     is_text = all(letter.isprintable() or letter in "\t\n\r\f\ufeff" for letter in text)
     return "a text file" if is_text and "\ufffd" not in text else None
@@ -104,18 +105,18 @@ def describe_file(path: Path) -> dict[str, Any]:
     Parameters
     ----------
     path : Path
-        A file by ``galfig build-maps`` or ``galfig train``.
+        A file written by ``galfig build-maps`` or ``galfig train``.
 
     Returns
     -------
     dict
-        What JSON can hold, in the order in which a reader wants it; None where a number is not
-        finite.
+        The facts as JSON can hold them, the most important first. Numbers that are not finite are
+        None.
 
     Raises
     ------
     StoreError, CheckpointError
-        A file that is neither, or damaged.
+        If the file is neither a store nor a checkpoint, or is damaged.
     """
     kind = find_kind(path)
     if kind == "manuscript":
@@ -130,13 +131,45 @@ def describe_file(path: Path) -> dict[str, Any]:
 
 
 def list_rejected(path: Path) -> dict[str, str]:
-    """Return why galaxies of the catalog are not in a store, by objid; raises StoreError."""
+    """Return why galaxies of the catalog are not in a store.
+
+    Parameters
+    ----------
+    path : Path
+        The store.
+
+    Returns
+    -------
+    dict of str to str
+        Reasons by objid.
+
+    Raises
+    ------
+    StoreError
+        If the file is not a store, or is damaged.
+    """
     with open_store(path) as store:
         return store.rejected
 
 
 def summarise(path: Path) -> str:
-    """Say in one line what a store holds."""
+    """Summarise a store in one line.
+
+    Parameters
+    ----------
+    path : Path
+        The store.
+
+    Returns
+    -------
+    str
+        Number of galaxies, split, accuracy, number of galaxies left out, and size [MB].
+
+    Raises
+    ------
+    StoreError
+        If the file is not a store, or is damaged.
+    """
     with open_store(path) as store:
         words = [f"{len(store)} galaxies of split {store.record.split!r}"]
         if store.accuracy is not None:
@@ -183,7 +216,7 @@ def _describe_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _without_nan(value: Any) -> Any:
-    """Return facts with None in the place of NaN, which JSON lacks."""
+    """Replace numbers that are not finite, which JSON cannot represent, by None."""
     if isinstance(value, dict):
         return {key: _without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -192,10 +225,10 @@ def _without_nan(value: Any) -> Any:
 
 
 def _describe_images(record: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Return what training images were like, without the hundreds of numbers to compare with."""
+    """Describe the training images without their reference distribution of hundreds of numbers."""
     return record and {key: value for key, value in record.items() if key != "reference"}
 
 
 def _is_json(value: Any) -> bool:
-    """Tell an attribute that holds JSON, and is given in full elsewhere."""
+    """Return whether an attribute is JSON, which the description includes in parsed form."""
     return isinstance(value, str) and (value.startswith(("{", "[")) or value == "null")

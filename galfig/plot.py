@@ -1,9 +1,9 @@
-"""Figures for notebooks and scripts, drawn from an open store; one function a figure.
+"""Figures for notebooks and scripts, drawn from an open store; one function per figure.
 
-Every function takes the store, the galaxies and ``ax``, and returns a `Plot`, which a notebook
-shows, and which knows its caption. The galaxies, ``rows``, are what `Store.select` returned, whose
-caption then says how they were chosen, or positions or identifiers chosen by hand; without them a
-figure shows those that ``galfig figure`` does.
+Every function takes the store, the galaxies and ``ax``, and returns a `Plot`. A notebook displays
+the plot, and the plot has a caption. The galaxies, ``rows``, may be the result of `Store.select`;
+the caption then states how they were selected. They may also be positions or identifiers. Without
+``rows``, a figure shows the same galaxies as ``galfig figure``.
 """
 
 import io
@@ -46,19 +46,19 @@ __all__ = [
 ]
 
 Width = Literal["column", "text"] | float
-# Of the picture that a notebook shows [dots/inch].
+# Resolution of the image in a notebook [dots/inch].
 NOTEBOOK_DPI = 110
 
 
 class Plot:
-    """A figure that was drawn: shown by notebooks, saved with its caption.
+    """A figure that a notebook displays and that can be saved with its caption.
 
     Attributes
     ----------
     caption : str
-        What the figure shows, in sentences, one a line.
+        The caption in plain text, one sentence per line.
     alt : str
-        What it shows in a sentence, for readers who cannot see it.
+        Alternative text: one sentence for readers who cannot see the figure.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Plot:
         return f"<Plot {self._drawing.name}: {self.caption.splitlines()[0]}>"
 
     def _repr_png_(self) -> bytes | None:
-        """Return the first page for a notebook; None on a caller's axes, which it shows itself."""
+        """Return the first page as PNG; None if the caller's own figure was drawn on."""
         if not self._is_own:
             return None
         stream = io.BytesIO()
@@ -85,12 +85,16 @@ class Plot:
 
     @property
     def figure(self) -> "Figure":
-        """The figure of matplotlib; of an atlas the first page."""
+        """The matplotlib figure; for an atlas, the first page."""
         return next(iter(self._drawing.pages))
 
     @property
     def data(self) -> "pd.DataFrame":
-        """The numbers that the figure shows; units and descriptions of columns are in ``attrs``."""
+        """The numbers that the figure shows, as a table.
+
+        ``attrs["units"]`` and ``attrs["descriptions"]`` hold the unit and the description of each
+        column.
+        """
         import pandas as pd
 
         columns = self._drawing.tabulate()
@@ -115,7 +119,7 @@ class Plot:
         data : Path or str, optional
             Table to write with the numbers that the figure shows: .ecsv.
         if_exists : {"error", "replace"}, default "error"
-            What to do where a file is there.
+            What to do if a file already exists.
 
         Returns
         -------
@@ -125,7 +129,7 @@ class Plot:
         Raises
         ------
         OutputError
-            Another suffix, a file that is there, or one that cannot be written.
+            If a file has another suffix, already exists, or cannot be written.
         """
         return write_drawing(
             self._drawing,
@@ -144,24 +148,33 @@ def panels(
     width: Width | None = None,
     cmap: str | None = None,
 ) -> Plot:
-    """Draw galaxies, a row each: the cutout, and over it the map of each class.
+    """Draw one row per galaxy: its cutout, then the map of each class over the cutout.
 
     Parameters
     ----------
     store : Store
         An open store.
     rows : Rows, int, str, slice or array_like, optional
-        Galaxies; default five, drawn at random.
+        Galaxies to draw; by default, five drawn at random.
     ax : None
-        This figure has several axes, and takes none.
+        Not supported, because this figure has several axes.
     width : "column", "text" or float, optional
-        Width, of AASTeX or [inch]; default "text", 7.1 inch.
+        Width of the figure: an AASTeX width, or a number [inch]. Default "text", 7.1 inch.
     cmap : str, optional
-        Colour map of the maps, dark where they are small; default "inferno".
+        Colour map of the Grad-CAM maps; it should be dark at zero. Default "inferno".
 
     Returns
     -------
     Plot
+        The figure, with its caption and data.
+
+    Raises
+    ------
+    FigureError
+        If ``ax`` is given; ``width`` or ``cmap`` is not valid; or ``rows`` is empty or
+        belongs to another store.
+    SelectionError
+        If ``rows`` contains an identifier that the store does not hold.
     """
     return _plot("panels", store, rows, ax=ax, width=width, cmap=cmap)
 
@@ -178,17 +191,26 @@ def histogram(
     Parameters
     ----------
     store : Store
-        An open store, of classes that are bins of a number.
+        An open store whose classes are bins of a quantity.
     rows : Rows, int, str, slice or array_like, optional
-        Galaxies; default all.
+        Galaxies to use; all by default.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; default on a figure of its own.
+        Axes to draw on; a new figure by default.
     width : "column", "text" or float, optional
-        Width, of AASTeX or [inch]; default "column", 3.39 inch.
+        Width of the figure: an AASTeX width, or a number [inch]. Default "column", 3.39 inch.
 
     Returns
     -------
     Plot
+        The figure, with its caption and data.
+
+    Raises
+    ------
+    FigureError
+        If ``width`` is not valid; ``rows`` is empty or belongs to another store; or the
+        classes are not bins of a quantity.
+    SelectionError
+        If ``rows`` contains an identifier that the store does not hold.
     """
     return _plot("histogram", store, rows, ax=ax, width=width)
 
@@ -200,22 +222,32 @@ def class_examples(
     ax: "Axes | None" = None,
     width: Width | None = None,
 ) -> Plot:
-    """Draw cutouts, a row for each true class.
+    """Draw cutouts, one row per true class.
 
     Parameters
     ----------
     store : Store
-        An open store of galaxies whose class is known.
+        An open store of galaxies with known classes.
     rows : Rows, int, str, slice or array_like, optional
-        Galaxies to choose from; default all.
+        Galaxies to choose from; all by default.
     ax : None
-        This figure has several axes, and takes none.
+        Not supported, because this figure has several axes.
     width : "column", "text" or float, optional
-        Width, of AASTeX or [inch]; default "text", 7.1 inch.
+        Width of the figure: an AASTeX width, or a number [inch]. Default "text", 7.1 inch.
 
     Returns
     -------
     Plot
+        The figure, with its caption and data.
+
+    Raises
+    ------
+    FigureError
+        If ``ax`` is given; ``width`` is not valid; or ``rows`` is empty or belongs to
+        another store.
+    SelectionError
+        If ``rows`` contains an identifier that the store does not hold, or no galaxy has a
+        true class.
     """
     return _plot("class-examples", store, rows, ax=ax, width=width)
 
@@ -227,22 +259,28 @@ def training_curves(
     ax: "Axes | None" = None,
     width: Width | None = None,
 ) -> Plot:
-    """Draw losses and metrics of the network against the epoch of its training.
+    """Draw the losses and metrics of the network against the epoch.
 
     Parameters
     ----------
     store : Store
-        An open store of a network that galfig trained.
+        An open store made with a network that galfig trained.
     rows : optional
-        Without effect: the history is that of the network.
+        Ignored: the history belongs to the network, not to galaxies.
     ax : None
-        This figure has several axes, and takes none.
+        Not supported, because this figure has several axes.
     width : "column", "text" or float, optional
-        Width, of AASTeX or [inch]; default "column", 3.39 inch.
+        Width of the figure: an AASTeX width, or a number [inch]. Default "column", 3.39 inch.
 
     Returns
     -------
     Plot
+        The figure, with its caption and data.
+
+    Raises
+    ------
+    FigureError
+        If ``ax`` is given; ``width`` is not valid; or the network has no training history.
     """
     return _plot("training-curves", store, rows, ax=ax, width=width)
 
@@ -259,17 +297,23 @@ def learning_rate(
     Parameters
     ----------
     store : Store
-        An open store of a network that was trained with ``lr="auto"``.
+        An open store made with a network that was trained with ``lr="auto"``.
     rows : optional
-        Without effect: the curve is that of the network.
+        Ignored: the curve belongs to the network, not to galaxies.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; default on a figure of its own.
+        Axes to draw on; a new figure by default.
     width : "column", "text" or float, optional
-        Width, of AASTeX or [inch]; default "column", 3.39 inch.
+        Width of the figure: an AASTeX width, or a number [inch]. Default "column", 3.39 inch.
 
     Returns
     -------
     Plot
+        The figure, with its caption and data.
+
+    Raises
+    ------
+    FigureError
+        If ``width`` is not valid, or the network was trained at a fixed learning rate.
     """
     return _plot("learning-rate", store, rows, ax=ax, width=width)
 
@@ -282,24 +326,35 @@ def confusion_matrix(
     width: Width | None = None,
     cmap: str | None = None,
 ) -> Plot:
-    """Draw how many galaxies of each true class were taken for which class.
+    """Draw the confusion matrix: numbers of galaxies by true and predicted class.
 
     Parameters
     ----------
     store : Store
-        An open store of galaxies whose class is known.
+        An open store of galaxies with known classes.
     rows : Rows, int, str, slice or array_like, optional
-        Galaxies; default all.
+        Galaxies to use; all by default.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; default on a figure of its own.
+        Axes to draw on; a new figure by default.
     width : "column", "text" or float, optional
-        Width, of AASTeX or [inch]; default by the number of classes.
+        Width of the figure: an AASTeX width, or a number [inch]. The default grows with the number
+        of classes, up to one column.
     cmap : str, optional
-        Colour map of the shares, light where they are small; default "Blues".
+        Colour map of the fractions; it should be light at zero. Default "Blues".
 
     Returns
     -------
     Plot
+        The figure, with its caption and data.
+
+    Raises
+    ------
+    FigureError
+        If ``width`` or ``cmap`` is not valid, or ``rows`` is empty or belongs to another
+        store.
+    SelectionError
+        If ``rows`` contains an identifier that the store does not hold, or no galaxy has a
+        true class.
     """
     return _plot("confusion-matrix", store, rows, ax=ax, width=width, cmap=cmap)
 
@@ -311,22 +366,32 @@ def roc(
     ax: "Axes | None" = None,
     width: Width | None = None,
 ) -> Plot:
-    """Draw the receiver operating characteristic, the area below it and its bootstrap interval.
+    """Draw the ROC curve, with the area under it and its bootstrap interval.
 
     Parameters
     ----------
     store : Store
-        An open store of galaxies whose class is known.
+        An open store of galaxies with known classes.
     rows : Rows, int, str, slice or array_like, optional
-        Galaxies; default all.
+        Galaxies to use; all by default.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; default on a figure of its own.
+        Axes to draw on; a new figure by default.
     width : "column", "text" or float, optional
-        Width, of AASTeX or [inch]; default "column", 3.39 inch.
+        Width of the figure: an AASTeX width, or a number [inch]. Default "column", 3.39 inch.
 
     Returns
     -------
     Plot
+        The figure, with its caption and data.
+
+    Raises
+    ------
+    FigureError
+        If ``width`` is not valid; ``rows`` is empty or belongs to another store; or a class
+        has no galaxies.
+    SelectionError
+        If ``rows`` contains an identifier that the store does not hold, or no galaxy has a
+        true class.
     """
     return _plot("roc", store, rows, ax=ax, width=width)
 
@@ -339,24 +404,36 @@ def top_losses(
     width: Width | None = None,
     cmap: str | None = None,
 ) -> Plot:
-    """Draw the galaxies that the network is most wrong about, with the maps of two classes.
+    """Draw the galaxies with the largest loss, with the maps of two classes.
+
+    The maps are those of the true class and of the most probable other class.
 
     Parameters
     ----------
     store : Store
-        An open store of galaxies whose class is known.
+        An open store of galaxies with known classes.
     rows : Rows, int, str, slice or array_like, optional
-        Galaxies; default the five of largest loss.
+        Galaxies to draw; by default, the five with the largest loss.
     ax : None
-        This figure has several axes, and takes none.
+        Not supported, because this figure has several axes.
     width : "column", "text" or float, optional
-        Width, of AASTeX or [inch]; default "text", 7.1 inch.
+        Width of the figure: an AASTeX width, or a number [inch]. Default "text", 7.1 inch.
     cmap : str, optional
-        Colour map of the maps, dark where they are small; default "inferno".
+        Colour map of the Grad-CAM maps; it should be dark at zero. Default "inferno".
 
     Returns
     -------
     Plot
+        The figure, with its caption and data.
+
+    Raises
+    ------
+    FigureError
+        If ``ax`` is given; ``width`` or ``cmap`` is not valid; or ``rows`` is empty or
+        belongs to another store.
+    SelectionError
+        If ``rows`` contains an identifier that the store does not hold, or no galaxy has a
+        true class.
     """
     return _plot("top-losses", store, rows, ax=ax, width=width, cmap=cmap)
 
@@ -374,19 +451,29 @@ def stacked_maps(
     Parameters
     ----------
     store : Store
-        An open store of galaxies whose class is known.
+        An open store of galaxies with known classes.
     rows : Rows, int, str, slice or array_like, optional
-        Galaxies; default all.
+        Galaxies to use; all by default.
     ax : None
-        This figure has several axes, and takes none.
+        Not supported, because this figure has several axes.
     width : "column", "text" or float, optional
-        Width, of AASTeX or [inch]; default "text", 7.1 inch.
+        Width of the figure: an AASTeX width, or a number [inch]. Default "text", 7.1 inch.
     cmap : str, optional
-        Colour map of the maps, dark where they are small; default "inferno".
+        Colour map of the Grad-CAM maps; it should be dark at zero. Default "inferno".
 
     Returns
     -------
     Plot
+        The figure, with its caption and data.
+
+    Raises
+    ------
+    FigureError
+        If ``ax`` is given; ``width`` or ``cmap`` is not valid; ``rows`` is empty or belongs
+        to another store; or no chosen galaxy has a true class.
+    SelectionError
+        If ``rows`` contains an identifier that the store does not hold, or no galaxy has a
+        true class.
     """
     return _plot("stacked-maps", store, rows, ax=ax, width=width, cmap=cmap)
 
@@ -406,17 +493,26 @@ def radial_profile(
     store : Store
         An open store.
     rows : Rows, int, str, slice or array_like, optional
-        Galaxies; default all.
+        Galaxies to use; all by default.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; default on a figure of its own.
+        Axes to draw on; a new figure by default.
     width : "column", "text" or float, optional
-        Width, of AASTeX or [inch]; default "column", 3.39 inch.
+        Width of the figure: an AASTeX width, or a number [inch]. Default "column", 3.39 inch.
     unit : str, optional
         Column of the catalog with the radius [arcsec] that is the unit of distance.
 
     Returns
     -------
     Plot
+        The figure, with its caption and data.
+
+    Raises
+    ------
+    FigureError
+        If ``width`` is not valid; ``rows`` is empty or belongs to another store; or the
+        maps are too small, or ``unit`` is not a column of radii.
+    SelectionError
+        If ``rows`` contains an identifier that the store does not hold.
     """
     return _plot("radial-profile", store, rows, ax=ax, width=width, unit=unit)
 
@@ -428,22 +524,31 @@ def reliability(
     ax: "Axes | None" = None,
     width: Width | None = None,
 ) -> Plot:
-    """Draw how often the network is right against how sure it is.
+    """Draw the fraction of correct predictions against the predicted probability.
 
     Parameters
     ----------
     store : Store
-        An open store of galaxies whose class is known.
+        An open store of galaxies with known classes.
     rows : Rows, int, str, slice or array_like, optional
-        Galaxies; default all.
+        Galaxies to use; all by default.
     ax : matplotlib.axes.Axes, optional
-        Where to draw, without the number of galaxies; default on a figure of its own, with it.
+        Axes to draw on, without the number of galaxies; by default, a new figure that includes it.
     width : "column", "text" or float, optional
-        Width, of AASTeX or [inch]; default "column", 3.39 inch.
+        Width of the figure: an AASTeX width, or a number [inch]. Default "column", 3.39 inch.
 
     Returns
     -------
     Plot
+        The figure, with its caption and data.
+
+    Raises
+    ------
+    FigureError
+        If ``width`` is not valid, or ``rows`` is empty or belongs to another store.
+    SelectionError
+        If ``rows`` contains an identifier that the store does not hold, or no galaxy has a
+        true class.
     """
     return _plot("reliability", store, rows, ax=ax, width=width)
 
@@ -457,24 +562,33 @@ def compare(
     width: Width | None = None,
     cmap: str | None = None,
 ) -> Plot:
-    """Draw the same galaxies explained by two networks, one row above the other.
+    """Draw the same galaxies explained by two networks, in pairs of rows.
 
     Parameters
     ----------
     store, other : Store
         Open stores with the same classes.
     rows : Rows, int, str, slice or array_like, optional
-        Galaxies of ``store`` that ``other`` holds too; default three, drawn at random.
+        Galaxies that both stores hold; by default, three drawn at random.
     ax : None
-        This figure has several axes, and takes none.
+        Not supported, because this figure has several axes.
     width : "column", "text" or float, optional
-        Width, of AASTeX or [inch]; default "text", 7.1 inch.
+        Width of the figure: an AASTeX width, or a number [inch]. Default "text", 7.1 inch.
     cmap : str, optional
-        Colour map of the maps, dark where they are small; default "inferno".
+        Colour map of the Grad-CAM maps; it should be dark at zero. Default "inferno".
 
     Returns
     -------
     Plot
+        The figure, with its caption and data.
+
+    Raises
+    ------
+    FigureError
+        If ``ax`` is given; ``width`` or ``cmap`` is not valid; ``rows`` is empty or belongs
+        to another store; or the stores have different classes, or ``other`` lacks a galaxy.
+    SelectionError
+        If ``rows`` contains an identifier that the store does not hold.
     """
     return _plot("compare", store, rows, ax=ax, width=width, cmap=cmap, other=other)
 
@@ -492,19 +606,28 @@ def atlas(
     Parameters
     ----------
     store : Store
-        An open store; it has to stay open until the atlas is saved.
+        An open store, which must stay open until the atlas is saved.
     rows : Rows, int, str, slice or array_like, optional
-        Galaxies; default all, in random order.
+        Galaxies to draw; by default all, in random order.
     ax : None
-        This figure has several axes, and takes none.
+        Not supported, because this figure has several axes.
     width : "column", "text" or float, optional
-        Width, of AASTeX or [inch]; default "text", 7.1 inch.
+        Width of the figure: an AASTeX width, or a number [inch]. Default "text", 7.1 inch.
     cmap : str, optional
-        Colour map of the maps, dark where they are small; default "inferno".
+        Colour map of the Grad-CAM maps; it should be dark at zero. Default "inferno".
 
     Returns
     -------
     Plot
+        The figure, with its caption and data.
+
+    Raises
+    ------
+    FigureError
+        If ``ax`` is given; ``width`` or ``cmap`` is not valid; ``rows`` is empty or belongs
+        to another store; or the figure is too narrow for its panels.
+    SelectionError
+        If ``rows`` contains an identifier that the store does not hold.
     """
     return _plot("atlas", store, rows, ax=ax, width=width, cmap=cmap)
 
@@ -531,7 +654,7 @@ def _plot(
 
 
 def _choose(store: Store, rows: RowsLike | None) -> Query | Selection:
-    """Return how galaxies were chosen: as a selection says, by hand, or as the figure likes."""
+    """Return how to choose galaxies: as selected, as listed, or by the default of the figure."""
     if rows is None:
         return Query(n=None)
     if isinstance(rows, Rows) and rows.selection is not None:

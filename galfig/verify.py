@@ -1,4 +1,4 @@
-"""Verifying: stores, checkpoints and manuscripts compared with their own digests."""
+"""Verifying stores, checkpoints and manuscripts against their own digests."""
 
 from pathlib import Path
 
@@ -9,22 +9,22 @@ from galfig.store.reader import verify_store
 
 
 def verify_path(path: Path) -> list[str]:
-    """Compare a store, a checkpoint or a manuscript's folder with its own digests.
+    """Verify a store, a checkpoint or a manuscript's folder against its own digests.
 
     Parameters
     ----------
     path : Path
-        A file by ``galfig build-maps`` or ``galfig train``, or a folder by ``galfig manuscript``.
+        A file written by ``galfig build-maps`` or ``galfig train``, or the folder of a manuscript.
 
     Returns
     -------
     list of str
-        A line for each thing that is not as it was written; empty where all is.
+        One line for each item that differs from what was written; empty if everything matches.
 
     Raises
     ------
     OutputError
-        No such file.
+        If there is no such file.
     """
     if not path.exists():
         raise OutputError(f"{path}: no such file, expected {EXPECTED}")
@@ -34,13 +34,13 @@ def verify_path(path: Path) -> list[str]:
             return _verify_manuscript(path)
         return verify_store(path) if kind == "store" else _verify_checkpoint(path)
     except GalfigError as exc:
-        # Others are sent here for the details.
+        # The advice to run this command would be circular here.
         advice = f"; 'galfig verify {path}' says what is"
         return [str(exc).removeprefix(f"{path}: ").removesuffix(advice)]
 
 
 def _verify_checkpoint(path: Path) -> list[str]:
-    # Torch takes seconds to import, and only checkpoints need it.
+    # torch takes seconds to import, and only checkpoints need it.
     from galfig.networks.checkpoint import load_checkpoint
 
     if load_checkpoint(path).record.digest is None:
@@ -49,7 +49,7 @@ def _verify_checkpoint(path: Path) -> list[str]:
 
 
 def _verify_manuscript(folder: Path) -> list[str]:
-    """Compare the files of a manuscript with the record of its build; its stores may be absent."""
+    """Compare the files of a manuscript with the record of its build; stores may be missing."""
     from galfig.manuscript.record import digest_file, identify, load_record
 
     record = load_record(folder)
@@ -65,7 +65,7 @@ def _verify_manuscript(folder: Path) -> list[str]:
         elif digest_file(folder / name) != sha256:
             found.append(f"{name}: {CHECKSUM_MISMATCH}")
     for name, made in record.made.items():
-        # What is made anew from its recipe need not be there.
+        # A file that a recipe can make again may be missing.
         if (folder / name).is_file() and identify(folder / name) != made.identity:
             found.append(f"{name}: not what its recipe made")
     return found

@@ -34,8 +34,8 @@ from galfig.store.selection import Query
 pytestmark = pytest.mark.faults
 
 # What LaTeX, matplotlib, HDF5, templates, shells and fonts act upon, or lack.
-SIGNS = r"""_50% $x_1$ \{a}&#~^<>|"'`"""
-CLASSES = (f"{SIGNS} é", "Hα [星] 😀 łß")
+SPECIAL = r"""_50% $x_1$ \{a}&#~^<>|"'`"""
+CLASSES = (f"{SPECIAL} é", "Hα [星] 😀 łß")
 QUANTITY = "EW(Hα)_%$"
 OBJIDS = [rf"gal é 星😀 50%_$x$ {{a}}&#~^<'` {index}" for index in range(12)]
 FOLDER = "a päper 星 %$#"
@@ -92,7 +92,7 @@ def read_words(path):
 
 
 def write_settings(folder, **tables):
-    """Write settings in which a string may hold any sign."""
+    """Write settings in which a string may contain any character."""
     lines = []
     for table, keys in tables.items():
         lines += [f"[{table}]", *(f"{key} = {json.dumps(value)}" for key, value in keys.items())]
@@ -115,24 +115,24 @@ def draw_all(store, folder, names=tuple(FIGURES)):
 
 @pytest.fixture
 def odd_store(make_store):
-    """Return a store in which every name holds signs that something acts upon."""
-    bins = {**BINS, "column": f"{SIGNS} O/H", "labels": ["m", *CLASSES], "name": QUANTITY}
+    """Return a store in which every name contains special characters."""
+    bins = {**BINS, "column": f"{SPECIAL} O/H", "labels": ["m", *CLASSES], "name": QUANTITY}
     return make_store(
         "störe 星 %.h5",
         class_names=CLASSES,
         objid=np.array(OBJIDS, dtype=object),
-        catalog={f"{SIGNS} R/50": np.full(12, 2.0)},
+        catalog={f"{SPECIAL} R/50": np.full(12, 2.0)},
         attrs={
             "training": json.dumps(TRAINING),
-            "config": json.dumps({"classes": {**bins, "symbol": f"Z_{SIGNS}"}}),
+            "config": json.dumps({"classes": {**bins, "symbol": f"Z_{SPECIAL}"}}),
             "target_layer": "_odd$layer",
         },
     )
 
 
 NAMED_BY = {
-    "histogram": (*CLASSES, f"EW(Hα)_%$ ({SIGNS} O/H)"),
-    "confusion-matrix": (*CLASSES, f"Predicted Z_{SIGNS}"),
+    "histogram": (*CLASSES, f"EW(Hα)_%$ ({SPECIAL} O/H)"),
+    "confusion-matrix": (*CLASSES, f"Predicted Z_{SPECIAL}"),
     "class-examples": (*(f"{name}-{QUANTITY}" for name in CLASSES), *OBJIDS),
     "roc": (f"{CLASSES[1]}-{QUANTITY}",),
     "radial-profile": tuple(f"{name}-{QUANTITY}" for name in CLASSES),
@@ -277,7 +277,7 @@ def test_odd_names_compile(campaign, odd_store, tmp_path):
 
 
 def test_two_classes_have_two_macros(make_store):
-    """Names that differ in signs alone neither share a macro nor take that of the total."""
+    """Names that differ only in special characters share no macro, with each other or the total."""
     from galfig.manuscript.values import describe_store
 
     with open_store(make_store(class_names=("a b", "a-b", "星"), n=12)) as store:
@@ -288,13 +288,13 @@ def test_two_classes_have_two_macros(make_store):
 
 @pytest.fixture
 def odd_galaxies(galaxy_folder, tmp_path):
-    """Return a folder, with odd signs in its name, of galaxies with odd names and classes."""
+    """Return a folder with special characters in its name and odd names of galaxies and classes."""
     folder = tmp_path / FOLDER
     folder.mkdir()
     images = folder / "ímages & 星"
     (galaxy_folder / "images").rename(images)
     table = pd.read_csv(galaxy_folder / "catalog.csv", dtype={"objID": str})
-    id_column = f"ID {SIGNS.replace('{a}', '')}"
+    id_column = f"ID {SPECIAL.replace('{a}', '')}"
     table["type {odd}/$_é"] = [CLASSES[index % 2] for index in range(len(table))]
     names = [f"gal é😀 50%_$x$ {{a}}&#~^<'` {index}" for index in range(len(table))]
     for objid, name in zip(table["objID"], names, strict=True):
@@ -428,7 +428,7 @@ def write_scaled(source, target, factor):
     """Write a checkpoint whose logits are sums of activations times a factor, and return it."""
     checkpoint = load_checkpoint(source)
     linear = checkpoint.model.linear
-    # Of one sign, so that no sum overflows before its end.
+    # All of one sign, so that no sum overflows before its end.
     linear.weight.data[:] = factor * torch.tensor([[1.0], [0.5]])
     linear.bias.data[:] = 0.0
     metadata = {key: value for key, value in checkpoint.metadata.items() if key != "format"}
@@ -586,7 +586,7 @@ TERMINALS = {
 }
 
 
-def test_terminals_that_lack_signs(campaign, odd_store, tmp_path):
+def test_terminals_that_lack_characters(campaign, odd_store, tmp_path):
     """Names that a terminal cannot show end no command, on stdout or in an error."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("LC_")}
     folder = tmp_path / FOLDER

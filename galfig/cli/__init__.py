@@ -1,4 +1,4 @@
-"""The command line: one file a command, imported when it is called."""
+"""The command line: one module per command, imported when the command is called."""
 
 import contextlib
 import errno
@@ -15,8 +15,8 @@ from galfig.cli.usage import Group
 from galfig.runtime.messages import one_line
 
 EXIT_FAILED = 1
-# Name of each command, and the module and function that hold it; what it does, in the words that
-# its own help begins with, so that the list of commands imports none of them.
+# The module and function of each command, and the first sentence of its help. With these, the list
+# of commands needs no import.
 COMMANDS = {
     "simulate": "galfig.cli.simulate:simulate",
     "train": "galfig.cli.train:train",
@@ -40,7 +40,7 @@ SUMMARIES = {
 
 
 class _LazyGroup(Group):
-    """Imports a command when it is asked for, in the order in which they are used."""
+    """A group that imports a command only when it is called, and lists them in order of use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -63,19 +63,19 @@ class _LazyGroup(Group):
         except BrokenPipeError:
             raise
         except OSError as exc:
-            # What a command reads and writes has errors of its own: this is its stdout, or an
-            # unforeseen fault of the machine.
+            # Commands report their own input and output errors. What is left is an error on stdout,
+            # or an unexpected fault of the machine.
             reason = f"{exc.filename}: {exc.strerror}" if exc.filename else str(exc)
             if exc.errno == errno.ENOSPC and not exc.filename:
                 reason = f"stdout: cannot be written ({exc.strerror})"
-                # Python would try once more at its end.
+                # Python would try to flush stdout again at exit.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             click.echo(f"galfig: error: {one_line(reason)}", err=True)
             ctx.exit(EXIT_FAILED)
 
 
 class _Log:
-    """A stderr that never aborts a job, even if it is closed, full or a terminal that is gone."""
+    """A stderr that ignores write errors, so that a missing terminal never aborts a job."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -108,11 +108,11 @@ def main() -> None:
 
 
 def _settle_streams() -> None:
-    """Escape characters that the terminal lacks: a limited one never aborts a command."""
+    """Make sure that a missing or limited terminal never aborts a command."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     if not isinstance(sys.stderr, _Log):
-        # None if the parent process closed it; progress bars need something to write to.
+        # stderr is None if the parent process closed it, but progress bars need a stream.
         log = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
         sys.stderr = cast("TextIO", _Log(log))

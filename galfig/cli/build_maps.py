@@ -91,7 +91,7 @@ def build_maps(
 
     from galfig.catalog.sample import load_sample
 
-    # Torch takes seconds to import: what is wrong with the catalog is said before.
+    # Importing torch takes seconds, so errors in the catalog are reported first.
     galaxies = load_sample(settings, labelled=model is None)
 
     from galfig.info import summarise

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def _list_figures(ctx: click.Context, parameter: click.Parameter, is_asked: bool) -> None:
-    """Print the figures and stop, whatever else was given."""
+    """Print the list of figures and exit, whatever other arguments are given."""
     if not is_asked or ctx.resilient_parsing:
         return
     from galfig.figures.registry import FIGURES

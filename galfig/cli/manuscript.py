@@ -115,7 +115,7 @@ def list_files(folder: Path) -> None:
 
 
 def _echo_table(rows: Iterable[Sequence[str]]) -> None:
-    """Print rows in columns."""
+    """Print rows with aligned columns."""
     cells = [list(row) for row in rows]
     if not cells:
         return

@@ -1,17 +1,18 @@
-"""Messages of the library in the words of the command line: parameters become options.
+"""Translating messages of the library for the command line: parameters become options.
 
-The library names a parameter in backticks, as Python writes it. In the terminal the parameters of
-the command that runs are its options::
+The library writes a parameter in backticks, in Python's notation. The command line replaces the
+parameters of the running command by its options::
 
     `zmin` 0.08 is not below `zmax` 0.05    --zmin 0.08 is not below --zmax 0.05
     use `if_exists="replace"`               use --overwrite
 
-What another command takes is named with that command, where that is all of it::
+An option of another command is written with that command, if the message gives its value or the
+option is a flag::
 
     train with `lr="auto"`                  train with 'galfig train --lr auto'
 
-Everything else that stands in backticks comes from the user, such as a column with an odd name,
-and is left as it is; so is all that stands in quotes.
+Any other text in backticks comes from the user, such as a column with an unusual name, and is not
+changed. Neither is any text in quotes.
 """
 
 import ast
@@ -29,29 +30,29 @@ _PARTS = re.compile(
     """,
     re.VERBOSE,
 )
-# Parameters of the library whose option is called otherwise.
+# Parameters of the library whose option has another name.
 _OPTIONS = {"path": "out", "images_dir": "images"}
-# An option for each value.
+# Values of parameters that have an option of their own.
 _FLAGS = {("if_exists", "replace"): "overwrite", ("if_exists", "update"): "update"}
-# Commands that are named where the one that runs lacks an option.
+# Commands to search if the running command lacks an option.
 _OTHER_COMMANDS = ("build-maps", "train", "info")
 
 
 def translate(message: str, ctx: click.Context) -> str:
-    """Put the options of a command in the place of the library's parameters.
+    """Replace the library's parameters in a message by options of the command line.
 
     Parameters
     ----------
     message : str
-        What the library says: an error or a warning.
+        An error or warning of the library.
     ctx : click.Context
-        Of the command that runs.
+        Context of the running command.
 
     Returns
     -------
     str
-        What the terminal shows. A parameter that is no option of the command, nor all of an
-        option of another, loses its backticks.
+        The message for the terminal. A parameter that is the name of an option, but cannot be
+        written as one by these rules, loses its backticks.
     """
     return _PARTS.sub(partial(_replace, ctx), message)
 
@@ -71,7 +72,7 @@ def _replace(ctx: click.Context, match: re.Match[str]) -> str:
 
 
 def _find_option(name: str, text: str | None) -> tuple[str, Any]:
-    """Return the name of the option that a parameter is set by, and its value if one is given."""
+    """Return the name of the option that sets a parameter, and the value if one is given."""
     value = None if text is None else _evaluate(text)
     if isinstance(value, str) and (name, value) in _FLAGS:
         return _FLAGS[name, value], True
@@ -79,7 +80,7 @@ def _find_option(name: str, text: str | None) -> tuple[str, Any]:
 
 
 def _evaluate(text: str) -> Any:
-    """Return the value that Python's notation means, or the notation where it is none."""
+    """Return the value of a Python literal; the text itself if it is not a literal."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
@@ -87,7 +88,7 @@ def _evaluate(text: str) -> Any:
 
 
 def _write(option: click.Option, value: Any) -> str:
-    """Write an option as it is typed; without a value, the switches of both."""
+    """Write an option as a user types it; without a value, also the opposite switch."""
     switch, opposite = max(option.opts, key=len), "".join(option.secondary_opts[:1])
     if value is None:
         return f"{switch}/{opposite}" if opposite else switch
@@ -108,7 +109,7 @@ def _iter_options(command: click.Command | None) -> Iterator[click.Option]:
 
 
 def _list_names(ctx: click.Context) -> set[str]:
-    """Return the names of the options of every command."""
+    """Return the names of the options of all commands."""
     group = ctx.find_root().command
     names = group.list_commands(ctx) if isinstance(group, click.Group) else []
     commands = [ctx.command, *(_get_command(ctx, name) for name in names)]

@@ -1,4 +1,4 @@
-"""Options that several commands share, and what every command does around its body."""
+"""Options shared by several commands, and the error handling and logging of all commands."""
 
 import dataclasses
 import functools
@@ -49,7 +49,7 @@ takeover_option = click.option(
 
 
 def if_exists_options(*, with_update: bool = False) -> Callable[[Function], Function]:
-    """Add --overwrite and, where asked, --update; the command gets them as ``if_exists``."""
+    """Add --overwrite and optionally --update; the command receives them as ``if_exists``."""
 
     def add(function: Function) -> Function:
         @functools.wraps(function)
@@ -59,7 +59,7 @@ def if_exists_options(*, with_update: bool = False) -> Callable[[Function], Func
             if_exists = "replace" if overwrite else "update" if update else "error"
             return function(*args, if_exists=if_exists, **given)
 
-        # Options that are added last come first in the help.
+        # click lists the option that is added last first.
         choices = [update_option, overwrite_option] if with_update else [overwrite_option]
         for choice in choices:
             run = choice(run)
@@ -69,28 +69,28 @@ def if_exists_options(*, with_update: bool = False) -> Callable[[Function], Func
 
 
 class Integer(click.IntRange):
-    """An integer within bounds, called so in the help and in errors."""
+    """An integer within bounds, so called in help and errors."""
 
     name = "integer"
 
 
 class Number(click.FloatRange):
-    """A number within bounds, called so in the help and in errors."""
+    """A number within bounds, so called in help and errors."""
 
     name = "number"
 
 
 class BracketedOption(click.Option):
-    """An option whose help ends in its default, where None is passed on without it."""
+    """An option whose help ends in its default, and which passes None if it is not given."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """Return switches and help, the default and the range in one pair of brackets."""
+        """Return switches and help, with the default and the range in one pair of brackets."""
         record = super().get_help_record(ctx)
         return record and (record[0], record[1].replace("]  [", "; "))
 
 
 class _NumberOrWord(click.ParamType):  # type: ignore[type-arg]
-    """A number within bounds, or one of some words."""
+    """A number within bounds, or one of a few words."""
 
     name = "number"
 
@@ -113,18 +113,23 @@ class _NumberOrWord(click.ParamType):  # type: ignore[type-arg]
 def setting(
     table: str, key: str, *, help: str | None = None, default: str | None = None
 ) -> Callable[[Function], Function]:
-    """Add the option of a setting, whose type, choices, bounds and default are declared there.
+    """Add the option of a setting, with the type, choices, bounds and default declared there.
 
     Parameters
     ----------
     table, key : str
-        Where it stands in `galfig.config.Settings`; the option is called like the key.
+        Table and key of the setting in `galfig.config.Settings`; the key names the option.
     help : str, optional
-        What the option does; default the setting's description.
+        Help of the option; by default, the description of the setting.
     default : str, optional
-        What happens without it, where the setting's default is None.
+        Default to show in the help, if that of the setting is None.
+
+    Returns
+    -------
+    callable
+        A decorator for the function of a command.
     """
-    # pydantic is imported for the commands that have such options, and not for the others.
+    # Import pydantic only for commands that have such options.
     from galfig.config import Settings
 
     field = type(getattr(Settings(), table)).model_fields[key]
@@ -143,7 +148,7 @@ def setting(
 
 
 def _make_type(annotation: Any, bounds: Sequence[Any] = ()) -> click.ParamType:  # type: ignore[type-arg]
-    """Return the type of an option for the annotation of a setting."""
+    """Return the click type for the annotation of a setting."""
     if get_origin(annotation) is Annotated:
         annotation, *fields = get_args(annotation)
         return _make_type(annotation, [bound for field in fields for bound in field.metadata])
@@ -173,7 +178,7 @@ def _make_type(annotation: Any, bounds: Sequence[Any] = ()) -> click.ParamType: 
 
 
 def device_option(function: Function) -> Function:
-    """Add the option that says where a network runs."""
+    """Add the option for the device that runs the network."""
     from galfig.runtime.options import Device
 
     return click.option(
@@ -186,7 +191,7 @@ def device_option(function: Function) -> Function:
 
 
 def figure_options(function: Function) -> Function:
-    """Add the options of every figure: its width, and the table behind it."""
+    """Add the options of every figure: its width, and a table of its data."""
     function = click.option(
         "--data",
         type=click.Path(path_type=Path, dir_okay=False),
@@ -200,7 +205,7 @@ def figure_options(function: Function) -> Function:
 
 
 def selection_options(n: int | None) -> Callable[[Function], Function]:
-    """Add the options that choose galaxies of a store; the command gets them as ``query``."""
+    """Add the options that select galaxies; the command receives them as ``query``."""
     from galfig.store.selection import Query, Sort
 
     choices = [
@@ -258,7 +263,7 @@ def selection_options(n: int | None) -> Callable[[Function], Function]:
     return add
 
 
-# What is said behind "interrupted" by the commands whose work is kept, by function.
+# What follows "interrupted" for commands that can resume, by name of their function.
 _HOW_TO_GO_ON = {
     "train": "; run the same command again with --resume to continue",
     "build_maps": "; run the same command again to continue",
@@ -267,7 +272,7 @@ _HOW_TO_GO_ON = {
 
 
 def standard_options(function: Function) -> Function:
-    """Add -q, -v and --debug; log to stderr; turn expected failures into one line."""
+    """Add -q, -v and --debug, log to stderr, and report expected failures in one line."""
 
     @click.option("-q", "--quiet", is_flag=True, help="Print only errors.")
     @click.option("-v", "--verbose", count=True, help="Print more details.")
@@ -283,7 +288,7 @@ def standard_options(function: Function) -> Function:
         except GalfigError as exc:
             if debug:
                 traceback.print_exc()
-            # One line, whatever newlines a path or a cell may hold.
+            # A path or a cell in the message may contain newlines.
             click.echo(f"galfig: error: {translate(one_line(exc), ctx)}", err=True)
             sys.exit(EXIT_FAILED)
         except Stopped as exc:
@@ -301,11 +306,11 @@ def _start_logging(level: int, ctx: click.Context) -> None:
 
 
 class _StderrHandler(logging.Handler):
-    """Writes a line to stderr, above a progress bar where there is one."""
+    """Writes a line to stderr, above the progress bar if there is one."""
 
     def __init__(self, ctx: click.Context) -> None:
         super().__init__()
-        # Threads that log have no context of their own.
+        # click's context is not available in other threads that log.
         self._ctx = ctx
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -1,4 +1,4 @@
-"""Signals: a command that is stopped ends soon, in one line, with the exit code of shells."""
+"""Signals: a stopped command ends soon, prints one line, and exits as shells expect."""
 
 import os
 import signal
@@ -9,13 +9,16 @@ from contextlib import contextmanager
 from functools import partial
 from types import FrameType
 
-# Seconds that a command has to put down what it holds, before it ends all the same.
+# Seconds that a command has to clean up before the process is ended.
 GRACE = 1.5
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopped(BaseException):
-    """A signal asked the command to end; no ``except Exception`` may keep it from that."""
+    """Raised when a signal asks the command to end.
+
+    It is a BaseException so that no ``except Exception`` can catch it.
+    """
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -24,10 +27,20 @@ class Stopped(BaseException):
 
 @contextmanager
 def stop_on_signals(words: str) -> Iterator[None]:
-    """Raise `Stopped` in the block at Ctrl-C and SIGTERM; end the process soon, whatever it does.
+    """Raise `Stopped` in the block on Ctrl-C and SIGTERM.
 
-    Where the block does not end, the process does, with ``words`` as its farewell.
-    A signal that whoever started the process has it ignore stays ignored.
+    If the block does not end within `GRACE` seconds, the process ends after writing ``words``.
+    A signal that the process was started to ignore stays ignored.
+
+    Parameters
+    ----------
+    words : str
+        The last line on stderr.
+
+    Raises
+    ------
+    Stopped
+        If a signal arrives.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -44,13 +57,14 @@ def stop_on_signals(words: str) -> Iterator[None]:
 
 
 def write_farewell(words: str) -> None:
-    """Say on stderr that the command was stopped."""
+    """Write the last line of a stopped command to stderr."""
     sys.stderr.write(f"\ngalfig: {words}\n")
     sys.stderr.flush()
 
 
 def _stop(words: str, number: int, frame: FrameType | None) -> None:
-    # A computation in C returns when it is done, and threads are waited for: not for long.
+    # Python raises only when a computation in C returns, and then waits for threads. The watchdog
+    # limits that time.
     watchdog = threading.Timer(GRACE, _end, [words, 128 + number])
     watchdog.daemon = True
     watchdog.start()

@@ -79,7 +79,7 @@ def train(
 
     from galfig.catalog.sample import load_sample
 
-    # Torch takes seconds to import: what is wrong with the catalog is said before.
+    # Importing torch takes seconds, so errors in the catalog are reported first.
     galaxies = load_sample(settings)
 
     from galfig.networks.training import train_checkpoint

@@ -1,4 +1,4 @@
-"""Usage errors that suggest only what may have been meant, for every command and group."""
+"""Usage errors of all commands and groups, which suggest only similar names."""
 
 from collections.abc import Iterable
 
@@ -8,7 +8,7 @@ from galfig.runtime.messages import suggest
 
 
 class Command(click.Command):
-    """A command that, told of an option it does not have, names the nearest that it has."""
+    """A command that suggests the most similar option if it does not have the one given."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the options; see `click.Command.parse_args`."""
@@ -26,7 +26,7 @@ class Command(click.Command):
 
 
 class Group(Command, click.Group):
-    """A group that does the same for its commands, which do so for their options."""
+    """A group that suggests the most similar command, and whose commands suggest options."""
 
     command_class = Command
 
@@ -42,6 +42,6 @@ class Group(Command, click.Group):
 
 
 def _refuse(kind: str, name: str, known: Iterable[str]) -> str:
-    """Say that there is no such option or command, as click does."""
+    """Compose click's message about an unknown option or command, with a suggestion."""
     hint = suggest(name, known)
     return f"No such {kind} {name!r}. {hint[:1].upper()}{hint[1:]}".strip()

@@ -1,1 +1,1 @@
-"""Figures: one file a figure, all drawn from a store alone."""
+"""Figures: one module per figure, each drawn from a store alone."""

@@ -1,7 +1,7 @@
 """Atlas: every galaxy with its maps, page after page.
 
-A page holds dozens of galaxies. Axes and outlined words for each would take a second a page, so
-the panels of a page are composed as one image, and words stand below them.
+A page holds dozens of galaxies. Separate axes and outlined text for each galaxy would take a second
+per page. The panels of a page are therefore composed as one image, with plain text below them.
 """
 
 from collections.abc import Iterator
@@ -40,23 +40,24 @@ from galfig.store.reader import Store
 from galfig.store.selection import Selection
 
 DPI = 300
-# Of a page [inch]: its height, and of it the classes' names above and the colour bar below.
+# Height of a page, of its column headings, and of its footer with the colour bar [inch].
 HEIGHT, HEAD, FOOT = 9.2, 0.3, 0.42
-# Of a panel, about, of the words below it, and between two galaxies [inch].
+# Approximate side of a panel, height of the text below it, and gap between galaxies [inch].
 SIDE, WORDS, GAP = 0.56, 0.24, 0.12
+# Distance between the two lines of that text [inch].
 LINE = 0.1
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the galaxies of a page stand.
+    """Positions of the galaxies on a page.
 
     Attributes
     ----------
     width : float
-        Of the page [inch].
+        Width of the page [inch].
     n_panels : int
-        Panels of a galaxy: the cutout, and a map for each class.
+        Panels per galaxy: the cutout, and a map for each class.
     cmap : str
         Colour map.
     """
@@ -67,27 +68,27 @@ class Layout:
 
     @cached_property
     def n_abreast(self) -> int:
-        """Galaxies side by side."""
+        """Number of galaxies side by side."""
         return max(1, int((self.width + GAP) / (self.n_panels * SIDE + GAP)))
 
     @cached_property
     def side(self) -> int:
-        """Of a panel [pixels of the page's image]."""
+        """Side of a panel [pixels of the page image]."""
         block = (self.width + GAP) / self.n_abreast - GAP
         return int(DPI * block / self.n_panels)
 
     @cached_property
     def n_down(self) -> int:
-        """Galaxies below each other."""
+        """Number of galaxies in a column."""
         return int((HEIGHT - HEAD - FOOT) / (self.side / DPI + WORDS))
 
     @property
     def n_page(self) -> int:
-        """Galaxies on a page."""
+        """Number of galaxies on a page."""
         return self.n_abreast * self.n_down
 
     def place(self, number: int) -> tuple[int, int]:
-        """Return left and top of the n-th galaxy of a page [pixels], down the columns."""
+        """Return the left and top [pixels] of galaxy ``number`` (from 0); columns fill first."""
         column, row = divmod(number, self.n_down)
         left = column * (self.width + GAP) / self.n_abreast
         return round(DPI * left), round(DPI * HEAD + row * (self.side + DPI * WORDS))
@@ -127,9 +128,9 @@ def compose_galaxy(
     cutout : (H, W, 3) ndarray of uint8
         The cutout.
     cams : (C, h, w) ndarray of float32
-        Its maps; all from zero to the largest value among them.
+        Its signed maps. They share one scale, from zero to the largest value among them.
     side : int
-        Of each panel [pixels].
+        Side of each panel [pixels].
     cmap : str, default "inferno"
         Colour map.
 
@@ -139,8 +140,8 @@ def compose_galaxy(
         The maps as `galfig.figures.rows.plot_map` draws them, over the dimmed cutout.
     """
     peak = float(cams.max(initial=0.0))
-    # Composed at the cutout's own resolution, and enlarged pixel by pixel: that is fast to
-    # compress, and at the resolution of print nobody sees the pixels.
+    # Compose at the resolution of the cutout, then enlarge without interpolation: the result
+    # compresses fast, and the pixels are too small to see in print.
     if cutout.shape[0] > side:
         cutout = np.asarray(Image.fromarray(cutout).resize((side, side), Image.Resampling.BILINEAR))
     size = cutout.shape[1::-1]
@@ -150,7 +151,7 @@ def compose_galaxy(
         share = np.maximum(cam, 0.0) / np.float32(peak if peak > 0 else 1.0)
         share = np.asarray(Image.fromarray(share).resize(size, Image.Resampling.BILINEAR))
         share = np.clip(share, 0.0, 1.0)
-        # The colours of the map over those of the cutout, which is seen where the map is faint.
+        # The map covers the cutout, which shows through where the map is faint.
         alpha = np.minimum(share / np.float32(FADE), 1.0)[..., None]
         colors = _list_colors(cmap)[(share * 255).astype(np.uint8)]
         panels.append((dimmed + alpha * (colors - dimmed)).astype(np.uint8))
@@ -160,13 +161,13 @@ def compose_galaxy(
 
 @cache
 def _list_colors(cmap: str) -> NDArray[np.float32]:
-    """Return the colours of a colour map, (256, 3), from 0 to 255."""
+    """Return the colours of a colour map, (256, 3), on a scale from 0 to 255."""
     return (255 * mpl.colormaps[cmap](np.arange(256))[:, :3]).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class _Pages:
-    """The pages of an atlas, drawn each time that they are asked for; memory does not grow."""
+    """The pages of an atlas, drawn anew on each iteration so that they do not fill the memory."""
 
     store: Store
     indices: NDArray[np.intp]
@@ -174,7 +175,7 @@ class _Pages:
     n_pages: int
 
     def __iter__(self) -> Iterator[Figure]:
-        """Draw page after page, the next composed while one is written."""
+        """Draw page after page, and compose the next one while the caller writes this one."""
         n_page, store, layout = self.layout.n_page, self.store, self.layout
         batches = np.split(self.indices, range(n_page, len(self.indices), n_page))
         with ThreadPoolExecutor(1) as pool:
@@ -191,7 +192,7 @@ def _compose_page(
     store: Store, indices: NDArray[np.intp], layout: Layout
 ) -> tuple[NDArray[np.uint8], list[float]]:
     """Return the panels of a page as one image, and the peak of each galaxy's maps."""
-    # Of four channels, since matplotlib would add the last.
+    # RGBA, because matplotlib would otherwise convert the image.
     shape = (round(DPI * HEIGHT), round(DPI * layout.width), 4)
     image, peaks = np.full(shape, 255, np.uint8), []
     for number, index in enumerate(indices):
@@ -214,7 +215,7 @@ def _draw_page(
     height, width = image.shape[:2]
     with paper_style():
         fig = Figure(figsize=(layout.width, HEIGHT))
-        # Its units are the pixels of the image.
+        # The units of the axes are the pixels of the image.
         ax = fig.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
         ax.set_axis_off()
         ax.imshow(image, extent=(0, width, height, 0), interpolation="none", aspect="auto")
@@ -228,7 +229,7 @@ def _draw_page(
 def _write_words(
     store: Store, index: int, peak: float, layout: Layout, number: int, ax: Axes
 ) -> None:
-    """Write below a galaxy: who it is, the peak of its maps, and p of each class."""
+    """Write the identifier, the peak of the maps and the probabilities below a galaxy."""
     left, top = layout.place(number)
     bottom = top + layout.side
     style: dict[str, Any] = {"fontsize": MIN_FONT_SIZE, "va": "top", "parse_math": False}
@@ -247,7 +248,7 @@ def _write_words(
 
 
 def _write_heads(store: Store, layout: Layout, ax: Axes) -> None:
-    """Write what the panels are above each column of galaxies."""
+    """Write the headings of the panels above each column of galaxies."""
     heads = ("cutout", *name_classes(store))
     for column in range(layout.n_abreast):
         left, top = layout.place(column * layout.n_down)
@@ -265,7 +266,7 @@ def _write_heads(store: Store, layout: Layout, ax: Axes) -> None:
 
 
 def _plot_key(fig: Figure, layout: Layout, footer: str) -> None:
-    """Draw the colours from zero to the peak, and the number of the page."""
+    """Draw the colour bar from zero to the peak, and the page number."""
     bar = fig.add_axes((0.02, 0.21 / HEIGHT, min(0.2, 1.2 / layout.width), 0.08 / HEIGHT))
     ramp = np.linspace(0.0, 1.0, 256)
     alpha = np.minimum(ramp / FADE, 1.0)[:, None]

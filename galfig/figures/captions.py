@@ -1,4 +1,4 @@
-"""Captions: what a figure says in words, as plain text and as LaTeX."""
+"""Captions of figures, as plain text and as LaTeX."""
 
 import re
 from collections.abc import Iterable
@@ -17,16 +17,22 @@ _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight"
 
 @dataclass(frozen=True)
 class Markup:
-    """How a caption is written: plain text or LaTeX."""
+    """The markup of a caption: plain text or LaTeX.
+
+    Attributes
+    ----------
+    is_latex : bool
+        Whether the caption is LaTeX.
+    """
 
     is_latex: bool
 
     def text(self, words: str) -> str:
-        """Return words that come from data, safe in this markup."""
+        """Return text that comes from data, escaped for this markup."""
         return escape_latex(words) if self.is_latex else words
 
     def math(self, formula: str) -> str:
-        """Return a formula without any command, such as '0.05 < z < 0.08'."""
+        """Return a formula that contains no LaTeX command, such as '0.05 < z < 0.08'."""
         return f"${formula}$" if self.is_latex else formula
 
     def times(self, first: int, second: int) -> str:
@@ -39,7 +45,7 @@ class Markup:
 
     @property
     def percent(self) -> str:
-        """Return the sign of percent, with its space."""
+        """The percent sign, preceded by a thin space in LaTeX."""
         return r"\,\%" if self.is_latex else " %"
 
 
@@ -47,7 +53,7 @@ PLAIN, LATEX = Markup(is_latex=False), Markup(is_latex=True)
 
 
 def describe_panels(store: Store, selection: Selection, markup: Markup) -> str:
-    """Write the caption of the panels: sentences, one a line.
+    """Write the caption of the panels, one sentence per line.
 
     Parameters
     ----------
@@ -61,8 +67,8 @@ def describe_panels(store: Store, selection: Selection, markup: Markup) -> str:
     Returns
     -------
     str
-        Which galaxies and how they were chosen, what the panels show, what p is, the network
-        and its accuracy, each galaxy, and whether they are simulated.
+        The galaxies and how they were chosen, the panels, the definition of p, the network and
+        its accuracy, a list of the galaxies, and whether they are simulated.
     """
     names = [markup.text(name) for name in name_classes(store)]
     cutout = store.cutouts(int(selection.indices[0]))
@@ -83,7 +89,7 @@ def describe_panels(store: Store, selection: Selection, markup: Markup) -> str:
 
 
 def describe_maps(store: Store, markup: Markup) -> str:
-    """Write what the maps are and how they are drawn."""
+    """Describe the maps and how they are drawn."""
     layer = markup.text(store.record.target_layer)
     return (
         f"The maps (Selvaraju et al. 2017) explain layer {layer}, have "
@@ -94,7 +100,7 @@ def describe_maps(store: Store, markup: Markup) -> str:
 
 
 def describe_scale(store: Store, indices: NDArray[np.intp], markup: Markup) -> str:
-    """Write what the scale bars say, "" where there are none."""
+    """Describe the scale bars; "" if there are none."""
     if not np.isfinite(store.pixel_scale[indices]).any():
         return ""
     if not np.isfinite(store.kpc_per_arcsec[indices]).any():
@@ -108,9 +114,23 @@ def describe_scale(store: Store, indices: NDArray[np.intp], markup: Markup) -> s
 def describe_sample(
     store: Store, selection: Selection, markup: Markup, n: int | None = None
 ) -> str:
-    """Write which galaxies a figure is about: 'the full validation set (76 galaxies)'.
+    """Describe the sample of a figure, such as 'the full validation set (76 galaxies)'.
 
-    ``n`` is their number where it is not that of the galaxies shown.
+    Parameters
+    ----------
+    store : Store
+        An open store.
+    selection : Selection
+        The galaxies of the figure.
+    markup : Markup
+        ``PLAIN`` or ``LATEX``.
+    n : int, optional
+        Size of the sample, if it differs from the number of galaxies shown.
+
+    Returns
+    -------
+    str
+        A noun phrase.
     """
     n, query = len(selection.indices) if n is None else n, selection.query
     galaxies = f"{n} {'simulated ' if store.record.simulated else ''}{_plural('galaxy', n)}"
@@ -125,7 +145,7 @@ def describe_sample(
 
 
 def describe_order(query: Query) -> str:
-    """Write which of the galaxies that could be shown are: 'drawn at random (seed 256)'."""
+    """Describe how galaxies were picked from the candidates: 'drawn at random (seed 256)'."""
     return {
         "random": f"drawn at random (seed {query.seed})",
         "loss": "those with the largest loss",
@@ -135,7 +155,7 @@ def describe_order(query: Query) -> str:
 
 
 def describe_training(store: Store, markup: Markup) -> str:
-    """Write on what the network was trained and how well it does: a line for any caption."""
+    """Describe the training of the network and its accuracy, in lines that end any caption."""
     lines = [
         describe_network(store, markup),
         describe_shift(store, markup),
@@ -145,19 +165,19 @@ def describe_training(store: Store, markup: Markup) -> str:
 
 
 def name_classes(store: Store) -> tuple[str, ...]:
-    """Return the classes as figures call them, such as 'low-metallicity'."""
+    """Return the names of the classes in figures, (C,), such as 'low-metallicity'."""
     quantity = store.settings.classes.name
     return tuple(f"{name}-{quantity}" if quantity else name for name in store.class_names)
 
 
 def format_probability(p: float) -> str:
-    """Return '= 0.973', or an inequality where three decimals would say 0 or 1."""
+    """Return '= 0.973', or an inequality if three decimals would round p to 0 or 1."""
     words = f"{p:.3f}"
     return {"1.000": "> 0.999", "0.000": "< 0.001"}.get(words, f"= {words}")
 
 
 def _describe_choice(store: Store, selection: Selection, markup: Markup) -> str:
-    """Write which galaxies the panels show, and from which they were chosen: a sentence."""
+    """Describe, in a sentence, the galaxies in the panels and how they were chosen."""
     n, query = len(selection.indices), selection.query
     kind = "simulated " if store.record.simulated else ""
     galaxies = f"{kind}{_plural('galaxy', n)}"
@@ -176,7 +196,7 @@ def _describe_choice(store: Store, selection: Selection, markup: Markup) -> str:
 
 
 def describe_size(store: Store, shape: tuple[int, ...], markup: Markup) -> str:
-    """Write how large a cutout is: in pixels, and on the sky where all have one pixel scale."""
+    """Describe the size of a cutout: in pixels, and in arcsec if all share one pixel scale."""
     size = f"{markup.times(shape[1], shape[0])} pixels"
     scales = np.unique(store.pixel_scale[np.isfinite(store.pixel_scale)])
     if len(scales) != 1:
@@ -186,7 +206,7 @@ def describe_size(store: Store, shape: tuple[int, ...], markup: Markup) -> str:
 
 
 def describe_network(store: Store, markup: Markup, subject: str = "The network") -> str:
-    """Write on how many galaxies a network was trained, and how well it does: a sentence."""
+    """Describe, in a sentence, the training set and the accuracy of a network."""
     training = store.training
     words = f"{subject}, {markup.text(training.arch)}, "
     if training.n_train is None:
@@ -210,7 +230,7 @@ def describe_network(store: Store, markup: Markup, subject: str = "The network")
 
 
 def _describe_question(store: Store, markup: Markup) -> str:
-    """Say by what the training galaxies were classified, where these are by something else."""
+    """State the classes of the training, if they differ from those of the store; else ""."""
     if store.training.settings is None:
         return ""
     trained, now = store.training.settings.classes, store.settings.classes
@@ -224,7 +244,7 @@ def _describe_question(store: Store, markup: Markup) -> str:
 
 
 def describe_shift(store: Store, markup: Markup, subject: str = "the network") -> str:
-    """Say that the images are unlike those that trained a network, "" where they are not."""
+    """State that the images differ from those that trained a network; "" if they do not."""
     shift = store.record.image_shift
     if shift is None or not shift.is_unlike:
         return ""
@@ -236,7 +256,7 @@ def describe_shift(store: Store, markup: Markup, subject: str = "the network") -
 
 
 def list_galaxies(store: Store, indices: Iterable[int], markup: Markup) -> str:
-    """Name galaxies, with redshift and true class where they are known."""
+    """List galaxies, with redshift and true class if they are known."""
     names = name_classes(store)
     items = []
     for index in indices:
@@ -252,7 +272,7 @@ def list_galaxies(store: Store, indices: Iterable[int], markup: Markup) -> str:
 
 
 def _describe_origin(store: Store) -> str:
-    """Say what is simulated, where anything is."""
+    """State what is simulated; "" if everything is real."""
     if store.record.simulated:
         return "All images and labels are simulated; no real galaxy is shown."
     if store.training.simulated:

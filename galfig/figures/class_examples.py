@@ -1,4 +1,4 @@
-"""Class examples: a grid of cutouts, a row a class."""
+"""Class examples: a grid of cutouts, with one row per class."""
 
 from functools import partial
 
@@ -26,7 +26,7 @@ from galfig.figures.style import (
 from galfig.store.reader import Store
 from galfig.store.selection import Selection, require_labels
 
-# Side of a cutout, about [inch].
+# Approximate side of a cutout [inch].
 SIDE = 1.1
 GAP = 0.04
 MARGIN = 0.24
@@ -35,16 +35,20 @@ MARGIN = 0.24
 def make_class_examples(
     store: Store, rows: list[NDArray[np.intp]], width: float | None = None
 ) -> Figure:
-    """Draw cutouts, a row a class, with their identifiers.
+    """Draw cutouts with their identifiers, one row per class.
 
     Parameters
     ----------
     store : Store
         An open store.
     rows : list of (n,) ndarrays of int
-        Positions in the store of the galaxies of each class; rows may be empty.
+        Positions in the store of the galaxies of each class; a row may be empty.
     width : float, optional
-        Width of the figure [inch]; default 7.1. A narrow one has room for fewer galaxies.
+        Width of the figure [inch]; default 7.1. A narrower figure shows fewer galaxies.
+
+    Returns
+    -------
+    Figure
     """
     width = width or TEXT_WIDTH
     n_columns = count_columns(width)
@@ -74,7 +78,7 @@ def make_class_examples(
 
 
 def count_columns(width: float) -> int:
-    """Return how many galaxies stand side by side in a width [inch]."""
+    """Return the number of galaxies that fit side by side in a width [inch]."""
     return max(1, round((width - MARGIN) / (SIDE + GAP)))
 
 

@@ -25,7 +25,7 @@ from galfig.store.selection import Selection
 
 
 def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
-    """Draw each galaxy of a selection from its own store, and below it from the other."""
+    """Draw each galaxy of a selection from the first store, and below it from the second."""
     other = options.other
     if other is None:
         raise FigureError("compare: one store, expected two; name the second with `other`")

@@ -1,4 +1,4 @@
-"""Confusion matrix: how many galaxies of each class were taken for which."""
+"""Confusion matrix: numbers of galaxies by true and predicted class."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -26,7 +26,7 @@ def make_confusion_matrix(
     ax: Axes | None = None,
     cmap: str | None = None,
 ) -> Figure:
-    """Draw a confusion matrix: counts and shares of each true class.
+    """Draw a confusion matrix with counts and row-normalised fractions.
 
     Parameters
     ----------
@@ -35,13 +35,17 @@ def make_confusion_matrix(
     class_names : sequence of str
         Name of each class.
     symbol : str, optional
-        The quantity, on the axes: "Z" makes *Predicted Z*, *True Z*.
+        Symbol of the quantity for the axis labels: "Z" gives *Predicted Z* and *True Z*.
     width : float, optional
-        Width of the figure [inch]; default by the number of classes, one column at the most.
+        Width of the figure [inch]. The default grows with the number of classes, up to one column.
     ax : Axes, optional
-        Where to draw; default on a new figure.
+        Axes to draw on; a new figure by default.
     cmap : str, optional
-        Colour map of the shares, light where they are small; default "Blues".
+        Colour map of the fractions; it should be light at zero. Default "Blues".
+
+    Returns
+    -------
+    Figure
     """
     side = width or min(COLUMN_WIDTH, 1.6 + 0.6 * len(class_names))
     with open_axes(ax, (side, side * 0.92)) as axes:
@@ -57,7 +61,7 @@ def plot_confusion_matrix(
     ax: Axes,
     cmap: str | None = None,
 ) -> AxesImage:
-    """Draw the shares of each row as shades, with count and percentage in each cell."""
+    """Shade each cell by its fraction of the row, and write the count and the percentage."""
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
     image = ax.imshow(shares, cmap=cmap or "Blues", vmin=0, vmax=1)
@@ -66,7 +70,7 @@ def plot_confusion_matrix(
         words = f"{count}\n{100 * share:.0f}%" if totals[row, 0] else "0"
         color = "white" if share > 0.6 else "black"
         ax.text(column, row, words, ha="center", va="center", color=color, parse_math=False)
-    # About what the labels of the axes leave of the figure.
+    # Approximate width that the axis labels leave [inch].
     room = 0.75 * ax.figure.bbox.width / ax.figure.dpi
     ticks = range(len(class_names))
     names = [wrap_words(escape_math(name), room / len(class_names), 7) for name in class_names]

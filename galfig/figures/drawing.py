@@ -1,4 +1,4 @@
-"""What a figure is before it is a file: pages, caption, alternative text, and its numbers."""
+"""A figure before it is saved: its pages, caption, alternative text and data."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -14,30 +14,40 @@ from galfig.store.reader import Store
 
 
 class Column(NamedTuple):
-    """A column of the data behind a figure: its values, what they are, and their unit."""
+    """A column of the data behind a figure.
+
+    Attributes
+    ----------
+    values : array_like
+        The values, of any type that astropy writes.
+    description : str
+        What the values are.
+    unit : str
+        Unit as astropy spells it; "" for dimensionless numbers and for logits, which astropy does
+        not know.
+    """
 
     values: ArrayLike
     description: str
-    # As astropy knows it; a logit has none there.
     unit: str = ""
 
 
 @dataclass(frozen=True)
 class DrawOptions:
-    """What may be asked of a figure beside the galaxies.
+    """Options of a figure, apart from its galaxies.
 
     Attributes
     ----------
     width : float or None
-        Width of the figure [inch]; None for the figure's own.
+        Width of the figure [inch]; None for the figure's default.
     unit : str or None
-        Column of the catalog that holds the radius [arcsec] of each galaxy, for distances.
+        Catalog column with the radius [arcsec] of each galaxy, used as the unit of distance.
     other : Store or None
         A second store to compare with.
     ax : Axes or None
-        Axes of the caller to draw on, of a figure that has just one.
+        Axes supplied by the caller, for a figure with a single axes.
     cmap : str or None
-        Name of the colour map; None for the figure's own.
+        Name of the colour map; None for the figure's default.
     """
 
     width: float | None = None
@@ -49,27 +59,27 @@ class DrawOptions:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure and what goes with it.
+    """A figure with its caption, alternative text and data.
 
     Attributes
     ----------
     name : str
         Name of the kind of figure, such as "panels".
     title : str
-        For the file's metadata.
+        Title for the metadata of the file.
     pages : iterable of Figure
-        What was drawn; one page but for an atlas, whose pages are drawn each time that they are
-        asked for.
+        The pages. All figures have one page except an atlas, whose pages are drawn on each
+        iteration.
     describe : callable
-        Returns the caption in a markup, sentences, one a line.
+        Takes a `Markup` and returns the caption, one sentence per line.
     alt : str
-        What the figure shows, in a sentence, for those who cannot see it.
+        Alternative text: one sentence for readers who cannot see the figure.
     tabulate : callable
-        Returns the numbers that the figure shows: `Column` by name, all of one length.
+        Returns the numbers that the figure shows, as `Column` by name, all of the same length.
     n_pages : int
         Number of pages.
     galaxies : tuple of str
-        Identifiers of the galaxies that it shows one by one.
+        Identifiers of the galaxies that the figure shows individually.
     """
 
     name: str
@@ -83,12 +93,26 @@ class Drawing:
 
 
 def name_galaxies(store: Store, indices: NDArray[np.intp]) -> tuple[str, ...]:
-    """Return the identifiers of some galaxies."""
+    """Return the identifiers of the galaxies at some positions, (n,), in a store."""
     return tuple(str(store.objid[index]) for index in indices)
 
 
 def tabulate_galaxies(store: Store, indices: NDArray[np.intp]) -> dict[str, Column]:
-    """Return what a store says of some galaxies: classes, probabilities, loss, peaks of maps."""
+    """Tabulate galaxies of a store.
+
+    Parameters
+    ----------
+    store : Store
+        An open store.
+    indices : (n,) ndarray of int
+        Positions in the store.
+
+    Returns
+    -------
+    dict of str to Column
+        Identifier, redshift, classes, loss, and for each class its probability and the peak of its
+        map [logit]; n values each.
+    """
     indices = np.asarray(indices, dtype=np.intp)
     names = np.array([*store.class_names, ""])
     columns = {

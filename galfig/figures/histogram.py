@@ -1,4 +1,4 @@
-"""Histogram of the binned quantity, with the edges and the classes kept."""
+"""Histogram of the binned quantity, with the edges of the classes."""
 
 import math
 from collections.abc import Sequence
@@ -38,22 +38,26 @@ def make_histogram(
     width: float | None = None,
     ax: Axes | None = None,
 ) -> Figure:
-    """Draw a histogram of a quantity, its galaxies coloured by class.
+    """Draw a histogram of a quantity, coloured by class.
 
     Parameters
     ----------
     value : (N,) ndarray of float
         The quantity.
     edges : sequence of float
-        Edges of the classes, (a, b].
+        The C + 1 edges of the classes, which are the intervals (a, b].
     labels : sequence of str
-        Class of each bin.
+        Name of each class, (C,).
     quantity : str
-        Label of the axis.
+        Label of the horizontal axis.
     width : float, optional
         Width of the figure [inch]; default one column.
     ax : Axes, optional
-        Where to draw; default on a new figure.
+        Axes to draw on; a new figure by default.
+
+    Returns
+    -------
+    Figure
     """
     with open_axes(ax, chart_size(width, 0.68)) as axes:
         fig = find_figure(axes)
@@ -66,7 +70,7 @@ def make_histogram(
 def plot_histogram(
     value: NDArray[np.float64], edges: Sequence[float], labels: Sequence[str], *, ax: Axes
 ) -> None:
-    """Draw the counts of each class in bins that the edges bound, and the edges."""
+    """Draw the counts of each class, in bins that do not cross an edge, and mark the edges."""
     bins = _bins_between(edges, len(value))
     bars, words = [], []
     for index, label in enumerate(labels):
@@ -74,7 +78,7 @@ def plot_histogram(
         inside = value[(value > low) & (value <= high)]
         if not len(inside):
             continue
-        # Bins of a histogram are [a, b): a value on an edge belongs to the class below it.
+        # Histogram bins are [a, b), but a value on an edge belongs to the class below the edge.
         _, _, drawn = ax.hist(
             np.nextafter(inside, -np.inf),
             bins=bins.tolist(),
@@ -110,7 +114,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         )
     quantity = classes.column
     if classes.name:
-        # Only its first letter: EW(Hα) is not Ew(hα).
+        # Not str.capitalize, which would turn EW(Hα) into Ew(hα).
         name = classes.name
         quantity = f"{name[0].upper()}{name[1:]} ({quantity})"
     edges, labels = classes.edges, classes.labels
@@ -129,7 +133,7 @@ def _tabulate(
     value: NDArray[np.float64], edges: Sequence[float], labels: Sequence[str]
 ) -> dict[str, Column]:
     bins = _bins_between(edges, len(value))
-    # As in the figure: a value on an edge is counted below it.
+    # A value on an edge is counted below the edge, as in the figure.
     counts, _ = np.histogram(np.nextafter(value, -np.inf), bins)
     index = np.searchsorted(edges, (bins[:-1] + bins[1:]) / 2) - 1
     return {
@@ -141,7 +145,7 @@ def _tabulate(
 
 
 def _bins_between(edges: Sequence[float], n: int) -> NDArray[np.float64]:
-    """Return bins for n galaxies, none of which crosses an edge, of one width where that can be."""
+    """Return bins for n galaxies that do not cross an edge, of equal width if possible."""
     target = (edges[-1] - edges[0]) / max(12, 2 * np.sqrt(n))
     gaps = [Fraction(str(b)) - Fraction(str(a)) for a, b in pairwise(edges)]
     common = float(reduce(_common_divisor, gaps))

@@ -1,9 +1,9 @@
-"""Signs of words that come from data: LaTeX must print and not obey them, and fonts lack some."""
+"""Escaping text that comes from data: special characters of LaTeX, and those that fonts lack."""
 
 import unicodedata
 from typing import Final
 
-_SIGNS: Final = {
+_CHARACTERS: Final = {
     "\\": r"\textbackslash{}",
     "{": r"\{",
     "}": r"\}",
@@ -17,7 +17,7 @@ _SIGNS: Final = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    # Some languages of babel make an accent of it.
+    # Some languages of babel use it as an accent.
     '"': r"\char34{}",
     "\N{NO-BREAK SPACE}": "~",
     "\N{EN DASH}": "--",
@@ -63,7 +63,7 @@ _GREEK: Final = (
     *("τ tau", "υ upsilon", "φ phi", "χ chi", "ψ psi", "ω omega", "Γ Gamma", "Δ Delta"),
     *("Θ Theta", "Λ Lambda", "Ξ Xi", "Π Pi", "Σ Sigma", "Φ Phi", "Ψ Psi", "Ω Omega"),
 )
-# Those that plain LaTeX has, of names and units in astronomy.
+# Symbols of astronomical names and units that plain LaTeX provides.
 _MATHEMATICS: Final = {
     "°": r"^{\circ}",
     "±": r"\pm",
@@ -85,36 +85,47 @@ _MATHEMATICS: Final = {
     "★": r"\star",
     "µ": r"\mu",
     **{letter: rf"\{name}" for letter, name in map(str.split, _GREEK)},
-    **{sign: f"^{{{n}}}" for n, sign in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
-    **{sign: f"_{{{n}}}" for n, sign in enumerate("₀₁₂₃₄₅₆₇₈₉")},
+    **{char: f"^{{{n}}}" for n, char in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
+    **{char: f"_{{{n}}}" for n, char in enumerate("₀₁₂₃₄₅₆₇₈₉")},
 }
 
 
 def escape_latex(words: str) -> str:
-    r"""Return words as LaTeX that prints them, whatever its engine, font encoding and language.
+    r"""Return text as LaTeX that prints it with any engine, font encoding and language.
 
-    Signs that LaTeX acts upon are escaped. Letters with accents are composed, Greek letters and
-    signs of units are mathematics; pdflatex would stop at those that its fonts lack. What has no
-    name in plain LaTeX is written as its code point, as in figures: ``U+661F``.
+    Special characters are escaped. Accented letters become accent commands. Greek letters and
+    symbols of units are typeset in math mode, because pdflatex stops at characters that its fonts
+    lack. A character that plain LaTeX cannot express is written as its code point, as in figures:
+    ``U+661F``.
+
+    Parameters
+    ----------
+    words : str
+        Any text.
+
+    Returns
+    -------
+    str
+        ASCII.
     """
-    return "".join(map(_escape_sign, unicodedata.normalize("NFC", words)))
+    return "".join(map(_escape_character, unicodedata.normalize("NFC", words)))
 
 
-def spell_sign(sign: str) -> str:
-    """Return a sign's code point, such as 'U+661F', where no font has its shape."""
-    return f"U+{ord(sign):04X}"
+def spell_character(char: str) -> str:
+    """Return the code point of a character that no font can draw, such as 'U+661F'."""
+    return f"U+{ord(char):04X}"
 
 
-def _escape_sign(sign: str) -> str:
-    if sign in _SIGNS:
-        return _SIGNS[sign]
-    if " " <= sign <= "~":
-        return sign
-    if sign in _LETTERS:
-        return rf"\{_LETTERS[sign]}{{}}"
-    if sign in _MATHEMATICS:
-        return f"${_MATHEMATICS[sign]}$"
-    parts = unicodedata.normalize("NFD", sign)
+def _escape_character(char: str) -> str:
+    if char in _CHARACTERS:
+        return _CHARACTERS[char]
+    if " " <= char <= "~":
+        return char
+    if char in _LETTERS:
+        return rf"\{_LETTERS[char]}{{}}"
+    if char in _MATHEMATICS:
+        return f"${_MATHEMATICS[char]}$"
+    parts = unicodedata.normalize("NFD", char)
     if len(parts) == 2 and parts[0].isascii() and parts[1] in _ACCENTS:
         return rf"\{_ACCENTS[parts[1]]}{{{parts[0]}}}"
-    return spell_sign(sign)
+    return spell_character(char)

@@ -1,4 +1,4 @@
-"""Learning rate: the finder's curve, and the rate chosen."""
+"""Learning rate: the curve of the learning-rate finder, and the rate chosen."""
 
 from functools import partial
 
@@ -22,18 +22,22 @@ def make_learning_rate(
     width: float | None = None,
     ax: Axes | None = None,
 ) -> Figure:
-    """Draw the loss against the learning rate, with the rate chosen.
+    """Draw the loss against the learning rate, and mark the rate chosen.
 
     Parameters
     ----------
     rates, losses : (n,) array_like of float
-        The finder's steps.
+        Learning rate and smoothed training loss at each step of the finder.
     chosen : float
-        The rate that the network was trained at.
+        Learning rate with which the network was trained.
     width : float, optional
         Width of the figure [inch]; default one column.
     ax : Axes, optional
-        Where to draw; default on a new figure.
+        Axes to draw on; a new figure by default.
+
+    Returns
+    -------
+    Figure
     """
     with open_axes(ax, chart_size(width, 0.68)) as axes:
         plot_finder_curve(rates, losses, chosen, ax=axes)
@@ -41,7 +45,7 @@ def make_learning_rate(
 
 
 def plot_finder_curve(rates: ArrayLike, losses: ArrayLike, chosen: float, *, ax: Axes) -> None:
-    """Draw the finder's curve up to where the loss has doubled, and mark a rate on it."""
+    """Draw the curve of the finder up to where the loss explodes, and mark the rate chosen."""
     rates, losses = np.asarray(rates, float), np.asarray(losses, float)
     order = np.argsort(rates)
     ax.plot(rates, losses, color=COLORS[0])
@@ -50,7 +54,7 @@ def plot_finder_curve(rates: ArrayLike, losses: ArrayLike, chosen: float, *, ax:
     ax.set_xscale("log")
     ax.xaxis.set_major_formatter(lambda rate, _: format_power(round(np.log10(rate))))
     ax.xaxis.set_minor_formatter("")
-    # Beyond, the loss explodes and would flatten everything else.
+    # Where the loss explodes, it would flatten the rest of the curve.
     ax.set_ylim(*_limit_losses(losses))
     ax.set_xlabel("Learning rate")
     ax.set_ylabel("Training loss, smoothed")
@@ -58,13 +62,13 @@ def plot_finder_curve(rates: ArrayLike, losses: ArrayLike, chosen: float, *, ax:
 
 
 def _limit_losses(losses: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the range of losses that is drawn: from the least to well above the first."""
+    """Return the limits of the loss axis: from below the minimum to well above the first loss."""
     low, start = float(np.nanmin(losses)), float(losses[0])
     return low - 0.1 * (start - low) - 0.01, start + 0.6 * (start - low) + 0.05
 
 
 def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
-    """Draw the finder's curve of the network that made a store."""
+    """Draw the curve of the finder for the network that made a store."""
     finder, chosen = store.training.lr_finder, store.training.lr
     if finder is None or chosen is None:
         raise FigureError(

@@ -1,4 +1,4 @@
-"""Panels: one row a galaxy, its cutout and then its map for each class."""
+"""Panels: one row per galaxy, with its cutout and then its map for each class."""
 
 import logging
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ def make_panels(
     width: float | None = None,
     cmap: str | None = None,
 ) -> Figure:
-    """Draw one row a galaxy: cutout, then the map of each class over the dimmed cutout.
+    """Draw one row per galaxy: its cutout, then the map of each class over the dimmed cutout.
 
     Parameters
     ----------
@@ -40,6 +40,11 @@ def make_panels(
     -------
     Figure
         See `galfig.figures.rows.make_rows`.
+
+    Raises
+    ------
+    FigureError
+        If the width is too small for readable panels.
     """
     every_class = range(len(store.class_names))
     rows = [make_row(store, int(index), every_class) for index in indices]
@@ -47,7 +52,23 @@ def make_panels(
 
 
 def make_row(store: Store, index: int, class_idx: Sequence[int], letter: str = "") -> Row:
-    """Return the row of a galaxy: its maps of some classes, the predicted one in bold."""
+    """Return the row of one galaxy.
+
+    Parameters
+    ----------
+    store : Store
+        An open store.
+    index : int
+        Position of the galaxy in the store.
+    class_idx : sequence of int
+        Classes whose maps the row shows; the name of the predicted class is bold.
+    letter : str, optional
+        Letter of the row.
+
+    Returns
+    -------
+    Row
+    """
     names = name_classes(store)
     return Row(
         title=str(store.objid[index]),
@@ -87,7 +108,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
 
 
 def describe_rows_alt(store: Store, indices: NDArray[np.intp]) -> str:
-    """Say in a sentence what rows of panels show."""
+    """Describe rows of panels in one sentence of alternative text."""
     n_right = int(np.sum(store.predicted[indices] == store.label[indices]))
     return (
         f"Rows of panels, one for each of {len(indices)} galaxies, {n_right} of them classified "

@@ -1,4 +1,4 @@
-"""Radial profile: mean attribution against the distance from the galaxy's centre."""
+"""Radial profile: mean Grad-CAM against the distance from the galaxy's centre."""
 
 from functools import partial
 from typing import NamedTuple
@@ -30,15 +30,20 @@ from galfig.store.selection import Selection
 N_BINS = 24
 N_RESAMPLES = 500
 LEVEL = 0.68
-# In units of a radius galaxies reach out to different distances: as far as this share of them do.
+# Cutouts reach different distances in units of a radius. Profiles end where less than this
+# fraction of the galaxies lie within their cutout.
 COVERAGE = 0.9
 
 
 class Profiles(NamedTuple):
     """Mean maps in annuli, galaxy by galaxy.
 
-    ``values`` is an (n, C, B) array [logit], NaN where a galaxy has no pixel in an annulus;
-    ``edges`` are the (B + 1,) radii of the annuli, in units of pixels or of each galaxy's radius.
+    Attributes
+    ----------
+    values : (n, C, B) ndarray of float64
+        Mean signed map [logit]; NaN where a galaxy has no pixel in an annulus.
+    edges : (B + 1,) ndarray of float64
+        Radii of the annuli [pixels of the cutout, or units of each galaxy's radius].
     """
 
     values: NDArray[np.float64]
@@ -48,12 +53,12 @@ class Profiles(NamedTuple):
 def bin_radii(
     map_shape: tuple[int, int], cutout_size: int, edges: NDArray[np.float64]
 ) -> NDArray[np.intp]:
-    """Sort the pixels of a map into annuli around the centre of its cutout.
+    """Assign the pixels of a map to annuli around the centre of its cutout.
 
     Parameters
     ----------
     map_shape : (h, w)
-        Of the map, which covers the whole cutout.
+        Shape of the map, which covers the whole cutout.
     cutout_size : int
         Side of the cutout [pixels].
     edges : (B + 1,) ndarray of float
@@ -62,7 +67,7 @@ def bin_radii(
     Returns
     -------
     (h, w) ndarray of int
-        Annulus of each pixel; B for those beyond the last.
+        Annulus of each pixel; B for pixels beyond the last annulus.
     """
     y, x = (
         (np.arange(length) + 0.5) * cutout_size / length - cutout_size / 2 for length in map_shape
@@ -81,15 +86,15 @@ def measure_profiles(
     store : Store
         An open store.
     indices : (n,) ndarray of int
-        Galaxies.
+        Positions of the galaxies in the store.
     radius : (n,) ndarray of float, optional
-        Radius of each galaxy [pixels of the cutout], to be the unit of distance.
+        Radius of each galaxy [pixels of the cutout], used as its unit of distance.
 
     Returns
     -------
     Profiles
-        Out to half the side of the cutout; in units of a radius, out to where 90 % of the
-        galaxies still lie within their cutout.
+        Profiles out to half the side of the cutout. In units of a radius, they extend as far as
+        90 % of the galaxies still lie within their cutout.
     """
     size = store.record.cutout_size
     n_bins = max(1, min(N_BINS, min(store.map_shape) // 2))
@@ -101,7 +106,7 @@ def measure_profiles(
         if flat is None or radius is not None:
             flat = bin_radii(store.map_shape, size, edges * unit[row]).ravel()
             counts = np.bincount(flat, minlength=n_bins + 1)[:n_bins]
-            # An annulus that leaves the cutout would be its corners.
+            # Only the corners of the cutout contribute to an annulus that extends beyond it.
             is_inside = (counts > 0) & (edges[1:] * unit[row] <= size / 2 * (1 + 1e-9))
         for class_idx, cam in enumerate(store.cams(int(index))):
             sums = np.bincount(flat, weights=cam.ravel(), minlength=n_bins + 1)[:n_bins]
@@ -112,9 +117,21 @@ def measure_profiles(
 def bootstrap_mean(
     profiles: NDArray[np.float64], seed: int = 256
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return the mean over galaxies (first axis) and its percentile interval, by drawing them.
+    """Return the mean over galaxies and its bootstrap percentile interval.
 
-    NaN is left out; where there is nothing else the mean is NaN.
+    NaN is ignored; the results are NaN where there is nothing else.
+
+    Parameters
+    ----------
+    profiles : (n, ...) ndarray of float
+        One profile per galaxy.
+    seed : int, default 256
+        Seed of the bootstrap samples.
+
+    Returns
+    -------
+    mean, low, high : (...) ndarrays of float64
+        The mean, and the ends of its 68 % interval.
     """
     rng = np.random.default_rng(seed)
     n = len(profiles)
@@ -136,22 +153,27 @@ def make_radial_profile(
     width: float | None = None,
     ax: Axes | None = None,
 ) -> Figure:
-    """Draw the mean profile of each class, with bands.
+    """Draw the mean profile of each class with its bootstrap band.
 
     Parameters
     ----------
     profiles : Profiles
-        From `measure_profiles`.
+        The result of `measure_profiles`.
     class_names : tuple of str
-        Name of each class.
+        Name of each class, (C,).
     label : str, optional
-        Of the lower axis.
+        Label of the lower axis.
     pixel_scale : float, optional
-        Pixel scale [arcsec/pixel]; makes an upper axis in arcsec, where radii are in pixels.
+        Pixel scale [arcsec/pixel]. If it is given, an upper axis shows arcsec; the radii must then
+        be in pixels.
     width : float, optional
         Width of the figure [inch]; default one column.
     ax : Axes, optional
-        Where to draw; default on a new figure.
+        Axes to draw on; a new figure by default.
+
+    Returns
+    -------
+    Figure
     """
     with open_axes(ax, chart_size(width, 0.77)) as axes:
         fig = find_figure(axes)
@@ -168,7 +190,7 @@ def make_radial_profile(
 def plot_radial_profile(profiles: Profiles, class_names: tuple[str, ...], *, ax: Axes) -> None:
     """Draw mean profiles and their bootstrap bands against radius."""
     values, edges = profiles
-    # The power of ten goes into the label: matplotlib's own place for it is the upper axis'.
+    # The label takes the power of ten, since matplotlib's offset text would overlap the upper axis.
     peak = float(np.nanmax(np.abs(_mean(values)), initial=0.0))
     exponent = int(np.floor(np.log10(peak))) if peak > 0 else 0
     mean, low, high = bootstrap_mean(values / 10.0**exponent)
@@ -227,7 +249,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
 
 
 def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the mean over the first axis without NaN; NaN where there is nothing else."""
+    """Return the mean over the first axis, ignoring NaN; NaN where there is nothing else."""
     is_known = ~np.isnan(values)
     n = is_known.sum(axis=0)
     total = np.where(is_known, values, 0.0).sum(axis=0)
@@ -235,7 +257,7 @@ def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _read_radius(store: Store, indices: NDArray[np.intp], column: str) -> NDArray[np.float64]:
-    """Return a radius of the catalog [arcsec] in pixels of the cutouts; 0 where unknown."""
+    """Convert a radius of the catalog [arcsec] to pixels of the cutouts; 0 where unknown."""
     if column not in store.catalog:
         raise FigureError(
             f"{store.path}: `unit` {column!r}, expected a column of the catalog: "

@@ -1,4 +1,4 @@
-"""The figures by name: which module draws which, what it takes, and how many galaxies it shows."""
+"""The registry of figures: the module, the options and the defaults of each, by name."""
 
 import dataclasses
 import importlib
@@ -20,7 +20,7 @@ from galfig.store.reader import Store, open_store
 from galfig.store.selection import Query, Selection, select_galaxies
 
 WIDTHS = {"column": COLUMN_WIDTH, "text": TEXT_WIDTH}
-# Narrower, no axis has room for its words; wider, no page for the figure.
+# A narrower figure has no room for the labels of its axes, and no page holds a wider one [inch].
 MIN_WIDTH, MAX_WIDTH = 1.5, 20.0
 
 
@@ -31,17 +31,18 @@ class FigureKind:
     Attributes
     ----------
     module : str
-        Its ``draw(store, selection, options)`` makes the `galfig.figures.drawing.Drawing`.
+        Module in ``galfig.figures`` whose ``draw(store, selection, options)`` returns the
+        `galfig.figures.drawing.Drawing`.
     summary : str
-        What it shows, in a line.
+        What the figure shows, in one line.
     n : int or None
-        Galaxies that it shows unless told otherwise; None for all.
+        Default number of galaxies; None for all.
     options : tuple of str
-        What it takes beside galaxies and a width: fields of `DrawOptions`.
+        Options that only some figures take: names of fields of `DrawOptions`.
     sort : "loss" or None
-        The order that it is about, whatever is asked for.
+        Order that the figure always uses; None to use that of the query.
     takes_axes : bool
-        Whether it is one axes, which may be those of the caller.
+        Whether the figure has a single axes, which the caller may supply.
     """
 
     module: str
@@ -89,17 +90,27 @@ FIGURES = {
     "compare": FigureKind("compare", "the same galaxies from two stores", n=3, options=("other",)),
     "atlas": FigureKind("atlas", "every galaxy, on many pages"),
 }
-# Names that figures once had, which manifests of papers still use.
+# Former names of figures, which existing manifests of papers still use.
 FORMER_NAMES = {"metallicity-histogram": "histogram"}
 
 
 def parse_width(width: str | float | None) -> float | None:
-    """Return a width [inch] given as "column" or "text" (of AASTeX) or as a number.
+    """Convert a width to inches.
+
+    Parameters
+    ----------
+    width : "column", "text", float, str or None
+        An AASTeX width, or a number [inch], which may be text.
+
+    Returns
+    -------
+    float or None
+        The width [inch]; None if ``width`` is None.
 
     Raises
     ------
     FigureError
-        Other words, or a number that no figure can have.
+        If ``width`` is another word, or a number outside ``MIN_WIDTH`` to ``MAX_WIDTH``.
     """
     if width is None or width in WIDTHS:
         return None if width is None else WIDTHS[str(width)]
@@ -116,14 +127,29 @@ def parse_width(width: str | float | None) -> float | None:
 
 
 def check_colormap(name: str) -> None:
-    """Raise FigureError where matplotlib has no colour map of a name."""
+    """Raise FigureError if matplotlib has no colour map with this name."""
     if name not in mpl.colormaps:
         hint = suggest(name, list(mpl.colormaps), "see matplotlib.colormaps")
         raise FigureError(f"`cmap` {name!r}: unknown, expected a colour map of matplotlib; {hint}")
 
 
 def find_figure(name: str) -> FigureKind:
-    """Return the kind of figure of a name, or of one that it once had; raises FigureError."""
+    """Look up a kind of figure.
+
+    Parameters
+    ----------
+    name : str
+        A key of `FIGURES` or of `FORMER_NAMES`.
+
+    Returns
+    -------
+    FigureKind
+
+    Raises
+    ------
+    FigureError
+        If the name is unknown.
+    """
     known = FORMER_NAMES.get(name, name)
     if known not in FIGURES:
         hint = suggest(name, FIGURES, f"expected one of {', '.join(FIGURES)}")
@@ -132,7 +158,27 @@ def find_figure(name: str) -> FigureKind:
 
 
 def check_figure(name: str, *, unit: str | None = None, other: Path | None = None) -> FigureKind:
-    """Return the kind of figure of a name; raise FigureError where it takes no such option."""
+    """Look up a kind of figure, and check the options it is given.
+
+    Parameters
+    ----------
+    name : str
+        A key of `FIGURES` or of `FORMER_NAMES`.
+    unit : str, optional
+        Column with the radius that is the unit of distance.
+    other : Path, optional
+        A second store.
+
+    Returns
+    -------
+    FigureKind
+
+    Raises
+    ------
+    FigureError
+        If the name is unknown, the figure does not take one of the options, or it needs a second
+        store that is not given.
+    """
     kind = find_figure(name)
     for field, value in (("unit", unit), ("other", other)):
         if value is not None and field not in kind.options:
@@ -155,20 +201,20 @@ def render_figure(
     data: Path | None = None,
     if_exists: ErrorOrReplace = "error",
 ) -> list[Path]:
-    """Draw a figure from a store and write it, its caption beside it.
+    """Draw a figure from a store, and write it with its caption.
 
     Parameters
     ----------
     name : str
-        One of `FIGURES` or of `FORMER_NAMES`.
+        A key of `FIGURES` or of `FORMER_NAMES`.
     store : Path
         The store.
     query : Query
-        The galaxies; ``n`` of None is the figure's own default.
+        The galaxies. If ``n`` is None, the figure's default applies.
     path : Path
         Figure to write: .pdf, .png or .svg.
     width : "column", "text" or float, optional
-        Width of the figure, of AASTeX or [inch]; default the figure's own.
+        Width of the figure: an AASTeX width, or a number [inch]; by default, that of the figure.
     unit : str, optional
         Column of the catalog with the radius [arcsec] that is the unit of distance.
     other : Path, optional
@@ -176,7 +222,7 @@ def render_figure(
     data : Path, optional
         Table to write with the numbers that the figure shows: .ecsv.
     if_exists : {"error", "replace"}, default "error"
-        What to do where a file is there.
+        What to do if a file already exists.
 
     Returns
     -------
@@ -186,10 +232,14 @@ def render_figure(
     Raises
     ------
     FigureError
-        An unknown name, an option that the figure does not take, or a store that lacks what it
-        shows.
+        If the name is unknown, an option does not apply to the figure, or the store lacks what
+        the figure shows.
+    SelectionError
+        If no galaxy satisfies the query.
+    StoreError
+        If a store cannot be read.
     OutputError
-        A file that is there, or of another suffix.
+        If a file already exists, cannot be written, or has another suffix.
     """
     check_format(path)
     if data is not None and data.suffix != ".ecsv":
@@ -208,14 +258,17 @@ def draw_figure(
     unit: str | None = None,
     other: Path | None = None,
 ) -> Iterator[tuple[Drawing, dict[str, Any]]]:
-    """Draw a figure, and keep its stores open for as long as it is being written.
+    """Draw a figure, and keep its stores open inside a ``with`` block.
 
-    Parameters are those of `render_figure`.
+    Some figures read the stores while they are being written. Parameters and exceptions are those
+    of `render_figure`.
 
     Yields
     ------
-    Drawing, dict
-        The figure, and what it was made from.
+    drawing : Drawing
+        The figure.
+    provenance : dict
+        What the figure was made from.
     """
     check_figure(name, unit=unit, other=other)
     inches = parse_width(width)
@@ -228,23 +281,32 @@ def draw_figure(
 def draw_from(
     store: Store, name: str, chosen: Query | Selection, options: DrawOptions
 ) -> tuple[Drawing, dict[str, Any]]:
-    """Draw a figure from an open store, which has to stay open while it is written.
+    """Draw a figure from an open store, which must stay open until the figure is written.
 
     Parameters
     ----------
     store : Store
         The store.
     name : str
-        One of `FIGURES`.
+        A key of `FIGURES` or of `FORMER_NAMES`.
     chosen : Query or Selection
-        The galaxies; a query's ``n`` of None is the figure's own default.
+        The galaxies. If ``n`` of a query is None, the figure's default applies.
     options : DrawOptions
-        What else the figure takes.
+        Width and other options.
 
     Returns
     -------
-    Drawing, dict
-        The figure, and what it was made from.
+    drawing : Drawing
+        The figure.
+    provenance : dict
+        What the figure was made from.
+
+    Raises
+    ------
+    FigureError
+        If the name is unknown, or the store lacks what the figure shows.
+    SelectionError
+        If no galaxy satisfies the query.
     """
     kind = find_figure(name)
     if isinstance(chosen, Query):
@@ -255,7 +317,7 @@ def draw_from(
 
 
 def _complete(query: Query, kind: FigureKind) -> Query:
-    """Return a query with what a kind of figure asks for where the caller does not."""
+    """Fill in the defaults of a kind of figure where the query leaves them open."""
     if query.objids:
         return query
     return dataclasses.replace(query, n=query.n or kind.n, sort=kind.sort or query.sort)

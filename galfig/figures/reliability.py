@@ -1,4 +1,4 @@
-"""Reliability: how often the network is right where it says that it is sure."""
+"""Reliability: the fraction classified correctly against the predicted probability."""
 
 from functools import partial
 
@@ -23,9 +23,24 @@ def make_reliability(
     width: float | None = None,
     ax: Axes | None = None,
 ) -> Figure:
-    """Draw the share classified correctly against p, and below it the number of galaxies.
+    """Draw the fraction classified correctly against p, and below it the number of galaxies.
 
-    One column wide unless a width [inch] is given. On axes of the caller the numbers are left out.
+    Parameters
+    ----------
+    p : (N,) ndarray of float
+        Probability of the predicted class.
+    is_right : (N,) ndarray of bool
+        Whether the prediction is correct.
+    n_classes : int
+        Number of classes; p starts at ``1 / n_classes``.
+    width : float, optional
+        Width of the figure [inch]; default one column.
+    ax : Axes, optional
+        Axes to draw on, without the number of galaxies; a new figure by default.
+
+    Returns
+    -------
+    Figure
     """
     if ax is not None:
         plot_reliability(p, is_right, n_classes, ax=ax)
@@ -45,7 +60,7 @@ def make_reliability(
 def plot_reliability(
     p: NDArray[np.floating], is_right: NDArray[np.bool_], n_classes: int, *, ax: Axes
 ) -> None:
-    """Draw the share classified correctly in bins of p, and where it would equal p."""
+    """Draw the fraction classified correctly in bins of p, and the line where it equals p."""
     mean_p, n, n_right = count_reliability(p, is_right, n_classes)
     low, high = wilson_interval(n_right, n)
     share = n_right / n

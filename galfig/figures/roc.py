@@ -1,4 +1,4 @@
-"""ROC: true against false positive rate, the area below, and how certain it is."""
+"""ROC curve: true against false positive rate, with the area under it and its uncertainty."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -27,14 +27,28 @@ from galfig.store.selection import Selection, require_labels
 def make_roc(
     curves: Mapping[str, RocCurve], width: float | None = None, ax: Axes | None = None
 ) -> Figure:
-    """Draw ROC curves; one column wide unless a width [inch] or axes are given."""
+    """Draw ROC curves.
+
+    Parameters
+    ----------
+    curves : mapping of str to RocCurve
+        The curves, by name of the positive class.
+    width : float, optional
+        Width and height of the figure [inch]; default one column.
+    ax : Axes, optional
+        Axes to draw on; a new figure by default.
+
+    Returns
+    -------
+    Figure
+    """
     with open_axes(ax, (width or COLUMN_WIDTH, width or COLUMN_WIDTH)) as axes:
         plot_roc(curves, ax=axes)
         return find_figure(axes)
 
 
 def plot_roc(curves: Mapping[str, RocCurve], *, ax: Axes) -> None:
-    """Draw ROC curves, and the diagonal of a network that guesses."""
+    """Draw ROC curves, and the diagonal of a random classifier."""
     ax.plot([0, 1], [0, 1], color="0.6", linewidth=0.6, linestyle=":")
     lines = [
         ax.plot(curve.false_positive_rate, curve.true_positive_rate, color=color, linestyle=style)[
@@ -63,7 +77,7 @@ def plot_roc(curves: Mapping[str, RocCurve], *, ax: Axes) -> None:
 def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     """Draw the ROC curves of the galaxies of a selection.
 
-    Of two classes the second is drawn, since the first has the same curve mirrored.
+    With two classes, only the curve of the second is drawn: that of the first is its mirror image.
     """
     require_labels(store, "a ROC curve")
     chosen = selection.indices[store.label[selection.indices] >= 0]

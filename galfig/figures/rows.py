@@ -1,4 +1,4 @@
-"""Rows: a cutout and, over it, some maps on one colour scale, row below row."""
+"""Rows of panels: a cutout, then maps drawn over it on one colour scale."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,22 +19,34 @@ from galfig.figures.style import (
     plot_outlined_text,
 )
 
-# Of a page of AASTeX, less what is left to the caption [inch].
+# Height of an AASTeX page, less the room for the caption [inch].
 PAGE_HEIGHT = 8.2
-# Side below which the words on a panel would run into each other [inch].
+# Panels shrink to fit the height of a page, but not below MIN_PANEL. A figure whose panels would be
+# smaller than SMALLEST_PANEL is refused, because the text on them would overlap [inch].
 MIN_PANEL, SMALLEST_PANEL = 1.3, 0.8
 GAP, FOOTER = 0.05, 0.22
 COLORBAR_WIDTH, COLORBAR_GAP, COLORBAR_LABELS = 0.08, 0.04, 0.56
 
 COLORMAP = "inferno"
+# Brightness of the cutout below a map.
 DIMMED = 0.45
-# Share of the scale below which a map lets the cutout through.
+# Fraction of the scale below which the cutout shows through a map.
 FADE = 0.25
 
 
 @dataclass(frozen=True)
 class MapLabel:
-    """What stands on a map: a heading, bold or not, and a footing that may hold mathematics."""
+    """Text on a map.
+
+    Attributes
+    ----------
+    heading : str
+        Text at the top.
+    footing : str
+        Text at the bottom, which may contain mathematics.
+    is_bold : bool
+        Whether the heading is bold.
+    """
 
     heading: str
     footing: str = ""
@@ -50,15 +62,15 @@ class Row:
     title : str
         Heading of the cutout.
     cutout : (H, W, 3) ndarray of uint8
-        The first panel, and below each map.
-    cams : (K, h, w) ndarray of float32
-        The maps, signed.
+        The first panel, and the background of each map.
+    cams : (M, h, w) ndarray of float32
+        The signed maps of M classes [logit].
     labels : sequence of MapLabel
-        What stands on each map, (K,).
+        Text on each map, (M,).
     pixel_scale : float
         Pixel scale of the cutout [arcsec/pixel]; NaN where unknown.
     kpc_per_arcsec : float
-        Proper length of an arcsec at the galaxy; NaN where unknown.
+        Proper length of one arcsec at the galaxy [kpc/arcsec]; NaN where unknown.
     letter : str
         Letter of the row, such as "a"; may be empty.
     """
@@ -83,33 +95,33 @@ def make_rows(
 ) -> Figure:
     """Draw rows of panels.
 
-    The maps of a row share one linear colour scale, from zero to the largest value among them,
-    which the bar at its end gives. Negative values of the maps are left out (ReLU).
+    The maps of a row share one linear colour scale, from zero to the largest value among them. The
+    colour bar at the end of the row gives that value. Negative values are set to zero (ReLU).
 
     Parameters
     ----------
     rows : sequence of Row
-        From top to bottom, with the same number of maps each.
+        The rows from top to bottom, all with the same number of maps.
     width : float, optional
         Width of the figure [inch]; default 7.1.
     n_abreast : int, default 1
-        How many rows stand side by side; the first column is filled first.
+        Number of rows side by side; the first column is filled first.
     n_slots : int, optional
-        Rows that there is room for; default as many as there are.
+        Number of rows to leave room for; by default, the number of ``rows``.
     footer : str, optional
-        Words below all rows.
+        Text below all rows.
     cmap : str, optional
-        Colour map of the maps, dark where they are small; default "inferno".
+        Colour map of the maps; it should be dark at zero. Default "inferno".
 
     Returns
     -------
     Figure
-        At full width up to six rows fit on a page.
+        At full width, up to six rows fit on a page.
 
     Raises
     ------
     FigureError
-        A width at which the words on the panels could not be read.
+        If the width is too small for readable text on the panels.
     """
     width = width or TEXT_WIDTH
     with paper_style():
@@ -142,7 +154,21 @@ def make_rows(
 
 
 def plot_cutout(cutout: NDArray[np.uint8], *, ax: Axes, brightness: float = 1.0) -> AxesImage:
-    """Draw a cutout (H, W, 3); its pixel (y, x) is centred on (x, y)."""
+    """Draw a cutout.
+
+    Parameters
+    ----------
+    cutout : (H, W, 3) ndarray of uint8
+        The cutout. Its pixel (y, x) is centred on the point (x, y) of the axes.
+    ax : Axes
+        Axes to draw on.
+    brightness : float, default 1
+        Factor on the pixel values.
+
+    Returns
+    -------
+    AxesImage
+    """
     _hide_frame(ax)
     shade = np.clip(cutout * brightness, 0, 255).astype(np.uint8)
     return ax.imshow(shade, extent=_extent(cutout), interpolation="nearest")
@@ -156,10 +182,28 @@ def plot_map(
     vmax: float,
     cmap: str = COLORMAP,
 ) -> AxesImage:
-    """Draw the positive part of a map (h, w) over its dimmed cutout (H, W, 3).
+    """Draw the positive part of a map over its dimmed cutout.
 
-    Both cover the same extent, whatever their resolution. Where the map is zero the cutout is
-    seen, and from a quarter of ``vmax`` on the colour alone.
+    Both cover the same extent, whatever their resolution. Only the cutout is visible where the map
+    is zero, and only the map where it exceeds a quarter of ``vmax``.
+
+    Parameters
+    ----------
+    cam : (h, w) ndarray of float32
+        The signed map.
+    cutout : (H, W, 3) ndarray of uint8
+        The cutout.
+    ax : Axes
+        Axes to draw on.
+    vmax : float
+        Upper end of the colour scale, in the unit of the map; above zero.
+    cmap : str, default "inferno"
+        Colour map.
+
+    Returns
+    -------
+    AxesImage
+        The image of the map.
     """
     plot_cutout(cutout, ax=ax, brightness=DIMMED)
     positive = np.maximum(cam, 0.0)
@@ -177,9 +221,26 @@ def plot_map(
 def plot_scale_bar(
     width: int, pixel_scale: float, *, ax: Axes, size: float, kpc_per_arcsec: float = float("nan")
 ) -> float:
-    """Draw a bar of a round angle near a fifth of the cutout's width; return it [arcsec].
+    """Draw a scale bar of a round angle, up to a fifth of the width of the cutout.
 
-    Where ``kpc_per_arcsec`` is known it says the length in kpc too.
+    Parameters
+    ----------
+    width : int
+        Width of the cutout [pixels].
+    pixel_scale : float
+        Pixel scale of the cutout [arcsec/pixel].
+    ax : Axes
+        Axes to draw on.
+    size : float
+        Font size of the label [pt].
+    kpc_per_arcsec : float, optional
+        Proper length of one arcsec [kpc/arcsec]. If it is given, the label also states the length
+        in kpc.
+
+    Returns
+    -------
+    float
+        Length of the bar [arcsec].
     """
     wanted = 0.2 * width * pixel_scale
     decade = 10.0 ** np.floor(np.log10(wanted))
@@ -203,7 +264,7 @@ def plot_scale_bar(
 
 
 def _plot_row(row: Row, *, axes: list[Axes], bar: Axes, side: float, cmap: str) -> None:
-    """Draw the panels of one row, and its colour bar."""
+    """Draw the panels and the colour bar of one row."""
     peak = float(row.cams.max(initial=0.0))
     vmax = peak if peak > 0 else 1.0
     size = float(np.clip(4.6 * side, 6.5, 9.0))
@@ -242,7 +303,7 @@ def _plot_heading(
 
 
 def _plot_colorbar(peak: float, *, ax: Axes, cmap: str, label: str) -> None:
-    """Draw the colours of a row as they look over a dark cutout, from zero to its peak."""
+    """Draw the colour bar of a row, from zero to its peak, as it looks over a dark cutout."""
     ramp = np.linspace(0.0, 1.0, 256)[:, None]
     ax.imshow(np.zeros((256, 1, 3)), extent=(0, 1, 0, 1), aspect="auto", origin="lower")
     ax.imshow(
@@ -264,7 +325,7 @@ def _plot_colorbar(peak: float, *, ax: Axes, cmap: str, label: str) -> None:
 
 
 def format_number(number: float) -> str:
-    """Write a positive number with two figures: 0.0016 as 1.6 × 10⁻³."""
+    """Write a positive number with two significant figures: 0.0016 as 1.6 × 10⁻³."""
     exponent = int(np.floor(np.log10(number)))
     if -2 <= exponent < 3:
         return f"{number:.2g}"
@@ -275,20 +336,20 @@ def format_number(number: float) -> str:
 
 
 def fit_panel(n_columns: int, width: float) -> float:
-    """Return the side [inch] of so many panels and a colour bar that fill a width [inch]."""
+    """Return the side [inch] of ``n_columns`` panels that fill a width [inch] with a colour bar."""
     bar = COLORBAR_GAP + COLORBAR_WIDTH + COLORBAR_LABELS
     return (width - 0.04 - bar) / n_columns - GAP
 
 
 def _panel_side(n_rows: int, n_columns: int, width: float) -> float:
-    """Return the side of a panel [inch]: as wide as the page allows, then as high."""
+    """Return the side of a panel [inch] that fits the width and, if possible, the page height."""
     by_width = fit_panel(n_columns, width)
     by_height = (PAGE_HEIGHT - 0.04) / n_rows - GAP
     return min(by_width, max(by_height, MIN_PANEL))
 
 
 def _add_axes(fig: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
-    """Add axes at a place in inches."""
+    """Add axes at a position given in inches."""
     full_width, full_height = fig.get_size_inches()
     return fig.add_axes(
         (left / full_width, bottom / full_height, width / full_width, height / full_height)
@@ -296,7 +357,7 @@ def _add_axes(fig: Figure, left: float, bottom: float, width: float, height: flo
 
 
 def _extent(cutout: NDArray[np.uint8]) -> tuple[float, float, float, float]:
-    """Return left, right, bottom, top in pixels, whole pixels at the edges."""
+    """Return left, right, bottom and top in pixels, with pixel centres at whole numbers."""
     height, width = cutout.shape[:2]
     return (-0.5, width - 0.5, height - 0.5, -0.5)
 

@@ -1,4 +1,4 @@
-"""Saving a figure: the same bytes each time, and what it was made from inside the file."""
+"""Saving figures: reproducible bytes, with the provenance inside the file."""
 
 import io
 import json
@@ -33,18 +33,21 @@ def write_drawing(
 ) -> list[Path]:
     """Write a figure and, beside it, its caption (.tex, .txt) and alternative text (.alt.txt).
 
+    A caption file that already has the same content is kept, so that a figure can be written as
+    PDF and then as PNG.
+
     Parameters
     ----------
     drawing : Drawing
-        What was drawn.
+        The figure.
     provenance : mapping
-        What it was made from, for its metadata; see `describe_provenance`.
+        What the figure was made from, for its metadata; see `describe_provenance`.
     path : Path
         Figure to write: .pdf, .png or .svg.
     data : Path, optional
         Table to write with the numbers that the figure shows: .ecsv.
     if_exists : {"error", "replace"}, default "error"
-        What to do where a file is there.
+        What to do if a file already exists.
 
     Returns
     -------
@@ -54,8 +57,7 @@ def write_drawing(
     Raises
     ------
     OutputError
-        Another suffix, or a file that is there. A caption that says the same already is none:
-        one may draw a PDF and then a PNG.
+        If a file has another suffix, already exists, or cannot be written.
     """
     check_format(path, drawing.n_pages)
     captions = {
@@ -106,28 +108,28 @@ def save_figure(
     Parameters
     ----------
     pages : iterable of Figure
-        What to write; only PDF has more than one.
+        The pages; only a PDF may have more than one.
     path : Path
-        Name of the file; it appears when it is complete.
+        The file, which appears only when it is complete.
     title, description : str
-        For the metadata.
+        Title and description for the metadata.
     provenance : mapping
-        What the figure was made from: written as JSON, as Keywords of a PDF, the text chunk
-        Comment of a PNG, the keywords of an SVG.
+        What the figure was made from. It is written as JSON, in the Keywords of a PDF, the text
+        chunk Comment of a PNG, or the keywords of an SVG.
     if_exists : {"error", "replace"}, default "error"
-        What to do where a file is there.
+        What to do if the file already exists.
 
     Raises
     ------
     OutputError
-        Another suffix, a file that is there, or one that cannot be written.
+        If the file has another suffix, already exists, or cannot be written.
     """
     check_format(path)
     words = json.dumps(provenance, sort_keys=True, ensure_ascii=False)
-    # A path may hold bytes that are no UTF-8; what stands for them is JSON's own escape.
+    # A path may contain bytes that are not UTF-8. Their surrogates become JSON escapes.
     record = words.encode("utf-8", "backslashreplace").decode()
     creator = f"galfig {galfig.__version__}"
-    # A date would make two runs differ.
+    # A date would make the bytes of two runs differ.
     by_format: dict[str, dict[str, Any]] = {
         ".pdf": {
             "Title": title,
@@ -169,7 +171,7 @@ def _write_table(
     """Write the numbers behind a figure as ECSV, with units, descriptions and provenance."""
     from astropy.table import Table
 
-    # Plain lists and maps: YAML would say which of Python's types others are.
+    # Convert to plain lists and dicts, since YAML would tag all other Python types.
     record = json.loads(json.dumps(provenance))
     table = Table(meta={"title": drawing.title, "galfig": record})
     for name, column in drawing.tabulate().items():
@@ -179,19 +181,36 @@ def _write_table(
     stream = io.StringIO()
     table.write(stream, format="ascii.ecsv")
     with replace_file(path, if_exists=if_exists) as temporary:
-        # UTF-8 whatever the locale, in which astropy would write.
+        # astropy would write the file in the encoding of the locale.
         temporary.write_text(stream.getvalue(), encoding="utf-8")
 
 
 def _holds(path: Path, words: str) -> bool:
-    """Tell whether a file holds just these words."""
+    """Return whether a file exists and has exactly this content."""
     return path.is_file() and path.read_bytes() == words.encode()
 
 
 def describe_provenance(
     name: str, store: Store, selection: Selection, options: DrawOptions
 ) -> dict[str, Any]:
-    """Return what a figure was made from, for its metadata."""
+    """Describe what a figure was made from, for its metadata.
+
+    Parameters
+    ----------
+    name : str
+        Name of the figure.
+    store : Store
+        An open store.
+    selection : Selection
+        The galaxies of the figure.
+    options : DrawOptions
+        The options of the figure.
+
+    Returns
+    -------
+    dict
+        Version, digests, options, settings, selection and identifiers, as JSON can hold them.
+    """
     other = {} if options.other is None else {"other": _describe_store(options.other)}
     return {
         "figure": name,
@@ -201,7 +220,7 @@ def describe_provenance(
         "options": {"width": options.width, "unit": options.unit},
         "settings": json.loads(store.attrs["config"]),
         "selection": {"n_candidates": selection.n_candidates, **asdict(selection.query)},
-        # The galaxies of a figure of all of them are those of the store.
+        # The identifiers of all galaxies can be read from the store.
         "objid": [str(store.objid[index]) for index in selection.indices]
         if len(selection.indices) < len(store)
         else "all",
@@ -214,7 +233,7 @@ def _describe_store(store: Store) -> dict[str, Any]:
 
 
 def check_format(path: Path, n_pages: int = 1) -> None:
-    """Raise OutputError where the suffix is none that figures of so many pages are written in."""
+    """Raise OutputError if figures with so many pages cannot be written with this suffix."""
     formats = FORMATS if n_pages == 1 else FORMATS[:1]
     if path.suffix.lower() not in formats:
         pages = "" if n_pages == 1 else f" for {n_pages} pages"

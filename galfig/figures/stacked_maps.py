@@ -1,4 +1,4 @@
-"""Stacked maps: the mean map of each class, by true and predicted class."""
+"""Stacked maps: mean cutouts and maps, by true and predicted class."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,18 +27,18 @@ MAX_ROWS = 6
 
 @dataclass(frozen=True)
 class Stack:
-    """The mean of the galaxies of one true and one predicted class.
+    """Mean cutout and maps of the galaxies with one true and one predicted class.
 
     Attributes
     ----------
     true, predicted : int
-        The classes.
+        Indices of the classes.
     n : int
-        Galaxies.
+        Number of galaxies.
     cutout : (H, W, 3) ndarray of float64
         Mean cutout.
     cams : (C, h, w) ndarray of float64
-        Mean signed map of each class.
+        Mean signed map of each class [logit].
     """
 
     true: int
@@ -49,22 +49,22 @@ class Stack:
 
 
 def stack_maps(store: Store, indices: NDArray[np.intp]) -> list[Stack]:
-    """Average cutouts and signed maps by true and predicted class, galaxy by galaxy.
+    """Average cutouts and signed maps by true and predicted class.
 
-    The galaxies are centred as their cutouts are; nothing is turned or scaled. Memory does not
-    grow with their number.
+    Cutouts are averaged as they are, without recentring, rotation or scaling. The galaxies are read
+    one by one, so the memory does not grow with their number.
 
     Parameters
     ----------
     store : Store
         An open store.
     indices : (n,) ndarray of int
-        Galaxies with a true class.
+        Positions of galaxies that have a true class.
 
     Returns
     -------
     list of Stack
-        Of each pair of classes that has galaxies.
+        One stack for each pair of classes that has galaxies.
     """
     stacks = []
     n_classes = len(store.class_names)
@@ -91,7 +91,25 @@ def make_stacked_maps(
     width: float | None = None,
     cmap: str | None = None,
 ) -> Figure:
-    """Draw a row for each stack: mean cutout, then the mean map of each class."""
+    """Draw one row per stack: the mean cutout, then the mean map of each class.
+
+    Parameters
+    ----------
+    stacks : sequence of Stack
+        The stacks from top to bottom.
+    class_names : sequence of str
+        Name of each class, (C,).
+    pixel_scale : float, optional
+        Pixel scale of all cutouts [arcsec/pixel]; NaN, the default, draws no scale bar.
+    width : float, optional
+        Width of the figure [inch]; default 7.1.
+    cmap : str, optional
+        Colour map of the maps; default "inferno".
+
+    Returns
+    -------
+    Figure
+    """
     return make_rows(
         [
             Row(
@@ -117,7 +135,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     labelled = selection.indices[store.label[selection.indices] >= 0]
     stacks = stack_maps(store, labelled)
     if len(stacks) > MAX_ROWS:
-        # With many classes the confusions are many and small: the right ones are kept.
+        # With many classes, most confusions are small. Only the correct predictions are kept.
         stacks = [stack for stack in stacks if stack.true == stack.predicted][:MAX_ROWS]
     if not stacks:
         raise FigureError(f"{store.path}: no galaxy with a true class is selected, expected some")

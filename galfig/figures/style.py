@@ -1,4 +1,4 @@
-"""What all figures share: the style sheet, and text that reads on any image."""
+"""The style of all figures: the style sheet, sizes, axes, and text that comes from data."""
 
 import textwrap
 import unicodedata
@@ -17,25 +17,26 @@ from matplotlib.patheffects import Stroke
 from matplotlib.text import Text
 from matplotlib.textpath import TextPath
 
-from galfig.figures.latex import spell_sign
+from galfig.figures.latex import spell_character
 
-# As in paper.mplstyle.
+# The font of paper.mplstyle.
 FONT = "DejaVu Sans"
-# A column, and a text block of two columns, of AASTeX [inch].
+# Width of a column and of the text (two columns) in AASTeX [inch].
 COLUMN_WIDTH, TEXT_WIDTH = 3.39, 7.1
-# Of Okabe & Ito (2008), told apart by colour-blind readers; dashes serve those who print in grey.
+# Colours of Okabe & Ito (2008), which colour-blind readers can tell apart. Line styles distinguish
+# the curves in greyscale print.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 LINE_STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
-# Below this, type is hard to read in print.
+# Smaller text is hard to read in print [pt].
 MIN_FONT_SIZE = 6.0
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @contextmanager
 def paper_style() -> Iterator[None]:
-    """Draw and save with galfig's style sheet over matplotlib's own defaults.
+    """Apply galfig's style sheet on top of matplotlib's defaults, for drawing and for saving.
 
-    The user's ``matplotlibrc`` is left aside, so that a figure looks the same everywhere.
+    The user's ``matplotlibrc`` is ignored, so that a figure looks the same everywhere.
     """
     with as_file(files("galfig.figures") / "paper.mplstyle") as sheet:
         paper = mpl.rc_params_from_file(sheet, use_default_template=False)
@@ -44,21 +45,38 @@ def paper_style() -> Iterator[None]:
 
 
 def chart_size(width: float | None, aspect: float) -> tuple[float, float]:
-    """Return the size [inch] of a chart: a column wide unless told, wide ones less high."""
+    """Return the size of a chart.
+
+    Parameters
+    ----------
+    width : float or None
+        Width [inch]; None for one column.
+    aspect : float
+        Height divided by width, at the width of one column. Wider charts are flatter.
+
+    Returns
+    -------
+    (float, float)
+        Width and height [inch].
+    """
     width = width or COLUMN_WIDTH
     return width, aspect * (min(width, COLUMN_WIDTH) + 0.4 * max(0.0, width - COLUMN_WIDTH))
 
 
 @contextmanager
 def open_axes(ax: Axes | None, size: tuple[float, float]) -> Iterator[Axes]:
-    """Give a caller's own axes, in the caller's style, or those of a new figure in the paper's.
+    """Provide axes to draw on: those of the caller, or those of a new figure.
 
     Parameters
     ----------
     ax : Axes or None
-        Of the caller.
+        Axes of the caller, which keep the caller's style; None for a new figure in galfig's style.
     size : (float, float)
         Width and height of a new figure [inch].
+
+    Yields
+    ------
+    Axes
     """
     if ax is not None:
         yield ax
@@ -68,17 +86,17 @@ def open_axes(ax: Axes | None, size: tuple[float, float]) -> Iterator[Axes]:
 
 
 def find_figure(ax: Axes) -> Figure:
-    """Return the figure that holds some axes, those of a subfigure too."""
+    """Return the top-level figure of axes, which may be in a subfigure."""
     figure = ax.figure
     return figure if isinstance(figure, Figure) else figure.figure
 
 
 @contextmanager
 def keep_layout(fig: Figure) -> Iterator[None]:
-    """Put the axes of a figure back where they were before it was drawn.
+    """Restore the positions of the axes of a figure after it is drawn.
 
-    A constrained layout starts from where the last drawing left the axes, so that a figure that
-    was shown would be saved as other bytes than one that was not.
+    A constrained layout starts from the positions that the last drawing left. Without this, a
+    figure that was displayed before it was saved would have different bytes.
     """
     places = [
         (ax, ax.get_position(original=True).frozen(), ax.get_position().frozen()) for ax in fig.axes
@@ -89,17 +107,17 @@ def keep_layout(fig: Figure) -> Iterator[None]:
         for ax, original, active in places:
             ax.set_position(original, which="original")
             ax.set_position(active, which="active")
-            # Axes that are put somewhere count as placed by hand.
+            # set_position removes the axes from the constrained layout.
             ax.set_in_layout(True)
 
 
 def plot_outlined_text(
     x: float, y: float, words: str, *, ax: Axes, size: float, **style: Any
 ) -> Text:
-    """Write white text with a dark outline, in coordinates of the axes.
+    """Write white text with a dark outline, in axes coordinates.
 
-    The outline is a text of its own below the white one: text with path effects is drawn as
-    curves, and could neither be searched nor copied in a PDF.
+    The outline is a second text below the white one. matplotlib draws text with path effects as
+    curves, which can be neither searched nor copied in a PDF.
 
     Parameters
     ----------
@@ -108,7 +126,7 @@ def plot_outlined_text(
     words : str
         Text; ``$...$`` is mathematics unless ``parse_math=False``.
     ax : Axes
-        Where to write.
+        Axes to write on.
     size : float
         Font size [pt].
     **style
@@ -117,7 +135,7 @@ def plot_outlined_text(
     Returns
     -------
     Text
-        The white one.
+        The white text.
     """
     style = {
         "fontsize": size,
@@ -132,17 +150,32 @@ def plot_outlined_text(
 
 
 def format_power(exponent: int) -> str:
-    """Write a power of ten as 10⁻³, in letters of full size.
+    """Write a power of ten with Unicode superscripts, such as 10⁻³.
 
-    A raised exponent of mathematics is set at 0.7 of its base, below what can be read in print.
+    Math mode would set the exponent at 0.7 of the font size, which is too small for print.
     """
     return "10" + str(exponent).translate(_SUPERSCRIPTS)
 
 
 def plot_legend(handles: Sequence[Any], words: Sequence[str], *, ax: Axes, **style: Any) -> Legend:
-    """Draw a legend of words that come from data.
+    """Draw a legend whose labels come from data.
 
-    Matplotlib would leave those out that begin with an underscore, and read ``$...$``.
+    matplotlib alone would omit labels that begin with an underscore, and parse ``$...$``.
+
+    Parameters
+    ----------
+    handles : sequence of artists
+        The artists.
+    words : sequence of str
+        Label of each artist.
+    ax : Axes
+        Axes to draw on.
+    **style
+        Arguments of `matplotlib.axes.Axes.legend`.
+
+    Returns
+    -------
+    Legend
     """
     legend = ax.legend(handles, [str(number) for number in range(len(words))], **style)
     room = 0.8 * ax.figure.bbox.width / ax.figure.dpi
@@ -153,50 +186,73 @@ def plot_legend(handles: Sequence[Any], words: Sequence[str], *, ax: Axes, **sty
 
 
 def wrap_words(words: str, width: float, size: float) -> str:
-    """Return words in as many lines as they need at a font size [pt] in a width [inch]."""
-    # A sign is about so wide, in units of the font size.
-    n_signs = int(72 * width / (0.6 * size))
-    return words if len(words) <= n_signs else textwrap.fill(words, n_signs)
+    """Break text into lines that fit a width [inch] at a font size [pt]."""
+    # A character is about 0.6 of the font size wide.
+    n_characters = int(72 * width / (0.6 * size))
+    return words if len(words) <= n_characters else textwrap.fill(words, n_characters)
 
 
 def spell_missing(words: str) -> str:
-    """Return words with the code point of each sign that the font lacks, such as 'U+661F'.
+    """Replace each character that the font lacks by its code point, such as 'U+661F'.
 
-    Matplotlib would draw the same box for all of them, and warn of each.
+    matplotlib would draw the same box for all of them, and warn about each.
     """
-    return "".join(sign if ord(sign) in _read_charmap() else spell_sign(sign) for sign in words)
+    known = _read_charmap()
+    return "".join(char if ord(char) in known else spell_character(char) for char in words)
 
 
 @cache
 def _read_charmap() -> frozenset[int]:
-    """Return the code points that can be drawn in both weights, and read again from a PDF."""
+    """Return the code points that both weights can draw and that can be copied from a PDF."""
     weights = (FontProperties(family=FONT, weight=weight) for weight in ("normal", "bold"))
     normal, bold = (set(get_font(findfont(weight)).get_charmap()) for weight in weights)
-    # Matplotlib's PDF has no text for what is beyond 16 bits.
+    # matplotlib's PDF backend cannot encode code points beyond 16 bits as text.
     return frozenset(
         code for code in normal & bold if code < 1 << 16 and unicodedata.category(chr(code)) != "Cc"
     )
 
 
 def escape_math(words: str) -> str:
-    """Return words that come from data, in which matplotlib reads no mathematics."""
+    """Escape text that comes from data, so that matplotlib parses no mathematics in it."""
     return spell_missing(words).replace("$", r"\$")
 
 
 def fit_font_size(words: str, width: float, size: float, weight: str = "normal") -> float:
-    """Return the font size [pt], at most ``size``, at which words fit in a width [inch]."""
+    """Return the font size [pt] at which text fits a width [inch].
+
+    The result is at most ``size`` and at least `MIN_FONT_SIZE`, even if the text is then too wide.
+    """
     return max(MIN_FONT_SIZE, _fitting_size(words, width, size, weight))
 
 
 def fit_words(words: str, width: float, size: float, weight: str = "normal") -> tuple[str, float]:
-    """Return words and their font size [pt]; in two lines where one would be too small to read."""
+    """Fit text into a width, in two lines if one line would be too small to read.
+
+    Parameters
+    ----------
+    words : str
+        Text that comes from data.
+    width : float
+        Available width [inch].
+    size : float
+        Largest font size [pt].
+    weight : str, default "normal"
+        Font weight.
+
+    Returns
+    -------
+    words : str
+        The text in one or two lines, without characters that the font lacks.
+    size : float
+        Font size [pt].
+    """
     words = spell_missing(words)
     fitting = _fitting_size(words, width, size, weight)
     if fitting >= MIN_FONT_SIZE:
         return words, fitting
-    # At a hyphen or blank near the middle where there is one: identifiers have none.
+    # Break at the hyphen, blank or underscore nearest the middle; identifiers often have none.
     middle = len(words) // 2
-    breaks = [i + 1 for i, sign in enumerate(words) if sign in "- _" and 0 < i < len(words) - 1]
+    breaks = [i + 1 for i, char in enumerate(words) if char in "- _" and 0 < i < len(words) - 1]
     cut = min(breaks, key=lambda i: abs(i - middle), default=(len(words) + 1) // 2)
     lines = (words[:cut].rstrip(), words[cut:])
     return "\n".join(lines), min(fit_font_size(line, width, size, weight) for line in lines)

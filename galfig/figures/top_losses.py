@@ -1,4 +1,4 @@
-"""Top losses: the galaxies that the network is most wrong about."""
+"""Top losses: the galaxies with the largest loss."""
 
 from functools import partial
 
@@ -20,7 +20,7 @@ from galfig.store.selection import Selection, require_labels
 
 
 def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
-    """Draw the galaxies of largest loss of a selection: right class, then the likeliest wrong."""
+    """Draw the galaxies with the largest loss: true class, then the most probable other class."""
     require_labels(store, "top losses")
     losses = store.losses
     labelled = [index for index in selection.indices if store.label[index] >= 0]

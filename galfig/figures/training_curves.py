@@ -23,7 +23,7 @@ History = Sequence[Epoch]
 
 
 def make_training_curves(history: History, width: float | None = None) -> Figure:
-    """Draw losses above metrics, epoch by epoch.
+    """Draw losses and, below them, metrics by epoch.
 
     Parameters
     ----------
@@ -31,6 +31,10 @@ def make_training_curves(history: History, width: float | None = None) -> Figure
         Losses and metrics of each epoch.
     width : float, optional
         Width of the figure [inch]; default one column.
+
+    Returns
+    -------
+    Figure
     """
     with paper_style():
         fig = Figure(figsize=chart_size(width, 1.06), layout="constrained")
@@ -47,7 +51,7 @@ def make_training_curves(history: History, width: float | None = None) -> Figure
 
 
 def plot_history(history: History, names: Mapping[str, str], *, ax: Axes) -> None:
-    """Draw some of the numbers of each epoch, told apart by colour, dashes and marks."""
+    """Draw some of the numbers of each epoch as curves of different colour and line style."""
     epochs = range(1, len(history) + 1)
     for (key, label), color, style in zip(names.items(), COLORS, LINE_STYLES, strict=False):
         values = [getattr(row, key) for row in history]

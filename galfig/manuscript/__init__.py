@@ -1,1 +1,1 @@
-"""Manuscripts: a folder with a manifest, its figures drawn anew where they are out of date."""
+"""Manuscripts: folders with a manifest, whose figures are redrawn when they are out of date."""

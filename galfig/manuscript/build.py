@@ -1,4 +1,4 @@
-"""Building a manuscript: its stores made, its figures drawn anew where they are out of date."""
+"""Building a manuscript: make its stores, and redraw the figures that are out of date."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -35,7 +35,15 @@ VALUES, GALAXIES = "values.tex", "galaxies.tex"
 
 @dataclass(frozen=True)
 class State:
-    """A file of a manuscript, and why it is out of date; "" where it is not."""
+    """A file of a manuscript, and whether it is up to date.
+
+    Attributes
+    ----------
+    path : str
+        The file, relative to the manuscript's folder.
+    reason : str
+        Why the file is out of date; "" if it is up to date.
+    """
 
     path: str
     reason: str
@@ -44,34 +52,34 @@ class State:
 def build_manuscript(
     folder: Path, *, retrain: bool = False, only_stores: bool = False
 ) -> list[State]:
-    """Make the stores that are absent or of another recipe, and draw what is out of date.
+    """Make the stores that are missing or have another recipe, and redraw outdated figures.
 
     Parameters
     ----------
     folder : Path
         The manuscript's folder.
     retrain : bool, default False
-        Make what is kept with the paper, such as its network, anew too.
+        Also remake the files that are kept with the paper, such as its network.
     only_stores : bool, default False
-        Draw nothing: for a check of what is there against stores made on this machine.
+        Draw nothing. `galfig.manuscript.check.check_manuscript` can then compare the existing
+        figures with stores made on this machine.
 
     Returns
     -------
     list of State
-        Each file that was made or looked at, with the reason for which it was made; "" where it
-        was up to date.
+        Each file that was made or checked, with the reason why it was made.
 
     Raises
     ------
     ManuscriptError
-        A manifest that is wrong, a step that failed, or a store that is absent.
+        If the manifest is not valid, a step fails, a store is missing, or a figure cannot be drawn.
     """
     manifest, before = load_manifest(folder), load_record(folder)
     made, reasons = run_steps(folder, manifest.steps, before.made, retrain=retrain)
     states = [State(path, reasons.get(path, "")) for path in made]
     if only_stores:
         return states
-    # Whatever fails from here on, what took longest is known.
+    # Record the stores, which took longest to make, in case a figure fails.
     save_record(folder, before.model_copy(update={"made": made}))
     identities = identify_stores(folder, manifest)
     figures: dict[str, DrawnFigure] = {}
@@ -97,7 +105,23 @@ def build_manuscript(
 
 
 def list_states(folder: Path) -> list[State]:
-    """Return each file of a manuscript, and why `build_manuscript` would make it; make nothing."""
+    """List the files that `build_manuscript` would make or check, without making any.
+
+    Parameters
+    ----------
+    folder : Path
+        The manuscript's folder.
+
+    Returns
+    -------
+    list of State
+        Each file, with the reason why it would be made.
+
+    Raises
+    ------
+    ManuscriptError
+        If the manifest or the record is not valid.
+    """
     manifest, record = load_manifest(folder), load_record(folder)
     stale = find_stale(folder, manifest.steps, record.made)
     states = [State(step.makes, stale.get(step.makes, "")) for step in manifest.steps]
@@ -122,7 +146,24 @@ def find_reason(
     before: DrawnFigure | None,
     identities: Mapping[str, str],
 ) -> str:
-    """Say why a figure is out of date; "" where it is what would be drawn again."""
+    """Determine why a figure is out of date.
+
+    Parameters
+    ----------
+    folder : Path
+        The manuscript's folder.
+    spec : FigureSpec
+        The figure's entry in the manifest.
+    before : DrawnFigure or None
+        The record of the last drawing; None if there is none.
+    identities : mapping of str to str
+        Plan digest of each store, by name.
+
+    Returns
+    -------
+    str
+        The reason; "" if the figure is up to date.
+    """
     files = _files_of(spec)
     if before is None:
         return "new"
@@ -137,7 +178,22 @@ def find_reason(
 
 
 def find_changes(spec: FigureSpec, before: DrawnFigure, identities: Mapping[str, str]) -> str:
-    """Say which of a figure's inputs changed since it was drawn; "" where none did."""
+    """Determine which input of a figure has changed since it was drawn.
+
+    Parameters
+    ----------
+    spec : FigureSpec
+        The figure's entry in the manifest.
+    before : DrawnFigure
+        The record of the last drawing.
+    identities : mapping of str to str
+        Plan digest of each store, by name.
+
+    Returns
+    -------
+    str
+        The settings, the store or the code that has changed; "" if nothing has.
+    """
     now = describe_spec(spec)
     keys = [key for key in now if now[key] != before.spec.get(key)]
     if keys:
@@ -152,7 +208,22 @@ def find_changes(spec: FigureSpec, before: DrawnFigure, identities: Mapping[str,
 def write_texts(
     folder: Path, manifest: Manifest, figures: Mapping[str, DrawnFigure]
 ) -> dict[str, str]:
-    """Return the content of ``values.tex`` and ``galaxies.tex``, of the figures that were drawn."""
+    """Compose ``values.tex`` and ``galaxies.tex``.
+
+    Parameters
+    ----------
+    folder : Path
+        The manuscript's folder.
+    manifest : Manifest
+        Its manifest.
+    figures : mapping of str to DrawnFigure
+        The figures that were drawn, by name.
+
+    Returns
+    -------
+    dict of str to str
+        Content of each file, by its path in the folder.
+    """
     with open_stores(folder, manifest) as stores:
         shown: dict[str, tuple[Store, list[str]]] = {}
         for spec in manifest.figure:
@@ -176,7 +247,31 @@ def open_stores(folder: Path, manifest: Manifest) -> Iterator[dict[str, Store]]:
 def draw_spec(
     folder: Path, manifest: Manifest, spec: FigureSpec, out: Path, identities: Mapping[str, str]
 ) -> DrawnFigure:
-    """Draw a figure with its caption and alternative text into a folder ``out``."""
+    """Draw a figure of the manifest, with its caption and alternative text.
+
+    Parameters
+    ----------
+    folder : Path
+        The manuscript's folder.
+    manifest : Manifest
+        Its manifest.
+    spec : FigureSpec
+        The figure's entry in it.
+    out : Path
+        Folder to write to; the paths in it are those of the manuscript's folder.
+    identities : mapping of str to str
+        Plan digest of each store, by name.
+
+    Returns
+    -------
+    DrawnFigure
+        The record of the figure.
+
+    Raises
+    ------
+    FigureError, SelectionError
+        If the figure cannot be drawn from its store.
+    """
     with draw_figure(
         spec.figure,
         folder / manifest.stores[spec.store],
@@ -205,7 +300,25 @@ def draw_spec(
 
 
 def identify_stores(folder: Path, manifest: Manifest) -> dict[str, str]:
-    """Return the plan digest of each store, by name."""
+    """Read the plan digest of each store.
+
+    Parameters
+    ----------
+    folder : Path
+        The manuscript's folder.
+    manifest : Manifest
+        Its manifest.
+
+    Returns
+    -------
+    dict of str to str
+        Plan digests by name.
+
+    Raises
+    ------
+    ManuscriptError
+        If a store is missing or cannot be read.
+    """
     identities = {}
     for name, path in manifest.stores.items():
         identity = identify(folder / path)
@@ -232,7 +345,7 @@ def _stores_of(spec: FigureSpec) -> list[str]:
 
 
 def _describe_change(key: str, before: Any, now: Any) -> str:
-    """Name what is different: 'selection n 5 → 3'."""
+    """Describe a changed setting: 'selection n 5 → 3'."""
     if isinstance(before, dict) and isinstance(now, dict):
         return ", ".join(
             f"{key} {name} {before.get(name)} → {now[name]}"
@@ -243,7 +356,7 @@ def _describe_change(key: str, before: Any, now: Any) -> str:
 
 
 def _write_text(path: Path, words: str) -> str:
-    """Write a text unless it is there already; return why it was written."""
+    """Write a text file unless it has this content already; return why it was written."""
     reason = "missing"
     if path.is_file():
         if path.read_bytes() == words.encode():

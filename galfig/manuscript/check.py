@@ -1,4 +1,4 @@
-"""Checking a manuscript: everything drawn again elsewhere, and compared with what is there."""
+"""Checking a manuscript: redraw everything in a temporary folder and compare it."""
 
 import tempfile
 import textwrap
@@ -19,13 +19,23 @@ from galfig.manuscript.record import DrawnFigure, digest_file, load_record
 from galfig.runtime.progress import track
 
 EDITED = "file edited by hand"
-# Where all that is recorded is as it was: then it is what nobody records.
+# The reason if no recorded input has changed: the cause is then something that is not recorded.
 ELSEWHERE = "drawn differently here: another processor or library"
 
 
 @dataclass(frozen=True)
 class Difference:
-    """What no longer agrees: in which file, how, and why."""
+    """A difference between a manuscript and its inputs.
+
+    Attributes
+    ----------
+    path : str
+        The file, relative to the manuscript's folder.
+    what : str
+        How the file differs.
+    reason : str
+        Why it differs.
+    """
 
     path: str
     what: str
@@ -33,24 +43,24 @@ class Difference:
 
 
 def check_manuscript(folder: Path, *, exact: bool = False) -> list[Difference]:
-    """Draw all figures, captions and values again, and compare them with those that are there.
+    """Redraw all figures, captions and values, and compare them with the existing files.
 
     Parameters
     ----------
     folder : Path
         The manuscript's folder; nothing in it is changed.
     exact : bool, default False
-        Compare bytes; otherwise what a reader sees, see `galfig.manuscript.pixels`.
+        Compare bytes. Otherwise compare what a reader sees; see `galfig.manuscript.pixels`.
 
     Returns
     -------
     list of Difference
-        Empty where all agree.
+        The differences; empty if everything agrees.
 
     Raises
     ------
     ManuscriptError
-        A manifest that is wrong, a store that is absent, or no record of a build.
+        If the manifest is not valid, a store is missing, or there is no record of a build.
     """
     manifest, record = load_manifest(folder), load_record(folder)
     if not record.figures:
@@ -68,7 +78,7 @@ def check_manuscript(folder: Path, *, exact: bool = False) -> list[Difference]:
             try:
                 drawn[spec.name] = draw_spec(folder, manifest, spec, temporary, identities)
             except (FigureError, SelectionError) as exc:
-                # The other figures are compared all the same.
+                # Continue with the other figures.
                 differences.append(Difference(spec.path, f"cannot be drawn: {exc}", reason))
                 continue
             recorded = {} if before is None else before.files
@@ -85,7 +95,7 @@ def check_manuscript(folder: Path, *, exact: bool = False) -> list[Difference]:
 def _check_file(
     folder: Path, drawn: Path, path: str, sha256: str | None, reason: str, *, exact: bool
 ) -> list[Difference]:
-    """Compare a file of a figure with the one drawn again."""
+    """Compare a file of a figure with its redrawn copy."""
     found, expected = folder / path, drawn / path
     if not found.is_file():
         return [Difference(path, "missing", reason or "file removed")]
@@ -106,7 +116,7 @@ def _check_file(
 def _check_text(
     found: Path, path: str, expected: str, sha256: str | None, reason: str
 ) -> list[Difference]:
-    """Compare macros or a table line by line, and name each that differs."""
+    """Compare macros or a table line by line, and report each line that differs."""
     if not found.is_file():
         return [Difference(path, "missing", "file removed")]
     if digest_file(found) != sha256:
@@ -124,7 +134,7 @@ def _check_text(
 
 
 def _compare_lines(words: str, expected: str) -> str:
-    """Name the first line that differs; "" where none does."""
+    """Describe the first line that differs; "" if none does."""
     lines, wanted = words.splitlines(), expected.splitlines()
     for line, other in zip(lines, wanted, strict=False):
         if line != other:
@@ -133,7 +143,7 @@ def _compare_lines(words: str, expected: str) -> str:
 
 
 def _contrast(line: str, other: str) -> str:
-    """Quote two lines from a little before where they part."""
+    """Quote two lines from shortly before the point where they diverge."""
     n_equal = sum(
         1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(line, other, strict=False))
     )

@@ -1,4 +1,4 @@
-"""The code behind a figure: the modules that it imports, by which it is found out of date."""
+"""The code behind a figure: a digest of its modules tells when the figure is out of date."""
 
 import ast
 import hashlib
@@ -16,7 +16,10 @@ _STYLE_SHEET = _ROOT / "figures" / "paper.mplstyle"
 
 @cache
 def digest_code(figure: str) -> str:
-    """Return a digest of all that decides what a figure looks like: galfig's modules, matplotlib.
+    """Return a digest of all code that determines what a figure looks like.
+
+    The digest covers the modules of galfig that the figure imports, the style sheet, and the
+    version of matplotlib.
 
     Parameters
     ----------
@@ -26,7 +29,7 @@ def digest_code(figure: str) -> str:
     Returns
     -------
     str
-        SHA-256. A figure is out of date when it is another.
+        SHA-256. A figure is out of date when this digest changes.
     """
     roots = (f"galfig.figures.{find_figure(figure).module}", "galfig.figures.save", __name__)
     digest = hashlib.sha256(version("matplotlib").encode())
@@ -36,9 +39,20 @@ def digest_code(figure: str) -> str:
 
 
 def list_modules(*roots: str) -> list[str]:
-    """Return galfig's modules that these import, directly or not, and these; sorted by name.
+    """List modules of galfig and everything in galfig that they import, directly or indirectly.
 
-    Found in the source, so that imports inside functions count and nothing has to be imported.
+    The imports are read from the source. Imports inside functions therefore count, and no module
+    has to be imported.
+
+    Parameters
+    ----------
+    *roots : str
+        Names of modules in galfig.
+
+    Returns
+    -------
+    list of str
+        Names of modules, including the roots, sorted.
     """
     found: set[str] = set()
     pending = list(roots)
@@ -51,7 +65,7 @@ def list_modules(*roots: str) -> list[str]:
 
 
 def _iter_imports(module: str) -> Iterator[str]:
-    """Give galfig's modules that a module imports; those for type checkers alone are left out."""
+    """Yield the modules of galfig that a module imports, except for type checking."""
     for node in _walk_executed(ast.parse(_find_source(module).read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -64,7 +78,7 @@ def _iter_imports(module: str) -> Iterator[str]:
 
 
 def _walk_executed(node: ast.AST) -> Iterator[ast.AST]:
-    """Give the nodes of a tree without those below ``if TYPE_CHECKING``."""
+    """Yield the nodes of a tree, except those below ``if TYPE_CHECKING``."""
     yield node
     if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
         return
@@ -77,6 +91,6 @@ def _is_module(name: str) -> bool:
 
 
 def _find_source(module: str) -> Path:
-    """Return the file of a module of galfig, or of a package."""
+    """Return the source file of a module or package of galfig."""
     path = _ROOT.joinpath(*module.split(".")[1:])
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")

@@ -1,4 +1,4 @@
-"""Dependency files: what a build makes and from what, for make, Snakemake and showyourwork."""
+"""Dependency files: the products of a build and their inputs, in the syntax of make."""
 
 import os
 from pathlib import Path
@@ -10,14 +10,21 @@ from galfig.runtime.files import replace_file
 
 
 def write_depfile(folder: Path, path: Path) -> None:
-    """Write a dependency file in make's syntax, its paths seen from the working directory.
+    """Write a dependency file in the syntax of make, with paths relative to the working directory.
 
     Parameters
     ----------
     folder : Path
         The manuscript's folder.
     path : Path
-        The file to write.
+        The file to write; an existing file is replaced.
+
+    Raises
+    ------
+    ManuscriptError
+        If the manifest is not valid.
+    OutputError
+        If the file cannot be written.
     """
     manifest = load_manifest(folder)
     made = {step.makes for step in manifest.steps if not step.kept}
@@ -33,11 +40,11 @@ def write_depfile(folder: Path, path: Path) -> None:
 
 
 def _join(folder: Path, names: list[str]) -> str:
-    """Write paths as make reads them: blanks, dollars and hashes mean something to it."""
+    """Escape and join paths for make, to which blanks, dollars and hashes are special."""
     escaped = []
     for name in names:
         word = os.path.relpath(folder / name)
-        for sign, instead in (("$", "$$"), (" ", "\\ "), ("#", "\\#")):
-            word = word.replace(sign, instead)
+        for char, escape in (("$", "$$"), (" ", "\\ "), ("#", "\\#")):
+            word = word.replace(char, escape)
         escaped.append(word)
     return " \\\n  ".join(escaped)

@@ -1,4 +1,4 @@
-"""Compiling a paper with latexmk, and saying in one line what LaTeX found wrong."""
+"""Compiling a paper with latexmk, and reporting LaTeX's errors and warnings in one line each."""
 
 import re
 import shutil
@@ -11,33 +11,34 @@ from galfig.runtime.files import replace_file
 PACKAGES = (
     "latexmk texlive-publishers texlive-latex-extra texlive-plain-generic texlive-fonts-recommended"
 )
-# Wider than this, words stick out of their column so that a reader sees it [pt].
+# An overfull box that is wider than this is visible in print [pt].
 MAX_OVERFULL = 2.0
 AUX = "build"
 
 
 def compile_paper(folder: Path, tex: str) -> tuple[Path, list[str]]:
-    """Compile a paper; auxiliary files go to the folder ``build`` beside it.
+    """Compile a paper; auxiliary files go to the subfolder ``build``.
 
     Parameters
     ----------
     folder : Path
         The manuscript's folder.
     tex : str
-        The paper, in that folder.
+        The paper's source file, relative to that folder.
 
     Returns
     -------
     pdf : Path
         The compiled paper, beside the source.
     complaints : list of str
-        What LaTeX warned of and a reader would see: undefined references and citations, labels
-        that are there twice, and lines or figures that stick out.
+        Warnings of LaTeX whose effect a reader would see: undefined references and citations,
+        duplicate labels, and overfull boxes.
 
     Raises
     ------
     ManuscriptError
-        No LaTeX, or a paper that does not compile; the message gives LaTeX's first error.
+        If LaTeX is not installed, the source is missing, or it does not compile. The message gives
+        LaTeX's first error.
     """
     if shutil.which("latexmk") is None or shutil.which("pdflatex") is None:
         raise ManuscriptError(
@@ -46,8 +47,8 @@ def compile_paper(folder: Path, tex: str) -> tuple[Path, list[str]]:
     source = folder / tex
     if not source.is_file():
         raise ManuscriptError(f"{source}: no such file, expected the paper")
-    # Without -g a paper that failed is not tried again until its source changes: a missing package
-    # would be missing for ever.
+    # Without -g, latexmk does not retry a failed paper until its source changes, even after a
+    # missing package is installed.
     command = ["latexmk", "-g", "-pdf", "-norc", "-interaction=nonstopmode", "-halt-on-error"]
     command += ["-file-line-error", "-pdflatex=pdflatex -no-shell-escape %O %S"]
     finished = subprocess.run(
@@ -64,7 +65,18 @@ def compile_paper(folder: Path, tex: str) -> tuple[Path, list[str]]:
 
 
 def find_complaints(log: str) -> list[str]:
-    """Return what of a log of LaTeX a reader would see in print."""
+    """Find the warnings in a log of LaTeX whose effect a reader would see in print.
+
+    Parameters
+    ----------
+    log : str
+        Content of the log.
+
+    Returns
+    -------
+    list of str
+        The warnings, without duplicates.
+    """
     # A log breaks its lines after 79 characters.
     whole = re.sub(r"(?<=[^\n]{79})\n", "", log)
     complaints = re.findall(
@@ -79,7 +91,7 @@ def find_complaints(log: str) -> list[str]:
 
 
 def _find_error(log: str, output: bytes) -> str:
-    """Return the first error of a log, or the last words of latexmk."""
+    """Return the first error in a log, or else the last line of latexmk's output."""
     match = re.search(r"^(?:! |[^\n:]+:\d+: )[^\n]*", log, re.MULTILINE)
     if match:
         return f"LaTeX says: {match.group()}"

@@ -1,4 +1,4 @@
-"""The manifest: how the stores of a paper are made, and which figures it shows."""
+"""The manifest of a paper: how to make its stores, and which figures it shows."""
 
 import re
 import shlex
@@ -21,7 +21,7 @@ from galfig.figures.registry import check_figure, parse_width
 from galfig.store.selection import Query
 
 FILE_NAME = "manuscript.toml"
-# What a recipe may run: nothing but galfig itself, and of it only what makes things.
+# A recipe may run only these commands of galfig, which make files, and no other program.
 COMMANDS = ("simulate", "train", "build-maps")
 
 
@@ -41,7 +41,17 @@ class _Table(BaseModel):
 
 
 class Step(_Table):
-    """A command of galfig, and the file that it makes in the manuscript's folder."""
+    """A command of galfig, and the file that it makes in the manuscript's folder.
+
+    Attributes
+    ----------
+    command : str
+        The command, such as "galfig build-maps --out maps.h5".
+    makes : str
+        The file that it makes, relative to the folder.
+    kept : bool
+        Whether the file is kept with the paper, and remade only when the network is retrained.
+    """
 
     command: str = Field(description="Such as 'galfig build-maps --out maps.h5'")
     makes: Inside = Field(description="File that it makes; where it is there the step is done")
@@ -56,7 +66,7 @@ class Step(_Table):
         if len(words) < 2 or words[0] != "galfig" or words[1] not in COMMANDS:
             expected = ", ".join(f"galfig {name}" for name in COMMANDS)
             raise ValueError(f"command {command!r}, expected one of {expected}")
-        # What a command reads may lie anywhere; what it writes may not.
+        # A command may read files anywhere, but write only inside the folder.
         for word, following in zip(words[2:], [*words[3:], ""], strict=True):
             if word == "--out":
                 _check_inside(following)
@@ -68,12 +78,30 @@ class Step(_Table):
 
     @property
     def arguments(self) -> list[str]:
-        """The words behind ``galfig``."""
+        """The arguments that follow ``galfig``."""
         return shlex.split(self.command)[1:]
 
 
 class FigureSpec(_Table):
-    """A figure of the paper."""
+    """A figure of the paper.
+
+    Attributes
+    ----------
+    name : str
+        Its name in the paper: letters, digits and hyphens.
+    figure : str
+        Kind of figure, a name that `galfig.figures.registry.find_figure` knows.
+    store, other : str
+        Name of its store, and of the second store of "compare" (or None).
+    width : str, float or None
+        "column", "text", or a number [inch].
+    unit : str or None
+        Column with the radius [arcsec] that is the unit of distance.
+    file : str or None
+        Path of the figure in the folder; None for ``figures/NAME.pdf``.
+    selection : Query
+        The galaxies.
+    """
 
     name: str = Field(description="Its name in the paper: letters, digits and hyphens")
     figure: str = Field(description="One of those that 'galfig figure' draws")
@@ -112,22 +140,34 @@ class FigureSpec(_Table):
 
     @property
     def path(self) -> str:
-        """The figure's file, in the manuscript's folder."""
+        """Path of the figure, relative to the manuscript's folder."""
         return self.file or f"figures/{self.name}.pdf"
 
     @property
     def caption_path(self) -> str:
-        """The file of its caption."""
+        """Path of its caption, relative to the manuscript's folder."""
         return f"captions/{self.name}.tex"
 
     @property
     def alt_path(self) -> str:
-        """The file of its alternative text."""
+        """Path of its alternative text, relative to the manuscript's folder."""
         return f"captions/{self.name}.alt.txt"
 
 
 class Manifest(_Table):
-    """``manuscript.toml``."""
+    """The content of ``manuscript.toml``.
+
+    Attributes
+    ----------
+    tex : str
+        Source file of the paper.
+    steps : tuple of Step
+        Commands that make the files of the paper, in order.
+    stores : dict of str to str
+        Path of each store, by name.
+    figure : tuple of FigureSpec
+        The figures, in order.
+    """
 
     tex: Inside = Field("paper.tex", description="The paper")
     steps: tuple[Step, ...] = Field((), description="How its files are made, in order")
@@ -160,13 +200,17 @@ def load_manifest(folder: Path) -> Manifest:
     Parameters
     ----------
     folder : Path
-        The manuscript's folder, which holds ``manuscript.toml``.
+        The manuscript's folder, which contains ``manuscript.toml``.
+
+    Returns
+    -------
+    Manifest
 
     Raises
     ------
     ManuscriptError
-        A manifest that is missing or not valid TOML, an unknown key, figure or store, a path
-        that leaves the folder, or a command that is not galfig's.
+        If the manifest is missing or is not valid TOML; if a key, figure or store is unknown; if a
+        path leaves the folder; or if a command is not one of galfig's.
     """
     path = folder / FILE_NAME
     try:
@@ -184,7 +228,7 @@ def load_manifest(folder: Path) -> Manifest:
 
 
 def _describe(exc: ValidationError, tables: dict[str, Any]) -> str:
-    """Say the first of pydantic's errors in one line."""
+    """Describe the first of pydantic's errors in one line."""
     error = exc.errors()[0]
     where = []
     for part in error["loc"]:

@@ -1,4 +1,4 @@
-"""Comparing two PDF figures as their readers see them: words, and pixels within a tolerance."""
+"""Comparing two PDF figures as a reader sees them: text, and pixels within a tolerance."""
 
 from pathlib import Path
 
@@ -6,16 +6,18 @@ import numpy as np
 import pypdfium2 as pdfium
 from numpy.typing import NDArray
 
-# At this resolution a change that a reader could see in print moves many pixels.
+# Resolution at which any change that is visible in print affects many pixels [dots/inch].
 DPI = 100
-# Root mean square over the colours of a square, in steps of 255. Another processor rounds the
-# maps in the sixth digit, which no pixel shows; a changed word or point moves tens of steps.
+# Largest accepted RMS difference over the pixels and colours of a square, on a scale of 0 to 255.
+# Another processor changes the sixth digit of the maps, which no pixel shows. A changed word or
+# point gives an RMS of tens.
 MAX_RMS = 4.0
+# Side of a square [pixels].
 SQUARE = 20
 
 
 def compare_figures(found: Path, expected: Path) -> str:
-    """Say how two PDF figures differ for a reader; "" where they do not.
+    """Describe how two PDF figures differ for a reader.
 
     Parameters
     ----------
@@ -25,8 +27,8 @@ def compare_figures(found: Path, expected: Path) -> str:
     Returns
     -------
     str
-        The first difference: pages, size, words, or the largest RMS over squares of a fifth of an
-        inch where it is above `MAX_RMS`.
+        The first difference: number of pages, text, size, or the largest RMS over squares of a
+        fifth of an inch, if it exceeds `MAX_RMS`. "" if the figures agree.
     """
     try:
         pages, wanted = _read_pages(found), _read_pages(expected)
@@ -50,7 +52,18 @@ def compare_figures(found: Path, expected: Path) -> str:
 
 
 def measure_rms(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
-    """Return the largest root mean square difference over squares of two images (H, W, 3)."""
+    """Measure the largest root mean square difference over squares of two images.
+
+    Parameters
+    ----------
+    first, second : (H, W, 3) ndarray of uint8
+        The images.
+
+    Returns
+    -------
+    float
+        The largest RMS over squares of `SQUARE` pixels, on a scale of 0 to 255.
+    """
     squares = (first.astype(np.float64) - second) ** 2
     height, width = (-(-length // SQUARE) * SQUARE for length in squares.shape[:2])
     padded = np.zeros((height, width, 3))
@@ -60,7 +73,7 @@ def measure_rms(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
 
 
 def _read_pages(path: Path) -> list[tuple[list[str], NDArray[np.uint8]]]:
-    """Return the words and the pixels of each page."""
+    """Read the words and the pixels, (H, W, 3), of each page."""
     with pdfium.PdfDocument(path.read_bytes()) as document:
         pages = []
         for page in document:
@@ -71,7 +84,7 @@ def _read_pages(path: Path) -> list[tuple[list[str], NDArray[np.uint8]]]:
 
 
 def _describe_words(words: list[str], wanted: list[str]) -> str:
-    """Name the first words that differ."""
+    """Describe the first words that differ."""
     for word, other in zip(words, wanted, strict=False):
         if word != other:
             return f"says {word!r}, expected {other!r}"

@@ -1,4 +1,4 @@
-"""The record: what each file of a manuscript was made from, kept beside the manifest."""
+"""The record of a build: what each file of a manuscript was made from."""
 
 import hashlib
 import json
@@ -20,27 +20,35 @@ class _Table(BaseModel):
 
 
 class MadeFile(_Table):
-    """A file that a step made: by which recipe, and what it then was."""
+    """A file that a step made.
+
+    Attributes
+    ----------
+    recipe : str
+        Digest of the recipe; see `galfig.manuscript.steps`.
+    identity : str
+        Identity of the file at that time; see `identify`.
+    """
 
     recipe: str
     identity: str
 
 
 class DrawnFigure(_Table):
-    """A figure that was drawn: from what, and what came of it.
+    """A figure that was drawn, with its inputs and outputs.
 
     Attributes
     ----------
     spec : dict
-        Its entry of the manifest.
+        The figure's entry in the manifest.
     stores : dict of str to str
         Plan digest of each of its stores, by name.
     code : str
-        Digest of what draws; see `galfig.manuscript.code.digest_code`.
+        Digest of the code that drew it; see `galfig.manuscript.code.digest_code`.
     galaxies : tuple of str
-        Identifiers of the galaxies that it shows one by one.
+        Identifiers of the galaxies that the figure shows individually.
     files : dict of str to str
-        SHA-256 of each file, by its path.
+        SHA-256 of each file that was written, by path.
     """
 
     spec: dict[str, Any]
@@ -51,7 +59,17 @@ class DrawnFigure(_Table):
 
 
 class Record(_Table):
-    """``manuscript.lock``."""
+    """The content of ``manuscript.lock``.
+
+    Attributes
+    ----------
+    made : dict of str to MadeFile
+        Files that steps made, by path.
+    figures : dict of str to DrawnFigure
+        Figures, by name.
+    texts : dict of str to str
+        SHA-256 of ``values.tex`` and ``galaxies.tex``, by path.
+    """
 
     made: dict[str, MadeFile] = {}
     figures: dict[str, DrawnFigure] = {}
@@ -59,7 +77,23 @@ class Record(_Table):
 
 
 def load_record(folder: Path) -> Record:
-    """Read the record of a manuscript; an empty one where nothing was built yet."""
+    """Read the record of a manuscript.
+
+    Parameters
+    ----------
+    folder : Path
+        The manuscript's folder.
+
+    Returns
+    -------
+    Record
+        The record; an empty one if nothing has been built yet.
+
+    Raises
+    ------
+    ManuscriptError
+        If the file is not a record.
+    """
     path = folder / FILE_NAME
     if not path.exists():
         return Record()
@@ -72,14 +106,39 @@ def load_record(folder: Path) -> Record:
 
 
 def save_record(folder: Path, record: Record) -> None:
-    """Write the record, the same bytes for the same content."""
+    """Write the record of a manuscript, with the same bytes for the same content.
+
+    Parameters
+    ----------
+    folder : Path
+        The manuscript's folder.
+    record : Record
+        The record.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
     words = json.dumps(record.model_dump(mode="json"), indent=1, sort_keys=True)
     with replace_file(folder / FILE_NAME, if_exists="replace") as temporary:
         temporary.write_text(f"{words}\n", encoding="utf-8")
 
 
 def identify(path: Path) -> str | None:
-    """Return what a file is: a store's plan digest, the SHA-256 of another; None where absent."""
+    """Return the identity of a file.
+
+    Parameters
+    ----------
+    path : Path
+        A file.
+
+    Returns
+    -------
+    str or None
+        The plan digest of a store, or the SHA-256 of any other file. None if the file is missing,
+        or is a store that cannot be read.
+    """
     if not path.is_file():
         return None
     if path.suffix == ".h5":
@@ -88,11 +147,11 @@ def identify(path: Path) -> str | None:
 
 
 def digest_file(path: Path) -> str:
-    """Return the SHA-256 of a file."""
+    """Return the SHA-256 of a file as hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def describe_spec(spec: FigureSpec) -> dict[str, Any]:
-    """Return a figure's entry of the manifest as JSON holds it."""
+    """Return a figure's entry in the manifest as JSON can hold it."""
     return spec.model_dump(mode="json")

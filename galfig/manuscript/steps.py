@@ -1,4 +1,4 @@
-"""The recipe: the steps that make a manuscript's stores, run where something is not up to date."""
+"""The recipe of a manuscript: run the steps whose files are not up to date."""
 
 import hashlib
 import logging
@@ -22,32 +22,32 @@ def run_steps(
     *,
     retrain: bool = False,
 ) -> tuple[dict[str, MadeFile], dict[str, str]]:
-    """Run the steps whose file is absent or not what their recipe makes.
+    """Run the steps whose file is missing or was not made by the current recipe.
 
-    A file that is there without a record is taken as what its recipe makes.
+    An existing file without a record is assumed to come from the current recipe.
 
     Parameters
     ----------
     folder : Path
-        The manuscript's folder, in which they run.
+        The manuscript's folder, in which the steps run.
     steps : tuple of Step
-        In order.
+        The steps, in order.
     before : mapping of str to MadeFile
-        What the record says of the files, by path.
+        The record of the files, by path.
     retrain : bool, default False
-        Make the kept files anew too.
+        Also remake the files that are kept with the paper.
 
     Returns
     -------
     made : dict of str to MadeFile
-        For the record.
+        The new record of the files, by path.
     reasons : dict of str to str
-        Why each file that was made was made, by path.
+        Why each new file was made, by path.
 
     Raises
     ------
     ManuscriptError
-        A step that failed, or that did not make its file.
+        If a step fails, or does not make its file.
     """
     made: dict[str, MadeFile] = {}
     reasons: dict[str, str] = {}
@@ -65,7 +65,7 @@ def run_steps(
                 f"{step.command}: did not write {folder / step.makes}, expected by 'makes'"
             )
         if step.kept:
-            # What follows depends on the file that is kept, not on how it came to be.
+            # Later steps depend on the content of a kept file, not on the recipe that made it.
             chain = identity
         made[step.makes] = MadeFile(recipe=chain, identity=identity)
     return made, reasons
@@ -74,7 +74,22 @@ def run_steps(
 def find_stale(
     folder: Path, steps: tuple[Step, ...], before: Mapping[str, MadeFile]
 ) -> dict[str, str]:
-    """Return why files would be made by `run_steps`, by path; nothing is run."""
+    """Find the files that `run_steps` would make, without running anything.
+
+    Parameters
+    ----------
+    folder : Path
+        The manuscript's folder.
+    steps : tuple of Step
+        The steps, in order.
+    before : mapping of str to MadeFile
+        The record of the files, by path.
+
+    Returns
+    -------
+    dict of str to str
+        Why each file would be made, by path.
+    """
     stale: dict[str, str] = {}
     chain = ""
     for step in steps:
@@ -90,14 +105,14 @@ def find_stale(
 def _find_reason(
     folder: Path, step: Step, recipe: str, before: MadeFile | None, retrain: bool
 ) -> str | None:
-    """Say why a step is to be run; None where it is not."""
+    """Determine why a step must run; None if it need not."""
     identity = identify(folder / step.makes)
     if identity is None:
         return "absent"
     if step.kept:
         return "to be retrained" if retrain else None
     if before is None:
-        # Days of work on a GPU are not done again because nobody wrote them down.
+        # A missing record does not justify repeating days of work on a GPU.
         return None
     if before.recipe != recipe:
         return "recipe changed"
@@ -107,26 +122,26 @@ def _find_reason(
 
 
 def _digest_recipe(folder: Path, step: Step, before: str) -> str:
-    """Return a digest of a command, the settings, the files it names, and the steps before it."""
+    """Return a digest of a command, its settings and input files, and the steps before it."""
     digest = hashlib.sha256(f"{before}\n{step.command}\n".encode())
     names = {word for word in step.arguments if word != step.makes} | {DEFAULT_FILE}
     for name in sorted(names):
         path = folder / name
-        # A store has a digest of its own; another step's product is in the chain by its recipe.
+        # Only settings and checkpoints: a store enters the chain through the recipe that made it.
         if path.is_file() and path.suffix in (".toml", ".safetensors"):
             digest.update(f"{name}\n{digest_file(path)}\n".encode())
     return digest.hexdigest()
 
 
 def _run(folder: Path, step: Step) -> None:
-    """Run a step in the manuscript's folder; no shell, and nothing but galfig."""
+    """Run a step in the manuscript's folder, as galfig and without a shell."""
     command = [sys.executable, "-m", "galfig", *step.arguments]
     if not {"--update", "--overwrite"} & set(step.arguments):
-        # A store that this recipe makes here too is left as it is: it may have taken days.
+        # --update keeps a store that this recipe would make again, which may have taken days.
         command.append("--update" if step.arguments[0] == "build-maps" else "--overwrite")
     if not logger.isEnabledFor(logging.INFO):
         command.append("--quiet")
-    # What a step says of itself belongs to the log of the build, not to its table.
+    # The output of a step belongs in the log of the build, not in the table on stdout.
     finished = subprocess.run(command, cwd=folder, stdout=sys.stderr, check=False)
     if finished.returncode:
         raise ManuscriptError(

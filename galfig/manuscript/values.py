@@ -1,4 +1,4 @@
-"""The numbers of a paper's text, as macros, and the table of the galaxies that it shows."""
+"""The numbers in a paper's text, as LaTeX macros, and the table of the galaxies in its figures."""
 
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,19 +14,19 @@ _DIGITS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight
 
 
 def describe_store(prefix: str, store: Store) -> dict[str, str]:
-    """Return the numbers of a store that a paper tells, by name of macro.
+    """Return the numbers that a paper states about a store.
 
     Parameters
     ----------
     prefix : str
-        Letters that each name begins with.
+        Letters that begin the name of each macro.
     store : Store
         An open store.
 
     Returns
     -------
     dict of str to str
-        What LaTeX is to print.
+        LaTeX text of each number, by name of macro.
     """
     training = store.training
     n_train = training.n_train or {}
@@ -54,7 +54,7 @@ def describe_store(prefix: str, store: Store) -> dict[str, str]:
     for index in range(len(store.class_names)):
         is_class = (store.label == index)[store.label >= 0]
         if len(store.class_names) == 2 and index == 0:
-            # Of two classes the first has the same curve mirrored.
+            # With two classes, the curve of the first is the mirror image of the second.
             continue
         if is_class.any() and not is_class.all():
             curve = compute_roc(is_class, store.probs[store.label >= 0, index])
@@ -75,7 +75,18 @@ def describe_store(prefix: str, store: Store) -> dict[str, str]:
 
 
 def write_macros(stores: Mapping[str, Store]) -> str:
-    """Return ``values.tex``: a macro for each number of each store, and galfig's version."""
+    """Compose ``values.tex``: a macro for each number of each store, and galfig's version.
+
+    Parameters
+    ----------
+    stores : mapping of str to Store
+        Open stores, by the prefix of their macros.
+
+    Returns
+    -------
+    str
+        LaTeX, one macro per line.
+    """
     values = {"galfigVersion": galfig.__version__}
     for prefix, store in stores.items():
         values |= describe_store(prefix, store)
@@ -84,12 +95,12 @@ def write_macros(stores: Mapping[str, Store]) -> str:
 
 
 def write_galaxies(rows: Iterable[tuple[Store, str, list[str]]]) -> str:
-    """Return ``galaxies.tex``: a table of galaxies, and the figures that show each.
+    """Compose ``galaxies.tex``: a table of galaxies and of the figures that show them.
 
     Parameters
     ----------
     rows : iterable of (Store, str, list of str)
-        Store, identifier, and labels of the figures.
+        For each galaxy: its open store, its identifier, and the labels of the figures.
 
     Returns
     -------
@@ -130,13 +141,14 @@ def write_galaxies(rows: Iterable[tuple[Store, str, list[str]]]) -> str:
 
 
 def _name_classes(class_names: Sequence[str]) -> list[str]:
-    """Return each class as part of a macro's name, by its number where letters do not tell it.
+    """Return the part of a macro's name that stands for each class.
 
-    A class without letters would give the total's macro its own number, and two that differ in
-    other signs one macro.
+    Letters alone may not identify a class. A class without letters would overwrite the macro of the
+    total, and two classes that differ in other characters would share a macro. Such a class is
+    named by its number.
     """
     names = [_as_letters(name) for name in class_names]
-    # Counted from 1, as those do who read the settings.
+    # Readers of the settings file count classes from 1.
     return [
         name if name and names.count(name) == 1 else f"Class{_as_letters(str(number))}"
         for number, name in enumerate(names, 1)
@@ -144,9 +156,9 @@ def _name_classes(class_names: Sequence[str]) -> list[str]:
 
 
 def _as_letters(name: str) -> str:
-    """Return a name as part of a macro's: words capitalised, digits spelled, nothing else."""
+    """Reduce a name to letters for a macro: capitalise words and spell out digits."""
     name = unicodedata.normalize("NFKD", name)
-    name = "".join(sign for sign in name if not unicodedata.combining(sign))
-    words = "".join(sign if sign.isascii() and sign.isalnum() else " " for sign in name).split()
+    name = "".join(char for char in name if not unicodedata.combining(char))
+    words = "".join(char if char.isascii() and char.isalnum() else " " for char in name).split()
     capital = "".join(word[0].upper() + word[1:] for word in words)
-    return "".join(_DIGITS[int(sign)] if sign.isdigit() else sign for sign in capital)
+    return "".join(_DIGITS[int(char)] if char.isdigit() else char for char in capital)

@@ -1,1 +1,1 @@
-"""The process and the disk: files, locks, progress, time and memory."""
+"""Process and disk: files, locks, messages, progress, timing and memory."""

@@ -1,6 +1,6 @@
-"""Files that are either complete or absent.
+"""Atomic files, which are either complete or absent.
 
-What is being written has the name ``.<name>.<random>.tmp<suffix>`` in the same folder.
+While a file is being written, it is named ``.<name>.<random>.tmp<suffix>`` in the same folder.
 """
 
 import glob
@@ -13,33 +13,33 @@ from typing import Literal
 
 from galfig.errors import OutputError
 
-# What to do where a file is there already: refuse; replace one that was made from something else
-# and keep one that was not; replace any.
+# What to do if a file already exists. "error" refuses. "update" replaces it only if its inputs have
+# changed. "replace" always replaces it.
 IfExists = Literal["error", "update", "replace"]
-# The same for a file that does not say what it was made from.
+# The same for a file that does not record what it was made from.
 ErrorOrReplace = Literal["error", "replace"]
 
 
 @contextmanager
 def replace_file(path: Path, *, if_exists: ErrorOrReplace = "error") -> Iterator[Path]:
-    """Give a temporary path beside ``path``, and rename it into place when the block succeeds.
+    """Provide a temporary file beside ``path``, and rename it to ``path`` if the block succeeds.
 
     Parameters
     ----------
     path : Path
-        The final name; its folder is made if it is absent.
+        The final name. Its folder is created if it is missing.
     if_exists : {"error", "replace"}, default "error"
-        What to do where a file is there.
+        What to do if the file already exists.
 
     Yields
     ------
     Path
-        A new empty file with the same suffix; removed if the block fails.
+        A new empty file with the same suffix, which is removed if the block fails.
 
     Raises
     ------
     OutputError
-        The file is there and not to be replaced, or the folder or file cannot be written.
+        If the file exists and must not be replaced, or if the folder or file cannot be written.
     """
     path = Path(path)
     check_output(path, if_exists=if_exists)
@@ -61,9 +61,14 @@ def replace_file(path: Path, *, if_exists: ErrorOrReplace = "error") -> Iterator
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove what processes that were killed left half-written beside a file.
+    """Remove incomplete files that killed processes left beside a file.
 
-    Only for who knows that nobody else writes it: see `galfig.runtime.lock`.
+    Call this only while no other process can write the file; see `galfig.runtime.lock`.
+
+    Parameters
+    ----------
+    path : Path
+        The final name of the file.
     """
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp{glob.escape(path.suffix)}"):
         leftover.unlink(missing_ok=True)
@@ -75,7 +80,22 @@ def check_output(
     if_exists: IfExists = "error",
     advice: str = 'use `if_exists="replace"` to replace it',
 ) -> None:
-    """Raise OutputError where a file is there that must not be replaced."""
+    """Check that a file may be written.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    if_exists : {"error", "update", "replace"}, default "error"
+        What to do if it already exists.
+    advice : str, optional
+        What the caller can do about it, for the message.
+
+    Raises
+    ------
+    OutputError
+        If the path is a folder, or the file exists and must not be replaced.
+    """
     if path.is_dir():
         raise OutputError(f"{path}: is a folder, expected a file name")
     if path.exists() and if_exists == "error":
@@ -83,10 +103,10 @@ def check_output(
 
 
 def _create_beside(path: Path) -> Path:
-    """Create an empty file under a random name, as readable as any new file of this process.
+    """Create an empty file under a random name, with the permissions that the umask allows.
 
-    tempfile's are the owner's alone; and whoever asks for the umask, to widen them, has to set it
-    for all threads.
+    Files of `tempfile` are readable by their owner only. Widening their permissions needs the
+    umask, which cannot be read without setting it for all threads.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp{path.suffix}")
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
@@ -94,7 +114,7 @@ def _create_beside(path: Path) -> Path:
 
 
 def _flush(path: Path) -> None:
-    """Have the disk hold a file's content before the file gets its name."""
+    """Flush a file to disk, so that its content is safe before it gets its final name."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

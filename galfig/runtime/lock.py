@@ -1,9 +1,10 @@
-"""Locks: one process at a time makes a file, and the next is told who does.
+"""Locks: only one process at a time makes a file, and other processes are told which one.
 
-The lock of ``maps.h5`` is the file ``maps.h5.lock``, which says who holds it, locked by ``flock``:
-the kernel frees it when its holder ends, however that happens. On file systems where other hosts
-do not see that lock, the file's time of change tells whether its holder lives: it is renewed every
-``BEAT`` seconds.
+The lock of ``maps.h5`` is the file ``maps.h5.lock``. It names its holder and is locked with
+``flock``, which the kernel releases however the holder ends. On file systems where other hosts do
+not see that lock, the modification time of the file shows whether the holder is alive: the holder
+renews it every ``BEAT`` seconds. The library filelock offers either kind of lock, but not both
+together.
 """
 
 import fcntl
@@ -22,7 +23,7 @@ from galfig.errors import LockError, OutputError
 
 logger = logging.getLogger(__name__)
 
-# Seconds between two signs of life, and without one until a holder counts as gone.
+# Seconds between two renewals, and seconds without one after which a lock counts as stale.
 BEAT, SILENCE = 15.0, 120.0
 
 
@@ -33,22 +34,22 @@ class _Holder(NamedTuple):
 
 @contextmanager
 def hold_lock(path: Path, *, takeover: bool = False) -> Iterator[None]:
-    """Keep other processes from making a file for as long as the block runs.
+    """Keep other processes from making a file while the block runs.
 
     Parameters
     ----------
     path : Path
-        The file that is made.
+        The file to be made.
     takeover : bool, default False
-        Go on where the lock of another host is left behind by a process that shows no sign of
-        life; one of this host is known to be gone, and needs no such word.
+        Take over a stale lock from another host. A stale lock from this host is always taken over,
+        since its process is known to be gone.
 
     Raises
     ------
     LockError
-        Somebody else makes it, or may do so.
+        If another process is making the file, or may be.
     OutputError
-        The folder cannot be written.
+        If the folder cannot be written.
     """
     lock = path.with_name(f"{path.name}.lock")
     handle = _acquire(lock, path)
@@ -59,14 +60,15 @@ def hold_lock(path: Path, *, takeover: bool = False) -> Iterator[None]:
             with _show_life(lock):
                 yield
         finally:
-            # Gone before it is free: who waits for it then finds another file, or none.
+            # Remove the file before unlocking it. A process that opened it meanwhile then sees that
+            # the name no longer refers to its file.
             lock.unlink(missing_ok=True)
     finally:
         os.close(handle)
 
 
 def _acquire(lock: Path, path: Path) -> int:
-    """Open and lock the file; raise LockError where a living process has it."""
+    """Open and lock the lock file; raise LockError if a live process holds it."""
     while True:
         try:
             lock.parent.mkdir(parents=True, exist_ok=True)
@@ -82,7 +84,7 @@ def _acquire(lock: Path, path: Path) -> int:
                 f"{path}: is being made by {_describe(holder)}; wait for it, or stop it first"
             ) from None
         except OSError as exc:
-            # A file system without locks: signs of life must do.
+            # The file system has no locks, so only the modification time protects the file.
             logger.debug("%s: no file locks (%s)", lock, exc.strerror)
         if _is_still(lock, handle):
             return handle
@@ -90,7 +92,7 @@ def _acquire(lock: Path, path: Path) -> int:
 
 
 def _is_still(lock: Path, handle: int) -> bool:
-    """Tell whether a name still means the file that was opened: its holder may have removed it."""
+    """Return whether a name still refers to the open file, which its holder may have removed."""
     try:
         return os.path.samestat(lock.stat(), os.fstat(handle))
     except FileNotFoundError:
@@ -98,7 +100,7 @@ def _is_still(lock: Path, handle: int) -> bool:
 
 
 def _check_holder(handle: int, path: Path, takeover: bool) -> None:
-    """Raise LockError where the process that a free lock names may still be alive."""
+    """Raise LockError if the process named in an unlocked file may still be alive."""
     holder = _read_holder(handle)
     if holder is None:
         return
@@ -121,7 +123,7 @@ def _check_holder(handle: int, path: Path, takeover: bool) -> None:
 
 @contextmanager
 def _show_life(lock: Path) -> Iterator[None]:
-    """Renew the time of the lock from a thread of its own."""
+    """Renew the modification time of the lock file from a separate thread."""
     is_over = threading.Event()
 
     def renew() -> None:

@@ -1,4 +1,4 @@
-"""Memory: freed blocks kept for the next ones."""
+"""Memory allocation: keep freed blocks for reuse."""
 
 import ctypes
 import logging
@@ -6,20 +6,25 @@ import sys
 
 logger = logging.getLogger(__name__)
 
-# Of <malloc.h>.
+# Constants of <malloc.h>.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGE = (1 << 31) - 1
 
 
 def keep_freed_memory() -> bool:
-    """Let the C library keep what is freed, for the whole process; tell whether it does.
+    """Let the C library keep freed memory, for the whole process.
 
-    glibc returns large blocks to the kernel at each free, which zeroes every page of them when
-    they are asked for again. For networks, whose activations are such blocks, that can take longer
-    than the arithmetic. Without effect elsewhere than on Linux with glibc.
+    glibc returns large blocks to the kernel when they are freed, and the kernel zeroes every page
+    when they are allocated again. The activations of networks are such blocks, and zeroing them
+    can take longer than the arithmetic. This has no effect except on Linux with glibc.
 
-    A setting of the process, which is not the library's to make: commands that run networks call
-    this.
+    Only commands that run networks call this, because a library should not change settings of the
+    process.
+
+    Returns
+    -------
+    bool
+        Whether freed memory is kept.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -1,20 +1,23 @@
-"""How messages show what was found: in one line, shortened, and with the nearest known name."""
+"""Parts of messages: short one-line quotations, and suggestions of similar names.
+
+The library writes a parameter in backticks, in Python's notation: ``use `if_exists="replace"```.
+"""
 
 import difflib
 from collections.abc import Iterable, Sequence
 
 CHECKSUM_MISMATCH = "checksum mismatch"
-"""What is found where content no longer fits the digest that was written with it."""
+"""What a message says if content does not match its recorded digest."""
 
 
 def one_line(text: object) -> str:
-    """Return a text, or what an exception says, without line breaks and double blanks."""
+    """Return a text, or the message of an exception, in one line with single blanks."""
     return " ".join(str(text).split())
 
 
 def quote(found: object, n: int = 60) -> str:
-    """Show what was found, such as a cell: in one line, the first n characters of it."""
-    # The command line offers near names before it imports anything that takes long.
+    """Return the repr of a value, such as a cell, in one line of at most n characters."""
+    # The command line uses this module before any slow import.
     import numpy as np
 
     text = one_line(repr(found.item() if isinstance(found, np.generic) else found))
@@ -22,20 +25,32 @@ def quote(found: object, n: int = 60) -> str:
 
 
 def shorten(names: Sequence[object], n: int = 8) -> str:
-    """Join names, the first n of them."""
+    """Quote and join the first n names, and count the others."""
     return list_some([quote(name) for name in names], n)
 
 
 def list_some(words: Sequence[str], n: int = 8) -> str:
-    """Join words, the first n of them, and count the others."""
+    """Join the first n words, and count the others."""
     return ", ".join(words[:n]) + (f" and {len(words) - n} more" if len(words) > n else "")
 
 
 def find_near(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that somebody who wrote another may have meant; None if none is near.
+    """Find the known name that is most similar to an unknown one.
 
-    Neither case nor the dashes of an option make a difference. At the cutoff of `difflib` itself,
-    0.6, paint would be near train.
+    Case and the leading dashes of an option are ignored. The cutoff is above the default of
+    `difflib`, 0.6, at which "paint" would match "train".
+
+    Parameters
+    ----------
+    name : str
+        The unknown name.
+    known : iterable of str
+        The known names.
+
+    Returns
+    -------
+    str or None
+        The known name; None if none is similar.
     """
     bare: dict[str, str] = {}
     for word in known:
@@ -45,7 +60,7 @@ def find_near(name: str, known: Iterable[str]) -> str | None:
 
 
 def suggest(name: str, known: Iterable[str], otherwise: str = "") -> str:
-    """Ask whether the nearest known name was meant; say something else where none is near."""
+    """Return 'did you mean NAME?' for a similar known name; ``otherwise`` if there is none."""
     near = find_near(name, known)
     return otherwise if near is None else f"did you mean {near!r}?"
 

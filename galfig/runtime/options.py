@@ -1,4 +1,4 @@
-"""How a job runs: on what, with how many threads, and whether it may take over another's."""
+"""How a job runs: device, number of threads, and whether it may take over a lock."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,18 +8,17 @@ Device = Literal["auto", "cpu", "cuda"]
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a job runs on this machine; what it makes does not follow from it.
+    """How a job runs on this machine. These options are not part of the recipe of its results.
 
     Attributes
     ----------
     device : {"auto", "cpu", "cuda"}, default "auto"
-        Where the network runs; "auto" takes CUDA where there is one. Its arithmetic rounds as
-        that device does.
+        Where the network runs; "auto" uses CUDA if it is available. Results differ between devices
+        by rounding.
     n_workers : int, optional
-        Threads that decode images; default one a processor.
+        Number of threads that decode images; by default, one per processor.
     takeover : bool, default False
-        Go on with the work of a process of another host that is gone; see
-        `galfig.runtime.lock.hold_lock`.
+        Take over a stale lock from another host; see `galfig.runtime.lock.hold_lock`.
     """
 
     device: Device = "auto"

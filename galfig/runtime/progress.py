@@ -1,7 +1,8 @@
-"""Progress of long work: a bar on a terminal; elsewhere a line in the log now and then.
+"""Progress of long tasks: a bar on a terminal, and otherwise occasional lines in the log.
 
-Shown where galfig's logger lets INFO through. A bar that is redrawn would fill the log of a cluster
-job, which is read later: there a line says what is done, how fast, and how long it still takes.
+Progress is shown if galfig's logger is enabled for INFO. A bar that is redrawn would clutter the
+log of a cluster job. Without a terminal, a line every so often gives the share done, the rate and
+the time left.
 """
 
 import logging
@@ -16,7 +17,7 @@ logger = logging.getLogger(__name__)
 Item = TypeVar("Item")
 Clock = Callable[[], float]
 
-# Seconds to the first line of a log, and from each line to the next.
+# Seconds until the first line of a log, and between lines.
 FIRST, EVERY = 10.0, 30.0
 
 
@@ -30,27 +31,27 @@ def show_progress(
     leave: bool = True,
     clock: Clock = time.monotonic,
 ) -> Iterator[Callable[[int], object]]:
-    """Show how far a block has come.
+    """Show the progress of a block.
 
     Parameters
     ----------
     task : str
-        What is done, such as "explaining".
+        Name of the task, such as "explaining".
     total : int
-        How much there is to do.
+        Number of items.
     unit : str
-        Of what, in the plural, such as "galaxies".
+        Kind of items, in the plural, such as "galaxies".
     initial : int, default 0
-        How much of it an earlier run has done; the rate is that of this run alone.
+        Number of items that an earlier run has done. The rate counts this run only.
     leave : bool, default True
-        Let a bar stay on the terminal when the block ends.
+        Leave the bar on the terminal when the block ends.
     clock : callable, optional
-        Gives the time [s], for the lines of a log.
+        Returns the time [s], for lines in a log.
 
     Yields
     ------
     callable
-        To be called, in the thread of the block, with how much more is done.
+        Call it with the number of items just done, in the thread of the block.
     """
     if not logger.isEnabledFor(logging.INFO):
         yield lambda n: None
@@ -81,7 +82,20 @@ def track(
     leave: bool = True,
     clock: Clock = time.monotonic,
 ) -> Iterator[Item]:
-    """Iterate, and show how many of ``total`` items are done; see `show_progress`."""
+    """Iterate over items and show progress.
+
+    Parameters
+    ----------
+    items : iterable
+        The items.
+    task, total, unit, leave, clock
+        See `show_progress`.
+
+    Yields
+    ------
+    object
+        Each item.
+    """
     with show_progress(task, total, unit, leave=leave, clock=clock) as advance:
         for item in items:
             yield item
@@ -89,14 +103,14 @@ def track(
 
 
 def write_line(words: str) -> None:
-    """Write a line to stderr, above a bar where there is one."""
+    """Write a line to stderr, above the progress bar if there is one."""
     from tqdm import tqdm
 
     tqdm.write(words, file=sys.stderr)
 
 
 class _Lines:
-    """Logs a line when one is due, and one at the end if there was any."""
+    """Logs a line whenever one is due, and a last line at the end if it logged any before."""
 
     def __init__(self, task: str, total: int, unit: str, initial: int, clock: Clock) -> None:
         self._task = task
@@ -111,7 +125,7 @@ class _Lines:
     def update(self, n: int) -> None:
         self._done += n
         now = self._clock()
-        # Of the last one, the line at the end says more.
+        # After the last item, the line at the end says more.
         if now >= self._due and self._done < self._total:
             self._due = now + EVERY
             self._has_begun = True
@@ -136,12 +150,12 @@ class _Lines:
 
 
 def _describe_number(number: float) -> str:
-    """Write a number in groups of three digits: 1 200."""
+    """Format a number in groups of three digits: 1 200."""
     return f"{number:,.0f}".replace(",", " ")
 
 
 def _describe_time(seconds: float) -> str:
-    """Write a duration as coarsely as one reads it: 47 s, 12 min, 3 h 20 min."""
+    """Format a duration with sensible precision: 47 s, 12 min, 3 h 20 min."""
     minutes = round(seconds / 60)
     if seconds < 100:
         return f"{seconds:.0f} s"
@@ -149,7 +163,7 @@ def _describe_time(seconds: float) -> str:
 
 
 def _is_terminal() -> bool:
-    """Tell whether stderr is one; it may be closed, or None where it was when Python began."""
+    """Return whether stderr is a terminal; it may be closed, or None if it was closed at start."""
     try:
         return sys.stderr is not None and sys.stderr.isatty()
     except ValueError:

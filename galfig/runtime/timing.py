@@ -1,4 +1,4 @@
-"""A stopwatch: where the time of a job went, stage by stage, over all of its threads."""
+"""A stopwatch: the time that a job spends in each stage, summed over its threads."""
 
 import threading
 import time
@@ -8,7 +8,13 @@ from contextlib import contextmanager
 
 
 class Stopwatch:
-    """Adds up the seconds that threads spend in named stages."""
+    """Sums the time that threads spend in named stages.
+
+    Attributes
+    ----------
+    seconds : dict of str to float
+        Time in each stage [s].
+    """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
@@ -16,7 +22,7 @@ class Stopwatch:
 
     @contextmanager
     def time(self, stage: str) -> Iterator[None]:
-        """Time a block; blocks of several threads may overlap."""
+        """Time a block as part of a stage; blocks in different threads may overlap."""
         start = time.perf_counter()
         try:
             yield
@@ -26,6 +32,6 @@ class Stopwatch:
                 self.seconds[stage] += elapsed
 
     def __str__(self) -> str:
-        """Say the share of each stage: 'decode 2 %, compute 95 %'."""
+        """Return the share of each stage: 'decode 2 %, compute 95 %'."""
         total = sum(self.seconds.values()) or 1.0
         return ", ".join(f"{name} {100 * t / total:.0f} %" for name, t in self.seconds.items())

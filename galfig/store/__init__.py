@@ -1,1 +1,1 @@
-"""The store: one HDF5 file with maps, probabilities and cutouts; no torch."""
+"""The store: one HDF5 file with maps, probabilities and cutouts. It does not need torch."""

@@ -1,8 +1,8 @@
-"""The seal of a store: digests of all that it holds, by which damage is found and named.
+"""Digests of everything in a store, used to detect damage and to say where it is.
 
-Maps and cutouts are chunks, each with the Fletcher-32 checksum that HDF5 compares when it is read.
-Every other dataset has its SHA-256 as an attribute, and the root's attribute ``seal`` is that of
-all attributes, so that nothing can change without being found.
+Maps and cutouts are stored as chunks. Each chunk has a Fletcher-32 checksum, which HDF5 compares
+on every read. Every other dataset carries its SHA-256 as an attribute. The root attribute ``seal``
+is the SHA-256 of all attributes, so that no change goes undetected.
 """
 
 import hashlib
@@ -20,7 +20,13 @@ _SHA256, _SEAL = "sha256", "seal"
 
 
 def seal_file(file: h5py.File) -> None:
-    """Write the digests into an open store that is complete."""
+    """Write the digests into a complete store.
+
+    Parameters
+    ----------
+    file : h5py.File
+        The store, open for writing. Nothing may be added to it afterwards.
+    """
     for _, dataset in _iter_datasets(file):
         if not dataset.chunks:
             set_attributes(dataset, {_SHA256: _digest_values(dataset)})
@@ -28,12 +34,12 @@ def seal_file(file: h5py.File) -> None:
 
 
 def find_damage(file: h5py.File) -> Iterator[str]:
-    """Compare a whole store with its digests; give a line for each thing that is not as it was.
+    """Compare a whole store with its digests, and yield a line for each mismatch.
 
     Parameters
     ----------
     file : h5py.File
-        Open for reading. Every chunk is read.
+        The store, open for reading. Every chunk is read.
 
     Yields
     ------
@@ -44,7 +50,7 @@ def find_damage(file: h5py.File) -> Iterator[str]:
         yield "no seal, expected one; it was built by an older galfig and cannot be verified"
         return
     try:
-        # HDF5's own way through the file reads what the names alone do not lead to.
+        # HDF5's own traversal also reads structures that a lookup by name skips.
         file.visit(lambda name: None)
     except READING_ERRORS as exc:
         yield f"the structure of the file: cannot be read ({one_line(exc)})"
@@ -64,7 +70,7 @@ def find_damage(file: h5py.File) -> Iterator[str]:
 
 
 def _find_damaged_chunks(file: h5py.File, name: str, dataset: h5py.Dataset) -> Iterator[str]:
-    """Read every chunk, a galaxy each; HDF5 compares its checksum."""
+    """Read every chunk (one galaxy each), so that HDF5 compares its checksum."""
     n_chunks = dataset.id.get_num_chunks()
     if n_chunks != dataset.shape[0]:
         yield f"{name}: {n_chunks} chunks of {dataset.shape[0]} galaxies"
@@ -85,7 +91,7 @@ def _read_objid(file: h5py.File, row: int) -> str:
 
 
 def _iter_datasets(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
-    """Give every dataset of the root and of its groups, by path."""
+    """Yield the path and the dataset for each dataset in the root and in its groups."""
     for name, item in file.items():
         if isinstance(item, h5py.Dataset):
             yield name, item
@@ -97,7 +103,7 @@ def _iter_datasets(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
 def _digest_values(dataset: h5py.Dataset) -> str:
     values = dataset[()]
     if h5py.check_string_dtype(dataset.dtype):
-        # The lengths keep texts apart, whatever they hold.
+        # The length prefixes make the concatenation unambiguous.
         data = b"".join(b"%d:%s" % (len(text), text) for text in values)
     else:
         data = np.ascontiguousarray(values).tobytes()
@@ -105,7 +111,7 @@ def _digest_values(dataset: h5py.Dataset) -> str:
 
 
 def _digest_attributes(file: h5py.File) -> str:
-    """Return the digest of all attributes, those with digests of values among them."""
+    """Return the digest of all attributes, including the digests of the datasets."""
     root = read_attributes(file)
     described: dict[str, Any] = {"/": {key: root[key] for key in root if key != _SEAL}}
     for name, item in file.items():

@@ -1,7 +1,7 @@
-"""Chunks: images compressed as HDF5's own filters do, in threads and outside of HDF5."""
+"""Chunks: images compressed in threads, outside HDF5, to the format of HDF5's own filters."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import deflate
 import h5py
@@ -9,19 +9,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galfig.store.hdf5 import set_attributes
-
-if TYPE_CHECKING:
-    # Most figures do without its import.
-    pass
-
 from galfig.store.schema import DESCRIPTIONS
 
-# Every HDF5 reader has them; the last is a checksum, which readers compare without being asked.
+# Every HDF5 reader has these filters. Readers verify the Fletcher-32 checksum automatically.
 FILTERS = {"compression": "gzip", "compression_opts": 4, "shuffle": True, "fletcher32": True}
 
 
 class Encoded(NamedTuple):
-    """Maps and cutout of one galaxy, compressed as the store's chunks are."""
+    """Maps and cutout of one galaxy, compressed as chunks of the store.
+
+    Attributes
+    ----------
+    cams : bytes
+        The maps, (C, h, w) float16, divided by ``cam_scale``.
+    cam_scale : (C,) ndarray of float32
+        Power of two by which each map was divided.
+    cutout : bytes
+        The cutout, (H, W, channels) uint8.
+    """
 
     cams: bytes
     cam_scale: NDArray[np.float32]
@@ -29,10 +34,23 @@ class Encoded(NamedTuple):
 
 
 def encode_galaxy(cams: NDArray[np.float32], cutout: NDArray[np.uint8]) -> Encoded:
-    """Compress the maps (C, h, w) and the cutout (H, W, channels) of a galaxy.
+    """Compress the maps and the cutout of a galaxy.
 
-    Made for threads: compression leaves Python, and HDF5 with its lock, aside. The bytes are
-    those of HDF5's own filters shuffle, gzip and Fletcher-32, which every reader has.
+    Call this from threads: it releases the interpreter lock while it compresses, and it does not
+    take HDF5's global lock. The bytes have the format of HDF5's own filters shuffle, gzip and
+    Fletcher-32, which every reader has.
+
+    Parameters
+    ----------
+    cams : (C, h, w) ndarray of float32
+        Signed map of each class [logit].
+    cutout : (H, W, 3) or (H, W, 1) ndarray of uint8
+        The cutout, in colour or in one band.
+
+    Returns
+    -------
+    Encoded
+        The compressed maps and cutout, and the scale of each map.
     """
     scale = _power_of_two_scale(cams)
     scaled = (cams / scale[:, None, None]).astype(np.float16)
@@ -40,7 +58,15 @@ def encode_galaxy(cams: NDArray[np.float32], cutout: NDArray[np.uint8]) -> Encod
 
 
 def copy_chunks(source: h5py.Dataset, target: h5py.Dataset, start: int) -> None:
-    """Copy compressed chunks, a galaxy each, behind those that are there."""
+    """Copy compressed chunks from one dataset to another without decompressing them.
+
+    Parameters
+    ----------
+    source, target : h5py.Dataset
+        Datasets with one chunk per galaxy and the same filters.
+    start : int
+        Row of ``target`` that receives the first chunk.
+    """
     origin = (0,) * (source.ndim - 1)
     for index in range(source.shape[0]):
         mask, chunk = source.id.read_direct_chunk((index, *origin))
@@ -50,8 +76,22 @@ def copy_chunks(source: h5py.Dataset, target: h5py.Dataset, start: int) -> None:
 def write_chunks(
     file: h5py.File, name: str, chunks: Sequence[bytes], shape: tuple[int, ...], dtype: type
 ) -> None:
-    """Write images that are compressed already, a chunk a galaxy."""
-    # Without any galaxy there is nothing to lay out in chunks.
+    """Write a dataset from compressed images, with one chunk per galaxy.
+
+    Parameters
+    ----------
+    file : h5py.File
+        The file, open for writing.
+    name : str
+        Name of the new dataset, a key of `galfig.store.schema.DESCRIPTIONS`.
+    chunks : sequence of bytes
+        One compressed image per galaxy, from `encode_galaxy`.
+    shape : tuple of int
+        Shape of one image.
+    dtype : type
+        Type of its elements.
+    """
+    # h5py refuses chunks longer than the dataset, and a shard without galaxies has length zero.
     options: dict[str, Any] = {"chunks": (1, *shape), **FILTERS} if chunks else {}
     dataset = file.create_dataset(name, (len(chunks), *shape), dtype, **options)
     origin = (0,) * len(shape)
@@ -61,10 +101,11 @@ def write_chunks(
 
 
 def _compress(image: NDArray[Any]) -> bytes:
-    """Apply HDF5's filters to a chunk: shuffle (the first bytes of all numbers first), zlib, sum.
+    """Apply HDF5's filters to a chunk: shuffle, zlib and checksum.
 
-    By libdeflate, twice as fast as zlib for the same size. isal is twice as fast again, but once
-    in some ten thousand images gives other bytes for the same pixels.
+    Shuffle stores the first byte of every number, then the second byte, and so on. libdeflate is
+    twice as fast as zlib at the same size. isal is faster by another factor of two, but for about
+    one image in ten thousand it returns different bytes for the same pixels.
     """
     size = image.dtype.itemsize
     octets = np.ascontiguousarray(image).view(np.uint8).reshape(-1, size)
@@ -73,11 +114,26 @@ def _compress(image: NDArray[Any]) -> bytes:
 
 
 def fletcher32(data: bytes) -> int:
-    """Return the checksum that HDF5's filter of that name appends to a chunk.
+    """Return the checksum that HDF5's Fletcher-32 filter appends to a chunk.
 
-    Of 16-bit words, the first byte the higher: the low half is their sum and the high half the
-    sum of all partial sums, both modulo 65535, where a sum that is not zero never becomes it
-    (Fletcher 1982, IEEE Trans. Commun. 30, 247; ``H5checksum.c``).
+    The data are read as big-endian 16-bit words. The low half of the checksum is the sum of the
+    words, and the high half is the sum of all partial sums [1]_. Both are modulo 65535, except that
+    a nonzero sum which is a multiple of 65535 gives 65535 instead of 0, as in ``H5checksum.c``.
+    numcodecs has the same checksum, but these five lines do not justify another dependency.
+
+    Parameters
+    ----------
+    data : bytes
+        The compressed chunk; an odd length is padded with a zero byte.
+
+    Returns
+    -------
+    int
+        The 32-bit checksum.
+
+    References
+    ----------
+    .. [1] Fletcher 1982, IEEE Trans. Commun. 30, 247
     """
     words = np.frombuffer(data + bytes(len(data) % 2), ">u2").astype(np.uint64)
     weights = np.arange(len(words), 0, -1, dtype=np.uint64)
@@ -86,10 +142,10 @@ def fletcher32(data: bytes) -> int:
 
 
 def _power_of_two_scale(cams: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the scale (C,) that brings each map into [-1, 1].
+    """Return the scale (C,) that brings each map (C, h, w) into [-1, 1].
 
-    A power of two, so that scaling rounds nothing; float16 then keeps 11 bits of the largest
-    values and 6e-8 of the scale at the faint end, whatever the map's unit.
+    The scale is a power of two, so the division is exact. float16 then keeps 11 bits of the
+    largest values and resolves 6e-8 of the scale at the faint end, whatever the unit of the map.
     """
     peak = np.abs(cams).max(axis=(1, 2), initial=0.0)
     _, exponent = np.frexp(peak)

@@ -1,4 +1,8 @@
-"""Conditions on the columns of a catalog, such as ``oh_p50 > 9.15 and type in ['Sb', 'Sc']``."""
+"""Conditions on the columns of a catalog, such as ``oh_p50 > 9.15 and type in ['Sb', 'Sc']``.
+
+``DataFrame.query`` of pandas is not used: it can call functions, it counts an empty cell as unequal
+to any value, and its error messages name pandas internals.
+"""
 
 import ast
 import operator
@@ -27,28 +31,30 @@ _WHAT_IS_ALLOWED = (
 
 
 def find_where(condition: str, table: pd.DataFrame) -> NDArray[np.bool_]:
-    """Tell for which rows of a table a condition holds.
+    """Find the rows of a table for which a condition holds.
 
-    The condition is read, not run: it may compare columns with numbers, text and each other
-    (``0.05 < z < 0.08``), ask whether they are ``in`` a list, and join that with ``and``, ``or``
-    and ``not``. A column whose name is no Python name stands in backquotes. An empty cell
-    fulfils no comparison.
+    The condition is parsed and never executed. It may compare columns with numbers, with text and
+    with each other (``0.05 < z < 0.08``), test whether they are ``in`` a list, and combine such
+    tests with ``and``, ``or`` and ``not``. A column whose name is not a valid Python name is
+    written in backquotes. An empty cell satisfies no comparison.
 
     Parameters
     ----------
     condition : str
-        Such as ``"oh_p50 > 9.15 and not (type == 'merger')"``.
+        The condition, such as ``"oh_p50 > 9.15 and not (type == 'merger')"``.
     table : DataFrame
-        The columns that may be named, N rows.
+        The columns that the condition may name, N rows.
 
     Returns
     -------
     (N,) ndarray of bool
+        True for the rows that satisfy the condition.
 
     Raises
     ------
     SelectionError
-        A condition that cannot be read, an unknown column, or text compared with a number.
+        If the condition cannot be parsed, names an unknown column, or compares text with a
+        number.
     """
     quoted: dict[str, str] = {}
 
@@ -69,7 +75,7 @@ def find_where(condition: str, table: pd.DataFrame) -> NDArray[np.bool_]:
 
 
 class _Reader:
-    """Evaluates the tree of one condition on the columns of one table."""
+    """Evaluates the syntax tree of one condition on the columns of one table."""
 
     def __init__(
         self, condition: str, columns: dict[str, pd.Series], quoted: dict[str, str], n: int
@@ -80,7 +86,7 @@ class _Reader:
         self._n = n
 
     def truth(self, node: ast.expr) -> NDArray[np.bool_]:
-        """Evaluate what is true or false."""
+        """Evaluate a node that is true or false in each row."""
         if isinstance(node, ast.BoolOp):
             join = np.logical_and if isinstance(node.op, ast.And) else np.logical_or
             return np.asarray(join.reduce([self.truth(value) for value in node.values]), dtype=bool)
@@ -123,7 +129,7 @@ class _Reader:
         return outcome & self._is_there(left) & self._is_there(right)
 
     def _is_there(self, operand: Any) -> NDArray[np.bool_]:
-        """Tell which cells are not empty; != would hold for those that are."""
+        """Find the cells that are not empty; ``!=`` alone would hold for empty ones."""
         if isinstance(operand, pd.Series):
             return operand.notna().to_numpy(dtype=bool)
         return np.ones(self._n, dtype=bool)
@@ -161,7 +167,7 @@ class _Reader:
 
 
 def _kind(operand: Any) -> str:
-    """Tell text from numbers and truth values."""
+    """Return "text" for text, and "number" for numbers and Booleans."""
     if isinstance(operand, pd.Series):
         return "number" if operand.dtype.kind in "iufb" else "text"
     return "text" if isinstance(operand, str) else "number"

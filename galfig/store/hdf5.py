@@ -1,7 +1,7 @@
-"""HDF5 as galfig writes it: files without locks, text of a fixed length, plain attributes.
+"""HDF5 as galfig writes it: no file locks, fixed-length text, plain attributes.
 
-Text of variable length lies in a heap without a checksum, and a flipped bit there can keep HDF5
-reading without end. Text of a fixed length lies with the other numbers.
+HDF5 keeps variable-length text in a heap without a checksum, where one flipped bit can send a
+reader into an endless loop. It stores fixed-length text with the data of the dataset.
 """
 
 import os
@@ -16,9 +16,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-# Of HDF5 1.10 (2016): the first whose own structure carries checksums throughout.
+# The format of HDF5 1.10 (2016) is the first with checksums on all of its own structures.
 FORMAT = ("v110", "v110")
-# What h5py raises at a file whose structure is damaged.
+# Exceptions that h5py raises when the structure of a file is damaged.
 READING_ERRORS = (
     OSError,
     RuntimeError,
@@ -28,17 +28,33 @@ READING_ERRORS = (
     AttributeError,
     MemoryError,
 )
-# Of a column of text [byte]: one cell of a novel must not make all others as long.
+# Largest text column with fixed length [byte]. One very long cell would pad all others.
 MAX_FIXED = 1 << 28
 
-# A file under its final name never changes, and one that is written has a name of its own: HDF5's
-# lock would protect nothing, and fails on network file systems that have none.
+# A file never changes once it has its final name, and a file being written has a temporary name.
+# HDF5's lock would therefore protect nothing, and it fails on network file systems without locks.
 open_hdf5 = partial(h5py.File, mode="r", locking=False)
 
 
 @contextmanager
 def create_hdf5(path: Path) -> Iterator[h5py.File]:
-    """Open a new HDF5 file; where the disk refuses, raise the OSError that Python itself would."""
+    """Create an HDF5 file.
+
+    Parameters
+    ----------
+    path : Path
+        The file to write; an existing file is replaced.
+
+    Yields
+    ------
+    h5py.File
+        The new file, open for writing.
+
+    Raises
+    ------
+    OSError
+        If the disk refuses the data, with the ``errno`` that h5py hides in its message.
+    """
     try:
         with h5py.File(path, "w", libver=FORMAT, locking=False) as file:
             yield file
@@ -51,7 +67,18 @@ def create_hdf5(path: Path) -> Iterator[h5py.File]:
 
 
 def encode_texts(texts: Sequence[str]) -> NDArray[Any]:
-    """Return texts as an array that HDF5 holds as UTF-8, of a fixed length where that is short."""
+    """Encode texts as UTF-8 for HDF5.
+
+    Parameters
+    ----------
+    texts : sequence of str
+        N texts.
+
+    Returns
+    -------
+    (N,) ndarray
+        Fixed-length bytes, or variable-length text if the column would exceed `MAX_FIXED`.
+    """
     encoded = [text.encode("utf-8", "surrogateescape") for text in texts]
     length = max(map(len, encoded), default=0) or 1
     if length * len(encoded) > MAX_FIXED:
@@ -60,12 +87,12 @@ def encode_texts(texts: Sequence[str]) -> NDArray[Any]:
 
 
 def read_texts(dataset: h5py.Dataset, rows: int | slice = slice(None)) -> Any:
-    """Return texts, (N,) array of str, or one of them."""
+    """Read a text dataset: an (N,) array of str, or one str if ``rows`` is an int."""
     return dataset.asstr(errors="surrogateescape")[rows]
 
 
 def set_attributes(item: h5py.HLObject, attrs: Mapping[str, Any]) -> None:
-    """Write attributes: text, numbers and bool."""
+    """Write attributes, whose values are str, int, float or bool."""
     for key, value in attrs.items():
         if isinstance(value, str):
             text = value.encode("utf-8", "surrogateescape") or b"\0"
@@ -75,7 +102,7 @@ def set_attributes(item: h5py.HLObject, attrs: Mapping[str, Any]) -> None:
 
 
 def read_attributes(item: h5py.HLObject) -> dict[str, Any]:
-    """Return attributes as plain values of Python."""
+    """Read all attributes as plain Python values."""
     return {key: _plain(value) for key, value in item.attrs.items()}
 
 

@@ -1,7 +1,7 @@
 """Reading a store: one HDF5 file with the maps, probabilities and cutouts of many galaxies.
 
-Schema 1. h5py or h5dump alone are enough to use it: every dataset says in its attribute
-``description`` what it holds.
+This is schema version 1. The file can also be read with h5py or h5dump alone: the attribute
+``description`` of each dataset says what the dataset holds.
 """
 
 import json
@@ -27,31 +27,31 @@ from galfig.store.schema import check_schema, read_record
 from galfig.store.selection import Query, Rows, RowsLike, Sort, find_positions, select_galaxies
 
 if TYPE_CHECKING:
-    # Most figures do without its import.
+    # pandas is slow to import, and most figures do not need it.
     import pandas as pd
 
     from galfig.config import Settings
 
 
 class Store:
-    """An open store, read-only; made by `open_store`.
+    """An open store, read-only; use `open_store` to create one.
 
-    Arrays over all galaxies are attributes, read when they are first asked for and kept. Maps and
-    cutouts are read galaxy by galaxy, by `cams`, `evidence` and `cutouts`, which take the
-    galaxies as ``rows``: a position, a slice, an array of positions or of truth values, an
-    identifier or several. One position or identifier gives the array of that galaxy, anything
-    else an array with the galaxies along its first axis.
+    Arrays over all galaxies are attributes. They are read on first access and then cached. Maps
+    and cutouts are read galaxy by galaxy, with `cams`, `evidence` and `cutouts`. These methods take
+    ``rows``: a position, a slice, an array of positions, a Boolean mask, an identifier, or several
+    identifiers. One position or identifier returns the array of that galaxy. Everything else
+    returns an array with the galaxies along its first axis.
 
-    A store closes itself when nothing refers to it any longer, or at the end of a ``with`` block.
+    A store closes at the end of a ``with`` block, or when it is garbage-collected.
 
     Attributes
     ----------
     path : Path
         The file.
     record : StoreRecord
-        What the store says of itself: network, layer, split, settings, digests.
+        What the store says about itself: network, layer, split, settings, digests.
     attrs : dict
-        The attributes of the file's root as they are.
+        The root attributes of the file, unparsed.
     """
 
     def __init__(self, file: h5py.File, path: Path) -> None:
@@ -72,7 +72,7 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Close the file; what was read before stays."""
+        """Close the file; arrays that were already read stay available."""
         if self._handle is not None:
             self._handle.close()
             self._handle = None
@@ -102,14 +102,14 @@ class Store:
         return describe_html(self)
 
     def _name_classes(self, positions: NDArray[np.integer]) -> "pd.Categorical[str]":
-        """Return classes by name; position -1, an unknown class, is a missing category."""
+        """Return classes by name; -1, an unknown class, becomes a missing value."""
         import pandas as pd
 
         codes = positions.astype(np.intp)
         return pd.Categorical.from_codes(codes, pd.Index(list(self.class_names)))
 
     def _read(self, name: str, rows: int | slice = slice(None)) -> Any:
-        """Read a dataset, or a row of it; damage is one line."""
+        """Read a dataset or one row of it; report damage as a one-line StoreError."""
         file = self._file
         with _name_damage(self.path, name if isinstance(rows, slice) else f"{name}, row {rows}"):
             dataset = file[name]
@@ -118,42 +118,42 @@ class Store:
 
     @cached_property
     def objid(self) -> NDArray[np.object_]:
-        """Identifiers, (N,) array of str."""
+        """Identifier of each galaxy, (N,) array of str."""
         return self._read("objid")
 
     @cached_property
     def redshift(self) -> NDArray[np.float64]:
-        """Redshifts, (N,), NaN where unknown."""
+        """Redshift of each galaxy, (N,); NaN where unknown."""
         return self._read("redshift")
 
     @cached_property
     def label(self) -> NDArray[np.int16]:
-        """True class of each galaxy, (N,), as position in `class_names`; -1 where unknown."""
+        """True class of each galaxy, (N,), as an index into `class_names`; -1 where unknown."""
         return self._read("label")
 
     @cached_property
     def value(self) -> NDArray[np.float64]:
-        """The number that was binned, (N,); NaN where the classes are text."""
+        """Quantity that was binned into classes, (N,); NaN where the classes are text."""
         return self._read("value")
 
     @cached_property
     def logits(self) -> NDArray[np.float32]:
-        """Outputs of the network before the softmax, (N, C)."""
+        """Output of the network before the softmax, (N, C)."""
         return self._read("logits")
 
     @cached_property
     def probs(self) -> NDArray[np.float32]:
-        """Probabilities, (N, C)."""
+        """Probability of each class, (N, C)."""
         return self._read("probs")
 
     @cached_property
     def predicted(self) -> NDArray[np.intp]:
-        """Most probable class of each galaxy, (N,), as position in `class_names`."""
+        """Most probable class of each galaxy, (N,), as an index into `class_names`."""
         return self.probs.argmax(axis=1)
 
     @cached_property
     def losses(self) -> NDArray[np.float64]:
-        """Cross-entropy of each galaxy, (N,); NaN where its true class is unknown."""
+        """Cross-entropy loss of each galaxy, (N,); NaN where its true class is unknown."""
         return compute_losses(self.logits, self.label)
 
     @cached_property
@@ -166,19 +166,19 @@ class Store:
 
     @cached_property
     def kpc_per_arcsec(self) -> NDArray[np.float64]:
-        """Proper length of an arcsec at each galaxy [kpc], (N,); NaN where unknown."""
+        """Proper length of one arcsec at each galaxy [kpc/arcsec], (N,); NaN where unknown."""
         if "kpc_per_arcsec" in self._file:
             return self._read("kpc_per_arcsec")
         return kpc_per_arcsec(self.redshift)
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Class of each logit."""
+        """Name of the class of each logit, (C,)."""
         return self.record.class_names
 
     @property
     def settings(self) -> "Settings":
-        """The settings that the store was built with."""
+        """Settings that the store was built with."""
         return self.record.settings
 
     @property
@@ -188,7 +188,7 @@ class Store:
 
     @cached_property
     def catalog(self) -> "pd.DataFrame":
-        """Every column of the catalog, (N rows)."""
+        """Every column of the catalog, N rows."""
         import pandas as pd
 
         file = self._file
@@ -201,16 +201,16 @@ class Store:
 
     @cached_property
     def table(self) -> "pd.DataFrame":
-        """The catalog and what the network made of it, (N rows), indexed by objid.
+        """The catalog with the network's predictions, N rows, indexed by objid.
 
-        Behind the columns of the catalog stand ``split`` ("valid" or "train"), ``true`` and
-        ``predicted`` class (categories, in the order of `class_names`), ``p``, the probability of
-        the predicted class, and ``loss``, the cross-entropy. What is unknown is missing. A column
-        of the catalog that has one of these names is called ``catalog_<name>`` here.
+        Five columns follow those of the catalog: ``split`` ("valid" or "train"), the ``true`` and
+        ``predicted`` class (categories, in the order of `class_names`), the probability ``p`` of
+        the predicted class, and the cross-entropy ``loss``. Unknown values are missing. A catalog
+        column with one of these names is renamed to ``catalog_<name>``.
         """
         import pandas as pd
 
-        # A store of all galaxies does not say which of them trained the network.
+        # A store of all galaxies does not record which of them trained the network.
         split = pd.NA if self.record.split == "all" else self.record.split
         found = {
             "split": pd.Series([split] * len(self), dtype="string"),
@@ -225,7 +225,7 @@ class Store:
 
     @cached_property
     def rejected(self) -> dict[str, str]:
-        """Reason why a galaxy is not in the store, by objid."""
+        """Reason why each rejected galaxy is not in the store, by objid."""
         file = self._file
         with _name_damage(self.path, "rejected"):
             return read_rejected(file)
@@ -238,19 +238,19 @@ class Store:
 
     @property
     def is_gray(self) -> bool:
-        """Whether the cutouts are of one band."""
+        """Whether the cutouts have one band instead of three."""
         return int(self._file["cutouts"].shape[3]) == 1
 
     @property
     def accuracy(self) -> float | None:
-        """Share of the labelled galaxies that are classified correctly; None without labels."""
+        """Fraction of the labelled galaxies classified correctly; None without labels."""
         is_labelled = self.label >= 0
         if not is_labelled.any():
             return None
         return float(np.mean(self.predicted[is_labelled] == self.label[is_labelled]))
 
     def cams(self, rows: RowsLike) -> NDArray[np.float32]:
-        """Return the signed maps of galaxies, in logits.
+        """Return the signed Grad-CAM maps of galaxies.
 
         Parameters
         ----------
@@ -260,14 +260,16 @@ class Store:
         Returns
         -------
         (C, h, w) or (n, C, h, w) ndarray of float32
-            The map of each class.
+            The map of each class [logit].
 
         Raises
         ------
         SelectionError
-            An identifier that the store does not hold.
+            If the store does not hold an identifier.
         IndexError
-            A position beyond its galaxies.
+            If a position is out of range.
+        StoreError
+            If the store is closed or damaged.
         """
         positions = find_positions(self, rows)
         if isinstance(positions, int):
@@ -277,14 +279,14 @@ class Store:
         return _stack((self.cams(int(row)) for row in positions), shape, np.float32)
 
     def evidence(self, rows: RowsLike) -> NDArray[np.float32]:
-        r"""Return contrast maps of galaxies: what speaks for one class against the others.
+        r"""Return contrast maps of galaxies: the evidence for one class against the others.
 
-        Of two classes, the map :math:`L_1 - L_0` of the second against the first, in log-odds. Of
-        more, for each class :math:`c` the map :math:`L_c - \sum_j p_j L_j`, in logits above their
-        mean weighted by the probabilities :math:`p`. Grad-CAM is linear in what it explains, so
-        that these are the Grad-CAM maps of the difference of the logits. A part that the maps of
-        all classes share cancels: the prediction does not depend on it (Srinivas & Fleuret 2020,
-        arXiv:2006.09128).
+        With two classes, this is the map :math:`L_1 - L_0` of the second class against the first,
+        in log-odds. With more classes, it is the map :math:`L_c - \sum_j p_j L_j` for each class
+        :math:`c`, in logits relative to their mean weighted by the probabilities :math:`p`. Before
+        its ReLU, Grad-CAM is linear in the explained output, so these are the Grad-CAM maps of the
+        differences of logits. Any part that the maps of all classes share cancels, and the
+        prediction does not depend on it [1]_.
 
         Parameters
         ----------
@@ -293,8 +295,21 @@ class Store:
 
         Returns
         -------
-        (h, w) or (n, h, w) ndarray of float32; beyond two classes (C, h, w) or (n, C, h, w)
-            As exact as the maps are stored, in half precision.
+        (h, w) or (n, h, w) ndarray of float32; (C, h, w) or (n, C, h, w) for C > 2
+            Signed maps, with the precision of the stored maps (float16).
+
+        Raises
+        ------
+        SelectionError
+            If the store does not hold an identifier.
+        IndexError
+            If a position is out of range.
+        StoreError
+            If the store is closed or damaged.
+
+        References
+        ----------
+        .. [1] Srinivas & Fleuret 2020, arXiv:2006.09128
         """
         cams = self.cams(rows)
         if len(self.class_names) == 2:
@@ -303,7 +318,7 @@ class Store:
         return cams - np.einsum("...c,...chw->...hw", p, cams)[..., None, :, :]
 
     def cutouts(self, rows: RowsLike) -> NDArray[np.uint8]:
-        """Return the cutouts of galaxies; one band gives grey.
+        """Return the cutouts of galaxies; a cutout in one band is returned as grey RGB.
 
         Parameters
         ----------
@@ -313,14 +328,16 @@ class Store:
         Returns
         -------
         (H, W, 3) or (n, H, W, 3) ndarray of uint8
-            (y, x), RGB last.
+            Pixels in the order (y, x), with RGB last.
 
         Raises
         ------
         SelectionError
-            An identifier that the store does not hold.
+            If the store does not hold an identifier.
         IndexError
-            A position beyond its galaxies.
+            If a position is out of range.
+        StoreError
+            If the store is closed or damaged.
         """
         positions = find_positions(self, rows)
         if isinstance(positions, int):
@@ -343,7 +360,7 @@ class Store:
         sort: Sort = "random",
         seed: int = 256,
     ) -> Rows:
-        """Choose galaxies, as the options of the command line do.
+        """Select galaxies, with the same options as on the command line.
 
         Parameters
         ----------
@@ -351,31 +368,32 @@ class Store:
             A condition on columns of the catalog, such as ``"oh_p50 > 9.15"``; see
             `galfig.store.conditions.find_where`.
         n : int, optional
-            How many galaxies; default all that fulfil the conditions.
+            Number of galaxies; by default, all that satisfy the conditions.
         zmin, zmax : float, optional
-            Only redshifts strictly between these.
+            Keep only redshifts strictly between these limits.
         objids : tuple of str, optional
-            These galaxies, in this order, and nothing else.
+            Select these galaxies, in this order; no other condition may be given.
         true, predicted : str, optional
-            Only galaxies of this class, or classified as it.
+            Keep only galaxies with this true class, or with this predicted class.
         correct : bool, optional
-            Only galaxies that are classified correctly, or only those that are not.
+            Keep only galaxies that are classified correctly (True) or incorrectly (False).
         sort : {"random", "loss", "p", "redshift"}, default "random"
-            Which come first: drawn by ``seed``, most wrong, most certain, nearest.
+            Order: a random draw, largest loss first, highest probability first, or lowest
+            redshift first.
         seed : int, default 256
-            Seed of the draw, which does not depend on the order of the store.
+            Seed of the random draw, which does not depend on the order of the store.
 
         Returns
         -------
         Rows
-            Positions in the store, an integer array that also knows how they were chosen, for
-            captions.
+            Positions in the store, (n,). This integer array also records how the galaxies were
+            selected, for captions.
 
         Raises
         ------
         SelectionError
-            No galaxy fulfils the conditions; an unknown identifier, class or column; what needs
-            redshifts or labels without them.
+            If no galaxy satisfies the conditions; if an identifier, class or column is unknown;
+            or if a condition needs redshifts or labels that the store lacks.
         """
         query = Query(
             n=n,
@@ -398,19 +416,19 @@ def open_store(path: Path | str) -> Store:
     Parameters
     ----------
     path : Path or str
-        A file that ``galfig build-maps`` or `galfig.build_maps` wrote.
+        A file written by ``galfig build-maps`` or `galfig.build_maps`.
 
     Returns
     -------
     Store
-        Arrays are read when they are first asked for, maps and cutouts galaxy by galaxy. It closes
-        itself, or at the end of a ``with`` block.
+        The open store. Arrays are read on first access, maps and cutouts galaxy by galaxy. The
+        store closes at the end of a ``with`` block, or when it is garbage-collected.
 
     Raises
     ------
     StoreError
-        A file that is missing, not HDF5, not a store of this schema version, or whose datasets do
-        not fit each other.
+        If the file is missing, is not HDF5, is not a store of this schema version, or has datasets
+        whose shapes do not agree.
     """
     path = Path(path)
     file = _open_file(path)
@@ -424,7 +442,7 @@ def open_store(path: Path | str) -> Store:
 
 
 def _stack(arrays: Iterator[NDArray[Any]], shape: tuple[int, ...], dtype: type) -> NDArray[Any]:
-    """Return arrays, one for each galaxy, along a new first axis."""
+    """Stack one array per galaxy along a new first axis."""
     stacked: NDArray[Any] = np.empty(shape, dtype)
     for row, array in enumerate(arrays):
         stacked[row] = array
@@ -432,12 +450,22 @@ def _stack(arrays: Iterator[NDArray[Any]], shape: tuple[int, ...], dtype: type) 
 
 
 def verify_store(path: Path) -> list[str]:
-    """Compare a store with its own digests; return a line for each thing that is damaged.
+    """Compare a store with its own digests.
+
+    Parameters
+    ----------
+    path : Path
+        The store.
+
+    Returns
+    -------
+    list of str
+        One line for each damaged item; empty if the store is intact.
 
     Raises
     ------
     StoreError
-        A file that is missing, not HDF5, or not a store.
+        If the file is missing, is not HDF5, or is not a store.
     """
     with _open_file(path) as file:
         with _name_damage(path, "the store"):
@@ -450,7 +478,7 @@ def verify_store(path: Path) -> list[str]:
 
 @contextmanager
 def _name_damage(path: Path, what: str) -> Iterator[None]:
-    """Turn what h5py raises at a damaged file into one line."""
+    """Turn any exception that h5py raises for a damaged file into a one-line StoreError."""
     try:
         yield
     except StoreError:
@@ -462,7 +490,18 @@ def _name_damage(path: Path, what: str) -> Iterator[None]:
 
 
 def read_digest(path: Path) -> str | None:
-    """Return the plan digest of a store or part; None where the file is no such thing."""
+    """Read the plan digest of a store or of a part.
+
+    Parameters
+    ----------
+    path : Path
+        Any file.
+
+    Returns
+    -------
+    str or None
+        The digest; None if the file is not a store or a part, or cannot be read.
+    """
     try:
         with open_hdf5(path) as file:
             return str(read_attributes(file)["plan_digest"])
@@ -483,6 +522,7 @@ def _read_column(dataset: h5py.Dataset) -> "pd.Series":
 
 
 def read_rejected(file: h5py.File) -> dict[str, str]:
+    """Read why galaxies were rejected, by objid, from an open store or part."""
     group = file["rejected"]
     return dict(zip(read_texts(group["objid"]), read_texts(group["reason"]), strict=True))
 
@@ -499,7 +539,7 @@ def _open_file(path: Path) -> h5py.File:
 
 
 def _describe_unreadable(path: Path, reason: str) -> str:
-    """Say what a file is that HDF5 cannot open."""
+    """Describe a file that HDF5 cannot open."""
     if "truncated" in reason:
         return "cut off, expected a whole store; copy it again, or build it again"
     with path.open("rb") as file:

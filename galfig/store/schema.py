@@ -1,4 +1,4 @@
-"""The schema: what a store holds, of which shape, and what is refused."""
+"""The schema of a store: its datasets, their shapes, and the checks on a file that is opened."""
 
 import json
 from collections.abc import Mapping
@@ -29,12 +29,26 @@ DESCRIPTIONS = {
 }
 _N_AXES = {"logits": 2, "probs": 2, "cam_scale": 2, "cams": 4, "cutouts": 4}
 _OPTIONAL = ("pixel_scale", "kpc_per_arcsec")
-# Marks an empty cell in a column of integers, which HDF5 has no notion of.
+# Marks an empty cell in an integer column, since HDF5 has no missing values.
 MISSING_INTEGER = np.iinfo(np.int64).min
 
 
 def check_schema(file: h5py.File, path: Path) -> None:
-    """Raise StoreError where a file is not a store, or its datasets do not fit each other."""
+    """Check that a file is a store of this schema.
+
+    Parameters
+    ----------
+    file : h5py.File
+        The file, open for reading.
+    path : Path
+        Its name, for messages.
+
+    Raises
+    ------
+    StoreError
+        If the file is not a store, has another schema version, lacks a dataset, or has datasets
+        whose shapes do not agree.
+    """
     attrs = read_attributes(file)
     found = attrs.get("schema_version")
     if found is None:
@@ -62,7 +76,25 @@ def check_schema(file: h5py.File, path: Path) -> None:
 
 
 def read_record(attrs: Mapping[str, Any], path: Path) -> StoreRecord:
-    """Return what the root attributes of a store say; raises StoreError."""
+    """Parse the root attributes of a store.
+
+    Parameters
+    ----------
+    attrs : mapping
+        The root attributes; see `galfig.store.hdf5.read_attributes`.
+    path : Path
+        The file, for messages.
+
+    Returns
+    -------
+    StoreRecord
+        What the store says about itself.
+
+    Raises
+    ------
+    StoreError
+        If an attribute is missing or not valid.
+    """
     try:
         return read_store_record(attrs)
     except ValidationError as exc:
@@ -77,7 +109,7 @@ def read_record(attrs: Mapping[str, Any], path: Path) -> StoreRecord:
 def _check_shape(
     path: Path, name: str, dataset: h5py.Dataset, n_galaxies: int, n_classes: int
 ) -> None:
-    """Raise StoreError where a dataset holds another number of galaxies or classes, or nothing."""
+    """Raise StoreError if a dataset has the wrong shape, or declares data that it lacks."""
     expected: tuple[int, ...] = (n_galaxies,)
     if name in ("logits", "probs", "cams", "cam_scale"):
         expected += (n_classes,)
@@ -86,7 +118,7 @@ def _check_shape(
             f"{path}: {name} of shape {dataset.shape}, expected one that begins with {expected}, "
             "as labels and classes say; edited or damaged, build it again"
         )
-    # A file of a few bytes may declare more than any memory holds.
+    # A damaged file of a few bytes may declare an array that fits in no memory.
     if not dataset.chunks and dataset.id.get_storage_size() < dataset.size * dataset.dtype.itemsize:
         raise StoreError(
             f"{path}: {name} declares {dataset.size} numbers, and holds fewer; edited or "

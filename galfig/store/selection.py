@@ -1,4 +1,4 @@
-"""Selection: which galaxies of a store a figure shows, in one language everywhere."""
+"""Selection of the galaxies in a store, shared by Python, the command line and manifests."""
 
 import logging
 from collections.abc import Callable, Collection, Sequence
@@ -16,32 +16,33 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Sort = Literal["random", "loss", "p", "redshift"]
-# How a caller names galaxies of a store; see `galfig.store.reader.Store`.
+# How a caller may specify galaxies in a store; see `galfig.store.reader.Store`.
 RowsLike = int | str | slice | Sequence[int] | Sequence[str] | NDArray[Any]
 
 
 @dataclass(frozen=True)
 class Query:
-    """What is asked of a store; the options of the command line have the same names.
+    """A request for galaxies; the options of the command line have the same names.
 
     Attributes
     ----------
     n : int or None
-        How many galaxies; None for all of them.
+        Number of galaxies; None for all of them.
     zmin, zmax : float or None
-        Only redshifts strictly between these.
+        Keep only redshifts strictly between these limits.
     objids : tuple of str
-        These galaxies, in this order, and nothing else.
+        Select these galaxies, in this order; excludes all other conditions.
     true, predicted : str or None
-        Only galaxies of this class, or classified as it.
+        Keep only galaxies with this true class, or with this predicted class.
     correct : bool or None
-        Only galaxies that are classified rightly, or wrongly.
+        Keep only galaxies that are classified correctly (True) or incorrectly (False).
     where : str or None
         A condition on columns of the catalog; see `galfig.store.conditions.find_where`.
     sort : {"random", "loss", "p", "redshift"}
-        Which come first: drawn by ``seed``, most wrong, most certain, nearest.
+        Order: a random draw, largest loss first, highest probability first, or lowest redshift
+        first.
     seed : int
-        Seed of the draw, which does not depend on the order of the store.
+        Seed of the random draw, which does not depend on the order of the store.
     """
 
     n: int | None = 5
@@ -58,16 +59,16 @@ class Query:
 
 @dataclass(frozen=True)
 class Selection:
-    """Galaxies chosen from a store, and how.
+    """Galaxies selected from a store, and how they were selected.
 
     Attributes
     ----------
     indices : (n,) ndarray of int
-        Positions in the store, in the order in which they are shown.
+        Positions in the store, in the order in which a figure shows them.
     n_candidates : int
-        Galaxies that fulfil the conditions, of which these were taken.
+        Number of galaxies that satisfy the conditions, from which these were taken.
     query : Query
-        What was asked for.
+        The request.
     """
 
     indices: NDArray[np.intp]
@@ -76,17 +77,17 @@ class Selection:
 
 
 class Rows(NDArray[np.intp]):
-    """Positions of galaxies in a store, (n,), that know how they were chosen.
+    """Positions of galaxies in a store, (n,), with a record of how they were selected.
 
-    An integer array in every other respect. What is cut out of it, or computed from it, is chosen
-    by hand and forgets.
+    In every other respect this is an integer array. A slice of it, or an array computed from it,
+    loses the record, since the original selection no longer describes it.
 
     Attributes
     ----------
     selection : Selection or None
-        How the galaxies were chosen.
+        How the galaxies were selected; None if unknown.
     plan_digest : str
-        Digest of the plan of the store that the positions belong to.
+        Plan digest of the store that the positions refer to.
     """
 
     selection: Selection | None
@@ -94,7 +95,20 @@ class Rows(NDArray[np.intp]):
 
     @classmethod
     def of(cls, selection: Selection, plan_digest: str) -> "Rows":
-        """Return the galaxies of a selection."""
+        """Return the positions of a selection.
+
+        Parameters
+        ----------
+        selection : Selection
+            The galaxies.
+        plan_digest : str
+            Plan digest of their store.
+
+        Returns
+        -------
+        Rows
+            A view of ``selection.indices``.
+        """
         rows = selection.indices.view(cls)
         rows.selection, rows.plan_digest = selection, plan_digest
         return rows
@@ -104,29 +118,29 @@ class Rows(NDArray[np.intp]):
 
 
 def find_positions(store: "Store", rows: RowsLike) -> int | NDArray[np.intp]:
-    """Return the positions of galaxies in a store, however they are named.
+    """Return the positions of galaxies in a store, however the caller specifies them.
 
     Parameters
     ----------
     store : Store
         An open store of N galaxies.
     rows : int, str, slice or array_like
-        A position, which may count from the end, or an identifier; a slice, several positions or
-        identifiers, or an array of N truth values.
+        A position (negative positions count from the end), an identifier, a slice, several
+        positions or identifiers, or a Boolean mask of length N.
 
     Returns
     -------
     int or (n,) ndarray of int
-        An int of one position or identifier.
+        An int for one position or identifier, otherwise an array.
 
     Raises
     ------
     SelectionError
-        An identifier that the store does not hold.
+        If the store does not hold an identifier.
     IndexError
-        A position beyond its galaxies, or truth values that are not N.
+        If a position is out of range, or a mask does not have length N.
     TypeError
-        Anything else.
+        If ``rows`` is anything else.
     """
     n = len(store)
     if isinstance(rows, str):
@@ -159,15 +173,30 @@ def find_positions(store: "Store", rows: RowsLike) -> int | NDArray[np.intp]:
 def select_galaxies(
     store: "Store", query: Query, *, among: Collection[str] | None = None
 ) -> Selection:
-    """Take the galaxies of a store that a query asks for; ``among`` these, where they are given.
+    """Select the galaxies of a store that a query asks for.
 
-    Where there are fewer than ``n``, all of them are taken, and a warning says so.
+    If fewer than ``n`` galaxies satisfy the query, all of them are taken and a warning is logged.
+
+    Parameters
+    ----------
+    store : Store
+        An open store.
+    query : Query
+        The request.
+    among : collection of str, optional
+        Identifiers to choose from; by default, all galaxies of the store.
+
+    Returns
+    -------
+    Selection
+        The galaxies, in the order of the query.
 
     Raises
     ------
     SelectionError
-        No galaxy fulfils the conditions (for redshifts, the message gives the range there is);
-        an unknown identifier, class or column; what needs redshifts or labels without them.
+        If no galaxy satisfies the conditions (for redshifts, the message gives the available
+        range); if an identifier, class or column is unknown; or if a condition needs redshifts or
+        labels that the store lacks.
     """
     if query.objids:
         if query != Query(n=query.n, objids=query.objids, seed=query.seed):
@@ -202,7 +231,7 @@ def select_galaxies(
 
 
 def describe_range(zmin: float | None, zmax: float | None) -> str:
-    """Write a range of redshift as an inequality; "" where there is none."""
+    """Write a redshift range as an inequality, such as "0.05 < z < 0.08"; "" without limits."""
     if zmin is None and zmax is None:
         return ""
     lower = f"{zmin:g} < " if zmin is not None else ""
@@ -213,9 +242,19 @@ def describe_range(zmin: float | None, zmax: float | None) -> str:
 def describe_conditions(
     query: Query, text: Callable[[str], str] = str, math: Callable[[str], str] = str
 ) -> str:
-    """Write what a query asks of each galaxy, in words; "" where it takes any.
+    """Describe the conditions of a query in words.
 
-    ``text`` and ``math`` put what comes from the user, and formulae, into a markup.
+    Parameters
+    ----------
+    query : Query
+        The request.
+    text, math : callable, optional
+        Put text from the user, and formulae, into a markup; by default, plain text.
+
+    Returns
+    -------
+    str
+        The conditions, separated by commas; "" if there are none.
     """
     within = describe_range(query.zmin, query.zmax)
     rightly = {True: "classified rightly", False: "classified wrongly", None: ""}[query.correct]
@@ -241,7 +280,7 @@ def _find_candidates(store: "Store", query: Query) -> NDArray[np.bool_]:
         require_labels(store, "`correct`")
         is_candidate &= (store.label >= 0) & ((store.predicted == store.label) == query.correct)
     if query.where is not None:
-        # Brings pandas' import, which most figures do without.
+        # This imports pandas, which most figures do not need.
         from galfig.store.conditions import find_where
 
         is_candidate &= find_where(query.where, store.catalog)
@@ -249,7 +288,7 @@ def _find_candidates(store: "Store", query: Query) -> NDArray[np.bool_]:
 
 
 def _order(store: "Store", candidates: NDArray[np.intp], query: Query) -> NDArray[np.intp]:
-    """Put candidates in the order of the query; ties, and any draw, start from the objid."""
+    """Sort candidates as the query asks; ties and random draws start from the order of objid."""
     by_name = candidates[np.argsort(store.objid[candidates].astype(str), kind="stable")]
     if query.sort == "random":
         return np.random.default_rng(query.seed).permutation(by_name)
@@ -299,7 +338,20 @@ def _find_class(store: "Store", name: str, parameter: str) -> int:
 
 
 def require_labels(store: "Store", purpose: str) -> None:
-    """Raise SelectionError where no galaxy of a store has a true class."""
+    """Check that a store has labels.
+
+    Parameters
+    ----------
+    store : Store
+        An open store.
+    purpose : str
+        What needs the labels, for the message.
+
+    Raises
+    ------
+    SelectionError
+        If no galaxy has a true class.
+    """
     if not np.any(store.label >= 0):
         raise SelectionError(
             f"{store.path}: no galaxy has a true class, expected some for {purpose}"

@@ -1,4 +1,4 @@
-"""What a store shows of itself: a line in a terminal, a small table in a notebook."""
+"""Summaries of a store: one line in a terminal, a small table in a notebook."""
 
 import base64
 import io
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from galfig.store.reader import Store
 
 N_THUMBNAILS = 8
-# Width of a thumbnail [pixels of the screen].
+# Width of a thumbnail [screen pixels].
 THUMBNAIL = 64
 _SPLITS = {
     "valid": "the validation set",
@@ -22,7 +22,18 @@ _SPLITS = {
 
 
 def describe(store: "Store") -> str:
-    """Return a line: how many galaxies, of which classes, and how well they are classified."""
+    """Summarise a store in one line.
+
+    Parameters
+    ----------
+    store : Store
+        An open or closed store.
+
+    Returns
+    -------
+    str
+        Number of galaxies, classes, maps, accuracy and warnings.
+    """
     if store.is_closed:
         return f"<Store {store.path}, closed>"
     height, width = store.map_shape
@@ -36,13 +47,24 @@ def describe(store: "Store") -> str:
 
 
 def describe_html(store: "Store") -> str:
-    """Return a table of the same facts and where they come from, above a row of cutouts."""
+    """Summarise a store in HTML.
+
+    Parameters
+    ----------
+    store : Store
+        An open or closed store.
+
+    Returns
+    -------
+    str
+        A table of the same facts and their provenance, above a row of cutouts.
+    """
     if store.is_closed:
         return f"<p>{escape(describe(store))}</p>"
     record, (height, width) = store.record, store.map_shape
     facts = {
         "galaxies": f"{len(store)} ({_count_classes(store)})",
-        "accuracy": _describe_accuracy(store),
+        "accuracy": _describe_accuracy(store).removeprefix("accuracy "),
         "network": record.training.arch,
         "maps": f"{height} × {width} pixels of layer {record.target_layer}",
         "built by": f"galfig {record.galfig_version}, plan {record.plan_digest[:12]}",
@@ -60,7 +82,18 @@ def describe_html(store: "Store") -> str:
 
 
 def list_warnings(store: "Store") -> list[str]:
-    """Return what a reader of the store has to know before believing it."""
+    """List what a user should know before relying on a store.
+
+    Parameters
+    ----------
+    store : Store
+        An open store.
+
+    Returns
+    -------
+    list of str
+        Warnings, each a clause; empty if there are none.
+    """
     warnings = []
     if store.record.simulated:
         warnings.append("galaxies are simulated")
@@ -84,7 +117,7 @@ def _count_classes(store: "Store") -> str:
 
 
 def _describe_accuracy(store: "Store") -> str:
-    """Return the accuracy and the galaxies that it was measured on; "" without labels."""
+    """State the accuracy and the galaxies it was measured on; "" without labels."""
     if store.accuracy is None:
         return ""
     n_labelled = int(np.sum(store.label >= 0))
@@ -93,7 +126,7 @@ def _describe_accuracy(store: "Store") -> str:
 
 
 def _show_cutout(store: "Store", row: int) -> str:
-    """Return a cutout as an image of HTML, with the identifier as its alternative text."""
+    """Return a cutout as an HTML image, with the identifier as its alternative text."""
     stream = io.BytesIO()
     Image.fromarray(store.cutouts(row)).save(stream, "PNG")
     name = escape(str(store.objid[row]), quote=True)

@@ -1,4 +1,4 @@
-"""Writing a store: parts, one a shard, and the store that they are merged into."""
+"""Writing a store: one part per shard, then the store that the parts are merged into."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from galfig.store.hdf5 import (
 )
 
 if TYPE_CHECKING:
-    # Most figures do without its import.
+    # pandas is slow to import.
     import pandas as pd
 
 from galfig.store.chunks import FILTERS, Encoded, copy_chunks, write_chunks
@@ -31,7 +31,7 @@ from galfig.store.schema import DESCRIPTIONS, MISSING_INTEGER, SCHEMA_VERSION
 
 @dataclass(frozen=True)
 class Part:
-    """The galaxies of one shard, as they are written.
+    """The galaxies of one shard, ready to be written.
 
     Attributes
     ----------
@@ -39,13 +39,13 @@ class Part:
         ``objid``, ``redshift``, ``label``, ``value``, ``logits``, ``probs`` and, where known,
         ``pixel_scale`` and ``kpc_per_arcsec``; (N, ...).
     images : sequence of Encoded
-        Maps and cutouts of the N galaxies, by `galfig.store.chunks.encode_galaxy`.
+        Maps and cutouts of the N galaxies, from `galfig.store.chunks.encode_galaxy`.
     map_shape : (C, h, w)
-        Of the maps of a galaxy.
+        Shape of the maps of one galaxy.
     cutout_shape : (H, W, 3) or (H, W, 1)
-        Of a cutout.
+        Shape of one cutout.
     rejected : dict of str to str
-        Reason why a galaxy of the shard is not among the N, by objid.
+        Reason why each rejected galaxy of the shard is not among the N, by objid.
     """
 
     arrays: dict[str, NDArray[Any]]
@@ -56,16 +56,21 @@ class Part:
 
 
 def write_part(path: Path, part: Part, plan_digest: str) -> None:
-    """Write the galaxies of one shard as a small file of the store's own layout.
+    """Write the galaxies of one shard to a small file with the layout of a store.
 
     Parameters
     ----------
     path : Path
-        An empty or absent file.
+        The file to write, empty or absent.
     part : Part
-        What was computed.
+        The galaxies of the shard.
     plan_digest : str
         Digest of the plan that the shard belongs to.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
     """
     with create_hdf5(path) as file:
         set_attributes(file, {"plan_digest": plan_digest})
@@ -87,27 +92,33 @@ def merge_parts(
     attrs: Mapping[str, Any],
     rejected: Mapping[str, str],
 ) -> tuple[int, dict[str, str]]:
-    """Make one store of the parts; compressed chunks are copied as they are.
+    """Merge parts into one store; compressed chunks are copied unchanged.
 
     Parameters
     ----------
     path : Path
         The file to write, empty or absent.
     parts : sequence of Path
-        Files by `write_part`, in the order of the shards.
+        Files from `write_part`, in the order of the shards.
     catalog : DataFrame
         Every column of the catalog, indexed by objid, for all galaxies of all shards.
     attrs : mapping of str to str, int, float or bool
-        Root attributes of the schema, but for ``schema_version``.
+        Root attributes of the schema, except ``schema_version``.
     rejected : mapping of str to str
-        Galaxies left out before there were shards; those of the parts are added.
+        Reason for each galaxy that was left out before sharding, by objid. The rejected galaxies
+        of the parts are added.
 
     Returns
     -------
     n_stored : int
-        Galaxies in the store.
+        Number of galaxies in the store.
     failed : dict of str to str
-        Why a galaxy of the shards is not there, by objid.
+        Reason for each galaxy of the parts that was rejected, by objid.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written or a part cannot be read.
     """
     with create_hdf5(path) as file:
         set_attributes(file, {"schema_version": SCHEMA_VERSION, **attrs})
@@ -132,10 +143,10 @@ def _list_datasets(part: Path) -> list[str]:
 
 
 def _merge_dataset(file: h5py.File, name: str, parts: Sequence[Path], total: int) -> None:
-    """Copy a dataset of all parts, one behind the other.
+    """Concatenate a dataset over all parts.
 
-    One dataset after the other, and text in one piece: the bytes of the store then do not depend
-    on how many parts there are.
+    The store is written dataset by dataset, and text in one piece, so that its bytes do not depend
+    on the number of parts.
     """
     start, arrays = 0, []
     attrs: dict[str, Any] = {}
@@ -157,7 +168,7 @@ def _merge_dataset(file: h5py.File, name: str, parts: Sequence[Path], total: int
 
 
 def _write_array(file: h5py.File, name: str, array: NDArray[Any]) -> h5py.Dataset:
-    """Write an array, contiguous."""
+    """Write an array as a contiguous dataset."""
     data = encode_texts(list(array)) if array.dtype == object else array
     return file.create_dataset(name, data=data)
 
@@ -171,7 +182,7 @@ def _write_catalog(file: h5py.File, catalog: "pd.DataFrame") -> None:
 
 
 def _write_column(group: h5py.Group, key: str, series: "pd.Series") -> None:
-    """Write a column of the catalog as int64, float64, bool or text, none of it rounded."""
+    """Write a catalog column as int64, float64, bool or text, without rounding."""
     import pandas as pd
     from pandas.api.types import is_scalar
 
@@ -186,7 +197,7 @@ def _write_column(group: h5py.Group, key: str, series: "pd.Series") -> None:
     elif kind == "b" and not has_missing:
         group.create_dataset(key, data=series.to_numpy(bool))
     else:
-        # A cell may be a list, in Parquet, of which pandas tells no truth value.
+        # A Parquet cell may be a list, for which pandas.isna returns an array.
         text = ["" if is_scalar(cell) and pd.isna(cell) else str(cell) for cell in series]
         group.create_dataset(key, data=encode_texts(text))
 
@@ -198,6 +209,6 @@ def _write_rejected(file: h5py.File, rejected: Mapping[str, str]) -> None:
 
 
 def _as_key(column: str) -> str:
-    """Return a column's name as HDF5 can hold it: '/' and a lone '.' mean something else there."""
+    """Escape a column name for HDF5, where '/' and a name made only of dots are special."""
     key = column.replace("%", "%25").replace("/", "%2F")
     return key.replace(".", "%2E") if set(key) == {"."} else key

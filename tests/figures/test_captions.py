@@ -112,7 +112,7 @@ def test_caption_says_that_images_are_unlike(make_store):
 
 
 def test_latex_escapes_what_comes_from_data(make_store):
-    """Names with signs that LaTeX acts upon are printed, not obeyed."""
+    """Special characters of LaTeX in names are printed, not interpreted."""
     path = make_store(class_names=(r"50%_\{a}", "R&D $#^~"), quantity="")
     with open_store(path) as store:
         words = describe_panels(store, Selection(np.array([0]), 1), LATEX)
