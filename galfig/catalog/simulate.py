@@ -32,7 +32,7 @@ STAGE_SCATTER = 0.33
 """Scatter of the stage at a given metallicity, in units of `STAGE_WIDTH`."""
 STAGE_CENTER = 8.9
 STAGE_WIDTH = 0.3
-"""The stage is (metallicity - `STAGE_CENTER`) / `STAGE_WIDTH` plus scatter; both in [dex]."""
+"""Centre and width [dex] of the stage, which is (metallicity - centre) / width plus scatter."""
 
 METALLICITY_EDGES = (8.0, 8.1, 8.7, 9.1, 9.3, 9.35)
 METALLICITY_FRACTIONS = (0.013, 0.32, 0.342, 0.312, 0.013)
@@ -314,8 +314,8 @@ def surface_brightness(
 
     The galaxy is the sum of a disk and a Sersic bulge. The disk is exponential, times
     :math:`1 + a (e^{k (\cos\psi - 1)} / \langle\cdot\rangle - 1)`, where :math:`\psi` is the phase
-    of logarithmic spirals. Dust dims the whole galaxy with increasing inclination, and most of all
-    the near half of an inclined disk.
+    of logarithmic spirals. Dust dims the whole galaxy more with increasing inclination, and most of
+    all what lies behind the near half of the disk.
 
     Parameters
     ----------
