@@ -329,7 +329,7 @@ def make_engine(
 
 
 def _copy_cut_graph(model: nn.Module, name: str) -> Callable[[Tensor], CamBatch]:
-    """Return a function that explains by cutting the graph at a layer of its own copy of a model."""
+    """Return a function that explains through a cut graph, on its own copy of a network."""
     model = copy.deepcopy(model)
     layer = model.get_submodule(name)
 
