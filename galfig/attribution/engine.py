@@ -217,7 +217,13 @@ def _make_workers(n_workers: int) -> ThreadPoolExecutor:
 
 
 def read_cache_size() -> int:
-    """Return the size of the CPU's last-level cache [byte], or `DEFAULT_CACHE` if unknown."""
+    """Return the size of the CPU's last-level cache.
+
+    Returns
+    -------
+    int
+        Size [byte]; `DEFAULT_CACHE` if the system does not report it.
+    """
     try:
         return os.sysconf("SC_LEVEL3_CACHE_SIZE") or DEFAULT_CACHE
     except (ValueError, OSError, AttributeError):

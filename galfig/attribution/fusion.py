@@ -169,7 +169,18 @@ class PackedConvolution(nn.Conv2d):
         return {**self.__dict__, "_packed": None}
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the feature maps (N, K, h, w) of images (N, n_channels, H, W)."""
+        """Convolve images, and apply the ReLU if there is one.
+
+        Parameters
+        ----------
+        images : (N, n_channels, H, W) Tensor of float
+            Images, or feature maps of the layer before.
+
+        Returns
+        -------
+        (N, K, h, w) Tensor of float
+            Feature maps.
+        """
         if (
             torch.is_grad_enabled()
             or torch.is_autocast_enabled("cpu")
@@ -211,7 +222,18 @@ class RowLinear(nn.Linear):
         self.weight, self.bias = linear.weight, linear.bias
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return the outputs (N, C) of features (N, K)."""
+        """Apply the layer to a batch.
+
+        Parameters
+        ----------
+        features : (N, K) Tensor of float
+            Inputs; for another number of axes PyTorch computes as usual.
+
+        Returns
+        -------
+        (N, C) Tensor of float
+            Outputs.
+        """
         if features.ndim != 2:
             return super().forward(features)
         rows = torch.bmm(features[:, None], self.weight.t().expand(len(features), -1, -1))[:, 0]
@@ -219,12 +241,33 @@ class RowLinear(nn.Linear):
 
 
 def is_sequential(model: nn.Module) -> bool:
-    """Return whether a module is an ``nn.Sequential`` that runs its children in order."""
+    """Return whether a module is an ``nn.Sequential`` that runs its children in order.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The module.
+
+    Returns
+    -------
+    bool
+        False for a subclass with its own ``forward``.
+    """
     return isinstance(model, nn.Sequential) and type(model).forward is nn.Sequential.forward
 
 
 def has_hooks(module: nn.Module) -> bool:
-    """Return whether a module has forward hooks, which may change what it computes."""
+    """Return whether a module has forward hooks, which may change what it computes.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        The module; hooks of its children do not count.
+
+    Returns
+    -------
+    bool
+    """
     return bool(module._forward_hooks or module._forward_pre_hooks)
 
 

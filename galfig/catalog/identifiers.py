@@ -73,7 +73,19 @@ def _check_digits(objid: Iterable[str], path: Path, column: str) -> None:
 
 
 def is_plain_name(text: str) -> bool:
-    """Return whether a text can be part of a file name without leaving its folder."""
+    """Return whether a text can be part of a file name without leaving its folder.
+
+    Parameters
+    ----------
+    text : str
+        Such as an identifier.
+
+    Returns
+    -------
+    bool
+        False where the text is empty, too long, or holds '/', '\\', '..' or characters that
+        cannot be printed.
+    """
     return (
         text not in {"", ".", ".."}
         and "/" not in text

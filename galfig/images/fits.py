@@ -19,7 +19,17 @@ PERCENTILES = (0.25, 99.75)
 
 
 def is_fits(data: bytes) -> bool:
-    """Return whether bytes are a FITS file, compressed by gzip or not."""
+    """Return whether bytes begin like a FITS file, compressed by gzip or not.
+
+    Parameters
+    ----------
+    data : bytes
+        The file.
+
+    Returns
+    -------
+    bool
+    """
     if data.startswith(GZIP_MAGIC):
         try:
             data = zlib.decompressobj(wbits=31).decompress(data, len(FITS_MAGIC))
