@@ -6,6 +6,7 @@
 # make test-faults  set up, then the whole campaign of faults (a quarter of an hour at most)
 # make bench        set up, then every benchmark (ten minutes of a quiet machine)
 # make lint         ruff and mypy
+# make notebook     set up, then run the notebooks of the documentation and keep what they show
 # make docs         set up, then the documentation, in site/; a warning is an error
 
 PYTHON ?= python3
@@ -13,7 +14,7 @@ VENV := .venv
 PIP := $(VENV)/bin/python -m pip install --disable-pip-version-check --quiet
 MANUSCRIPT ?= manuscripts/grad-cam-metallicity
 
-.PHONY: figures paper check-paper test test-fast test-faults bench lint docs clean
+.PHONY: figures paper check-paper test test-fast test-faults bench lint notebook docs clean
 
 figures: $(VENV)/installed
 	$(VENV)/bin/galfig build-maps
@@ -42,6 +43,10 @@ lint: $(VENV)/installed-lint
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+# In a folder of its own, since a notebook writes its store where it runs.
+notebook: $(VENV)/installed-test
+	$(VENV)/bin/python docs/notebooks/run.py
 
 docs: $(VENV)/installed-docs
 	$(VENV)/bin/mkdocs build --strict --clean

@@ -30,11 +30,11 @@ Precision = Literal["float32", "tf32", "bfloat16"]
 def _check_distinct(key: str, names: tuple[str, ...]) -> None:
     for name in names:
         if not name.strip():
-            raise ValueError(f"{key} holds an empty name")
+            raise ValueError(f"an empty name in {key}")
         if not name.isprintable():
-            raise ValueError(f"{key} holds {name!r}, expected no line breaks or control characters")
+            raise ValueError(f"{name!r} in {key}, expected no line breaks or control characters")
         if names.count(name) > 1:
-            raise ValueError(f"{key} holds {name!r} twice")
+            raise ValueError(f"{name!r} appears twice in {key}")
 
 
 class _Table(BaseModel):

@@ -1,6 +1,7 @@
 """The arrows between packages point one way, and what is heavy stays where it belongs."""
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
@@ -136,3 +137,14 @@ def test_types_alone_are_no_arrow(tmp_path):
     words = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch\n"
     (tmp_path / "galfig" / "metrics.py").write_text(words)
     assert find_violations(tmp_path / "galfig") == []
+
+
+def test_a_test_of_conditions_does_not_wait_for_torch():
+    """Neither conftest and its samples nor what reads and draws a store imports torch."""
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import conftest, samples\n"
+        "import galfig.store.conditions, galfig.store.reader, galfig.plot\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    tests = str(Path(__file__).parent)
+    assert subprocess.run([sys.executable, "-c", code, tests], check=False).returncode == 0

@@ -54,7 +54,7 @@ def test_repository_settings_are_the_defaults():
         ("[classes]\nedges = [1, 1, 2]\nlabels = ['a', 'b']", "are not two or more increasing"),
         ("[classes]\nedges = [1, 2, 3]\nlabels = ['a']", "3 edges make 2 bins, but there are 1"),
         ("[classes]\nedges = [1, 2, 3]", "2 bins, but no labels are given"),
-        ("[classes]\nedges = [1, 2, 3]\nlabels = ['a', 'a']", "labels holds 'a' twice"),
+        ("[classes]\nedges = [1, 2, 3]\nlabels = ['a', 'a']", "'a' appears twice in labels"),
         ("[classes]\nkeep = ['low']", "fewer than two classes"),
         ("[classes]\nkeep = ['low', 'hihg']", "keep names 'hihg', which is not one of the labels"),
         ("[classes]\nedges = 0", "edges: found 0; input should be a list"),

@@ -156,7 +156,7 @@ def test_weights_and_normalisation_are_part_of_the_plan(catalog, tmp_path):
         ({"mean": [0.1]}, ConfigError, "1 and 3 numbers"),
         ({"std": [0.1, 0.0, 0.1]}, ConfigError, "`std.1`"),
         ({"class_names": ["low", "high", "more"]}, ConfigError, "expected logits"),
-        ({"class_names": ["left", "right"]}, CheckpointError, "expected the classes of the"),
+        ({"class_names": ["left", "right"]}, CheckpointError, "expected those of the settings"),
         ({"layer": "bodi.2"}, ConfigError, "did you mean 'body.2'"),
         ({"cutout_size": 0}, ConfigError, "`cutout_size`"),
     ],

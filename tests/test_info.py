@@ -41,7 +41,7 @@ def test_a_file_is_what_it_holds_and_not_what_it_is_called(store_path, checkpoin
         assert run("info", path).stdout.split()[:2] == ["kind", kind]
         found = run("verify", path)
         assert found.exit_code == 0
-        assert found.stdout == f"{path}: as it was written\n"
+        assert found.stdout == f"{path}: intact\n"
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def test_sound_files_are_said_to_be_so(store_path, checkpoint_path):
     """Exit 0, and a line each."""
     found = verify(store_path, checkpoint_path)
     assert found.exit_code == 0
-    lines = [f"{path}: as it was written" for path in (store_path, checkpoint_path)]
+    lines = [f"{path}: intact" for path in (store_path, checkpoint_path)]
     assert found.stdout.splitlines() == lines
 
 
@@ -44,7 +44,7 @@ def test_damage_is_exit_1_and_the_others_are_verified_all_the_same(store_path, c
     found = verify(checkpoint_path, store_path)
     assert found.exit_code == 1
     assert "checksum mismatch" in found.stdout.splitlines()[0]
-    assert "as it was written" in found.stdout.splitlines()[1]
+    assert "intact" in found.stdout.splitlines()[1]
     assert "no such file" in verify(absent).stderr
 
 

@@ -1,4 +1,4 @@
-"""Pages of the site that are not in docs/: commands, Python, and files from elsewhere.
+"""Pages of the site that are not in docs/: commands, Python, notebooks, files from elsewhere.
 
 mkdocs calls the functions ``on_*``. Commands are described by click itself; the pages on Python
 only name modules and objects, whose docstrings mkdocstrings reads.
@@ -59,6 +59,8 @@ def on_files(files: "Files", config: "MkDocsConfig") -> None:
     files.append(File.generated(config, "commands.md", content=describe_commands()))
     for _, page, words in list_api_pages():
         files.append(File.generated(config, page, content=words))
+    for name, content in convert_notebooks().items():
+        files.append(File.generated(config, f"notebooks/{name}", content=content))
 
 
 def on_page_markdown(
@@ -77,9 +79,20 @@ def on_page_content(content: str, page: "Page", config: "MkDocsConfig", files: "
     return DRAWING.sub(lambda found: (ROOT / "docs" / found[1]).read_text("utf-8"), content)
 
 
+def convert_notebooks() -> dict[str, str | bytes]:
+    """Return each notebook as a page, and the pictures that it shows, by file name."""
+    from nbconvert import MarkdownExporter
+
+    found: dict[str, str | bytes] = {}
+    for path in sorted((ROOT / "docs" / "notebooks").glob("*.ipynb")):
+        page, resources = MarkdownExporter().from_filename(str(path))
+        found |= {f"{path.stem}.md": page, **resources["outputs"]}
+    return found
+
+
 def resolve_link(target: str, source: Path, page: str) -> str:
     """Return where a relative link of a file leads, seen from its page on the site."""
-    place = os.path.relpath(source.parent / target, ROOT)
+    place = os.path.relpath(source.parent / target, ROOT).replace(".ipynb", ".md")
     if place not in ELSEWHERE and not place.startswith("docs/"):
         # mkdocs says which page has a link that leads nowhere.
         return target

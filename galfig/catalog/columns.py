@@ -36,7 +36,7 @@ def require_column(table: pd.DataFrame, name: str, path: Path, setting: str) -> 
     if name not in table.columns:
         columns = [str(column) for column in table.columns]
         hint = suggest(name, columns, f"it has {shorten(columns)}")
-        raise CatalogError(f"{path}: no column {name!r}, as {setting} asks; {hint}")
+        raise CatalogError(f"{path}: no column {name!r}, expected by {setting}; {hint}")
 
 
 def read_texts(table: pd.DataFrame, column: str, path: Path, setting: str) -> list[str]:
@@ -109,7 +109,7 @@ def read_numbers(table: pd.DataFrame, column: str, path: Path, setting: str) -> 
         try:
             numbers[row] = _as_number(cell)
         except (TypeError, ValueError, OverflowError) as exc:
-            hint = ", with a point for decimals and no thousands separators"
+            hint = " with a decimal point and no thousands separators"
             hint = hint if "," in str(cell) else ""
             raise CatalogError(
                 f"{path}: row {row + 1}, column {column!r}: {quote(cell)}, expected a number{hint}"

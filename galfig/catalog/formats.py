@@ -73,7 +73,7 @@ def read_table(path: Path, id_column: str, text_columns: Collection[str] = ()) -
     if table[id_column].dtype.kind == "f":
         raise CatalogError(
             f"{path}: column {id_column!r} holds floating-point numbers, which cannot hold every "
-            "objid exactly; write it as text or as 64-bit integers"
+            "identifier exactly; write it as text or as 64-bit integers"
         )
     table = table.reset_index(drop=True)
     table[id_column] = pd.Series(read_texts(table, id_column, path, "[catalog] id"), dtype="string")
@@ -89,8 +89,8 @@ def _read_csv(path: Path, id_column: str, text_columns: Collection[str]) -> pd.D
             n_rows = _count_rows(stream, len(header), path)
     except UnicodeDecodeError as exc:
         raise CatalogError(
-            f"{path}: line {_find_undecodable(path)} is not in UTF-8, expected a text file in "
-            "UTF-8 with commas; save it as such"
+            f"{path}: line {_find_undecodable(path)} is not UTF-8, expected comma-separated "
+            "text in UTF-8; save it in that encoding"
         ) from exc
     with _open_text(path) as stream:
         _read_header(stream, path, id_column)
@@ -110,7 +110,7 @@ def _read_csv(path: Path, id_column: str, text_columns: Collection[str]) -> pd.D
         )
     if len(table) < n_rows:
         raise CatalogError(
-            f"{path}: {len(table)} of {n_rows} rows can be read, expected each quote to be closed"
+            f"{path}: {len(table)} of {n_rows} rows can be read, expected all; close every quote"
         )
     return table
 
@@ -122,12 +122,13 @@ def _read_header(stream: IO[str], path: Path, id_column: str) -> list[str]:
         line = stream.readline()
     header = next(csv.reader(itertools.chain([line], stream), skipinitialspace=True), [])
     if not any(header):
-        raise CatalogError(f"{path}: empty, expected a line with the names of the columns")
+        raise CatalogError(f"{path}: empty, expected a header line with column names")
     names = _name_columns(header, path)
     separator = next((char for char in ";\t| " if char in names[0]), None)
     if len(names) == 1 and separator is not None and id_column not in names:
         raise CatalogError(
-            f"{path}: one column {quote(names[0])}, separated by {separator!r}?, expected commas"
+            f"{path}: one column {quote(names[0])}, expected commas between columns, "
+            f"not {separator!r}"
         )
     return names
 
@@ -151,9 +152,9 @@ def _name_columns(names: Iterable[object], path: Path) -> list[str]:
     texts = [str(name).strip() or f"Unnamed: {index}" for index, name in enumerate(names)]
     for text, count in Counter(texts).items():
         if "\0" in text:
-            raise CatalogError(f"{path}: NUL bytes in the names of columns, expected text in UTF-8")
+            raise CatalogError(f"{path}: NUL bytes in column names, expected text in UTF-8")
         if count > 1:
-            raise CatalogError(f"{path}: two columns {quote(text)}, expected each name once")
+            raise CatalogError(f"{path}: two columns named {quote(text)}, expected each name once")
     return texts
 
 
@@ -165,7 +166,7 @@ def _check_texts(table: pd.DataFrame, path: Path) -> None:
             row = has_nul.index(True)
             raise CatalogError(
                 f"{path}: row {row + 1}, column {column!r}: {quote(table[column].iloc[row])}, "
-                "expected no NUL"
+                "expected text without NUL"
             )
 
 

@@ -267,13 +267,15 @@ def parse_template(template: str) -> Template:
     try:
         parts = list(string.Formatter().parse(template))
     except ValueError as exc:
-        raise CatalogError(f"[catalog] images: {template!r} is not a template ({exc})") from exc
+        raise CatalogError(
+            f"[catalog] images: {template!r} is not a valid template ({exc})"
+        ) from exc
     if any(spec or conversion for _, _, spec, conversion in parts) or not any(
         field for _, field, _, _ in parts
     ):
         raise CatalogError(
             f"[catalog] images: {template!r}, expected a template such as 'images/{{objID}}.jpg' "
-            "with plain names of columns in braces"
+            "with plain column names in braces"
         )
     return [(text, field) for text, field, _, _ in parts]
 
@@ -310,7 +312,7 @@ def image_names(table: pd.DataFrame, template: Template, path: Path) -> list[str
             if cell and not is_plain_name(cell):
                 raise CatalogError(
                     f"{path}: row {row}, column {field!r}: {quote(cell)} is not a plain file name; "
-                    "of a folder and a file make two columns, '{folder}/{file}'"
+                    "put folder and file in two columns, '{folder}/{file}'"
                 )
         columns.append(cells)
     return ["".join(parts) for parts in zip(*columns, strict=True)]
@@ -402,7 +404,7 @@ def _label_rows(table: pd.DataFrame, classes: ClassSettings, path: Path, labelle
     counts = {name: found[name] for name in order}
     class_names = classes.keep or order
     known = value[np.isfinite(value)]
-    runs = f", its numbers run from {known.min():g} to {known.max():g}" if len(known) else ""
+    runs = f", values run from {known.min():g} to {known.max():g}" if len(known) else ""
     advice = f"change [classes] {'column or' if classes.edges is None else 'edges or'} keep"
     if not labelled:
         advice = 'to explain galaxies without classes set [classes] column = ""'
@@ -430,7 +432,7 @@ def _check_classes(
             there = list_some([f"{quote(key)} ({count})" for key, count in counts.items()])
             raise CatalogError(
                 f"{path}: column {column!r}: class {quote(name)} is empty, "
-                f"expected galaxies in each class kept; there are {there}{hint}"
+                f"expected galaxies in every class kept; found {there}{hint}"
             )
 
 
@@ -468,7 +470,7 @@ def describe_rejected(rejected: dict[str, str]) -> str:
     """
     objid, reason = next(reversed(rejected.items()))
     galaxies = "galaxy" if len(rejected) == 1 else "galaxies"
-    return f"{len(rejected)} {galaxies} left out, such as {objid} ({reason})"
+    return f"{len(rejected)} {galaxies} left out, for example {objid} ({reason})"
 
 
 def _find_files(names: Sequence[str], root: Path) -> NDArray[np.bool_]:
@@ -478,7 +480,7 @@ def _find_files(names: Sequence[str], root: Path) -> NDArray[np.bool_]:
     if not any(folders.values()):
         first = root / names[0]
         raise CatalogError(
-            f"{first.parent}: no images there, expected files such as {first.name}; set [catalog] "
+            f"{first.parent}: no images found, expected files such as {first.name}; set [catalog] "
             "images or `images_dir`"
         )
     return np.array([tail in folders[head] for head, tail in places], dtype=bool)
@@ -513,7 +515,7 @@ def _read_redshift(table: pd.DataFrame, settings: Settings, path: Path) -> NDArr
     if is_wrong.any():
         row = int(np.argmax(is_wrong))
         logger.warning(
-            "%s: column %r: %d redshifts are -1 or less, or infinite, and taken as unknown, "
+            "%s: column %r: %d redshifts are -1 or less, or infinite, and treated as unknown, "
             "first: %g in row %d",
             path,
             column,
@@ -584,5 +586,5 @@ def report_rejected(galaxies: Galaxies, path: Path, *, n_known: int = 0) -> None
         Number of rejected galaxies that were reported before; without others, nothing is logged.
     """
     if len(galaxies.rejected) > n_known:
-        before = f", {n_known} of them known before" if n_known else ""
+        before = f", {n_known} of them reported before" if n_known else ""
         logger.warning("%s: %s%s", path, describe_rejected(galaxies.rejected), before)

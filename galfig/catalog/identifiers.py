@@ -41,18 +41,18 @@ def check_objids(objid: Iterable[str], path: Path, column: str) -> None:
         if not is_plain_name(name):
             raise CatalogError(
                 f"{where}: {quote(name)} is not a plain file name, expected one without '/', "
-                f"'\\', '..' or invisible characters, of {MAX_NAME} bytes at most"
+                f"'\\', '..' or invisible characters, at most {MAX_NAME} bytes long"
             )
         if _ROUNDED.fullmatch(name):
             raise CatalogError(
-                f"{where}: {quote(name)} is what a spreadsheet or a float makes of a number, "
+                f"{where}: {quote(name)} looks rounded by a spreadsheet or float conversion, "
                 "expected every digit and nothing else; export this column as text"
             )
         # On some systems, two encodings of one accented letter name the same file.
         key = name if name.isascii() else unicodedata.normalize("NFC", name)
         if key in first_row:
             raise CatalogError(
-                f"{where}: {quote(name)} is there already in row {first_row[key]}, "
+                f"{where}: {quote(name)} is already in row {first_row[key]}, "
                 "expected each identifier once"
             )
         first_row[key] = row
@@ -66,9 +66,8 @@ def _check_digits(objid: Iterable[str], path: Path, column: str) -> None:
     # Six digits are all zeros by chance in one of a million catalogs.
     if sum(map(len, ends)) >= 6 and not any(end.strip("0") for end in ends):
         raise CatalogError(
-            f"{path}: column {column!r}: every number ends in zeros after {_SPREADSHEET_DIGITS} "
-            "digits, which is how spreadsheets round, expected every digit; export this column "
-            "as text"
+            f"{path}: column {column!r} looks rounded by a spreadsheet: every number ends in zeros "
+            f"after {_SPREADSHEET_DIGITS} digits, expected every digit; export this column as text"
         )
 
 

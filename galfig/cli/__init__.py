@@ -63,8 +63,8 @@ class _LazyGroup(Group):
         except BrokenPipeError:
             raise
         except OSError as exc:
-            # What a command reads and writes has errors of its own: this is its stdout, or a fault
-            # of the machine that nobody foresaw.
+            # What a command reads and writes has errors of its own: this is its stdout, or an
+            # unforeseen fault of the machine.
             reason = f"{exc.filename}: {exc.strerror}" if exc.filename else str(exc)
             if exc.errno == errno.ENOSPC and not exc.filename:
                 reason = f"stdout: cannot be written ({exc.strerror})"
@@ -75,7 +75,7 @@ class _LazyGroup(Group):
 
 
 class _Log:
-    """A stderr that may be closed, full, or of a terminal that is gone: no job ends for its log."""
+    """A stderr that never aborts a job, even if it is closed, full or a terminal that is gone."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -97,7 +97,7 @@ class _Log:
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(galfig.__version__, prog_name="galfig")
 def main() -> None:
-    """Make Grad-CAM figures of galaxies, in batch and again at will.
+    """Make reproducible Grad-CAM figures for whole catalogs of galaxies.
 
     \b
     Examples:
@@ -108,11 +108,11 @@ def main() -> None:
 
 
 def _settle_streams() -> None:
-    """Let no sign of a path or a class end a command where the terminal lacks it."""
+    """Escape characters that the terminal lacks: a limited one never aborts a command."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     if not isinstance(sys.stderr, _Log):
-        # None where it was closed by who started this; progress bars need something to write to.
+        # None if the parent process closed it; progress bars need something to write to.
         log = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
         sys.stderr = cast("TextIO", _Log(log))

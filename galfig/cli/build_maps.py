@@ -20,7 +20,7 @@ from galfig.runtime.options import Device, RunOptions
 @click.option(
     "--model",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Checkpoint of a trained network.  [default: train one, and keep it beside the store]",
+    help="Checkpoint of a trained network.  [default: train one and keep it beside the store]",
 )
 @click.option(
     "--split",
@@ -42,7 +42,9 @@ from galfig.runtime.options import Device, RunOptions
 @options.setting("maps", "precision")
 @options.setting("maps", "shard_size")
 @click.option(
-    "--workers", type=click.IntRange(min=1), help="Threads that decode.  [default: one a core]"
+    "--workers",
+    type=options.Integer(min=1),
+    help="Threads that decode images.  [default: one per core]",
 )
 @options.if_exists_options(with_update=True)
 @options.takeover_option
@@ -65,8 +67,8 @@ def build_maps(
 ) -> None:
     """Explain every galaxy for every class, and write the store.
 
-    Without --model a network is trained first; without a catalog of your own the embedded
-    galaxies are simulated. Run again, it goes on where it was stopped.
+    Without --model a network is trained first; without a catalog the built-in sample is
+    simulated. Run the same command again to continue an interrupted build.
 
     \b
     Examples:
@@ -104,4 +106,4 @@ def build_maps(
         if_exists=if_exists,
         run=RunOptions(device, workers, takeover),
     )
-    click.echo(summarise(out) if is_new else f"{out}: is complete, nothing left to do")
+    click.echo(summarise(out) if is_new else f"{out}: already complete, nothing to do")

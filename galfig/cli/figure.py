@@ -34,24 +34,24 @@ def _list_figures(ctx: click.Context, parameter: click.Parameter, is_asked: bool
     is_eager=True,
     expose_value=False,
     callback=_list_figures,
-    help="List the figures and stop.",
+    help="List the figures and exit.",
 )
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Figure to write: .pdf, .png or .svg, the caption beside it.  [default: NAME.pdf]",
+    help="Figure to write: .pdf, .png or .svg; captions go beside it.  [default: NAME.pdf]",
 )
 @options.selection_options(n=None)
 @click.option(
     "--unit",
     metavar="COLUMN",
-    help="Radius [arcsec] in the catalog as the unit of distance (radial-profile).",
+    help="Column with a radius [arcsec], to be the unit of distance (radial-profile).",
 )
 @click.option(
     "--with",
     "other",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="The second store (compare).",
+    help="Second store (compare).",
 )
 @options.figure_options
 @options.if_exists_options()
@@ -69,8 +69,8 @@ def figure(
 ) -> None:
     """Draw the figure NAME from STORE.
 
-    STORE is what build-maps wrote, maps.h5 by default; nothing else is needed. The options that
-    choose galaxies are those of render; a figure of statistics shows all unless told otherwise.
+    STORE is what build-maps wrote, maps.h5 by default; nothing else is needed. All figures share
+    the same selection options. Figures of statistics show all galaxies unless told otherwise.
 
     \b
     Examples:

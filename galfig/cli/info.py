@@ -13,13 +13,15 @@ from galfig.cli.usage import Command
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option(
-    "--rejected", is_flag=True, help="List the galaxies that a store lacks, and why, and stop."
+    "--rejected",
+    is_flag=True,
+    help="List the galaxies that were left out of a store, with the reasons, and exit.",
 )
 @standard_options
 def info(file: Path, as_json: bool, rejected: bool) -> None:
     """Describe a store or a checkpoint.
 
-    Prints what FILE holds and what it was made from.
+    Print what FILE holds and what it was made from.
 
     \b
     Examples:

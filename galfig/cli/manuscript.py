@@ -31,13 +31,19 @@ def manuscript() -> None:
 
 @manuscript.command()
 @_folder_argument
-@click.option("--pdf", is_flag=True, help="Compile the paper with latexmk.")
-@click.option("--retrain", is_flag=True, help="Make what is kept with the paper anew too.")
-@click.option("--only-stores", is_flag=True, help="Draw nothing: make what check needs.")
+@click.option("--pdf", is_flag=True, help="Also compile the paper with latexmk.")
+@click.option(
+    "--retrain",
+    is_flag=True,
+    help="Also remake files that are kept with the paper, such as networks.",
+)
+@click.option(
+    "--only-stores", is_flag=True, help="Build the stores that check needs, and draw nothing."
+)
 @click.option(
     "--depfile",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="File to write with what was made from what, as make reads it.",
+    help="Also write a dependency file for make.",
 )
 @options.standard_options
 def build(
@@ -47,7 +53,7 @@ def build(
     only_stores: bool,
     depfile: Path | None,
 ) -> None:
-    """Make what is out of date: stores, figures, captions, values.
+    """Rebuild what is out of date: stores, figures, captions, values.
 
     \b
     Examples:
@@ -76,7 +82,7 @@ def build(
 @click.option("--exact", is_flag=True, help="Compare bytes, not what a reader sees.")
 @options.standard_options
 def check(folder: Path, exact: bool) -> None:
-    """Draw all again elsewhere, and fail where a figure, caption or value differs.
+    """Redraw everything elsewhere, and fail if a figure, caption or value differs.
 
     \b
     Examples:
@@ -97,7 +103,7 @@ def check(folder: Path, exact: bool) -> None:
 @_folder_argument
 @options.standard_options
 def list_files(folder: Path) -> None:
-    """List the files of a manuscript, and why each would be made.
+    """List the files of a manuscript, and why each would be rebuilt.
 
     \b
     Examples:

@@ -25,7 +25,7 @@ EXIT_FAILED = 1
 config_option = click.option(
     "--config",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Settings file.  [default: galfig.toml, where there is one]",
+    help="Settings file.  [default: galfig.toml, if present]",
 )
 catalog_option = click.option(
     "--catalog",
@@ -35,13 +35,11 @@ catalog_option = click.option(
 images_option = click.option(
     "--images",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder that the template of image paths is relative to.  [default: the catalog's]",
+    help="Folder that image paths are relative to.  [default: that of the catalog]",
 )
-overwrite_option = click.option(
-    "--overwrite", is_flag=True, help="Replace files that are there already."
-)
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace existing files.")
 update_option = click.option(
-    "--update", is_flag=True, help="Replace what was made from something else, and only that."
+    "--update", is_flag=True, help="Rebuild only outputs whose inputs changed."
 )
 takeover_option = click.option(
     "--takeover",
@@ -68,6 +66,18 @@ def if_exists_options(*, with_update: bool = False) -> Callable[[Function], Func
         return run  # type: ignore[return-value]
 
     return add
+
+
+class Integer(click.IntRange):
+    """An integer within bounds, called so in the help and in errors."""
+
+    name = "integer"
+
+
+class Number(click.FloatRange):
+    """A number within bounds, called so in the help and in errors."""
+
+    name = "number"
 
 
 class _SettingOption(click.Option):
@@ -153,9 +163,7 @@ def _make_type(annotation: Any, bounds: Sequence[Any] = ()) -> click.ParamType: 
     }
     if annotation is str:
         return click.STRING
-    make: Callable[..., click.ParamType] = (  # type: ignore[type-arg]
-        click.IntRange if annotation is int else click.FloatRange
-    )
+    make: Callable[..., click.ParamType] = Integer if annotation is int else Number  # type: ignore[type-arg]
     return make(
         min=limits.get("ge", limits.get("gt")),
         max=limits.get("le", limits.get("lt")),
@@ -173,7 +181,7 @@ def device_option(function: Function) -> Function:
         type=click.Choice(get_args(Device)),
         default="auto",
         show_default=True,
-        help="Where the network runs; auto takes CUDA where there is one.",
+        help="Where the network runs; auto uses CUDA if there is a device.",
     )(function)
 
 
@@ -182,10 +190,12 @@ def figure_options(function: Function) -> Function:
     function = click.option(
         "--data",
         type=click.Path(path_type=Path, dir_okay=False),
-        help="Table to write with the numbers that the figure shows: FILE.ecsv.",
+        help="Also write the numbers behind the figure to this table, FILE.ecsv.",
     )(function)
     return click.option(
-        "--width", metavar="column|text|INCHES", help="Width; those of AASTeX are 3.39 and 7.1 in."
+        "--width",
+        metavar="column|text|INCHES",
+        help="Figure width; column and text are those of AASTeX, 3.39 and 7.10 inches.",
     )(function)
 
 
@@ -198,38 +208,40 @@ def selection_options(n: int | None) -> Callable[[Function], Function]:
             "--n",
             default=n,
             show_default=n is not None,
-            type=click.IntRange(min=1),
-            help="How many galaxies." if n is not None else "How many galaxies.  [default: all]",
+            type=Integer(min=1),
+            help="Number of galaxies." if n is not None else "Number of galaxies.  [default: all]",
         ),
-        click.option("--zmin", type=float, help="Only redshifts above this."),
-        click.option("--zmax", type=float, help="Only redshifts below this."),
-        click.option("--true", metavar="CLASS", help="Only galaxies of this class."),
-        click.option("--predicted", metavar="CLASS", help="Only galaxies classified as this."),
+        click.option("--zmin", type=float, help="Only galaxies above this redshift."),
+        click.option("--zmax", type=float, help="Only galaxies below this redshift."),
+        click.option("--true", metavar="CLASS", help="Only galaxies of this true class."),
+        click.option(
+            "--predicted", metavar="CLASS", help="Only galaxies classified as this class."
+        ),
         click.option(
             "--correct/--wrong",
             default=None,
-            help="Only galaxies classified rightly, or wrongly.",
+            help="Only galaxies classified correctly, or only the others.",
         ),
         click.option(
             "--where",
             metavar="CONDITION",
-            help="Only where this holds of the catalog's columns, such as 'oh_p50 > 9.15'.",
+            help="Only galaxies that meet this condition on catalog columns, e.g. 'oh_p50 > 9.15'.",
         ),
         click.option(
             "--sort",
             type=click.Choice(get_args(Sort)),
             default=Query.sort,
             show_default=True,
-            help="Drawn by seed, or first the most wrong, the most certain, the nearest.",
+            help="Order: at random, or by decreasing loss, decreasing p or increasing redshift.",
         ),
         click.option(
             "--seed",
             default=Query.seed,
             show_default=True,
-            type=click.IntRange(min=0),
-            help="Seed of the draw.",
+            type=Integer(min=0),
+            help="Seed of the random order.",
         ),
-        click.option("--objid", "objids", multiple=True, help="This galaxy; may be repeated."),
+        click.option("--objid", "objids", multiple=True, help="Show this galaxy; may be repeated."),
     ]
 
     def add(function: Function) -> Function:
@@ -247,18 +259,18 @@ def selection_options(n: int | None) -> Callable[[Function], Function]:
 
 # What is said behind "interrupted" by the commands whose work is kept, by function.
 _HOW_TO_GO_ON = {
-    "train": "; run the same command again with --resume to go on",
-    "build_maps": "; run the same command again to go on",
-    "build": "; run the same command again to go on",
+    "train": "; run the same command again with --resume to continue",
+    "build_maps": "; run the same command again to continue",
+    "build": "; run the same command again to continue",
 }
 
 
 def standard_options(function: Function) -> Function:
     """Add -q, -v and --debug; log to stderr; turn expected failures into one line."""
 
-    @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
-    @click.option("-v", "--verbose", count=True, help="Say more.")
-    @click.option("--debug", is_flag=True, help="Show the traceback of an expected failure.")
+    @click.option("-q", "--quiet", is_flag=True, help="Print only errors.")
+    @click.option("-v", "--verbose", count=True, help="Print more details.")
+    @click.option("--debug", is_flag=True, help="Print the traceback of an error.")
     @functools.wraps(function)
     def run(*args: Any, quiet: bool, verbose: int, debug: bool, **options: Any) -> Any:
         ctx = click.get_current_context()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, dir_okay=False),
     default="panels.pdf",
     show_default=True,
-    help="Figure to write: .pdf, .png or .svg. The caption goes beside it, as .tex and .txt.",
+    help="Figure to write: .pdf, .png or .svg; captions go beside it.",
 )
 @options.figure_options
 @options.if_exists_options()

@@ -4,15 +4,17 @@ from pathlib import Path
 
 import click
 
-from galfig.cli.options import if_exists_options, standard_options
+from galfig.cli.options import Integer, if_exists_options, standard_options
 from galfig.cli.usage import Command
 from galfig.runtime.files import ErrorOrReplace
 
 
 @click.command(cls=Command)
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--n", default=600, show_default=True, type=click.IntRange(min=1), help="Galaxies.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed.")
+@click.option(
+    "--n", default=600, show_default=True, type=Integer(min=1), help="Number of galaxies."
+)
+@click.option("--seed", default=0, show_default=True, type=Integer(min=0), help="Random seed.")
 @if_exists_options()
 @standard_options
 def simulate(folder: Path, n: int, seed: int, if_exists: ErrorOrReplace) -> None:

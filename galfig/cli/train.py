@@ -38,7 +38,7 @@ from galfig.runtime.options import Device, RunOptions
 @options.setting("maps", "layer")
 @options.device_option
 @options.if_exists_options()
-@click.option("--resume", is_flag=True, help="Go on from the last epoch of a run that was stopped.")
+@click.option("--resume", is_flag=True, help="Continue an interrupted run from its last epoch.")
 @options.takeover_option
 @options.standard_options
 def train(
@@ -56,7 +56,7 @@ def train(
 ) -> None:
     """Train a classifier and write its checkpoint.
 
-    Options override the settings file; their defaults are its own.
+    Options override the settings file, which overrides the defaults.
 
     \b
     Examples:

@@ -19,8 +19,8 @@ def verify(files: tuple[Path, ...]) -> None:
     """Compare stores, checkpoints and manuscripts with their own digests.
 
     FILE is a store, a checkpoint or the folder of a manuscript. Every map and cutout is read. The
-    exit status is 1 if anything is not as it was written: take the file from where it came from
-    again, or make it again.
+    exit status is 1 if anything differs from what was written; then copy the file again from its
+    source, or make it again.
 
     \b
     Examples:
@@ -33,7 +33,7 @@ def verify(files: tuple[Path, ...]) -> None:
     for file in files:
         damage = verify_path(file)
         is_sound &= not damage
-        for words in damage or ["as it was written"]:
+        for words in damage or ["intact"]:
             click.echo(f"{file}: {translate(words, click.get_current_context())}")
     if not is_sound:
         sys.exit(EXIT_FAILED)

@@ -100,8 +100,8 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     )
     if layout.side < DPI * SIDE / 2:
         raise FigureError(
-            f"atlas: {layout.width:g} inch for {layout.n_panels} panels, expected "
-            f"{layout.n_panels * SIDE / 2:.1f} or more; draw it wider"
+            f"atlas: {layout.width:g} inches for {layout.n_panels} panels, expected at least "
+            f"{layout.n_panels * SIDE / 2:.1f}; draw it wider (`width`)"
         )
     n_pages = -(-len(selection.indices) // layout.n_page)
     names = name_classes(store)

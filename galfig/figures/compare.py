@@ -31,8 +31,8 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         raise FigureError("compare: one store, expected two; name the second with `other`")
     if name_classes(other) != name_classes(store):
         raise FigureError(
-            f"{other.path}: tells {', '.join(name_classes(other))} apart, expected the classes of "
-            f"{store.path}: {', '.join(name_classes(store))}"
+            f"{other.path}: its classes are {', '.join(name_classes(other))}, expected the classes "
+            f"of {store.path}: {', '.join(name_classes(store))}"
         )
     if 2 * len(selection.indices) > len(string.ascii_lowercase):
         raise FigureError(

@@ -57,30 +57,37 @@ FIGURES = {
     "histogram": FigureKind(
         "histogram", "the binned quantity, its edges and classes", takes_axes=True
     ),
-    "class-examples": FigureKind("class_examples", "cutouts, a row a class"),
+    "class-examples": FigureKind("class_examples", "cutouts, one row per class"),
     "training-curves": FigureKind("training_curves", "losses and metrics by epoch"),
     "learning-rate": FigureKind(
-        "learning_rate", "the finder's curve and the rate chosen", takes_axes=True
+        "learning_rate",
+        "curve of the learning-rate finder, and the rate chosen",
+        takes_axes=True,
     ),
     "confusion-matrix": FigureKind(
-        "confusion_matrix", "counts and shares of each true class", takes_axes=True
+        "confusion_matrix", "counts and fractions of each true class", takes_axes=True
     ),
-    "roc": FigureKind("roc", "ROC curve, its area and a bootstrap interval", takes_axes=True),
+    "roc": FigureKind("roc", "ROC curve, and its area with a bootstrap interval", takes_axes=True),
     "top-losses": FigureKind(
-        "top_losses", "the galaxies most wrong: right class and wrong class", n=5, sort="loss"
+        "top_losses",
+        "the largest losses: maps of the true and the likeliest wrong class",
+        n=5,
+        sort="loss",
     ),
     "stacked-maps": FigureKind("stacked_maps", "mean maps by true and predicted class"),
     "radial-profile": FigureKind(
         "radial_profile",
-        "mean attribution against radius, with bands",
+        "mean attribution against radius, with bootstrap bands",
         options=("unit",),
         takes_axes=True,
     ),
     "reliability": FigureKind(
-        "reliability", "how often the network is right where it is sure", takes_axes=True
+        "reliability",
+        "how often predictions of each probability are correct",
+        takes_axes=True,
     ),
     "compare": FigureKind("compare", "the same galaxies from two stores", n=3, options=("other",)),
-    "atlas": FigureKind("atlas", "every galaxy, many pages"),
+    "atlas": FigureKind("atlas", "every galaxy, on many pages"),
 }
 # Names that figures once had, which manifests of papers still use.
 FORMER_NAMES = {"metallicity-histogram": "histogram"}

@@ -72,7 +72,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     for index, name in enumerate(names):
         if not np.any(labels == index):
             raise FigureError(
-                f"{store.path}: no galaxy of class {name!r} is chosen, expected some of each"
+                f"{store.path}: no galaxy of class {name!r} is selected, expected some of each"
             )
     drawn = [1] if len(names) == 2 else range(len(names))
     if len(names) > len(COLORS):

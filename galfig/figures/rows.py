@@ -118,8 +118,8 @@ def make_rows(
         side = _panel_side(n_rows, n_columns, block)
         if side < SMALLEST_PANEL:
             raise FigureError(
-                f"width {width:g} inch: panels of {side:.2f} inch, expected {SMALLEST_PANEL} or "
-                "more; draw it wider"
+                f"`width` {width:g} inches: panels of {side:.2f} inches, expected at least "
+                f"{SMALLEST_PANEL}; draw it wider"
             )
         margin = FOOTER if footer else 0.02
         height = n_rows * side + (n_rows - 1) * GAP + 0.02 + margin

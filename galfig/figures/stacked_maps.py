@@ -120,7 +120,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         # With many classes the confusions are many and small: the right ones are kept.
         stacks = [stack for stack in stacks if stack.true == stack.predicted][:MAX_ROWS]
     if not stacks:
-        raise FigureError(f"{store.path}: no galaxy with a true class is chosen, expected some")
+        raise FigureError(f"{store.path}: no galaxy with a true class is selected, expected some")
     scales = np.unique(store.pixel_scale[labelled])
     scale = float(scales[0]) if len(scales) == 1 else float("nan")
     return Drawing(

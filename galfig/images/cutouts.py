@@ -109,7 +109,9 @@ def decode_image(path: Path, decoding: Decoding = RGB) -> NDArray[np.uint8]:
         raise CutoutError(f"{path}: {exc}") from exc
     height, width = pixels.shape[:2]
     if min(height, width) < MIN_SIDE:
-        raise CutoutError(f"{path}: {width} × {height} pixels, expected at least {MIN_SIDE} a side")
+        raise CutoutError(
+            f"{path}: {width} × {height} pixels, expected at least {MIN_SIDE} on each side"
+        )
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
@@ -139,8 +141,8 @@ def _make_lost(path: Path, exc: OSError) -> LostCutoutError:
     """Make the error for a file that was there when its folder was listed."""
     return LostCutoutError(
         f"{path}: lost ({exc.strerror}), expected the image that was listed; when it is back, run "
-        "the same again (a training goes on with `resume`), or remove the file to leave its galaxy "
-        "out"
+        "this again (a training continues with `resume`), or remove the file to leave out its "
+        "galaxy"
     )
 
 
@@ -255,7 +257,7 @@ def _allocate(shape: tuple[int, ...]) -> NDArray[np.uint8]:
     except OSError as exc:
         raise OutputError(
             f"{tempfile.gettempdir()}: no room for {n_bytes / 1e9:.1f} GB of decoded images "
-            f"({exc.strerror}); set TMPDIR to a folder that has it"
+            f"({exc.strerror}); set TMPDIR to a folder with more space"
         ) from exc
 
 

@@ -126,5 +126,5 @@ def _decompress(data: bytes) -> bytes:
     except zlib.error as exc:
         raise ValueError(f"damaged gzip: {exc}") from exc
     if not stream.eof:
-        raise ValueError("gzip that is cut off, or too large")
+        raise ValueError("gzip data that is truncated or too large")
     return plain

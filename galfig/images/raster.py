@@ -102,7 +102,7 @@ def _describe_bytes(data: bytes) -> str:
         return "a Git LFS pointer, expected the image itself; fetch it with 'git lfs pull'"
     for name, beginnings in FORMATS.items():
         if data.startswith(beginnings):
-            return f"a {name} header that is damaged or cut off, or a kind of {name} not known"
+            return f"a damaged or truncated {name} header, or an unsupported kind of {name}"
     return f"begins with {data[:12]!r}, expected {', '.join(FORMATS)} or FITS"
 
 
@@ -140,7 +140,7 @@ def _check_sums(data: bytes) -> None:
         end = start + 8 + int.from_bytes(head[:4], "big")
         is_whole = zlib.crc32(data[start + 4 : end]).to_bytes(4, "big") == data[end : end + 4]
         if head[4:] in PNG_PIXELS and not is_whole:
-            raise UnusableError(f"damaged PNG, its {head[4:].decode()} do not match the checksum")
+            raise UnusableError(f"damaged PNG, its {head[4:].decode()} does not match its checksum")
         start = end + 4
 
 
@@ -154,7 +154,7 @@ def _check_tiff(image: TiffImagePlugin.TiffImageFile) -> None:
         if depth != 16:
             raise UnusableError(f"{depth}-bit TIFF, expected 8 or 16 bits; convert it")
         if tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) != 1:
-            raise UnusableError("16-bit TIFF where zero is white, expected black; convert it")
+            raise UnusableError("16-bit TIFF in which zero is white, expected black; convert it")
 
 
 def _turn_upright(image: Image.Image) -> Image.Image:

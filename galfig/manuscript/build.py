@@ -211,13 +211,13 @@ def identify_stores(folder: Path, manifest: Manifest) -> dict[str, str]:
         identity = identify(folder / path)
         if identity is None and (folder / path).is_file():
             raise ManuscriptError(
-                f"{folder / path}: cannot be read as a store, expected that of {name!r}; 'galfig "
-                f"verify {folder / path}' says more"
+                f"{folder / path}: cannot be read, expected the store {name!r}; 'galfig verify "
+                f"{folder / path}' says why"
             )
         if identity is None:
             raise ManuscriptError(
-                f"{folder / path}: no such store, expected that of {name!r}; name the step that "
-                "makes it in manuscript.toml, or put it there"
+                f"{folder / path}: no such file, expected the store {name!r}; add the step that "
+                "makes it to manuscript.toml, or copy it there"
             )
         identities[name] = identity
     return identities

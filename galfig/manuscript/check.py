@@ -20,7 +20,7 @@ from galfig.runtime.progress import track
 
 EDITED = "file edited by hand"
 # Where all that is recorded is as it was: then it is what nobody records.
-ELSEWHERE = "drawn otherwise here: another processor or library"
+ELSEWHERE = "drawn differently here: another processor or library"
 
 
 @dataclass(frozen=True)
@@ -93,13 +93,13 @@ def _check_file(
     if found.read_bytes() == expected.read_bytes():
         return []
     if exact:
-        what = "other bytes"
+        what = "the bytes differ"
     elif path.endswith(".pdf"):
         what = compare_figures(found, expected)
     else:
         what = _compare_lines(found.read_text("utf-8", "replace"), expected.read_text("utf-8"))
     if is_edited:
-        return [Difference(path, what or "reads the same, but is another file", EDITED)]
+        return [Difference(path, what or "reads the same, but the bytes differ", EDITED)]
     return [Difference(path, what, reason or ELSEWHERE)] if what else []
 
 

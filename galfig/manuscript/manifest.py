@@ -149,7 +149,7 @@ class Manifest(_Table):
                     )
             for key in (spec.name, spec.path):
                 if key in seen:
-                    raise ValueError(f"figure {spec.name!r}: {key!r} is there twice")
+                    raise ValueError(f"figure {spec.name!r}: {key!r} appears twice")
                 seen.add(key)
         return self
 

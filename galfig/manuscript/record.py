@@ -67,7 +67,7 @@ def load_record(folder: Path) -> Record:
         return Record.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as exc:
         raise ManuscriptError(
-            f"{path}: not a record of galfig; remove it, and build the manuscript again"
+            f"{path}: not a galfig record; remove it and build the manuscript again"
         ) from exc
 
 

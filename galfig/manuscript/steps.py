@@ -62,7 +62,7 @@ def run_steps(
         identity = identify(folder / step.makes)
         if identity is None:
             raise ManuscriptError(
-                f"{step.command}: did not make {folder / step.makes}, expected it to"
+                f"{step.command}: did not write {folder / step.makes}, expected by 'makes'"
             )
         if step.kept:
             # What follows depends on the file that is kept, not on how it came to be.

@@ -267,9 +267,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         tensors = load_tensors(data)
         digest = metadata.get("digest")
         if digest is not None and digest != digest_content(metadata, tensors):
-            raise CheckpointError(
-                f"{path}: {CHECKSUM_MISMATCH}; take it from where it came from again"
-            )
+            raise CheckpointError(f"{path}: {CHECKSUM_MISMATCH}; copy it again from its source")
         # Building draws random weights, which are replaced at once. The caller's random state
         # must not change.
         with torch.random.fork_rng(devices=[]):
@@ -279,7 +277,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         model.load_state_dict(tensors)
     except SafetensorError as exc:
         raise CheckpointError(
-            f"{path}: cut off or damaged ({exc}); take it from where it came from again"
+            f"{path}: truncated or damaged ({exc}); copy it again from its source"
         ) from exc
     except RuntimeError as exc:
         reason = one_line(exc).partition(": ")[2]
@@ -336,8 +334,8 @@ def _read_metadata(path: Path, data: bytes) -> dict[str, Any]:
     # first bytes of any other format.
     if data[8:9] != b"{" and data.startswith((b"\x80", b"PK\x03\x04")):
         raise CheckpointError(
-            f"{path}: a pickled file, expected safetensors; galfig never unpickles, since a "
-            "pickle can run any command; convert one of your own as docs/checkpoints.md says"
+            f"{path}: a pickled file, expected safetensors; galfig never loads pickles, which can "
+            "run any code; docs/checkpoints.md says how to convert your own"
         )
     try:
         metadata = json.loads(read_header(data)["galfig"])
@@ -354,8 +352,8 @@ def _read_metadata(path: Path, data: bytes) -> dict[str, Any]:
         raise CheckpointError(f"{path}: its metadata {key}: {error['msg'].lower()}") from exc
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
         raise CheckpointError(
-            f"{path}: not a galfig checkpoint, expected one by 'galfig train'; for one of another "
-            "kind see docs/checkpoints.md"
+            f"{path}: not a galfig checkpoint, expected one from 'galfig train'; "
+            "docs/checkpoints.md says how to convert others"
         ) from exc
     return dict(metadata)
 

@@ -101,7 +101,7 @@ def warn_of_mismatch(
     except ValidationError:
         logger.warning(
             "%s: was trained by another version of galfig, whose settings cannot be read here; "
-            "compare its classes and its split yourself ('galfig info %s')",
+            "compare its classes and split by hand ('galfig info %s')",
             path,
             path,
         )
@@ -110,8 +110,8 @@ def warn_of_mismatch(
         before, now = getattr(trained.classes, key), getattr(settings.classes, key)
         if before != now and galaxies.class_counts:
             logger.warning(
-                "%s: was trained on classes by %s %s, these galaxies have them by %s; captions say "
-                "so, and the accuracy is that of a network that was asked something else",
+                "%s: was trained on classes by %s %s, but these galaxies have classes by %s; "
+                "captions say so, and the accuracy compares different classes",
                 path,
                 key,
                 before,
@@ -121,8 +121,8 @@ def warn_of_mismatch(
     is_same_catalog = checkpoint.record.catalog_sha256 == galaxies.catalog_sha256
     if is_same_catalog and trained.split != settings.split:
         logger.warning(
-            "%s: was trained with another split of this catalog, so that galaxies that trained it "
-            "may be among those of validation; set [split] as 'galfig info %s' says",
+            "%s: was trained on another split of this catalog, so its training galaxies may be in "
+            "the validation set; set [split] to what 'galfig info %s' shows",
             path,
             path,
         )

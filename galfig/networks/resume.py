@@ -96,14 +96,14 @@ def load_progress(path: Path, recipe: Mapping[str, Any]) -> Any:
     except OSError as exc:
         raise CheckpointError(f"{path}: cannot be read ({exc.strerror})") from exc
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as exc:
-        raise CheckpointError(f"{path}: not the state of a training run") from exc
+        raise CheckpointError(f"{path}: not the state of a training") from exc
     if not is_sound:
         raise CheckpointError(f"{path}: {CHECKSUM_MISMATCH}")
     wanted = json.loads(json.dumps(recipe))
     if found["format"] != FORMAT or found["recipe"] != wanted:
         raise CheckpointError(
-            f"{path}: the state of a run of another recipe "
-            f"({describe_difference(found['recipe'], wanted)}), expected the same"
+            f"{path}: the state of a training with another recipe "
+            f"({describe_difference(found['recipe'], wanted)}), expected the same recipe"
         )
     return _unpack(found["state"], tensors)
 

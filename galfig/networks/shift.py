@@ -589,9 +589,9 @@ def warn_of_shift(checkpoint: Checkpoint, shift: Mapping[str, Any] | None, path:
         return
     geometry = describe_geometry(checkpoint.metadata["images"], shift)
     logger.warning(
-        "%s: these images are unlike those that trained it, so its answers may mean little: "
-        "%s is %.2f, expected at most %.2f%s; train on images made like these, or make these like "
-        "those",
+        "%s: these images are unlike those it was trained on, so its predictions may be "
+        "unreliable: %s is %.2f, expected at most %.2f%s; train on images like these, or prepare "
+        "these images like those",
         path,
         shift["measure"],
         shift["value"],

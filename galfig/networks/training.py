@@ -242,7 +242,7 @@ def _load_progress(
     """Return the state of an interrupted run, or None if there is none to resume."""
     if not path.exists():
         if resume == "always":
-            logger.info("%s: nothing to go on with; training from the start", path)
+            logger.info("%s: no unfinished training found; training from the start", path)
         return None
     if resume == "never":
         logger.info(
@@ -339,7 +339,7 @@ def channel_statistics(
     if np.any(variance <= 0):
         raise CatalogError(
             f"training set: {_name_channel(int(np.argmin(variance)), n_channels)} is the same in "
-            "every pixel of every image, expected images of galaxies; look at one, and at "
+            "every pixel of every image, expected images of galaxies; check an image, and "
             "[catalog] images and fits_range"
         )
     return (mean / 255).tolist(), (np.sqrt(variance) / 255).tolist()
@@ -353,7 +353,7 @@ def _check_sets(galaxies: Galaxies) -> None:
     """Raise CatalogError if a class has no galaxy to train on, or the validation set is empty."""
     advice = "change the split or its seed"
     if galaxies.rejected:
-        advice = f"{describe_rejected(galaxies.rejected)}: mend these, or {advice}"
+        advice = f"{describe_rejected(galaxies.rejected)}: fix these, or {advice}"
     for label, name in enumerate(galaxies.class_names):
         if not np.any((galaxies.label == label) & ~galaxies.in_valid):
             raise CatalogError(
@@ -410,7 +410,7 @@ def load_or_train(
         checkpoint = load_checkpoint(path)
         found, wanted = checkpoint.metadata.get("recipe", {}), describe_recipe(galaxies, settings)
         if found == wanted:
-            logger.info("%s: trained by this recipe already", path)
+            logger.info("%s: already trained with this recipe", path)
             return checkpoint
         if if_exists == "error":
             raise CheckpointError(

@@ -139,8 +139,8 @@ def _merge(
         needed, free = sum(part.stat().st_size for part in parts), disk_usage(path.parent).free
         if free < needed:
             raise OutputError(
-                f"{path}: needs {needed / 1e9:.1f} GB, the disk has {free / 1e9:.1f} GB left; make "
-                "room and run the same command again: all galaxies are explained"
+                f"{path}: needs {needed / 1e9:.1f} GB, the disk has {free / 1e9:.1f} GB left; "
+                "free some space and build it again, all galaxies are already explained"
             )
         n_stored, failed = merge_parts(
             temporary,
@@ -154,7 +154,7 @@ def _merge(
             _remove_parts(parts[0].parent)
             objid, reason = next(iter(failed.items()))
             raise CatalogError(
-                f"{path}: not one of {len(plan.galaxies)} galaxies could be explained, first: "
+                f"{path}: none of {len(plan.galaxies)} galaxies could be explained, first: "
                 f"{objid} ({reason})"
             )
     return failed
@@ -248,7 +248,7 @@ def _find_missing(plan: Plan, parts: Sequence[Path]) -> list[tuple[slice, Path, 
     ]
     missing = [job for job in jobs if read_digest(job[1]) != job[2]]
     if len(missing) < len(jobs):
-        logger.info("resuming: %d of %d shards are there", len(jobs) - len(missing), len(jobs))
+        logger.info("resuming: %d of %d shards are done", len(jobs) - len(missing), len(jobs))
     return missing
 
 

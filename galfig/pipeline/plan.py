@@ -135,8 +135,8 @@ def _match_classes(galaxies: Galaxies, checkpoint: Checkpoint) -> Galaxies:
         return galaxies
     if set(galaxies.class_names) != set(names):
         raise CheckpointError(
-            f"the network tells {shorten(names)} apart, expected the classes of the settings, "
-            f"{shorten(galaxies.class_names)}; set [classes] as 'galfig info' shows of the "
+            f"the network's classes are {shorten(names)}, expected those of the settings, "
+            f"{shorten(galaxies.class_names)}; set [classes] to what 'galfig info' shows for the "
             'checkpoint, or column = "" to explain galaxies without classes'
         )
     position = np.array([names.index(name) for name in galaxies.class_names], dtype=np.int16)

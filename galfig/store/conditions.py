@@ -113,8 +113,8 @@ class _Reader:
         kinds = {_kind(left), _kind(right)}
         if len(kinds) > 1:
             raise SelectionError(
-                f"`where` {self._condition!r}: compares text with a number, expected both of a "
-                "kind; an objid and what stands in quotes is text"
+                f"`where` {self._condition!r}: compares text with a number, expected two of a "
+                "kind; identifiers, and anything in quotes, are text"
             )
         outcome = compare(left, right)
         if isinstance(outcome, bool):

@@ -83,8 +83,8 @@ def _check_shape(
         expected += (n_classes,)
     if dataset.shape[: len(expected)] != expected or dataset.ndim != _N_AXES.get(name, 1):
         raise StoreError(
-            f"{path}: {name} of shape {dataset.shape}, expected {expected} and what follows, as "
-            "labels and classes say; edited or damaged, build it again"
+            f"{path}: {name} of shape {dataset.shape}, expected one that begins with {expected}, "
+            "as labels and classes say; edited or damaged, build it again"
         )
     # A file of a few bytes may declare more than any memory holds.
     if not dataset.chunks and dataset.id.get_storage_size() < dataset.size * dataset.dtype.itemsize:

@@ -192,10 +192,9 @@ def select_galaxies(
     if query.n is not None and len(candidates) < query.n:
         conditions = describe_conditions(query, repr)
         logger.warning(
-            "%s: %d galaxies were asked for, there %s %d%s; drawing all",
+            "%s: %d galaxies requested, only %d%s; drawing all of them",
             store.path,
             query.n,
-            "is" if len(candidates) == 1 else "are",
             len(candidates),
             f" {conditions}" if conditions else "",
         )

@@ -252,35 +252,35 @@ def double_column(words: str) -> bytes:
 
 
 SPOILT = {
-    "empty": (lambda _: b"", "empty, expected a line with the names"),
-    "blank": (lambda _: b" \n\r\n\t\n", "empty, expected a line with the names"),
-    "only a comment": (lambda _: b"#Table1\n", "empty, expected a line with the names"),
+    "empty": (lambda _: b"", "empty, expected a header line"),
+    "blank": (lambda _: b" \n\r\n\t\n", "empty, expected a header line"),
+    "only a comment": (lambda _: b"#Table1\n", "empty, expected a header line"),
     "header only": (lambda words: words.splitlines()[0].encode(), "no rows, expected"),
-    "doubled column": (double_column, "two columns 'z', expected each name once"),
+    "doubled column": (double_column, "two columns named 'z', expected each name once"),
     "semicolons": (
         lambda words: words.replace(",", ";").encode(),
-        "one column 'objID;z;oh_p50', separated by ';'?, expected commas",
+        "one column 'objID;z;oh_p50', expected commas between columns, not ';'",
     ),
     "tabs": (
         lambda words: words.replace(",", "\t").encode(),
-        r"one column 'objID\tz\toh_p50', separated by '\t'?, expected commas",
+        r"one column 'objID\tz\toh_p50', expected commas between columns, not '\t'",
     ),
     "blanks": (
         lambda words: words.replace(",", " ").encode(),
-        "one column 'objID z oh_p50', separated by ' '?, expected commas",
+        "one column 'objID z oh_p50', expected commas between columns, not ' '",
     ),
-    "UTF-16": (lambda words: words.encode("utf-16"), "line 1 is not in UTF-8, expected"),
+    "UTF-16": (lambda words: words.encode("utf-16"), "line 1 is not UTF-8, expected"),
     "UTF-16, no mark": (
         lambda words: words.encode("utf-16-le"),
-        "NUL bytes in the names of columns",
+        "NUL bytes in column names",
     ),
     "Latin-1": (
         lambda words: (words + "5,é,8.9\n").encode("latin-1"),
-        "line 6 is not in UTF-8, expected a text file",
+        "line 6 is not UTF-8, expected comma-separated",
     ),
-    "PNG": (lambda _: b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "line 1 is not in UTF-8"),
-    "gzip": (lambda words: gzip.compress(words.encode()), "line 1 is not in UTF-8"),
-    "zeros": (lambda _: bytes(5000), "NUL bytes in the names of columns"),
+    "PNG": (lambda _: b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "line 1 is not UTF-8"),
+    "gzip": (lambda words: gzip.compress(words.encode()), "line 1 is not UTF-8"),
+    "zeros": (lambda _: bytes(5000), "NUL bytes in column names"),
     "long row": (lambda words: f"{words}5,6,7,8\n".encode(), "row 5: 4 cells, expected 3"),
     "short row": (lambda words: f"{words}5,6\n".encode(), "row 5: 2 cells, expected 3"),
     "cut short": (lambda words: words.encode()[:-12], "row 4: 1 cell, expected 3"),
@@ -288,11 +288,11 @@ SPOILT = {
     "open quote": (lambda words: f'{words}"5,6,7\n'.encode(), "row 5: 1 cell, expected 3"),
     "rounded ids": (
         lambda words: re.sub(r"\d{4},", "0000,", words, count=0).encode(),
-        "row 2, column 'objID': '1237665024900850000' is there already in row 1",
+        "row 2, column 'objID': '1237665024900850000' is already in row 1",
     ),
     "no header": (
         lambda words: words.split("\n", 1)[1].encode(),
-        "no column 'objID', as [catalog] id asks; it has '1237665024900858129', '0.05', '8.4'",
+        "no column 'objID', expected by [catalog] id; it has '1237665024900858129', '0.05', '8.4'",
     ),
 }
 
@@ -421,7 +421,7 @@ def test_no_type_brings_more_than_a_line(campaign, kind):
                     load_settings(None, {("catalog", "path"): str(path), **overrides})
                 )
             except CatalogError as exc:
-                if "no images there" not in str(exc):
+                if "no images found" not in str(exc):
                     line = read_line(exc, path)
                     assert f"column {role!r}" in line or "left out, first: " in line
                 assert role != "note"
@@ -479,7 +479,7 @@ def test_no_bytes_bring_more_than_a_line(campaign, whole_files, suffix):
                 galaxies = load(path)
             except CatalogError as exc:
                 # Where the ids are damaged, it is their images that are said to be missing.
-                if "no images there" not in str(exc):
+                if "no images found" not in str(exc):
                     read_line(exc, path)
             else:
                 assert count_rows(galaxies) == len(read_table(path, "objID"))

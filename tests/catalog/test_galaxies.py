@@ -121,15 +121,15 @@ def test_galaxy_called_na_keeps_its_name(tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("", "empty, expected a line with the names of the columns"),
+        ("", "empty, expected a header line with column names"),
         ("objID\n", "no rows"),
-        ("objID,z,z\n1,2,3\n", "two columns 'z'"),
+        ("objID,z,z\n1,2,3\n", "two columns named 'z'"),
         ("objID,z\n1,2,3\n", "row 1: 3 cells, expected 2 as in the header"),
         ("objID,z\n1,2\n1,2,3,4\n", "row 2: 4 cells, expected 2 as in the header"),
         ("objID,z\n1,2\n3\n", "row 2: 1 cell, expected 2 as in the header"),
         ('objID,z\n"1,2\n', "row 1: 1 cell, expected 2 as in the header"),
-        ("OBJID,z\n1,2\n", r"no column 'objID', as \[catalog\] id asks; did you mean 'OBJID'"),
-        ("objId,z\n1,2\n", r"no column 'objID', as \[catalog\] id asks; did you mean 'objId'"),
+        ("OBJID,z\n1,2\n", r"no column 'objID', expected by \[catalog\] id; did you mean 'OBJID'"),
+        ("objId,z\n1,2\n", r"no column 'objID', expected by \[catalog\] id; did you mean 'objId'"),
     ],
 )
 def test_bad_csv_is_one_line(tmp_path, words, message):
@@ -262,7 +262,7 @@ def test_missing_images_are_left_out(galaxy_folder):
     assert fewer.rejected == {galaxies.objid[0]: f"no image {galaxies.paths[0]}"}
     for path in galaxies.paths[1:]:
         path.unlink()
-    with pytest.raises(CatalogError, match="no images there"):
+    with pytest.raises(CatalogError, match="no images found"):
         load(galaxy_folder)
 
 
@@ -322,7 +322,7 @@ def test_images_named_by_other_columns(galaxy_folder):
         ("images/{nosuch}.jpg", "no column 'nosuch'"),
         ("images/{objID.__class__}.jpg", "no column"),
         ("images/{objID!r}.jpg", "expected a template such as"),
-        ("images/{objID", "is not a template"),
+        ("images/{objID", "is not a valid template"),
         ("images/a.jpg", "expected a template such as"),
     ]:
         with pytest.raises(CatalogError, match=message):
@@ -414,7 +414,7 @@ def test_plausible_identifiers_are_not_refused():
 
 def test_two_spellings_of_one_name_are_doubled():
     """An accent in its letter or behind it is one file name on some systems."""
-    with pytest.raises(CatalogError, match=r"row 2, .* is there already in row 1"):
+    with pytest.raises(CatalogError, match=r"row 2, .* is already in row 1"):
         check_objids(["\u00e9", "e\u0301"], Path("a.csv"), "objID")
 
 
@@ -450,7 +450,7 @@ def test_redshifts_that_no_galaxy_has_are_unknown(galaxy_folder, caplog):
     np.testing.assert_array_equal(galaxies.redshift, expected)
     assert galaxies.table["z"].tolist() == table["z"].tolist()
     assert [record.getMessage().split(": ", 1)[1] for record in caplog.records] == [
-        "column 'z': 16 redshifts are -1 or less, or infinite, and taken as unknown, "
+        "column 'z': 16 redshifts are -1 or less, or infinite, and treated as unknown, "
         "first: -9999 in row 2"
     ]
 
@@ -528,7 +528,7 @@ def test_numbers_as_text_are_exact(values):
 def test_number_of_classes_does_not_fill_the_line(galaxy_folder):
     """A column that is no class has one for each galaxy; the line names the first of them."""
     with pytest.raises(
-        CatalogError, match=r"there are '.* \(1\) and 16 more; change \[classes\] column or keep$"
+        CatalogError, match=r"found '.* \(1\) and 16 more; change \[classes\] column or keep$"
     ) as caught:
         load(galaxy_folder, classes={"column": "objID", "keep": ["spiral", "elliptical"]})
     assert len(str(caught.value)) < 500
@@ -537,7 +537,9 @@ def test_number_of_classes_does_not_fill_the_line(galaxy_folder):
 def test_nul_in_a_text_is_refused(tmp_path):
     """The store cannot hold it, which is better known before hours of work than after."""
     (tmp_path / "a.csv").write_text("objID,note\n1,fine\n2,a\0b\n")
-    with pytest.raises(CatalogError, match=r"row 2, column 'note': 'a\\x00b', expected no NUL"):
+    with pytest.raises(
+        CatalogError, match=r"row 2, column 'note': 'a\\x00b', expected text without NUL"
+    ):
         read_table(tmp_path / "a.csv", "objID")
 
 

@@ -12,7 +12,6 @@ from PIL import Image
 from galfig.catalog.simulate import (
     CUTOUT_SIZE,
     METALLICITY_EDGES,
-    PIXEL_SCALE,
     component_fluxes,
     convolve_moffat,
     draw_galaxy,
@@ -181,7 +180,6 @@ def test_cutouts_are_rgb(cutouts):
     """A cutout is what an SDSS cutout is once decoded."""
     assert cutouts.shape[1:] == (CUTOUT_SIZE, CUTOUT_SIZE, 3)
     assert cutouts.dtype == np.uint8
-    assert PIXEL_SCALE == 0.396
 
 
 def test_galaxies_are_centred(cutouts):

@@ -58,15 +58,16 @@ def _spoil_cell(row, column, cell):
     [
         (
             lambda table: table.rename(columns={"oh_p50": "oh_p5O"}),
-            "catalog.csv: no column 'oh_p50', as [classes] column asks; did you mean 'oh_p5O'?",
+            "catalog.csv: no column 'oh_p50', expected by [classes] column; did you mean 'oh_p5O'?",
         ),
         (
             lambda table: table.rename(columns={"objID": "name"}),
-            "catalog.csv: no column 'objID', as [catalog] id asks; it has 'name', 'z', 'oh_p50'",
+            "catalog.csv: no column 'objID', expected by [catalog] id; it has 'name', 'z', "
+            "'oh_p50'",
         ),
         (
             _spoil_ids(5, "1237665024900858130"),
-            "catalog.csv: row 6, column 'objID': '1237665024900858130' is there already in row 2",
+            "catalog.csv: row 6, column 'objID': '1237665024900858130' is already in row 2",
         ),
         (
             _spoil_ids(3, "../../etc/passwd"),
@@ -87,7 +88,7 @@ def _spoil_cell(row, column, cell):
         (
             lambda table: table.drop(table.index[1::2]),
             "catalog.csv: column 'oh_p50': class 'high' is empty, expected galaxies in each class "
-            "kept; there are 'low' (12), 'medium' (0), 'high' (0), its numbers run from",
+            "is kept; found 'low' (12), 'medium' (0), 'high' (0), values run from",
         ),
     ],
     ids=[
@@ -138,7 +139,9 @@ def test_bad_files(galaxy_folder):
     line = refuse("train", "--catalog", "catalog.txt", cwd=galaxy_folder)
     assert line.startswith("catalog.txt: unknown suffix '.txt', expected .csv, .csv.gz, .parquet")
     line = refuse("train", "--catalog", "catalog.csv", "--images", "absent", cwd=galaxy_folder)
-    assert line.startswith("absent/images: no images there, expected such as 1237665024900858129")
+    assert line.startswith(
+        "absent/images: no images found, expected files such as 1237665024900858129"
+    )
     (galaxy_folder / "bad.fits").write_bytes(b"SIMPLE  =")
     line = refuse("train", "--catalog", "bad.fits", cwd=galaxy_folder)
     assert line.startswith("bad.fits: cannot be read (")
@@ -161,7 +164,7 @@ def test_checkpoint_is_not_replaced_unasked(galaxy_folder):
     ("options", "message"),
     [
         (("train", "--schedule", "cosine"), "'cosine' is not one of 'one-cycle', 'flat-cos'."),
-        (("train", "--epochs", "many"), "'many' is not a valid integer."),
+        (("train", "--epochs", "many"), "'many' is not a valid integer"),
         (("render", "--n", 0), "0 is not in the range x>=1."),
         (("render", "--zmn", 0.1), "--zmn"),
         (("paint",), "No such command 'paint'."),
@@ -249,7 +252,7 @@ def test_what_cannot_be_used_is_left_out_and_counted(galaxy_folder, table):
     assert result.returncode == 0, result.stderr
     assert "warning: catalog.csv: 3 galaxies left out" in result.stderr
     assert "warning: catalog.csv: 4 galaxies left out" in result.stderr
-    assert ", 3 of them known before" in result.stderr
+    assert ", 3 of them reported before" in result.stderr
     # A line a stage (catalog, images, maps), not a line a galaxy.
     assert result.stderr.count("warning: ") == 3
     with h5py.File(galaxy_folder / "maps.h5") as file:

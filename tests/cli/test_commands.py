@@ -151,8 +151,8 @@ def test_main_job_trains_once_and_resumes(galaxy_folder, tmp_path, monkeypatch):
     run("build-maps", "--config", config, "--out", "a.h5")
     before = Path("a.safetensors").read_bytes()
     again = run("build-maps", "--config", config, "--out", "a.h5")
-    assert again.stdout == "a.h5: is complete, nothing left to do\n"
-    assert "trained by this recipe already" in again.stderr
+    assert again.stdout == "a.h5: already complete, nothing to do\n"
+    assert "already trained with this recipe" in again.stderr
 
     Path("a.h5").unlink()
     run("build-maps", "--config", config, "--out", "a.h5")
@@ -302,7 +302,7 @@ def test_build_killed_by_force_is_finished_by_the_next(galaxy_folder, tmp_path, 
     assert 3 <= len(kept) < 24
 
     again = run("build-maps", *options, "--out", "maps.h5")
-    assert f"resuming: {len(kept)} of 24 shards are there" in again.stderr
+    assert f"resuming: {len(kept)} of 24 shards are done" in again.stderr
     assert not Path("maps.h5.parts").exists()
     with h5py.File("maps.h5") as found, h5py.File("undisturbed.h5") as expected:
         assert found.attrs["plan_digest"] == expected.attrs["plan_digest"]

@@ -23,7 +23,7 @@ ALLOWED = {
 }
 # Of each kind, by command: as the library says it, and as it stands in the terminal.
 MESSAGES = [
-    # What is there already.
+    # What exists already.
     (
         "render",
         'f.pdf: already exists; use `if_exists="replace"` to replace it',
@@ -45,8 +45,8 @@ MESSAGES = [
     ("train", "train without `resume` to start over", "train without --resume to start over"),
     (
         "build-maps",
-        "run the same again (a training goes on with `resume`)",
-        "run the same again (a training goes on with 'galfig train --resume')",
+        "run this again (a training continues with `resume`)",
+        "run this again (a training continues with 'galfig train --resume')",
     ),
     (
         "build-maps",
@@ -112,6 +112,10 @@ MESSAGES = [
 ]
 
 
+# Parameters that functions of Python have, and no command.
+OF_PYTHON = {"`ax`", "`class_names`", "`cmap`", "`mean`", "`rows`", "`std`"}
+
+
 def context(*words):
     """Return the context of a command, as if it ran."""
     ctx = click.Context(main, info_name="galfig")
@@ -175,7 +179,7 @@ def test_every_parameter_in_a_message_is_in_the_table():
         token for words in iter_messages() for token in re.findall(r"`[a-z]\w*[^`\s]*`", words)
     }
     assert len(named) > 20
-    assert sorted(token for token in named if token not in tried) == []
+    assert sorted(token for token in named - OF_PYTHON if token not in tried) == []
 
 
 @pytest.mark.parametrize(

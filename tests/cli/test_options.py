@@ -90,7 +90,7 @@ def test_precisions_of_the_engine_are_those_of_the_settings():
         (["--label-smoothing", "1"], "1.0 is not in the range 0<=x<1."),
         (["--lr", "0"], "0.0 is not in the range x>0."),
         (["--lr", "fast"], "'fast' is neither a number nor 'auto'."),
-        (["--epochs", "many"], "'many' is not a valid integer"),
+        (["--epochs", "many"], "'many' is not a valid integer."),
         (["--schedule", "cosine"], "'cosine' is not one of 'one-cycle', 'flat-cos'."),
     ],
 )

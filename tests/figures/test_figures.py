@@ -205,7 +205,7 @@ def test_statistics_follow_the_selection(trained_store, tmp_path):
         n = int(np.sum(store.redshift > 0.05))
     words = (tmp_path / "f.txt").read_text()
     assert f"the {n} simulated galaxies of the validation set with 0.05 < z." in words
-    with pytest.raises(FigureError, match="no galaxy of class 'high-metallicity' is chosen"):
+    with pytest.raises(FigureError, match="no galaxy of class 'high-metallicity' is selected"):
         render_figure("roc", trained_store, Query(n=None, true="low"), tmp_path / "r.pdf")
 
 

@@ -196,7 +196,7 @@ def test_narrow_panels_break_long_words_and_tiny_ones_are_refused(store_path):
     with open_store(store_path) as store:
         first = make_panels(store, [0], width=3.39).axes[0]
         assert words_on(first)[0] == f"{store.objid[0][:10]}\n{store.objid[0][10:]}"
-        with pytest.raises(FigureError, match=r"panels of 0\.\d+ inch, expected 0\.8 or more"):
+        with pytest.raises(FigureError, match=r"panels of 0\.\d+ inches, expected at least 0\.8"):
             make_panels(store, [0], width=2.5)
 
 

@@ -105,7 +105,7 @@ def make_bad(path, kind):
         ("empty", "empty file, expected an image"),
         ("page", "begins like HTML, expected an image"),
         ("text", "begins with b'lost', expected JPEG"),
-        ("one pixel", "1 × 1 pixels, expected at least 8 a side"),
+        ("one pixel", "1 × 1 pixels, expected at least 8 on each side"),
         ("CMYK", "CMYK image, expected RGB or grey; convert it"),
         ("animated", "2 frames, expected one"),
         ("folder", "a folder, expected an image"),

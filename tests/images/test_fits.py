@@ -79,7 +79,7 @@ def test_gzip_and_missing_pixels(sky, tmp_path):
         (np.zeros(64), "an image of 64, expected one plane or three"),
         (np.full((8, 8), np.nan), "no finite value"),
         (np.tile([-1.5e308, 1.5e308], (8, 4)), "a range beyond float64"),
-        (np.zeros((3, 9)), "9 × 3 pixels, expected at least 8 a side"),
+        (np.zeros((3, 9)), "9 × 3 pixels, expected at least 8 on each side"),
         (None, "without an image"),
     ],
 )

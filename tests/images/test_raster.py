@@ -279,7 +279,7 @@ def test_other_channels_are_refused(image, format, reason):
     ("tags", "reason"),
     [
         ({339: 2}, "TIFF of signed integers, expected unsigned"),
-        ({262: 0}, "16-bit TIFF where zero is white, expected black"),
+        ({262: 0}, "16-bit TIFF in which zero is white, expected black"),
     ],
 )
 def test_tiff_that_would_be_misread_is_refused(tags, reason):
@@ -310,8 +310,8 @@ def test_bombs_are_refused_before_they_are_decoded(side, monkeypatch):
         (b"%PDF-1.7\n", r"begins with b'%PDF-1.7\\n', expected JPEG, PNG, TIFF, GIF, BMP, WEBP or"),
         (b"P6 2 2 255\n" + bytes(12), "begins with b'P6 2 2 255"),
         (b"\0" * 100, r"begins with b'\\x00"),
-        (b"\xff\xd8\xff\xe0\0", "a JPEG header that is damaged or cut off"),
-        (b"\x89PNG\r\n\x1a\n\0\0", "a PNG header that is damaged or cut off"),
+        (b"\xff\xd8\xff\xe0\0", "a damaged or truncated JPEG header"),
+        (b"\x89PNG\r\n\x1a\n\0\0", "a damaged or truncated PNG header"),
     ],
 )
 def test_what_is_no_image_is_said(data, reason):

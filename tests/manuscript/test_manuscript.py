@@ -207,13 +207,13 @@ def test_check_without_a_build_says_so(paper):
         check_manuscript(paper)
     build(paper)
     (paper / "maps.h5").unlink()
-    with pytest.raises(ManuscriptError, match="no such store, expected that of 'colour'"):
+    with pytest.raises(ManuscriptError, match="no such file, expected the store 'colour'"):
         check_manuscript(paper)
     (paper / "maps.h5").write_text("words")
-    with pytest.raises(ManuscriptError, match="cannot be read as a store, expected that of 'col"):
+    with pytest.raises(ManuscriptError, match="cannot be read, expected the store 'colour'"):
         check_manuscript(paper)
     (paper / "manuscript.lock").write_text("{")
-    with pytest.raises(ManuscriptError, match="not a record of galfig"):
+    with pytest.raises(ManuscriptError, match="not a galfig record"):
         build_manuscript(paper)
 
 
@@ -236,7 +236,7 @@ FIGURE = '[[figure]]\nname = "a"\nstore = "colour"\nfigure = "roc"\n'
             "figure 'panels' colour: unknown key, expected one of name, figure, store",
         ),
         (MANIFEST.replace("zmin", "zmn"), "selection has 'zmn', expected n, zmin"),
-        (MANIFEST.replace('"text"', '"wide"'), "width 'wide': expected column, text"),
+        (MANIFEST.replace('"text"', '"wide"'), "`width` 'wide', expected column, text"),
         (
             MANIFEST.replace("n = 2", 'n = "two"'),
             "figure 'panels' selection n: found 'two'; input should be",
@@ -246,12 +246,12 @@ FIGURE = '[[figure]]\nname = "a"\nstore = "colour"\nfigure = "roc"\n'
         (MANIFEST + 'file = "a.png"', "file 'a.png', expected .pdf"),
         (MANIFEST.replace('"maps.h5"', '"../maps.h5"'), "stores colour: '../maps.h5' leaves"),
         (MANIFEST.replace("colour =", "colour2 ="), "store 'colour2', expected letters"),
-        (MANIFEST.replace('"confusion"', '"panels"'), "'panels' is there twice"),
+        (MANIFEST.replace('"confusion"', '"panels"'), "'panels' appears twice"),
         (
             MANIFEST.replace('"confusion"', '"../x"'),
             "name '../x', expected letters, digits and hyphens",
         ),
-        (MANIFEST + 'unit = "R"', "'panels': takes no --unit, expected radial-profile"),
+        (MANIFEST + 'unit = "R"', "'panels': takes no `unit`, it is for radial-profile"),
         (
             MANIFEST + '[[steps]]\ncommand = "rm -rf x"\nmakes = "maps.h5"',
             "steps 1 command: command 'rm -rf x', expected one of galfig simulate",
@@ -374,7 +374,7 @@ def test_step_that_fails_or_makes_nothing_is_named(paper):
     text = (paper / "manuscript.toml").read_text()
     for command, words in (
         ("galfig simulate maps.h5 --n 2", "failed with exit status 2"),
-        ("galfig simulate data --n 2", "did not make"),
+        ("galfig simulate data --n 2", "did not write"),
     ):
         step = f'[[steps]]\ncommand = "{command}"\nmakes = "absent.csv"\n'
         (paper / "manuscript.toml").write_text(text + step)

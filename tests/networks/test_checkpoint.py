@@ -147,8 +147,8 @@ def test_other_files_are_refused(tmp_path, kind):
     elif kind == "format":
         save_file({"a": torch.zeros(1)}, path, {"galfig": json.dumps({"format": 99})})
     message = {
-        "pickle": "never unpickles",
-        "torch": "never unpickles",
+        "pickle": "never loads pickles",
+        "torch": "never loads pickles",
         "missing": "No such file",
         "format": "format 99, expected 1",
     }.get(kind, "not a galfig checkpoint")

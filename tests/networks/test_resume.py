@@ -64,7 +64,7 @@ def test_run_of_another_recipe_is_not_resumed(galaxy_folder, tmp_path):
     settings = make_settings(galaxy_folder, epochs=1)
     data = read_training_set(load_galaxies(settings), settings)
     save_progress(resume_path(path), {"settings": "others"}, {"history": []})
-    with pytest.raises(CheckpointError, match="run of another recipe"):
+    with pytest.raises(CheckpointError, match="training with another recipe"):
         train_network(*data, settings, path, run=CPU, resume="always")
     train_network(*data, settings, path, run=CPU, resume="if_same")
     assert not resume_path(path).exists()
@@ -103,5 +103,5 @@ def test_other_files_are_refused(tmp_path, data):
     """A damaged state is one line."""
     path = tmp_path / "m.resume.safetensors"
     path.write_bytes(data)
-    with pytest.raises(CheckpointError, match="not the state of a training run"):
+    with pytest.raises(CheckpointError, match="not the state of a training"):
         load_progress(path, {})

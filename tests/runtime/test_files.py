@@ -99,7 +99,7 @@ def test_a_file_that_is_there_is_an_error_unless_told_otherwise(tmp_path, if_exi
     if if_exists == "error":
         with pytest.raises(OutputError, match=r"a\.txt: already exists; use `if_exists"):
             check_output(path, if_exists=if_exists)
-        with pytest.raises(OutputError, match=r"a\.txt: is there already"), replace_file(path):
+        with pytest.raises(OutputError, match=r"a\.txt: already exists"), replace_file(path):
             pytest.fail("opened")
     else:
         check_output(path, if_exists=if_exists)

@@ -106,7 +106,11 @@ def test_texts_are_told_apart(tmp_path):
 @pytest.mark.parametrize(
     ("name", "replaced", "words"),
     [
-        ("probs", np.zeros((11, 2), np.float32), r"probs of shape \(11, 2\), expected \(12, 2\)"),
+        (
+            "probs",
+            np.zeros((11, 2), np.float32),
+            r"probs of shape \(11, 2\), expected one that begins with \(12, 2\)",
+        ),
         ("logits", np.zeros((12, 3), np.float32), r"logits of shape \(12, 3\)"),
         ("redshift", np.zeros((12, 1)), r"redshift of shape \(12, 1\)"),
         ("catalog/z", np.zeros(13), r"catalog/z of shape \(13,\)"),
