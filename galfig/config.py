@@ -1,4 +1,4 @@
-"""The settings: one model, read from ``galfig.toml``, overridden by options, and recorded."""
+"""Settings: one model, read from ``galfig.toml``, overridden by options, recorded with results."""
 
 import os
 import tomllib
@@ -22,7 +22,7 @@ from galfig.runtime.messages import suggest
 
 DEFAULT_FILE = "galfig.toml"
 
-# What the settings and the options of the command line let one choose from.
+# Choices that the settings and the command line share.
 Split = Literal["valid", "train", "all"]
 Precision = Literal["float32", "tf32", "bfloat16"]
 
@@ -38,14 +38,14 @@ def _check_distinct(key: str, names: tuple[str, ...]) -> None:
 
 
 class _Table(BaseModel):
-    """A table of ``galfig.toml``: immutable, and no key beside those declared."""
+    """A table of ``galfig.toml``; it is immutable and accepts only declared keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @field_validator("*", mode="before")
     @classmethod
     def _refuse_booleans(cls, value: Any, info: ValidationInfo) -> Any:
-        # To Python true is a 1, and 'epochs = true' would train for one epoch.
+        # Python treats true as 1, so 'epochs = true' would train for one epoch.
         cells = value if isinstance(value, list | tuple) else [value]
         if cls.model_fields[str(info.field_name)].annotation is not bool and any(
             isinstance(cell, bool) for cell in cells
@@ -55,7 +55,7 @@ class _Table(BaseModel):
 
 
 class CatalogSettings(_Table):
-    """Where the galaxies are and which columns say what."""
+    """Where the galaxies are, and what the columns of their catalog mean."""
 
     path: str = Field(
         "data/simulated/catalog.csv",
@@ -97,7 +97,7 @@ class CatalogSettings(_Table):
 
 
 class ClassSettings(_Table):
-    """What the network tells apart: bins of a number, or a column of text."""
+    """The classes that the network separates: bins of a number, or a column of text."""
 
     column: str = Field("oh_p50", description="Column that is binned, or that holds the classes")
     edges: tuple[float, ...] | None = Field(
@@ -122,8 +122,8 @@ class ClassSettings(_Table):
     @model_validator(mode="before")
     @classmethod
     def _forget_default_bins(cls, values: Any) -> Any:
-        # The defaults belong to the default column: whoever names another column, or other
-        # edges, must not inherit metallicity's bins, labels or name with them.
+        # The defaults describe the default column. Settings that name another column or other
+        # edges must not inherit the bins, the labels or the name of metallicity.
         if isinstance(values, dict):
             values = dict(values)
             if values.get("column", "oh_p50") != "oh_p50":
@@ -169,7 +169,7 @@ class ClassSettings(_Table):
 
 
 class SplitSettings(_Table):
-    """Which galaxies train the network, and which are explained."""
+    """Which galaxies train the network, and which validate it."""
 
     valid_fraction: float = Field(0.2, gt=0, lt=1, description="Fraction drawn for validation")
     seed: int = Field(256, ge=0, lt=2**32, description="Seed of that draw")
@@ -215,7 +215,7 @@ class TrainingSettings(_Table):
 
     @property
     def n_channels(self) -> int:
-        """Channels that the network sees."""
+        """Number of channels that the network sees: 1 for one band, 3 for RGB."""
         return 1 if self.grayscale else 3
 
 
@@ -235,7 +235,7 @@ class MapSettings(_Table):
 
 
 class Settings(_Table):
-    """Everything that ``galfig.toml`` may say; each table and each key is optional."""
+    """Everything that ``galfig.toml`` may contain; every table and every key is optional."""
 
     catalog: CatalogSettings = CatalogSettings()
     classes: ClassSettings = ClassSettings()
@@ -243,33 +243,50 @@ class Settings(_Table):
     training: TrainingSettings = TrainingSettings()
     maps: MapSettings = MapSettings()
 
-    # Kept out of what is recorded: outputs must not depend on where the folder lies.
+    # Not recorded, since outputs must not depend on the location of the folder.
     _folder: Path = PrivateAttr(default_factory=Path)
 
     def record(self) -> dict[str, Any]:
-        """Return what results follow from, for JSON: all but how the work is cut up."""
+        """Return the settings that determine the results, ready for JSON.
+
+        The shard size is left out: it divides the work but does not change the results.
+
+        Returns
+        -------
+        dict
+            A dict for each table, by name.
+        """
         return self.model_dump(mode="json", exclude={"maps": {"shard_size"}})
 
     @property
     def catalog_path(self) -> Path:
-        """The catalog's path, seen from the working directory."""
+        """Path of the catalog, relative to the working directory."""
         return self._folder / self.catalog.path
 
     @property
     def images_dir(self) -> Path:
-        """The folder that the template of image paths is relative to."""
+        """Folder that the template of image paths is relative to."""
         if self.catalog.images_dir is None:
             return self.catalog_path.parent
         return self._folder / self.catalog.images_dir
 
 
 def restore_settings(tables: Mapping[str, Any]) -> Settings:
-    """Return settings that a file recorded; keys that this version does not know are left out.
+    """Restore recorded settings, ignoring keys that this version does not know.
+
+    Parameters
+    ----------
+    tables : mapping
+        The tables that `Settings.record` returned.
+
+    Returns
+    -------
+    Settings
 
     Raises
     ------
     ValueError
-        A value that no version wrote (`pydantic.ValidationError`).
+        If a value is one that no version wrote (`pydantic.ValidationError`).
     """
     known: dict[str, Any] = {}
     for name, field in Settings.model_fields.items():
@@ -285,16 +302,16 @@ def load_settings(
     source: "Path | str | Mapping[str, Any] | Settings | None" = None,
     overrides: Mapping[tuple[str, str], Any] | None = None,
 ) -> Settings:
-    """Read the settings and lay the overrides over them.
+    """Read the settings and apply overrides to them.
 
     Parameters
     ----------
     source : Path, str, mapping or Settings, optional
-        A TOML file, or its tables. Without it ``galfig.toml`` of the working directory is read if
-        there is one; else the defaults hold, which describe the built-in simulated sample.
+        A TOML file, or its tables. By default, ``galfig.toml`` of the working directory where
+        there is one. Otherwise the defaults apply, which describe the built-in simulated sample.
     overrides : mapping of (table, key) to value, optional
-        Laid over them; a value of None is passed over. Paths among them are relative to the
-        working directory.
+        Values that replace those of ``source``; None leaves a value unchanged. A `Path` among
+        them is relative to the working directory.
 
     Returns
     -------
@@ -303,8 +320,8 @@ def load_settings(
     Raises
     ------
     ConfigError
-        A file that cannot be read, an unknown key (the nearest known one is named), or a value
-        of the wrong type or out of range.
+        If the file cannot be read, a key is unknown (the message suggests the nearest known key),
+        or a value has the wrong type or is out of range.
     """
     if source is None and Path(DEFAULT_FILE).is_file():
         source = Path(DEFAULT_FILE)
@@ -329,9 +346,9 @@ def load_settings(
 def _open_source(
     source: Path | str | Mapping[str, Any] | Settings | None,
 ) -> tuple[Path | None, dict[str, Any], Path]:
-    """Return the file of settings, if they are one, their tables, and the folder of their paths."""
+    """Return the path of the settings file (or None), its tables, and the folder of its paths."""
     if isinstance(source, Settings):
-        # Whether a key was set or is a default matters to some.
+        # Some checks depend on whether a key was set or left at its default.
         return None, source.model_dump(exclude_unset=True), source._folder
     if source is None or isinstance(source, Mapping):
         tables = {
@@ -357,9 +374,9 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _describe(exc: ValidationError) -> str:
-    """Say the first of pydantic's errors in one line."""
+    """Describe the first of pydantic's errors in one line."""
     error = exc.errors()[0]
-    # pydantic adds the tried member of a union ('float', 'literal[...]') behind the key.
+    # For a union, pydantic appends the member that it tried ('float', 'literal[...]') to the key.
     keys = [str(part) for part in error["loc"][:2]]
     where = f"[{keys[0]}] {keys[1]}" if len(keys) > 1 else f"[{keys[0]}]"
     if error["type"] == "extra_forbidden":
@@ -377,7 +394,7 @@ def _describe(exc: ValidationError) -> str:
         return f"{where}: unknown {'table' if len(keys) == 1 else 'key'}; {hint}"
     if error["type"] == "value_error":
         return f"{where}: {error['ctx']['error']}"
-    # A union fails once per member: say what each of them expected.
+    # A union fails once per member: report what each of them expected.
     expected = [e["msg"] for e in exc.errors() if e["loc"][:2] == error["loc"][:2]]
     words = " or ".join(dict.fromkeys(expected)).lower().replace("a valid tuple", "a list")
     return f"{where}: found {error['input']!r}; {words}"

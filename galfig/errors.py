@@ -15,7 +15,7 @@ class ConfigError(GalfigError, ValueError):
 
 
 class CatalogError(GalfigError, ValueError):
-    """A catalog cannot be read, or says something that galfig cannot use."""
+    """A catalog cannot be read, or holds something that galfig cannot use."""
 
 
 class CutoutError(GalfigError, OSError):
@@ -23,32 +23,35 @@ class CutoutError(GalfigError, OSError):
 
 
 class LostCutoutError(GalfigError, OSError):
-    """An image file was there and has gone, or its folder has: no fault of the galaxy."""
+    """An image file, or its folder, has disappeared since it was listed.
+
+    The galaxy is not at fault, so it is not rejected.
+    """
 
 
 class CheckpointError(GalfigError, OSError):
-    """A file is not a galfig checkpoint, or does not fit what it is used for."""
+    """A file is not a galfig checkpoint, or does not suit its use."""
 
 
 class StoreError(GalfigError, OSError):
-    """A file is not a galfig store, or not one that this version can read."""
+    """A file is not a galfig store, or this version cannot read it."""
 
 
 class SelectionError(GalfigError, ValueError):
-    """No galaxy of the store is what was asked for."""
+    """No galaxy of the store matches the selection."""
 
 
 class OutputError(GalfigError, OSError):
-    """A file cannot be written, or would replace one that is there."""
+    """A file cannot be written, or would replace an existing one."""
 
 
 class LockError(GalfigError, OSError):
-    """Another process makes the same file."""
+    """Another process is making the same file."""
 
 
 class FigureError(GalfigError, ValueError):
-    """A figure is unknown, or the store lacks what it shows."""
+    """A figure is unknown, or the store lacks the data that it shows."""
 
 
 class ManuscriptError(GalfigError, ValueError):
-    """A manuscript's manifest is wrong, or a step or LaTeX failed."""
+    """The manifest of a manuscript is invalid, or one of its steps or LaTeX failed."""

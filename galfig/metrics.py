@@ -1,7 +1,7 @@
-"""Scores of a classifier, on plain arrays: losses, confusions, ROC curves, reliability.
+"""Scores of a classifier, on plain arrays: losses, confusion matrix, ROC curves, reliability.
 
-Their libraries are imported where they are called: scikit-learn and astropy take as long to import
-as a figure takes to draw.
+scikit-learn, scipy and astropy are imported where they are called: their imports take as long as
+drawing a figure.
 """
 
 import math
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-# Bootstrap samples of a ROC curve, and the share of them that its interval holds.
+# Bootstrap samples of a ROC curve, and the fraction of them that its interval contains.
 N_RESAMPLES = 1000
 LEVEL = 0.95
 # Bins of a reliability diagram.
@@ -23,11 +23,11 @@ class RocCurve(NamedTuple):
     Attributes
     ----------
     false_positive_rate, true_positive_rate : (n,) ndarray of float64
-        The curve.
+        The curve, from (0, 0) to (1, 1).
     area : float
-        The area below it.
+        Area under the curve.
     low, high : float
-        Bootstrap interval of the area.
+        Bounds of the 95 % bootstrap interval of the area.
     """
 
     false_positive_rate: NDArray[np.float64]
@@ -38,21 +38,22 @@ class RocCurve(NamedTuple):
 
 
 def score(probs: NDArray[np.floating], labels: NDArray[np.integer]) -> dict[str, float]:
-    """Return accuracy, ROC AUC and F1 of a set of galaxies.
+    """Return the accuracy, the ROC AUC and the F1 score of a set of galaxies.
 
     Parameters
     ----------
     probs : (N, C) ndarray of float
-        Probabilities.
+        Predicted probability of each class.
     labels : (N,) ndarray of int
-        True classes.
+        Index of the true class, 0 to C - 1.
 
     Returns
     -------
-    dict
-        ``accuracy``; ``roc_auc``, of the one pair for two classes, the unweighted mean of one
-        against the rest beyond, NaN where a class is absent; ``f1``, the unweighted mean over
-        the classes, so that no class is singled out as the positive one.
+    dict of str to float
+        ``accuracy``, the fraction classified correctly. ``roc_auc``, the area under the ROC
+        curve; for more than two classes, the unweighted mean over each class against the rest.
+        It is NaN where a class is absent or a probability is not finite. ``f1``, the unweighted
+        mean over the classes, so that no class is singled out as the positive one.
     """
     from sklearn.metrics import f1_score, roc_auc_score
 
@@ -64,7 +65,7 @@ def score(probs: NDArray[np.floating], labels: NDArray[np.integer]) -> dict[str,
         if n_classes == 2:
             roc_auc = float(roc_auc_score(labels, probs[:, 1]))
         else:
-            # In float64 the rows sum to one closely enough for scikit-learn.
+            # scikit-learn rejects rows whose sum in float32 is too far from one.
             rows = probs.astype(np.float64)
             rows /= rows.sum(axis=1, keepdims=True)
             roc_auc = float(roc_auc_score(labels, rows, multi_class="ovr", labels=every_class))
@@ -80,21 +81,22 @@ def score(probs: NDArray[np.floating], labels: NDArray[np.integer]) -> dict[str,
 def compute_losses(
     logits: NDArray[np.floating], labels: NDArray[np.integer]
 ) -> NDArray[np.float64]:
-    """Return the cross-entropy of each galaxy: minus the logarithm of p of its true class.
+    """Return the cross-entropy of each galaxy: minus the log-probability of its true class.
 
-    From the logits, since a p of 0 in float32 would make the loss infinite.
+    It is computed from the logits, since a probability that float32 rounds to zero would make the
+    loss infinite.
 
     Parameters
     ----------
     logits : (N, C) ndarray of float
         Outputs of the network before the softmax.
     labels : (N,) ndarray of int
-        True classes, negative where unknown.
+        Index of the true class, negative where unknown.
 
     Returns
     -------
     (N,) ndarray of float64
-        NaN where the true class is unknown.
+        Losses [nat], NaN where the true class is unknown.
     """
     from scipy.special import log_softmax
 
@@ -106,23 +108,48 @@ def compute_losses(
 def count_confusions(
     labels: NDArray[np.integer], predicted: NDArray[np.integer], n_classes: int
 ) -> NDArray[np.int64]:
-    """Count galaxies by true class (rows) and predicted class (columns), (C, C)."""
+    """Count galaxies by true class and predicted class.
+
+    Parameters
+    ----------
+    labels : (N,) ndarray of int
+        Index of the true class, 0 to C - 1.
+    predicted : (N,) ndarray of int
+        Index of the predicted class.
+    n_classes : int
+        Number of classes, C.
+
+    Returns
+    -------
+    (C, C) ndarray of int64
+        The confusion matrix: true classes in rows, predicted classes in columns.
+    """
     from sklearn.metrics import confusion_matrix
 
     return confusion_matrix(labels, predicted, labels=list(range(n_classes))).astype(np.int64)
 
 
 def compute_roc(is_class: NDArray[np.bool_], p: NDArray[np.floating], seed: int = 256) -> RocCurve:
-    """Compute a ROC curve, and a percentile interval of its area.
+    """Compute a ROC curve, its area, and a percentile bootstrap interval of the area.
+
+    The bootstrap resamples galaxies inside and outside the class separately [1]_.
 
     Parameters
     ----------
     is_class : (N,) ndarray of bool
-        Which galaxies are of the class; both kinds must be there.
+        True for galaxies of the class; at least one galaxy must be inside it and one outside.
     p : (N,) ndarray of float
-        Probability of the class.
+        Predicted probability of the class.
     seed : int, default 256
-        Seed of the bootstrap, which draws galaxies within each kind (Efron & Tibshirani 1993).
+        Seed of the bootstrap.
+
+    Returns
+    -------
+    RocCurve
+
+    References
+    ----------
+    .. [1] Efron & Tibshirani 1993, An Introduction to the Bootstrap
     """
     from sklearn.metrics import roc_auc_score, roc_curve
 
@@ -145,21 +172,27 @@ def compute_roc(is_class: NDArray[np.bool_], p: NDArray[np.floating], seed: int 
 def count_reliability(
     p: NDArray[np.floating], is_right: NDArray[np.bool_], n_classes: int
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
-    """Count the galaxies, and those classified correctly, in bins of the predicted class's p.
+    """Count all galaxies and those classified correctly, in bins of predicted probability.
+
+    The `N_BINS` bins have equal widths between 1 / C and 1.
 
     Parameters
     ----------
     p : (N,) ndarray of float
         Probability of the predicted class, at least 1 / C.
     is_right : (N,) ndarray of bool
-        Whether that class is the true one.
+        True where the predicted class is the true class.
     n_classes : int
         Number of classes, C.
 
     Returns
     -------
-    mean_p, n, n_right : (B,) ndarrays
-        Mean p, galaxies, and galaxies classified correctly of each bin that is not empty.
+    mean_p : (B,) ndarray of float64
+        Mean probability in each bin that is not empty.
+    n : (B,) ndarray of int64
+        Number of galaxies in each of these bins.
+    n_right : (B,) ndarray of int64
+        Number of galaxies classified correctly in each of these bins.
     """
     edges = np.linspace(1 / n_classes, 1, N_BINS + 1)
     index = np.clip(np.digitize(p, edges) - 1, 0, N_BINS - 1)
@@ -173,9 +206,26 @@ def count_reliability(
 def wilson_interval(
     n_right: NDArray[np.int64], n: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the 68 % interval of a share, one sigma to each side (Wilson 1927, JASA 22, 209)."""
+    """Return the 68 % (1 sigma) Wilson interval of a binomial proportion [1]_.
+
+    Parameters
+    ----------
+    n_right : (B,) ndarray of int64
+        Number of successes.
+    n : (B,) ndarray of int64
+        Number of trials, above zero.
+
+    Returns
+    -------
+    low, high : (B,) ndarray of float64
+        Bounds of the proportion.
+
+    References
+    ----------
+    .. [1] Wilson 1927, JASA 22, 209
+    """
     from astropy.stats import binom_conf_interval
 
-    # What a normal distribution holds within one sigma; astropy's own default rounds it.
+    # The exact probability within one sigma of a normal distribution; astropy's default rounds it.
     low, high = binom_conf_interval(n_right, n, math.erf(math.sqrt(0.5)), interval="wilson")
     return low, high

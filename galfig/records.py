@@ -1,7 +1,7 @@
-"""Records: what stores and checkpoints say of themselves, read into types.
+"""Records: the metadata of stores and checkpoints, read into typed models.
 
-A record of an older galfig may lack what newer ones hold, and that of a newer one may hold more:
-what is missing is None, what is unknown is passed over.
+Another version of galfig may have written fewer or more keys: optional values that are missing are
+None, and unknown keys are ignored.
 """
 
 import json
@@ -28,7 +28,7 @@ class _Record(BaseModel):
 
 
 class Epoch(_Record):
-    """Losses and metrics of the network after an epoch; NaN where a metric is not defined."""
+    """Losses and metrics of the network after an epoch; NaN where a metric is undefined."""
 
     train_loss: float
     valid_loss: float
@@ -38,17 +38,17 @@ class Epoch(_Record):
 
 
 class LearningRateCurve(_Record):
-    """What the learning-rate finder saw: the loss at each rate."""
+    """The loss at each learning rate that the finder tried."""
 
     lr: tuple[float, ...]
     loss: tuple[float, ...]
 
 
 class Training(_Record):
-    """How a network was trained; only ``arch`` is known of one that came from elsewhere."""
+    """How a network was trained; only ``arch`` is known for a network trained elsewhere."""
 
     arch: str
-    # Galaxies of each class.
+    # Number of galaxies of each class.
     n_train: dict[str, int] | None = None
     n_valid: dict[str, int] | None = None
     simulated: bool | None = None
@@ -62,7 +62,7 @@ class Training(_Record):
 
 
 class ImageShift(_Record):
-    """How unlike the images are those that trained the network; see `galfig.networks.shift`."""
+    """How far the images differ from the training images; see `galfig.networks.shift`."""
 
     is_unlike: bool
     measure: str
@@ -78,12 +78,12 @@ class StoreRecord(_Record):
     catalog_sha256: str
     checkpoint_sha256: str
     class_names: Annotated[tuple[str, ...], Field(min_length=1)]
-    # Galaxies of each class of the catalog, those not kept among them.
+    # Number of galaxies of each class of the catalog, including classes that were not kept.
     class_counts: dict[str, int] = {}
     target_layer: str
     split: Split
     cutout_size: Annotated[int, Field(ge=1)]
-    # Of all cutouts alike [arcsec/pixel].
+    # [arcsec/pixel]; None unless all cutouts share one scale.
     pixel_scale: float | None = None
     simulated: bool
     settings: RecordedSettings = Field(alias="config")
@@ -92,7 +92,7 @@ class StoreRecord(_Record):
 
 
 class CheckpointRecord(_Record):
-    """The metadata of a checkpoint that are needed to use it."""
+    """The metadata that a checkpoint needs in order to be used."""
 
     arch: str
     class_names: Annotated[list[str], Field(min_length=2)]
@@ -108,10 +108,20 @@ class CheckpointRecord(_Record):
 def read_store_record(attrs: Mapping[str, Any]) -> StoreRecord:
     """Read the root attributes of a store, some of which hold JSON.
 
+    Parameters
+    ----------
+    attrs : mapping
+        The attributes, by name.
+
+    Returns
+    -------
+    StoreRecord
+
     Raises
     ------
     ValueError
-        One that is missing, or not what it should be (`pydantic.ValidationError`).
+        If an attribute is missing, is not valid JSON, or has the wrong type
+        (`pydantic.ValidationError`).
     """
     return StoreRecord.model_validate(
         {key: json.loads(attrs[key]) if key in _JSON else attrs[key] for key in attrs}

@@ -1,1 +1,1 @@
-"""Attribution: what a network saw, exactly and fast; torch and nothing else."""
+"""Attribution: Grad-CAM maps of a network, exact and fast; depends on torch only."""

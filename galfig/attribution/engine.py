@@ -1,4 +1,4 @@
-"""The engine: a network made fast for explaining, with the same maps and logits."""
+"""Engine: a network prepared to explain many images fast, with the same maps and logits."""
 
 import contextlib
 import copy
@@ -27,7 +27,7 @@ from galfig.attribution.fusion import (
 from galfig.attribution.gradcam import CamBatch, check_explainable, grad_cam
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
-# Of a processor whose cache nobody knows [byte].
+# Assumed cache size where the system does not report one [byte].
 DEFAULT_CACHE = 1 << 25
 MAX_MICRO_BATCH = 32
 # Enough to keep a GPU busy, at a fraction of its memory.
@@ -35,18 +35,18 @@ CUDA_BATCH = 256
 
 
 class Engine:
-    """A network prepared for one layer; made by `make_engine`, called with batches of images.
+    """A network prepared to explain one layer; `make_engine` makes it, batches of images call it.
 
     Attributes
     ----------
     path : str
-        What explains: "closed form" or "cut graph".
+        How the maps are computed: "closed form" or "cut graph".
     n_fused : int
-        Batch norms folded into the convolution before them.
+        Number of batch norms folded into the convolution before them.
     n_packed : int
-        Convolutions whose weights lie as oneDNN wants them, for processors.
+        Number of convolutions whose weights are stored in the layout of oneDNN; 0 on CUDA.
     device : torch.device
-        Where it computes.
+        Device of the network.
     """
 
     def __init__(
@@ -65,8 +65,8 @@ class Engine:
         self._make_explain = make_explain
         self._micro_batch = micro_batch
         self._precision = precision
-        # Functions that no thread uses at the moment: a graph is cut by hooks on a network, which
-        # two threads cannot share.
+        # Functions that no thread uses at the moment. Two threads cannot share one, since it cuts
+        # the graph by hooks on its network.
         self._idle: queue.SimpleQueue[Callable[[Tensor], CamBatch]] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._workers: ThreadPoolExecutor | None = None
@@ -76,9 +76,17 @@ class Engine:
         self.n_packed = n_packed
 
     def __call__(self, images: Tensor) -> CamBatch:
-        """Explain a batch (N, C, H, W); the maps and logits are on the engine's device.
+        """Explain a batch of images; on a CPU, threads share its micro-batches.
 
-        On a processor each thread takes micro-batches of its own.
+        Parameters
+        ----------
+        images : (N, n_channels, H, W) Tensor of float32
+            Normalised cutouts, on any device.
+
+        Returns
+        -------
+        CamBatch
+            ``cams`` (N, C, h, w) and ``logits`` (N, C) in float32, on the device of the engine.
         """
         size = self.choose_micro_batch(images.shape[1:])
         if self.device.type != "cpu":
@@ -93,7 +101,7 @@ class Engine:
     def _start_workers(self, n_workers: int) -> ThreadPoolExecutor:
         """Return the engine's own threads, which live as long as it does.
 
-        Their memory is theirs: threads started anew would ask the kernel for it at each call.
+        They keep their memory: new threads would request it from the kernel at each call.
         """
         with self._lock:
             if self._workers is None:
@@ -102,14 +110,25 @@ class Engine:
             return self._workers
 
     def explain(self, images: Tensor) -> CamBatch:
-        """Explain a batch in the calling thread, which is one of `open_workers`."""
+        """Explain a batch in the calling thread, which is one of `open_workers`.
+
+        Parameters
+        ----------
+        images : (N, n_channels, H, W) Tensor of float32
+            Normalised cutouts, on any device.
+
+        Returns
+        -------
+        CamBatch
+            ``cams`` (N, C, h, w) and ``logits`` (N, C) in float32, on the device of the engine.
+        """
         size = self.choose_micro_batch(images.shape[1:])
         cams, logits = [], []
         with self._borrow() as explain, _arithmetic(self._precision, self.device):
             for batch in images.split(size):
                 n_images = len(batch)
                 if n_images < size and self.device.type == "cpu":
-                    # Kernels may sum in another order for another number of images.
+                    # Padded to full size: kernels may sum in another order for fewer images.
                     empty = batch.new_zeros(size - n_images, *batch.shape[1:])
                     batch = torch.cat([batch, empty])
                 found = explain(batch.to(self.device, non_blocking=True))
@@ -118,10 +137,20 @@ class Engine:
         return CamBatch(cams=torch.cat(cams), logits=torch.cat(logits))
 
     def choose_micro_batch(self, shape: Sequence[int]) -> int:
-        """Return how many images (C, H, W) are worked on at a time, always the same for a shape.
+        """Return how many images are computed at a time.
 
-        As many as keep the input and output of the widest module in half of the processor's last
-        cache, a power of two; on CUDA many.
+        On a CPU it is the power of two at which the input and output of the widest module fill
+        about half of the last-level cache; on CUDA it is `CUDA_BATCH`. The first call decides
+        for all later ones.
+
+        Parameters
+        ----------
+        shape : sequence of int
+            Shape (n_channels, H, W) of an image.
+
+        Returns
+        -------
+        int
         """
         if self.device.type != "cpu":
             return self._micro_batch or CUDA_BATCH
@@ -134,7 +163,7 @@ class Engine:
 
     @contextlib.contextmanager
     def _borrow(self) -> Iterator[Callable[[Tensor], CamBatch]]:
-        """Give a function that no other thread uses; on CUDA one thread at a time has it."""
+        """Lend a function that no other thread uses; on CUDA, to one thread at a time."""
         with self._lock if self.device.type == "cuda" else contextlib.nullcontext():
             try:
                 explain = self._idle.get_nowait()
@@ -148,10 +177,20 @@ class Engine:
 
 @contextlib.contextmanager
 def open_workers(n_workers: int | None = None) -> Iterator[ThreadPoolExecutor]:
-    """Open threads in each of which torch computes alone, one a processor unless told.
+    """Open threads in each of which torch computes single-threaded.
 
-    Many small computations side by side wait for each other less than one that is split among
-    the processors; and no number of threads can change the order of a sum.
+    Many small computations in parallel wait for each other less than one computation that is
+    split among processors. The number of threads then cannot change the order of a sum.
+
+    Parameters
+    ----------
+    n_workers : int, optional
+        Number of threads; default torch's own number of threads.
+
+    Yields
+    ------
+    ThreadPoolExecutor
+        The threads; when the block ends, calls that have not started are cancelled.
     """
     with _computing_alone() as n_threads:
         pool = _make_workers(n_workers or n_threads)
@@ -163,9 +202,9 @@ def open_workers(n_workers: int | None = None) -> Iterator[ThreadPoolExecutor]:
 
 @contextlib.contextmanager
 def _computing_alone() -> Iterator[int]:
-    """Let torch split no computation among threads; give the number that it had."""
+    """Make torch compute single-threaded; yield the number of threads that was set before."""
     before = torch.get_num_threads()
-    # OpenMP has this number for each thread, other libraries one for all of them.
+    # OpenMP keeps this number for each thread; other libraries share one among all threads.
     torch.set_num_threads(1)
     try:
         yield before
@@ -178,7 +217,13 @@ def _make_workers(n_workers: int) -> ThreadPoolExecutor:
 
 
 def read_cache_size() -> int:
-    """Return the size of the processor's last cache [byte]."""
+    """Return the size of the CPU's last-level cache.
+
+    Returns
+    -------
+    int
+        Size [byte]; `DEFAULT_CACHE` if the system does not report it.
+    """
     try:
         return os.sysconf("SC_LEVEL3_CACHE_SIZE") or DEFAULT_CACHE
     except (ValueError, OSError, AttributeError):
@@ -186,7 +231,20 @@ def read_cache_size() -> int:
 
 
 def measure_footprint(model: nn.Module, shape: Sequence[int]) -> int:
-    """Return the bytes of input and output of the module that has the most, for one image."""
+    """Return the largest size of a module's input and output together, for one image.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The network.
+    shape : sequence of int
+        Shape (n_channels, H, W) of an image.
+
+    Returns
+    -------
+    int
+        Size [byte] over all modules without children.
+    """
     sizes = [1]
 
     def note(module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
@@ -212,14 +270,15 @@ def make_engine(
     precision: str = "float32",
     micro_batch: int | None = None,
 ) -> Engine:
-    r"""Prepare a network for explaining many galaxies.
+    r"""Prepare a network to explain many galaxies.
 
-    Works on a copy: batch norm is folded into the convolution before it where the two are
-    neighbours in an ``nn.Sequential``, and all of it runs channels-last, a few images at a time;
-    see `galfig.attribution.fusion`.
+    The engine works on a copy of the network. Batch norm is folded into the convolution before it
+    where the two are neighbours in an ``nn.Sequential``; see `galfig.attribution.fusion`. The copy
+    runs channels-last, on a few images at a time.
+
     Where only pooling and one linear layer :math:`W` follow ``layer``, the gradient is
-    :math:`W_{ck} / (hw)` everywhere and no backward pass is needed. Elsewhere the graph above the
-    layer is used as in `galfig.attribution.gradcam.grad_cam`.
+    :math:`W_{ck} / (hw)` everywhere and no backward pass is needed. Otherwise the gradient is
+    taken through the graph above the layer, as in `galfig.attribution.gradcam.grad_cam`.
 
     Parameters
     ----------
@@ -228,21 +287,22 @@ def make_engine(
     layer : torch.nn.Module
         Submodule whose output, (N, K, h, w), is explained.
     precision : {"float32", "tf32", "bfloat16"}, default "float32"
-        Arithmetic of the convolutions; tf32 is float32 where there is no CUDA.
+        Arithmetic of the convolutions; without CUDA, tf32 is the same as float32.
     micro_batch : int, optional
-        Images worked on at a time; default by `Engine.choose_micro_batch`.
+        Number of images computed at a time; default by `Engine.choose_micro_batch`.
 
     Returns
     -------
     Engine
-        Called with normalised images (N, 3, H, W), gives the `CamBatch` of ``grad_cam``, to a
-        relative error of 1e-5 in float32. Neither the number of images nor of threads changes a
-        bit of the result on a processor.
+        Called with normalised images (N, n_channels, H, W), it returns the `CamBatch` of
+        ``grad_cam`` to a relative error of 1e-5 in float32. On a CPU the result is bit-identical
+        for any number of images and of threads.
 
     Raises
     ------
     ValueError
-        In training mode, for a layer that is no part of the model, or an unknown precision.
+        If the model is in training mode, the layer is not part of it, or the precision is
+        unknown.
     """
     check_explainable(model, layer)
     if precision not in PRECISIONS:
@@ -252,7 +312,7 @@ def make_engine(
     model = copy.deepcopy(model)
     layer = model.get_submodule(name)
     n_fused = fold_batch_norms(model, layer)
-    # A batch norm that is explained is now an identity, with the same output.
+    # If the layer is a batch norm that was folded, an identity with the same output replaces it.
     layer = model.get_submodule(name)
     write_in_place(model, layer)
     n_packed = 0
@@ -275,7 +335,7 @@ def make_engine(
 
 
 def _copy_cut_graph(model: nn.Module, name: str) -> Callable[[Tensor], CamBatch]:
-    """Return a function that explains by a graph cut at a layer of a network of its own."""
+    """Return a function that explains through a cut graph, on its own copy of a network."""
     model = copy.deepcopy(model)
     layer = model.get_submodule(name)
 
@@ -286,7 +346,7 @@ def _copy_cut_graph(model: nn.Module, name: str) -> Callable[[Tensor], CamBatch]
 
 
 def _explain_linear_head(trunk: nn.Module, linear: nn.Linear, images: Tensor) -> CamBatch:
-    """Explain through pooling + linear, whose gradient is the weight itself."""
+    """Explain through pooling and a linear layer, whose gradient is its weight over h × w."""
     with torch.inference_mode():
         activations = trunk(images.contiguous(memory_format=torch.channels_last))
         height, width = activations.shape[2:]
@@ -300,10 +360,10 @@ def _explain_linear_head(trunk: nn.Module, linear: nn.Linear, images: Tensor) ->
 def _split_at_linear_head(
     model: nn.Module, layer: nn.Module
 ) -> tuple[nn.Sequential, nn.Linear] | None:
-    """Return trunk and linear layer where just pooling and flattening lie between them."""
+    """Return the trunk and the linear layer if only pooling and flattening lie between them."""
     if not is_sequential(model) or has_hooks(model):
         return None
-    # Not children(), which leaves out a module that is there for the second time.
+    # children() would skip a module that appears for the second time.
     steps = list(cast("nn.Sequential", model))
     positions = [index for index, step in enumerate(steps) if step is layer]
     if len(positions) != 1:
@@ -316,7 +376,7 @@ def _split_at_linear_head(
     if (
         type(pool) is nn.AdaptiveAvgPool2d
         and pool.output_size in (1, (1, 1))
-        # fastai has a Flatten of its own, which may flatten the batch too.
+        # fastai has its own Flatten, which can also flatten the batch axis.
         and type(flatten).__name__ == "Flatten"
         and getattr(flatten, "start_dim", 1) == 1
         and not getattr(flatten, "full", False)
@@ -329,7 +389,7 @@ def _split_at_linear_head(
 
 @contextlib.contextmanager
 def _arithmetic(precision: str, device: torch.device) -> Iterator[None]:
-    """Set the arithmetic of convolutions and products, and put back what was set."""
+    """Set the arithmetic of convolutions and matrix products, and restore it afterwards."""
     if precision == "bfloat16":
         with torch.autocast(device.type, dtype=torch.bfloat16):
             yield

@@ -1,4 +1,4 @@
-"""Fusion: the layers of a network put together, for the same output in less time."""
+"""Fusion: layers of a network merged or rearranged, for the same output in less time."""
 
 import itertools
 from collections import Counter
@@ -11,7 +11,20 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 def fold_batch_norms(model: nn.Module, layer: nn.Module) -> int:
-    """Fold batch norms into the convolutions before them; return how many were."""
+    """Fold batch norms into the convolutions before them, in place.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Network in evaluation mode; it is modified.
+    layer : torch.nn.Module
+        Layer to explain, whose output must not change.
+
+    Returns
+    -------
+    int
+        Number of batch norms folded.
+    """
     uses = Counter(
         id(child)
         for parent in model.modules()
@@ -22,7 +35,7 @@ def fold_batch_norms(model: nn.Module, layer: nn.Module) -> int:
     for steps in _iter_sequentials(model):
         for index, (conv, norm) in enumerate(itertools.pairwise(list(steps))):
             # The explained layer must keep its output, and a shared layer its other uses.
-            # Subclasses and hooks, as of weight norm, may compute something else.
+            # Subclasses and hooks, such as weight norm, may compute something else.
             if (
                 type(conv) is nn.Conv2d
                 and type(norm) is nn.BatchNorm2d
@@ -39,18 +52,38 @@ def fold_batch_norms(model: nn.Module, layer: nn.Module) -> int:
 
 
 def write_in_place(model: nn.Module, layer: nn.Module) -> None:
-    """Let ReLUs behind a convolution write over its output, which nothing else reads."""
+    """Make each ReLU after a convolution overwrite its input, which nothing else reads.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Network in evaluation mode; it is modified.
+    layer : torch.nn.Module
+        Layer to explain, whose output must not be overwritten.
+    """
     for steps in _iter_sequentials(model):
         for _, activation in _iter_activated(steps, layer):
             cast("nn.ReLU", steps[activation]).inplace = True
 
 
 def pack_convolutions(model: nn.Module, layer: nn.Module) -> int:
-    """Let each convolution keep its weights as oneDNN wants them; return how many do.
+    """Store the weights of each convolution in the layout of oneDNN.
 
-    PyTorch hands them over as they are, and oneDNN lays them out anew at each call: for a network
-    of large weights and small images that is a tenth of the time. A ReLU behind a convolution is
-    computed with it. Without effect where PyTorch was built without oneDNN.
+    Otherwise oneDNN rearranges the weights at each call, which takes a tenth of the time for a
+    network with large weights and small images. A ReLU after a convolution is computed together
+    with it. The function has no effect where PyTorch was built without oneDNN.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Network in evaluation mode, on a CPU; it is modified.
+    layer : torch.nn.Module
+        Layer to explain, which stays as it is.
+
+    Returns
+    -------
+    int
+        Number of convolutions packed.
     """
     if not (
         torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
@@ -74,7 +107,15 @@ def pack_convolutions(model: nn.Module, layer: nn.Module) -> int:
 
 
 def separate_rows(model: nn.Module, layer: nn.Module) -> None:
-    """Let each linear layer compute every image by itself; see `RowLinear`."""
+    """Make each linear layer compute every image separately; see `RowLinear`.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Network in evaluation mode; it is modified.
+    layer : torch.nn.Module
+        Layer to explain, which stays as it is.
+    """
     for parent in list(model.modules()):
         for name, child in parent.named_children():
             if type(child) is nn.Linear and child is not layer and not has_hooks(child):
@@ -93,15 +134,15 @@ def _can_be_packed(conv: nn.Module, layer: nn.Module) -> bool:
 
 
 class PackedConvolution(nn.Conv2d):
-    """A convolution, and perhaps a ReLU behind it, with weights as oneDNN wants them.
+    """A convolution, optionally with a ReLU after it, with weights in the layout of oneDNN.
 
-    They are laid out for the number and size of the images of a call, and kept for the next call
-    of the same. Where a gradient is asked for, or another precision, PyTorch computes as ever.
+    The layout depends on the shape of the images, and is kept for the next call with the same
+    shape. Where a gradient or another precision is needed, PyTorch computes as usual.
 
     Parameters
     ----------
     conv : torch.nn.Conv2d
-        In float32, on a processor, padded with zeros; its parameters are shared.
+        In float32, on a CPU, padded with zeros; its parameters are shared.
     with_relu : bool, default False
         Whether a ReLU follows.
     """
@@ -124,11 +165,22 @@ class PackedConvolution(nn.Conv2d):
         self._packed: tuple[torch.Size, Tensor] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what cannot be copied, and need not be."""
+        """Leave out the packed weights, which cannot be copied and can be made again."""
         return {**self.__dict__, "_packed": None}
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the feature maps (N, K, h, w) of images (N, C, H, W)."""
+        """Convolve images, and apply the ReLU if there is one.
+
+        Parameters
+        ----------
+        images : (N, n_channels, H, W) Tensor of float
+            Images, or feature maps of the layer before.
+
+        Returns
+        -------
+        (N, K, h, w) Tensor of float
+            Feature maps.
+        """
         if (
             torch.is_grad_enabled()
             or torch.is_autocast_enabled("cpu")
@@ -142,7 +194,7 @@ class PackedConvolution(nn.Conv2d):
             weight = torch.ops.mkldnn._reorder_convolution_weight(
                 self.weight.detach(), *geometry, self.groups, list(images.shape)
             )
-            # One assignment, since threads share the module.
+            # A single assignment is atomic; threads share the module.
             self._packed = packed = images.shape, weight
         after = "relu" if self.with_relu else "none"
         return torch.ops.mkldnn._convolution_pointwise(
@@ -151,10 +203,10 @@ class PackedConvolution(nn.Conv2d):
 
 
 class RowLinear(nn.Linear):
-    """A linear layer that computes every row of a batch (N, K) by itself.
+    """A linear layer that computes every row of a batch (N, K) separately.
 
-    A product of two matrices may sum in another order for another row: on some processors the
-    logits of a galaxy would depend on its place in the batch.
+    A matrix product may sum different rows in different orders. On some processors the logits of a
+    galaxy would then depend on its place in the batch.
 
     Parameters
     ----------
@@ -170,7 +222,18 @@ class RowLinear(nn.Linear):
         self.weight, self.bias = linear.weight, linear.bias
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return the outputs (N, C) of features (N, K)."""
+        """Apply the layer to a batch.
+
+        Parameters
+        ----------
+        features : (N, K) Tensor of float
+            Inputs; for another number of axes PyTorch computes as usual.
+
+        Returns
+        -------
+        (N, C) Tensor of float
+            Outputs.
+        """
         if features.ndim != 2:
             return super().forward(features)
         rows = torch.bmm(features[:, None], self.weight.t().expand(len(features), -1, -1))[:, 0]
@@ -178,24 +241,46 @@ class RowLinear(nn.Linear):
 
 
 def is_sequential(model: nn.Module) -> bool:
-    """Tell whether a module is an ``nn.Sequential`` that runs its children in order."""
+    """Return whether a module is an ``nn.Sequential`` that runs its children in order.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The module.
+
+    Returns
+    -------
+    bool
+        False for a subclass with its own ``forward``.
+    """
     return isinstance(model, nn.Sequential) and type(model).forward is nn.Sequential.forward
 
 
 def has_hooks(module: nn.Module) -> bool:
+    """Return whether a module has forward hooks, which may change what it computes.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        The module; hooks of its children do not count.
+
+    Returns
+    -------
+    bool
+    """
     return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 def _iter_sequentials(model: nn.Module) -> Iterator[nn.Sequential]:
-    """Give the modules that just run their children in order, which may then be replaced."""
+    """Yield the modules that only run their children in order, so that children can be replaced."""
     for parent in list(model.modules()):
         if is_sequential(parent):
             yield cast("nn.Sequential", parent)
 
 
 def _iter_activated(steps: nn.Sequential, layer: nn.Module) -> Iterator[tuple[int, int]]:
-    """Give the positions of each convolution and the ReLU behind it, its only reader."""
-    # What lies between them was folded away.
+    """Yield the positions of each convolution and of the ReLU after it, its only reader."""
+    # Identities between them remain from folding.
     positions = [
         position
         for position, step in enumerate(steps)

@@ -1,4 +1,4 @@
-"""Grad-CAM of a batch: every class from one forward pass."""
+"""Grad-CAM of a batch of images, for every class, from one forward pass."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,9 +15,9 @@ class CamBatch:
     Attributes
     ----------
     cams : (N, C, h, w) Tensor of float32
-        Signed Grad-CAM of every image for every class, in logits.
+        Signed Grad-CAM map of every image for every class, in logits.
     logits : (N, C) Tensor of float32
-        The network's output.
+        Output of the network, before the softmax.
     """
 
     cams: Tensor
@@ -29,17 +29,17 @@ def grad_cam(model: nn.Module, images: Tensor, layer: nn.Module) -> CamBatch:
 
     The map of class :math:`c` is :math:`\sum_k \alpha_k^c A^k`, where
     :math:`\alpha_k^c` is the spatial mean of :math:`\partial y^c / \partial A^k` [1]_.
-    It is signed: the ReLU of the paper is left to whoever draws the map.
+    The map is signed: the ReLU of the paper is applied only when a map is drawn.
 
-    The network runs once. Up to ``layer`` no graph is recorded; above it, each class's gradient
-    is taken through the head alone. Hooks, ``.grad``, ``requires_grad`` and training flags are
-    left as they were found.
+    The network runs once. No graph is recorded up to ``layer``, and the gradient of each class is
+    taken only through the layers above it. Hooks, ``.grad``, ``requires_grad`` and training flags
+    are left unchanged.
 
     Parameters
     ----------
     model : torch.nn.Module
         Classifier in evaluation mode; returns logits of shape (N, C).
-    images : (N, 3, H, W) Tensor of float32
+    images : (N, n_channels, H, W) Tensor of float32
         Normalised cutouts, on the device of ``model``.
     layer : torch.nn.Module
         Submodule whose output, (N, K, h, w), is explained.
@@ -52,9 +52,9 @@ def grad_cam(model: nn.Module, images: Tensor, layer: nn.Module) -> CamBatch:
     Raises
     ------
     ValueError
-        In training mode, where batch statistics mix the galaxies of a batch; where ``layer`` is
-        no part of ``model``, runs other than once, does not give feature maps, or does not
-        reach the logits.
+        If ``model`` is in training mode, where batch statistics mix the galaxies of a batch, or
+        does not return logits (N, C); or if ``layer`` is not part of ``model``, does not run
+        exactly once, does not return feature maps, or does not affect the logits.
 
     References
     ----------
@@ -77,14 +77,39 @@ def grad_cam(model: nn.Module, images: Tensor, layer: nn.Module) -> CamBatch:
 
 
 def weighted_sum(activations: Tensor, weights: Tensor) -> Tensor:
-    """Return the maps (N, h, w) that weights (N, K) make of activations (N, K, h, w)."""
+    """Return the weighted sum of the feature maps of each image.
+
+    Parameters
+    ----------
+    activations : (N, K, h, w) Tensor of float
+        Feature maps.
+    weights : (N, K) Tensor of float
+        Weight of each map.
+
+    Returns
+    -------
+    (N, h, w) Tensor of float
+    """
     n_images, n_maps, height, width = activations.shape
     cams = torch.bmm(weights[:, None, :], activations.reshape(n_images, n_maps, height * width))
     return cams.reshape(n_images, height, width)
 
 
 def check_explainable(model: nn.Module, layer: nn.Module) -> None:
-    """Raise ValueError where a model is in training mode or the layer is no part of it."""
+    """Check that a model is in evaluation mode and that a layer is part of it.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The network.
+    layer : torch.nn.Module
+        The layer to explain.
+
+    Raises
+    ------
+    ValueError
+        If a module is in training mode, or the layer is not a submodule of the model.
+    """
     for name, module in model.named_modules():
         if module.training:
             raise ValueError(
@@ -97,15 +122,15 @@ def check_explainable(model: nn.Module, layer: nn.Module) -> None:
 
 @contextmanager
 def _cut_at(layer: nn.Module) -> Iterator[list[Tensor]]:
-    """Make each output of a layer the leaf of a new graph, and collect it."""
+    """Make each output of a layer the leaf of a new graph, and collect these leaves."""
     activations: list[Tensor] = []
 
     def cut(module: nn.Module, inputs: tuple[object, ...], output: object) -> Tensor:
         if not isinstance(output, Tensor) or output.ndim != 4:
             found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
             raise ValueError(f"layer: output {found}, expected feature maps (N, K, h, w)")
-        # Two copies, since networks write over their tensors: the one kept must survive what
-        # is done in place to the layer's input, and a leaf may not be written to by the head.
+        # Two copies, since networks modify tensors in place. The first must survive what is done
+        # to the layer's input, and the layers above may not write to a leaf.
         leaf = output.detach().clone().requires_grad_()
         activations.append(leaf)
         torch.set_grad_enabled(True)
@@ -122,11 +147,11 @@ def _cut_at(layer: nn.Module) -> Iterator[list[Tensor]]:
 def _mean_gradient(logits: Tensor, activations: Tensor, class_idx: int) -> Tensor:
     """Return the spatial means (N, K) of one class's gradients.
 
-    The images do not mix in evaluation mode, so one pass has the gradients of each of them.
+    Images do not mix in evaluation mode, so one backward pass gives the gradient of each.
     """
     chosen = torch.zeros_like(logits)
     chosen[:, class_idx] = 1.0
-    # The graph is kept for the classes to come.
+    # The graph is kept for the remaining classes.
     is_last = class_idx == logits.shape[1] - 1
     gradients = None
     if logits.requires_grad:

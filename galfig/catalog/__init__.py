@@ -1,1 +1,1 @@
-"""Catalogs: tables of galaxies, read, labelled, split, or simulated."""
+"""Catalogs: tables of galaxies that are read, labelled and split, or simulated."""

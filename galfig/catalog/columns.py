@@ -1,4 +1,4 @@
-"""Columns of a catalog: cells as exact text or as numbers, or one line that says which is not."""
+"""Columns of a catalog, read as exact text or as numbers; errors name the offending cell."""
 
 from decimal import Decimal
 from pathlib import Path
@@ -15,9 +15,23 @@ EMPTY_CELLS = ["", "NA", "N/A", "n/a", "nan", "NaN", "-nan", "null", "NULL", "No
 
 
 def require_column(table: pd.DataFrame, name: str, path: Path, setting: str) -> None:
-    """Raise CatalogError, with the nearest name there is, where a column is missing.
+    """Raise an error that suggests the nearest column name if a column is missing.
 
-    ``setting`` is where the name comes from, such as "[catalog] id".
+    Parameters
+    ----------
+    table : DataFrame
+        The catalog.
+    name : str
+        Name of the column.
+    path : Path
+        Path of the catalog, for the message.
+    setting : str
+        Setting that names the column, such as "[catalog] id", for the message.
+
+    Raises
+    ------
+    CatalogError
+        If the column is missing.
     """
     if name not in table.columns:
         columns = [str(column) for column in table.columns]
@@ -26,14 +40,28 @@ def require_column(table: pd.DataFrame, name: str, path: Path, setting: str) -> 
 
 
 def read_texts(table: pd.DataFrame, column: str, path: Path, setting: str) -> list[str]:
-    """Return a column as text without surrounding blanks, "" where a cell is empty.
+    """Return a column as text without surrounding whitespace.
 
-    ``setting`` is where its name comes from, for messages.
+    Parameters
+    ----------
+    table : DataFrame
+        The catalog, with N rows.
+    column : str
+        Name of the column.
+    path : Path
+        Path of the catalog, for messages.
+    setting : str
+        Setting that names the column, for messages.
+
+    Returns
+    -------
+    list of str
+        N texts, "" where a cell is empty.
 
     Raises
     ------
     CatalogError
-        A missing column, or a cell that is neither text nor a whole number.
+        If the column is missing, or a cell is neither text nor a whole number.
     """
     require_column(table, column, path, setting)
     texts = []
@@ -49,9 +77,28 @@ def read_texts(table: pd.DataFrame, column: str, path: Path, setting: str) -> li
 
 
 def read_numbers(table: pd.DataFrame, column: str, path: Path, setting: str) -> NDArray[np.float64]:
-    """Return a column as float64, NaN where a cell is empty; anything else is refused by row.
+    """Return a column as numbers.
 
-    ``setting`` is where its name comes from, for messages.
+    Parameters
+    ----------
+    table : DataFrame
+        The catalog, with N rows.
+    column : str
+        Name of the column.
+    path : Path
+        Path of the catalog, for messages.
+    setting : str
+        Setting that names the column, for messages.
+
+    Returns
+    -------
+    (N,) ndarray of float64
+        NaN where a cell is empty.
+
+    Raises
+    ------
+    CatalogError
+        If the column is missing, or a cell is not a number.
     """
     require_column(table, column, path, setting)
     series = table[column]
@@ -71,7 +118,7 @@ def read_numbers(table: pd.DataFrame, column: str, path: Path, setting: str) -> 
 
 
 def _as_text(cell: Any) -> str:
-    """Return a cell as text without surrounding blanks, "" where it is empty."""
+    """Return a cell as text without surrounding whitespace, "" where it is empty."""
     if isinstance(cell, str):
         return cell.strip()
     if isinstance(cell, bytes):
@@ -86,12 +133,12 @@ def _as_text(cell: Any) -> str:
 
 
 def _as_number(cell: Any) -> float:
-    """Return a cell as a number, NaN where it is empty; text by Python's own exact parser."""
+    """Return a cell as a number, NaN where it is empty; Python's exact parser reads text."""
     if isinstance(cell, bytes):
         cell = cell.decode()
     if isinstance(cell, str):
         text = cell.strip()
-        # Python's parser knows '1_000' and the digits of every script.
+        # Python's parser also accepts '1_000' and the digits of other scripts.
         if "_" in text or not text.isascii():
             raise ValueError("no number")
         return np.nan if not text or text in EMPTY_CELLS else float(text)

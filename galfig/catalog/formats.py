@@ -1,4 +1,4 @@
-"""Formats: a catalog file of any kind that astronomers have, read into one table."""
+"""Formats: a catalog file in any format that astronomers use, read into one table."""
 
 import contextlib
 import csv
@@ -24,29 +24,30 @@ FORMATS = ".csv, .csv.gz, .parquet, .fits, .fits.gz or .ecsv"
 
 
 def read_table(path: Path, id_column: str, text_columns: Collection[str] = ()) -> pd.DataFrame:
-    """Read a catalog whole, the identifiers as text from the first byte.
+    """Read a whole catalog and keep the identifiers as exact text.
 
     Parameters
     ----------
     path : Path
-        CSV (also gzipped), Parquet, FITS or ECSV, told apart by suffix.
+        CSV (also gzipped), Parquet, FITS or ECSV file; its suffix tells the format.
     id_column : str
-        Column with the identifiers. As a float64, 1237665024900858129 is off by 17, so a column
-        of floats is refused.
+        Column with the identifiers. A float64 would turn 1237665024900858129 into a number that
+        is off by 17, so a column of floats is an error.
     text_columns : collection of str, optional
-        Columns of a CSV file that are text too, whatever they look like: a plate called '0266'
-        keeps its zero.
+        Other columns of a CSV file to read as text even where they look like numbers: a plate
+        '0266' keeps its leading zero.
 
     Returns
     -------
     DataFrame
-        Integers stay exact where cells are empty (pandas' nullable types).
+        N rows. ``id_column`` is text. Columns of integers stay exact where cells are empty
+        (pandas' nullable types).
 
     Raises
     ------
     CatalogError
-        An unknown suffix, a file that cannot be read, a table without rows or without the
-        identifiers' column.
+        If the suffix is unknown, the file cannot be read, the table has no rows or no column of
+        identifiers, or the identifiers are floats.
     """
     suffixes = "".join(path.suffixes[-2:]).lower()
     try:
@@ -62,7 +63,7 @@ def read_table(path: Path, id_column: str, text_columns: Collection[str] = ()) -
         raise CatalogError(f"{path}: no such file, expected a catalog") from exc
     except CatalogError:
         raise
-    # At damaged files the four libraries behind this raise whatever their code runs into.
+    # On a damaged file, the libraries behind these readers can raise any exception.
     except Exception as exc:
         raise CatalogError(f"{path}: cannot be read ({_first_line(exc)})") from exc
     table.columns = pd.Index(_name_columns(table.columns, path))
@@ -81,7 +82,7 @@ def read_table(path: Path, id_column: str, text_columns: Collection[str] = ()) -
 
 
 def _read_csv(path: Path, id_column: str, text_columns: Collection[str]) -> pd.DataFrame:
-    """Read a CSV file; the lines that begin with '#' before the header are passed over."""
+    """Read a CSV file, skipping the lines before the header that begin with '#'."""
     try:
         with _open_text(path) as stream:
             header = _read_header(stream, path, id_column)
@@ -100,11 +101,11 @@ def _read_csv(path: Path, id_column: str, text_columns: Collection[str]) -> pd.D
             index_col=False,
             skipinitialspace=True,
             dtype={name: "string" for name in header if name in {id_column, *text_columns}},
-            # Named column by column, so that a galaxy called 'NA' keeps its name.
+            # Set for each column but the identifiers, so that a galaxy called 'NA' keeps its name.
             keep_default_na=False,
             na_values={name: EMPTY_CELLS for name in header if name != id_column},
             dtype_backend="numpy_nullable",
-            # One type a column, not one a chunk.
+            # pandas would otherwise infer a type for each chunk of a column.
             low_memory=False,
         )
     if len(table) < n_rows:
@@ -115,7 +116,7 @@ def _read_csv(path: Path, id_column: str, text_columns: Collection[str]) -> pd.D
 
 
 def _read_header(stream: IO[str], path: Path, id_column: str) -> list[str]:
-    """Return the names of the columns of a CSV file, and leave its rows in the stream."""
+    """Read the column names of a CSV file; the stream then stands at the first row."""
     line = "#"
     while line.startswith("#") or line.isspace():
         line = stream.readline()
@@ -123,16 +124,17 @@ def _read_header(stream: IO[str], path: Path, id_column: str) -> list[str]:
     if not any(header):
         raise CatalogError(f"{path}: empty, expected a header line with column names")
     names = _name_columns(header, path)
-    sign = next((sign for sign in ";\t| " if sign in names[0]), None)
-    if len(names) == 1 and sign is not None and id_column not in names:
+    separator = next((char for char in ";\t| " if char in names[0]), None)
+    if len(names) == 1 and separator is not None and id_column not in names:
         raise CatalogError(
-            f"{path}: one column {quote(names[0])}, expected commas between columns, not {sign!r}"
+            f"{path}: one column {quote(names[0])}, expected commas between columns, "
+            f"not {separator!r}"
         )
     return names
 
 
 def _count_rows(stream: IO[str], n_columns: int, path: Path) -> int:
-    """Count the rows of a CSV file; one with cells too many or too few is refused."""
+    """Count the rows of a CSV file; a row with too many or too few cells is an error."""
     n_rows = 0
     for cells in csv.reader(stream, skipinitialspace=True):
         if len(cells) == n_columns and (n_columns > 1 or cells[0]):
@@ -146,7 +148,7 @@ def _count_rows(stream: IO[str], n_columns: int, path: Path) -> int:
 
 
 def _name_columns(names: Iterable[object], path: Path) -> list[str]:
-    """Return the names of columns as the store can hold them; Parquet may have numbers for them."""
+    """Return column names that the store can hold; in Parquet they may be numbers."""
     texts = [str(name).strip() or f"Unnamed: {index}" for index, name in enumerate(names)]
     for text, count in Counter(texts).items():
         if "\0" in text:
@@ -157,7 +159,7 @@ def _name_columns(names: Iterable[object], path: Path) -> list[str]:
 
 
 def _check_texts(table: pd.DataFrame, path: Path) -> None:
-    """Raise CatalogError where a text holds a NUL, which ends a text in the store."""
+    """Raise CatalogError if a text holds a NUL character, which would truncate it in the store."""
     for column in table.columns[[dtype.kind == "O" for dtype in table.dtypes]]:
         has_nul = [isinstance(cell, str) and "\0" in cell for cell in table[column]]
         if any(has_nul):
@@ -173,7 +175,7 @@ def _open_text(path: Path) -> IO[str]:
 
 
 def _open_unpacked(path: Path) -> IO[bytes]:
-    # On damaged gzip astropy may read without end; unpacked first, the checksum is compared.
+    # astropy may read damaged gzip forever. Unpacking it first verifies the checksum.
     is_packed = path.suffix.lower() == ".gz"
     return io.BytesIO(gzip.decompress(path.read_bytes())) if is_packed else path.open("rb")
 
@@ -183,7 +185,7 @@ def _open_bytes(path: Path) -> IO[bytes]:
 
 
 def _find_undecodable(path: Path) -> int:
-    """Return the number of the first line that is not UTF-8."""
+    """Return the number, from 1, of the first line that is not UTF-8."""
     number = 0
     with _open_bytes(path) as stream, contextlib.suppress(UnicodeDecodeError):
         for line in stream:
@@ -193,18 +195,18 @@ def _find_undecodable(path: Path) -> int:
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
-    """Read Parquet; where the identifiers were the index of a data frame, they are a column."""
+    """Read Parquet; a named index, which may hold the identifiers, becomes a column."""
     table = pd.read_parquet(path, dtype_backend="numpy_nullable")
     return table.reset_index(drop=table.index.names == [None])
 
 
 def _read_astropy(path: Path, format: str) -> pd.DataFrame:
-    """Read FITS or ECSV through astropy; columns of vectors have no place in a flat table."""
+    """Read FITS or ECSV through astropy; columns of arrays are left out of the flat table."""
     from astropy.table import Column, Table
 
-    # A stream is closed where a path, of a damaged file, would be left open.
+    # Given the path of a damaged file, astropy would leave it open.
     with _open_unpacked(path) as stream, warnings.catch_warnings():
-        # A damaged file is one line, by the error that follows.
+        # The error that follows already reports a damaged file.
         warnings.simplefilter("ignore")
         table = Table.read(stream, format=format)
         flat = [

@@ -1,6 +1,6 @@
 """Catalogs: tables of galaxies, their classes, their image files and their split.
 
-A *row* in a message counts from 1 at the first galaxy, below the header.
+Messages count *rows* from 1, the first galaxy below the header.
 """
 
 import dataclasses
@@ -28,28 +28,28 @@ from galfig.runtime.messages import list_some, quote, shorten
 
 logger = logging.getLogger(__name__)
 
-# Pairs of a text and the column whose cell follows it, if any.
+# Pairs of a literal text and the column whose cell follows it, if any.
 Template = list[tuple[str, str | None]]
 
 
 @dataclass(frozen=True)
 class Galaxies:
-    """The galaxies that a network is trained on or explained for, one entry each.
+    """Galaxies to train a network on or to explain; each array has one entry per galaxy.
 
     Attributes
     ----------
     table : DataFrame
-        Every column of the catalog, (N rows).
+        Every column of the catalog, N rows.
     objid : (N,) array of str
         Identifiers.
     paths : tuple of Path
-        Image files.
+        N image files.
     redshift : (N,) array of float64
-        NaN where unknown.
+        Redshifts, NaN where unknown.
     value : (N,) array of float64
-        The number that was binned; NaN where the classes are text.
+        The quantity that was binned, in the unit of its column; NaN where the classes are text.
     label : (N,) array of int16
-        Position in ``class_names``; -1 where unknown.
+        Position in ``class_names``, -1 where unknown.
     in_valid : (N,) array of bool
         True in the validation set, False in the training set.
     pixel_scale : (N,) array of float64 or None
@@ -57,15 +57,15 @@ class Galaxies:
     class_names : tuple of str
         The classes kept, in the order of the settings.
     class_counts : dict of str to int
-        Galaxies of each class of the catalog, those not kept among them.
+        Number of galaxies of each class of the catalog, including classes that are not kept.
     rejected : dict of str to str
-        Reason why a galaxy of a kept or unknown class is not here, by objid.
+        Why a galaxy of a kept or unknown class was left out, by objid.
     catalog_sha256 : str
-        Digest of the catalog file.
+        SHA-256 of the catalog file.
     simulated : bool
-        Whether the catalog says of any galaxy that it is simulated.
+        True if the catalog marks any galaxy as simulated.
     settings : Settings
-        By which they were read.
+        The settings that the catalog was read with.
     """
 
     table: pd.DataFrame
@@ -87,7 +87,17 @@ class Galaxies:
         return len(self.objid)
 
     def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> "Galaxies":
-        """Return the galaxies at these positions, or where this mask is true."""
+        """Return some of the galaxies.
+
+        Parameters
+        ----------
+        rows : (M,) array of int, or (N,) array of bool
+            Their positions, or a mask.
+
+        Returns
+        -------
+        Galaxies
+        """
         rows = np.flatnonzero(rows) if rows.dtype == bool else rows
         scale = self.pixel_scale
         return dataclasses.replace(
@@ -103,7 +113,18 @@ class Galaxies:
         )
 
     def reject(self, reasons: Mapping[int, str]) -> "Galaxies":
-        """Move galaxies, by position, to ``rejected`` with these reasons."""
+        """Move galaxies to ``rejected``.
+
+        Parameters
+        ----------
+        reasons : mapping of int to str
+            The reason for each galaxy, by its position.
+
+        Returns
+        -------
+        Galaxies
+            The remaining galaxies.
+        """
         if not reasons:
             return self
         stays = np.ones(len(self), dtype=bool)
@@ -113,25 +134,26 @@ class Galaxies:
 
 
 def load_galaxies(settings: Settings, *, labelled: bool = True) -> Galaxies:
-    """Read the catalog, name the classes, find the images and draw the split.
+    """Read the catalog, assign the classes, find the images and draw the split.
 
     Parameters
     ----------
     settings : Settings
-        The tables ``catalog``, ``classes`` and ``split`` are used.
+        The settings; the tables ``catalog``, ``classes`` and ``split`` are used.
     labelled : bool, default True
-        Without, a catalog that has no class column is taken whole, with labels of -1.
+        If False, a catalog without the class column is accepted: every galaxy is kept, with
+        label -1.
 
     Returns
     -------
     Galaxies
-        In the order of the catalog. What was left out, and why, is in ``rejected``.
+        In the order of the catalog; ``rejected`` lists the galaxies that were left out, and why.
 
     Raises
     ------
     CatalogError
-        A table that cannot be read; a missing column; an identifier that is empty, doubled,
-        rounded or not a plain file name; a value of the wrong type; a class without galaxies.
+        If the table cannot be read; a column is missing; an identifier is empty, duplicated,
+        rounded or not a plain file name; a value has the wrong type; or a class has no galaxies.
     """
     path = settings.catalog_path
     template = parse_template(settings.catalog.images)
@@ -172,30 +194,30 @@ def load_galaxies(settings: Settings, *, labelled: bool = True) -> Galaxies:
 def assign_classes(
     table: pd.DataFrame, classes: ClassSettings, path: Path
 ) -> tuple[NDArray[np.object_], NDArray[np.float64], NDArray[np.object_]]:
-    """Name the class of every row: the bin of a number, or the text of a column.
+    """Assign a class to every row: the bin of a number, or the text of a column.
 
     Parameters
     ----------
     table : DataFrame
-        The catalog.
+        The catalog, with N rows.
     classes : ClassSettings
         Column, edges and labels; bins are closed on the right, as in ``pandas.cut``.
     path : Path
-        The catalog's path, for messages.
+        Path of the catalog, for messages.
 
     Returns
     -------
     names : (N,) array of str
         Class of each galaxy, "" where it has none.
     value : (N,) array of float64
-        The number binned; NaN for text.
+        The number that was binned, in the unit of its column; NaN for text.
     rejected : (N,) array of str
         Why a galaxy has no class, "" where it has one.
 
     Raises
     ------
     CatalogError
-        A missing column, text where numbers are expected or the reverse.
+        If the column is missing, or holds text where numbers are expected or the reverse.
     """
     require_column(table, classes.column, path, "[classes] column")
     series = table[classes.column]
@@ -210,7 +232,7 @@ def assign_classes(
         return names, np.full(len(table), np.nan), rejected
     value = read_numbers(table, classes.column, path, "[classes] column")
     bins = pd.cut(value, bins=list(classes.edges), labels=False)
-    # Position -1, outside every bin, is the last one: "".
+    # A galaxy outside every bin has index -1, which picks the last name: "".
     bins = np.where(np.isnan(bins), -1, bins).astype(int)
     names = np.array([*(classes.labels or ()), ""], dtype=object)[bins]
     rejected = np.full(len(table), "", dtype=object)
@@ -224,12 +246,23 @@ def assign_classes(
 
 
 def parse_template(template: str) -> Template:
-    """Split a template of image paths into its texts and columns.
+    """Split a template of image paths into literal texts and column names.
+
+    Parameters
+    ----------
+    template : str
+        Such as ``images/{objID}.jpg``.
+
+    Returns
+    -------
+    list of (str, str or None)
+        Pairs of a literal text and the column whose cell follows it; None at the end of the
+        template.
 
     Raises
     ------
     CatalogError
-        A text that is no template, or that names no column.
+        If the text is not a template, or names no column.
     """
     try:
         parts = list(string.Formatter().parse(template))
@@ -250,10 +283,24 @@ def parse_template(template: str) -> Template:
 def image_names(table: pd.DataFrame, template: Template, path: Path) -> list[str]:
     """Fill the template of image paths for every row.
 
+    Parameters
+    ----------
+    table : DataFrame
+        The catalog, with N rows.
+    template : list of (str, str or None)
+        The result of `parse_template`.
+    path : Path
+        Path of the catalog, for messages.
+
+    Returns
+    -------
+    list of str
+        N image paths, relative to the images' folder.
+
     Raises
     ------
     CatalogError
-        A template that names no column of the catalog, or a cell that is not a plain file name.
+        If the template names a column that the catalog lacks, or a cell is not a plain file name.
     """
     columns: list[Iterable[str]] = []
     for text, field in template:
@@ -278,10 +325,34 @@ def draw_split(
     split: SplitSettings,
     path: Path,
 ) -> NDArray[np.bool_]:
-    """Say of every row whether it is in the validation set.
+    """Decide which rows are in the validation set.
 
-    The random draw is over the galaxies that are kept and not rejected. With a column of the
-    split, a kept galaxy that is neither 'train' nor 'valid' is added to ``rejected``.
+    Without a column that gives the split, the validation set is drawn at random from the galaxies
+    that are kept and not rejected.
+
+    Parameters
+    ----------
+    table : DataFrame
+        The catalog, with N rows.
+    is_kept : (N,) array of bool
+        True for galaxies whose class is kept.
+    rejected : (N,) array of str
+        Why a galaxy is rejected, "" where it is not. Updated in place: with a column that gives
+        the split, a kept galaxy that is neither 'train' nor 'valid' is rejected.
+    split : SplitSettings
+        Column of the split; or fraction and seed of the draw.
+    path : Path
+        Path of the catalog, for messages.
+
+    Returns
+    -------
+    (N,) array of bool
+        True in the validation set.
+
+    Raises
+    ------
+    CatalogError
+        If the column is missing, or holds neither 'train' nor 'valid'.
     """
     in_valid = np.zeros(len(table), dtype=bool)
     if split.column is None:
@@ -305,7 +376,7 @@ def draw_split(
 
 
 class _Labels(NamedTuple):
-    """What `_label_rows` says of every row of a catalog."""
+    """Labels of every row of a catalog, by `_label_rows`."""
 
     label: NDArray[np.int16]
     value: NDArray[np.float64]
@@ -316,7 +387,7 @@ class _Labels(NamedTuple):
 
 
 def _label_rows(table: pd.DataFrame, classes: ClassSettings, path: Path, labelled: bool) -> _Labels:
-    """Give each row its label; rows of classes that are not kept are neither kept nor rejected."""
+    """Label each row; a row of a class that is not kept is neither kept nor rejected."""
     n = len(table)
     if not labelled and classes.column not in table:
         return _Labels(
@@ -366,7 +437,7 @@ def _check_classes(
 
 
 def _check_what_is_left(labels: _Labels, rows: NDArray[np.intp], path: Path) -> None:
-    """Raise CatalogError where no galaxy of a class, or none at all, can be used."""
+    """Raise CatalogError if no galaxy of a class, or no galaxy at all, can be used."""
     if not len(rows):
         raise CatalogError(
             f"{path}: no galaxy is left, expected at least one; {_count_reasons(labels.rejected)}"
@@ -385,14 +456,25 @@ def _count_reasons(rejected: NDArray[np.object_]) -> str:
 
 
 def describe_rejected(rejected: dict[str, str]) -> str:
-    """Count galaxies that were left out, and give an example: the last that was found."""
+    """Return the number of galaxies that were left out, with the last one as an example.
+
+    Parameters
+    ----------
+    rejected : dict of str to str
+        Why each galaxy was left out, by objid; at least one.
+
+    Returns
+    -------
+    str
+        Such as "12 galaxies left out, such as 1237 (no image images/1237.jpg)".
+    """
     objid, reason = next(reversed(rejected.items()))
     galaxies = "galaxy" if len(rejected) == 1 else "galaxies"
     return f"{len(rejected)} {galaxies} left out, for example {objid} ({reason})"
 
 
 def _find_files(names: Sequence[str], root: Path) -> NDArray[np.bool_]:
-    """Tell which files, named from a root, are there, by listing each folder once."""
+    """Return which files below a root exist, (N,); each folder is listed only once."""
     places = [os.path.split(name) for name in names]
     folders = {head: _list_folder(root / head) for head in {head for head, _ in places}}
     if not any(folders.values()):
@@ -405,12 +487,12 @@ def _find_files(names: Sequence[str], root: Path) -> NDArray[np.bool_]:
 
 
 def _list_folder(folder: Path) -> set[str]:
-    """Return the names in a folder, without links that lead nowhere; none where it is not there."""
+    """Return the names in a folder without broken links; an empty set if there is no folder."""
     try:
         if not folder.is_dir():
             return set()
         with os.scandir(folder) as entries:
-            # Unlike that of Path, this exists() is also False where it may not look.
+            # Unlike Path.exists(), os.path.exists() returns False where permission is denied.
             return {
                 entry.name
                 for entry in entries
@@ -421,14 +503,14 @@ def _list_folder(folder: Path) -> set[str]:
 
 
 def _read_redshift(table: pd.DataFrame, settings: Settings, path: Path) -> NDArray[np.float64]:
-    """Return redshifts, NaN where unknown; so are those that no galaxy has."""
+    """Return redshifts, NaN where they are unknown or impossible."""
     column = settings.catalog.redshift
     is_named = "redshift" in settings.catalog.model_fields_set
-    # Only a column that the settings name must be there: not every catalog has redshifts.
+    # The default column may be missing, since not every catalog has redshifts.
     if column is None or (column not in table and not is_named):
         return np.full(len(table), np.nan)
     redshift = read_numbers(table, column, path, "[catalog] redshift")
-    # The Local Group comes nearer, at -0.001; -9999 and inf are how catalogs say 'unknown'.
+    # Local Group galaxies have redshifts down to -0.001. Catalogs write -9999 or inf for unknown.
     is_wrong = np.isinf(redshift) | (redshift <= -1)
     if is_wrong.any():
         row = int(np.argmax(is_wrong))
@@ -469,7 +551,13 @@ def _digest(path: Path) -> str:
 
 
 def report_counts(galaxies: Galaxies) -> None:
-    """Log how many galaxies each class has in the catalog, in training and in validation."""
+    """Log the number of galaxies of each class in the catalog, in training and in validation.
+
+    Parameters
+    ----------
+    galaxies : Galaxies
+        The galaxies to count.
+    """
     if not galaxies.class_counts:
         logger.info("%d galaxies without classes", len(galaxies))
         return
@@ -486,7 +574,17 @@ def report_counts(galaxies: Galaxies) -> None:
 
 
 def report_rejected(galaxies: Galaxies, path: Path, *, n_known: int = 0) -> None:
-    """Warn once, with a count, about galaxies that were left out; ``n_known`` were reported."""
+    """Log one warning with the number of galaxies that were left out.
+
+    Parameters
+    ----------
+    galaxies : Galaxies
+        The galaxies, with those that were left out in ``rejected``.
+    path : Path
+        Path of the catalog, for the message.
+    n_known : int, default 0
+        Number of rejected galaxies that were reported before; without others, nothing is logged.
+    """
     if len(galaxies.rejected) > n_known:
         before = f", {n_known} of them reported before" if n_known else ""
         logger.warning("%s: %s%s", path, describe_rejected(galaxies.rejected), before)

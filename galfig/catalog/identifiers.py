@@ -1,4 +1,4 @@
-"""Identifiers: what names a galaxy and its image file, every digit of it kept."""
+"""Identifiers: the names of galaxies and of their image files, with every digit kept."""
 
 import re
 import unicodedata
@@ -8,16 +8,31 @@ from pathlib import Path
 from galfig.errors import CatalogError
 from galfig.runtime.messages import quote
 
-# The longest name that a file may have on common file systems [bytes].
+# The longest file name on common file systems [byte].
 MAX_NAME = 255
-# An identifier after a float or a spreadsheet: 1.23765E+18, 1237648720693755918.0, 1,237,648.
+# Identifiers converted by a float or a spreadsheet: 1.23765E+18, 1237648720693755918.0, 1,237,648.
 _ROUNDED = re.compile(r"[+-]?\d+([.,]\d*)?[eE][+-]\d+|[+-]?\d+\.0*|\d{1,3}(,\d{3})+(\.0*)?")
-# Digits that a spreadsheet keeps of a number; it writes zeros for those behind.
+# A spreadsheet keeps this many digits of a number and replaces the others by zeros.
 _SPREADSHEET_DIGITS = 15
 
 
 def check_objids(objid: Iterable[str], path: Path, column: str) -> None:
-    """Raise CatalogError where an identifier is empty, doubled, rounded or no plain file name."""
+    """Check that identifiers are unique, exact and usable as file names.
+
+    Parameters
+    ----------
+    objid : iterable of str
+        Identifiers, in the order of the rows.
+    path : Path
+        Path of the catalog, for messages.
+    column : str
+        Column of the identifiers, for messages.
+
+    Raises
+    ------
+    CatalogError
+        If an identifier is empty, duplicated, rounded or not a plain file name.
+    """
     first_row: dict[str, int] = {}
     for row, name in enumerate(objid, start=1):
         where = f"{path}: row {row}, column {column!r}"
@@ -33,7 +48,7 @@ def check_objids(objid: Iterable[str], path: Path, column: str) -> None:
                 f"{where}: {quote(name)} looks rounded by a spreadsheet or float conversion, "
                 "expected every digit and nothing else; export this column as text"
             )
-        # Two spellings of one accented letter are one file name on some systems.
+        # On some systems, two encodings of one accented letter name the same file.
         key = name if name.isascii() else unicodedata.normalize("NFC", name)
         if key in first_row:
             raise CatalogError(
@@ -45,10 +60,10 @@ def check_objids(objid: Iterable[str], path: Path, column: str) -> None:
 
 
 def _check_digits(objid: Iterable[str], path: Path, column: str) -> None:
-    """Raise CatalogError where every long number ends as a spreadsheet rounds it: in zeros."""
+    """Raise CatalogError if every long number ends in zeros, as spreadsheets round them."""
     numbers = (name.lstrip("0") for name in objid if name.isascii() and name.isdecimal())
     ends = [name[_SPREADSHEET_DIGITS:] for name in numbers if len(name) > _SPREADSHEET_DIGITS]
-    # By chance six digits are zeros once in a million catalogs.
+    # Six digits are all zeros by chance in one of a million catalogs.
     if sum(map(len, ends)) >= 6 and not any(end.strip("0") for end in ends):
         raise CatalogError(
             f"{path}: column {column!r} looks rounded by a spreadsheet: every number ends in zeros "
@@ -57,7 +72,19 @@ def _check_digits(objid: Iterable[str], path: Path, column: str) -> None:
 
 
 def is_plain_name(text: str) -> bool:
-    """Tell whether a text can be part of a file name without leaving its folder."""
+    """Return whether a text can be part of a file name without leaving its folder.
+
+    Parameters
+    ----------
+    text : str
+        Such as an identifier.
+
+    Returns
+    -------
+    bool
+        False where the text is empty, too long, or holds '/', '\\', '..' or characters that
+        cannot be printed.
+    """
     return (
         text not in {"", ".", ".."}
         and "/" not in text

@@ -1,4 +1,4 @@
-"""The galaxies that a command works on: simulated where absent, read, counted, reported."""
+"""Sample: the galaxies that a command works on, read or simulated, and counted."""
 
 import logging
 from collections.abc import Mapping
@@ -19,31 +19,32 @@ def load_catalog(
     settings: Settings | Mapping[str, Any] | Path | str | None = None,
     labelled: bool = True,
 ) -> Galaxies:
-    """Load the galaxies of a catalog: classes named, images found, training and validation split.
+    """Load a catalog: assign the classes, find the images, and split training and validation.
 
     Parameters
     ----------
     path : Path or str, optional
-        Catalog: CSV, Parquet, FITS or ECSV; default that of the settings, which for the defaults is
-        the built-in simulated sample.
+        Catalog: CSV, Parquet, FITS or ECSV. By default, that of the settings; the default
+        settings name the built-in simulated sample.
     settings : Settings, mapping, Path or str, optional
-        What ``galfig.toml`` may say, such as ``{"classes": {"column": "morphology"}}``, or the path
-        of such a file; default ``galfig.toml`` of the working directory where there is one.
+        Settings as in ``galfig.toml``, such as ``{"classes": {"column": "morphology"}}``, or the
+        path of such a file. By default, ``galfig.toml`` of the working directory where there is
+        one.
     labelled : bool, default True
-        Without, a catalog that has no class column is taken whole.
+        If False, a catalog without the class column is accepted, and every galaxy is kept.
 
     Returns
     -------
     Galaxies
-        In the order of the catalog. What was left out, and why, is in ``rejected``; the settings
-        are in ``settings``, for `galfig.train` and `galfig.build_maps`.
+        In the order of the catalog. ``rejected`` lists the galaxies that were left out, and why;
+        ``settings`` holds the settings, for `galfig.train` and `galfig.build_maps`.
 
     Raises
     ------
     ConfigError
-        A setting that is unknown or of the wrong type.
+        If a setting is unknown or has the wrong type.
     CatalogError
-        A table that cannot be read, or says something that galfig cannot use; see
+        If the table cannot be read, or holds something that galfig cannot use; see
         `galfig.catalog.galaxies.load_galaxies`.
     """
     overrides = {("catalog", "path"): None if path is None else Path(path)}
@@ -51,13 +52,32 @@ def load_catalog(
 
 
 def load_sample(settings: Settings, *, labelled: bool = True) -> Galaxies:
-    """Load the galaxies; where the embedded default is asked for and absent, simulate it first.
+    """Load the galaxies that the settings name, and log their counts.
 
-    What was left out, and the counts of the classes before and after, are logged.
+    If the settings name the built-in sample and it does not exist yet, it is simulated first.
+
+    Parameters
+    ----------
+    settings : Settings
+        The settings.
+    labelled : bool, default True
+        If False, a catalog without the class column is accepted, and every galaxy is kept.
+
+    Returns
+    -------
+    Galaxies
+        In the order of the catalog.
+
+    Raises
+    ------
+    CatalogError
+        As `galfig.catalog.galaxies.load_galaxies`.
+    OutputError
+        If the simulated sample cannot be written.
     """
     default = CatalogSettings.model_fields["path"].default
     if settings.catalog.path == default and not settings.catalog_path.exists():
-        # Its import brings astropy's and matplotlib's, which a catalog of one's own does without.
+        # This imports astropy and matplotlib, which a user's own catalog does not need.
         from galfig.catalog.simulate import write_simulated
 
         logger.info("%s is absent: simulating %d galaxies", settings.catalog_path, N_SIMULATED)

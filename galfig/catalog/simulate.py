@@ -1,8 +1,9 @@
-"""Simulated galaxies: SDSS-like gri cutouts and a catalog, whose cue to metallicity is known.
+"""Simulated galaxies: SDSS-like gri cutouts and a catalog with known signs of metallicity.
 
-Metal-rich galaxies have larger bulges, redder and smoother disks; metal-poor ones have more H II
-knots, further out. All of it hangs on one latent number, the stage of a galaxy, which is its
-metallicity blurred: how well the classes can be told apart is a choice, `STAGE_SCATTER`.
+Metal-rich galaxies have larger bulges and redder, smoother disks. Metal-poor galaxies have more
+H II knots, farther from the centre. All of these depend on one latent number, the stage of a
+galaxy, which is its metallicity with scatter. `STAGE_SCATTER` therefore sets how well the classes
+can be separated.
 """
 
 import math
@@ -24,49 +25,49 @@ from galfig.runtime.progress import track
 
 CUTOUT_SIZE = 160
 PIXEL_SCALE = 0.396
-"""Of SDSS [arcsec/pixel]."""
+"""Pixel scale of SDSS [arcsec/pixel]."""
 JPEG_QUALITY = 92
 
 STAGE_SCATTER = 0.33
 """Scatter of the stage at a given metallicity, in units of `STAGE_WIDTH`."""
 STAGE_CENTER = 8.9
 STAGE_WIDTH = 0.3
-"""The stage is (metallicity - `STAGE_CENTER`) / `STAGE_WIDTH` and scatter [dex]."""
+"""Centre and width [dex] of the stage, which is (metallicity - centre) / width plus scatter."""
 
 METALLICITY_EDGES = (8.0, 8.1, 8.7, 9.1, 9.3, 9.35)
 METALLICITY_FRACTIONS = (0.013, 0.32, 0.342, 0.312, 0.013)
 METALLICITY_SLOPES = (0.0, 0.75, 0.2, -0.3, 0.0)
-"""Between two edges the density is linear, 1 - slope at the left and 1 + slope at the right."""
+"""Between two edges the density is linear, from 1 - slope on the left to 1 + slope on the right."""
 
 REDSHIFT_RANGE = (0.01, 0.25)
 REDSHIFT_MEDIAN = 0.082
 REDSHIFT_SIGMA = 0.65
-"""Of the natural logarithm of redshift."""
+"""Standard deviation of the natural logarithm of redshift."""
 
-# Every array of bands is in this order, which is that of the red, green and blue of a cutout.
+# Every array of bands is in the order i, r, g, which become red, green and blue.
 SKY_NOISE = np.array([0.040, 0.026, 0.018])
-"""Of a pixel in i, r, g [nanomaggies]."""
+"""Standard deviation of the sky in i, r, g [nanomaggies/pixel]."""
 ELECTRONS = np.array([650.0, 940.0, 1000.0])
 """Electrons per nanomaggy in i, r, g."""
 BAND_SCALES = np.array([1.0, 1.2, 1.45])
-"""What i, r, g are multiplied by to become red, green and blue."""
+"""Factors that turn i, r, g into red, green and blue."""
 SEEING_RATIOS = np.array([0.96, 1.0, 1.08])
-"""Width of the seeing, relative to r."""
+"""Width of the seeing in i, r, g, relative to r."""
 DUST_LAW = np.array([0.75, 1.0, 1.3])
-"""Optical depth, relative to r."""
+"""Optical depth in i, r, g, relative to r."""
 ARM_CONTRASTS = np.array([0.85, 1.0, 1.2])
 STRETCH = 0.62
-"""Stretch of `make_rgb`; this and the next two are set by eye and by the noise of SDSS cutouts."""
+"""Stretch of `make_rgb`; this and the next two are tuned by eye to the noise of SDSS cutouts."""
 SOFTENING = 8.0
 BLACK_POINT = -0.005
 
-# Sources are drawn on a wider grid: what lies just outside still shines in, and what the
-# Fourier transform wraps around stays in the margin.
+# Sources are drawn on a wider grid: light from sources just outside the cutout spreads into it,
+# and the margin takes what the Fourier transform wraps around.
 _MARGIN = 16
 _PADDED = CUTOUT_SIZE + 2 * _MARGIN
 _MOFFAT_BETA = 3
 _DISK_THICKNESS = 0.2
-# The root of x^3 = x + 1; its powers step through a square most evenly.
+# The root of x^3 = x + 1; steps by its inverse powers fill a square most evenly.
 _PLASTIC_NUMBER = 1.32471795724474602596
 
 _UNIFORMS = (
@@ -86,35 +87,35 @@ def write_simulated(
     *,
     if_exists: ErrorOrReplace = "error",
 ) -> Path:
-    """Write simulated galaxies: ``images/<objID>.jpg`` and, when all are there, ``catalog.csv``.
+    """Write simulated galaxies: first ``images/<objID>.jpg``, then ``catalog.csv``.
 
-    A catalog that exists therefore belongs to a complete set. Where another set is replaced, its
-    images that the new one does not have are left where they are.
+    The catalog is written last, so an existing catalog belongs to a complete set of images. When
+    a set is replaced, old images that the new set does not overwrite are kept.
 
     Parameters
     ----------
     folder : Path
-        Made if it is absent.
+        Output folder, created if needed.
     n : int, default 600
         Number of galaxies.
     seed : int, default 0
-        Galaxy ``i`` depends on ``(seed, i)`` alone: ten galaxies are the first ten of 600.
+        Galaxy ``i`` depends only on ``(seed, i)``, so a sample of ten is the first ten of 600.
     if_exists : {"error", "replace"}, default "error"
-        What to do where a catalog is there.
+        What to do if the catalog exists.
 
     Returns
     -------
     Path
-        The catalog.
+        Path of the catalog.
 
     Raises
     ------
     CatalogError
-        The catalog is there and not to be replaced.
+        If the catalog exists and ``if_exists`` is "error".
     OutputError
-        The folder or an image cannot be written.
+        If the folder or a file cannot be written.
     ValueError
-        ``n`` is less than 1 or ``seed`` negative.
+        If ``n`` is less than 1 or ``seed`` is negative.
     """
     path = Path(folder) / "catalog.csv"
     if path.exists() and if_exists == "error":
@@ -136,33 +137,33 @@ def write_simulated(
 
 
 def simulate_catalog(n: int, seed: int) -> pd.DataFrame:
-    """Draw the properties of galaxies: what a survey would list and what they are drawn from.
+    """Draw the properties of galaxies: those that a survey lists, and those that shape the image.
 
-    Redshift is independent of metallicity; both are independent of position.
+    Redshift is independent of metallicity, and both are independent of position on the sky.
 
     Parameters
     ----------
     n : int
         Number of galaxies.
     seed : int
-        Galaxy ``i`` depends on ``(seed, i)`` alone.
+        Galaxy ``i`` depends only on ``(seed, i)``.
 
     Returns
     -------
     pandas.DataFrame
-        A row a galaxy. ``objID``; ``ra``, ``dec`` [deg]; ``z``; ``oh_p50`` = 12 + log(O/H)
-        [dex]; ``r_mag`` [mag]; ``petroR50_r``, the half-light radius [arcsec]; ``r50_kpc``;
-        ``inclination``, ``position_angle`` [deg], the latter from the rows' upward direction to
-        the left; ``bulge_fraction`` of the r flux; ``bulge_r50`` [arcsec]; ``sersic_index`` of
-        the bulge; ``disk_g_r``, ``bulge_g_r`` [mag]; ``knot_fraction`` of the r flux of the
-        disk; ``n_knots``; ``n_arms``; ``pitch_angle``, ``arm_phase`` [deg]; ``winding``, 1 or
-        -1; ``arm_strength`` and ``lopsidedness``, 0 to 1; ``dust``, an optical depth in r;
-        ``simulated``, which is True.
+        One row per galaxy, with the columns ``objID``; ``ra``, ``dec`` [deg]; ``z``, the
+        redshift; ``oh_p50`` = 12 + log(O/H) [dex]; ``r_mag`` [mag]; ``petroR50_r``, the
+        half-light radius [arcsec]; ``r50_kpc``, the same [kpc]; ``inclination`` [deg];
+        ``position_angle`` [deg], from up to the left; ``bulge_fraction`` of the r flux;
+        ``bulge_r50`` [arcsec]; ``sersic_index`` of the bulge; ``disk_g_r``, ``bulge_g_r`` [mag];
+        ``knot_fraction`` of the r flux of the disk; ``n_knots``; ``n_arms``; ``pitch_angle``,
+        ``arm_phase`` [deg]; ``winding``, 1 or -1; ``arm_strength`` and ``lopsidedness``, 0 to 1;
+        ``dust``, an optical depth in r; and ``simulated``, which is True.
 
     Raises
     ------
     ValueError
-        ``n`` is less than 1 or ``seed`` negative.
+        If ``n`` is less than 1 or ``seed`` is negative.
     """
     if n < 1:
         raise ValueError(f"n: {n!r}, expected 1 or more")
@@ -174,7 +175,7 @@ def simulate_catalog(n: int, seed: int) -> pd.DataFrame:
     stage = (metallicity - STAGE_CENTER) / STAGE_WIDTH + STAGE_SCATTER * normal["stage"]
 
     r50_kpc, r50 = _draw_size(redshift, normal["size"])
-    # Of the mean surface brightness within r50, mag / arcsec^2, to the magnitude.
+    # Mean surface brightness within r50 [mag/arcsec^2], from which the magnitude follows.
     brightness = 20.95 - 0.1 * stage + 6 * (redshift - 0.08) + 0.38 * normal["brightness"]
     bulge_fraction = _logistic(-2.0 + 0.8 * stage + 0.7 * normal["bulge_fraction"])
     knot_fraction = 0.4 * _logistic(-1.3 - 0.7 * stage + 0.6 * normal["knot_fraction"])
@@ -209,7 +210,7 @@ def simulate_catalog(n: int, seed: int) -> pd.DataFrame:
             "simulated": True,
         }
     )
-    # A galaxy can be drawn again from its row, so the row is what the file says.
+    # Rounded as the file stores it, so that a galaxy can be drawn again from its row.
     return catalog.round(5)
 
 
@@ -221,12 +222,12 @@ def simulate_cutout(galaxy: Mapping[str, Any], seed: int | Sequence[int]) -> NDA
     galaxy : mapping
         A row of `simulate_catalog`.
     seed : int or sequence of int
-        Of all that the row does not say: knots, neighbours, stars, seeing and noise.
+        Seed of everything that the row does not set: knots, neighbours, stars, seeing and noise.
 
     Returns
     -------
     (160, 160, 3) ndarray of uint8
-        (y, x), RGB last; the galaxy's centre is at (79.5, 79.5).
+        (y, x), RGB last; the centre of the galaxy is at (79.5, 79.5).
     """
     rng = np.random.default_rng(seed)
     sources = draw_galaxy(galaxy)
@@ -239,26 +240,50 @@ def simulate_cutout(galaxy: Mapping[str, Any], seed: int | Sequence[int]) -> NDA
 
 
 def draw_metallicity(uniform_class: ArrayLike, uniform_value: ArrayLike) -> NDArray[np.float64]:
-    """Turn two uniform variates into a metallicity [dex]: which interval, and where within."""
+    """Turn uniform variates into metallicities.
+
+    Parameters
+    ----------
+    uniform_class : (N,) array_like of float
+        Variates in [0, 1) that choose the interval between two of `METALLICITY_EDGES`.
+    uniform_value : (N,) array_like of float
+        Variates in [0, 1) that choose the place within the interval.
+
+    Returns
+    -------
+    (N,) ndarray of float64
+        12 + log(O/H) [dex].
+    """
     edges = np.array(METALLICITY_EDGES)
     cumulative = np.cumsum(METALLICITY_FRACTIONS) / np.sum(METALLICITY_FRACTIONS)
     interval = np.minimum(np.searchsorted(cumulative, uniform_class), len(edges) - 2)
     slope = np.array(METALLICITY_SLOPES)[interval]
-    # The inverse of the cumulative distribution, (1 - slope) x + slope x^2, without a division.
+    # The inverse of the cumulative distribution (1 - slope) x + slope x^2, never dividing by slope.
     root = np.sqrt((1 - slope) ** 2 + 4 * slope * np.asarray(uniform_value))
     position = 2 * np.asarray(uniform_value) / (1 - slope + root)
     return edges[interval] + position * np.diff(edges)[interval]
 
 
 def draw_redshift(uniform: ArrayLike) -> NDArray[np.float64]:
-    """Turn a uniform variate into a redshift: log-normal, cut at `REDSHIFT_RANGE`."""
+    """Turn uniform variates into redshifts: log-normal, truncated to `REDSHIFT_RANGE`.
+
+    Parameters
+    ----------
+    uniform : (N,) array_like of float
+        Variates in [0, 1).
+
+    Returns
+    -------
+    (N,) ndarray of float64
+        Redshifts.
+    """
     normal = NormalDist(math.log(REDSHIFT_MEDIAN), REDSHIFT_SIGMA)
     low, high = (normal.cdf(math.log(edge)) for edge in REDSHIFT_RANGE)
     return np.exp([normal.inv_cdf(low + (high - low) * u) for u in np.asarray(uniform)])
 
 
 def draw_galaxy(galaxy: Mapping[str, Any]) -> NDArray[np.float64]:
-    """Draw the disk, with its arms, and the bulge of a galaxy, before seeing.
+    """Draw the disk, the spiral arms and the bulge of a galaxy, before seeing.
 
     Parameters
     ----------
@@ -272,7 +297,7 @@ def draw_galaxy(galaxy: Mapping[str, Any]) -> NDArray[np.float64]:
     """
     axis = np.arange(_PADDED, dtype=np.float64) - (_PADDED - 1) / 2
     image = surface_brightness(galaxy, axis[:, None], axis)
-    # A bulge is steeper than a pixel is wide: its centre is the mean of finer pixels.
+    # The bulge varies within a pixel, so the centre is averaged over finer pixels.
     half, fine = 8, 6
     edge = _PADDED // 2 - half
     axis = (np.arange(2 * half * fine, dtype=np.float64) + 0.5) / fine - half
@@ -287,9 +312,10 @@ def surface_brightness(
 ) -> NDArray[np.float64]:
     r"""Compute the surface brightness of a galaxy, before seeing.
 
-    An exponential disk, times :math:`1 + a (e^{k (\cos\psi - 1)} / \langle\cdot\rangle - 1)` with
-    the phase :math:`\psi` of logarithmic spirals; and a Sersic bulge. Dust dims what lies behind
-    the near half of an inclined disk, and all of it with inclination.
+    The galaxy is the sum of a disk and a Sersic bulge. The disk is exponential, times
+    :math:`1 + a (e^{k (\cos\psi - 1)} / \langle\cdot\rangle - 1)`, where :math:`\psi` is the phase
+    of logarithmic spirals. Dust dims the whole galaxy more with increasing inclination, and most of
+    all what lies behind the near half of the disk.
 
     Parameters
     ----------
@@ -316,7 +342,7 @@ def surface_brightness(
     sharpness = 1.8
     crest = np.exp(sharpness * (np.cos(_spiral_phase(galaxy, radius, azimuth)) - 1))
     crest /= np.i0(sharpness) * math.exp(-sharpness)
-    # No arms in the centre, nor where a disk is seen from its side.
+    # Arms vanish in the centre, and in disks that are seen edge-on.
     face_on = 1 - (1 - axis_ratio) ** 2
     arms = face_on * galaxy["arm_strength"] * (1 - np.exp(-((radius / scale) ** 2))) * (crest - 1)
 
@@ -339,12 +365,23 @@ def surface_brightness(
 
 
 def component_fluxes(galaxy: Mapping[str, Any]) -> tuple[NDArray[np.float64], ...]:
-    """Return the i, r, g fluxes [nanomaggies] of the bulge, the smooth disk and all knots."""
+    """Return the fluxes of the bulge, the smooth disk and the knots together.
+
+    Parameters
+    ----------
+    galaxy : mapping
+        A row of `simulate_catalog`.
+
+    Returns
+    -------
+    bulge, disk, knots : (3,) ndarray of float64
+        Fluxes in i, r, g [nanomaggies].
+    """
     total = 10 ** (0.4 * (22.5 - galaxy["r_mag"]))
     bulge = total * galaxy["bulge_fraction"]
     knots = (total - bulge) * galaxy["knot_fraction"]
     disk = total - bulge - knots
-    # H-alpha is in r to a redshift of about 0.05 and in i beyond: the knots turn pink.
+    # H-alpha moves from r to i at a redshift of about 0.05, and the knots turn pink.
     knot_r_i = 0.12 if galaxy["z"] > 0.05 else -0.25
     return (
         bulge * _flux_ratios(galaxy["bulge_g_r"]),
@@ -354,18 +391,20 @@ def component_fluxes(galaxy: Mapping[str, Any]) -> tuple[NDArray[np.float64], ..
 
 
 def convolve_moffat(image: NDArray[np.float64], fwhm: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Convolve each band of (3, H, W) with a Moffat profile of unit sum, cut at the margin.
+    """Convolve each band with a Moffat profile of unit sum.
 
     Parameters
     ----------
     image : (3, H, W) ndarray of float64
-        Its edges wrap around; keep a margin of 16 pixels.
+        Image. Its edges wrap around, and the profile is truncated at a radius of 16 pixels: leave
+        a margin of that width.
     fwhm : (3,) ndarray of float64
-        Full width at half maximum of each band [pixels].
+        Full width at half maximum in each band [pixels].
 
     Returns
     -------
     (3, H, W) ndarray of float64
+        Image after seeing, in the unit of ``image``.
     """
     y, x = (np.fft.fftfreq(length, 1 / length) for length in image.shape[1:])
     squared = y[:, None] ** 2 + x**2
@@ -377,15 +416,40 @@ def convolve_moffat(image: NDArray[np.float64], fwhm: NDArray[np.float64]) -> ND
 
 
 def moffat(squared_radius: NDArray[np.float64], fwhm: float) -> NDArray[np.float64]:
-    """Return the Moffat profile of index 3 and unit flux at a squared radius [pixels^2]."""
+    """Return the Moffat profile of index 3 and unit flux.
+
+    Parameters
+    ----------
+    squared_radius : (H, W) ndarray of float64
+        Squared distance from the centre [pixels^2].
+    fwhm : float
+        Full width at half maximum [pixels].
+
+    Returns
+    -------
+    (H, W) ndarray of float64
+        Surface brightness [1/pixel].
+    """
     core = (fwhm / 2) ** 2 / (2 ** (1 / _MOFFAT_BETA) - 1)
     return (_MOFFAT_BETA - 1) / (np.pi * core) / (1 + squared_radius / core) ** _MOFFAT_BETA
 
 
 def add_noise(image: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
-    """Add the noise of sky and photons to (3, H, W) [nanomaggies/pixel].
+    """Add sky noise and photon noise.
 
-    Noise is smooth over neighbouring pixels, as it is after a survey's image is resampled.
+    The noise is correlated between neighbouring pixels, as in resampled survey images.
+
+    Parameters
+    ----------
+    image : (3, H, W) ndarray of float64
+        i, r, g [nanomaggies/pixel].
+    rng : numpy.random.Generator
+        Source of the noise.
+
+    Returns
+    -------
+    (3, H, W) ndarray of float64
+        Noisy image [nanomaggies/pixel].
     """
     n_bands, height, width = image.shape
     noise = rng.standard_normal((n_bands, height + 2, width + 2))
@@ -396,7 +460,17 @@ def add_noise(image: NDArray[np.float64], rng: np.random.Generator) -> NDArray[n
 
 
 def make_rgb(image: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Turn i, r, g (3, H, W) [nanomaggies/pixel] into (H, W, 3) RGB, as SDSS does [1]_.
+    """Turn an image in i, r, g into RGB, as SDSS does [1]_.
+
+    Parameters
+    ----------
+    image : (3, H, W) ndarray of float64
+        i, r, g [nanomaggies/pixel].
+
+    Returns
+    -------
+    (H, W, 3) ndarray of uint8
+        RGB.
 
     References
     ----------
@@ -409,8 +483,8 @@ def make_rgb(image: NDArray[np.float64]) -> NDArray[np.uint8]:
 def _draw_variates(n: int, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Draw the uniform and the normal variates of every galaxy, each from its own generator.
 
-    Class and redshift come from a sequence that fills the square evenly from the first galaxy
-    on, so that even few galaxies have the fractions that are asked for.
+    The variates of class and redshift follow a low-discrepancy sequence, so that even a small
+    sample comes close to the intended fractions.
     """
     generators = [np.random.default_rng((seed, i, 0)) for i in range(n)]
     uniform = pd.DataFrame([rng.random(len(_UNIFORMS)) for rng in generators], columns=_UNIFORMS)
@@ -426,10 +500,10 @@ def _draw_variates(n: int, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
 def _draw_size(
     redshift: NDArray[np.float64], normal: pd.Series
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Draw half-light radii [kpc], and as seen [arcsec].
+    """Draw half-light radii [kpc], and their apparent size [arcsec].
 
-    A flux limit leaves larger galaxies at larger redshift; what would not suit the cutout is
-    cut off.
+    Galaxies are larger at higher redshift, as in a flux-limited sample. Apparent sizes are clipped
+    to suit the cutout.
     """
     kpc_per_arcsec = 1e3 * np.deg2rad(Planck18.angular_diameter_distance(redshift).value) / 3600
     r50_kpc = 5.0 * (redshift / 0.08) ** 0.55 * np.exp(0.24 * normal.to_numpy())
@@ -443,7 +517,7 @@ def _add_knots(
     n_knots = int(galaxy["n_knots"])
     _, _, flux = component_fluxes(galaxy)
     scale = _disk_scale(galaxy)
-    # Metal-poor galaxies form their stars further out.
+    # Galaxies with many knots, which tend to be metal-poor, have them farther from the centre.
     reach = 1 + 1.2 * galaxy["knot_fraction"]
     radius = np.minimum(rng.gamma(2, reach * scale, n_knots), rng.uniform(2.5, 4, n_knots) * scale)
     azimuth = rng.uniform(0, 2 * np.pi, n_knots)
@@ -461,7 +535,7 @@ def _add_knots(
     across = radius * np.sin(azimuth) * _axis_ratio(galaxy["inclination"])
     center = (_PADDED - 1) / 2
     y, x = _rotate_back(along, across, galaxy["position_angle"])
-    # A knot is a cluster of points, so that it is not a star.
+    # A knot is a cluster of points, so that it does not look like a star.
     n_points = 6
     spread = rng.normal(0, 0.16 * scale, (2, n_points, n_knots))
     y, x = center + (spread + np.stack([y, x])[:, None]).reshape(2, -1)
@@ -474,7 +548,7 @@ def _add_points(
     x: NDArray[np.float64],
     fluxes: NDArray[np.float64],
 ) -> None:
-    """Add points between pixels to (3, H, W), each shared by the four pixels around it."""
+    """Add points at fractional positions to (3, H, W), each spread over the four nearest pixels."""
     height, width = sources.shape[1:]
     row, column = np.floor(y).astype(int), np.floor(x).astype(int)
     inside = (row >= 0) & (row < height - 1) & (column >= 0) & (column < width - 1)
@@ -486,7 +560,7 @@ def _add_points(
 
 
 def _add_neighbours(sources: NDArray[np.float64], rng: np.random.Generator) -> None:
-    """Add other galaxies, exponential disks, none of them bright where the galaxy is."""
+    """Add other galaxies, as exponential disks; no bright one lies near the centre."""
     n_neighbours = rng.poisson(4.5)
     for _ in range(n_neighbours):
         r_mag = max(22.6 - rng.exponential(1.1), 17.5)
@@ -501,7 +575,7 @@ def _add_neighbours(sources: NDArray[np.float64], rng: np.random.Generator) -> N
         rows = np.arange(max(int(y) - half, 0), min(int(y) + half + 1, _PADDED))
         columns = np.arange(max(int(x) - half, 0), min(int(x) + half + 1, _PADDED))
         along, across = _rotate(rows[:, None] - y, columns - x, angle)
-        # Softened: a small disk is not sampled at its cusp.
+        # Softened, so that the cusp of a small disk is not sampled.
         radius = np.sqrt(along**2 + (across / axis_ratio) ** 2 + 0.1)
         disk = np.exp(-radius / scale)
         flux = 10 ** (0.4 * (22.5 - r_mag)) * _flux_ratios(g_r)
@@ -512,7 +586,7 @@ def _add_neighbours(sources: NDArray[np.float64], rng: np.random.Generator) -> N
 def _add_stars(
     image: NDArray[np.float64], fwhm: NDArray[np.float64], rng: np.random.Generator
 ) -> None:
-    """Add foreground stars to (3, H, W); bright ones have wide wings, so they are not convolved."""
+    """Add foreground stars to (3, H, W) as exact profiles: the wings of bright ones are wide."""
     axis = np.arange(CUTOUT_SIZE)
     for _ in range(rng.poisson(3.2)):
         r_mag = max(22.3 - rng.exponential(1.5), 14.0)
@@ -532,13 +606,13 @@ def _add_stars(
 
 
 def _flux_ratios(g_r: float, r_i: float | None = None) -> NDArray[np.float64]:
-    """Return the fluxes in i, r, g for one in r; by default r - i follows the galaxies' locus."""
+    """Return fluxes in i, r, g for unit flux in r; by default r - i follows the galaxy locus."""
     r_i = 0.06 + 0.42 * g_r if r_i is None else r_i
     return 10 ** (0.4 * np.array([r_i, 0.0, -g_r]))
 
 
 def _sersic(radius: NDArray[np.float64], half_light: float, index: float) -> NDArray[np.float64]:
-    """Return the Sersic profile of unit flux; the exponent's factor as in Ciotti & Bertin 1999."""
+    """Return the Sersic profile of unit flux, with b_n as in Ciotti & Bertin 1999."""
     b = 2 * index - 1 / 3 + 4 / (405 * index) + 46 / (25515 * index**2)
     flux = 2 * np.pi * half_light**2 * index * b ** (-2 * index) * math.gamma(2 * index)
     return np.exp(-b * (radius / half_light) ** (1 / index)) / flux
@@ -556,7 +630,7 @@ def _spiral_phase(
 
 
 def _disk_scale(galaxy: Mapping[str, Any]) -> float:
-    """Return the disk's scale length [pixels], for the bulge and disk to have petroR50_r."""
+    """Return the scale length of the disk [pixels] that gives the galaxy its petroR50_r."""
     half_light = galaxy["petroR50_r"] * (1 + 0.55 * galaxy["bulge_fraction"])
     return half_light / 1.678 / PIXEL_SCALE
 
@@ -569,7 +643,7 @@ def _axis_ratio(inclination: float) -> float:
 def _rotate(
     y: NDArray[np.float64], x: NDArray[np.float64], angle: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Turn offsets in y (down) and x into those along and across a position angle [deg]."""
+    """Turn offsets in y (down) and x into offsets along and across a position angle [deg]."""
     sine, cosine = math.sin(math.radians(angle)), math.cos(math.radians(angle))
     return -sine * x - cosine * y, cosine * x - sine * y
 

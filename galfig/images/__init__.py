@@ -1,1 +1,1 @@
-"""Images: files become pixels, whatever a decoder makes of damaged bytes."""
+"""Images: files decoded into pixels, or an error that says why not."""

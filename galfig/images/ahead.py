@@ -1,4 +1,4 @@
-"""Threads that decode images a few ahead of whoever asks for them, in order."""
+"""Decode images in threads, some ahead of the consumer, and return them in order."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -20,20 +20,20 @@ def map_ahead(
     Parameters
     ----------
     pool : Executor
-        The threads; it is left open.
+        The threads; the pool is left open.
     function : callable
-        Takes an item. What it raises is raised here when its result is due.
+        Takes an item. An exception that it raises is raised again when its result is due.
     items : iterable
-        Such as paths; read no further ahead than the calls.
+        Items, such as paths; read no further ahead than the calls.
     n_ahead : int
-        Calls that have begun, or wait for a thread, or whose result waits to be asked for; this
-        bounds the memory.
+        Largest number of calls that wait for a thread, run, or hold a result; this bounds the
+        memory.
 
     Yields
     ------
     object
         The results, in the order of the items. Warnings of the decoders are hidden until the last
-        one. Calls that have not begun when the generator is closed never do.
+        result. Calls that have not started when the generator is closed are cancelled.
     """
     remaining = iter(items)
     ahead: deque[Future[Result]] = deque()

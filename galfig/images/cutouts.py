@@ -1,4 +1,4 @@
-"""Cutouts: image files decoded, cropped to the centre and scaled to what the network sees."""
+"""Cutouts: image files decoded, cropped to the centre and scaled to the input of the network."""
 
 import math
 import os
@@ -18,13 +18,13 @@ from galfig.images.fits import MAX_VALUES, decode_fits, is_fits
 from galfig.images.raster import decode_raster
 from galfig.runtime.progress import track
 
-# Of the memory, for decoded images; what is more goes to a file.
+# Largest fraction of the memory that decoded images may fill; more than that goes to a file.
 MEMORY_SHARE = 0.25
-# Images that are decoded ahead, a thread.
+# Images decoded ahead, per thread.
 N_AHEAD = 8
-# No galaxy is smaller [pixels]; what is, is an icon or what a server sends for "no image".
+# A smaller image [pixels] is an icon, or the placeholder that a server sends for "no image".
 MIN_SIDE = 8
-# Of a file [byte]: the largest FITS image that is decoded, in double precision.
+# Largest file that is read [byte]: the largest FITS image that is decoded, in double precision.
 MAX_BYTES = 8 * MAX_VALUES
 
 
@@ -35,8 +35,8 @@ class Decoding:
     Attributes
     ----------
     n_channels : int
-        3 for RGB, whatever the file holds; 1 for one band: an image of one channel as it is, the
-        luminance of a colour image (ITU-R 601-2).
+        Channels of the pixels, whatever the file holds: 3 for RGB, 1 for one band. For one band,
+        a colour image is reduced to its luminance (ITU-R 601-2).
     fits_range : (float, float) or None
         Values of FITS images shown as black and as white; see `galfig.images.fits.decode_fits`.
     """
@@ -54,11 +54,11 @@ def read_cutout(path: Path, size: int, decoding: Decoding = RGB) -> NDArray[np.u
     Parameters
     ----------
     path : Path
-        JPEG, PNG, TIFF, GIF, BMP, WebP or FITS.
+        JPEG, PNG, TIFF, GIF, BMP, WebP or FITS file.
     size : int
         Side of the cutout [pixels].
     decoding : Decoding, default RGB
-        How pixels are read.
+        How the file becomes pixels.
 
     Returns
     -------
@@ -68,15 +68,35 @@ def read_cutout(path: Path, size: int, decoding: Decoding = RGB) -> NDArray[np.u
     Raises
     ------
     CutoutError
-        A file that is truncated, no image, or an image that cannot be used.
+        If the file is truncated, is not an image, or holds an image that cannot be used.
     LostCutoutError
-        A file that is missing, or a file system that no longer answers.
+        If the file is missing, or the file system no longer responds.
     """
     return crop_or_pad(decode_image(path, decoding), size)
 
 
 def decode_image(path: Path, decoding: Decoding = RGB) -> NDArray[np.uint8]:
-    """Decode an image file, (H, W, n_channels); raises what `read_cutout` raises."""
+    """Decode a whole image file.
+
+    Parameters
+    ----------
+    path : Path
+        JPEG, PNG, TIFF, GIF, BMP, WebP or FITS file.
+    decoding : Decoding, default RGB
+        How the file becomes pixels.
+
+    Returns
+    -------
+    (H, W, n_channels) ndarray of uint8
+        (y, x), RGB last.
+
+    Raises
+    ------
+    CutoutError
+        If the file is truncated, is not an image, or holds an image that cannot be used.
+    LostCutoutError
+        If the file is missing, or the file system no longer responds.
+    """
     path = Path(path)
     data = _read_file(path)
     try:
@@ -96,7 +116,7 @@ def decode_image(path: Path, decoding: Decoding = RGB) -> NDArray[np.uint8]:
 
 
 def _read_file(path: Path) -> bytes:
-    """Read a file, and tell one that cannot be read from one that is no longer there."""
+    """Read a file; distinguish a file that cannot be read from one that has disappeared."""
     try:
         with path.open("rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
@@ -104,7 +124,7 @@ def _read_file(path: Path) -> bytes:
     except IsADirectoryError as exc:
         raise CutoutError(f"{path}: a folder, expected an image") from exc
     except PermissionError as exc:
-        # Where a ticket for the file system has run out, the folder is closed as well.
+        # When the ticket of a network file system has expired, the folder is closed as well.
         if os.access(path.parent, os.X_OK):
             raise CutoutError(f"{path}: cannot be read ({exc.strerror})") from exc
         raise _make_lost(path, exc) from exc
@@ -118,7 +138,7 @@ def _read_file(path: Path) -> bytes:
 
 
 def _make_lost(path: Path, exc: OSError) -> LostCutoutError:
-    """Return the error of a file that was in the folder when it was listed."""
+    """Make the error for a file that was there when its folder was listed."""
     return LostCutoutError(
         f"{path}: lost ({exc.strerror}), expected the image that was listed; when it is back, run "
         "this again (a training continues with `resume`), or remove the file to leave out its "
@@ -127,10 +147,21 @@ def _make_lost(path: Path, exc: OSError) -> LostCutoutError:
 
 
 def crop_or_pad(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Take the central size × size pixels of (H, W, channels), with zeros where there are none.
+    """Take the centre of an image, padded with zeros where the image is smaller.
 
-    An odd difference leaves the extra pixel below and to the right, as fastai's ``CropPad``
-    does, so that the network sees at explaining what it saw in training.
+    Where the sizes differ by an odd number, the extra pixel is at the bottom and at the right, as
+    in fastai's ``CropPad``.
+
+    Parameters
+    ----------
+    image : (H, W, n_channels) ndarray of uint8
+        The image.
+    size : int
+        Side of the cutout [pixels].
+
+    Returns
+    -------
+    (size, size, n_channels) ndarray of uint8
     """
     cutout = np.zeros((size, size, image.shape[2]), dtype=image.dtype)
     source, target = zip(*(_overlap(length, size) for length in image.shape[:2]), strict=True)
@@ -139,10 +170,23 @@ def crop_or_pad(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 
 def scale_cutout(cutout: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Scale a square cutout to size × size pixels, bilinearly, averaging when it shrinks."""
+    """Scale a square cutout bilinearly; shrinking averages over pixels.
+
+    Parameters
+    ----------
+    cutout : (S, S, n_channels) ndarray of uint8
+        The cutout.
+    size : int
+        Side after scaling [pixels].
+
+    Returns
+    -------
+    (size, size, n_channels) ndarray of uint8
+        The cutout itself where it has this size already.
+    """
     if cutout.shape[0] == size:
         return cutout
-    # Pillow has no image of (H, W, 1).
+    # Pillow takes no array of shape (H, W, 1).
     image = Image.fromarray(cutout if cutout.shape[2] > 1 else cutout[..., 0])
     scaled = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
     return scaled.reshape(size, size, -1)
@@ -156,33 +200,35 @@ def load_cutouts(
     *,
     n_workers: int | None = None,
 ) -> tuple[NDArray[np.uint8], dict[int, str]]:
-    """Decode, crop and scale every file once, for a network that looks at them many times.
+    """Decode, crop and scale every file once, for a network that sees each image many times.
 
     Parameters
     ----------
     paths : sequence of Path
-        Image files, (N,).
-    cutout_size, image_size : int
-        Side of the central crop, and what it is scaled to [pixels].
+        N image files.
+    cutout_size : int
+        Side of the central crop [pixels].
+    image_size : int
+        Side of the crop after scaling [pixels].
     decoding : Decoding, default RGB
-        How pixels are read.
+        How the files become pixels.
     n_workers : int, optional
-        Threads; default one a processor.
+        Number of threads; default one per processor.
 
     Returns
     -------
     cutouts : (N, image_size, image_size, n_channels) ndarray of uint8
-        In memory, or where that would take more than a quarter of it, in a temporary file that is
-        gone with the process. Zero where a file cannot be decoded.
+        The images, zero where a file cannot be decoded. They are in memory, or in a temporary
+        file where they would fill more than a quarter of it.
     reasons : dict of int to str
-        Why, by position.
+        Why a file cannot be decoded, by its position.
 
     Raises
     ------
     OutputError
-        No room for the temporary file.
+        If there is no room for the temporary file.
     LostCutoutError
-        A file that is missing, or a file system that no longer answers.
+        If a file is missing, or the file system no longer responds.
     """
     shape = (len(paths), image_size, image_size, decoding.n_channels)
     cutouts = _allocate(shape)
@@ -204,7 +250,7 @@ def _allocate(shape: tuple[int, ...]) -> NDArray[np.uint8]:
         return np.zeros(shape, np.uint8)
     try:
         with tempfile.TemporaryFile() as file:
-            # A hole that the disk cannot fill would kill the process at the first write to it.
+            # In a sparse file on a full disk, the first write to a hole would kill the process.
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(file.fileno(), 0, n_bytes)
             return np.memmap(file, np.uint8, "r+", shape=shape)
@@ -223,7 +269,7 @@ def _physical_memory() -> int:
 def iter_cutouts(
     paths: Iterable[Path], size: int, decoding: Decoding = RGB, *, n_workers: int | None = None
 ) -> Iterator[NDArray[np.uint8] | CutoutError]:
-    """Decode files in threads, a few ahead of what is asked for.
+    """Decode files in threads, some ahead of the consumer.
 
     Parameters
     ----------
@@ -232,19 +278,20 @@ def iter_cutouts(
     size : int
         Side of the cutouts [pixels].
     decoding : Decoding, default RGB
-        How pixels are read.
+        How the files become pixels.
     n_workers : int, optional
-        Threads; default one a processor.
+        Number of threads; default one per processor.
 
     Yields
     ------
     (size, size, n_channels) ndarray of uint8, or CutoutError
-        In the order of the paths; the error, unraised, where a file cannot be decoded.
+        In the order of the paths. Where a file cannot be decoded, the error is yielded, not
+        raised.
 
     Raises
     ------
     LostCutoutError
-        A file that is missing, or a file system that no longer answers.
+        If a file is missing, or the file system no longer responds.
     """
 
     def read(path: Path) -> NDArray[np.uint8] | CutoutError:
@@ -259,7 +306,7 @@ def iter_cutouts(
 
 
 def _overlap(length: int, size: int) -> tuple[slice, slice]:
-    """Return the slices of an axis and of the cutout that hold the same pixels."""
+    """Return the slices, along an axis, of the image and the cutout that hold the same pixels."""
     offset = (length - size) // 2
     start, stop = max(offset, 0), min(offset + size, length)
     return slice(start, stop), slice(start - offset, stop - offset)

@@ -1,4 +1,4 @@
-"""Other people's decoders: whatever damaged bytes make them say becomes one ValueError."""
+"""Third-party decoders: their warnings are hidden, and their exceptions become ValueError."""
 
 import logging
 import re
@@ -10,23 +10,23 @@ from contextlib import contextmanager, suppress
 from galfig.runtime.messages import one_line
 
 DECODERS = r"(PIL|astropy)\b"
-# What `warnings.filterwarnings` makes of them.
+# The entry that `warnings.filterwarnings` adds for these modules.
 _FILTER = ("ignore", None, Warning, re.compile(DECODERS), 0)
 
-# Pillow logs some errors that it also raises; with no handler at all, Python would print them.
+# Pillow logs some errors that it also raises. Without a handler, Python would print them.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 class UnusableError(ValueError):
-    """An image is whole, but not of a kind that is used."""
+    """An image is intact, but of a kind that galfig does not use."""
 
 
 class _Silence:
     """Hides the warnings of Pillow and astropy while any thread decodes.
 
-    `warnings.catch_warnings` belongs to the process: where two threads overlap, the one that
-    leaves last puts back the filters of the other, for good. Here the first to come adds one
-    filter, and the last to go takes it away; whoever stays inside meanwhile makes it cheap.
+    `warnings.catch_warnings` changes the filters of the whole process. Where two threads overlap,
+    the last to leave restores the filters of the other, for good. Here the first thread to enter
+    adds one filter, and the last to leave removes it. Nested use only moves a counter.
     """
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class _Silence:
             self._n_inside -= 1
             if self._n_inside == 0:
                 with suppress(ValueError):
-                    # A list, whatever its stub says.
+                    # The stub declares a Sequence, but it is a list.
                     warnings.filters.remove(_FILTER)  # type: ignore[attr-defined]
 
 
@@ -53,14 +53,14 @@ SILENCE = _Silence()
 
 @contextmanager
 def guard_decoder() -> Iterator[None]:
-    """Keep a decoder quiet, and make any error it raises a ValueError of one line.
+    """Silence a decoder, and turn any exception that it raises into a one-line ValueError.
 
     Raises
     ------
     UnusableError
-        As it was raised.
+        If the block raised it.
     ValueError
-        The decoder raised: bytes that are damaged can make it raise anything.
+        If the block raised anything else: damaged bytes can make a decoder raise any exception.
     """
     try:
         with SILENCE:

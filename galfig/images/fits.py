@@ -1,4 +1,4 @@
-"""FITS images: their fluxes stretched to eight bits, so that they are cutouts like any others."""
+"""FITS images: fluxes stretched to eight bits, so that they become cutouts like any others."""
 
 import io
 import math
@@ -9,17 +9,27 @@ from numpy.typing import NDArray
 
 from galfig.images.decoders import UnusableError, guard_decoder
 
-# A cutout has fewer; what is larger is a mosaic, or made to fill the memory.
+# A larger image is a mosaic, or a file made to exhaust the memory.
 MAX_VALUES = 1 << 28
 GZIP_MAGIC, FITS_MAGIC = b"\x1f\x8b", b"SIMPLE"
-# Share of the range where the asinh stretch turns from linear to logarithmic.
+# Fraction of the range where the asinh stretch turns from linear to logarithmic.
 SOFTENING = 0.1
-# Of the pixels of an image, what is black and what is white where nothing else is said.
+# Percentiles of the pixels that are black and white by default.
 PERCENTILES = (0.25, 99.75)
 
 
 def is_fits(data: bytes) -> bool:
-    """Tell whether bytes are a FITS file, compressed by gzip or not."""
+    """Return whether bytes begin like a FITS file, compressed by gzip or not.
+
+    Parameters
+    ----------
+    data : bytes
+        The file.
+
+    Returns
+    -------
+    bool
+    """
     if data.startswith(GZIP_MAGIC):
         try:
             data = zlib.decompressobj(wbits=31).decompress(data, len(FITS_MAGIC))
@@ -34,24 +44,30 @@ def decode_fits(data: bytes, limits: tuple[float, float] | None = None) -> NDArr
     Parameters
     ----------
     data : bytes
-        The file: an image (H, W), or a cube (3, H, W) whose planes go from blue to red, as those
-        of Legacy Survey cutouts (g, r, z) do. May be compressed by gzip or fpack.
+        The file, which may be compressed by gzip or fpack. It holds an image (H, W), or a cube
+        (3, H, W) with planes from blue to red, as in Legacy Survey cutouts (g, r, z).
     limits : (float, float), optional
-        Values shown as black and as white; default two percentiles of the image itself.
+        Values shown as black and as white, in the unit of the image; default the 0.25 and 99.75
+        percentiles of the image itself.
 
     Returns
     -------
     (H, W) or (H, W, 3) ndarray of uint8
-        Rows from the top of the sky, as in other images: FITS counts them from the bottom.
-        Colours by Lupton et al. (2004, PASP 116, 133). NaN is black.
+        Rows from top to bottom, as in other images; FITS stores them from the bottom. Colours
+        follow Lupton et al. [1]_. NaN is black.
 
     Raises
     ------
     ValueError
-        No image, of another shape, without a finite value, or unreadable.
+        If the file holds no image, an image of another shape or without a finite value, or
+        cannot be read.
+
+    References
+    ----------
+    .. [1] Lupton et al. 2004, PASP 116, 133, arXiv:astro-ph/0312483
     """
     values = _read_values(_decompress(data))
-    # Infinite values, and the sums of such, are dealt with as they come out.
+    # The results below handle infinite values and their sums, so numpy need not warn of them.
     with np.errstate(all="ignore"):
         intensity = values if values.ndim == 2 else values.mean(axis=0)
         finite = intensity[np.isfinite(intensity)]
@@ -66,17 +82,17 @@ def decode_fits(data: bytes, limits: tuple[float, float] | None = None) -> NDArr
 
 
 def _stretch(values: NDArray[np.float64], low: float, high: float) -> NDArray[np.uint8]:
-    """Map low to black and high to white; NaN and what is infinitely faint are black."""
+    """Map low to black and high to white; NaN and minus infinity are black."""
     from astropy.visualization import AsinhStretch, ManualInterval, make_lupton_rgb
 
     values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
     if values.ndim == 2:
         scaled = AsinhStretch(SOFTENING)(ManualInterval(low, high)(values))
         return np.rint(255 * scaled).astype(np.uint8)
-    # The same stretch of the intensity, in Lupton's parameters.
+    # The same stretch of the intensity, expressed in the parameters of Lupton et al.
     strength = 10 * math.sinh(0.1 * math.asinh(1 / SOFTENING))
     blue, green, red = values
-    # astropy divides by zero where the sky is black, and then takes the zero.
+    # astropy divides by zero where the sky is black, and then replaces the result by zero.
     return make_lupton_rgb(
         red, green, blue, minimum=low, stretch=strength * SOFTENING * (high - low), Q=strength
     )

@@ -1,4 +1,4 @@
-"""Raster images: JPEG, PNG and a few others as eight bits a channel, or why they cannot be."""
+"""Raster images: JPEG, PNG and a few other formats, decoded to eight bits per channel."""
 
 import io
 import zlib
@@ -6,7 +6,7 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
-# Imported here, each format is registered before threads look for it.
+# Importing each plugin here registers its format before any thread looks for it.
 from PIL import (
     BmpImagePlugin,  # noqa: F401
     ExifTags,
@@ -22,9 +22,9 @@ from PIL import (
 from galfig.images.decoders import UnusableError, guard_decoder
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
-# The chunks of a PNG on which its pixels depend.
+# The chunks of a PNG that determine its pixels.
 PNG_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"IDAT")
-# What is opened, and how it begins. Of the other formats that Pillow knows, some run programs.
+# The formats that are opened, and their first bytes. For some others, Pillow runs programs.
 FORMATS = {
     "JPEG": (b"\xff\xd8\xff",),
     "PNG": (PNG_MAGIC,),
@@ -43,7 +43,7 @@ OTHER_MODES = {
     "I": "signed or 32-bit integers, expected 8 or 16 bits unsigned; convert it, or use FITS",
     "F": "floating-point image, expected 8 or 16 bits; convert it, or use FITS",
 }
-# By the value of the EXIF tag.
+# Transposition for each value of the EXIF tag of orientation.
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -61,21 +61,21 @@ def decode_raster(data: bytes, n_channels: int = 3) -> NDArray[np.uint8]:
     Parameters
     ----------
     data : bytes
-        The file: JPEG, PNG, TIFF, GIF, BMP or WebP, whatever its name.
+        The file: JPEG, PNG, TIFF, GIF, BMP or WebP, recognised by its first bytes.
     n_channels : int, default 3
-        3 for RGB; 1 for grey, of colour the luminance (ITU-R 601-2).
+        3 for RGB; 1 for grey, which is the luminance (ITU-R 601-2) of a colour image.
 
     Returns
     -------
     (H, W, 3) or (H, W) ndarray of uint8
-        Turned as EXIF says; black where the image is transparent. 16 bits of grey are scaled to
-        8; of 16 bits of a colour the upper 8 are taken, as Pillow does.
+        Oriented as EXIF says; black where the image is transparent. 16-bit grey is scaled to 8
+        bits; for 16-bit colour Pillow keeps the upper 8 bits.
 
     Raises
     ------
     ValueError
-        No image, a damaged one, several in one file, one of more pixels than Pillow's limit, or
-        of channels that are neither colours nor grey.
+        If the file is not an image, is damaged, holds several images, has more pixels than
+        Pillow's limit, or has channels other than colours or grey.
     """
     with guard_decoder(), _open_image(data) as image:
         _check_image(image, data)
@@ -87,7 +87,7 @@ def decode_raster(data: bytes, n_channels: int = 3) -> NDArray[np.uint8]:
 
 
 def _open_image(data: bytes) -> Image.Image:
-    """Read the header, or say what the bytes are instead."""
+    """Read the header; if the bytes are not an image, raise an error that says what they are."""
     try:
         return Image.open(io.BytesIO(data), formats=tuple(FORMATS))
     except UnidentifiedImageError as exc:
@@ -95,7 +95,7 @@ def _open_image(data: bytes) -> Image.Image:
 
 
 def _describe_bytes(data: bytes) -> str:
-    """Say what a file is that is no image which Pillow can open."""
+    """Describe a file that Pillow cannot open as an image."""
     if data[:64].lstrip(b"\xef\xbb\xbf\t\r\n ").lower().startswith(HTML):
         return "begins like HTML, expected an image; the server may have sent a page instead"
     if data.startswith(GIT_LFS):
@@ -107,7 +107,7 @@ def _describe_bytes(data: bytes) -> str:
 
 
 def _check_image(image: Image.Image, data: bytes) -> None:
-    """Refuse, by its header, what cannot be used, or would be read as other than it is."""
+    """Reject an image whose header shows that it cannot be used, or would be misread."""
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:
         raise UnusableError(f"{image.width} × {image.height} pixels, expected at most {limit}")
@@ -125,7 +125,7 @@ def _check_image(image: Image.Image, data: bytes) -> None:
 
 
 def _check_key(image: Image.Image, depth: int) -> None:
-    """Refuse a transparent colour that Pillow compares with samples of another depth."""
+    """Reject a transparent colour that Pillow would compare with samples of another depth."""
     has_key = "transparency" in image.info and image.mode != "P"
     if has_key and depth not in (1, 8):
         raise UnusableError(
@@ -134,7 +134,7 @@ def _check_key(image: Image.Image, depth: int) -> None:
 
 
 def _check_sums(data: bytes) -> None:
-    """Compare what makes the pixels of a PNG with its checksums, as Pillow does not for all."""
+    """Verify the checksums of the PNG chunks that determine the pixels; Pillow skips some."""
     start = len(PNG_MAGIC)
     while (head := data[start : start + 8])[4:] not in (b"", b"IEND"):
         end = start + 8 + int.from_bytes(head[:4], "big")
@@ -145,7 +145,7 @@ def _check_sums(data: bytes) -> None:
 
 
 def _check_tiff(image: TiffImagePlugin.TiffImageFile) -> None:
-    """Refuse numbers that Pillow reads without their sign, their depth or their polarity."""
+    """Reject a TIFF whose sign, depth or polarity Pillow would ignore."""
     tags = image.tag_v2
     if set(tags.get(TiffImagePlugin.SAMPLEFORMAT, (1,))) != {1}:
         raise UnusableError("TIFF of signed integers, expected unsigned; convert it, or use FITS")
@@ -158,27 +158,27 @@ def _check_tiff(image: TiffImagePlugin.TiffImageFile) -> None:
 
 
 def _turn_upright(image: Image.Image) -> Image.Image:
-    """Turn an image as its EXIF says."""
+    """Orient an image as its EXIF says."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
     except Exception:
-        # Damaged EXIF says nothing of the orientation, and nothing against the pixels.
+        # With damaged EXIF the orientation is unknown, but the pixels may be sound.
         return image
     method = UPRIGHT.get(orientation) if isinstance(orientation, int) else None
     return image if method is None else image.transpose(method)
 
 
 def _reduce_depth(image: Image.Image) -> Image.Image:
-    """Scale 16 bits of grey to 8."""
+    """Scale 16-bit grey to 8 bits."""
     values = np.asarray(image).astype(np.uint32)
     return Image.fromarray(((values + 128) // 257).astype(np.uint8))
 
 
 def _blacken(image: Image.Image) -> Image.Image:
-    """Lay an image over black where it is transparent."""
+    """Put a black background behind an image that is transparent."""
     if not (image.mode.endswith(("A", "a")) or "transparency" in image.info):
         return image
-    # Pillow has no way from La to RGBA but this.
+    # Pillow converts La to RGBA only through LA.
     image = image.convert("LA") if image.mode == "La" else image
     image = image.convert("RGBA")
     black = Image.new("RGB", image.size)

@@ -1,1 +1,1 @@
-"""Networks: built, trained, kept as checkpoints, and compared with new images."""
+"""Networks: build them, train them, keep them as checkpoints, and compare them with new images."""

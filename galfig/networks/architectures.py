@@ -17,23 +17,28 @@ XRESNETS = ("xresnet18", "xresnet34", "xresnet50")
 
 
 def build_network(arch: str, n_classes: int, n_channels: int = 3) -> nn.Module:
-    """Make an untrained network.
+    """Build an untrained network.
 
     Parameters
     ----------
     arch : str
-        ``conv3`` (three convolutions of 32, 64 and 128 maps, each with batch norm and ReLU, then
-        pooling and one linear layer: Wu's tutorial of 2020), one of fastai's xresnets, or the
-        name of a timm model.
+        ``conv3``, one of fastai's xresnets, or the name of a timm model. ``conv3`` is the network
+        of Wu's tutorial of 2020: three convolutions with 32, 64 and 128 maps, each with batch norm
+        and ReLU, then pooling and one linear layer.
     n_classes : int
-        Number of logits.
+        Number of logits, C.
     n_channels : int, default 3
-        Channels of its images: 3 for RGB, 1 for one band.
+        Channels of the images: 3 for RGB, 1 for one band.
+
+    Returns
+    -------
+    torch.nn.Module
+        In training mode; takes images (N, n_channels, H, W) and returns logits (N, C).
 
     Raises
     ------
     ConfigError
-        An unknown name, or a timm model where timm is not installed.
+        If the name is unknown, or timm is not installed.
     """
     if arch == "conv3":
         layers = _import_fastai("layers")
@@ -61,26 +66,34 @@ def find_layer(
     Parameters
     ----------
     model : torch.nn.Module
-        In evaluation mode.
+        The network, in evaluation mode.
     name : str
-        As in ``model.named_modules()``; "auto" is the last module that gives feature maps.
+        Name of the layer, as in ``model.named_modules()``; "auto" is the last module that returns
+        feature maps (N, K, h, w).
     image_size : int
-        Side of the network's images [pixels].
+        Side of the images that the network takes [pixels].
     arch : str, optional
         Name of the architecture, for messages.
     n_channels : int, default 3
-        Channels of the network's images.
+        Channels of the images.
+
+    Returns
+    -------
+    name : str
+        Name of the layer.
+    layer : torch.nn.Module
+        The layer.
 
     Raises
     ------
     ConfigError
-        A name that is no layer with feature maps (the message lists those that are), or of one
-        that cannot be explained; images of a size that the network does not take.
+        If the name is not that of a layer with feature maps (the message lists these layers), the
+        layer cannot be explained, or the network does not take images of this size.
     """
     shape = (1, n_channels, image_size, image_size)
     try:
         shapes = _trace_shapes(model, shape)
-    # A network of a fixed size says so in its own way.
+    # Networks for images of a fixed size report another size by different exceptions.
     except (RuntimeError, AssertionError, ValueError) as exc:
         raise ConfigError(
             f"{arch or 'model'}: cannot take images of {image_size} pixels "
@@ -89,7 +102,7 @@ def find_layer(
     layers = [layer for layer, shape in shapes.items() if _is_feature_map(shape)]
     if name == "auto":
         # Where tokens (N, T, K) follow the last map, as in a transformer, that map is only the
-        # patch embedding: nobody wants it explained unasked.
+        # patch embedding, which is not a useful default.
         deep = [
             layer for layer, shape in shapes.items() if _is_feature_map(shape) or len(shape) == 3
         ]
@@ -115,7 +128,7 @@ def find_layer(
 
 
 def _probe(model: nn.Module, name: str, shape: tuple[int, ...]) -> None:
-    """Raise ConfigError where a layer cannot be explained, before the work and not after it."""
+    """Raise ConfigError if a layer cannot be explained, before any long work begins."""
     images = next(model.parameters()).new_zeros(shape)
     try:
         grad_cam(model, images, model.get_submodule(name))
@@ -125,19 +138,19 @@ def _probe(model: nn.Module, name: str, shape: tuple[int, ...]) -> None:
 
 
 def _is_feature_map(shape: torch.Size) -> bool:
-    """Tell maps (N, K, h, w) of a square image from pixels (N, h, w, K) and pooled maps."""
+    """Return whether a shape is of maps (N, K, h, w), not of pixels (N, h, w, K) or pooled maps."""
     return len(shape) == 4 and shape[2] == shape[3] > 1
 
 
 def _trace_shapes(model: nn.Module, shape: tuple[int, ...]) -> dict[str, torch.Size]:
-    """Return the shape of each submodule's output, in the order in which they finish.
+    """Return the shape of each submodule's output, in the order in which the submodules finish.
 
-    A container finishes after what it contains, so the last one is the outermost block.
+    A container finishes after its contents, so the last submodule is the outermost block.
     """
     shapes: dict[str, torch.Size] = {}
 
     def note(name: str, module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
-        # An identity only repeats what the layer before it gives.
+        # An identity only repeats the output of the layer before it.
         if isinstance(output, Tensor) and not isinstance(module, nn.Identity):
             shapes[name] = output.shape
 
@@ -157,7 +170,7 @@ def _trace_shapes(model: nn.Module, shape: tuple[int, ...]) -> dict[str, torch.S
 
 
 def _import_fastai(module: str) -> ModuleType:
-    """Import a module of fastai, which decorates functions in a way that torch deprecates."""
+    """Import a module of fastai, without the warnings about features that torch deprecates."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return importlib.import_module(f"fastai.{module}")

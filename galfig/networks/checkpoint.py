@@ -1,4 +1,4 @@
-"""Checkpoints: a network and what it was made from, in one safetensors file."""
+"""Checkpoints: a network and a record of its training, in one safetensors file."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -28,20 +28,22 @@ CHECKPOINT_FORMAT = 1
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained network and what it was made from.
+    """A trained network and a record of its training.
 
     Attributes
     ----------
     model : torch.nn.Module
-        In evaluation mode; takes normalised images, returns logits (N, C).
+        The network, in evaluation mode; takes normalised images (N, n_channels, H, W) and returns
+        logits (N, C).
     class_names : tuple of str
-        Class of each logit.
+        Class of each logit, (C,).
     layer_name : str
         Name of the layer that is explained by default.
     metadata : dict
         Architecture, sizes, statistics, settings, history, metrics, digests, seeds, versions.
     digest : str
-        SHA-256 of the file; "" for one that was not read from a file.
+        SHA-256 of the file, or of the contents of a network that `wrap_network` wrapped; "" for a
+        network that has no file yet.
     """
 
     model: nn.Module
@@ -52,7 +54,7 @@ class Checkpoint:
 
     @cached_property
     def record(self) -> CheckpointRecord:
-        """What is needed to use the network, by name."""
+        """The part of the metadata that is needed to use the network."""
         return CheckpointRecord.model_validate(self.metadata)
 
     @property
@@ -62,16 +64,26 @@ class Checkpoint:
 
     @property
     def image_size(self) -> int:
-        """Side of what the network sees, after scaling the cutout [pixels]."""
+        """Side of the image that the network sees, after scaling the cutout [pixels]."""
         return self.record.image_size
 
     @property
     def n_channels(self) -> int:
-        """Channels that the network sees: 3 for RGB, 1 for one band."""
+        """Number of channels that the network sees: 3 for RGB, 1 for one band."""
         return len(self.record.mean)
 
     def normalise(self, cutouts: NDArray[np.uint8]) -> Tensor:
-        """Turn uint8 cutouts (N, H, W, n_channels) into the network's input, float32."""
+        """Turn cutouts into the input of the network.
+
+        Parameters
+        ----------
+        cutouts : (N, H, W, n_channels) ndarray of uint8
+            Images.
+
+        Returns
+        -------
+        (N, n_channels, H, W) Tensor of float32
+        """
         return normalise(cutouts, self.record.mean, self.record.std)
 
 
@@ -85,35 +97,35 @@ def wrap_network(
     image_size: int | None = None,
     layer: str = "auto",
 ) -> Checkpoint:
-    """Take a network of any origin as it is, to be explained.
+    """Wrap a network that was trained elsewhere, so that galfig can explain it.
 
     Parameters
     ----------
     model : torch.nn.Module
-        Classifier in evaluation mode; takes normalised images (N, n_channels, H, W), returns
+        Classifier in evaluation mode; takes normalised images (N, n_channels, H, W) and returns
         logits (N, C).
     class_names : sequence of str
         Class of each logit, (C,).
-    mean, std : sequence of float
-        By which each channel was normalised in training, for values in [0, 1]; (n_channels,), 3
-        for RGB or 1 for one band.
+    mean, std : (n_channels,) sequence of float
+        Mean and standard deviation that normalised each channel in training, for values in
+        [0, 1]: 3 numbers for RGB or 1 for one band.
     cutout_size : int
         Side of the central crop of each image [pixels].
     image_size : int, optional
-        What the crop is scaled to [pixels]; default not.
+        Side of the crop after scaling [pixels]; by default, the crop is not scaled.
     layer : str, default "auto"
-        Name of the layer to explain; "auto" is the last that gives feature maps.
+        Name of the layer to explain; "auto" is the last one that returns feature maps.
 
     Returns
     -------
     Checkpoint
-        It holds the model itself, and no claim about how it was trained.
+        It holds the model itself, and no record of its training.
 
     Raises
     ------
     ConfigError
-        In training mode; numbers that do not fit each other or the network; a layer that it does
-        not have.
+        If the model is in training mode, the numbers do not fit each other or the model, or the
+        model does not have the layer.
     """
     metadata = {
         "arch": type(model).__name__,
@@ -146,7 +158,7 @@ def wrap_network(
 
 
 def _check_logits(model: nn.Module, record: CheckpointRecord) -> None:
-    """Raise ConfigError where a network does not give a logit for each class."""
+    """Raise ConfigError if a network does not return one logit for each class."""
     side = record.image_size
     with torch.no_grad():
         logits = model(next(model.parameters()).new_zeros(1, len(record.mean), side, side))
@@ -160,19 +172,19 @@ def _check_logits(model: nn.Module, record: CheckpointRecord) -> None:
 
 
 def normalise(cutouts: NDArray[np.uint8], mean: list[float], std: list[float]) -> Tensor:
-    """Scale uint8 cutouts (N, H, W, n_channels) to [0, 1], then to zero mean and unit variance.
+    """Scale cutouts to [0, 1], then to zero mean and unit variance over the training set.
 
     Parameters
     ----------
     cutouts : (N, H, W, n_channels) ndarray of uint8
         Images.
-    mean, std : list of float
-        Statistics of each channel of the training set, in [0, 1].
+    mean, std : (n_channels,) list of float
+        Mean and standard deviation of each channel over the training set, for values in [0, 1].
 
     Returns
     -------
     (N, n_channels, H, W) Tensor of float32
-        The very numbers that fastai's ``IntToFloatTensor`` and ``Normalize`` give.
+        Exactly the numbers that fastai's ``IntToFloatTensor`` and ``Normalize`` return.
     """
     images = torch.from_numpy(cutouts).permute(0, 3, 1, 2).float().div_(255.0)
     mean_, std_ = (torch.tensor(values).reshape(1, -1, 1, 1) for values in (mean, std))
@@ -186,17 +198,33 @@ def save_checkpoint(
     *,
     if_exists: ErrorOrReplace = "error",
 ) -> Checkpoint:
-    """Write a network's tensors and metadata as one safetensors file.
+    """Write the tensors and metadata of a network as one safetensors file.
 
-    The metadata are JSON under the one key ``galfig`` of the file's header: several keys would
-    be written in an order of their own each time. The file appears under its name when complete.
+    The metadata are JSON under the single key ``galfig`` of the header, since safetensors writes
+    several keys in an order that varies. The file appears when it is complete.
+
+    Parameters
+    ----------
+    path : Path
+        The checkpoint.
+    model : torch.nn.Module
+        The network.
+    metadata : mapping
+        Values that JSON can hold; see `CheckpointRecord` for the keys that are needed.
+    if_exists : {"error", "replace"}, default "error"
+        What to do if the file exists.
+
+    Returns
+    -------
+    Checkpoint
+        Read back from the file.
 
     Raises
     ------
     CheckpointError
-        A tensor is not finite; nothing is written.
+        If a tensor is not finite; nothing is written.
     OutputError
-        The file is there and not to be replaced, or it cannot be written.
+        If the file exists and ``if_exists`` is "error", or the file cannot be written.
     """
     tensors = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
     if name := _find_not_finite(tensors):
@@ -227,8 +255,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises
     ------
     CheckpointError
-        A file that is missing, not safetensors, not galfig's, not what was written, or whose
-        tensors do not fit the architecture it names or are not finite.
+        If the file is missing, is not a galfig checkpoint, fails its checksum, or holds tensors
+        that are not finite or do not fit its architecture.
     """
     try:
         data = Path(path).read_bytes()
@@ -240,7 +268,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
         digest = metadata.get("digest")
         if digest is not None and digest != digest_content(metadata, tensors):
             raise CheckpointError(f"{path}: {CHECKSUM_MISMATCH}; copy it again from its source")
-        # The random weights that are about to be replaced must not cost the caller a draw.
+        # Building draws random weights, which are replaced at once. The caller's random state
+        # must not change.
         with torch.random.fork_rng(devices=[]):
             model = build_network(
                 metadata["arch"], len(metadata["class_names"]), len(metadata["mean"])
@@ -270,7 +299,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def _find_not_finite(tensors: Mapping[str, torch.Tensor]) -> str:
-    """Return the name of the first tensor that holds NaN or infinity; "" where none does."""
+    """Return the name of the first tensor that holds NaN or infinity, or "" if none does."""
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             return name
@@ -278,21 +307,31 @@ def _find_not_finite(tensors: Mapping[str, torch.Tensor]) -> str:
 
 
 def read_header(data: bytes) -> dict[str, str]:
-    """Return the texts in the header of a safetensors file: 8 bytes of length, then JSON.
+    """Return the metadata in the header of a safetensors file: 8 bytes of length, then JSON.
+
+    Parameters
+    ----------
+    data : bytes
+        The file.
+
+    Returns
+    -------
+    dict of str to str
+        The metadata, by key.
 
     Raises
     ------
     ValueError, KeyError, TypeError, RecursionError
-        Other bytes.
+        If the bytes are not a safetensors file with metadata.
     """
     length = int.from_bytes(data[:8], "little")
     return dict(json.loads(data[8 : 8 + length])["__metadata__"])
 
 
 def _read_metadata(path: Path, data: bytes) -> dict[str, Any]:
-    """Return what a checkpoint says of itself, as far as it is needed to use it."""
-    # The JSON of a safetensors header begins at byte 8; its length, before it, can look like
-    # the first bytes of anything.
+    """Return the metadata of a checkpoint; check those that are needed to use it."""
+    # The JSON of a safetensors header begins at byte 8. The length before it can look like the
+    # first bytes of any other format.
     if data[8:9] != b"{" and data.startswith((b"\x80", b"PK\x03\x04")):
         raise CheckpointError(
             f"{path}: a pickled file, expected safetensors; galfig never loads pickles, which can "
@@ -320,7 +359,20 @@ def _read_metadata(path: Path, data: bytes) -> dict[str, Any]:
 
 
 def digest_content(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 of metadata, and of names, shapes and bytes of tensors."""
+    """Return a digest of metadata and tensors.
+
+    Parameters
+    ----------
+    metadata : mapping
+        Values that JSON can hold; the key ``digest`` is left out.
+    tensors : mapping of str to Tensor
+        Tensors on the CPU; their names, types, shapes and bytes count, but not their order.
+
+    Returns
+    -------
+    str
+        SHA-256, as hexadecimal digits.
+    """
     rest = {key: value for key, value in metadata.items() if key != "digest"}
     digest = sha256(json.dumps(rest, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):

@@ -1,4 +1,4 @@
-"""The device: where a network runs."""
+"""Device: where a network runs."""
 
 import torch
 
@@ -7,7 +7,22 @@ from galfig.runtime.options import Device
 
 
 def choose_device(name: Device) -> torch.device:
-    """Return the device called "auto" (CUDA where there is one), "cpu" or "cuda"."""
+    """Return the device that a name stands for.
+
+    Parameters
+    ----------
+    name : {"auto", "cpu", "cuda"}
+        "auto" is CUDA where there is a CUDA device, and the CPU otherwise.
+
+    Returns
+    -------
+    torch.device
+
+    Raises
+    ------
+    ConfigError
+        If the name is "cuda" and there is no CUDA device.
+    """
     has_cuda = torch.cuda.is_available()
     if name == "cuda" and not has_cuda:
         raise ConfigError(

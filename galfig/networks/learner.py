@@ -1,4 +1,4 @@
-"""The learner: fastai's data block, callbacks and loop around galfig's galaxies."""
+"""Learner: fastai's data block, callbacks and training loop, applied to galfig's galaxies."""
 
 import copy
 import logging
@@ -19,7 +19,7 @@ from galfig.catalog.galaxies import Galaxies
 from galfig.config import TrainingSettings
 
 with warnings.catch_warnings():
-    # fastai decorates functions in a way that torch deprecates.
+    # Importing fastai uses features that torch deprecates.
     warnings.simplefilter("ignore")
     import fastai.callback.data  # noqa: F401  (adds DataBlock.weighted_dataloaders)
     from fastai.callback.core import Callback, CancelEpochException
@@ -47,35 +47,62 @@ from galfig.runtime.progress import show_progress
 logger = logging.getLogger(__name__)
 
 METRICS = ("accuracy", "roc_auc", "f1")
-# Of fastai's random states, those that training moves on.
+# The random states of fastai that training changes.
 _RANDOM_STATES = ("random_state", "numpy_state", "torch_state", "torch_cuda_state")
 
 
 def fit_network(
     learner: Learner,
-    how: TrainingSettings,
+    training: TrainingSettings,
     before: dict[str, Any] | None,
     keep: Callable[[dict[str, Any]], None],
 ) -> tuple[list[dict[str, float]], float, dict[str, list[float]] | None]:
-    """Train, or go on with it; return the history, the rate, and the finder's curve if it ran."""
+    """Train a network, or resume its training.
+
+    Parameters
+    ----------
+    learner : Learner
+        From `make_learner`.
+    training : TrainingSettings
+        Epochs, learning rate and schedule.
+    before : dict, optional
+        State of an interrupted run, as it was passed to ``keep``; None to train from the start.
+    keep : callable
+        Called after each epoch but the last with a dict of all that the next epoch depends on.
+
+    Returns
+    -------
+    history : list of dict of str to float
+        Losses and metrics after each epoch.
+    lr : float
+        Peak learning rate.
+    finder : dict of str to list of float, or None
+        The ``loss`` at each ``lr`` of the learning-rate finder, if it ran.
+    """
     if before is not None:
         lr, finder = before["lr"], before["finder"]
-        logger.info("resuming: %d of %d epochs are done", len(before["history"]), how.epochs)
-    elif how.lr == "auto":
+        logger.info("resuming: %d of %d epochs are done", len(before["history"]), training.epochs)
+    elif training.lr == "auto":
         lr, finder = find_lr(learner)
         logger.info("learning rate from the finder: %.2g", lr)
     else:
-        lr, finder = how.lr, None
+        lr, finder = training.lr, None
     keeper = _Keeper(before, lambda state: keep({**state, "lr": lr, "finder": finder}))
-    with _report(learner, how.epochs, n_done=len(keeper.history)):
-        fit = learner.fit_one_cycle if how.schedule == "one-cycle" else learner.fit_flat_cos
-        fit(how.epochs, lr, cbs=[keeper, _SettleBatchNorm()])
+    with _report(learner, training.epochs, n_done=len(keeper.history)):
+        fit = learner.fit_one_cycle if training.schedule == "one-cycle" else learner.fit_flat_cos
+        fit(training.epochs, lr, cbs=[keeper, _SettleBatchNorm()])
     return keeper.history, lr, finder
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Draw weights, order and augmentation by a seed, and leave the caller's own draws alone."""
+    """Seed the weights, the order and the augmentation; restore the caller's random states after.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the random states of Python, numpy and torch within the block.
+    """
     with no_random(seed, reproducible=True):
         yield
 
@@ -84,23 +111,45 @@ def make_learner(
     model: nn.Module,
     galaxies: Galaxies,
     cutouts: NDArray[np.uint8],
-    how: TrainingSettings,
+    training: TrainingSettings,
     mean: list[float],
     std: list[float],
     *,
     device: torch.device | str = "cpu",
     n_workers: int = 0,
 ) -> Learner:
-    """Make fastai's learner: the tutorial's data block, ranger and cross-entropy."""
-    dls = _make_dataloaders(galaxies, cutouts, how, mean, std, device, n_workers)
+    """Make fastai's learner, with the tutorial's data block, ranger and cross-entropy.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Untrained network, in training mode.
+    galaxies : Galaxies
+        Training and validation set, N galaxies.
+    cutouts : (N, H, W, n_channels) ndarray of uint8
+        Their images, as the network sees them.
+    training : TrainingSettings
+        Batch size, sampler, class weights and label smoothing.
+    mean, std : (n_channels,) list of float
+        Mean and standard deviation of each channel over the training set, for values in [0, 1].
+    device : torch.device or str, default "cpu"
+        Where to train.
+    n_workers : int, default 0
+        Processes that assemble batches; 0 for none beside this one.
+
+    Returns
+    -------
+    Learner
+    """
+    dls = _make_dataloaders(galaxies, cutouts, training, mean, std, device, n_workers)
     weights = None
-    if how.class_weights == "balanced":
+    if training.class_weights == "balanced":
         weights = torch.tensor(_balanced_weights(galaxies), dtype=torch.float32, device=device)
     learner = Learner(
         dls,
-        # In this layout processors and tensor cores convolve fastest.
+        # CPUs and tensor cores convolve fastest in this memory layout.
         model.to(memory_format=torch.channels_last),
-        loss_func=CrossEntropyLossFlat(weight=weights, label_smoothing=how.label_smoothing),
+        loss_func=CrossEntropyLossFlat(weight=weights, label_smoothing=training.label_smoothing),
         opt_func=ranger,
         metrics=[_as_metric(name) for name in METRICS],
         cbs=_ChannelsLast(),
@@ -111,16 +160,28 @@ def make_learner(
 
 
 def find_lr(learner: Learner) -> tuple[float, dict[str, list[float]]]:
-    """Run fastai's learning-rate finder; return the rate that it suggests, and its curve.
+    """Run fastai's learning-rate finder.
 
-    The suggestion is fastai's "valley"; network and optimiser are put back as they were.
+    The network and the optimiser are restored afterwards.
+
+    Parameters
+    ----------
+    learner : Learner
+        From `make_learner`.
+
+    Returns
+    -------
+    lr : float
+        The rate that fastai's "valley" suggests.
+    curve : dict of str to list of float
+        The ``loss`` at each ``lr`` that was tried.
     """
     n_steps = 100
     finder = _LRFinder(num_it=n_steps)
     learner.fit(n_steps // len(learner.dls.train) + 1, cbs=finder)
     lrs, losses = list(learner.recorder.lrs), [float(loss) for loss in learner.recorder.losses]
     learner.opt = None
-    # As in Learner.lr_find: the first steps are noise, and at the end the loss explodes.
+    # As in Learner.lr_find: the first steps are noisy, and the loss diverges in the last ones.
     rates, curve = torch.tensor(lrs[n_steps // 10 : -5]), torch.tensor(losses[n_steps // 10 : -5])
     is_finite = torch.isfinite(curve)
     suggestion, _ = valley(rates[is_finite], curve[is_finite], n_steps)
@@ -130,7 +191,7 @@ def find_lr(learner: Learner) -> tuple[float, dict[str, list[float]]]:
 def _make_dataloaders(
     galaxies: Galaxies,
     cutouts: NDArray[np.uint8],
-    how: TrainingSettings,
+    training: TrainingSettings,
     mean: list[float],
     std: list[float],
     device: torch.device | str,
@@ -145,7 +206,7 @@ def _make_dataloaders(
         }
     )
     block = DataBlock(
-        # The order of the classes is the settings' own: sorted, high would come before low.
+        # Classes keep the order of the settings; sorted, high would come before low.
         blocks=(
             TransformBlock(batch_tfms=IntToFloatTensor),
             CategoryBlock(vocab=list(names), sort=False),
@@ -159,13 +220,13 @@ def _make_dataloaders(
         ],
     )
     n_train = int(np.sum(~galaxies.in_valid))
-    # The last, incomplete batch of an epoch is dropped; a small set is one whole batch.
+    # fastai drops the last, incomplete batch of an epoch, so a small set must be one full batch.
     options = {
-        "bs": min(how.batch_size, n_train),
+        "bs": min(training.batch_size, n_train),
         "num_workers": n_workers,
         "device": torch.device(device),
     }
-    if how.sampler == "balanced":
+    if training.sampler == "balanced":
         weights = np.array(_balanced_weights(galaxies))[galaxies.label]
         return block.weighted_dataloaders(table, weights, **options)
     return block.dataloaders(table, **options)
@@ -178,14 +239,14 @@ def _get_image(cutouts: NDArray[np.uint8], row: pd.Series) -> TensorImage:
 
 
 def _balanced_weights(galaxies: Galaxies) -> list[float]:
-    """Return the weight of each class, N / (C N_c), over the training set."""
+    """Return the weight N / (C N_c) of each class, over the training set."""
     labels = galaxies.label[~galaxies.in_valid]
     counts = np.bincount(labels, minlength=len(galaxies.class_names))
     return (len(labels) / (len(counts) * counts)).tolist()
 
 
 def _as_metric(name: str) -> AccumMetric:
-    """Make one of `score`'s numbers a metric of fastai, over the whole validation set."""
+    """Make a fastai metric of one of the numbers of `score`, over the whole validation set."""
 
     def metric(logits: torch.Tensor, labels: torch.Tensor) -> float:
         probs = torch.softmax(torch.as_tensor(logits).double(), dim=1)
@@ -195,7 +256,7 @@ def _as_metric(name: str) -> AccumMetric:
 
 
 def _read_epoch(learner: Learner) -> dict[str, float]:
-    """Return losses and metrics of the epoch that ended."""
+    """Return the losses and metrics of the epoch that just ended."""
     names = ["train_loss", "valid_loss", *METRICS]
     return dict(zip(names, map(float, learner.recorder.values[-1]), strict=True))
 
@@ -214,7 +275,7 @@ def _report(learner: Learner, epochs: int, *, n_done: int) -> Iterator[None]:
 
 
 class _ChannelsLast(Callback):
-    """Lays the images of a batch out as the network's weights are."""
+    """Converts each batch to the memory layout of the network's weights."""
 
     def before_batch(self) -> None:
         self.learn.xb = tuple(_as_channels_last(images) for images in self.xb)
@@ -225,10 +286,10 @@ def _as_channels_last(images: torch.Tensor) -> torch.Tensor:
 
 
 class _SettleBatchNorm(Callback):
-    """Takes the running statistics of batch norm anew, with the final weights.
+    """Recomputes the running statistics of batch norm with the weights after the last epoch.
 
-    They are means over the last steps, of which a small catalog has a dozen: they lag behind
-    weights that still change, and the accuracy then jumps from epoch to epoch.
+    These statistics are means over recent steps. A small catalog has only a dozen, so they lag
+    behind the changing weights, and the accuracy would jump from epoch to epoch.
     """
 
     def after_train(self) -> None:
@@ -238,17 +299,17 @@ class _SettleBatchNorm(Callback):
 
 
 class _Keeper(Callback):
-    """Keeps the history, and after each epoch all that the next one follows from.
+    """Keeps the history, and after each epoch all that the next one depends on.
 
     Parameters
     ----------
     before : dict, optional
-        What was kept of a run that was stopped: its epochs are passed over.
+        State of an interrupted run, whose epochs are skipped.
     keep : callable
-        Takes what is to be kept.
+        Called with the state after each epoch but the last.
     """
 
-    # Behind the recorder, whose numbers are kept.
+    # After the recorder, whose numbers are kept.
     order = 55
 
     def __init__(
@@ -260,7 +321,7 @@ class _Keeper(Callback):
         self.n_done = len(self.history)
 
     def before_epoch(self) -> None:
-        # fastai's own start_epoch is lost on the way through fit_flat_cos.
+        # fit_flat_cos does not pass fastai's own start_epoch on.
         if self.epoch < self.n_done:
             raise CancelEpochException()
 
@@ -318,7 +379,7 @@ def _to_device(state: Any, device: torch.device) -> Any:
 
 
 class _Reporter(Callback):
-    """Counts the steps that are done, and logs the metrics of each epoch."""
+    """Counts the finished steps, and logs the metrics of each epoch."""
 
     # After the recorder, which collects what is reported.
     order = 60
@@ -331,7 +392,7 @@ class _Reporter(Callback):
             self.advance(1)
 
     def after_epoch(self) -> None:
-        # An epoch that is passed over has no metrics.
+        # A skipped epoch has no metrics.
         if self.recorder.values[-1]:
             row = _read_epoch(self.learn)
             words = ", ".join(f"{name} {value:.3f}" for name, value in row.items())
@@ -339,7 +400,7 @@ class _Reporter(Callback):
 
 
 class _LRFinder(LRFinder):
-    """The finder, with the network kept in memory: fastai's own pickles it to a file."""
+    """The learning-rate finder, with the network kept in memory; fastai pickles it to a file."""
 
     def before_fit(self) -> None:
         ParamScheduler.before_fit(self)

@@ -1,4 +1,4 @@
-"""The recipe of a network: what it follows from, so that two that are equal need one training."""
+"""Recipe: all that a trained network depends on, so that the same recipe is trained only once."""
 
 import logging
 from collections.abc import Mapping
@@ -15,7 +15,20 @@ logger = logging.getLogger(__name__)
 
 
 def describe_recipe(galaxies: Galaxies, settings: Settings) -> dict[str, Any]:
-    """Say what a checkpoint follows from: two equal recipes need be trained only once."""
+    """Return all that a trained network depends on.
+
+    Parameters
+    ----------
+    galaxies : Galaxies
+        The galaxies of the catalog.
+    settings : Settings
+        The settings.
+
+    Returns
+    -------
+    dict
+        The recipe, ready for JSON. Equal recipes need only one training.
+    """
     return {
         "catalog_sha256": galaxies.catalog_sha256,
         "images": settings.catalog.images,
@@ -29,14 +42,27 @@ def describe_recipe(galaxies: Galaxies, settings: Settings) -> dict[str, Any]:
 
 
 def describe_difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """Name the first ingredient in which two recipes differ."""
+    """Describe the first difference between two recipes.
+
+    Parameters
+    ----------
+    found : mapping
+        The recipe that a file recorded.
+    wanted : mapping
+        The recipe of the current settings.
+
+    Returns
+    -------
+    str
+        Such as "[training] epochs 5, now 10".
+    """
     for key in wanted:
         before, after = found.get(key), wanted[key]
         if before == after:
             continue
         if isinstance(before, dict) and isinstance(after, dict):
             inside = describe_difference(before, after)
-            # [training] epochs, but versions torch: only settings have tables.
+            # "[training] epochs", but "versions torch": only tables of the settings have brackets.
             return f"[{key}] {inside}" if key in Settings.model_fields else f"{key} {inside}"
         if key == "catalog_sha256":
             return "the catalog is another file, or was edited"
@@ -53,7 +79,19 @@ def _name(value: Any) -> str:
 def warn_of_mismatch(
     checkpoint: Checkpoint, galaxies: Galaxies, settings: Settings, path: Path
 ) -> None:
-    """Warn where a network was trained for another question, or perhaps on these galaxies."""
+    """Warn if a network was trained on other classes, or perhaps on the galaxies to explain.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        The network.
+    galaxies : Galaxies
+        The galaxies to explain.
+    settings : Settings
+        The settings that the galaxies were read with.
+    path : Path
+        Path of the checkpoint, for messages.
+    """
     if settings.training.grayscale and checkpoint.n_channels != 1:
         logger.warning("%s: was trained on RGB and explains RGB; `grayscale` has no effect", path)
     if "settings" not in checkpoint.metadata:

@@ -1,4 +1,4 @@
-"""Where a training run stands after an epoch: all that its next epoch follows from, in a file.
+"""The state of a training run after an epoch, in a file from which the run can resume.
 
 The file is safetensors: tensors as they are, everything else as JSON. Nothing in it is executed.
 """
@@ -25,24 +25,40 @@ _TENSOR = "__tensor__"
 
 
 def resume_path(checkpoint: Path) -> Path:
-    """Return the file that holds where the training of a checkpoint stands."""
+    """Return the path of the file that holds the state of a checkpoint's training.
+
+    Parameters
+    ----------
+    checkpoint : Path
+        Path of the checkpoint.
+
+    Returns
+    -------
+    Path
+        ``<stem>.resume<suffix>`` beside it.
+    """
     return checkpoint.with_name(f"{checkpoint.stem}.resume{checkpoint.suffix}")
 
 
 def save_progress(path: Path, recipe: Mapping[str, Any], state: Any) -> None:
-    """Write a state, after an epoch.
+    """Write the state of a training run after an epoch.
 
     Parameters
     ----------
     path : Path
-        The file, by `resume_path`; another that is there is replaced.
+        The file, from `resume_path`; an existing file is replaced.
     recipe : mapping
-        What the run follows from, for JSON.
+        All that the run depends on; values that JSON can hold.
     state : nested dict, list and tuple of Tensor, number, str, bool and None
-        Where the run stands.
+        All that the next epoch depends on.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
     """
     tensors: dict[str, torch.Tensor] = {}
-    # As it is read again: JSON has no tuples, and no keys but texts.
+    # Digest what will be read back: JSON turns tuples into lists and keys into text.
     found = json.loads(
         json.dumps({"format": FORMAT, "recipe": recipe, "state": _pack(state, tensors)})
     )
@@ -53,12 +69,24 @@ def save_progress(path: Path, recipe: Mapping[str, Any], state: Any) -> None:
 
 
 def load_progress(path: Path, recipe: Mapping[str, Any]) -> Any:
-    """Read a state that `save_progress` wrote; tuples come back as lists.
+    """Read a state that `save_progress` wrote.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    recipe : mapping
+        All that the run depends on, as it was given to `save_progress`.
+
+    Returns
+    -------
+    nested dict and list of Tensor, number, str, bool and None
+        The state; tuples have become lists.
 
     Raises
     ------
     CheckpointError
-        A file that is damaged, or of another recipe.
+        If the file cannot be read, is damaged, or belongs to another recipe.
     """
     try:
         data = path.read_bytes()
@@ -81,10 +109,10 @@ def load_progress(path: Path, recipe: Mapping[str, Any]) -> Any:
 
 
 def _pack(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
-    """Move the tensors of a nested state aside, and leave their names."""
+    """Move the tensors of a nested state to ``tensors``, and leave their names in place."""
     if isinstance(value, torch.Tensor):
         name = f"{len(tensors):06d}"
-        # A copy: safetensors takes no two tensors that share memory.
+        # A copy, since safetensors rejects tensors that share memory.
         tensors[name] = value.detach().cpu().contiguous().clone()
         return {_TENSOR: name}
     if isinstance(value, Mapping):

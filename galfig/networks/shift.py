@@ -1,8 +1,8 @@
 """Distribution shift: are new images like those that a network was trained on?
 
-A network answers on any image, and says nothing where the image is of another kind. So its
-checkpoint keeps what its training images were like, and how far from them its validation images
-lie; whoever explains new images can compare.
+A network classifies any image, and does not tell when an image is unlike its training images. Its
+checkpoint therefore describes the training images, and how far the validation images lie from
+them. New images are compared with this description.
 """
 
 import logging
@@ -29,42 +29,43 @@ from galfig.networks.checkpoint import Checkpoint
 
 logger = logging.getLogger(__name__)
 
-# Of the training and of the validation set, measured once; and of new images, which are compared
-# at each build: enough to know the measures well, at the price of a second.
+# Images sampled from the training set and from the validation set, measured once; and from new
+# images, compared at each build. These numbers fix the measures well and cost about a second.
 N_SAMPLED = 256
 N_COMPARED = 64
-# Below these, images are alike enough, however many of them prove that they differ at all: what
-# Cohen (1988) calls a large difference, and three pairs in four.
+# Below these values, images are alike enough even if the difference is significant: a large
+# difference in the sense of Cohen (1988), and three pairs of images in four.
 LEAST_OFFSET = 0.8
 LEAST_SUPERIORITY = 0.75
-# Standard errors that two samples of one kind may differ by; more where the largest of many
-# numbers is taken.
+# Standard errors by which two samples of one kind may differ. The offset is the largest of
+# several numbers, so it may differ by more.
 N_SIGMA_OFFSET = 4.0
 N_SIGMA_SUPERIORITY = 3.0
 
-# Few, so that the maps of a batch stay in the processor's cache.
+# Small, so that the maps of a batch stay in the processor's cache.
 _BATCH_SIZE = 8
-# Of the mean spread: what hardly varied in training is not divided by next to nothing.
+# Smallest spread, as a fraction of the mean spread: a statistic that hardly varied in training
+# must not dominate.
 _LEAST_SPREAD = 0.1
-# A quarter of a grey level: the logarithm of black.
+# A quarter of a grey level, added so that black has a logarithm.
 _BLACK = 1e-3
 _CHANNELS = {1: ("",), 3: (" in red", " in green", " in blue")}
 
 
 @dataclass(frozen=True)
 class Measurements:
-    """What was measured of a sample of images.
+    """Statistics of a sample of images.
 
     Attributes
     ----------
     rows : (N,) array of int
-        Positions of those that could be decoded.
+        Positions of the images that could be decoded.
     shapes : (N, 2) array of int
         Height and width before cropping [pixels].
     pixels : (N, P) array of float64
-        Of what the network sees, in [0, 1]: mean, then standard deviation, of each channel; root
-        mean square radius of the light, as a share of the frame; mean difference of neighbouring
-        pixels.
+        Statistics of the pixels that the network sees, for values in [0, 1]: the mean of each
+        channel; the standard deviation of each channel; the root mean square radius of the light,
+        as a fraction of the side of the image; and the mean difference of neighbouring pixels.
     features : (N, K) array of float64
         Spatial mean of each feature map of the explained layer.
     """
@@ -77,18 +78,18 @@ class Measurements:
 
 @dataclass(frozen=True)
 class Reference:
-    """What new images are compared with.
+    """Statistics of the training images, with which new images are compared.
 
     Attributes
     ----------
     class_counts : (C,) array of float64
-        Training images of each class.
+        Number of training images of each class.
     pixel_centers, feature_centers : (C, P), (C, K) array of float64
-        Mean of each class; of the logarithm, for pixels.
+        Mean of each class; for pixels, the mean of the logarithm.
     pixel_spread, feature_spread : (P,), (K,) array of float64
-        Standard deviation about the mean of one's class.
+        Standard deviation of an image about the mean of its class.
     valid_distances : (M,) array of float64
-        Of validation images, sorted.
+        Distances of the validation images from the training images, sorted.
     """
 
     class_counts: NDArray[np.float64]
@@ -107,19 +108,25 @@ def describe_images(
     Parameters
     ----------
     checkpoint : Checkpoint
-        The network, trained; its model may be on any device.
+        The trained network; its model may be on any device.
     galaxies : Galaxies
-        Its training and validation set, with images that can be decoded.
+        Its training and validation set, with images that can be decoded. At most `N_SAMPLED`
+        images of either set are used, always the same for the same galaxies.
     decoding : Decoding
-        How they were decoded.
+        How the files become pixels.
 
     Returns
     -------
     dict
-        Small, and what JSON can hold: sizes before cropping, pixel scale, mean and standard
-        deviation of the images' channels with their spread over images, and a ``reference`` for
-        `compare_images`. Of at most `N_SAMPLED` images of either set, the same for the same
-        galaxies.
+        Few values, ready for JSON: ``n_train`` and ``n_valid``, the number of images used;
+        ``height`` and ``width`` before cropping [pixels]; ``pixel_scale`` [arcsec/pixel]; ``mean``
+        and ``std`` of the channels, with their spread over images; and a ``reference`` for
+        `compare_images`.
+
+    Raises
+    ------
+    LostCutoutError
+        If an image has disappeared.
     """
     train = galaxies.take(_draw_rows(~galaxies.in_valid, N_SAMPLED))
     valid = galaxies.take(_draw_rows(galaxies.in_valid, N_SAMPLED))
@@ -143,44 +150,51 @@ def compare_images(
 ) -> dict[str, Any] | None:
     r"""Compare images with those that trained a network.
 
-    Two measures, either of which may say that the images are unlike. One is Cohen's d [1]_, the
-    largest over statistics of the pixels (brightness and contrast of each channel, size of the
-    galaxy in the frame, fineness): how far the mean over the new images lies outside the means
-    of the training classes, in standard deviations of an image about the mean of its class. Any
-    mix of these classes lies between them.
+    Two measures are used, and the images are unlike if either exceeds its threshold.
 
-    The other sees what a mean does not, and the network's features. An image's distance is, over
-    statistics :math:`j` of pixels and features, and over classes :math:`c`,
+    The first measure is Cohen's d [1]_: how far the mean of a pixel statistic over the new images
+    lies outside the means of the training classes, in standard deviations of an image about the
+    mean of its class. The largest value over the pixel statistics is taken (brightness and
+    contrast of each channel, size of the galaxy in the frame, fineness). The mean of any mix of
+    the training classes lies between the means of the classes.
+
+    The second measure also compares whole distributions, and the features of the network. The
+    distance :math:`d` of an image from the training images is given by
 
     .. math:: d^2 = \min_c \overline{(x_j - \mu_{cj})^2 / \sigma_j^2} ,
 
-    which is Mahalanobis' with a diagonal covariance that the classes share [2]_. The measure is
-    the probability that a new image is farther than a validation image, the statistic U of Mann
-    and Whitney [3]_ over its maximum: 1/2 for images of one kind.
+    where the mean is over the statistics :math:`j` of pixels and features, and the minimum over
+    the classes :math:`c`. This is the Mahalanobis distance for a diagonal covariance that the
+    classes share [2]_. The measure is the probability that a new image is farther than a
+    validation image: the Mann-Whitney statistic U [3]_ over its maximum. It is 1/2 for images of
+    the same kind.
 
     Parameters
     ----------
     checkpoint : Checkpoint
         The network; its model may be on any device.
     galaxies : Galaxies
-        With the new images, of which at most `N_COMPARED` are decoded.
+        The galaxies with the new images, of which at most `N_COMPARED` are decoded.
     decoding : Decoding
-        How images are read.
+        How the files become pixels.
     path : Path or str, optional
-        The checkpoint's path, for messages.
+        Path of the checkpoint, for messages.
 
     Returns
     -------
     dict or None
-        What JSON can hold: ``is_unlike``; ``measure``, ``value`` and ``threshold`` of the measure
-        that exceeds its threshold most, or comes nearest to it; ``measures`` with all of them; how
-        many images were compared, their sizes and pixel scale. None where the checkpoint is older
-        than the comparison, or not one image can be decoded.
+        Values ready for JSON: ``is_unlike``; ``measure``, ``value`` and ``threshold`` of the
+        measure with the largest ratio of value to threshold; ``measures``, the list of both
+        measures; ``n_images`` and ``n_valid``, the number of new and of validation images;
+        ``height`` and ``width`` [pixels], and ``pixel_scale`` [arcsec/pixel]. None if the
+        checkpoint does not describe its training images, or no image can be decoded.
 
     Raises
     ------
     CheckpointError
-        A record of the training images that is not what `describe_images` wrote.
+        If the checkpoint's description of its training images is not valid.
+    LostCutoutError
+        If an image has disappeared.
 
     References
     ----------
@@ -209,37 +223,80 @@ def compare_images(
 
 
 def describe_geometry(trained: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """Return sizes and pixel scales where they differ, "" where they do not.
+    """Describe the sizes and pixel scales of new and training images, if they differ.
 
     Parameters
     ----------
-    trained, new : mapping
-        By `describe_images` and by `compare_images`.
+    trained : mapping
+        The result of `describe_images`.
+    new : mapping
+        The result of `compare_images`.
+
+    Returns
+    -------
+    str
+        Such as "64 × 64 pixels of 0.8 arcsec against 128 × 128 pixels of 0.4 arcsec"; "" if the
+        two are the same.
     """
     before, now = _write_geometry(trained), _write_geometry(new)
     return "" if before == now else f"{now} against {before}"
 
 
 def superiority(new: NDArray[np.float64], held_out: NDArray[np.float64]) -> float:
-    """Return the share of pairs in which the new number is the larger; ties count half."""
-    # Only the statistic is used; this way of its p-value takes no time.
+    """Return the fraction of pairs in which the new number is the larger; ties count half.
+
+    Parameters
+    ----------
+    new : (N,) ndarray of float64
+        Numbers of the new images.
+    held_out : (M,) ndarray of float64
+        Numbers of the validation images.
+
+    Returns
+    -------
+    float
+        0 to 1, and 1/2 for samples of the same kind.
+    """
+    # Only the statistic is used; this method computes the unused p-value fastest.
     u = mannwhitneyu(new, held_out, method="asymptotic").statistic
     return float(u / (len(new) * len(held_out)))
 
 
 def superiority_threshold(n_new: int, n_held_out: int) -> float:
-    """Return what `superiority` of two samples of one kind stays below, at most 1.
+    """Return the value that `superiority` exceeds only for samples of different kinds.
 
-    Of small samples it scatters widely, with the variance of Mann and Whitney's U.
+    In small samples it scatters widely, with the variance of the Mann-Whitney statistic U.
+
+    Parameters
+    ----------
+    n_new, n_held_out : int
+        Sizes of the two samples.
+
+    Returns
+    -------
+    float
+        `LEAST_SUPERIORITY` to 1.
     """
     error = np.sqrt((n_new + n_held_out + 1) / (12 * n_new * n_held_out))
     return min(1.0, max(LEAST_SUPERIORITY, 0.5 + N_SIGMA_SUPERIORITY * float(error)))
 
 
 def offset_threshold(n_new: int, n_class: int) -> float:
-    """Return what Cohen's d of two samples of one kind stays below.
+    """Return the value that Cohen's d exceeds only for samples of different kinds.
 
-    The standard error of a difference of means, in standard deviations of one image.
+    It follows from the standard error of a difference of means.
+
+    Parameters
+    ----------
+    n_new : int
+        Number of new images.
+    n_class : int
+        Number of training images of the smallest class.
+
+    Returns
+    -------
+    float
+        In standard deviations of one image, at least `LEAST_OFFSET`.
     """
     return max(LEAST_OFFSET, N_SIGMA_OFFSET * float(np.sqrt(1 / n_new + 1 / n_class)))
 
@@ -247,7 +304,7 @@ def offset_threshold(n_new: int, n_class: int) -> float:
 def measure_images(
     checkpoint: Checkpoint, paths: Sequence[Path], decoding: Decoding
 ) -> Measurements:
-    """Measure images as a network sees them, passing over those that cannot be decoded.
+    """Measure images as a network sees them, skipping those that cannot be decoded.
 
     Parameters
     ----------
@@ -256,12 +313,17 @@ def measure_images(
     paths : sequence of Path
         Image files.
     decoding : Decoding
-        How they are read.
+        How the files become pixels.
 
     Returns
     -------
     Measurements
-        Of the images that can be decoded.
+        Statistics of the images that can be decoded.
+
+    Raises
+    ------
+    LostCutoutError
+        If an image has disappeared.
     """
     rows: list[int] = []
     shapes, pixels, features = [], [], []
@@ -279,9 +341,9 @@ def measure_images(
 
 
 def _draw_rows(mask: NDArray[np.bool_], n: int) -> NDArray[np.intp]:
-    """Return at most ``n`` positions where a mask is true, in order.
+    """Return at most ``n`` positions where a mask is true, in increasing order.
 
-    At random, since a catalog may be sorted or periodic, and always the same ones.
+    They are drawn at random, since a catalog may be sorted or periodic, and with a fixed seed.
     """
     rows = np.flatnonzero(mask)
     if len(rows) <= n:
@@ -292,7 +354,7 @@ def _draw_rows(mask: NDArray[np.bool_], n: int) -> NDArray[np.intp]:
 def _read_batches(
     paths: Sequence[Path], checkpoint: Checkpoint, decoding: Decoding
 ) -> Iterator[tuple[list[int], list[tuple[int, int]], NDArray[np.uint8]]]:
-    """Decode files in threads, a batch at a time: positions, shapes before cropping, cutouts."""
+    """Decode files in threads; yield positions, shapes before cropping and cutouts of a batch."""
 
     def read(path: Path) -> tuple[tuple[int, int], NDArray[np.uint8]] | None:
         try:
@@ -325,7 +387,7 @@ def _measure_pixels(cutouts: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 def _measure_radius(light: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the root mean square radius (N,) of the light above the median, over the side."""
+    """Return the rms radius (N,) of the light above the median, over the side."""
     size = light.shape[1]
     y, x = np.mgrid[:size, :size] - (size - 1) / 2
     above = np.maximum(light - np.median(light, axis=(1, 2), keepdims=True), 0)
@@ -345,7 +407,7 @@ def _measure_features(checkpoint: Checkpoint, cutouts: NDArray[np.uint8]) -> NDA
     means: list[Tensor] = []
 
     def note(module: nn.Module, inputs: tuple[object, ...], output: Tensor) -> None:
-        # At once: the next layer may write over the maps.
+        # Averaged here, since the next layer may overwrite the maps.
         means.append(output.mean(dim=(2, 3), dtype=torch.float64))
 
     model = checkpoint.model
@@ -362,13 +424,13 @@ def _measure_features(checkpoint: Checkpoint, cutouts: NDArray[np.uint8]) -> NDA
 def _make_reference(
     seen: Measurements, label: NDArray[np.int16], held_out: Measurements
 ) -> Reference:
-    """Find the mean of each class and the spread about it, and how far held-out images lie."""
+    """Make the reference from the training images and the distances of the held-out images."""
     arrays = (
         np.unique(label, return_counts=True)[1],
         *_summarise_classes(_take_logarithm(seen.pixels), label),
         *_summarise_classes(seen.features, label),
     )
-    # Rounded before anything is measured by them, as they are when they are read back.
+    # Rounded before they are used, so that they equal the numbers that are read back later.
     counts, pixel_centers, pixel_spread, feature_centers, feature_spread = map(_round, arrays)
     reference = Reference(
         counts, pixel_centers, feature_centers, pixel_spread, feature_spread, np.empty(0)
@@ -377,7 +439,7 @@ def _make_reference(
 
 
 def _compare_means(reference: Reference, new: Measurements) -> dict[str, Any]:
-    """Return Cohen's d of the statistic that lies farthest outside the classes."""
+    """Return Cohen's d of the pixel statistic that lies farthest outside the classes."""
     mean, centers = _take_logarithm(new.pixels).mean(axis=0), reference.pixel_centers
     above, below = mean - centers.max(axis=0), centers.min(axis=0) - mean
     offsets = np.maximum(np.maximum(above, below), 0) / reference.pixel_spread
@@ -392,7 +454,7 @@ def _compare_means(reference: Reference, new: Measurements) -> dict[str, Any]:
 
 
 def _compare_distances(reference: Reference, new: Measurements) -> dict[str, Any]:
-    """Return how often a new image is farther from the training images than one held out."""
+    """Return how often a new image is farther from the training images than a validation image."""
     distances = _measure_distances(reference, new)
     held_out = reference.valid_distances
     return {
@@ -406,7 +468,7 @@ def _compare_distances(reference: Reference, new: Measurements) -> dict[str, Any
 def _summarise_classes(
     values: NDArray[np.float64], label: NDArray[np.int16]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the mean of each class (C, J), and the standard deviation about it (J,)."""
+    """Return the mean of each class (C, J), and the standard deviation about these means (J,)."""
     classes, which = np.unique(label, return_inverse=True)
     centers = np.stack([values[which == index].mean(axis=0) for index in range(len(classes))])
     residuals = values - centers[which]
@@ -419,7 +481,7 @@ def _summarise_classes(
 def _measure_distances(reference: Reference, images: Measurements) -> NDArray[np.float64]:
     """Return the distance of each image from the nearest class of the training images, (N,).
 
-    Pixels and features count alike, however many there are of either.
+    Pixel statistics and features have the same total weight, whatever their numbers.
     """
     groups = (
         (_take_logarithm(images.pixels), reference.pixel_centers, reference.pixel_spread),
@@ -429,18 +491,18 @@ def _measure_distances(reference: Reference, images: Measurements) -> NDArray[np
     for values, centers, spread in groups:
         for index, center in enumerate(centers):
             squares[:, index] += (((values - center) / spread) ** 2).mean(axis=1) / len(groups)
-    # An image at which the network overflows is as far as can be. Rounded, an image is as far as
-    # it was at training.
+    # An image at which the network overflows is infinitely far. Rounding makes the distance of an
+    # image the same as it was in training.
     return _round(np.sqrt(np.nan_to_num(squares, nan=np.inf).min(axis=1)))
 
 
 def _take_logarithm(pixels: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return logarithms, in which images of faint and of bright galaxies spread alike."""
+    """Return logarithms, in which faint and bright galaxies have a similar spread."""
     return np.log(pixels + _BLACK)
 
 
 def _describe_geometry(images: Measurements, galaxies: Galaxies) -> dict[str, Any]:
-    """Return sizes before cropping [pixels], and the pixel scale [arcsec/pixel] where known."""
+    """Return the sizes before cropping [pixels], and the pixel scale [arcsec/pixel] if known."""
     height, width = images.shapes.T
     scale = galaxies.pixel_scale
     known = np.empty(0) if scale is None else scale[images.rows]
@@ -453,7 +515,7 @@ def _describe_geometry(images: Measurements, galaxies: Galaxies) -> dict[str, An
 
 
 def _write_geometry(record: Mapping[str, Any]) -> str:
-    """Return '128 × 128 pixels of 0.4 arcsec', the medians."""
+    """Return the median size and scale, such as '128 × 128 pixels of 0.4 arcsec'."""
     size = f"{record['height']['median']:g} × {record['width']['median']:g} pixels"
     scale = record["pixel_scale"]
     return f"{size} of {scale['median']:g} arcsec" if scale else f"{size} of unknown scale"
@@ -467,7 +529,7 @@ def _describe_range(values: NDArray[Any]) -> dict[str, Any]:
 
 
 def _describe_spread(values: NDArray[np.float64]) -> dict[str, Any]:
-    """Return mean and standard deviation over images (N, J), of each of the J."""
+    """Return the mean and standard deviation over N images of each column of (N, J)."""
     return {
         "mean": _round(values.mean(axis=0)).tolist(),
         "std": _round(values.std(axis=0)).tolist(),
@@ -475,13 +537,13 @@ def _describe_spread(values: NDArray[np.float64]) -> dict[str, Any]:
 
 
 def _round(values: ArrayLike) -> NDArray[np.float64]:
-    """Return numbers with the seven digits of float32."""
+    """Round numbers to seven significant digits, those of float32."""
     array = np.asarray(values, np.float64)
     return np.array([float(f"{value:.7g}") for value in array.ravel()]).reshape(array.shape)
 
 
 def _read_reference(record: Any, images: Measurements, path: Path | str) -> Reference:
-    """Read back what `describe_images` wrote, of as many statistics as the images have."""
+    """Read the reference that `describe_images` wrote; check it against the images' statistics."""
     try:
         stored = record["reference"]
         reference = Reference(
@@ -512,7 +574,17 @@ def _read_reference(record: Any, images: Measurements, path: Path | str) -> Refe
 
 
 def warn_of_shift(checkpoint: Checkpoint, shift: Mapping[str, Any] | None, path: Path) -> None:
-    """Warn, in one line, where images are unlike those that trained a network."""
+    """Warn if images are unlike those that a network was trained on.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        The network.
+    shift : mapping or None
+        The result of `compare_images`.
+    path : Path
+        Path of the checkpoint, for the message.
+    """
     if shift is None or not shift["is_unlike"]:
         return
     geometry = describe_geometry(checkpoint.metadata["images"], shift)

@@ -1,4 +1,4 @@
-"""Training: a network made once of galaxies and settings, and kept as a checkpoint."""
+"""Training: a network trained once for given galaxies and settings, and kept as a checkpoint."""
 
 import logging
 from collections.abc import Mapping
@@ -29,8 +29,8 @@ from galfig.runtime.options import DEFAULT_RUN, Device, RunOptions
 
 logger = logging.getLogger(__name__)
 
-# Whether to go on with a run that was stopped: not at all; where it is one of the same recipe; or
-# in any case, where one of another recipe is an error.
+# Whether to resume an interrupted run: never; if its recipe is the same; or always, where another
+# recipe is an error.
 Resume = Literal["never", "if_same", "always"]
 
 
@@ -49,35 +49,45 @@ def train(
     Parameters
     ----------
     catalog : Galaxies, Path or str
-        By `galfig.load_catalog`, or its ``path``.
+        The galaxies, from `galfig.load_catalog`, or the path of a catalog.
     out : Path or str, default "model.safetensors"
         The checkpoint; it appears when it is complete.
     if_exists : {"error", "replace"}, default "error"
-        What to do where a file is there.
+        What to do if the file exists.
     resume : {"never", "if_same", "always"}, default "never"
-        Whether to go on from the last epoch of a run that was stopped: never; where it was one of
-        the same recipe; or else fail.
+        Whether to resume an interrupted run after its last complete epoch. If that run had
+        another recipe, "if_same" trains from the start, and "always" raises.
     device : {"auto", "cpu", "cuda"}, default "auto"
-        Where to train.
+        Where to train; "auto" takes CUDA where there is one.
     takeover : bool, default False
-        Go on with the work of a process of another host that is gone.
+        Take over a stale lock from another host.
     **training
-        Keys of the table ``training`` of the settings, such as ``epochs=10``, laid over those of
-        the catalog.
+        Keys of the table ``training`` of the settings, such as ``epochs=10``; they override those
+        of the catalog.
 
     Returns
     -------
     Checkpoint
-        On the CPU, in evaluation mode; ``metadata["metrics"]`` are those of the validation set.
+        On the CPU, in evaluation mode. ``metadata["metrics"]`` holds the metrics of the validation
+        set.
 
     Raises
     ------
     ConfigError
-        A setting that is unknown or of the wrong type.
+        If a setting is unknown or has the wrong type, or this machine lacks the device.
     CatalogError
-        A class without a galaxy in the training set, or an empty validation set.
+        If the catalog cannot be used, a class has no galaxy in the training set, or the
+        validation set is empty.
+    CheckpointError
+        If ``resume`` is "always" and the interrupted run had another recipe.
     OutputError
-        The file is there and not to be replaced, or it cannot be written.
+        If the file exists and ``if_exists`` is "error", or the file cannot be written.
+    LockError
+        If another process is making the same file.
+    LostCutoutError
+        If an image has disappeared since the catalog was read.
+    GalfigError
+        If the validation loss is not finite at the end.
     """
     galaxies = load_catalog(catalog) if isinstance(catalog, Path | str) else catalog
     overrides = {("training", key): value for key, value in training.items()}
@@ -105,37 +115,44 @@ def train_network(
     galaxies : Galaxies
         Training and validation set.
     cutouts : (N, H, W, n_channels) ndarray of uint8
-        Their images, as the network sees them, by `read_training_set`.
+        Their images, as the network sees them, from `read_training_set`.
     settings : Settings
-        Table ``training`` says how; all of them are recorded.
+        The table ``training`` describes the network and its training; all tables are recorded.
     path : Path
         The checkpoint, a safetensors file; it appears when it is complete.
     recipe : mapping, optional
-        What the checkpoint follows from, recorded so that it need not be trained twice.
+        All that the checkpoint depends on; it is recorded, so that the same recipe is trained only
+        once.
     if_exists : {"error", "replace"}, default "error"
-        What to do where a file is there.
+        What to do if the file exists.
     resume : {"never", "if_same", "always"}, default "never"
-        Go on from the last epoch of a run that was stopped. Where that was a run of another
-        recipe, "if_same" forgets it and starts anew, and "always" is an error.
+        Whether to resume an interrupted run after its last complete epoch. If that run had
+        another recipe, "if_same" trains from the start, and "always" raises.
     run : RunOptions, optional
-        Where to train: its ``device``.
+        Only ``device`` is used.
 
     Returns
     -------
     Checkpoint
         On the CPU, in evaluation mode. The same seed on the same machine gives the same bytes,
-        whether the run was stopped or not.
+        whether the run was interrupted or not.
 
     Raises
     ------
     CatalogError
-        A class without a galaxy in the training set, or an empty validation set.
+        If a class has no galaxy in the training set, the validation set is empty, or a channel is
+        the same in every pixel.
     ConfigError
-        An unknown architecture or layer, or a device that this machine lacks.
+        If the architecture or the layer is unknown, or this machine lacks the device.
     CheckpointError
-        The run that was stopped was one of another recipe.
+        If ``resume`` is "always" and the interrupted run had another recipe, or the trained
+        weights are not finite.
+    GalfigError
+        If the validation loss is not finite at the end.
+    OutputError
+        If the file exists and ``if_exists`` is "error", or the file cannot be written.
     """
-    how = settings.training
+    training = settings.training
     device = choose_device(run.device)
     _check_sets(galaxies)
     versions = {
@@ -152,27 +169,31 @@ def train_network(
     }
     before = _load_progress(progress, follows_from, resume)
     mean, std = channel_statistics(cutouts, ~galaxies.in_valid)
-    # fastai takes seconds to import, and is only needed where a network is trained.
+    # fastai takes seconds to import, and only training needs it.
     from galfig.networks.learner import METRICS, fit_network, make_learner, seeded
 
-    with seeded(how.seed):
-        model = build_network(how.arch, len(galaxies.class_names), how.n_channels)
+    with seeded(training.seed):
+        model = build_network(training.arch, len(galaxies.class_names), training.n_channels)
         layer_name, _ = find_layer(
-            model.eval(), settings.maps.layer, how.network_size, how.arch, how.n_channels
+            model.eval(),
+            settings.maps.layer,
+            training.network_size,
+            training.arch,
+            training.n_channels,
         )
         learner = make_learner(
             model.train(),
             galaxies,
             cutouts,
-            how,
+            training,
             mean,
             std,
             device=device,
-            # On a processor putting batches together is a small share of the time.
+            # On a CPU, assembling the batches takes a small fraction of the time.
             n_workers=torch.get_num_threads() if device.type == "cuda" else 0,
         )
         keep = partial(save_progress, progress, follows_from)
-        history, lr, finder = fit_network(learner, how, before, keep)
+        history, lr, finder = fit_network(learner, training, before, keep)
     if not np.isfinite(history[-1]["valid_loss"]):
         raise GalfigError(
             f"training: the validation loss is {history[-1]['valid_loss']}, expected a finite "
@@ -191,7 +212,7 @@ def train_network(
         "versions": versions,
     }
     trained = Checkpoint(learner.model.eval(), galaxies.class_names, layer_name, metadata)
-    decoding = Decoding(how.n_channels, settings.catalog.fits_range)
+    decoding = Decoding(training.n_channels, settings.catalog.fits_range)
     metadata["images"] = describe_images(trained, galaxies, decoding)
     checkpoint = save_checkpoint(path, trained.model, metadata, if_exists=if_exists)
     progress.unlink(missing_ok=True)
@@ -199,26 +220,26 @@ def train_network(
 
 
 def _describe_inputs(galaxies: Galaxies, settings: Settings) -> dict[str, Any]:
-    """Return what a checkpoint says of the galaxies and the settings that it was made from."""
-    how = settings.training
+    """Return the metadata that describe the galaxies and the settings of a training."""
+    training = settings.training
     return {
-        "arch": how.arch,
+        "arch": training.arch,
         "class_names": list(galaxies.class_names),
-        "cutout_size": how.cutout_size,
-        "image_size": how.network_size,
+        "cutout_size": training.cutout_size,
+        "image_size": training.network_size,
         "settings": settings.record(),
         "n_train": _count(galaxies, ~galaxies.in_valid),
         "n_valid": _count(galaxies, galaxies.in_valid),
         "catalog_sha256": galaxies.catalog_sha256,
         "simulated": galaxies.simulated,
-        "seeds": {"split": settings.split.seed, "training": how.seed},
+        "seeds": {"split": settings.split.seed, "training": training.seed},
     }
 
 
 def _load_progress(
     path: Path, follows_from: Mapping[str, Any], resume: Resume
 ) -> dict[str, Any] | None:
-    """Return where a run that was stopped stands; None where there is none to go on with."""
+    """Return the state of an interrupted run, or None if there is none to resume."""
     if not path.exists():
         if resume == "always":
             logger.info("%s: no unfinished training found; training from the start", path)
@@ -244,23 +265,39 @@ def read_training_set(
 ) -> tuple[Galaxies, NDArray[np.uint8]]:
     """Decode every image once, and move the galaxies whose image fails to ``rejected``.
 
-    One truncated file would otherwise end the training loop in its middle.
+    Otherwise a single truncated file would abort the training loop.
+
+    Parameters
+    ----------
+    galaxies : Galaxies
+        Training and validation set.
+    settings : Settings
+        The tables ``catalog`` and ``training`` set the range of FITS images and the sizes.
+    n_workers : int, optional
+        Number of threads that decode; default one per processor.
 
     Returns
     -------
     galaxies : Galaxies
-        Those whose image is readable.
+        The N galaxies whose image is readable.
     cutouts : (N, H, W, n_channels) ndarray of uint8
         Their images, as the network sees them.
+
+    Raises
+    ------
+    LostCutoutError
+        If an image has disappeared since the catalog was read.
+    OutputError
+        If the images do not fit in the memory, nor in a temporary file.
     """
-    how = settings.training
-    decoding = Decoding(how.n_channels, settings.catalog.fits_range)
+    training = settings.training
+    decoding = Decoding(training.n_channels, settings.catalog.fits_range)
     cutouts, reasons = load_cutouts(
-        galaxies.paths, how.cutout_size, how.network_size, decoding, n_workers=n_workers
+        galaxies.paths, training.cutout_size, training.network_size, decoding, n_workers=n_workers
     )
     stays = [row for row in range(len(galaxies)) if row not in reasons]
     for row, source in enumerate(stays if reasons else ()):
-        # In place: they may be more than the memory holds twice.
+        # In place, since the memory may not hold the images twice.
         cutouts[row] = cutouts[source]
     return galaxies.reject(reasons), cutouts[: len(stays)]
 
@@ -268,10 +305,27 @@ def read_training_set(
 def channel_statistics(
     cutouts: NDArray[np.uint8], in_train: NDArray[np.bool_]
 ) -> tuple[list[float], list[float]]:
-    """Return the mean and standard deviation of each channel over the training set, in [0, 1].
+    """Return the mean and standard deviation of each channel over the training set.
 
-    Sums of 8-bit integers, hence exact and independent of the order; over the whole training
-    set, where fastai's ``Normalize`` would take one random batch.
+    The sums are over 8-bit integers, so they are exact and independent of the order. They run
+    over the whole training set; fastai's ``Normalize`` would use one random batch.
+
+    Parameters
+    ----------
+    cutouts : (N, H, W, n_channels) ndarray of uint8
+        Images.
+    in_train : (N,) ndarray of bool
+        True for images of the training set.
+
+    Returns
+    -------
+    mean, std : (n_channels,) list of float
+        For values in [0, 1].
+
+    Raises
+    ------
+    CatalogError
+        If a channel is the same in every pixel of every image.
     """
     n_channels, n_pixels = cutouts.shape[-1], 0
     total, squares = np.zeros(n_channels, np.int64), np.zeros(n_channels, np.int64)
@@ -296,7 +350,7 @@ def _name_channel(channel: int, n_channels: int) -> str:
 
 
 def _check_sets(galaxies: Galaxies) -> None:
-    """Raise CatalogError where a class has no galaxy to train on, or none is left to validate."""
+    """Raise CatalogError if a class has no galaxy to train on, or the validation set is empty."""
     advice = "change the split or its seed"
     if galaxies.rejected:
         advice = f"{describe_rejected(galaxies.rejected)}: fix these, or {advice}"
@@ -322,15 +376,34 @@ def load_or_train(
     if_exists: IfExists = "error",
     run: RunOptions = DEFAULT_RUN,
 ) -> Checkpoint:
-    """Return the network that these settings make of these galaxies.
+    """Load the checkpoint of these galaxies and settings, or train it.
 
-    A checkpoint that is there and was trained by the same recipe is used as it is, unless
-    ``if_exists`` is "replace"; one of another recipe is replaced where it is "update".
+    Parameters
+    ----------
+    galaxies : Galaxies
+        Training and validation set.
+    settings : Settings
+        The settings.
+    path : Path
+        The checkpoint.
+    if_exists : {"error", "update", "replace"}, default "error"
+        What to do if the checkpoint exists. "error" and "update" load a checkpoint of the same
+        recipe; for one of another recipe "error" raises and "update" replaces it. "replace"
+        trains again.
+    run : RunOptions, optional
+        Device, threads, and whether to take over from a process on another host.
+
+    Returns
+    -------
+    Checkpoint
+        On the CPU, in evaluation mode.
 
     Raises
     ------
     CheckpointError
-        The file there was trained by another recipe and is not to be replaced.
+        If the file cannot be used, or was trained by another recipe and ``if_exists`` is "error".
+    GalfigError
+        As `train_checkpoint`.
     """
     allowed: ErrorOrReplace = "replace" if if_exists == "replace" else "error"
     if path.exists() and if_exists != "replace":
@@ -351,7 +424,7 @@ def load_or_train(
         settings,
         path,
         if_exists=allowed,
-        # The same command, run again, goes on where it was.
+        # The same command, run again, resumes where it stopped.
         resume="if_same",
         run=run,
     )
@@ -366,11 +439,40 @@ def train_checkpoint(
     resume: Resume = "never",
     run: RunOptions = DEFAULT_RUN,
 ) -> Checkpoint:
-    """Set unreadable images aside, train a network on the others, and write its checkpoint.
+    """Train a network on the galaxies whose image is readable, and write its checkpoint.
 
-    One process at a time does; see `galfig.runtime.lock.hold_lock`.
+    Only one process at a time makes a checkpoint; see `galfig.runtime.lock.hold_lock`.
+
+    Parameters
+    ----------
+    galaxies : Galaxies
+        Training and validation set.
+    settings : Settings
+        The settings.
+    path : Path
+        The checkpoint; it appears when it is complete.
+    if_exists : {"error", "replace"}, default "error"
+        What to do if the file exists.
+    resume : {"never", "if_same", "always"}, default "never"
+        Whether to resume an interrupted run; see `train_network`.
+    run : RunOptions, optional
+        Device, threads, and whether to take over from a process on another host.
+
+    Returns
+    -------
+    Checkpoint
+        On the CPU, in evaluation mode.
+
+    Raises
+    ------
+    LockError
+        If another process is making the same file.
+    LostCutoutError
+        If an image has disappeared since the catalog was read.
+    GalfigError
+        As `train_network`.
     """
-    # What cannot be used is said before the images are read, not after.
+    # Report a missing device before the images are read, not after.
     choose_device(run.device)
     readable, cutouts = read_training_set(galaxies, settings, n_workers=run.n_workers)
     if len(readable) < len(galaxies):

@@ -1,1 +1,1 @@
-"""The pipeline: catalog, images, network and store meet here."""
+"""Pipeline: from a catalog, its images and a network to a store of maps."""

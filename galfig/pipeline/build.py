@@ -1,4 +1,4 @@
-"""Building a store: plan, explain each shard, merge."""
+"""Build a store: explain each shard of a plan, then merge the shards."""
 
 import json
 import logging
@@ -40,7 +40,7 @@ from galfig.store.reader import read_digest
 from galfig.store.writer import Part, merge_parts, write_part
 
 logger = logging.getLogger(__name__)
-# What of a checkpoint's metadata tells how its network came to be; kept in the store.
+# Keys of a checkpoint's metadata that describe the training; the store keeps them.
 _TRAINING_KEYS = (
     "arch",
     "history",
@@ -67,8 +67,8 @@ def build_store(
 ) -> bool:
     """Explain every galaxy of a plan and write the store.
 
-    Shards are written to ``<path>.parts/`` and renamed into place, so that a build that was
-    killed goes on where it was; at the end they become the store and are removed.
+    Each shard is written to ``<path>.parts/`` and appears when it is complete, so that an
+    interrupted build resumes where it stopped. At the end the shards are merged and removed.
 
     Parameters
     ----------
@@ -79,36 +79,37 @@ def build_store(
     path : Path
         The store; it appears when it is complete.
     if_exists : {"error", "update", "replace"}, default "error"
-        What to do where a file is there: refuse all but a store of this plan, which is complete;
-        replace a store of another plan; or replace any file.
+        What to do if the file exists. A store of this plan is kept, unless "replace". "error"
+        raises for any other file, "update" replaces a store of another plan, and "replace"
+        replaces any file.
     run : RunOptions, optional
-        Device, threads, and whether to take over from a process of another host.
+        Device, threads, and whether to take over from a process on another host.
     image_shift : mapping, optional
-        By `galfig.networks.shift.compare_images`, to be recorded.
+        The result of `galfig.networks.shift.compare_images`, recorded in the store.
 
     Returns
     -------
     bool
-        False where the store is there already and nothing was left to do.
+        False if the store existed already and nothing had to be done.
 
     Raises
     ------
     LockError
-        Another process builds this store.
+        If another process is building this store.
     OutputError
-        Another file is there and not to be replaced, or the disk refuses.
+        If another file exists and must not be replaced, or the disk is full or not writable.
     CatalogError
-        Not one galaxy could be explained.
+        If no galaxy could be explained.
     LostCutoutError
-        An image that was there when the build was planned is there no longer; the shards that
-        are written stay for the next build.
+        If an image has disappeared since the build was planned; the finished shards are kept for
+        the next build.
     """
     with hold_lock(path, takeover=run.takeover):
         remove_leftovers(path)
         folder = path.with_name(path.name + ".parts")
         allowed = _check_store(path, plan, if_exists)
         if allowed is None:
-            # A build may have been killed between the two last steps.
+            # An earlier build may have been killed between its last two steps.
             _remove_parts(folder)
             return False
         parts = [folder / f"{index:06d}.h5" for index in range(len(plan.shards))]
@@ -133,7 +134,7 @@ def build_store(
 def _merge(
     plan: Plan, attrs: Mapping[str, Any], parts: list[Path], path: Path, if_exists: ErrorOrReplace
 ) -> dict[str, str]:
-    """Make the store of its parts; return why galaxies could not be explained, by objid."""
+    """Merge the parts into the store; return why galaxies could not be explained, by objid."""
     with replace_file(path, if_exists=if_exists) as temporary:
         needed, free = sum(part.stat().st_size for part in parts), disk_usage(path.parent).free
         if free < needed:
@@ -149,7 +150,7 @@ def _merge(
             plan.galaxies.rejected,
         )
         if not n_stored:
-            # Once the images are mended the next build must look at them again.
+            # The next build must read the images again, since they may be repaired by then.
             _remove_parts(parts[0].parent)
             objid, reason = next(iter(failed.items()))
             raise CatalogError(
@@ -160,9 +161,9 @@ def _merge(
 
 
 def _check_store(path: Path, plan: Plan, if_exists: IfExists) -> ErrorOrReplace | None:
-    """Return how the store may be written; None where one of this plan is there, and stays.
+    """Return how the store may be written, or None if the store of this plan exists and is kept.
 
-    Raises OutputError where another file is there and stays.
+    Raises OutputError if another file exists and must not be replaced.
     """
     found = read_digest(path)
     if found == plan.digest and if_exists != "replace":
@@ -173,7 +174,7 @@ def _check_store(path: Path, plan: Plan, if_exists: IfExists) -> ErrorOrReplace 
             '); use `if_exists="replace"` to replace it, or another `path` to keep both'
         )
     if if_exists == "update":
-        # A file that is no store was not made from other ingredients: it is something else.
+        # An update replaces stores only: any other file was not built from older inputs.
         if_exists = "error" if found is None else "replace"
     check_output(path, if_exists=if_exists)
     return if_exists
@@ -185,7 +186,7 @@ def _explain_shards(
     parts: list[Path],
     run: RunOptions,
 ) -> None:
-    """Write the parts that are not there yet; a part is written while the next is computed."""
+    """Write the missing parts; each part is written while the next is computed."""
     todo = _find_missing(plan, parts)
     if not todo:
         return
@@ -240,7 +241,7 @@ def _explain_shards(
 
 
 def _find_missing(plan: Plan, parts: Sequence[Path]) -> list[tuple[slice, Path, str]]:
-    """Return the shards whose part is not there yet, each with its path and its digest."""
+    """Return the shards whose part is missing, each with the path and digest of the part."""
     jobs = [
         (shard, part, digest_part(plan, shard))
         for shard, part in zip(plan.shards, parts, strict=True)
@@ -259,7 +260,7 @@ def _write_shard(path: Path, part: Part, digest: str, stopwatch: Stopwatch) -> N
 def _describe_store(
     plan: Plan, checkpoint: Checkpoint, image_shift: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """Return the root attributes of the schema."""
+    """Return the root attributes of the store."""
     galaxies = plan.galaxies
     attrs: dict[str, Any] = {
         "galfig_version": galfig.__version__,
@@ -286,18 +287,18 @@ def _describe_store(
 
 
 def _now() -> str:
-    """Return the time (UTC), which SOURCE_DATE_EPOCH pins for reproducible builds."""
+    """Return the time (UTC); SOURCE_DATE_EPOCH sets it for reproducible builds."""
     pinned = os.environ.get("SOURCE_DATE_EPOCH")
     moment = datetime.fromtimestamp(int(pinned), UTC) if pinned else datetime.now(UTC)
     return moment.isoformat(timespec="seconds")
 
 
 def _remove_parts(folder: Path) -> None:
-    """Remove the parts, and what a killed build may have left half-written beside them."""
+    """Remove the parts, and the unfinished files that a killed build may have left beside them."""
     if not folder.exists():
         return
     try:
-        # pathlib's star stands for hidden names too, unlike that of shells.
+        # Unlike in a shell, '*' in pathlib also matches hidden names.
         for part in folder.glob("*.h5"):
             part.unlink()
         folder.rmdir()

@@ -1,4 +1,4 @@
-"""Explaining: images decoded, explained and compressed, a few galaxies a thread."""
+"""Decode, explain and compress images, a few galaxies per thread at a time."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -21,13 +21,13 @@ from galfig.runtime.timing import Stopwatch
 from galfig.store.chunks import Encoded, encode_galaxy
 from galfig.store.writer import Part
 
-# Galaxies that a thread takes at a time, at least; and such groups ahead, per processor.
+# Smallest number of galaxies that a thread takes at a time; and groups ahead, per processor.
 GROUP_SIZE = 8
 N_AHEAD = 4
 
 
 class Explained(NamedTuple):
-    """What came of one galaxy."""
+    """The result for one galaxy: its encoded maps and cutout, and its logits (C,)."""
 
     encoded: Encoded
     logits: NDArray[np.float32]
@@ -46,31 +46,36 @@ def explain_galaxies(
 ) -> Part:
     """Decode, crop, normalise, explain and compress some galaxies.
 
-    Each thread takes a few galaxies all the way: while one waits for a file, or compresses,
-    another computes.
+    Each thread takes a few galaxies through all the stages: while one thread waits for a file or
+    compresses, another computes.
 
     Parameters
     ----------
     galaxies : Galaxies
-        The galaxies.
+        The N galaxies to explain.
     checkpoint : Checkpoint
         The network, for its sizes and statistics.
     engine : Engine
-        Of that network.
+        The engine of that network.
     decoding : Decoding
-        How image files are read.
+        How image files become pixels.
     pool : ThreadPoolExecutor
-        From `galfig.attribution.engine.open_workers`.
+        The threads, from `galfig.attribution.engine.open_workers`.
     progress : callable, optional
-        Called with the number of galaxies done.
+        Called with the number of galaxies done since the last call.
     stopwatch : Stopwatch, optional
         Adds up the time of each stage.
 
     Returns
     -------
     Part
-        Galaxies whose image cannot be decoded, or whose logits are not finite, are in
-        ``rejected`` with the reason.
+        The galaxies that were explained. Its ``rejected`` says why the others were not: the image
+        cannot be decoded, or a map or logit is not finite.
+
+    Raises
+    ------
+    LostCutoutError
+        If an image file has disappeared.
     """
     stopwatch = stopwatch or Stopwatch()
     size = (checkpoint.n_channels, checkpoint.image_size, checkpoint.image_size)
@@ -94,15 +99,15 @@ def _explain_group(
     decoding: Decoding,
     stopwatch: Stopwatch,
 ) -> list[Explained | str]:
-    """Explain some files in one thread: what came of each, or why nothing did."""
+    """Explain some files in one thread; return the result for each, or why there is none."""
     with stopwatch.time("decode"):
         cutouts: list[NDArray[np.uint8] | str] = []
         for path in paths:
             try:
                 cutouts.append(read_cutout(path, checkpoint.cutout_size, decoding))
             except CutoutError as exc:
-                # A LostCutoutError ends the build: recorded as rejected, the galaxy would stay so
-                # when the file is back.
+                # A LostCutoutError ends the build. If its galaxy were rejected instead, it would
+                # stay rejected when the file is back.
                 cutouts.append(str(exc))
     readable = [cutout for cutout in cutouts if not isinstance(cutout, str)]
     if not readable:
@@ -129,7 +134,7 @@ def _explain_group(
 def _make_part(
     galaxies: Galaxies, checkpoint: Checkpoint, explained: Sequence[Explained | str]
 ) -> Part:
-    """Put the galaxies that were explained together, and name the others."""
+    """Collect the galaxies that were explained, and the reasons for the others."""
     n_classes, size = len(checkpoint.class_names), checkpoint.cutout_size
     rows = np.array([i for i, found in enumerate(explained) if isinstance(found, Explained)], int)
     found = [one for one in explained if isinstance(one, Explained)]
@@ -151,7 +156,7 @@ def _make_part(
     return Part(
         arrays,
         [one.encoded for one in found],
-        # Without one readable image the size of the maps is unknown: there are none to store.
+        # If no galaxy was explained, the size of the maps is unknown, and there are none to store.
         found[0].map_shape if found else (n_classes, 1, 1),
         (size, size, checkpoint.n_channels),
         rejected,

@@ -1,4 +1,4 @@
-"""The main job: a network loaded or trained, and every map of every galaxy."""
+"""The main job: load or train a network, and write every map of every galaxy."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,47 +43,52 @@ def build_maps(
     Parameters
     ----------
     catalog : Galaxies, Path or str
-        By `galfig.load_catalog`, or its ``path``.
+        The galaxies, from `galfig.load_catalog`, or the path of a catalog.
     out : Path or str, default "maps.h5"
-        The store. A network that is trained is kept beside it, as ``<stem>.safetensors``.
+        The store. If a network is trained, it is kept beside the store as ``<stem>.safetensors``.
     model : Path, str, Checkpoint or torch.nn.Module, optional
-        A checkpoint, or any network in evaluation mode that takes normalised images and returns
-        logits (N, C), which needs no conversion; default train one as the settings say.
-    class_names : sequence of str
-        Of a network that is a module: class of each logit; default the classes of the catalog.
-    mean, std : sequence of float
-        Of a network that is a module: by which each channel was normalised in training, for values
-        in [0, 1]; 3 for RGB or 1 for one band.
-    cutout_size : int
-        Of a network that is a module: side of the central crop of each image [pixels].
+        A checkpoint, or any module in evaluation mode that takes normalised images
+        (N, n_channels, H, W) and returns logits (N, C). By default, a network is trained with the
+        settings of the catalog.
+    class_names : sequence of str, optional
+        Class of each logit, (C,); only for a module. Default the classes of the catalog.
+    mean, std : sequence of float, optional
+        Mean and standard deviation that normalised each channel in training, for values in
+        [0, 1]: 3 numbers for RGB or 1 for one band. Required for a module, and only for one.
+    cutout_size : int, optional
+        Side of the central crop of each image [pixels]. Required for a module, and only for one.
     image_size : int, optional
-        Of a network that is a module: what the crop is scaled to [pixels]; default not.
+        Side of the crop after scaling [pixels]; only for a module. By default, the crop is not
+        scaled.
     layer : str, optional
-        Layer to explain, by name; default that of the settings or the checkpoint, and else the
-        last that gives feature maps.
+        Name of the layer to explain. By default, that of the settings or of the checkpoint, and
+        otherwise the last layer that returns feature maps.
     split : {"valid", "train", "all"}, optional
-        Galaxies to explain; default "valid", and "all" for a module, which was trained elsewhere.
+        Galaxies to explain; default "valid", or "all" for a module, which was trained elsewhere.
     if_exists : {"error", "update", "replace"}, default "error"
-        What to do where a network or a store is there: use what was made from the same, and refuse
-        what was not; replace what was not; or make both anew.
+        What to do if the network or the store exists. "error" and "update" reuse a file that was
+        made from the same inputs; for another file "error" raises and "update" replaces it.
+        "replace" makes both again.
     device : {"auto", "cpu", "cuda"}, default "auto"
-        Where the network runs.
+        Where the network runs; "auto" takes CUDA where there is one.
     workers : int, optional
-        Threads that decode images; default one a processor.
+        Number of threads that decode images; default one per processor.
     takeover : bool, default False
-        Go on with the work of a process of another host that is gone.
+        Take over a stale lock from another host.
 
     Returns
     -------
     Store
-        Open for reading.
+        The store, open for reading.
 
     Raises
     ------
     GalfigError
-        A setting, catalog, checkpoint or output that cannot be used.
+        If a setting, catalog, checkpoint or output cannot be used; see `galfig.errors` for its
+        subclasses.
     TypeError
-        ``mean``, ``std`` or ``cutout_size`` of a module missing, or given with a checkpoint.
+        If ``mean``, ``std`` or ``cutout_size`` is missing for a module, or an argument that is
+        only for a module is given without one.
     """
     galaxies = load_catalog(catalog) if isinstance(catalog, Path | str) else catalog
     settings, path = galaxies.settings, Path(out)
@@ -133,27 +138,43 @@ def run_main_job(
     Parameters
     ----------
     galaxies : Galaxies
-        From `galfig.catalog.sample.load_sample`.
+        The galaxies, from `galfig.catalog.sample.load_sample`.
     settings : Settings
-        What to do.
+        How to train and explain.
     path : Path
-        The store. A network that is trained is kept beside it, as ``<stem>.safetensors``.
+        The store. If a network is trained, it is kept beside the store as ``<stem>.safetensors``.
     model : Path or Checkpoint, optional
-        A network that is trained already; default train one.
+        A trained network; by default, one is trained.
     split : {"valid", "train", "all"}, default "valid"
         Galaxies to explain.
     if_exists : {"error", "update", "replace"}, default "error"
-        What to do where a network or a store is there: use what was made from the same, and refuse
-        what was not; replace what was not; or make both anew.
+        What to do if the network or the store exists. "error" and "update" reuse a file that was
+        made from the same inputs; for another file "error" raises and "update" replaces it.
+        "replace" makes both again.
     run : RunOptions, optional
-        Device, threads, and whether to take over from a process of another host.
+        Device, threads, and whether to take over from a process on another host.
 
     Returns
     -------
     bool
-        False where the store is there already and nothing was left to do.
+        False if the store existed already and nothing had to be done.
+
+    Raises
+    ------
+    ConfigError
+        If the device or the layer does not exist.
+    CheckpointError
+        If the network cannot be used, or was trained by another recipe and must not be replaced.
+    CatalogError
+        If the split holds no galaxy, a class has none to train on, or none could be explained.
+    OutputError
+        If another file exists and must not be replaced, or an output cannot be written.
+    LockError
+        If another process is making the same file.
+    LostCutoutError
+        If an image has disappeared since the catalog was read.
     """
-    # What cannot be used is said before hours of work, not after them.
+    # Report what cannot be used before hours of work, not after them.
     choose_device(run.device)
     kept = model if isinstance(model, Path) else path.with_suffix(".safetensors")
     if model is None and not kept.exists():

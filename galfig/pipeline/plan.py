@@ -1,4 +1,4 @@
-"""The plan: what is to be explained, in which units, and what it follows from."""
+"""Plan: the galaxies to explain, in shards, and a digest of all that the store depends on."""
 
 import hashlib
 import json
@@ -20,22 +20,22 @@ from galfig.store.schema import SCHEMA_VERSION
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be explained, in which units.
+    """The galaxies to explain, in shards.
 
     Attributes
     ----------
     galaxies : Galaxies
         The galaxies to explain, in the order of the store.
     shards : tuple of slice
-        Consecutive runs of them.
+        Consecutive ranges of their positions.
     layer_name : str
-        The layer explained.
-    split : str
-        "valid", "train" or "all".
+        Name of the layer to explain.
+    split : {"valid", "train", "all"}
+        The split that the galaxies were chosen from.
     settings : Settings
-        As recorded in the store.
+        The settings, recorded in the store.
     digest : str
-        Equal for two plans that give the same store.
+        SHA-256 that is equal for two plans that give the same store.
     """
 
     galaxies: Galaxies
@@ -49,16 +49,31 @@ class Plan:
 def make_plan(
     galaxies: Galaxies, settings: Settings, checkpoint: Checkpoint, split: Split = "valid"
 ) -> Plan:
-    """Lay out the work: pure, and the same for the same catalog, settings and checkpoint.
+    """Plan the work; the same catalog, settings and checkpoint always give the same plan.
+
+    Parameters
+    ----------
+    galaxies : Galaxies
+        The galaxies of the catalog.
+    settings : Settings
+        The settings; the layer and the size of a shard come from the table ``maps``.
+    checkpoint : Checkpoint
+        The network.
+    split : {"valid", "train", "all"}, default "valid"
+        Galaxies to explain.
+
+    Returns
+    -------
+    Plan
 
     Raises
     ------
     CatalogError
-        No galaxy in the split.
+        If the split holds no galaxy.
     CheckpointError
-        The network tells other classes apart than the catalog holds.
+        If the classes of the network differ from those of the catalog.
     ConfigError
-        A layer that the network does not have.
+        If the network does not have the layer.
     """
     galaxies = _match_classes(galaxies, checkpoint)
     in_split = {"valid": galaxies.in_valid, "train": ~galaxies.in_valid}.get(split)
@@ -95,12 +110,25 @@ def make_plan(
 
 
 def digest_part(plan: Plan, shard: slice) -> str:
-    """Return what a part is made from: the plan, and which of its galaxies."""
+    """Return a digest of the inputs of a part.
+
+    Parameters
+    ----------
+    plan : Plan
+        The plan.
+    shard : slice
+        The range of its galaxies that the part holds.
+
+    Returns
+    -------
+    str
+        SHA-256, as hexadecimal digits.
+    """
     return hashlib.sha256(f"{plan.digest} {shard.start} {shard.stop}".encode()).hexdigest()
 
 
 def _match_classes(galaxies: Galaxies, checkpoint: Checkpoint) -> Galaxies:
-    """Count the labels as the network does, whatever the order of the settings."""
+    """Renumber the labels in the order of the network's classes, not that of the settings."""
     names = checkpoint.class_names
     is_labelled = galaxies.label >= 0
     if not is_labelled.any() or galaxies.class_names == names:

@@ -40,11 +40,11 @@ def make_settings(folder, **training):
 def learner_of(settings, galaxies):
     from galfig.networks.architectures import build_network
 
-    how = settings.training
+    training = settings.training
     galaxies, cutouts = read_training_set(galaxies, settings)
     mean, std = channel_statistics(cutouts, ~galaxies.in_valid)
-    model = build_network(how.arch, len(galaxies.class_names), how.n_channels)
-    return make_learner(model, galaxies, cutouts, how, mean, std)
+    model = build_network(training.arch, len(galaxies.class_names), training.n_channels)
+    return make_learner(model, galaxies, cutouts, training, mean, std)
 
 
 def train(galaxies, settings, path):
