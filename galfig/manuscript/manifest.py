@@ -46,7 +46,7 @@ class Step(_Table):
     Attributes
     ----------
     command : str
-        The command, such as "galfig build-maps --out maps.h5".
+        The command with its arguments; one of ``COMMANDS``.
     makes : str
         The file that it makes, relative to the folder.
     kept : bool
