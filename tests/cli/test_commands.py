@@ -165,7 +165,7 @@ def test_main_job_trains_once_and_resumes(galaxy_folder, tmp_path, monkeypatch):
     run("build-maps", "--config", config, "--out", "a.h5", "--overwrite")
     assert Path("a.safetensors").read_bytes() != before
     with open_store("a.h5") as store:
-        assert store.settings["training"]["epochs"] == 2
+        assert store.settings.training.epochs == 2
 
 
 @pytest.mark.slow
