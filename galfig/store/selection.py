@@ -221,7 +221,7 @@ def select_galaxies(
     if query.n is not None and len(candidates) < query.n:
         conditions = describe_conditions(query, repr)
         logger.warning(
-            "%s: %d galaxies requested, only %d%s; drawing all of them",
+            "%s: %d galaxies requested, only %d found%s; drawing all of them",
             store.path,
             query.n,
             len(candidates),

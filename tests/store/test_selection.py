@@ -47,7 +47,7 @@ def test_fewer_than_asked_are_drawn_and_said(store_path, caplog):
         logging.getLogger("galfig").propagate = True
         selection = select_galaxies(store, Query(n=5, zmin=0.02, zmax=0.045))
     assert len(selection.indices) == 2
-    assert "5 galaxies requested, only 2 with 0.02 < z < 0.045" in caplog.text
+    assert "5 galaxies requested, only 2 found with 0.02 < z < 0.045" in caplog.text
 
 
 def test_empty_range_gives_the_range_that_exists(store_path):
