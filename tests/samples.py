@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from galfig.store.writer import Part
 
+# An identifier of SDSS: a float64 would lose the last of its 19 digits.
+OBJID = "1237665024900858129"
+
 # All that a checkpoint must say of itself.
 METADATA = {
     "arch": "conv3",
