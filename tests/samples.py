@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from galfig.config import load_settings
 from galfig.runtime.options import RunOptions
 
 if TYPE_CHECKING:
@@ -147,3 +148,18 @@ def make_checkpoint(path, class_names=("low", "high"), image_size=32, n_channels
         "simulated": False,
     }
     return save_checkpoint(path, build_network("conv3", len(class_names), n_channels), metadata)
+
+
+def make_settings(folder, **training):
+    """Return settings for the catalog in a folder and a short training."""
+    overrides = {("catalog", "path"): folder / "catalog.csv"}
+    training = {"epochs": 1, "batch_size": 8, "cutout_size": 32, **training}
+    overrides |= {("training", key): value for key, value in training.items()}
+    return load_settings(None, overrides)
+
+
+def train(galaxies, settings, path):
+    """Read the images and train."""
+    from galfig.networks.training import read_training_set, train_network
+
+    return train_network(*read_training_set(galaxies, settings), settings, path, run=CPU)
