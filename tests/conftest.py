@@ -152,3 +152,12 @@ def make_store(tmp_path):
 def store_path(make_store):
     """Write the small store with its defaults."""
     return make_store()
+
+
+@pytest.fixture
+def store(store_path):
+    """Open the small store of twelve galaxies."""
+    from galfig.store.reader import open_store
+
+    with open_store(store_path) as opened:
+        yield opened

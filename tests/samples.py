@@ -5,7 +5,7 @@ Imports what is heavy where it is used, so that a test of conditions does not wa
 
 import json
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -108,6 +108,53 @@ def make_attributes(
             {"arch": "conv3", "n_train": {"low": 20, "high": 22}, "simulated": True}
         ),
     }
+
+
+class Galaxies(NamedTuple):
+    """The plain arrays that a part is made of."""
+
+    arrays: dict
+    cams: np.ndarray
+    rejected: dict
+
+    def write(self, path):
+        from galfig.store.writer import write_part
+
+        write_part(path, make_part(*self), "digest")
+
+
+def draw_galaxies(start, stop, *, rejected=None, scale=1.0):
+    """Draw the galaxies of a part at random, with maps of the order of ``scale``."""
+    n = stop - start
+    rng = np.random.default_rng(start)
+    arrays = {
+        "objid": np.array([f"g{index}" for index in range(start, stop)], dtype=object),
+        "redshift": np.arange(start, stop) / 100,
+        "label": np.zeros(n, np.int16),
+        "value": np.full(n, np.nan),
+        "logits": rng.normal(size=(n, 2)).astype(np.float32),
+        "probs": np.full((n, 2), 0.5, np.float32),
+        "cutouts": rng.integers(0, 256, (n, 10, 10, 3), dtype=np.uint8),
+    }
+    cams = (scale * rng.normal(size=(n, 2, 6, 6))).astype(np.float32)
+    return Galaxies(arrays, cams, rejected or {})
+
+
+def merge(tmp_path, parts, catalog=None, name="maps.h5"):
+    """Write the parts and merge them into a store; return its path."""
+    import pandas as pd
+
+    from galfig.store.writer import merge_parts
+
+    paths = []
+    for index, part in enumerate(parts):
+        paths.append(tmp_path / f"{name}-{index}.h5")
+        part.write(paths[-1])
+    objid = [objid for part in parts for objid in [*part.arrays["objid"], *part.rejected]]
+    table = pd.DataFrame({"objID": objid}, index=objid) if catalog is None else catalog
+    attrs = make_attributes(("a", "b"))
+    merge_parts(tmp_path / name, paths, table, attrs, {"early": "no class"})
+    return tmp_path / name
 
 
 def note_progress(monkeypatch, module):
