@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from campaign import Campaign
 from PIL import Image
-from samples import draw_galaxy, make_attributes, make_part, make_tiny_cnn
+from samples import draw_galaxy, make_attributes, make_checkpoint, make_part, make_tiny_cnn
 
 # Real SDSS galaxies do not ship with galfig; tests that use them skip where they are absent.
 REAL_DATA = Path(
@@ -161,3 +161,9 @@ def store(store_path):
 
     with open_store(store_path) as opened:
         yield opened
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """Write and return the checkpoint of an untrained conv3."""
+    return make_checkpoint(tmp_path / "model.safetensors")

@@ -210,3 +210,23 @@ def train(galaxies, settings, path):
     from galfig.networks.training import read_training_set, train_network
 
     return train_network(*read_training_set(galaxies, settings), settings, path, run=CPU)
+
+
+def load_with_settings(folder, **maps):
+    """Load the galaxies of a folder; return them with the settings, whose ``[maps]`` are given."""
+    from galfig.catalog.galaxies import load_galaxies
+
+    overrides = {("catalog", "path"): folder / "catalog.csv"}
+    overrides |= {("maps", key): value for key, value in maps.items()}
+    settings = load_settings(None, overrides)
+    return load_galaxies(settings), settings
+
+
+def build_at(path, folder, checkpoint, *, split="all", if_exists="error", **maps):
+    """Build the store of the galaxies of a folder; return whether there was anything to do."""
+    from galfig.pipeline.build import build_store
+    from galfig.pipeline.plan import make_plan
+
+    galaxies, settings = load_with_settings(folder, **maps)
+    plan = make_plan(galaxies, settings, checkpoint, split)
+    return build_store(plan, checkpoint, path, if_exists=if_exists, run=CPU)
