@@ -1,5 +1,6 @@
 """Fixtures: tiny networks, analytic galaxies, a small store; and where real galaxies may be."""
 
+import json
 import os
 from pathlib import Path
 
@@ -9,7 +10,16 @@ import pandas as pd
 import pytest
 from campaign import Campaign
 from PIL import Image
-from samples import draw_galaxy, make_attributes, make_checkpoint, make_part, make_tiny_cnn
+from samples import (
+    HISTORY,
+    LOSSES,
+    RATES,
+    draw_galaxy,
+    make_attributes,
+    make_checkpoint,
+    make_part,
+    make_tiny_cnn,
+)
 
 # Real SDSS galaxies do not ship with galfig; tests that use them skip where they are absent.
 REAL_DATA = Path(
@@ -161,6 +171,28 @@ def store(store_path):
 
     with open_store(store_path) as opened:
         yield opened
+
+
+@pytest.fixture
+def trained_store(make_store):
+    """Write a small store that knows its classes and how its network was trained."""
+    classes = {
+        "column": "oh_p50",
+        "edges": [8.1, 8.7, 9.1, 9.3],
+        "labels": ["low", "medium", "high"],
+        "name": "metallicity",
+    }
+    training = {
+        "arch": "conv3",
+        "n_train": {"low": 20, "high": 22},
+        "simulated": True,
+        "history": HISTORY,
+        "lr": 0.01,
+        "lr_finder": {"lr": RATES.tolist(), "loss": LOSSES.tolist()},
+    }
+    return make_store(
+        attrs={"training": json.dumps(training), "config": json.dumps({"classes": classes})}
+    )
 
 
 @pytest.fixture

@@ -31,6 +31,13 @@ METADATA = {
     "std": [0.1] * 3,
 }
 
+# The history of a training, and the curve of its learning-rate finder.
+HISTORY = [
+    {"train_loss": 0.7, "valid_loss": 0.6, "accuracy": 0.6, "roc_auc": 0.7, "f1": 0.55},
+    {"train_loss": 0.5, "valid_loss": 0.5, "accuracy": 0.8, "roc_auc": 0.9, "f1": 0.79},
+]
+RATES = np.geomspace(1e-7, 10, 100)
+LOSSES = 0.7 - 0.3 * np.exp(-((np.log10(RATES) + 1) ** 2)) + np.maximum(0, RATES - 3)
 
 # Where the results of a test are to have the same bits on every machine.
 CPU = RunOptions(device="cpu")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from galfig.metrics import score
+from galfig.metrics import count_reliability, score, wilson_interval
 
 
 def test_score_of_two_classes_is_the_binary_area():
@@ -40,3 +40,27 @@ def test_swapping_the_classes_swaps_no_metric():
     rng = np.random.default_rng(0)
     labels, probs = rng.integers(0, 2, 100), rng.dirichlet([1, 1], 100)
     assert score(probs, labels) == pytest.approx(score(probs[:, ::-1], 1 - labels))
+
+
+def test_reliability_counts():
+    """Bins hold the galaxies of their p, and a calibrated network lies on the diagonal."""
+    rng = np.random.default_rng(0)
+    p = rng.uniform(0.5, 1, 20000)
+    is_right = rng.random(20000) < p
+    mean_p, n, n_right = count_reliability(p, is_right, 2)
+    assert n.sum() == 20000
+    assert n_right.sum() == is_right.sum()
+    np.testing.assert_allclose(n_right / n, mean_p, atol=0.03)
+    edge_p = np.array([0.5, 1.0])
+    assert count_reliability(edge_p, np.array([True, True]), 2)[1].tolist() == [1, 1]
+
+
+def test_wilson_interval_solves_its_equation():
+    """One sigma of 8 out of 10, by the formula of Wilson (1927), inside [0, 1] at the ends."""
+    low, high = wilson_interval(np.array([8, 0, 5]), np.array([10, 4, 5]))
+    # Roots of (share - x)^2 = x (1 - x) / n.
+    for share, n, a, b in zip([0.8, 0.0, 1.0], [10, 4, 5], low, high, strict=True):
+        for x in (a, b):
+            assert (share - x) ** 2 == pytest.approx(x * (1 - x) / n, abs=1e-12)
+    assert low.min() >= 0
+    assert high.max() <= 1
