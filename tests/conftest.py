@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from campaign import Campaign
+from paper import MANIFEST
 from PIL import Image
 from samples import (
     HISTORY,
@@ -199,3 +200,13 @@ def trained_store(make_store):
 def checkpoint(tmp_path):
     """Write and return the checkpoint of an untrained conv3."""
     return make_checkpoint(tmp_path / "model.safetensors")
+
+
+@pytest.fixture
+def paper(make_store, tmp_path):
+    """Return a manuscript's folder, its store there, nothing drawn yet."""
+    folder = tmp_path / "paper"
+    folder.mkdir()
+    make_store().rename(folder / "maps.h5")
+    (folder / "manuscript.toml").write_text(MANIFEST)
+    return folder
