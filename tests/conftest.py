@@ -1,5 +1,6 @@
 """Fixtures: tiny networks, analytic galaxies, a small store; and where real galaxies may be."""
 
+import json
 import os
 from pathlib import Path
 
@@ -8,8 +9,18 @@ import numpy as np
 import pandas as pd
 import pytest
 from campaign import Campaign
+from paper import MANIFEST
 from PIL import Image
-from samples import draw_galaxy, make_attributes, make_part, make_tiny_cnn
+from samples import (
+    HISTORY,
+    LOSSES,
+    RATES,
+    draw_galaxy,
+    make_attributes,
+    make_checkpoint,
+    make_part,
+    make_tiny_cnn,
+)
 
 # Real SDSS galaxies do not ship with galfig; tests that use them skip where they are absent.
 REAL_DATA = Path(
@@ -152,3 +163,50 @@ def make_store(tmp_path):
 def store_path(make_store):
     """Write the small store with its defaults."""
     return make_store()
+
+
+@pytest.fixture
+def store(store_path):
+    """Open the small store of twelve galaxies."""
+    from galfig.store.reader import open_store
+
+    with open_store(store_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+def trained_store(make_store):
+    """Write a small store that knows its classes and how its network was trained."""
+    classes = {
+        "column": "oh_p50",
+        "edges": [8.1, 8.7, 9.1, 9.3],
+        "labels": ["low", "medium", "high"],
+        "name": "metallicity",
+    }
+    training = {
+        "arch": "conv3",
+        "n_train": {"low": 20, "high": 22},
+        "simulated": True,
+        "history": HISTORY,
+        "lr": 0.01,
+        "lr_finder": {"lr": RATES.tolist(), "loss": LOSSES.tolist()},
+    }
+    return make_store(
+        attrs={"training": json.dumps(training), "config": json.dumps({"classes": classes})}
+    )
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """Write and return the checkpoint of an untrained conv3."""
+    return make_checkpoint(tmp_path / "model.safetensors")
+
+
+@pytest.fixture
+def paper(make_store, tmp_path):
+    """Return a manuscript's folder, its store there, nothing drawn yet."""
+    folder = tmp_path / "paper"
+    folder.mkdir()
+    make_store().rename(folder / "maps.h5")
+    (folder / "manuscript.toml").write_text(MANIFEST)
+    return folder

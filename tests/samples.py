@@ -5,16 +5,20 @@ Imports what is heavy where it is used, so that a test of conditions does not wa
 
 import json
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from galfig.config import load_settings
 from galfig.runtime.options import RunOptions
 
 if TYPE_CHECKING:
     from torch import nn
 
     from galfig.store.writer import Part
+
+# An identifier of SDSS: a float64 would lose the last of its 19 digits.
+OBJID = "1237665024900858129"
 
 # All that a checkpoint must say of itself.
 METADATA = {
@@ -27,6 +31,13 @@ METADATA = {
     "std": [0.1] * 3,
 }
 
+# The history of a training, and the curve of its learning-rate finder.
+HISTORY = [
+    {"train_loss": 0.7, "valid_loss": 0.6, "accuracy": 0.6, "roc_auc": 0.7, "f1": 0.55},
+    {"train_loss": 0.5, "valid_loss": 0.5, "accuracy": 0.8, "roc_auc": 0.9, "f1": 0.79},
+]
+RATES = np.geomspace(1e-7, 10, 100)
+LOSSES = 0.7 - 0.3 * np.exp(-((np.log10(RATES) + 1) ** 2)) + np.maximum(0, RATES - 3)
 
 # Where the results of a test are to have the same bits on every machine.
 CPU = RunOptions(device="cpu")
@@ -106,6 +117,53 @@ def make_attributes(
     }
 
 
+class Galaxies(NamedTuple):
+    """The plain arrays that a part is made of."""
+
+    arrays: dict
+    cams: np.ndarray
+    rejected: dict
+
+    def write(self, path):
+        from galfig.store.writer import write_part
+
+        write_part(path, make_part(*self), "digest")
+
+
+def draw_galaxies(start, stop, *, rejected=None, scale=1.0):
+    """Draw the galaxies of a part at random, with maps of the order of ``scale``."""
+    n = stop - start
+    rng = np.random.default_rng(start)
+    arrays = {
+        "objid": np.array([f"g{index}" for index in range(start, stop)], dtype=object),
+        "redshift": np.arange(start, stop) / 100,
+        "label": np.zeros(n, np.int16),
+        "value": np.full(n, np.nan),
+        "logits": rng.normal(size=(n, 2)).astype(np.float32),
+        "probs": np.full((n, 2), 0.5, np.float32),
+        "cutouts": rng.integers(0, 256, (n, 10, 10, 3), dtype=np.uint8),
+    }
+    cams = (scale * rng.normal(size=(n, 2, 6, 6))).astype(np.float32)
+    return Galaxies(arrays, cams, rejected or {})
+
+
+def merge(tmp_path, parts, catalog=None, name="maps.h5"):
+    """Write the parts and merge them into a store; return its path."""
+    import pandas as pd
+
+    from galfig.store.writer import merge_parts
+
+    paths = []
+    for index, part in enumerate(parts):
+        paths.append(tmp_path / f"{name}-{index}.h5")
+        part.write(paths[-1])
+    objid = [objid for part in parts for objid in [*part.arrays["objid"], *part.rejected]]
+    table = pd.DataFrame({"objID": objid}, index=objid) if catalog is None else catalog
+    attrs = make_attributes(("a", "b"))
+    merge_parts(tmp_path / name, paths, table, attrs, {"early": "no class"})
+    return tmp_path / name
+
+
 def note_progress(monkeypatch, module):
     """Have a module show its progress to a list: task, total, where it began and where it ended."""
     noted = []
@@ -144,3 +202,38 @@ def make_checkpoint(path, class_names=("low", "high"), image_size=32, n_channels
         "simulated": False,
     }
     return save_checkpoint(path, build_network("conv3", len(class_names), n_channels), metadata)
+
+
+def make_settings(folder, **training):
+    """Return settings for the catalog in a folder and a short training."""
+    overrides = {("catalog", "path"): folder / "catalog.csv"}
+    training = {"epochs": 1, "batch_size": 8, "cutout_size": 32, **training}
+    overrides |= {("training", key): value for key, value in training.items()}
+    return load_settings(None, overrides)
+
+
+def train(galaxies, settings, path):
+    """Read the images and train."""
+    from galfig.networks.training import read_training_set, train_network
+
+    return train_network(*read_training_set(galaxies, settings), settings, path, run=CPU)
+
+
+def load_with_settings(folder, **maps):
+    """Load the galaxies of a folder; return them with the settings, whose ``[maps]`` are given."""
+    from galfig.catalog.galaxies import load_galaxies
+
+    overrides = {("catalog", "path"): folder / "catalog.csv"}
+    overrides |= {("maps", key): value for key, value in maps.items()}
+    settings = load_settings(None, overrides)
+    return load_galaxies(settings), settings
+
+
+def build_at(path, folder, checkpoint, *, split="all", if_exists="error", **maps):
+    """Build the store of the galaxies of a folder; return whether there was anything to do."""
+    from galfig.pipeline.build import build_store
+    from galfig.pipeline.plan import make_plan
+
+    galaxies, settings = load_with_settings(folder, **maps)
+    plan = make_plan(galaxies, settings, checkpoint, split)
+    return build_store(plan, checkpoint, path, if_exists=if_exists, run=CPU)

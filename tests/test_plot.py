@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
+from samples import HISTORY
 
 from galfig import plot
 from galfig.errors import FigureError
@@ -18,10 +19,6 @@ from galfig.store.selection import Query
 
 ON_AXES = [name for name, kind in FIGURES.items() if kind.takes_axes]
 SEVERAL = [name for name in FIGURES if name not in ON_AXES]
-HISTORY = [
-    {"train_loss": 0.7, "valid_loss": 0.6, "accuracy": 0.6, "roc_auc": 0.7, "f1": 0.55},
-    {"train_loss": 0.5, "valid_loss": 0.5, "accuracy": 0.8, "roc_auc": 0.9, "f1": 0.79},
-]
 RATES = np.geomspace(1e-7, 1, 60).tolist()
 
 

@@ -1,150 +1,22 @@
-"""Catalogs: exact identifiers, pandas' own bins, nothing dropped in silence."""
+"""Galaxies of a catalog: pandas' own bins, nothing dropped in silence."""
 
-import gzip
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from astropy.table import MaskedColumn, Table
 from hypothesis import given
 from hypothesis import strategies as st
 
-from galfig.catalog.columns import read_numbers
-from galfig.catalog.formats import read_table
 from galfig.catalog.galaxies import assign_classes, load_galaxies
-from galfig.catalog.identifiers import check_objids, is_plain_name
 from galfig.config import ClassSettings, load_settings
 from galfig.errors import CatalogError
-
-OBJID = "1237665024900858129"
 
 
 def load(folder, **tables):
     overrides = {("catalog", "path"): folder / "catalog.csv"}
     overrides |= {(table, k): v for table, keys in tables.items() for k, v in keys.items()}
     return load_galaxies(load_settings(None, overrides))
-
-
-@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".parquet", ".fits", ".fits.gz", ".ecsv"])
-def test_identifiers_are_exact_in_every_format(tmp_path, suffix):
-    """19 digits come back as text from integers, beside integers with an empty cell."""
-    path = tmp_path / f"catalog{suffix}"
-    ids = np.array([int(OBJID), int(OBJID) + 1, 7])
-    other = np.ma.array([int(OBJID), 5, 6], mask=[False, True, False])
-    types = ["Sb", "E", "Sb"]
-    if suffix.startswith(".csv"):
-        rows = zip(ids, [int(OBJID), "", 6], [0.1, "", 0.3], types, strict=True)
-        words = "objID,other,z,type\n" + "".join(f"{a},{b},{c},{d}\n" for a, b, c, d in rows)
-        path.write_bytes(gzip.compress(words.encode()) if suffix.endswith("gz") else words.encode())
-    elif suffix == ".parquet":
-        other = pd.array([int(OBJID), None, 6], dtype="Int64")
-        columns = {"objID": ids, "other": other, "z": [0.1, None, 0.3], "type": types}
-        pd.DataFrame(columns).to_parquet(path)
-    else:
-        z = [0.1, np.nan, 0.3]
-        Table({"objID": ids, "other": MaskedColumn(other), "z": z, "type": types}).write(path)
-    table = read_table(path, "objID")
-    assert table["objID"].tolist() == [OBJID, str(int(OBJID) + 1), "7"]
-    assert int(table["other"][0]) == int(OBJID)
-    assert table["other"].isna().tolist() == [False, True, False]
-    assert table["z"].isna().tolist() == [False, True, False]
-    assert table["type"].tolist() == types
-
-
-@pytest.mark.parametrize("suffix", [".parquet", ".fits", ".ecsv"])
-def test_identifiers_may_be_text(tmp_path, suffix):
-    """Text stays as it is, whether the format keeps it as bytes or as characters."""
-    path = tmp_path / f"catalog{suffix}"
-    # FITS knows the letters of ASCII alone.
-    names = ["NA", "SDSS J0915+4419", "银河" if suffix != ".fits" else "Milky Way"]
-    if suffix == ".parquet":
-        pd.DataFrame({"objID": names}).to_parquet(path)
-    else:
-        Table({"objID": names}).write(path)
-    assert read_table(path, "objID")["objID"].tolist() == names
-
-
-@pytest.mark.parametrize(
-    ("suffix", "damage"),
-    [
-        (".fits", lambda words: words[:-2880]),
-        (".fits", lambda words: words[:5000]),
-        (".fits", lambda words: words.replace(b"TTYPE2  = 'z", b"TTYPE2  = #z")),
-        (".fits.gz", lambda words: words[:-8] + bytes(8)),
-        (".parquet", lambda words: words[:-20]),
-        (".ecsv", lambda words: words[:60]),
-    ],
-    ids=["lost rows", "lost header", "bad card", "bad checksum", "lost footer", "lost columns"],
-)
-def test_damaged_files_are_one_line(tmp_path, suffix, damage):
-    """A file cut short or spoilt is named, without the warnings of the library that reads it."""
-    path = tmp_path / f"catalog{suffix}"
-    columns = {"objID": np.arange(400) + int(OBJID), "z": np.linspace(0, 1, 400)}
-    if suffix == ".parquet":
-        pd.DataFrame(columns).to_parquet(path)
-    else:
-        Table(columns).write(path)
-    path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(CatalogError, match="cannot be read") as caught:
-        read_table(path, "objID")
-    assert str(caught.value).startswith(str(path))
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        f"\ufeffobjID,z\n{OBJID},0.1\n",
-        f"objID,z\r\n{OBJID},0.1\r\n",
-        f"#Table1\nobjID,z\n{OBJID},0.1\n",
-        f'"objID", "z"\n"{OBJID}" , 0.1\n',
-    ],
-    ids=["BOM", "CRLF", "SkyServer", "quotes and blanks"],
-)
-def test_csv_of_many_makers(tmp_path, words):
-    """Byte-order marks, CRLF, SkyServer's first line, quotes and blanks change nothing."""
-    (tmp_path / "a.csv").write_text(words, encoding="utf-8", newline="")
-    table = read_table(tmp_path / "a.csv", "objID")
-    assert table["objID"].tolist() == [OBJID]
-    assert table["z"].tolist() == [0.1]
-
-
-def test_galaxy_called_na_keeps_its_name(tmp_path):
-    """What pandas would take for an empty cell is an identifier like any other."""
-    (tmp_path / "a.csv").write_text("objID,z\nNA,1\nnull,NA\n")
-    table = read_table(tmp_path / "a.csv", "objID")
-    assert table["objID"].tolist() == ["NA", "null"]
-    assert table["z"].isna().tolist() == [False, True]
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        ("", "empty, expected a header line with column names"),
-        ("objID\n", "no rows"),
-        ("objID,z,z\n1,2,3\n", "two columns named 'z'"),
-        ("objID,z\n1,2,3\n", "row 1: 3 cells, expected 2 as in the header"),
-        ("objID,z\n1,2\n1,2,3,4\n", "row 2: 4 cells, expected 2 as in the header"),
-        ("objID,z\n1,2\n3\n", "row 2: 1 cell, expected 2 as in the header"),
-        ('objID,z\n"1,2\n', "row 1: 1 cell, expected 2 as in the header"),
-        ("OBJID,z\n1,2\n", r"no column 'objID', expected by \[catalog\] id; did you mean 'OBJID'"),
-        ("objId,z\n1,2\n", r"no column 'objID', expected by \[catalog\] id; did you mean 'objId'"),
-    ],
-)
-def test_bad_csv_is_one_line(tmp_path, words, message):
-    """Files that are no table, or not the table meant, say so in a line."""
-    (tmp_path / "a.csv").write_text(words)
-    with pytest.raises(CatalogError, match=message) as caught:
-        read_table(tmp_path / "a.csv", "objID")
-    assert "\n" not in str(caught.value)
-
-
-def test_floating_identifiers_are_refused(tmp_path):
-    """A float64 has lost the last digits already, wherever it comes from."""
-    pd.DataFrame({"objID": [1.237665024900858e18]}).to_parquet(tmp_path / "a.parquet")
-    with pytest.raises(CatalogError, match="floating-point numbers"):
-        read_table(tmp_path / "a.parquet", "objID")
 
 
 def test_bins_are_those_of_pandas():
@@ -176,22 +48,6 @@ def test_any_bins_are_those_of_pandas(values, edges):
     expected = pd.cut(pd.Series(values), edges, labels=labels).astype(object).fillna("")
     assert names.tolist() == expected.tolist()
     assert [bool(reason) for reason in rejected] == [name == "" for name in names]
-
-
-@given(st.text(max_size=12))
-def test_plain_names_stay_in_their_folder(name):
-    """A name that is allowed is one part of a path, directly inside the folder."""
-    if is_plain_name(name):
-        path = Path("/folder") / f"{name}.jpg"
-        assert path.parent == Path("/folder")
-        assert path.name == f"{name}.jpg"
-        assert "\0" not in name
-
-
-@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/a", "a\\b", "a\0", "a\nb", "..\\a"])
-def test_names_that_are_paths_are_refused(name):
-    """Separators, dots and control characters have no place in an identifier."""
-    assert not is_plain_name(name)
 
 
 def test_classes_and_split_of_a_catalog(galaxy_folder):
@@ -387,46 +243,6 @@ def test_simulated_galaxies_are_known_as_such(galaxy_folder):
     assert load(galaxy_folder).simulated
 
 
-@pytest.mark.parametrize(
-    "objid",
-    ["1237665024900858129.0", "1.23767E+18", "1,23767E+18", "1e+18", "123.", "1,237,665"],
-)
-def test_rounded_identifiers_are_refused(objid):
-    """What a spreadsheet or a float makes of a number is refused, with what to do about it."""
-    with pytest.raises(CatalogError, match=r"^a\.csv: row 2, column 'objID': .*export this column"):
-        check_objids(["SDSS 1.0", objid], Path("a.csv"), "objID")
-
-
-def test_numbers_rounded_to_fifteen_digits_are_refused():
-    """Zeros at the end of all long numbers are a spreadsheet's; of some, or of a few, chance."""
-    rounded = ["1237665024900850000", "1237665024900860000"]
-    with pytest.raises(CatalogError, match="every number ends in zeros after 15 digits"):
-        check_objids([*rounded, "7"], Path("a.csv"), "objID")
-    check_objids([*rounded, OBJID], Path("a.csv"), "objID")
-    check_objids(["1237665024900850", "1237665024900860"], Path("a.csv"), "objID")
-    check_objids(["000000000000000010", "000000000000000020"], Path("a.csv"), "objID")
-
-
-def test_plausible_identifiers_are_not_refused():
-    """Hexadecimal numbers, coordinates and versions only look a little like rounded numbers."""
-    check_objids(["1e10", "123e4567", "J0915.44", "150.25", "v1.0", "-7"], Path("a.csv"), "objID")
-
-
-def test_two_spellings_of_one_name_are_doubled():
-    """An accent in its letter or behind it is one file name on some systems."""
-    with pytest.raises(CatalogError, match=r"row 2, .* is already in row 1"):
-        check_objids(["\u00e9", "e\u0301"], Path("a.csv"), "objID")
-
-
-def test_long_names_are_refused_in_a_short_line():
-    """No file can have a name of more than 255 bytes, and no line should show it."""
-    check_objids(["x" * 255], Path("a.csv"), "objID")
-    for name in ("x" * 256, "\u00e9" * 128, "x" * 100_000):
-        with pytest.raises(CatalogError, match=r"row 1, .*\.\.\. is not .* 255 bytes") as caught:
-            check_objids([name], Path("a.csv"), "objID")
-        assert len(str(caught.value)) < 300
-
-
 def test_digits_of_other_columns_are_kept_for_images(galaxy_folder):
     """A plate called 0266 names a file with its zero."""
     table = pd.read_csv(galaxy_folder / "catalog.csv", dtype={"objID": str})
@@ -468,63 +284,6 @@ def test_pixel_scale_is_finite(galaxy_folder):
         load(galaxy_folder, catalog={"pixel_scale": "scale"})
 
 
-def test_identifiers_may_be_the_index_of_parquet(tmp_path):
-    """What pandas keeps as an index is a column like any other; a count of rows is none."""
-    table = pd.DataFrame({"z": [0.1, 0.2]}, index=pd.Index([int(OBJID), 7], name="objID"))
-    table.to_parquet(tmp_path / "a.parquet")
-    read = read_table(tmp_path / "a.parquet", "objID")
-    assert read["objID"].tolist() == [OBJID, "7"]
-    table.reset_index().set_axis([5, 6]).to_parquet(tmp_path / "b.parquet")
-    assert read_table(tmp_path / "b.parquet", "objID").columns.tolist() == ["objID", "z"]
-
-
-@pytest.mark.parametrize(
-    ("cells", "shown"),
-    [
-        ([[1, 2], [3]], r"array\(\[1, 2\]\)"),
-        ([{"a": 1}, {"a": 2}], r"\{'a': 1\}"),
-        ([b"\xff\xfe", b"ok"], r"b'\\xff\\xfe'"),
-    ],
-    ids=["list", "struct", "bytes"],
-)
-def test_nested_identifiers_are_refused(tmp_path, cells, shown):
-    """A cell of Parquet may be a table of its own, or bytes of no alphabet."""
-    pd.DataFrame({"objID": cells}).to_parquet(tmp_path / "a.parquet")
-    with pytest.raises(CatalogError, match=f"row 1, column 'objID': {shown}, expected text"):
-        read_table(tmp_path / "a.parquet", "objID")
-
-
-def test_arrays_in_cells_of_fits_are_left_out_with_a_warning(tmp_path, caplog):
-    """Magnitudes in five bands are no column of a flat table; that they go is said."""
-    columns = {"objID": [int(OBJID), 7], "mags": np.zeros((2, 5)), "z": [0.1, 0.2]}
-    Table(columns).write(tmp_path / "a.fits")
-    assert read_table(tmp_path / "a.fits", "objID").columns.tolist() == ["objID", "z"]
-    assert caplog.messages == [
-        f"{tmp_path / 'a.fits'}: columns of arrays, times or coordinates are left out: 'mags'"
-    ]
-
-
-@pytest.mark.parametrize(
-    "cell",
-    [True, pd.Timestamp("2020-01-01"), [1.0], 1j, "1,234.5", "1_000", "0x10", "8.9 dex", b"\xff"],
-)
-def test_what_is_no_number_is_refused(cell):
-    """Not every cell that a library would turn into a number is meant as one."""
-    table = pd.DataFrame({"z": pd.Series([0.1, cell], dtype=object)})
-    with pytest.raises(CatalogError, match=r"^a\.csv: row 2, column 'z': .*, expected a number"):
-        read_numbers(table, "z", Path("a.csv"), "[catalog] redshift")
-
-
-@given(st.lists(st.floats(), min_size=1, max_size=20))
-def test_numbers_as_text_are_exact(values):
-    """Text of Parquet or FITS is read to the last bit, empty cells and all."""
-    table = pd.DataFrame({"z": [*map(repr, values), " ", "NA", None]})
-    expected = [*values, np.nan, np.nan, np.nan]
-    np.testing.assert_array_equal(
-        read_numbers(table, "z", Path("a.csv"), "[catalog] redshift"), expected
-    )
-
-
 def test_number_of_classes_does_not_fill_the_line(galaxy_folder):
     """A column that is no class has one for each galaxy; the line names the first of them."""
     with pytest.raises(
@@ -532,23 +291,3 @@ def test_number_of_classes_does_not_fill_the_line(galaxy_folder):
     ) as caught:
         load(galaxy_folder, classes={"column": "objID", "keep": ["spiral", "elliptical"]})
     assert len(str(caught.value)) < 500
-
-
-def test_nul_in_a_text_is_refused(tmp_path):
-    """The store cannot hold it, which is better known before hours of work than after."""
-    (tmp_path / "a.csv").write_text("objID,note\n1,fine\n2,a\0b\n")
-    with pytest.raises(
-        CatalogError, match=r"row 2, column 'note': 'a\\x00b', expected text without NUL"
-    ):
-        read_table(tmp_path / "a.csv", "objID")
-
-
-def test_columns_without_a_text_for_a_name_get_one(tmp_path):
-    """A number is its digits and nothing is its place, so that the store can name each column."""
-    table = pd.DataFrame({7: ["a"], 2020: [1.5]})
-    table.to_parquet(tmp_path / "a.parquet")
-    assert read_table(tmp_path / "a.parquet", "7").columns.tolist() == ["7", "2020"]
-    pd.DataFrame({"objID": ["a"], "": [2.5]}).to_parquet(tmp_path / "b.parquet")
-    assert read_table(tmp_path / "b.parquet", "objID").columns.tolist() == ["objID", "Unnamed: 1"]
-    (tmp_path / "c.csv").write_text(",objID \n0,a\n")
-    assert read_table(tmp_path / "c.csv", "objID").columns.tolist() == ["Unnamed: 0", "objID"]

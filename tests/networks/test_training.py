@@ -1,55 +1,23 @@
-"""Training: what the network is shown, the metrics, and the same bytes for the same seed."""
-
-from pathlib import Path
+"""Training: exact statistics, what is set aside, and the same bytes for the same seed."""
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from samples import CPU, make_checkpoint
-from sklearn.metrics import roc_auc_score
+from samples import make_checkpoint, make_settings, train
 
 from galfig.catalog.galaxies import load_galaxies
 from galfig.config import load_settings
 from galfig.errors import CatalogError, CheckpointError
-from galfig.images.cutouts import Decoding, read_cutout, scale_cutout
-from galfig.metrics import score
+from galfig.images.cutouts import read_cutout
 from galfig.networks.checkpoint import save_checkpoint
-from galfig.networks.learner import find_lr, make_learner
 from galfig.networks.recipe import describe_recipe
-from galfig.networks.training import (
-    channel_statistics,
-    load_or_train,
-    read_training_set,
-    train_network,
-)
+from galfig.networks.training import channel_statistics, load_or_train, read_training_set
 
 
 @pytest.fixture
 def settings(galaxy_folder):
     return make_settings(galaxy_folder)
-
-
-def make_settings(folder, **training):
-    overrides = {("catalog", "path"): folder / "catalog.csv"}
-    training = {"epochs": 1, "batch_size": 8, "cutout_size": 32, **training}
-    overrides |= {("training", key): value for key, value in training.items()}
-    return load_settings(None, overrides)
-
-
-def learner_of(settings, galaxies):
-    from galfig.networks.architectures import build_network
-
-    training = settings.training
-    galaxies, cutouts = read_training_set(galaxies, settings)
-    mean, std = channel_statistics(cutouts, ~galaxies.in_valid)
-    model = build_network(training.arch, len(galaxies.class_names), training.n_channels)
-    return make_learner(model, galaxies, cutouts, training, mean, std)
-
-
-def train(galaxies, settings, path):
-    """Read the images and train."""
-    return train_network(*read_training_set(galaxies, settings), settings, path, run=CPU)
 
 
 def test_statistics_are_those_of_the_whole_training_set(settings):
@@ -60,68 +28,6 @@ def test_statistics_are_those_of_the_whole_training_set(settings):
     pixels = np.stack([read_cutout(path, 32) for path in train.paths]) / 255.0
     np.testing.assert_allclose(mean, pixels.mean(axis=(0, 1, 2)), rtol=1e-12)
     np.testing.assert_allclose(std, pixels.std(axis=(0, 1, 2)), rtol=1e-9)
-
-
-@pytest.mark.parametrize("grayscale", [False, True])
-@pytest.mark.parametrize("image_size", [None, 20])
-def test_validation_batch_is_what_is_explained(galaxy_folder, image_size, grayscale):
-    """fastai's validation images are, number by number, those that explaining computes."""
-    from galfig.networks.checkpoint import normalise
-
-    settings = make_settings(galaxy_folder, image_size=image_size, grayscale=grayscale)
-    galaxies = load_galaxies(settings)
-    learner = learner_of(settings, galaxies)
-    batch, labels = learner.dls.valid.one_batch()
-    valid = galaxies.take(galaxies.in_valid)
-    size = settings.training.network_size
-    decoding = Decoding(settings.training.n_channels)
-    cutouts = np.stack(
-        [scale_cutout(read_cutout(path, 32, decoding), size) for path in valid.paths]
-    )
-    _, read = read_training_set(galaxies, settings)
-    assert np.array_equal(read[galaxies.in_valid], cutouts)
-    mean, std = channel_statistics(read, ~galaxies.in_valid)
-    # fastai resamples validation images on an identical grid, which rounds in the sixth digit.
-    torch.testing.assert_close(
-        torch.Tensor(batch), normalise(cutouts, mean, std), rtol=0, atol=5e-6
-    )
-    assert list(learner.dls.vocab) == ["low", "high"]
-    assert labels.tolist() == valid.label.tolist()
-
-
-def test_score_of_two_classes_is_the_binary_area():
-    """For two classes ROC AUC is scikit-learn's binary form, and accuracy counts."""
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, 2, 200)
-    p = np.clip(0.3 + 0.4 * labels + rng.normal(0, 0.2, 200), 0.01, 0.99)
-    found = score(np.stack([1 - p, p], axis=1), labels)
-    assert found["roc_auc"] == pytest.approx(roc_auc_score(labels, p))
-    assert found["accuracy"] == pytest.approx(np.mean((p > 0.5) == labels))
-
-
-def test_score_of_three_classes_is_one_against_the_rest():
-    """Beyond two classes the areas of one against the rest are averaged."""
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, 3, 300)
-    probs = rng.dirichlet([1, 1, 1], 300)
-    probs[np.arange(300), labels] += 0.5
-    probs /= probs.sum(axis=1, keepdims=True)
-    areas = [roc_auc_score(labels == c, probs[:, c]) for c in range(3)]
-    assert score(probs.astype(np.float32), labels)["roc_auc"] == pytest.approx(np.mean(areas))
-
-
-def test_score_without_one_class_has_no_area():
-    """A validation set with one class has an accuracy but no ROC AUC, and does not fail."""
-    found = score(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 0]))
-    assert found["accuracy"] == 0.5
-    assert np.isnan(found["roc_auc"])
-
-
-def test_swapping_the_classes_swaps_no_metric():
-    """No class is the positive one: metrics do not depend on their order."""
-    rng = np.random.default_rng(0)
-    labels, probs = rng.integers(0, 2, 100), rng.dirichlet([1, 1], 100)
-    assert score(probs, labels) == pytest.approx(score(probs[:, ::-1], 1 - labels))
 
 
 def test_unreadable_images_are_set_aside(galaxy_folder, settings):
@@ -206,36 +112,6 @@ def test_every_option_trains(galaxy_folder, tmp_path, recipe):
     assert before.keys() != after.keys() or any(
         not torch.equal(before[name], after[name]) for name in before
     )
-
-
-def test_class_weights_balance_the_loss(galaxy_folder):
-    """Three low galaxies to one high: the weights are 2/3 and 2."""
-    settings = make_settings(galaxy_folder, class_weights="balanced")
-    galaxies = load_galaxies(settings)
-    low = np.flatnonzero((galaxies.label == 0) & ~galaxies.in_valid)[:6]
-    high = np.flatnonzero((galaxies.label == 1) & ~galaxies.in_valid)[:2]
-    valid = np.flatnonzero(galaxies.in_valid)
-    few = galaxies.take(np.concatenate([low, high, valid]))
-    weights = learner_of(settings, few).loss_func.func.weight
-    torch.testing.assert_close(weights, torch.tensor([2 / 3, 2.0]))
-
-
-@pytest.mark.slow
-def test_learning_rate_finder(galaxy_folder, tmp_path):
-    """'auto' takes the valley of a curve that is kept, and puts the weights back."""
-    settings = make_settings(galaxy_folder, lr="auto")
-    galaxies = load_galaxies(settings)
-    learner = learner_of(settings, galaxies)
-    before = {name: tensor.clone() for name, tensor in learner.model.state_dict().items()}
-    lr, curve = find_lr(learner)
-    assert 1e-6 < lr < 1
-    assert len(curve["lr"]) == len(curve["loss"]) > 20
-    after = learner.model.state_dict()
-    assert all(torch.equal(before[name], after[name]) for name in before)
-    metadata = train(galaxies, settings, tmp_path / "m.safetensors").metadata
-    assert metadata["lr"] != "auto"
-    assert len(metadata["lr_finder"]["lr"]) > 20
-    assert not list(Path().glob("models"))
 
 
 def test_class_without_training_galaxies_is_refused(galaxy_folder, settings, tmp_path):

@@ -2,8 +2,6 @@
 
 import json
 import logging
-from dataclasses import replace
-from pathlib import Path
 
 import h5py
 import numpy as np
@@ -11,45 +9,17 @@ import pytest
 import torch
 from astropy.io import fits
 from PIL import Image
-from samples import CPU, make_checkpoint, note_progress
+from samples import CPU, build_at, load_with_settings, make_checkpoint, note_progress
 
-from galfig.attribution.engine import make_engine, open_workers
 from galfig.attribution.gradcam import grad_cam
-from galfig.catalog.galaxies import load_galaxies
-from galfig.config import load_settings
-from galfig.errors import (
-    CatalogError,
-    CheckpointError,
-    ConfigError,
-    LostCutoutError,
-    OutputError,
-)
+from galfig.errors import CatalogError, LostCutoutError, OutputError
 from galfig.images.cutouts import Decoding, read_cutout, scale_cutout
-from galfig.networks.recipe import warn_of_mismatch
 from galfig.pipeline import build
 from galfig.pipeline.build import build_store
 from galfig.pipeline.explain import explain_galaxies
 from galfig.pipeline.plan import make_plan
 from galfig.runtime.options import RunOptions
 from galfig.store.reader import open_store
-
-
-@pytest.fixture
-def checkpoint(tmp_path):
-    return make_checkpoint(tmp_path / "model.safetensors")
-
-
-def load(folder, **maps):
-    overrides = {("catalog", "path"): folder / "catalog.csv"}
-    overrides |= {("maps", key): value for key, value in maps.items()}
-    settings = load_settings(None, overrides)
-    return load_galaxies(settings), settings
-
-
-def build_at(path, folder, checkpoint, *, split="all", if_exists="error", **maps):
-    galaxies, settings = load(folder, **maps)
-    plan = make_plan(galaxies, settings, checkpoint, split)
-    return build_store(plan, checkpoint, path, if_exists=if_exists, run=CPU)
 
 
 def read_datasets(path):
@@ -75,7 +45,7 @@ def test_store_holds_the_maps_of_each_galaxy(galaxy_folder, tmp_path, image_size
     """Every galaxy's maps are those of Grad-CAM on its own image, logits and probs with them."""
     checkpoint = make_checkpoint(tmp_path / "m.safetensors", image_size=image_size)
     assert build_at(tmp_path / "maps.h5", galaxy_folder, checkpoint)
-    galaxies, _ = load(galaxy_folder)
+    galaxies, _ = load_with_settings(galaxy_folder)
     layer = checkpoint.model.get_submodule("conv3")
     with open_store(tmp_path / "maps.h5") as store:
         assert store.objid.tolist() == galaxies.objid.tolist()
@@ -101,7 +71,7 @@ def test_store_says_what_it_was_made_from(galaxy_folder, tmp_path, checkpoint, m
     """The root attributes are those of the schema."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
     build_at(tmp_path / "maps.h5", galaxy_folder, checkpoint, split="valid")
-    galaxies, settings = load(galaxy_folder)
+    galaxies, settings = load_with_settings(galaxy_folder)
     with open_store(tmp_path / "maps.h5") as store:
         attrs = store.attrs
         assert len(store) == galaxies.in_valid.sum()
@@ -122,7 +92,7 @@ def test_shards_and_workers_do_not_show(galaxy_folder, tmp_path, checkpoint):
     """Any shard size and number of threads gives the same datasets, bit for bit."""
     build_at(tmp_path / "one.h5", galaxy_folder, checkpoint)
     build_at(tmp_path / "many.h5", galaxy_folder, checkpoint, shard_size=5)
-    galaxies, settings = load(galaxy_folder, shard_size=24)
+    galaxies, settings = load_with_settings(galaxy_folder, shard_size=24)
     plan = make_plan(galaxies, settings, checkpoint, "all")
     threads = RunOptions(device="cpu", n_workers=3)
     build_store(plan, checkpoint, tmp_path / "threads.h5", run=threads)
@@ -230,7 +200,7 @@ def test_any_file_is_replaced_on_word(galaxy_folder, tmp_path, checkpoint, found
 
 def test_unreadable_image_is_rejected_by_name(galaxy_folder, tmp_path, checkpoint, caplog):
     """A truncated JPEG is counted and named in the store, and its neighbours are right."""
-    galaxies, _ = load(galaxy_folder)
+    galaxies, _ = load_with_settings(galaxy_folder)
     lost = galaxies.objid[4]
     build_at(tmp_path / "whole.h5", galaxy_folder, checkpoint)
     galaxies.paths[4].write_bytes(galaxies.paths[4].read_bytes()[:400])
@@ -252,7 +222,7 @@ def test_images_that_vanish_stop_the_build_and_reject_nobody(
 ):
     """A folder that goes away halfway stops the build in one line; back again, it goes on."""
     build_at(tmp_path / "undisturbed.h5", galaxy_folder, checkpoint, shard_size=5)
-    galaxies, settings = load(galaxy_folder, shard_size=5)
+    galaxies, settings = load_with_settings(galaxy_folder, shard_size=5)
     plan = make_plan(galaxies, settings, checkpoint, "all")
     path, away = tmp_path / "maps.h5", tmp_path / "away"
     away.mkdir()
@@ -270,26 +240,6 @@ def test_images_that_vanish_stop_the_build_and_reject_nobody(
     assert_same_store(path, tmp_path / "undisturbed.h5")
 
 
-def test_galaxy_without_finite_numbers_is_rejected(galaxy_folder, tmp_path, checkpoint):
-    """NaN from the network is reported with the galaxy, not stored as a map."""
-    galaxies, _ = load(galaxy_folder)
-    engine = make_engine(checkpoint.model, checkpoint.model.get_submodule("conv3"))
-    explain = engine.explain
-    sick = checkpoint.normalise(read_cutout(galaxies.paths[2], 32)[None])
-
-    def explain_sick(images):
-        batch = explain(images)
-        batch.logits[(images == sick).all(dim=(1, 2, 3))] = torch.nan
-        return batch
-
-    engine.explain = explain_sick
-    with open_workers(2) as pool:
-        part = explain_galaxies(galaxies, checkpoint, engine, Decoding(), pool=pool)
-    assert list(part.rejected) == [galaxies.objid[2]]
-    assert "not finite" in part.rejected[galaxies.objid[2]]
-    assert len(part.images) == len(part.arrays["objid"]) == 23
-
-
 def test_no_readable_image_at_all_is_an_error(galaxy_folder, tmp_path, checkpoint):
     """A store without galaxies is not written."""
     for path in (galaxy_folder / "images").iterdir():
@@ -301,7 +251,7 @@ def test_no_readable_image_at_all_is_an_error(galaxy_folder, tmp_path, checkpoin
 
 def test_shard_of_unreadable_images_is_no_error(galaxy_folder, tmp_path, checkpoint):
     """One shard without any galaxy does not stop the others."""
-    galaxies, _ = load(galaxy_folder)
+    galaxies, _ = load_with_settings(galaxy_folder)
     for path in galaxies.paths[:5]:
         path.write_bytes(b"no image")
     build_at(tmp_path / "maps.h5", galaxy_folder, checkpoint, shard_size=5)
@@ -310,45 +260,11 @@ def test_shard_of_unreadable_images_is_no_error(galaxy_folder, tmp_path, checkpo
         assert len(store.rejected) == 5
 
 
-def test_labels_follow_the_checkpoint(galaxy_folder, tmp_path):
-    """A network that counts high first gets its labels in its own order."""
-    checkpoint = make_checkpoint(tmp_path / "m.safetensors", class_names=("high", "low"))
-    build_at(tmp_path / "maps.h5", galaxy_folder, checkpoint)
-    galaxies, _ = load(galaxy_folder)
-    with open_store(tmp_path / "maps.h5") as store:
-        assert store.class_names == ("high", "low")
-        np.testing.assert_array_equal(store.label, 1 - galaxies.label)
-
-
-def test_network_of_other_classes_is_refused(galaxy_folder, tmp_path):
-    """A network that tells spirals from ellipticals has nothing to say of metallicity."""
-    checkpoint = make_checkpoint(tmp_path / "m.safetensors", class_names=("spiral", "elliptical"))
-    with pytest.raises(CheckpointError, match=r"classes are 'spiral', 'elliptical', expected"):
-        build_at(tmp_path / "maps.h5", galaxy_folder, checkpoint)
-
-
-def test_plan_digest_follows_what_matters(galaxy_folder, tmp_path, checkpoint):
-    """Split, layer and network change the digest; planning again does not."""
-    galaxies, settings = load(galaxy_folder)
-    _, other_layer = load(galaxy_folder, layer="conv2")
-    other = make_checkpoint(tmp_path / "other.safetensors", image_size=24)
-    plans = [
-        make_plan(galaxies, settings, checkpoint, "valid"),
-        make_plan(galaxies, settings, checkpoint, "train"),
-        make_plan(galaxies, other_layer, checkpoint, "valid"),
-        make_plan(galaxies, settings, other, "valid"),
-    ]
-    assert len({plan.digest for plan in plans}) == 4
-    assert make_plan(galaxies, settings, checkpoint, "valid").digest == plans[0].digest
-    with pytest.raises(ConfigError, match="not a layer"):
-        make_plan(*load(galaxy_folder, layer="conv9"), checkpoint)
-
-
 @pytest.mark.parametrize("kind", ["jpeg", "fits"])
 def test_one_band_is_stored_as_one_and_read_as_grey(galaxy_folder, tmp_path, kind):
     """A network of one channel stores one band, of colour images and of FITS."""
     checkpoint = make_checkpoint(tmp_path / "m.safetensors", n_channels=1)
-    galaxies, _ = load(galaxy_folder)
+    galaxies, _ = load_with_settings(galaxy_folder)
     if kind == "fits":
         for path in galaxies.paths:
             values = np.asarray(Image.open(path).convert("L"), dtype=np.float32)
@@ -363,16 +279,6 @@ def test_one_band_is_stored_as_one_and_read_as_grey(galaxy_folder, tmp_path, kin
         np.testing.assert_array_equal(cutout[..., 0], cutout[..., 2])
         expected = read_cutout(galaxies.paths[3], 32, Decoding(n_channels=1))
         np.testing.assert_array_equal(cutout[..., :1], expected)
-
-
-def test_settings_of_another_version_are_warned_of(galaxy_folder, checkpoint, caplog):
-    """They cannot be compared, which is said; the network is used all the same."""
-    galaxies, settings = load(galaxy_folder)
-    strange = replace(checkpoint, metadata={**checkpoint.metadata, "settings": {"nosuch": {}}})
-    with caplog.at_level(logging.WARNING, "galfig"):
-        warn_of_mismatch(strange, galaxies, settings, Path("m.safetensors"))
-    (message,) = caplog.messages
-    assert message.startswith("m.safetensors: was trained by another version of galfig")
 
 
 def test_parts_that_stay_fail_no_build(galaxy_folder, tmp_path, checkpoint, caplog):

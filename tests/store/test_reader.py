@@ -1,174 +1,14 @@
-"""The store: round trip, precision, plain HDF5, and refusals."""
+"""Reading a store: maps, cutouts and table; files that are refused; and closing it."""
 
-import subprocess
-import sys
-from typing import NamedTuple
+import gc
+import warnings
 
 import h5py
 import numpy as np
-import pandas as pd
 import pytest
-from samples import make_attributes, make_part
 
 from galfig.errors import StoreError
 from galfig.store.reader import open_store, read_digest
-from galfig.store.writer import merge_parts, write_part
-
-
-class Galaxies(NamedTuple):
-    """The plain arrays that a part is made of."""
-
-    arrays: dict
-    cams: np.ndarray
-    rejected: dict
-
-    def write(self, path):
-        write_part(path, make_part(*self), "digest")
-
-
-def draw_galaxies(start, stop, *, rejected=None, scale=1.0):
-    n = stop - start
-    rng = np.random.default_rng(start)
-    arrays = {
-        "objid": np.array([f"g{index}" for index in range(start, stop)], dtype=object),
-        "redshift": np.arange(start, stop) / 100,
-        "label": np.zeros(n, np.int16),
-        "value": np.full(n, np.nan),
-        "logits": rng.normal(size=(n, 2)).astype(np.float32),
-        "probs": np.full((n, 2), 0.5, np.float32),
-        "cutouts": rng.integers(0, 256, (n, 10, 10, 3), dtype=np.uint8),
-    }
-    cams = (scale * rng.normal(size=(n, 2, 6, 6))).astype(np.float32)
-    return Galaxies(arrays, cams, rejected or {})
-
-
-def merge(tmp_path, parts, catalog=None, name="maps.h5"):
-    paths = []
-    for index, part in enumerate(parts):
-        paths.append(tmp_path / f"{name}-{index}.h5")
-        part.write(paths[-1])
-    objid = [objid for part in parts for objid in [*part.arrays["objid"], *part.rejected]]
-    table = pd.DataFrame({"objID": objid}, index=objid) if catalog is None else catalog
-    attrs = make_attributes(("a", "b"))
-    merge_parts(tmp_path / name, paths, table, attrs, {"early": "no class"})
-    return tmp_path / name
-
-
-def test_round_trip(tmp_path):
-    """What two parts hold comes back as one store, in order, with the rejected of both."""
-    parts = [draw_galaxies(0, 5, rejected={"bad1": "truncated"}), draw_galaxies(5, 8)]
-    with open_store(merge(tmp_path, parts)) as store:
-        assert len(store) == 8
-        assert store.objid.tolist() == [f"g{index}" for index in range(8)]
-        assert store.class_names == ("a", "b")
-        assert store.rejected == {"early": "no class", "bad1": "truncated"}
-        assert store.catalog["objID"].tolist() == store.objid.tolist()
-        for name in ("redshift", "label", "logits", "probs"):
-            expected = np.concatenate([part.arrays[name] for part in parts])
-            np.testing.assert_array_equal(getattr(store, name), expected)
-        for index in (0, 4, 5, 7, -1):
-            part, row = (parts[0], index) if 0 <= index < 5 else (parts[1], index % 8 - 5)
-            np.testing.assert_array_equal(store.cutouts(index), part.arrays["cutouts"][row])
-            assert store.cams(index).dtype == np.float32
-            np.testing.assert_allclose(
-                store.cams(index), part.cams[row], atol=2**-11 * np.abs(part.cams[row]).max()
-            )
-
-
-@pytest.mark.parametrize("scale", [1e-30, 1e-9, 1.0, 1e6, 1e30])
-def test_float16_is_safe_at_any_scale(tmp_path, scale):
-    """Maps far beyond float16's own range keep eleven bits of their largest values."""
-    part = draw_galaxies(0, 3, scale=scale)
-    with open_store(merge(tmp_path, [part])) as store:
-        for index in range(3):
-            peak = np.abs(part.cams[index]).max(axis=(1, 2), keepdims=True)
-            error = np.abs(store.cams(index) - part.cams[index]) / peak
-            assert error.max() <= 2**-11
-
-
-def test_zero_map_stays_zero(tmp_path):
-    """A map without any attribution is exactly zero again."""
-    part = draw_galaxies(0, 2, scale=0.0)
-    with open_store(merge(tmp_path, [part])) as store:
-        assert not store.cams(1).any()
-
-
-def test_catalog_columns_are_exact(tmp_path):
-    """Integers of 19 digits, empty cells, text, truth values and odd names come back."""
-    part = draw_galaxies(0, 3)
-    table = pd.DataFrame(
-        {
-            "specObjID": pd.array([1237665024900858129, None, -3], dtype="Int64"),
-            "plain": [1, 2, 3],
-            "value": [0.1, np.nan, np.inf],
-            "class": ["spiral", None, "élliptique"],
-            "simulated": [True, False, True],
-            "day": pd.to_datetime(["2020-01-01", None, "2020-01-03"]),
-            "kind": pd.Categorical(["a", "b", "a"]),
-            "list": [[1, 2], None, []],
-            "a/b": [1.0, 2.0, 3.0],
-            ".": [4.0, 5.0, 6.0],
-        },
-        index=part.arrays["objid"],
-    )
-    with open_store(merge(tmp_path, [part], table)) as store:
-        found = store.catalog
-    assert list(found.columns) == list(table.columns)
-    assert found["specObjID"].tolist()[::2] == [1237665024900858129, -3]
-    assert found["specObjID"].isna().tolist() == [False, True, False]
-    assert found["class"].isna().tolist() == [False, True, False]
-    assert found["class"][2] == "élliptique"
-    np.testing.assert_array_equal(found["value"], table["value"])
-    assert found["day"].tolist()[::2] == ["2020-01-01 00:00:00", "2020-01-03 00:00:00"]
-    assert found["kind"].tolist() == ["a", "b", "a"]
-    assert found["list"][0] == "[1, 2]"
-    for name in ("plain", "simulated", "a/b", "."):
-        assert found[name].tolist() == table[name].tolist()
-
-
-def test_same_part_same_bytes(tmp_path):
-    """Writing a shard twice gives the same file."""
-    for name in ("one.h5", "two.h5"):
-        draw_galaxies(0, 4).write(tmp_path / name)
-    assert (tmp_path / "one.h5").read_bytes() == (tmp_path / "two.h5").read_bytes()
-
-
-def test_shards_do_not_show(tmp_path):
-    """One part of eight, or two of four, give the same datasets."""
-    whole = draw_galaxies(0, 8)
-    halves = [
-        Galaxies({name: a[rows] for name, a in whole.arrays.items()}, whole.cams[rows], {})
-        for rows in (slice(0, 4), slice(4, 8))
-    ]
-    paths = [merge(tmp_path, [whole], name="one.h5"), merge(tmp_path, halves, name="two.h5")]
-    with h5py.File(paths[0]) as one, h5py.File(paths[1]) as two:
-        for name in one:
-            if isinstance(one[name], h5py.Dataset):
-                np.testing.assert_array_equal(one[name][:], two[name][:])
-                assert one[name].chunks == two[name].chunks
-
-
-def test_plain_h5py_is_enough(store_path):
-    """Without galfig, in a process of its own, h5py reads the maps by what the file says."""
-    code = f"""
-import h5py, json, numpy as np
-with h5py.File({str(store_path)!r}) as f:
-    assert f.attrs["schema_version"] == 1
-    names = json.loads(f.attrs["class_names"])
-    assert "multiply by cam_scale" in f["cams"].attrs["description"].decode()
-    cams = f["cams"][3].astype("f4") * f["cam_scale"][3][:, None, None]
-    assert cams.shape == (2, 24, 24) and len(names) == 2
-    assert f["objid"].asstr()[0] == "1237665024900858100"
-    assert f["cams"].chunks == (1, 2, 24, 24) and f["cams"].compression == "gzip"
-    assert f["cams"].shuffle and f["cutouts"].dtype == "u1"
-    assert {{"catalog", "rejected"}} <= set(f)
-    print(float(abs(cams).max()))
-"""
-    result = subprocess.run(
-        [sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True
-    )
-    with open_store(store_path) as store:
-        assert float(result.stdout) == pytest.approx(float(np.abs(store.cams(3)).max()))
 
 
 def test_other_files_are_refused(tmp_path, store_path):
@@ -203,3 +43,116 @@ def test_read_digest_of_anything(tmp_path, store_path):
     assert read_digest(tmp_path / "absent.h5") is None
     (tmp_path / "text.h5").write_text("not HDF5")
     assert read_digest(tmp_path / "text.h5") is None
+
+
+def test_shapes_and_dtypes(store, make_store):
+    """As the docstrings say, also for three classes."""
+    assert store.cams([0, 1]).shape == (2, 2, 24, 24)
+    assert store.cams([0, 1]).dtype == np.float32
+    assert store.evidence([0, 1]).shape == (2, 24, 24)
+    assert store.cutouts([0, 1]).shape == (2, 24, 24, 3)
+    assert store.cutouts([0, 1]).dtype == np.uint8
+    with open_store(make_store("three.h5", class_names=("a", "b", "c"))) as three:
+        assert three.evidence(0).shape == (3, 24, 24)
+        assert three.evidence([0, 1]).shape == (2, 3, 24, 24)
+
+
+def test_evidence_is_the_contrast_of_the_maps(store, make_store):
+    """By hand; and a part that the maps of all classes share leaves no trace in it."""
+    cams = store.cams(3)
+    np.testing.assert_array_equal(store.evidence(3), cams[1] - cams[0])
+    with open_store(make_store("three.h5", class_names=("a", "b", "c"))) as three:
+        cams, p = three.cams(3), three.probs[3].astype(np.float64)
+        expected = [cams[c] - sum(p[j] * cams[j] for j in range(3)) for c in range(3)]
+        np.testing.assert_allclose(three.evidence(3), expected, atol=1e-9)
+        # Weighted by the probabilities the contrasts cancel.
+        total = np.einsum("c,chw->hw", p, three.evidence(3))
+        assert np.abs(total).max() < 1e-6 * np.abs(cams).max()
+
+
+def test_a_store_works_without_a_block(store_path):
+    """It closes itself when nothing refers to it any longer; the file is free then."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        store = open_store(store_path)
+        assert store.cams(0).shape == (2, 24, 24)
+        del store
+        gc.collect()
+    with h5py.File(store_path, "r+", locking=False) as file:
+        file.attrs["touched"] = 1
+
+
+def test_a_closed_store_says_so(store_path):
+    """Whatever is asked of it; what was read before stays."""
+    with open_store(store_path) as store:
+        redshift = store.redshift
+    assert store.is_closed
+    assert store.redshift is redshift
+    assert "closed" in repr(store)
+    assert "closed" in store._repr_html_()
+    questions = (
+        len,
+        lambda s: s.cams(0),
+        lambda s: s.cutouts([0]),
+        lambda s: s.label,
+        lambda s: s.table,
+        lambda s: s.catalog,
+        lambda s: s.map_shape,
+        lambda s: s.rejected,
+        lambda s: s.select(n=1),
+    )
+    for ask in questions:
+        with pytest.raises(StoreError, match="is closed; open it again"):
+            ask(store)
+    store.close()
+
+
+def test_a_file_that_is_refused_is_closed(store_path):
+    """So that it can be written anew at once."""
+    with h5py.File(store_path, "r+", locking=False) as file:
+        file.attrs["split"] = "neither"
+    with pytest.raises(StoreError, match="attribute split"):
+        open_store(store_path)
+    with h5py.File(store_path, "r+", locking=False) as file:
+        file.attrs["split"] = "valid"
+    open_store(store_path).close()
+
+
+def test_select_chooses_as_the_command_line_does(store):
+    """Positions in order, as an array of integers that pandas and numpy take."""
+    rows = store.select("z < 0.1", true="high", sort="redshift", n=3)
+    assert rows.tolist() == [1, 3, 5]
+    assert store.table.iloc[rows]["true"].tolist() == ["high"] * 3
+    assert store.cams(rows).shape == (3, 2, 24, 24)
+    assert store.probs[rows].shape == (3, 2)
+    assert len(store.select()) == 12
+    assert store.select(objids="1237665024900858104").tolist() == [4]
+
+
+def test_table_joins_catalog_and_network(store):
+    """One row a galaxy, by identifier, with what is known of it."""
+    table = store.table
+    assert table.index.tolist() == store.objid.tolist()
+    assert list(table.columns) == ["objID", "z", "split", "true", "predicted", "p", "loss"]
+    assert (table["split"] == "valid").all()
+    np.testing.assert_array_equal(table["true"].cat.codes, store.label)
+    np.testing.assert_array_equal(table["p"], store.probs.max(axis=1))
+    np.testing.assert_array_equal(table["loss"], store.losses)
+
+
+def test_unknown_class_is_missing(make_store):
+    """Never the last class, which position -1 of a list would be."""
+    label = np.array([0, -1, 1] * 4, np.int16)
+    with open_store(make_store(label=label, attrs={"split": "all"})) as store:
+        table = store.table
+    assert table["true"].isna().tolist() == [False, True, False] * 4
+    assert table["loss"].isna().tolist() == [False, True, False] * 4
+    assert table["split"].isna().all()
+
+
+def test_columns_of_the_catalog_keep_apart(make_store):
+    """A catalog with a column 'p' of its own does not lose it, nor hide the probability."""
+    with open_store(make_store(catalog={"p": np.arange(12.0), "split": ["x"] * 12})) as store:
+        assert store.table["catalog_p"].tolist() == list(range(12))
+        assert store.table["catalog_split"].tolist() == ["x"] * 12
+        assert store.table["p"].between(0.5, 1).all()

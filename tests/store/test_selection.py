@@ -1,13 +1,16 @@
-"""Selection: strict ranges, a draw that does not depend on order, errors that help."""
+"""Selection: strict ranges, a draw that does not depend on order, rows named in many ways."""
 
 import logging
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from galfig.errors import SelectionError
 from galfig.store.reader import open_store
-from galfig.store.selection import Query, describe_range, select_galaxies
+from galfig.store.selection import Query, Rows, describe_range, select_galaxies
+
+READERS = ("cams", "evidence", "cutouts")
 
 
 def test_range_is_strict(make_store):
@@ -148,3 +151,60 @@ def test_unlabelled_galaxies_are_neither_right_nor_wrong(make_store):
         for query in (Query(correct=True), Query(sort="loss")):
             with pytest.raises(SelectionError, match="no galaxy has a true class"):
                 select_galaxies(store, query)
+
+
+@pytest.mark.parametrize("read", READERS)
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([3, 0, 3], [3, 0, 3]),
+        (np.array([5, -1]), [5, 11]),
+        (slice(2, 9, 3), [2, 5, 8]),
+        (slice(None, None, -1), list(range(11, -1, -1))),
+        (np.arange(12) % 5 == 1, [1, 6, 11]),
+        (["1237665024900858103", "1237665024900858100"], [3, 0]),
+        (pd.Series(["1237665024900858107"]), [7]),
+        ([], []),
+        (range(4, 6), [4, 5]),
+    ],
+)
+def test_several_galaxies_are_those_one_by_one(store, read, rows, expected):
+    """Each way to name several gives the stack of what each gives alone."""
+    found = getattr(store, read)(rows)
+    assert len(found) == len(expected)
+    for one, row in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, getattr(store, read)(row))
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_one_galaxy_has_no_axis_for_it(store, read):
+    """A position, of Python or of numpy, from either end, or an identifier: the same array."""
+    expected = getattr(store, read)(4)
+    assert getattr(store, read)([4]).shape == (1, *expected.shape)
+    for row in (np.int64(4), -8, np.array(4), "1237665024900858104"):
+        np.testing.assert_array_equal(getattr(store, read)(row), expected)
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_unknown_galaxies_are_named(store, read):
+    """The identifier, or the position and what there is."""
+    with pytest.raises(SelectionError, match="no galaxy 'NGC 1'"):
+        getattr(store, read)("NGC 1")
+    with pytest.raises(SelectionError, match="no galaxy 'NGC 1'"):
+        getattr(store, read)(["1237665024900858104", "NGC 1"])
+    with pytest.raises(IndexError, match="no galaxy 12, expected one from 0 to 11"):
+        getattr(store, read)([0, 12])
+    with pytest.raises(IndexError, match="5 truth values for 12 galaxies"):
+        getattr(store, read)(np.ones(5, bool))
+    for strange in (1.5, [1.0, 2.0], [[1, 2]], None, {"a": 1}):
+        with pytest.raises(TypeError, match="expected positions, identifiers"):
+            getattr(store, read)(strange)
+
+
+def test_rows_know_how_they_were_chosen_until_they_are_changed(store):
+    """What is cut out of a selection is another choice, of which the query would not be true."""
+    rows = store.select(true="high", n=3)
+    assert rows.selection.query.true == "high"
+    assert rows.selection.n_candidates == 6
+    for changed in (rows[:2], rows + 0, np.sort(rows), rows[[1, 0]]):
+        assert not isinstance(changed, Rows) or changed.selection is None

@@ -1,0 +1,59 @@
+"""Comparison of two stores: the same galaxies, by name."""
+
+import numpy as np
+import pytest
+
+from galfig.errors import FigureError, SelectionError
+from galfig.figures.compare import draw as draw_compare
+from galfig.figures.drawing import DrawOptions
+from galfig.figures.registry import render_figure
+from galfig.store.reader import open_store
+from galfig.store.selection import Query, select_galaxies
+
+
+def test_compare_pairs_the_same_galaxies(make_store, tmp_path):
+    """By name, not by position; only galaxies of both stores; letters from top to bottom."""
+    first = make_store("first.h5")
+    with open_store(first) as store:
+        objid, cutouts = store.objid, np.stack([store.cutouts(i) for i in range(12)])
+    shifted = np.roll(objid, 4)
+    shifted[:2] = ["1", "2"]
+    second = make_store("second.h5", objid=shifted, cutouts=cutouts[..., :1])
+    with open_store(first) as store, open_store(second) as other:
+        selection = select_galaxies(store, Query(n=3), among=set(other.objid))
+        assert selection.n_candidates == 10
+        (fig,) = draw_compare(store, selection, DrawOptions(other=other)).pages
+        titles = [ax.texts[1].get_text() for ax in fig.axes[::4]]
+        chosen = [store.objid[index] for index in selection.indices]
+        pairs = [objid for objid in chosen for _ in range(2)]
+        expected = [f"({letter}) {o}" for letter, o in zip("abcdef", pairs, strict=True)]
+        assert titles == expected
+        for row, objid in zip(fig.axes[4::8], chosen, strict=True):
+            (index,) = np.flatnonzero(other.objid == objid)
+            np.testing.assert_array_equal(row.images[0].get_array(), other.cutouts(index))
+    render_figure("compare", first, Query(n=3), tmp_path / "f.pdf", other=second)
+    words = (tmp_path / "f.txt").read_text()
+    assert "3 of the 10 simulated galaxies of the validation set that both explain" in words
+    assert (
+        "The network of rows (b), (d), (f), conv3, was trained on 42 simulated galaxies in" in words
+    )
+
+
+def test_compare_needs_two_stores_of_the_same_classes(make_store, tmp_path):
+    """One store, other classes, a galaxy of one store alone, and a needless store are refused."""
+    first = make_store("first.h5")
+    other = make_store("other.h5", class_names=("spiral", "elliptical"))
+    far = make_store("far.h5", objid=np.array([f"x{i}" for i in range(12)], dtype=object))
+    path = tmp_path / "f.pdf"
+    for options, query, words in (
+        ({}, Query(), "one store, expected two; name the second with `other`"),
+        ({"other": other}, Query(), "expected the classes of"),
+        ({"other": far}, Query(), "no galaxy that both stores hold"),
+        ({"other": far}, Query(objids=("1237665024900858100",)), "not in the other store"),
+    ):
+        with pytest.raises((FigureError, SelectionError), match=words):
+            render_figure("compare", first, query, path, **options)
+    with pytest.raises(FigureError, match="takes no `other`, it is for compare"):
+        render_figure("roc", first, Query(), path, other=first)
+    with pytest.raises(FigureError, match="takes no `unit`, it is for radial-profile"):
+        render_figure("roc", first, Query(), path, unit="z")

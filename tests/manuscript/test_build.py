@@ -1,0 +1,64 @@
+"""Building a manuscript: drawn where out of date, and nothing else touched."""
+
+import pytest
+from paper import MADE, STEPS, build, check, replace_in
+
+from galfig.errors import ManuscriptError
+from galfig.manuscript.build import build_manuscript, list_states
+
+# Each builds a manuscript, with figures.
+pytestmark = pytest.mark.slow
+
+
+def snapshot(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_build_draws_all_then_nothing(paper):
+    """The first build makes every file; the second finds all up to date and touches none."""
+    assert build(paper) == {
+        "figures/confusion.pdf": "new",
+        "figures/panels.pdf": "new",
+        "values.tex": "missing",
+        "galaxies.tex": "missing",
+    }
+    for name in MADE:
+        assert (paper / f"captions/{name}.tex").read_text().endswith("\n")
+        assert (paper / f"captions/{name}.alt.txt").read_text().endswith(".\n")
+    before = snapshot(paper)
+    assert set(build(paper).values()) == {""}
+    assert snapshot(paper) == before
+    assert check(paper) == []
+    assert check(paper, exact=True) == []
+    assert snapshot(paper) == before
+    assert {state.reason for state in list_states(paper)} == {""}
+
+
+def test_only_what_changed_is_drawn_again(paper):
+    """Another selection redraws its figure, and says what changed; the other stays."""
+    build(paper)
+    replace_in(paper / "manuscript.toml", "n = 2", "n = 3")
+    reasons = build(paper)
+    assert reasons["figures/panels.pdf"] == "settings changed: selection n 2 → 3"
+    assert reasons["figures/confusion.pdf"] == ""
+    assert reasons["galaxies.tex"] == "changed"
+    assert reasons["values.tex"] == ""
+    assert check(paper) == []
+
+
+def test_build_names_the_figure_that_cannot_be_drawn(paper):
+    """The reason alone would not say which of many."""
+    replace_in(paper / "manuscript.toml", "zmin = 0.03", "zmin = 5")
+    with pytest.raises(ManuscriptError, match=r"figure 'panels': .*no galaxy with 5 < z"):
+        build_manuscript(paper)
+
+
+def test_stores_alone_can_be_made(paper):
+    """Nothing is drawn and nothing recorded, so that what is there can be checked against them."""
+    with (paper / "manuscript.toml").open("a") as file:
+        file.write(STEPS)
+    states = build_manuscript(paper, only_stores=True)
+    assert [(state.path, state.reason) for state in states] == [("data/catalog.csv", "absent")]
+    assert (paper / "data/catalog.csv").is_file()
+    assert not (paper / "figures").exists()
+    assert not (paper / "manuscript.lock").exists()

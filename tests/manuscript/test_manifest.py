@@ -1,0 +1,76 @@
+"""Manifests: refused in one clear line where they are wrong."""
+
+import pytest
+from paper import MANIFEST
+
+from galfig.errors import ManuscriptError
+from galfig.manuscript.build import build_manuscript
+from galfig.manuscript.manifest import load_manifest
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("", "stores: missing"),
+        ('[stores]\ncolour = "maps.h5"', "figure: missing"),
+        ("[stores", "not valid TOML"),
+        (MANIFEST.replace('"panels"\nstore', '"panel"\nstore'), "figure 'panels': figure 'panel'"),
+        (
+            MANIFEST.replace('store = "colour"', 'store = "color"'),
+            "'color', expected one of",
+        ),
+        (
+            MANIFEST + "colour = 3",
+            "figure 'panels' colour: unknown key, expected one of name, figure, store",
+        ),
+        (MANIFEST.replace("zmin", "zmn"), "selection has 'zmn', expected n, zmin"),
+        (MANIFEST.replace('"text"', '"wide"'), "`width` 'wide', expected column, text"),
+        (
+            MANIFEST.replace("n = 2", 'n = "two"'),
+            "figure 'panels' selection n: found 'two'; input should be",
+        ),
+        (MANIFEST + 'file = "../a.pdf"', "'../a.pdf' leaves the folder"),
+        (MANIFEST + 'file = "/tmp/a.pdf"', "'/tmp/a.pdf' leaves the folder"),
+        (MANIFEST + 'file = "a.png"', "file 'a.png', expected .pdf"),
+        (MANIFEST.replace('"maps.h5"', '"../maps.h5"'), "stores colour: '../maps.h5' leaves"),
+        (MANIFEST.replace("colour =", "colour2 ="), "store 'colour2', expected letters"),
+        (MANIFEST.replace('"confusion"', '"panels"'), "'panels' appears twice"),
+        (
+            MANIFEST.replace('"confusion"', '"../x"'),
+            "name '../x', expected letters, digits and hyphens",
+        ),
+        (MANIFEST + 'unit = "R"', "'panels': takes no `unit`, it is for radial-profile"),
+        (
+            MANIFEST + '[[steps]]\ncommand = "rm -rf x"\nmakes = "maps.h5"',
+            "steps 1 command: command 'rm -rf x', expected one of galfig simulate",
+        ),
+        (
+            MANIFEST + '[[steps]]\ncommand = "galfig build-maps --out ../x"\nmakes = "maps.h5"',
+            "steps 1 command: '../x' leaves the folder",
+        ),
+        (
+            MANIFEST + '[[steps]]\ncommand = "galfig simulate --n 3 /tmp/x"\nmakes = "maps.h5"',
+            "steps 1 command: '/tmp/x' leaves the folder",
+        ),
+        (
+            MANIFEST + '[[steps]]\ncommand = "galfig figure roc"\nmakes = "maps.h5"',
+            "expected one of galfig simulate, galfig train, galfig build-maps",
+        ),
+    ],
+)
+def test_wrong_manifest_is_one_clear_line(paper, words, message):
+    """File, place, what was found and what was expected."""
+    (paper / "manuscript.toml").write_text(words)
+    with pytest.raises(ManuscriptError) as caught:
+        load_manifest(paper)
+    assert message in str(caught.value)
+    assert str(caught.value).startswith(f"{paper / 'manuscript.toml'}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_folder_without_a_manifest(tmp_path):
+    """The file that is expected is named."""
+    with pytest.raises(ManuscriptError, match=r"manuscript\.toml: cannot be read"):
+        build_manuscript(tmp_path)

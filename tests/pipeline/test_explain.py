@@ -1,0 +1,28 @@
+"""Explaining: a galaxy without finite numbers is rejected by name."""
+
+import torch
+from samples import load_with_settings
+
+from galfig.attribution.engine import make_engine, open_workers
+from galfig.images.cutouts import Decoding, read_cutout
+from galfig.pipeline.explain import explain_galaxies
+
+
+def test_galaxy_without_finite_numbers_is_rejected(galaxy_folder, tmp_path, checkpoint):
+    """NaN from the network is reported with the galaxy, not stored as a map."""
+    galaxies, _ = load_with_settings(galaxy_folder)
+    engine = make_engine(checkpoint.model, checkpoint.model.get_submodule("conv3"))
+    explain = engine.explain
+    sick = checkpoint.normalise(read_cutout(galaxies.paths[2], 32)[None])
+
+    def explain_sick(images):
+        batch = explain(images)
+        batch.logits[(images == sick).all(dim=(1, 2, 3))] = torch.nan
+        return batch
+
+    engine.explain = explain_sick
+    with open_workers(2) as pool:
+        part = explain_galaxies(galaxies, checkpoint, engine, Decoding(), pool=pool)
+    assert list(part.rejected) == [galaxies.objid[2]]
+    assert "not finite" in part.rejected[galaxies.objid[2]]
+    assert len(part.images) == len(part.arrays["objid"]) == 23

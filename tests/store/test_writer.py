@@ -1,0 +1,84 @@
+"""Writing a store: what comes back is what went in, and shards do not show."""
+
+import h5py
+import numpy as np
+import pandas as pd
+from samples import Galaxies, draw_galaxies, merge
+
+from galfig.store.reader import open_store
+
+
+def test_round_trip(tmp_path):
+    """What two parts hold comes back as one store, in order, with the rejected of both."""
+    parts = [draw_galaxies(0, 5, rejected={"bad1": "truncated"}), draw_galaxies(5, 8)]
+    with open_store(merge(tmp_path, parts)) as store:
+        assert len(store) == 8
+        assert store.objid.tolist() == [f"g{index}" for index in range(8)]
+        assert store.class_names == ("a", "b")
+        assert store.rejected == {"early": "no class", "bad1": "truncated"}
+        assert store.catalog["objID"].tolist() == store.objid.tolist()
+        for name in ("redshift", "label", "logits", "probs"):
+            expected = np.concatenate([part.arrays[name] for part in parts])
+            np.testing.assert_array_equal(getattr(store, name), expected)
+        for index in (0, 4, 5, 7, -1):
+            part, row = (parts[0], index) if 0 <= index < 5 else (parts[1], index % 8 - 5)
+            np.testing.assert_array_equal(store.cutouts(index), part.arrays["cutouts"][row])
+            assert store.cams(index).dtype == np.float32
+            np.testing.assert_allclose(
+                store.cams(index), part.cams[row], atol=2**-11 * np.abs(part.cams[row]).max()
+            )
+
+
+def test_catalog_columns_are_exact(tmp_path):
+    """Integers of 19 digits, empty cells, text, truth values and odd names come back."""
+    part = draw_galaxies(0, 3)
+    table = pd.DataFrame(
+        {
+            "specObjID": pd.array([1237665024900858129, None, -3], dtype="Int64"),
+            "plain": [1, 2, 3],
+            "value": [0.1, np.nan, np.inf],
+            "class": ["spiral", None, "élliptique"],
+            "simulated": [True, False, True],
+            "day": pd.to_datetime(["2020-01-01", None, "2020-01-03"]),
+            "kind": pd.Categorical(["a", "b", "a"]),
+            "list": [[1, 2], None, []],
+            "a/b": [1.0, 2.0, 3.0],
+            ".": [4.0, 5.0, 6.0],
+        },
+        index=part.arrays["objid"],
+    )
+    with open_store(merge(tmp_path, [part], table)) as store:
+        found = store.catalog
+    assert list(found.columns) == list(table.columns)
+    assert found["specObjID"].tolist()[::2] == [1237665024900858129, -3]
+    assert found["specObjID"].isna().tolist() == [False, True, False]
+    assert found["class"].isna().tolist() == [False, True, False]
+    assert found["class"][2] == "élliptique"
+    np.testing.assert_array_equal(found["value"], table["value"])
+    assert found["day"].tolist()[::2] == ["2020-01-01 00:00:00", "2020-01-03 00:00:00"]
+    assert found["kind"].tolist() == ["a", "b", "a"]
+    assert found["list"][0] == "[1, 2]"
+    for name in ("plain", "simulated", "a/b", "."):
+        assert found[name].tolist() == table[name].tolist()
+
+
+def test_same_part_same_bytes(tmp_path):
+    """Writing a shard twice gives the same file."""
+    for name in ("one.h5", "two.h5"):
+        draw_galaxies(0, 4).write(tmp_path / name)
+    assert (tmp_path / "one.h5").read_bytes() == (tmp_path / "two.h5").read_bytes()
+
+
+def test_shards_do_not_show(tmp_path):
+    """One part of eight, or two of four, give the same datasets."""
+    whole = draw_galaxies(0, 8)
+    halves = [
+        Galaxies({name: a[rows] for name, a in whole.arrays.items()}, whole.cams[rows], {})
+        for rows in (slice(0, 4), slice(4, 8))
+    ]
+    paths = [merge(tmp_path, [whole], name="one.h5"), merge(tmp_path, halves, name="two.h5")]
+    with h5py.File(paths[0]) as one, h5py.File(paths[1]) as two:
+        for name in one:
+            if isinstance(one[name], h5py.Dataset):
+                np.testing.assert_array_equal(one[name][:], two[name][:])
+                assert one[name].chunks == two[name].chunks
