@@ -84,7 +84,7 @@ def build_maps(
     Raises
     ------
     GalfigError
-        If a setting, catalog, checkpoint or output cannot be used; see `galfig.errors` for its
+        If a setting, catalog, checkpoint or output cannot be used; see ``galfig.errors`` for its
         subclasses.
     TypeError
         If ``mean``, ``std`` or ``cutout_size`` is missing for a module, or an argument that is
