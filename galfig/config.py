@@ -337,7 +337,7 @@ def load_settings(
     except ValidationError as exc:
         place = tuple(map(str, exc.errors()[0]["loc"][:2]))
         options = {place for place, value in (overrides or {}).items() if value is not None}
-        where = "command line" if place in options else path or "settings"
+        where = "arguments" if place in options else path or "settings"
         raise ConfigError(f"{where}: {_describe(exc)}") from exc
     settings._folder = folder
     return settings

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, ValidationError
 
 from galfig.config import Settings, Split, restore_settings
 
@@ -126,3 +126,9 @@ def read_store_record(attrs: Mapping[str, Any]) -> StoreRecord:
     return StoreRecord.model_validate(
         {key: json.loads(attrs[key]) if key in _JSON else attrs[key] for key in attrs}
     )
+
+
+def describe_invalid(exc: ValidationError) -> tuple[str, str]:
+    """Return the key of the first field that is not valid, and the reason."""
+    error = exc.errors()[0]
+    return ".".join(map(str, error["loc"])), str(error["msg"]).lower()

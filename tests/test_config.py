@@ -158,5 +158,5 @@ def test_option_that_is_wrong_is_blamed_and_not_the_file(tmp_path):
     """galfig.toml may be right where the command line is not."""
     path = tmp_path / "galfig.toml"
     path.write_text("[training]\nepochs = 5")
-    with pytest.raises(ConfigError, match=r"^command line: \[training\] epochs: found 0"):
+    with pytest.raises(ConfigError, match=r"^arguments: \[training\] epochs: found 0"):
         load_settings(path, {("training", "epochs"): 0, ("split", "seed"): None})

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from galfig.errors import CheckpointError, ConfigError
 from galfig.networks.architectures import build_network, find_layer
-from galfig.records import CheckpointRecord
+from galfig.records import CheckpointRecord, describe_invalid
 from galfig.runtime.files import ErrorOrReplace, replace_file
 from galfig.runtime.messages import CHECKSUM_MISMATCH, one_line
 
@@ -139,9 +139,8 @@ def wrap_network(
     try:
         record = CheckpointRecord.model_validate(metadata)
     except ValidationError as exc:
-        error = exc.errors()[0]
-        place = ".".join(map(str, error["loc"]))
-        raise ConfigError(f"`{place}`: {error['msg'].lower()}") from exc
+        key, reason = describe_invalid(exc)
+        raise ConfigError(f"`{key}`: {reason}") from exc
     n_channels = len(record.mean)
     if n_channels not in (1, 3) or len(record.std) != n_channels:
         raise ConfigError(
@@ -347,9 +346,8 @@ def _read_metadata(path: Path, data: bytes) -> dict[str, Any]:
             )
         CheckpointRecord.model_validate(metadata)
     except ValidationError as exc:
-        error = exc.errors()[0]
-        key = ".".join(map(str, error["loc"]))
-        raise CheckpointError(f"{path}: its metadata {key}: {error['msg'].lower()}") from exc
+        key, reason = describe_invalid(exc)
+        raise CheckpointError(f"{path}: its metadata {key}: {reason}") from exc
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
         raise CheckpointError(
             f"{path}: not a galfig checkpoint, expected one from 'galfig train'; "

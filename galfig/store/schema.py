@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from galfig.errors import StoreError
-from galfig.records import StoreRecord, read_store_record
+from galfig.records import StoreRecord, describe_invalid, read_store_record
 from galfig.store.hdf5 import read_attributes
 
 SCHEMA_VERSION = 1
@@ -98,11 +98,9 @@ def read_record(attrs: Mapping[str, Any], path: Path) -> StoreRecord:
     try:
         return read_store_record(attrs)
     except ValidationError as exc:
-        error = exc.errors()[0]
-        place = ".".join(map(str, error["loc"]))
+        key, reason = describe_invalid(exc)
         raise StoreError(
-            f"{path}: its attribute {place}: {error['msg'].lower()}; edited or damaged, build it "
-            "again"
+            f"{path}: its attribute {key}: {reason}; edited or damaged, build it again"
         ) from exc
 
 
