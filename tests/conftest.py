@@ -1,4 +1,4 @@
-"""Fixtures: tiny networks, analytic galaxies, a small store; and where real galaxies may be."""
+"""Fixtures: networks, analytic galaxies, small stores, a paper; and where real galaxies may be."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Samples that tests are made of: analytic galaxies, tiny networks, parts of a store.
+"""Samples that tests are made of: galaxies, tiny networks, short trainings, parts of a store.
 
 Imports what is heavy where it is used, so that a test of conditions does not wait for torch.
 """
