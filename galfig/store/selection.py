@@ -257,12 +257,14 @@ def describe_conditions(
         The conditions, separated by commas; "" if there are none.
     """
     within = describe_range(query.zmin, query.zmax)
-    rightly = {True: "classified rightly", False: "classified wrongly", None: ""}[query.correct]
+    correctly = {True: "classified correctly", False: "classified incorrectly", None: ""}[
+        query.correct
+    ]
     conditions = [
         f"with {math(within)}" if within else "",
         f"of true class {text(query.true)}" if query.true is not None else "",
         f"classified as {text(query.predicted)}" if query.predicted is not None else "",
-        rightly,
+        correctly,
         f"where {text(query.where)}" if query.where is not None else "",
     ]
     return ", ".join(condition for condition in conditions if condition)

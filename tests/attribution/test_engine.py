@@ -11,6 +11,11 @@ from galfig.networks.architectures import build_network, find_layer
 from galfig.networks.device import choose_device
 
 CASES = make_cases()
+# The reference takes seconds for networks with more than a handful of layers.
+TIMED = [
+    pytest.param(case, marks=pytest.mark.slow) if "residual" in case or "in-place" in case else case
+    for case in CASES
+]
 
 
 @pytest.fixture
@@ -18,7 +23,7 @@ def images():
     return torch.randn(19, 3, 24, 24, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", TIMED)
 def test_engine_equals_the_reference(case, images):
     """Folded, split or in closed form, maps and logits are those of the network to 1e-5."""
     model, layer_name = CASES[case]
@@ -30,7 +35,12 @@ def test_engine_equals_the_reference(case, images):
 
 
 @pytest.mark.parametrize(
-    ("arch", "layer"), [("conv3", "auto"), ("conv3", "conv2"), ("xresnet18", "auto")]
+    ("arch", "layer"),
+    [
+        ("conv3", "auto"),
+        ("conv3", "conv2"),
+        pytest.param("xresnet18", "auto", marks=pytest.mark.slow),
+    ],
 )
 def test_neither_batch_nor_threads_change_a_bit(arch, layer):
     """Alone, in batches of any size, and in any number of threads: the same bits."""

@@ -299,6 +299,7 @@ def test_read_only_folder_is_one_line(galaxy_folder):
     assert "cannot be written" in line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [["info"], ["render"], ["build-maps", "-q", "--out"]])
 def test_name_that_no_file_can_have_is_one_line(galaxy_folder, command):
     """Of 300 letters: the system's own words, and no traceback."""

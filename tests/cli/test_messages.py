@@ -233,6 +233,7 @@ def test_one_error_in_both_languages(make_store, monkeypatch, query, options, li
     assert found.stderr == f"galfig: error: {terminal}\n"
 
 
+@pytest.mark.slow
 def test_warnings_are_translated_too(make_store, monkeypatch):
     """A logger speaks of parameters like an error."""
     path = make_store(n=40, size=8, map_size=4)

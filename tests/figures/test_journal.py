@@ -75,6 +75,7 @@ def read_page(page):
     return sizes, resolutions
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "width", "inches"),
     [

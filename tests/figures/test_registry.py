@@ -17,6 +17,7 @@ from galfig.store.reader import open_store
 from galfig.store.selection import Query
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_is_written_with_its_caption(trained_store, tmp_path, name):
     """Each draws from the store alone, the same bytes twice, and beside it what it says in words

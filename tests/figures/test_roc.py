@@ -27,6 +27,7 @@ def test_roc_area_and_its_interval():
     assert ax.get_legend().get_texts()[0].get_text().startswith(f"high: {curve.area:.3f} [")
 
 
+@pytest.mark.slow
 def test_roc_of_two_classes_is_one_curve_and_of_three_are_three(make_store, tmp_path):
     """Beyond two classes, each has its own curve against the rest."""
     two = make_store("two.h5")
