@@ -93,7 +93,8 @@ def _describe(store: Store, selection: Selection, other: Store, markup: Markup) 
     both = [source for source in (store, other) if source.record.simulated]
     lines = [
         f"Grad-CAM maps of the same galaxies by two networks: {n} of "
-        f"{describe_sample(store, selection, markup, selection.n_candidates)} that both explain.",
+        f"{describe_sample(store, selection, markup, selection.n_candidates)}, all of them "
+        "explained by both networks.",
         f"{describe_network(store, markup, f'The network of {rows} {upper}')}",
         describe_shift(store, markup, f"the network of {rows} {upper}"),
         f"{describe_network(other, markup, f'The network of {rows} {lower}')}",

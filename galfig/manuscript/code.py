@@ -2,7 +2,7 @@
 
 import ast
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -80,9 +80,10 @@ def _iter_imports(module: str) -> Iterator[str]:
 def _walk_executed(node: ast.AST) -> Iterator[ast.AST]:
     """Yield the nodes of a tree, except those below ``if TYPE_CHECKING``."""
     yield node
+    children: Iterable[ast.AST] = ast.iter_child_nodes(node)
     if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-        return
-    for child in ast.iter_child_nodes(node):
+        children = node.orelse
+    for child in children:
         yield from _walk_executed(child)
 
 

@@ -107,9 +107,10 @@ class Rows(NDArray[np.intp]):
         Returns
         -------
         Rows
-            A view of ``selection.indices``.
+            Read-only, so that the record stays true.
         """
-        rows = selection.indices.view(cls)
+        rows = selection.indices.copy().view(cls)
+        rows.setflags(write=False)
         rows.selection, rows.plan_digest = selection, plan_digest
         return rows
 

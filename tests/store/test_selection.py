@@ -208,3 +208,7 @@ def test_rows_know_how_they_were_chosen_until_they_are_changed(store):
     assert rows.selection.n_candidates == 6
     for changed in (rows[:2], rows + 0, np.sort(rows), rows[[1, 0]]):
         assert not isinstance(changed, Rows) or changed.selection is None
+    with pytest.raises(ValueError, match="read-only"):
+        rows[0] = 0
+    with pytest.raises(ValueError, match="read-only"):
+        rows.sort()
