@@ -9,7 +9,7 @@ the caption then states how they were selected. They may also be positions or id
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from galfig.figures.registry import FIGURES, check_colormap, draw_from, parse_wi
 from galfig.figures.save import write_drawing
 from galfig.figures.style import keep_layout, paper_style
 from galfig.runtime.files import ErrorOrReplace
+from galfig.runtime.messages import require_choice
 from galfig.store.reader import Store
 from galfig.store.selection import Query, Rows, RowsLike, Selection, find_positions
 
@@ -131,6 +132,7 @@ class Plot:
         OutputError
             If a file has another suffix, already exists, or cannot be written.
         """
+        require_choice("if_exists", if_exists, get_args(ErrorOrReplace))
         return write_drawing(
             self._drawing,
             self._provenance,
@@ -282,7 +284,7 @@ def training_curves(
     FigureError
         If ``ax`` is given; ``width`` is not valid; or the network has no training history.
     """
-    return _plot("training-curves", store, rows, ax=ax, width=width)
+    return _plot("training-curves", store, None, ax=ax, width=width)
 
 
 def learning_rate(
@@ -315,7 +317,7 @@ def learning_rate(
     FigureError
         If ``width`` is not valid, or the network was trained at a fixed learning rate.
     """
-    return _plot("learning-rate", store, rows, ax=ax, width=width)
+    return _plot("learning-rate", store, None, ax=ax, width=width)
 
 
 def confusion_matrix(

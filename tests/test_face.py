@@ -181,6 +181,29 @@ def test_checkpoints_have_statistics_of_their_own(catalog, tmp_path):
         galfig.build_maps(catalog, tmp_path / "m.h5", model="model.safetensors", **NORMALISATION)
 
 
+@pytest.mark.parametrize(
+    ("option", "error", "words"),
+    [
+        ({"split": "test"}, ConfigError, "`split` 'test': expected one of 'valid', 'train', 'all'"),
+        ({"if_exists": "overwrite"}, ConfigError, "`if_exists` 'overwrite'"),
+        ({"device": "gpu"}, ConfigError, "`device` 'gpu'"),
+        ({"model": print}, TypeError, "`model` is a builtin_function_or_method"),
+    ],
+)
+def test_words_that_mean_nothing_are_refused(catalog, tmp_path, option, error, words):
+    """Before anything is made."""
+    with pytest.raises(error, match=words):
+        galfig.build_maps(catalog, tmp_path / "maps.h5", **option)
+    assert not list(tmp_path.glob("maps*"))
+
+
+def test_objects_show_themselves_in_a_line(catalog, tmp_path):
+    """In a notebook too."""
+    assert repr(catalog).startswith("<Galaxies: 24 (12 low, 12 high)")
+    trained = galfig.train(catalog, tmp_path / "m.safetensors", epochs=1)
+    assert repr(trained).startswith("<Checkpoint: conv3 for low, high, explains layer conv3")
+
+
 @pytest.mark.slow
 def test_notebook_runs(tmp_path):
     """Every cell of the notebook, in an empty folder, by the kernel that a reader would use."""

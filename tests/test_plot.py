@@ -12,7 +12,7 @@ from PIL import Image
 from samples import HISTORY
 
 from galfig import plot
-from galfig.errors import FigureError
+from galfig.errors import ConfigError, FigureError
 from galfig.figures.registry import FIGURES, render_figure
 from galfig.store.reader import open_store
 from galfig.store.selection import Query
@@ -104,8 +104,8 @@ def test_captions_say_how_galaxies_were_chosen(store):
     assert "of true class high" in plot.panels(store, rows).caption
     by_hand = plot.panels(store, rows[:2]).caption
     assert "of true class" not in by_hand
-    assert "chosen by name" in by_hand
-    assert "chosen by name" in plot.panels(store, [0, 5]).caption
+    assert "chosen individually" in by_hand
+    assert "chosen individually" in plot.panels(store, [0, 5]).caption
     assert "drawn at random (seed 256)" in plot.panels(store).caption
     assert plot.panels(store, "1237665024900858104").data["objid"].tolist() == [
         "1237665024900858104"
@@ -158,3 +158,30 @@ def test_an_atlas_is_drawn_as_often_as_it_is_asked_for(store, tmp_path):
     assert found._repr_png_() == found._repr_png_()
     found.save(tmp_path / "atlas.pdf")
     assert (tmp_path / "atlas.pdf").stat().st_size > 1000
+
+
+def test_captions_of_galaxies_in_another_order_are_true(store):
+    """The worst of a random draw are not the worst of all."""
+    caption = plot.top_losses(store, store.select(n=4)).caption
+    assert "loss among 4 simulated galaxies of the validation set, drawn at random" in caption
+    assert "among the full validation set (12" in plot.top_losses(store).caption
+    assert "order: in the order given" in plot.atlas(store, [2, 0, 1]).caption
+
+
+def test_caption_of_a_diagram_on_ones_own_axes_names_no_other_panel(store):
+    """The numbers of galaxies are drawn on a figure of its own alone."""
+    assert "Bottom: galaxies in each bin" in plot.reliability(store).caption
+    own = plot.reliability(store, ax=Figure().subplots())
+    assert "Bottom" not in own.caption
+    assert "Below" not in own.alt
+
+
+@pytest.mark.parametrize("word", ["overwrite", "skip", "update"])
+def test_unknown_words_replace_nothing(store, tmp_path, word):
+    """Only those that are documented."""
+    found = plot.roc(store)
+    (path, *_) = found.save(tmp_path / "roc.pdf")
+    path.write_text("mine")
+    with pytest.raises(ConfigError, match=f"`if_exists` '{word}': expected one of"):
+        found.save(path, if_exists=word)
+    assert path.read_text() == "mine"

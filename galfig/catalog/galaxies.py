@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 Template = list[tuple[str, str | None]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Galaxies:
     """Galaxies to train a network on or to explain; each array has one entry per galaxy.
 
@@ -85,6 +85,17 @@ class Galaxies:
 
     def __len__(self) -> int:
         return len(self.objid)
+
+    def __repr__(self) -> str:
+        classes = ", ".join(
+            f"{int(np.sum(self.label == index))} {name}"
+            for index, name in enumerate(self.class_names)
+        )
+        n_valid = int(self.in_valid.sum())
+        return (
+            f"<Galaxies: {len(self)} ({classes}), {len(self) - n_valid} to train and {n_valid} to "
+            f"validate, {len(self.rejected)} left out>"
+        )
 
     def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> "Galaxies":
         """Return some of the galaxies.

@@ -136,7 +136,7 @@ def describe_sample(
     galaxies = f"{n} {'simulated ' if store.record.simulated else ''}{_plural('galaxy', n)}"
     whole = _SPLITS[store.record.split]
     if query.objids:
-        return f"{galaxies} of the {whole}, chosen by name"
+        return f"{galaxies} of the {whole}, chosen individually"
     if n == len(store):
         return f"the full {whole} ({galaxies})"
     conditions = describe_conditions(query, markup.text, markup.math)
@@ -146,6 +146,8 @@ def describe_sample(
 
 def describe_order(query: Query) -> str:
     """Describe how galaxies were picked from the candidates: 'drawn at random (seed 256)'."""
+    if query.objids:
+        return "in the order given"
     return {
         "random": f"drawn at random (seed {query.seed})",
         "loss": "those with the largest loss",
@@ -186,7 +188,7 @@ def _describe_choice(store: Store, selection: Selection, markup: Markup) -> str:
     count = _NUMBERS[n] if n < len(_NUMBERS) else str(n)
     what = f"Grad-CAM maps of {count} {galaxies} of the {_SPLITS[store.record.split]}"
     if query.objids:
-        return f"{what}, chosen by name."
+        return f"{what}, chosen individually."
     conditions = describe_conditions(query, markup.text, markup.math)
     if n == selection.n_candidates:
         return f"{what}, the only {'one' if n == 1 else 'ones'} {conditions}."

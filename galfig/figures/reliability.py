@@ -83,10 +83,10 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         "reliability",
         "Reliability diagram",
         (make_reliability(p, is_right, len(store.class_names), options.width, options.ax),),
-        partial(_describe, store, selection, float(p.mean()), float(is_right.mean())),
+        partial(_describe, store, selection, p, is_right, has_counts=options.ax is None),
         f"Share of {len(p)} galaxies classified correctly against the probability of the predicted "
         f"class; the mean probability is {p.mean():.3f} and the share correct "
-        f"{is_right.mean():.3f}. Below, the number of galaxies.",
+        f"{is_right.mean():.3f}.{' Below, the number of galaxies.' if options.ax is None else ''}",
         partial(_tabulate, p, is_right, len(store.class_names)),
     )
 
@@ -106,13 +106,23 @@ def _tabulate(
 
 
 def _describe(
-    store: Store, selection: Selection, mean_p: float, share: float, markup: Markup
+    store: Store,
+    selection: Selection,
+    p: NDArray[np.floating],
+    is_right: NDArray[np.bool_],
+    markup: Markup,
+    *,
+    has_counts: bool,
 ) -> str:
+    points = (
+        f"hare of galaxies classified correctly in bins of {markup.math('p')}, the probability of "
+        f"the predicted class, with 68{markup.percent} Wilson intervals. The dotted line marks "
+        "perfect calibration."
+    )
+    panels = f"Top: s{points} Bottom: galaxies in each bin." if has_counts else f"S{points}"
     return (
         f"Reliability of the probabilities of {describe_sample(store, selection, markup)}.\n"
-        f"Top: share of galaxies classified correctly in bins of {markup.math('p')}, the "
-        f"probability of the predicted class, with 68{markup.percent} Wilson intervals. The dotted "
-        "line marks perfect calibration. Bottom: galaxies in each bin.\n"
-        f"The mean {markup.math('p')} is {mean_p:.3f}; {share:.3f} of the galaxies are classified "
-        "correctly.\n" + describe_training(store, markup)
+        f"{panels}\n"
+        f"The mean {markup.math('p')} is {float(p.mean()):.3f}; {float(is_right.mean()):.3f} of "
+        "the galaxies are classified correctly.\n" + describe_training(store, markup)
     )

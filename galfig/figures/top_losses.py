@@ -45,9 +45,11 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
 
 def _describe(store: Store, selection: Selection, worst: list[int], markup: Markup) -> str:
     scale = describe_scale(store, np.array(worst), markup)
+    # In another order than by loss, the galaxies shown are the worst of themselves alone.
+    n = selection.n_candidates if selection.query.sort == "loss" else len(selection.indices)
     return (
         f"The {len(worst)} galaxies with the largest cross-entropy loss among "
-        f"{describe_sample(store, selection, markup, selection.n_candidates)}.\n"
+        f"{describe_sample(store, selection, markup, n)}.\n"
         "Each row shows a galaxy's cutout, its Grad-CAM map for the true class, and that for the "
         "most probable of the other classes; the name of the predicted class is in bold.\n"
         f"{describe_maps(store, markup)}\n"

@@ -26,7 +26,7 @@ from galfig.runtime.messages import CHECKSUM_MISMATCH, one_line
 CHECKPOINT_FORMAT = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Checkpoint:
     """A trained network and a record of its training.
 
@@ -51,6 +51,13 @@ class Checkpoint:
     layer_name: str
     metadata: dict[str, Any] = field(repr=False)
     digest: str = ""
+
+    def __repr__(self) -> str:
+        record = self.record
+        return (
+            f"<Checkpoint: {record.arch} for {', '.join(self.class_names)}, explains layer "
+            f"{self.layer_name}, images of {record.image_size} pixels>"
+        )
 
     @cached_property
     def record(self) -> CheckpointRecord:

@@ -1,8 +1,11 @@
 """Device: where a network runs."""
 
+from typing import get_args
+
 import torch
 
 from galfig.errors import ConfigError
+from galfig.runtime.messages import require_choice
 from galfig.runtime.options import Device
 
 
@@ -21,8 +24,9 @@ def choose_device(name: Device) -> torch.device:
     Raises
     ------
     ConfigError
-        If the name is "cuda" and there is no CUDA device.
+        If the name is none of these, or "cuda" without a CUDA device.
     """
+    require_choice("device", name, get_args(Device))
     has_cuda = torch.cuda.is_available()
     if name == "cuda" and not has_cuda:
         raise ConfigError(

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from galfig.networks.resume import load_progress, resume_path, save_progress
 from galfig.networks.shift import describe_images
 from galfig.runtime.files import ErrorOrReplace, IfExists, check_output, remove_leftovers
 from galfig.runtime.lock import hold_lock
+from galfig.runtime.messages import require_choice
 from galfig.runtime.options import DEFAULT_RUN, Device, RunOptions
 
 logger = logging.getLogger(__name__)
@@ -91,6 +92,8 @@ def train(
     """
     galaxies = load_catalog(catalog) if isinstance(catalog, Path | str) else catalog
     overrides = {("training", key): value for key, value in training.items()}
+    require_choice("if_exists", if_exists, get_args(ErrorOrReplace))
+    require_choice("resume", resume, get_args(Resume))
     path, settings = Path(out), load_settings(galaxies.settings, overrides)
     check_output(path, if_exists=if_exists)
     run = RunOptions(device=device, takeover=takeover)

@@ -171,7 +171,7 @@ def _check_store(path: Path, plan: Plan, if_exists: IfExists) -> ErrorOrReplace 
     if found is not None and if_exists == "error":
         raise OutputError(
             f"{path}: was built from another catalog, network or settings (see 'galfig info {path}'"
-            '); use `if_exists="replace"` to replace it, or another `path` to keep both'
+            '); use `if_exists="replace"` to replace it, or another `out` to keep both'
         )
     if if_exists == "update":
         # An update replaces stores only: any other file was not built from older inputs.

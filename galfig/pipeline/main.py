@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from torch import nn
 
@@ -17,6 +18,7 @@ from galfig.networks.training import load_or_train
 from galfig.pipeline.build import build_store
 from galfig.pipeline.plan import make_plan
 from galfig.runtime.files import IfExists, check_output
+from galfig.runtime.messages import require_choice
 from galfig.runtime.options import DEFAULT_RUN, Device, RunOptions
 from galfig.store.reader import Store, open_store
 
@@ -95,6 +97,11 @@ def build_maps(
     if layer is not None:
         settings = load_settings(settings, {("maps", "layer"): layer})
     description = {"mean": mean, "std": std, "cutout_size": cutout_size}
+    if not isinstance(model, Path | str | Checkpoint | nn.Module | None):
+        raise TypeError(
+            f"build_maps: `model` is a {type(model).__name__}, expected a checkpoint, its path or "
+            "a torch.nn.Module"
+        )
     if isinstance(model, nn.Module):
         lacking = [name for name, value in description.items() if value is None]
         if lacking:
@@ -102,8 +109,8 @@ def build_maps(
         model = wrap_network(
             model,
             class_names=galaxies.class_names if class_names is None else class_names,
-            mean=mean or (),
-            std=std or (),
+            mean=() if mean is None else tuple(mean),
+            std=() if std is None else tuple(std),
             cutout_size=cutout_size or 0,
             image_size=image_size,
             layer=settings.maps.layer,
@@ -175,6 +182,8 @@ def run_main_job(
         If an image has disappeared since the catalog was read.
     """
     # Report what cannot be used before hours of work, not after them.
+    require_choice("if_exists", if_exists, get_args(IfExists))
+    require_choice("split", split, get_args(Split))
     choose_device(run.device)
     kept = model if isinstance(model, Path) else path.with_suffix(".safetensors")
     if model is None and not kept.exists():

@@ -9,9 +9,10 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from galfig.errors import OutputError
+from galfig.runtime.messages import require_choice
 
 # What to do if a file already exists. "error" refuses. "update" replaces it only if its inputs have
 # changed. "replace" always replaces it.
@@ -95,7 +96,10 @@ def check_output(
     ------
     OutputError
         If the path is a folder, or the file exists and must not be replaced.
+    ConfigError
+        If ``if_exists`` is none of its choices.
     """
+    require_choice("if_exists", if_exists, get_args(IfExists))
     if path.is_dir():
         raise OutputError(f"{path}: is a folder, expected a file name")
     if path.exists() and if_exists == "error":

@@ -6,6 +6,8 @@ The library writes a parameter in backticks, in Python's notation: ``use `if_exi
 import difflib
 from collections.abc import Iterable, Sequence
 
+from galfig.errors import ConfigError
+
 CHECKSUM_MISMATCH = "checksum mismatch"
 """What a message says if content does not match its recorded digest."""
 
@@ -32,6 +34,23 @@ def shorten(names: Sequence[object], n: int = 8) -> str:
 def list_some(words: Sequence[str], n: int = 8) -> str:
     """Join the first n words, and count the others."""
     return ", ".join(words[:n]) + (f" and {len(words) - n} more" if len(words) > n else "")
+
+
+def require_choice(name: str, value: object, choices: Sequence[object]) -> None:
+    """Raise ConfigError if a parameter is none of its choices.
+
+    Parameters
+    ----------
+    name : str
+        Name of the parameter.
+    value : object
+        Its value.
+    choices : sequence
+        Permitted values.
+    """
+    if value not in choices:
+        expected = ", ".join(map(repr, choices))
+        raise ConfigError(f"`{name}` {value!r}: expected one of {expected}")
 
 
 def find_near(name: str, known: Iterable[str]) -> str | None:

@@ -5,7 +5,7 @@ This is schema version 1. The file can also be read with h5py or h5dump alone: t
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -17,14 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galfig.cosmology import kpc_per_arcsec
-from galfig.errors import StoreError
+from galfig.errors import SelectionError, StoreError
 from galfig.metrics import compute_losses
 from galfig.records import StoreRecord, Training
 from galfig.runtime.messages import one_line
 from galfig.store.checksums import find_damage
 from galfig.store.hdf5 import READING_ERRORS, open_hdf5, read_attributes, read_texts
 from galfig.store.schema import check_schema, read_record
-from galfig.store.selection import Query, Rows, RowsLike, Sort, find_positions, select_galaxies
+from galfig.store.selection import Rows, RowsLike, Sort, find_positions, make_query, select_galaxies
 
 if TYPE_CHECKING:
     # pandas is slow to import, and most figures do not need it.
@@ -114,7 +114,11 @@ class Store:
         with _name_damage(self.path, name if isinstance(rows, slice) else f"{name}, row {rows}"):
             dataset = file[name]
             is_text = h5py.check_string_dtype(dataset.dtype)
-            return read_texts(dataset, rows) if is_text else dataset[rows]
+            values = read_texts(dataset, rows) if is_text else dataset[rows]
+        if isinstance(values, np.ndarray):
+            # Kept and shared: what a caller changed would end in captions.
+            values.setflags(write=False)
+        return values
 
     @cached_property
     def objid(self) -> NDArray[np.object_]:
@@ -353,7 +357,7 @@ class Store:
         n: int | None = None,
         zmin: float | None = None,
         zmax: float | None = None,
-        objids: tuple[str, ...] = (),
+        objids: str | Sequence[str] | None = None,
         true: str | None = None,
         predicted: str | None = None,
         correct: bool | None = None,
@@ -371,7 +375,7 @@ class Store:
             Number of galaxies; by default, all that satisfy the conditions.
         zmin, zmax : float, optional
             Keep only redshifts strictly between these limits.
-        objids : tuple of str, optional
+        objids : str or sequence of str, optional
             Select these galaxies, in this order; no other condition may be given.
         true, predicted : str, optional
             Keep only galaxies with this true class, or with this predicted class.
@@ -395,11 +399,13 @@ class Store:
             If no galaxy satisfies the conditions; if an identifier, class or column is unknown;
             or if a condition needs redshifts or labels that the store lacks.
         """
-        query = Query(
+        if objids is not None and not len(objids):
+            raise SelectionError("`objids` is empty, expected identifiers, or None for any galaxy")
+        query = make_query(
             n=n,
             zmin=zmin,
             zmax=zmax,
-            objids=(objids,) if isinstance(objids, str) else tuple(objids),
+            objids=(objids,) if isinstance(objids, str) else tuple(map(str, objids or ())),
             true=true,
             predicted=predicted,
             correct=correct,

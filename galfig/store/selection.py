@@ -3,10 +3,11 @@
 import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, TypeAdapter, ValidationError
 
 from galfig.errors import SelectionError
 
@@ -45,7 +46,7 @@ class Query:
         Seed of the random draw, which does not depend on the order of the store.
     """
 
-    n: int | None = 5
+    n: Annotated[int, Field(ge=1)] | None = 5
     zmin: float | None = None
     zmax: float | None = None
     objids: tuple[str, ...] = ()
@@ -54,7 +55,7 @@ class Query:
     correct: bool | None = None
     where: str | None = None
     sort: Sort = "random"
-    seed: int = 256
+    seed: Annotated[int, Field(ge=0)] = 256
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,29 @@ class Rows(NDArray[np.intp]):
         return rows
 
     def __array_finalize__(self, source: Any) -> None:
-        self.selection, self.plan_digest = None, ""
+        self.selection, self.plan_digest = None, getattr(source, "plan_digest", "")
+
+
+def make_query(**asked: Any) -> Query:
+    """Return a validated query.
+
+    Parameters
+    ----------
+    **asked
+        Fields of `Query`.
+
+    Raises
+    ------
+    SelectionError
+        If a value has the wrong type or is out of range.
+    """
+    try:
+        return TypeAdapter(Query).validate_python(asked)
+    except ValidationError as exc:
+        error = exc.errors()[0]
+        raise SelectionError(
+            f"`{error['loc'][0]}` {error['input']!r}: {error['msg'].lower()}"
+        ) from exc
 
 
 def find_positions(store: "Store", rows: RowsLike) -> int | NDArray[np.intp]:
@@ -148,7 +171,9 @@ def find_positions(store: "Store", rows: RowsLike) -> int | NDArray[np.intp]:
         return int(_find_objids(store, (rows,))[0])
     if isinstance(rows, slice):
         return np.arange(n)[rows]
-    found = np.asarray(rows)
+    if isinstance(rows, Rows) and rows.plan_digest not in ("", store.record.plan_digest):
+        raise SelectionError(f"{store.path}: `rows` were selected from another store")
+    found = np.asarray(_align(store, rows))
     if found.dtype.kind in "UO" and found.ndim == 1 and all(isinstance(o, str) for o in found):
         return _find_objids(store, tuple(map(str, found)))
     if found.dtype.kind == "b" and found.ndim == 1:
@@ -164,11 +189,24 @@ def find_positions(store: "Store", rows: RowsLike) -> int | NDArray[np.intp]:
         )
     beyond = found[(found < -n) | (found >= n)]
     if beyond.size:
-        raise IndexError(
-            f"{store.path}: no galaxy {beyond.flat[0]}, expected one from 0 to {n - 1}"
-        )
+        wrong = beyond.flat[0]
+        hint = "; identifiers are text: put it in quotes" if str(wrong) in store.objid else ""
+        raise IndexError(f"{store.path}: no galaxy {wrong}, expected one from 0 to {n - 1}{hint}")
     positions = np.asarray(found % n if n else found, np.intp)
     return int(positions) if found.ndim == 0 else positions
+
+
+def _align(store: "Store", rows: Any) -> Any:
+    """Put a Boolean Series of pandas, which may be sorted otherwise, in the order of the store."""
+    labels = getattr(rows, "index", None)
+    if callable(labels) or labels is None or getattr(rows, "dtype", np.dtype(int)).kind != "b":
+        return rows
+    names = list(labels)
+    if names in (list(range(len(store))), list(store.objid)):
+        return rows
+    if sorted(map(str, names)) != sorted(store.objid):
+        raise IndexError(f"{store.path}: a mask for other galaxies, expected all of the store")
+    return rows.reindex(store.objid)
 
 
 def select_galaxies(
@@ -222,7 +260,7 @@ def select_galaxies(
     if query.n is not None and len(candidates) < query.n:
         conditions = describe_conditions(query, repr)
         logger.warning(
-            "%s: %d galaxies requested, only %d found%s; drawing all of them",
+            "%s: %d galaxies requested, only %d found%s; taking all of them",
             store.path,
             query.n,
             len(candidates),

@@ -17,7 +17,7 @@ THUMBNAIL = 64
 _SPLITS = {
     "valid": "the validation set",
     "train": "the training set",
-    "all": "the whole catalog, which includes the training set",
+    "all": "the whole catalog, which may include the training set",
 }
 
 
@@ -106,7 +106,8 @@ def list_warnings(store: "Store") -> list[str]:
             f"expected at most {shift.threshold:.3g}"
         )
     if store.rejected:
-        warnings.append(f"{len(store.rejected)} galaxies of the catalog were left out")
+        n = len(store.rejected)
+        warnings.append(f"{n} {'galaxy' if n == 1 else 'galaxies'} of the catalog left out")
     return warnings
 
 

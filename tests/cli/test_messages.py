@@ -80,6 +80,7 @@ MESSAGES = [
     ("train", "choose a `layer` from a, b", "choose a --layer from a, b"),
     ("figure", "build it again with an earlier `layer`", "build it again with an earlier layer"),
     ("train", "train with a lower `lr`", "train with a lower --lr"),
+    ("build-maps", "another `out` to keep both", "another --out to keep both"),
     ("train", "set [catalog] images or `images_dir`", "set [catalog] images or --images"),
     # What chooses galaxies, and what figures take.
     (

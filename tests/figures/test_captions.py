@@ -69,7 +69,7 @@ def test_caption_of_named_and_of_all_galaxies(store_path):
     """A choice by name says so, and so does a draw that took all there were."""
     with open_store(store_path) as store:
         named = select_galaxies(store, Query(objids=(store.objid[0],)))
-        assert "one simulated galaxy of the validation set, chosen by name" in describe_panels(
+        assert "one simulated galaxy of the validation set, chosen individually" in describe_panels(
             store, named, PLAIN
         )
         everything = select_galaxies(store, Query(n=12))

@@ -105,8 +105,9 @@ def test_command_goes_through_the_archive(archive, tmp_path):
     # Python's own warnings begin with the file and line of their origin.
     assert ".py" not in result.stderr
     (warning,) = re.findall(r".*warning.*", result.stderr, re.IGNORECASE)
-    assert warning.startswith("warning: 3 of 340 cutouts could not be explained, first: odd")
-    assert warning.endswith("; see 'galfig info maps.h5 --rejected'")
+    start = "warning: maps.h5: 3 of 340 cutouts could not be explained, first: odd"
+    assert warning.startswith(start)
+    assert warning.endswith("; 'galfig info --rejected' lists them")
 
 
 def draw(*shape):

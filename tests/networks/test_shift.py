@@ -182,7 +182,7 @@ def test_images_of_another_kind_are_noticed(tmp_path, campaign):
             changed = write_galaxies(folder, seed=100 + seed, **change)
             with campaign.trial(f"images: {kind}"):
                 found = compare_images(checkpoint, changed, RGB)
-                assert found.is_unlike
+                assert found["is_unlike"]
                 assert found["value"] > found["threshold"]
 
 

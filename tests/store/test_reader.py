@@ -156,3 +156,10 @@ def test_columns_of_the_catalog_keep_apart(make_store):
         assert store.table["catalog_p"].tolist() == list(range(12))
         assert store.table["catalog_split"].tolist() == ["x"] * 12
         assert store.table["p"].between(0.5, 1).all()
+
+
+def test_arrays_of_a_store_are_read_only(store):
+    """They are kept, and what was changed in one would be printed in captions."""
+    for array in (store.redshift, store.label, store.objid, store.probs):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = array[1]

@@ -1,6 +1,7 @@
 """Selection: strict ranges, a draw that does not depend on order, rows named in many ways."""
 
 import logging
+import re
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,7 @@ import pytest
 
 from galfig.errors import SelectionError
 from galfig.store.reader import open_store
-from galfig.store.selection import Query, Rows, describe_range, select_galaxies
+from galfig.store.selection import Query, Rows, describe_range, find_positions, select_galaxies
 
 READERS = ("cams", "evidence", "cutouts")
 
@@ -212,3 +213,51 @@ def test_rows_know_how_they_were_chosen_until_they_are_changed(store):
         rows[0] = 0
     with pytest.raises(ValueError, match="read-only"):
         rows.sort()
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"n": 0}, "`n` 0"),
+        ({"n": -3}, "`n` -3"),
+        ({"n": 2.5}, "`n` 2.5"),
+        ({"sort": "z"}, "`sort` 'z'"),
+        ({"zmin": "near"}, "`zmin` 'near'"),
+        ({"correct": "perhaps"}, "`correct` 'perhaps'"),
+        ({"where": 3}, "`where` 3"),
+        ({"objids": []}, "`objids` is empty"),
+    ],
+)
+def test_what_cannot_be_asked_is_named(store, asked, words):
+    """Before anything is selected: a wrong type, a number out of range, an unknown order."""
+    with pytest.raises(SelectionError, match=re.escape(words)):
+        store.select(**asked)
+
+
+def test_rows_of_another_store_are_refused(store, make_store):
+    """Also what was cut out of them: the positions would name other galaxies."""
+    rows = store.select(n=3)
+    with open_store(make_store("other.h5", attrs={"plan_digest": "another"})) as other:
+        for wrong in (rows, rows[:2]):
+            with pytest.raises(SelectionError, match="selected from another store"):
+                other.cams(wrong)
+
+
+def test_a_mask_of_pandas_is_put_in_order(store):
+    """A table that was sorted gives the same galaxies; one of other galaxies is refused."""
+    table = store.table.sort_values("loss")
+    np.testing.assert_array_equal(
+        find_positions(store, table["z"] > 0.1), np.flatnonzero(store.redshift > 0.1)
+    )
+    plain = store.catalog["z"] > 0.1
+    np.testing.assert_array_equal(
+        find_positions(store, plain), np.flatnonzero(store.redshift > 0.1)
+    )
+    with pytest.raises(IndexError, match="a mask for other galaxies"):
+        find_positions(store, (table["z"] > 0.1).iloc[:5])
+
+
+def test_an_identifier_as_a_number_is_told(store):
+    """SDSS's are numbers of 19 digits, and text here."""
+    with pytest.raises(IndexError, match="identifiers are text: put it in quotes"):
+        store.cams(int(store.objid[0]))

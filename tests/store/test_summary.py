@@ -27,7 +27,7 @@ def test_repr_invents_no_accuracy(make_store):
         assert "; accuracy" not in repr(store)
         assert "12 of unknown class" in repr(store)
     with open_store(make_store("all.h5", attrs={"split": "all"})) as store:
-        assert "includes the training set" in repr(store)
+        assert "include the training set" in repr(store)
 
 
 def test_notebooks_see_a_table_and_cutouts(make_store):
