@@ -3,11 +3,10 @@
 import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, TypeAdapter, ValidationError
 
 from galfig.errors import SelectionError
 
@@ -46,7 +45,7 @@ class Query:
         Seed of the random draw, which does not depend on the order of the store.
     """
 
-    n: Annotated[int, Field(ge=1)] | None = 5
+    n: int | None = 5
     zmin: float | None = None
     zmax: float | None = None
     objids: tuple[str, ...] = ()
@@ -55,7 +54,7 @@ class Query:
     correct: bool | None = None
     where: str | None = None
     sort: Sort = "random"
-    seed: Annotated[int, Field(ge=0)] = 256
+    seed: int = 256
 
 
 @dataclass(frozen=True)
@@ -132,13 +131,21 @@ def make_query(**asked: Any) -> Query:
     SelectionError
         If a value has the wrong type or is out of range.
     """
+    # The help of the command line imports this module, and has no use for pydantic.
+    from pydantic import TypeAdapter, ValidationError
+
     try:
-        return TypeAdapter(Query).validate_python(asked)
+        query = TypeAdapter(Query).validate_python(asked)
     except ValidationError as exc:
         error = exc.errors()[0]
         raise SelectionError(
             f"`{error['loc'][0]}` {error['input']!r}: {error['msg'].lower()}"
         ) from exc
+    if query.n is not None and query.n < 1:
+        raise SelectionError(f"`n` {query.n}: expected 1 or more, or None for all")
+    if query.seed < 0:
+        raise SelectionError(f"`seed` {query.seed}: expected 0 or more")
+    return query
 
 
 def find_positions(store: "Store", rows: RowsLike) -> int | NDArray[np.intp]:

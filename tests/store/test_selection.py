@@ -221,6 +221,7 @@ def test_rows_know_how_they_were_chosen_until_they_are_changed(store):
         ({"n": 0}, "`n` 0"),
         ({"n": -3}, "`n` -3"),
         ({"n": 2.5}, "`n` 2.5"),
+        ({"seed": -1}, "`seed` -1"),
         ({"sort": "z"}, "`sort` 'z'"),
         ({"zmin": "near"}, "`zmin` 'near'"),
         ({"correct": "perhaps"}, "`correct` 'perhaps'"),
