@@ -100,6 +100,7 @@ MESSAGES = [
     ("render", "`predicted` 'hihg'", "--predicted 'hihg'"),
     ("figure", "`objids` '12': not in the other store", "--objid '12': not in the other store"),
     ("figure", "draw fewer (`n`)", "draw fewer (--n)"),
+    ("figure", "`seed` -1: expected 0 or more", "--seed -1: expected 0 or more"),
     ("figure", "`width` 'x', expected column", "--width 'x', expected column"),
     ("figure", "`unit` 'r', expected a column", "--unit 'r', expected a column"),
     ("figure", "name the second with `other`", "name the second with --with"),
