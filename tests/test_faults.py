@@ -137,13 +137,15 @@ def test_build_killed_at_any_moment_is_finished_by_the_next(work, tmp_path, camp
         with start(build_all(), folder) as process:
             kill_after(process, rng.uniform(0.5, work[1]))
             process.communicate()
-        if (folder / "maps.h5").exists():
+        # Killed behind the last step but one, it leaves the store, and parts to be removed.
+        is_complete = (folder / "maps.h5").exists()
+        if is_complete:
             assert is_as_expected(folder, "maps.h5")
         n_parts = len(list_parts(folder))
         words = run_well(build_all(), folder)
         resumed = re.search(r"resuming: (\d+) of 9 shards", words)
         if resumed is None:
-            assert n_parts == 0 or "nothing left" in words
+            assert n_parts == 0 or is_complete
         else:
             assert int(resumed[1]) == n_parts
         assert is_as_expected(folder, "maps.h5")
