@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from galfig.attribution.fusion import (
     RowLinear,
     fold_batch_norms,
-    has_hooks,
+    is_altered,
     is_sequential,
     pack_convolutions,
     separate_rows,
@@ -361,7 +361,7 @@ def _split_at_linear_head(
     model: nn.Module, layer: nn.Module
 ) -> tuple[nn.Sequential, nn.Linear] | None:
     """Return the trunk and the linear layer if only pooling and flattening lie between them."""
-    if not is_sequential(model) or has_hooks(model):
+    if not is_sequential(model) or is_altered(model):
         return None
     # children() would skip a module that appears for the second time.
     steps = list(cast("nn.Sequential", model))
@@ -370,7 +370,7 @@ def _split_at_linear_head(
         return None
     cut = positions[0] + 1
     head = [step for step in steps[cut:] if not isinstance(step, nn.Dropout | nn.Identity)]
-    if len(head) != 3 or any(has_hooks(step) for step in steps[cut:]):
+    if len(head) != 3 or any(is_altered(step) for step in steps[cut:]):
         return None
     pool, flatten, linear = head
     if (

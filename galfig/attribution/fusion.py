@@ -42,8 +42,8 @@ def fold_batch_norms(model: nn.Module, layer: nn.Module) -> int:
                 and norm.track_running_stats
                 and conv is not layer
                 and uses[id(conv)] == uses[id(norm)] == 1
-                and not has_hooks(conv)
-                and not has_hooks(norm)
+                and not is_altered(conv)
+                and not is_altered(norm)
             ):
                 steps[index] = fuse_conv_bn_eval(conv, norm)
                 steps[index + 1] = nn.Identity()
@@ -93,7 +93,7 @@ def pack_convolutions(model: nn.Module, layer: nn.Module) -> int:
     for steps in _iter_sequentials(model):
         for position, activation in list(_iter_activated(steps, layer)):
             conv = cast("nn.Conv2d", steps[position])
-            is_free = steps[activation] is not layer and not has_hooks(steps[activation])
+            is_free = steps[activation] is not layer and not is_altered(steps[activation])
             if is_free and _can_be_packed(conv, layer):
                 steps[position] = PackedConvolution(conv, with_relu=True)
                 steps[activation] = nn.Identity()
@@ -118,7 +118,7 @@ def separate_rows(model: nn.Module, layer: nn.Module) -> None:
     """
     for parent in list(model.modules()):
         for name, child in parent.named_children():
-            if type(child) is nn.Linear and child is not layer and not has_hooks(child):
+            if type(child) is nn.Linear and child is not layer and not is_altered(child):
                 setattr(parent, name, RowLinear(child))
 
 
@@ -129,7 +129,7 @@ def _can_be_packed(conv: nn.Module, layer: nn.Module) -> bool:
         and not isinstance(conv.padding, str)
         and conv.weight.dtype is torch.float32
         and conv is not layer
-        and not has_hooks(conv)
+        and not is_altered(conv)
     )
 
 
@@ -256,19 +256,27 @@ def is_sequential(model: nn.Module) -> bool:
     return isinstance(model, nn.Sequential) and type(model).forward is nn.Sequential.forward
 
 
-def has_hooks(module: nn.Module) -> bool:
-    """Return whether a module has forward hooks, which may change what it computes.
+def is_altered(module: nn.Module) -> bool:
+    """Return whether a module may compute something other than its class does.
+
+    By a hook, forward or backward, or by a ``forward`` that was replaced on the object.
 
     Parameters
     ----------
     module : torch.nn.Module
-        The module; hooks of its children do not count.
+        The module; its children do not count.
 
     Returns
     -------
     bool
     """
-    return bool(module._forward_hooks or module._forward_pre_hooks)
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or "forward" in vars(module)
+    )
 
 
 def _iter_sequentials(model: nn.Module) -> Iterator[nn.Sequential]:
@@ -284,7 +292,7 @@ def _iter_activated(steps: nn.Sequential, layer: nn.Module) -> Iterator[tuple[in
     positions = [
         position
         for position, step in enumerate(steps)
-        if not isinstance(step, nn.Identity) or step is layer or has_hooks(step)
+        if not isinstance(step, nn.Identity) or step is layer or is_altered(step)
     ]
     for position, following in itertools.pairwise(positions):
         conv = steps[position]
@@ -292,6 +300,6 @@ def _iter_activated(steps: nn.Sequential, layer: nn.Module) -> Iterator[tuple[in
             type(conv) is nn.Conv2d
             and type(steps[following]) is nn.ReLU
             and conv is not layer
-            and not has_hooks(conv)
+            and not is_altered(conv)
         ):
             yield position, following

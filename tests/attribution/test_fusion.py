@@ -1,13 +1,20 @@
 """Fusion: the same output from fewer, or better laid out, layers."""
 
 import copy
+import types
 
 import pytest
 import torch
 from reference import relative_error
 from torch import nn
 
-from galfig.attribution.fusion import PackedConvolution, fold_batch_norms, pack_convolutions
+from galfig.attribution.engine import make_engine
+from galfig.attribution.fusion import (
+    PackedConvolution,
+    fold_batch_norms,
+    pack_convolutions,
+    separate_rows,
+)
 
 needs_onednn = pytest.mark.skipif(
     not torch.backends.mkldnn.is_available(), reason="PyTorch without oneDNN"
@@ -115,3 +122,29 @@ def test_batch_norm_is_folded_once():
     folded = copy.deepcopy(model)
     assert fold_batch_norms(folded, folded[-1]) == 1
     assert is_same(model, folded)
+
+
+@pytest.mark.parametrize("place", [(4,), (0, 0), (1, 0)])
+def test_a_forward_replaced_on_the_object_is_kept(tiny_cnn, place):
+    """Of a linear layer or a convolution: no fused layer takes its place."""
+    module = tiny_cnn
+    for index in place:
+        module = module[index]
+    images = torch.randn(3, 3, 24, 24, generator=torch.Generator().manual_seed(0))
+    plain = tiny_cnn(images).detach()
+    module.forward = types.MethodType(_double, module)
+    expected = tiny_cnn(images).detach()
+    assert relative_error(plain, expected) > 1e-2
+    engine = make_engine(tiny_cnn, tiny_cnn[1])
+    assert relative_error(engine(images).logits, expected) <= 1e-5
+
+
+def _double(module, inputs):
+    return 2 * type(module).forward(module, inputs)
+
+
+def test_backward_hooks_keep_a_layer_as_it_is(tiny_cnn):
+    """They change gradients, which a layer in its place would not pass them."""
+    tiny_cnn[4].register_full_backward_hook(lambda module, grad_in, grad_out: None)
+    separate_rows(tiny_cnn, tiny_cnn[1])
+    assert type(tiny_cnn[4]) is torch.nn.Linear
