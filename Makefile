@@ -7,14 +7,21 @@
 # make bench        set up, then every benchmark (ten minutes of a quiet machine)
 # make lint         ruff and mypy
 # make notebook     set up, then run the notebooks of the documentation and keep what they show
+# make test-lowest  the fast tests with the oldest packages that pyproject.toml allows, in .venv-lowest
+# make requirements write requirements/*.txt anew: exact versions, each with its hashes (needs uv)
 # make docs         set up, then the documentation, in site/; a warning is an error
 
 PYTHON ?= python3
 VENV := .venv
+LOWEST := .venv-lowest
 PIP := $(VENV)/bin/python -m pip install --disable-pip-version-check --quiet
 MANUSCRIPT ?= manuscripts/grad-cam-metallicity
 
-.PHONY: figures paper check-paper test test-fast test-faults bench lint notebook docs clean
+# LOCKED=1 installs the exact versions of requirements/ci.txt and checks their hashes, as CI does.
+LOCKED ?=
+
+.PHONY: figures paper check-paper test test-fast test-lowest test-faults bench lint notebook docs \
+  requirements clean
 
 figures: $(VENV)/installed
 	$(VENV)/bin/galfig build-maps
@@ -36,6 +43,11 @@ test-fast: $(VENV)/installed-test
 test-faults: $(VENV)/installed-test
 	$(VENV)/bin/python -m pytest -m faults --campaign full
 
+# Old packages meet newer ones that they do not know, and warn of it.
+test-lowest: $(LOWEST)/installed
+	$(LOWEST)/bin/python -m pytest -m "not slow and not faults" \
+	  -W ignore::DeprecationWarning -W ignore::FutureWarning
+
 bench: $(VENV)/installed-bench
 	$(VENV)/bin/python -m benchmarks
 
@@ -51,14 +63,28 @@ notebook: $(VENV)/installed-test
 docs: $(VENV)/installed-docs
 	$(VENV)/bin/mkdocs build --strict --clean
 
+requirements:
+	uv pip compile pyproject.toml requirements/build.in --constraint requirements/constraints.in \
+	  --extra test --extra lint --extra docs --universal --python-version 3.11 \
+	  --generate-hashes --quiet --custom-compile-command "make requirements" \
+	  --output-file requirements/ci.txt
+	uv pip compile pyproject.toml requirements/build.in --extra test --resolution lowest-direct \
+	  --python-version 3.11 --python-platform x86_64-unknown-linux-gnu \
+	  --generate-hashes --quiet --custom-compile-command "make requirements" \
+	  --output-file requirements/lowest.txt
+	uv pip compile requirements/tools.in --universal --python-version 3.11 \
+	  --generate-hashes --quiet --custom-compile-command "make requirements" \
+	  --output-file requirements/tools.txt
+
 clean:
-	rm -rf $(VENV) site
+	rm -rf $(VENV) $(LOWEST) site
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "galfig needs Python 3.11 or newer; set PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
+ifeq ($(LOCKED),)
 $(VENV)/installed: pyproject.toml | $(VENV)/bin/python
 	$(PIP) --editable .
 	touch $@
@@ -66,3 +92,17 @@ $(VENV)/installed: pyproject.toml | $(VENV)/bin/python
 $(VENV)/installed-%: pyproject.toml | $(VENV)/bin/python
 	$(PIP) --editable '.[$*]'
 	touch $@ $(VENV)/installed
+else
+$(VENV)/installed $(VENV)/installed-%: requirements/ci.txt | $(VENV)/bin/python
+	$(PIP) --require-hashes --requirement requirements/ci.txt
+	$(PIP) --no-deps --no-build-isolation --editable .
+	touch $@ $(VENV)/installed
+endif
+
+$(LOWEST)/installed: requirements/lowest.txt
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --disable-pip-version-check --quiet \
+	  --require-hashes --requirement requirements/lowest.txt
+	$(LOWEST)/bin/python -m pip install --disable-pip-version-check --quiet \
+	  --no-deps --no-build-isolation --editable .
+	touch $@

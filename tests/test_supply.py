@@ -4,10 +4,14 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
+from hatchling.builders.sdist import SdistBuilder
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 import galfig.cli
 
@@ -99,6 +103,70 @@ def test_workflows_are_pinned_and_may_only_read(path):
         for step in job["steps"]:
             if step.get("uses", "").startswith("actions/checkout@"):
                 assert step["with"]["persist-credentials"] is False
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_workflows_install_by_hash(path):
+    """Each package that a workflow installs is an exact version, checked by its hash."""
+    words = path.read_text()
+    for line in re.findall(r"^.*\bpip install\b.*$", words, flags=re.MULTILINE):
+        assert "--require-hashes" in line
+    for job in yaml.safe_load(words)["jobs"].values():
+        made = {
+            word
+            for step in job["steps"]
+            for line in step.get("run", "").splitlines()
+            if line.startswith("make ")
+            for word in line.split()[1:]
+        }
+        assert made <= {"test-lowest"} or job["env"]["LOCKED"] == "1"
+
+
+def read_pins(name):
+    """Return the version of each package in a file of requirements; each has its hashes."""
+    pins = {}
+    for entry in re.split(r"\n(?=[a-z])", (ROOT / "requirements" / name).read_text()):
+        if found := re.match(r"([a-z0-9._-]+)==(\S+)", entry):
+            assert "--hash=sha256:" in entry, found[1]
+            pins.setdefault(found[1], []).append(found[2])
+    return pins
+
+
+def test_the_lowest_packages_are_those_that_pyproject_allows():
+    """The bounds of pyproject.toml are what `make test-lowest` tries, to the digit."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    named = project["dependencies"] + project["optional-dependencies"]["test"]
+    lowest, newest = read_pins("lowest.txt"), read_pins("ci.txt")
+    for requirement in map(Requirement, named):
+        name = requirement.name.lower()
+        (bound,) = requirement.specifier
+        (pin,) = lowest[name]
+        assert bound.operator == ">="
+        # The lowest release that satisfies a bound may have more digits: 8.1 is 8.1.0.
+        assert Version(pin).release[: len(Version(bound.version).release)] == (
+            Version(bound.version).release
+        )
+        assert all(requirement.specifier.contains(version) for version in newest[name])
+
+
+def test_the_source_distribution_holds_what_is_tracked_and_nothing_else(tmp_path):
+    """It has the documentation and the tests, and nothing that an editor leaves beside them."""
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout.split()
+    if not tracked:
+        pytest.skip("not a clone")
+    for name in tracked:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / name).is_file():
+            (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    for stray in ("docs/index.md~", "tests/notes.txt", "maps.h5", "data/catalog.csv"):
+        (tmp_path / stray).write_text("stray")
+    held = {file.distribution_path for file in SdistBuilder(tmp_path).recurse_included_files()}
+    kept_out = {"manuscripts", ".ci", ".gitignore", "LICENSE", "pyproject.toml"}
+    expected = {name for name in tracked if name.split("/")[0] not in kept_out}
+    # The builder adds the license and pyproject.toml by itself.
+    assert held == expected
 
 
 def test_packages_are_audited_each_week():

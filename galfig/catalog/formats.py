@@ -8,18 +8,27 @@ import itertools
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
+import numpy as np
 import pandas as pd
 
 from galfig.catalog.columns import EMPTY_CELLS, read_texts, require_column
 from galfig.errors import CatalogError
 from galfig.runtime.messages import quote, shorten
 
+if TYPE_CHECKING:
+    from astropy.table import MaskedColumn
+
 logger = logging.getLogger(__name__)
 
+# Before version 3, pandas rounds the last digit of some numbers unless it is told not to; since
+# then, it warns when it is told.
+EXACT_FLOATS: dict[str, Any] = (
+    {} if int(pd.__version__.split(".")[0]) >= 3 else {"float_precision": "round_trip"}
+)
 FORMATS = ".csv, .csv.gz, .parquet, .fits, .fits.gz or .ecsv"
 
 
@@ -86,7 +95,7 @@ def _read_csv(path: Path, id_column: str, text_columns: Collection[str]) -> pd.D
     try:
         with _open_text(path) as stream:
             header = _read_header(stream, path, id_column)
-            n_rows = _count_rows(stream, len(header), path)
+            n_rows = _count_rows(stream, header, path)
     except UnicodeDecodeError as exc:
         raise CatalogError(
             f"{path}: line {_find_undecodable(path)} is not UTF-8, expected comma-separated "
@@ -105,6 +114,7 @@ def _read_csv(path: Path, id_column: str, text_columns: Collection[str]) -> pd.D
             keep_default_na=False,
             na_values={name: EMPTY_CELLS for name in header if name != id_column},
             dtype_backend="numpy_nullable",
+            **EXACT_FLOATS,
             # pandas would otherwise infer a type for each chunk of a column.
             low_memory=False,
         )
@@ -133,10 +143,18 @@ def _read_header(stream: IO[str], path: Path, id_column: str) -> list[str]:
     return names
 
 
-def _count_rows(stream: IO[str], n_columns: int, path: Path) -> int:
-    """Count the rows of a CSV file; a row with too many or too few cells is an error."""
-    n_rows = 0
+def _count_rows(stream: IO[str], names: Sequence[str], path: Path) -> int:
+    """Count the rows of a CSV file; a wrong number of cells, or a NUL, is an error."""
+    n_rows, n_columns = 0, len(names)
     for cells in csv.reader(stream, skipinitialspace=True):
+        # Before version 3, pandas ends a text at a NUL without a word.
+        if "\0" in "".join(cells):
+            column = next(index for index, cell in enumerate(cells) if "\0" in cell)
+            name = quote(names[column]) if column < n_columns else column + 1
+            raise CatalogError(
+                f"{path}: row {n_rows + 1}, column {name}: {quote(cells[column])}, expected text "
+                "without NUL"
+            )
         if len(cells) == n_columns and (n_columns > 1 or cells[0]):
             n_rows += 1
         elif len(cells) > 1 or any(cells):
@@ -215,6 +233,9 @@ def _read_astropy(path: Path, format: str) -> pd.DataFrame:
             if isinstance(table[name], Column) and table[name].ndim == 1
         ]
         frame = table[flat].to_pandas(use_nullable_int=True)
+        for name in flat:
+            if table[name].dtype.kind in "iu" and np.ma.is_masked(table[name]):
+                frame[name] = _convert_integers(table[name])
     left = [name for name in table.colnames if name not in flat]
     if left:
         logger.warning(
@@ -223,6 +244,12 @@ def _read_astropy(path: Path, format: str) -> pd.DataFrame:
     for name in frame.columns[[dtype.kind == "O" for dtype in frame.dtypes]]:
         frame[name] = [cell.decode() if isinstance(cell, bytes) else cell for cell in frame[name]]
     return frame
+
+
+def _convert_integers(column: "MaskedColumn") -> pd.arrays.IntegerArray:
+    """Convert integers with empty cells exactly; astropy rounded them until version 8."""
+    native = np.asarray(column.data.data).astype(column.dtype.newbyteorder("="))
+    return pd.arrays.IntegerArray(native, np.ma.getmaskarray(column))
 
 
 def _first_line(exc: BaseException) -> str:
