@@ -8,8 +8,8 @@ from click.testing import CliRunner
 
 from galfig.attribution.engine import PRECISIONS
 from galfig.cli import main
-from galfig.config import Precision, Settings, Split
-from galfig.runtime.options import Device
+from galfig.config import Precision, Settings
+from galfig.runtime.options import Device, Split
 from galfig.store.selection import Sort
 
 # Options of a command that are settings, by the name of both.
@@ -67,6 +67,8 @@ def test_options_are_those_of_the_settings(command, table, key):
         ("train", "device", get_args(Device)),
         ("train", "schedule", ("one-cycle", "flat-cos")),
         ("train", "sampler", ("none", "balanced")),
+        ("render", "split", get_args(Split)),
+        ("figure", "split", get_args(Split)),
         ("render", "sort", get_args(Sort)),
         ("figure", "sort", get_args(Sort)),
     ],
