@@ -4,6 +4,7 @@ import errno
 import os
 import socket
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -109,10 +110,10 @@ def test_a_pipe_that_takes_the_place_of_a_file_is_refused(path, monkeypatch):
     path.unlink()
     os.mkfifo(path)
     monkeypatch.setattr("os.stat", lambda path: found)
-    n_open = len(os.listdir("/proc/self/fd"))
+    n_open = len(list(Path("/proc/self/fd").iterdir()))
     with pytest.raises(UnusableFileError, match="a named pipe"):
         within(5, open_regular, path)
-    assert len(os.listdir("/proc/self/fd")) == n_open
+    assert len(list(Path("/proc/self/fd").iterdir())) == n_open
 
 
 def test_folders_and_missing_files_keep_their_errors(tmp_path):
