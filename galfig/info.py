@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from galfig.errors import StoreError
+from galfig.runtime.inputs import open_regular
 from galfig.store.reader import Store, open_store
 
 Kind = Literal["store", "checkpoint", "manuscript"]
@@ -51,7 +52,7 @@ def find_kind(path: Path) -> Kind:
         If the file is missing or is something else. The message says what it is.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             beginning = file.read(512)
     except IsADirectoryError:
         return _find_kind_of_folder(path)

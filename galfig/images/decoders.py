@@ -17,9 +17,9 @@ DECODERS = r"(PIL|astropy)\b"
 # Largest amount of memory [byte], and fraction of what there is, that threads decode large images
 # in at the same time.
 MAX_TOGETHER, MEMORY_SHARE = 1 << 30, 0.25
-# How often a decoder may read, beside once for this many bytes of the file; and how many times it
-# may read the whole file.
-MAX_READS, BYTES_PER_READ, MAX_PASSES = 20_000, 256, 8
+# How often a decoder may read beside what the size of the file accounts for, and how many times
+# it may read the whole file.
+MAX_READS, MAX_PASSES = 10_000, 8
 # The entry that `warnings.filterwarnings` adds for these modules.
 _FILTER = ("ignore", None, Warning, re.compile(DECODERS), 0)
 
@@ -41,15 +41,20 @@ class MeteredBytes(io.BytesIO):
     ----------
     data : bytes
         The file.
+    bytes_per_read : int, default 512
+        The decoder may read once for this many bytes of the file [byte].
     """
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, bytes_per_read: int = 512) -> None:
         super().__init__(data)
-        self._reads_left = MAX_READS + len(data) // BYTES_PER_READ
+        self._reads_left = MAX_READS + len(data) // bytes_per_read
         self._bytes_left = MAX_PASSES * len(data) + (1 << 20)
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Read as `io.BytesIO.read` does; raise UnusableError beyond the limits."""
+        """Read as `io.BytesIO.read` does; raise UnusableError beyond the limits.
+
+        astropy takes the error for the end of the file.
+        """
         chunk = super().read(size)
         self._reads_left -= 1
         self._bytes_left -= len(chunk)

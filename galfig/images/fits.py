@@ -118,7 +118,7 @@ def _decode(
 
     if END_CARD not in data[:MAX_HEADER]:
         raise ValueError("a header without an end, or of too many cards, expected a FITS image")
-    with guard_decoder(), fits.open(MeteredBytes(data)) as hdus:
+    with guard_decoder(), fits.open(MeteredBytes(data, 1 << 16)) as hdus:
         image = next((hdu for hdu in hdus if hdu.is_image and hdu.shape), None)
         if image is None:
             raise UnusableError("a FITS file without an image")
@@ -155,7 +155,7 @@ def _check_tiles(data: bytes, image: "CompImageHDU", index: int) -> None:
     if kind not in TILES:
         raise UnusableError(f"tiles compressed by {kind}, expected RICE or GZIP; compress it again")
     columns = {"COMPRESSED_DATA": kind, "GZIP_COMPRESSED_DATA": "GZIP_1"}
-    with fits.open(MeteredBytes(data), disable_image_compression=True) as hdus:
+    with fits.open(MeteredBytes(data, 1 << 16), disable_image_compression=True) as hdus:
         table = hdus[index]
         if "NULL_PIXEL_MASK" in table.columns.names:
             raise UnusableError("a compressed mask of missing pixels, expected NaN or ZBLANK")
@@ -195,9 +195,7 @@ def _inflates_within(stream: bytes, max_bytes: int) -> bool:
     return True
 
 
-def _stretch_image(
-    values: NDArray[Any], limits: tuple[float, float] | None
-) -> NDArray[np.uint8]:
+def _stretch_image(values: NDArray[Any], limits: tuple[float, float] | None) -> NDArray[np.uint8]:
     """Stretch one plane or three, block by block, and turn the rows around."""
     # The results below handle infinite values and their sums, so numpy need not warn of them.
     with np.errstate(all="ignore"):

@@ -100,7 +100,9 @@ def decode_raster(data: bytes, n_channels: int = 3) -> NDArray[np.uint8]:
 def _open_image(data: bytes) -> Image.Image:
     """Read the header; if the bytes are not an image, raise an error that says what they are."""
     try:
-        return Image.open(MeteredBytes(data), formats=tuple(FORMATS))
+        # The pixels of a GIF come in blocks of 255 bytes.
+        file = MeteredBytes(data, 64) if data.startswith(b"GIF") else MeteredBytes(data)
+        return Image.open(file, formats=tuple(FORMATS))
     except UnidentifiedImageError as exc:
         raise UnusableError(_describe_bytes(data)) from exc
 

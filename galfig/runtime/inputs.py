@@ -22,8 +22,14 @@ _KINDS = (
 )
 # What an error number says of the file itself, and not of the machine or its network.
 _FAULTS_OF_FILES = {errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG}
-# The messages of errors that have no number, and mean that the machine is short of something.
-_SHORTAGES = ("can't start new thread", "Cannot allocate memory", "Too many open files")
+# Parts of the messages, without a number, of errors of a machine that is short of something.
+_SHORTAGES = (
+    "can't start new thread",
+    "Cannot allocate memory",
+    "can't allocate memory",
+    "failed to map segment",
+    "Too many open files",
+)
 
 
 class UnusableFileError(OSError):
@@ -116,11 +122,29 @@ def is_fault_of_machine(exc: BaseException) -> bool:
     """
     if isinstance(exc, UnusableFileError):
         return False
-    if isinstance(exc, MemoryError | ImportError):
+    # Decoders import modules when they first need them.
+    if isinstance(exc, ImportError) or is_shortage(exc):
         return True
-    if isinstance(exc, OSError):
-        return exc.errno is not None and exc.errno not in _FAULTS_OF_FILES
-    return isinstance(exc, RuntimeError) and any(words in str(exc) for words in _SHORTAGES)
+    is_numbered = isinstance(exc, OSError) and exc.errno is not None
+    return is_numbered and exc.errno not in _FAULTS_OF_FILES
+
+
+def is_shortage(exc: BaseException) -> bool:
+    """Return whether an error without a number says that memory, threads or files are exhausted.
+
+    Parameters
+    ----------
+    exc : BaseException
+        Any error, such as that of a library that cannot be loaded.
+
+    Returns
+    -------
+    bool
+    """
+    is_told = isinstance(exc, ImportError | RuntimeError)
+    return isinstance(exc, MemoryError) or (
+        is_told and any(words in str(exc) for words in _SHORTAGES)
+    )
 
 
 def _check_mode(mode: int, path: Path | str) -> None:

@@ -3,11 +3,13 @@
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from galfig.runtime import machine
-from galfig.runtime.machine import count_processors, find_memory
+from galfig.runtime.machine import MemoryBudget, count_processors, find_memory
 
 UNLIMITED = 1 << 60
 
@@ -117,3 +119,31 @@ def test_affinity_limits_the_processors():
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout == "1\n"
+
+
+def test_threads_share_a_budget():
+    """Together they never hold more than it, and more than all of it is held alone."""
+    budget, lock, held, most = MemoryBudget(10), threading.Lock(), [], []
+
+    def use(n):
+        with budget.take(n):
+            with lock:
+                held.append(min(n, 10))
+                most.append(sum(held))
+            with lock:
+                held.remove(min(n, 10))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(use, [3, 10, 4, 1, 25, 7] * 50))
+    assert len(most) == 300
+    assert max(most) <= 10
+
+
+def test_a_block_that_fails_gives_back_its_share():
+    """Otherwise the next would wait for ever."""
+    budget = MemoryBudget(10)
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError), budget.take(10):
+            raise ZeroDivisionError
+    with pytest.raises(MemoryError), budget.take(1 << 62):
+        pass
