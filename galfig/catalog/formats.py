@@ -197,15 +197,14 @@ def _count_rows(stream: IO[str], n_columns: int, path: Path) -> int:
 
 def _iter_rows(stream: IO[str], path: Path) -> Iterator[list[str]]:
     """Give the rows of a CSV file; a cell beyond the limit of the csv module is an error."""
-    n_rows, rows = 0, csv.reader(stream, skipinitialspace=True)
+    rows = csv.reader(stream, skipinitialspace=True)
     try:
-        for n_rows, cells in enumerate(rows, start=1):
-            yield cells
+        yield from rows
     except csv.Error as exc:
         if "field larger" not in str(exc):
             raise
         raise CatalogError(
-            f"{path}: row {n_rows + 1}: a cell of more than {MAX_CELL} characters, expected fewer; "
+            f"{path}: line {rows.line_num} after the header: a cell of more than {MAX_CELL} characters, expected fewer; "
             "close every quote, or leave this column out"
         ) from exc
 
@@ -251,8 +250,8 @@ def _check_size(n_bytes: int, path: Path, state: str) -> None:
     """Raise CatalogError if a catalog takes too much memory, unpacked or decoded."""
     if n_bytes > (limit := _find_limit()):
         raise CatalogError(
-            f"{path}: more than {limit / 1e9:.1f} GB {state}, expected less; leave out columns that "
-            "are not needed, or use a machine with more memory"
+            f"{path}: more than {limit / 1e9:.1f} GB {state}, expected less; leave out columns, or "
+            "use a machine with more memory"
         )
 
 

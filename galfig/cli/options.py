@@ -307,10 +307,8 @@ def standard_options(function: Function) -> Function:
 
 def _describe_shortage(exc: BaseException) -> str:
     """Say that the machine is short of something; libraries say it in many lines."""
-    reason = one_line(exc)[:200]
-    return (
-        f"the machine is short of memory, threads or open files{f' ({reason})' if reason else ''}"
-    )
+    reason = one_line(exc)[:200] or type(exc).__name__
+    return f"not enough memory, threads or open files ({reason})"
 
 
 def _start_logging(level: int, ctx: click.Context) -> None:

@@ -18,6 +18,7 @@ from pydantic import (
 
 from galfig.errors import FigureError, ManuscriptError
 from galfig.figures.registry import check_figure, parse_width
+from galfig.runtime.inputs import read_regular
 from galfig.store.selection import Query
 
 FILE_NAME = "manuscript.toml"

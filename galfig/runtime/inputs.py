@@ -125,8 +125,8 @@ def is_fault_of_machine(exc: BaseException) -> bool:
     # Decoders import modules when they first need them.
     if isinstance(exc, ImportError) or is_shortage(exc):
         return True
-    is_numbered = isinstance(exc, OSError) and exc.errno is not None
-    return is_numbered and exc.errno not in _FAULTS_OF_FILES
+    number = exc.errno if isinstance(exc, OSError) else None
+    return number is not None and number not in _FAULTS_OF_FILES
 
 
 def is_shortage(exc: BaseException) -> bool:

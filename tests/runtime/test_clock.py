@@ -32,5 +32,5 @@ def test_the_variable_sets_the_time(monkeypatch):
 def test_what_is_no_number_of_seconds_is_refused(monkeypatch, words):
     """Before anything is made with it."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", words)
-    with pytest.raises(ConfigError, match="SOURCE_DATE_EPOCH: .*, expected a whole number"):
+    with pytest.raises(ConfigError, match=r"SOURCE_DATE_EPOCH: .*, expected a whole number"):
         now()
