@@ -204,8 +204,8 @@ def _iter_rows(stream: IO[str], path: Path) -> Iterator[list[str]]:
         if "field larger" not in str(exc):
             raise
         raise CatalogError(
-            f"{path}: line {rows.line_num} after the header: a cell of more than {MAX_CELL} characters, expected fewer; "
-            "close every quote, or leave this column out"
+            f"{path}: line {rows.line_num} after the header: a cell of more than {MAX_CELL} "
+            "characters, expected fewer; close every quote, or leave this column out"
         ) from exc
 
 
@@ -217,7 +217,7 @@ def _name_columns(names: Iterable[object], path: Path) -> list[str]:
             raise CatalogError(f"{path}: NUL bytes in column names, expected text in UTF-8")
         if len(text.encode("utf-8", "surrogateescape")) > MAX_NAME:
             raise CatalogError(
-                f"{path}: the name of a column, {quote(text[:60])}…, is longer than {MAX_NAME} "
+                f"{path}: the name of a column, {quote(text)}, is longer than {MAX_NAME} "
                 "bytes, expected a name"
             )
         if count > 1:
@@ -357,7 +357,7 @@ def _check_fits(data: bytes, path: Path) -> None:
             names = [name for name, form in formats if "P" in form or "Q" in form]
             if names:
                 start, n_rows = hdu.fileinfo()["datLoc"], hdu.header["NAXIS2"]
-                rows = np.frombuffer(data, hdu.columns.dtype, n_rows, start)
+                rows = np.frombuffer(data, hdu.columns.dtype.newbyteorder(">"), n_rows, start)
                 # The elements are complex numbers at most.
                 n_bytes = sum(16 * int(rows[name][:, 0].sum(dtype=np.int64)) for name in names)
                 _check_size(n_bytes, path, "in arrays of variable length")

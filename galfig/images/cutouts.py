@@ -126,8 +126,13 @@ def decode_image(path: Path, decoding: Decoding = RGB) -> NDArray[np.uint8]:
 def _decode(data: bytes, decoding: Decoding) -> NDArray[np.uint8]:
     if not is_fits(data):
         return decode_raster(data, decoding.n_channels)
-    image = Image.fromarray(decode_fits(data, decoding.fits_range))
-    return np.asarray(image.convert("RGB" if decoding.n_channels == 3 else "L"))
+    pixels = decode_fits(data, decoding.fits_range)
+    if pixels.ndim == 2 and decoding.n_channels == 3:
+        # Grey in every channel, without three copies of what may be a large image.
+        return np.broadcast_to(pixels[..., None], (*pixels.shape, 3))
+    if pixels.ndim == 3 and decoding.n_channels == 1:
+        return np.asarray(Image.fromarray(pixels).convert("L"))
+    return pixels
 
 
 def _read_file(path: Path) -> bytes:
