@@ -18,9 +18,15 @@ import h5py
 import numpy as np
 import pytest
 
+from galfig.catalog.formats import read_table
 from galfig.catalog.simulate import write_simulated
-from galfig.errors import CheckpointError, StoreError
+from galfig.config import load_settings
+from galfig.errors import CheckpointError, GalfigError, StoreError
+from galfig.images.cutouts import read_cutout
+from galfig.info import describe_file
+from galfig.manuscript.manifest import load_manifest
 from galfig.networks.checkpoint import load_checkpoint
+from galfig.networks.resume import load_progress
 from galfig.store.reader import open_store, verify_store
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
@@ -365,3 +371,61 @@ def test_damaged_checkpoint_is_refused(folder, campaign):
         path.write_bytes(data)
         with campaign.trial("checkpoint, truncated or flipped bit"), pytest.raises(CheckpointError):
             load_checkpoint(path)
+
+
+def _load_settings(path):
+    path.rename(path.with_name("galfig.toml"))
+    load_settings(path.with_name("galfig.toml"))
+
+
+def _load_manifest(path):
+    path.rename(path.with_name("manuscript.toml"))
+    load_manifest(path.parent)
+
+
+# What reads each kind of input, and the name that it has.
+INPUTS = {
+    "image": ("a.jpg", lambda path: read_cutout(path, 32)),
+    **{
+        f"catalog{suffix}": (f"a{suffix}", partial(read_table, id_column="objID"))
+        for suffix in (".csv", ".csv.gz", ".parquet", ".fits", ".ecsv")
+    },
+    "settings": ("a", _load_settings),
+    "manifest": ("a", _load_manifest),
+    "checkpoint": ("a.safetensors", load_checkpoint),
+    "unfinished training": ("a.safetensors.resume", lambda path: load_progress(path, {})),
+    "store": ("a.h5", open_store),
+    "any file": ("a", describe_file),
+}
+
+
+def make_no_file(kind, path):
+    if kind == "named pipe":
+        os.mkfifo(path)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(os.path.relpath(path))
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to({"endless device": "/dev/zero", "terminal": "/dev/tty"}[kind])
+
+
+@pytest.mark.parametrize("kind", ["named pipe", "socket", "folder", "endless device", "terminal"])
+@pytest.mark.parametrize("name", INPUTS)
+def test_input_that_is_no_file_is_refused_at_once(tmp_path, campaign, name, kind):
+    """Every kind of input: nothing is waited for, nothing fills the memory, one line says why."""
+    with campaign.trial(f"no regular file: {kind}"):
+        file, read = INPUTS[name]
+        path = tmp_path / file
+        make_no_file(kind, path)
+        with ThreadPoolExecutor(1) as pool:
+            outcome = pool.submit(read, path)
+            try:
+                caught = outcome.exception(timeout=30)
+            except TimeoutError:
+                # Let the reader of a pipe go, so that the test ends.
+                os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+                pytest.fail("still waiting")
+        assert isinstance(caught, GalfigError), repr(caught)
+        assert "\n" not in str(caught)

@@ -324,8 +324,30 @@ def iter_cutouts(
             return exc
 
     n_workers = n_workers or count_processors()
+    n_ahead = choose_ahead(N_AHEAD * n_workers, size * size * decoding.n_channels, n_workers)
     with ThreadPoolExecutor(n_workers) as pool:
-        yield from map_ahead(pool, read, paths, n_ahead=N_AHEAD * n_workers)
+        yield from map_ahead(pool, read, paths, n_ahead=n_ahead)
+
+
+def choose_ahead(n_wanted: int, n_bytes: int, n_workers: int) -> int:
+    """Return how many results to hold ahead of their use, so that they fit in the memory.
+
+    Parameters
+    ----------
+    n_wanted : int
+        How many to hold where memory is no matter.
+    n_bytes : int
+        Size of a result [byte].
+    n_workers : int
+        Number of threads.
+
+    Returns
+    -------
+    int
+        As many as fit in a quarter of the memory, but one per thread at least.
+    """
+    n_fitting = int(MEMORY_SHARE * find_memory()) // n_bytes
+    return max(n_workers, min(n_wanted, n_fitting))
 
 
 def _overlap(length: int, size: int) -> tuple[slice, slice]:

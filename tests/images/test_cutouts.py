@@ -13,6 +13,7 @@ from galfig.errors import CutoutError, LostCutoutError, OutputError
 from galfig.images import cutouts
 from galfig.images.cutouts import (
     Decoding,
+    choose_ahead,
     crop_or_pad,
     iter_cutouts,
     load_cutouts,
@@ -277,3 +278,24 @@ def test_no_room_for_cutouts_is_said_before_any_is_decoded(tmp_path, monkeypatch
     monkeypatch.setattr("os.posix_fallocate", refuse)
     with pytest.raises(OutputError, match=r"no room for 0\.0 GB .*set TMPDIR"):
         load_cutouts([tmp_path / "1.png"], 96, 96)
+
+
+def test_fewer_images_are_held_ahead_where_memory_is_short(monkeypatch):
+    """As many as fit in a quarter of it, and one for each thread in any case."""
+    monkeypatch.setattr(cutouts, "find_memory", lambda: 40_000)
+    assert choose_ahead(16, 100, 2) == 16
+    assert choose_ahead(16, 1000, 2) == 10
+    assert choose_ahead(16, 100_000, 2) == 2
+
+
+def test_images_that_go_to_a_file_are_said_before_they_are_read(tmp_path, monkeypatch, caplog):
+    """Training then reads from the disk, and its user may want to know why it is slow."""
+    path = tmp_path / "1.png"
+    Image.fromarray(noise(20, 20, 3)).save(path)
+    monkeypatch.setattr(cutouts, "find_memory", lambda: 4000)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with caplog.at_level("INFO"):
+        load_cutouts([path], 20, 20)
+    (line,) = caplog.messages
+    assert line.startswith("0.0 GB of decoded images, more than a quarter of the memory (0.0 GB)")
+    assert line.endswith(f"they go to a temporary file in {tmp_path}")
