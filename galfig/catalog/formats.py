@@ -305,7 +305,12 @@ def _check_parquet(data: bytes, path: Path) -> None:
         n_plain = sum(max(8 * chunk.num_values, chunk.total_uncompressed_size) for chunk in chunks)
         _check_size(n_plain, path, "decoded")
         kinds = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
-        texts = [field.name for field in file.schema_arrow if field.type in kinds]
+        types = {field.name: field.type for field in file.schema_arrow}
+    plain = {
+        name: kind.value_type if pa.types.is_dictionary(kind) else kind
+        for name, kind in types.items()
+    }
+    texts = [name for name, kind in plain.items() if kind in kinds]
     table = parquet.read_table(io.BytesIO(data), columns=texts, read_dictionary=texts)
     n_text = 0
     for chunk in itertools.chain.from_iterable(column.chunks for column in table.columns):

@@ -223,6 +223,8 @@ def test_parquet_that_decodes_to_more_than_the_memory(tmp_path, monkeypatch):
     objid = pa.array([str(index) for index in range(n)])
     few = pa.table({"objID": objid, "note": pa.array(["x" * 10] * n)})
     assert len(read_whole_parquet(path, few)) == n
+    lists = pa.table({"objID": objid, "note": [["a", "b"]] * n, "kind": pa.array(["E"] * n)})
+    assert len(read_whole_parquet(path, lists)) == n
     text = pa.table({"objID": objid, "note": pa.array(["x" * 1000] * n)})
     numbers = pa.table({"objID": pa.array(["1"] * 2_000_000), "z": pa.array([0.1] * 2_000_000)})
     for table in (text, numbers):
@@ -242,7 +244,7 @@ def test_gzip_that_unpacks_to_more_than_the_memory(tmp_path, monkeypatch):
         with pytest.raises(CatalogError, match=r"more than 0\.0 GB unpacked, expected less"):
             read_table(path, "objID")
     path.write_bytes(gzip.compress(b"objID\na\n") + b"more")
-    with pytest.raises(CatalogError, match="bytes behind the gzip data"):
+    with pytest.raises(CatalogError, match="bytes behind the gzip data, expected none"):
         read_table(path, "objID")
     path.write_bytes(gzip.compress(b"objID\na\n")[:-3])
     with pytest.raises(CatalogError, match="gzip data that is truncated"):
