@@ -21,9 +21,12 @@ from pydantic import (
 )
 
 from galfig.errors import ConfigError
-from galfig.runtime.messages import suggest
+from galfig.runtime.inputs import read_regular
+from galfig.runtime.messages import one_line, suggest
 
 DEFAULT_FILE = "galfig.toml"
+# Largest file of settings [byte].
+MAX_BYTES = 1_000_000
 
 # Choices that the settings and the command line share.
 Precision = Literal["float32", "tf32", "bfloat16"]
@@ -385,7 +388,8 @@ def load_settings(
         If the file cannot be read, a key is unknown (the message suggests the nearest known key),
         or a value has the wrong type or is out of range.
     """
-    if source is None and Path(DEFAULT_FILE).is_file():
+    # A broken link or a folder of this name is an error; the defaults would be other settings.
+    if source is None and os.path.lexists(DEFAULT_FILE):
         source = Path(DEFAULT_FILE)
     path, tables, folder = _open_source(source)
     for (table, key), value in (overrides or {}).items():
@@ -424,11 +428,12 @@ def _open_source(
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(read_regular(path, MAX_BYTES).decode("utf-8"))
     except OSError as exc:
         raise ConfigError(f"{path}: cannot be read ({exc.strerror})") from exc
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
-        raise ConfigError(f"{path}: not valid TOML ({exc})") from exc
+    # Python parses tables within tables recursively, and numbers of any length.
+    except (ValueError, RecursionError) as exc:
+        raise ConfigError(f"{path}: not valid TOML ({one_line(exc)[:200]})") from exc
     for name, table in tables.items():
         if name in Settings.model_fields and not isinstance(table, dict):
             raise ConfigError(f"{path}: {name} is {table!r}, expected a table [{name}]")

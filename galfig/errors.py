@@ -23,9 +23,10 @@ class CutoutError(GalfigError, OSError):
 
 
 class LostCutoutError(GalfigError, OSError):
-    """An image file, or its folder, has disappeared since it was listed.
+    """An image that was listed cannot be read today, through a fault of the machine.
 
-    The galaxy is not at fault, so it is not rejected.
+    It, or its folder, has disappeared or may not be read; a disk or a network fails; memory or
+    open files are exhausted. The galaxy is not at fault, so it is not rejected.
     """
 
 

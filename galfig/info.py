@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from galfig.errors import StoreError
 from galfig.metrics import describe_baseline, describe_few, rate_accuracy
 from galfig.records import Training
+from galfig.runtime.inputs import open_regular
 from galfig.store.reader import Store, open_store
 from galfig.store.selection import count_splits
 from galfig.store.summary import describe_accuracy, list_warnings
@@ -56,7 +57,7 @@ def find_kind(path: Path) -> Kind:
         If the file is missing or is something else. The message says what it is.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             beginning = file.read(512)
     except IsADirectoryError:
         return _find_kind_of_folder(path)

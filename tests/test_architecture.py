@@ -147,3 +147,70 @@ def test_a_test_of_conditions_does_not_wait_for_torch():
     )
     tests = str(Path(__file__).parent)
     assert subprocess.run([sys.executable, "-c", code, tests], check=False).returncode == 0
+
+
+# Calls that open a path for reading, whoever owns it. What is read goes through runtime.inputs.
+OPENERS = {
+    "open",
+    "read_text",
+    "read_bytes",
+    "fdopen",
+    "fromfile",
+    "memmap",
+    "loadtxt",
+    "genfromtxt",
+}
+OPENERS |= {"read_csv", "read_parquet", "read_table", "read_json", "safe_open", "load_file", "File"}
+# Where a file is opened otherwise, and why.
+OPENED = {
+    "runtime/inputs.py": "the opener",
+    "runtime/machine.py": "files of the kernel",
+    "runtime/lock.py": "the lock itself, which is locked by its descriptor",
+    "runtime/files.py": "files that are being written",
+    "images/cutouts.py": "the temporary file of decoded images",
+    "images/fits.py": "bytes in memory",
+    "images/raster.py": "bytes in memory",
+    "catalog/formats.py": "bytes in memory",
+    "catalog/galaxies.py": "`read_table` of formats, which is given the bytes",
+    "store/hdf5.py": "HDF5 opens by name; a file that is no regular one is refused before",
+    "store/reader.py": "the same, and the first bytes of a file that HDF5 refused",
+    "figures/save.py": "captions, beside the figure, that are about to be written",
+    "manuscript/build.py": "texts that are about to be written",
+    "manuscript/check.py": "files of the manuscript, where they are regular ones",
+    "manuscript/code.py": "the source of galfig itself",
+    "manuscript/latex.py": "the log of LaTeX",
+    "manuscript/pixels.py": "figures of the manuscript, where they are regular ones",
+    "manuscript/record.py": "files of the manuscript, where they are regular ones",
+    "cli/__init__.py": "the null device",
+}
+
+
+def find_openings(root):
+    """Return the files that open or read a path by themselves, with the first such call."""
+    found = {}
+    for path in sorted(root.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else None
+            name = node.func.id if isinstance(node.func, ast.Name) else name
+            if name in OPENERS:
+                found.setdefault(path.relative_to(root).as_posix(), f"{name} in line {node.lineno}")
+    return found
+
+
+def test_every_input_goes_through_the_opener():
+    """A named pipe under any name would otherwise be waited for, and a device read for ever."""
+    found = find_openings(ROOT)
+    assert {file: call for file, call in found.items() if file not in OPENED} == {}
+    assert sorted(set(OPENED) - set(found)) == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["open('x')", "path.read_bytes()", "Path('x').read_text()", "pd.read_csv(path)", "os.open(p)"],
+)
+def test_a_planted_opening_is_found(tmp_path, words):
+    """The rule is one that can be broken."""
+    (tmp_path / "new.py").write_text(words)
+    assert list(find_openings(tmp_path)) == ["new.py"]

@@ -1,5 +1,6 @@
 """Settings: what holds, where from, and what is refused."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -160,3 +161,40 @@ def test_option_that_is_wrong_is_blamed_and_not_the_file(tmp_path):
     path.write_text("[training]\nepochs = 5")
     with pytest.raises(ConfigError, match=r"^arguments: \[training\] epochs: found 0"):
         load_settings(path, {("training", "epochs"): 0, ("split", "seed"): None})
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("broken link", "cannot be read (No such file or directory)"),
+        ("loop", "cannot be read (Too many levels of symbolic links)"),
+        ("folder", "cannot be read (Is a directory)"),
+        ("pipe", "cannot be read (a named pipe, expected a regular file)"),
+        ("device", "cannot be read (a device, expected a regular file)"),
+        ("large", "cannot be read (2.0 MB, expected at most 1.0 MB)"),
+        ("deep", "not valid TOML ("),
+        ("long number", "not valid TOML ("),
+        ("bytes", "not valid TOML ("),
+    ],
+)
+def test_settings_that_cannot_be_read_are_no_defaults(tmp_path, monkeypatch, kind, reason):
+    """Whatever has the name of the settings is the settings, also where nobody names it."""
+    monkeypatch.chdir(tmp_path)
+    path = Path("galfig.toml")
+    made = {
+        "broken link": lambda: path.symlink_to("absent"),
+        "loop": lambda: path.symlink_to("galfig.toml"),
+        "folder": path.mkdir,
+        "pipe": lambda: os.mkfifo(path),
+        "device": lambda: path.symlink_to("/dev/zero"),
+        "large": lambda: path.write_bytes(b" " * 2_000_000),
+        "deep": lambda: path.write_text(f"a = {'[' * 100_000}"),
+        "long number": lambda: path.write_text(f"a = {'9' * 100_000}"),
+        "bytes": lambda: path.write_bytes(b"\xff\xfe"),
+    }
+    made[kind]()
+    with pytest.raises(ConfigError) as caught:
+        load_settings()
+    assert str(caught.value).startswith(f"galfig.toml: {reason}")
+    assert len(str(caught.value)) < 400
+    assert "\n" not in str(caught.value)

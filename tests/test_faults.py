@@ -1,5 +1,6 @@
 """Faults, for real: processes killed at random moments, full disks, two at once, flipped bits."""
 
+import io
 import os
 import random
 import re
@@ -10,17 +11,26 @@ import socket
 import subprocess
 import sys
 import time
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import h5py
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from galfig.catalog.formats import read_table
 from galfig.catalog.simulate import write_simulated
-from galfig.errors import CheckpointError, StoreError
+from galfig.config import load_settings
+from galfig.errors import CheckpointError, GalfigError, StoreError
+from galfig.images.cutouts import read_cutout
+from galfig.info import describe_file
+from galfig.manuscript.manifest import load_manifest
 from galfig.networks.checkpoint import load_checkpoint
+from galfig.networks.resume import load_progress
 from galfig.store.reader import open_store, verify_store
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
@@ -365,3 +375,130 @@ def test_damaged_checkpoint_is_refused(folder, campaign):
         path.write_bytes(data)
         with campaign.trial("checkpoint, truncated or flipped bit"), pytest.raises(CheckpointError):
             load_checkpoint(path)
+
+
+def _load_settings(path):
+    path.rename(path.with_name("galfig.toml"))
+    load_settings(path.with_name("galfig.toml"))
+
+
+def _load_manifest(path):
+    path.rename(path.with_name("manuscript.toml"))
+    load_manifest(path.parent)
+
+
+# What reads each kind of input, and the name that it has.
+INPUTS = {
+    "image": ("a.jpg", lambda path: read_cutout(path, 32)),
+    **{
+        f"catalog{suffix}": (f"a{suffix}", partial(read_table, id_column="objID"))
+        for suffix in (".csv", ".csv.gz", ".parquet", ".fits", ".ecsv")
+    },
+    "settings": ("a", _load_settings),
+    "manifest": ("a", _load_manifest),
+    "checkpoint": ("a.safetensors", load_checkpoint),
+    "unfinished training": ("a.safetensors.resume", lambda path: load_progress(path, {})),
+    "store": ("a.h5", open_store),
+    "any file": ("a", describe_file),
+}
+
+
+def make_no_file(kind, path):
+    if kind == "named pipe":
+        os.mkfifo(path)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(os.path.relpath(path))
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to({"endless device": "/dev/zero", "terminal": "/dev/tty"}[kind])
+
+
+@pytest.mark.parametrize("kind", ["named pipe", "socket", "folder", "endless device", "terminal"])
+@pytest.mark.parametrize("name", INPUTS)
+def test_input_that_is_no_file_is_refused_at_once(tmp_path, campaign, name, kind):
+    """Every kind of input: nothing is waited for, nothing fills the memory, one line says why."""
+    with campaign.trial(f"no regular file: {kind}"):
+        file, read = INPUTS[name]
+        path = tmp_path / file
+        make_no_file(kind, path)
+        with ThreadPoolExecutor(1) as pool:
+            outcome = pool.submit(read, path)
+            try:
+                caught = outcome.exception(timeout=30)
+            except TimeoutError:
+                # Let the reader of a pipe go, so that the test ends.
+                os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+                pytest.fail("still waiting")
+        assert isinstance(caught, GalfigError), repr(caught)
+        assert "\n" not in str(caught)
+
+
+MEASURE = """
+import resource, sys
+from pathlib import Path
+from galfig.catalog.formats import read_table
+from galfig.errors import GalfigError
+from galfig.images.cutouts import read_cutout
+
+for path in map(Path, sys.argv[1:]):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    try:
+        read_table(path, "objID") if path.stem == "catalog" else read_cutout(path, 32)
+        words = "read"
+    except GalfigError as exc:
+        words = str(exc)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    print(path.name, grown // 1024, words)
+"""
+
+
+def write_bombs():
+    """Give names and bytes of small files that would take gigabytes."""
+    big = b"SIMPLE  =                    T".ljust(80)
+    for key, value in {"BITPIX": 8, "NAXIS": 2, "NAXIS1": 60_000, "NAXIS2": 60_000}.items():
+        big += (b"%-8s= %20d" % (key.encode(), value)).ljust(80)
+    big = (big + b"END".ljust(80)).ljust(2880)
+    yield "header.fits", big
+    packer = zlib.compressobj(1, zlib.DEFLATED, 31)
+    packed = packer.compress(big) + b"".join(packer.compress(bytes(1 << 24)) for _ in range(120))
+    packed += packer.flush()
+    yield "packed.jpg", packed
+    yield "catalog.fits.gz", packed
+    lines = zlib.compressobj(1, zlib.DEFLATED, 31)
+    words = lines.compress(b"objID\n")
+    words += b"".join(lines.compress(b"1\n" * (1 << 23)) for _ in range(120))
+    yield "catalog.csv.gz", words + lines.flush()
+    # One text, which all rows share.
+    zeros = pa.array(np.zeros(100_000, np.int32))
+    shared = pa.table({"objID": pa.DictionaryArray.from_arrays(zeros, pa.array(["x" * 100_000]))})
+    for name, is_kept in (("text", False), ("category", True)):
+        stream = io.BytesIO()
+        pq.write_table(shared, stream, store_schema=is_kept)
+        yield f"{name}/catalog.parquet", stream.getvalue()
+
+
+def test_small_files_do_not_fill_the_memory(tmp_path, campaign):
+    """Each would take from one to ten gigabytes, and is refused early, while it is small."""
+    paths = []
+    for name, data in write_bombs():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+        assert len(data) < 10_000_000
+        paths.append(tmp_path / name)
+    found = subprocess.run(
+        [sys.executable, "-c", MEASURE, *map(str, paths)],
+        capture_output=True,
+        text=True,
+        check=True,
+        # Four gigabytes: more than enough for those that are refused.
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30)),
+    )
+    lines = found.stdout.splitlines()
+    assert len(lines) == len(paths)
+    for line in lines:
+        with campaign.trial("small file that fills the memory"):
+            _, megabytes, words = line.split(" ", 2)
+            assert words != "read", line
+            assert int(megabytes) < 1500, line

@@ -3,6 +3,7 @@
 import inspect
 import io
 import json
+from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 from samples import HISTORY
 
 from galfig import plot
-from galfig.errors import ConfigError, FigureError
+from galfig.errors import ConfigError, FigureError, OutputError
 from galfig.figures.registry import FIGURES, render_figure
 from galfig.store.reader import open_store
 from galfig.store.selection import Query
@@ -185,3 +186,15 @@ def test_unknown_words_replace_nothing(store, tmp_path, word):
     with pytest.raises(ConfigError, match=f"`if_exists` '{word}': expected one of"):
         found.save(path, if_exists=word)
     assert path.read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.txt", "a"])
+def test_table_is_ecsv_or_is_refused(store, tmp_path, name):
+    """A file called CSV that holds ECSV would be misread; nothing is written."""
+    drawn = plot.histogram(store)
+    with pytest.raises(OutputError, match=r"suffix '.*', expected \.ecsv"):
+        drawn.save(tmp_path / "new" / "a.pdf", data=tmp_path / "new" / name)
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(OutputError, match="there is no folder '~' here"):
+        drawn.save("~/a.pdf")
+    assert not Path("~").exists()

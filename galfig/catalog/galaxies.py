@@ -4,6 +4,7 @@ Messages count *rows* from 1, the first galaxy below the header.
 """
 
 import dataclasses
+import errno
 import hashlib
 import itertools
 import logging
@@ -22,7 +23,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from galfig.catalog.columns import read_numbers, read_texts, require_column
-from galfig.catalog.formats import read_table
+from galfig.catalog.formats import read_file, read_table
 from galfig.catalog.identifiers import check_objids, is_plain_name
 from galfig.config import ClassSettings, Settings, SplitSettings
 from galfig.errors import CatalogError
@@ -214,7 +215,8 @@ def load_galaxies(settings: Settings, *, labelled: bool = True) -> Galaxies:
     path = settings.catalog_path
     template = parse_template(settings.catalog.images)
     fields = [field for _, field in template if field is not None]
-    table = read_table(path, settings.catalog.id, fields)
+    data = read_file(path)
+    table = read_table(path, settings.catalog.id, fields, data=data)
     objid = table[settings.catalog.id].to_numpy(dtype=object)
     check_objids(objid, path, settings.catalog.id)
 
@@ -250,7 +252,7 @@ def load_galaxies(settings: Settings, *, labelled: bool = True) -> Galaxies:
         class_names=labels.class_names,
         class_counts=labels.counts,
         rejected={objid[row]: rejected[row] for row in np.flatnonzero(rejected != "")},
-        catalog_sha256=_digest(path),
+        catalog_sha256=hashlib.sha256(data).hexdigest(),
         simulated=flag is not None and bool((flag.astype(str).str.lower() == "true").any()),
         settings=settings,
     )
@@ -593,14 +595,22 @@ def _list_folder(folder: Path) -> set[str]:
         if not folder.is_dir():
             return set()
         with os.scandir(folder) as entries:
-            # Unlike Path.exists(), os.path.exists() returns False where permission is denied.
             return {
-                entry.name
-                for entry in entries
-                if not entry.is_symlink() or os.path.exists(entry)  # noqa: PTH110
+                entry.name for entry in entries if not entry.is_symlink() or _leads_to_file(entry)
             }
     except OSError as exc:
         raise CatalogError(f"{folder}: cannot be read ({exc.strerror})") from exc
+
+
+def _leads_to_file(link: os.DirEntry[str]) -> bool:
+    """Return whether a symbolic link leads somewhere; raise OSError if that cannot be told."""
+    try:
+        link.stat()
+    except OSError as exc:
+        if exc.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            raise
+        return False
+    return True
 
 
 def _read_redshift(table: pd.DataFrame, settings: Settings, path: Path) -> NDArray[np.float64]:
@@ -644,11 +654,6 @@ def _read_pixel_scale(
             )
         return scales[rows]
     return np.full(len(rows), scale)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def report_counts(galaxies: Galaxies, *, with_splits: bool = True) -> None:

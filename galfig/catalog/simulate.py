@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from galfig.errors import CatalogError, OutputError
-from galfig.runtime.files import ErrorOrReplace, replace_file
+from galfig.runtime.files import ErrorOrReplace, check_home, replace_file
 from galfig.runtime.progress import track
 
 CUTOUT_SIZE = 160
@@ -118,6 +118,7 @@ def write_simulated(
         If ``n`` is less than 1 or ``seed`` is negative.
     """
     path = Path(folder) / "catalog.csv"
+    check_home(path)
     if path.exists() and if_exists == "error":
         raise CatalogError(f'{path}: already exists; use `if_exists="replace"` to replace it')
     catalog = simulate_catalog(n, seed)

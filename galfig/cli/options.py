@@ -12,9 +12,11 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import click
 
+from galfig.cli.environment import settle_environment
 from galfig.cli.messages import translate
 from galfig.cli.signals import Stopped, stop_on_signals, write_farewell
 from galfig.errors import GalfigError
+from galfig.runtime.inputs import is_shortage
 from galfig.runtime.messages import one_line
 from galfig.runtime.progress import write_line
 
@@ -290,18 +292,29 @@ def standard_options(function: Function) -> Function:
         farewell = f"interrupted{_HOW_TO_GO_ON.get(function.__name__, '')}"
         try:
             with stop_on_signals(farewell):
+                settle_environment()
                 return function(*args, **options)
-        except GalfigError as exc:
+        except (GalfigError, MemoryError, ImportError, RuntimeError) as exc:
+            is_short = is_shortage(exc)
+            if not is_short and not isinstance(exc, GalfigError):
+                raise
             if debug:
                 traceback.print_exc()
             # A path or a cell in the message may contain newlines.
-            click.echo(f"galfig: error: {translate(one_line(exc), ctx)}", err=True)
+            words = translate(one_line(exc), ctx) if not is_short else _describe_shortage(exc)
+            click.echo(f"galfig: error: {words}", err=True)
             sys.exit(EXIT_FAILED)
         except Stopped as exc:
             write_farewell(farewell)
             sys.exit(exc.exit_code)
 
     return run  # type: ignore[return-value]
+
+
+def _describe_shortage(exc: BaseException) -> str:
+    """Say that the machine is short of something; libraries say it in many lines."""
+    reason = one_line(exc)[:200] or type(exc).__name__
+    return f"not enough memory, threads or open files ({reason})"
 
 
 def _start_logging(level: int, ctx: click.Context) -> None:

@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 import matplotlib as mpl
 
-from galfig.errors import FigureError, OutputError
+from galfig.errors import FigureError
 from galfig.figures.drawing import Drawing, DrawOptions
-from galfig.figures.save import check_format, describe_provenance, write_drawing
+from galfig.figures.save import check_format, check_table, describe_provenance, write_drawing
 from galfig.figures.style import COLUMN_WIDTH, TEXT_WIDTH
 from galfig.runtime.files import ErrorOrReplace
 from galfig.runtime.messages import suggest
@@ -242,8 +242,7 @@ def render_figure(
         If a file already exists, cannot be written, or has another suffix.
     """
     check_format(path)
-    if data is not None and data.suffix != ".ecsv":
-        raise OutputError(f"{data}: suffix {data.suffix!r}, expected .ecsv")
+    check_table(data)
     with draw_figure(name, store, query, width=width, unit=unit, other=other) as drawn:
         return write_drawing(*drawn, path, data=data, if_exists=if_exists)
 

@@ -60,6 +60,7 @@ def write_drawing(
         If a file has another suffix, already exists, or cannot be written.
     """
     check_format(path, drawing.n_pages)
+    check_table(data)
     captions = {
         path.with_suffix(".tex"): drawing.describe(LATEX),
         path.with_suffix(".txt"): drawing.describe(PLAIN),
@@ -230,6 +231,15 @@ def describe_provenance(
 def _describe_store(store: Store) -> dict[str, Any]:
     keys = ("plan_digest", "catalog_sha256", "checkpoint_sha256", "galfig_version", "simulated")
     return {key: store.attrs[key] for key in keys}
+
+
+def check_table(path: Path | None) -> None:
+    """Raise OutputError if the table of a figure's numbers cannot be written with this suffix."""
+    if path is not None and path.suffix.lower() != ".ecsv":
+        raise OutputError(
+            f"{path}: suffix {path.suffix!r}, expected .ecsv; it is CSV with units, and "
+            "pandas.read_csv(path, comment='#', sep=' ') reads it too"
+        )
 
 
 def check_format(path: Path, n_pages: int = 1) -> None:

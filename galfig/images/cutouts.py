@@ -1,5 +1,7 @@
 """Cutouts: image files decoded, cropped to the centre and scaled to the input of the network."""
 
+import errno
+import logging
 import math
 import os
 import tempfile
@@ -14,9 +16,14 @@ from PIL import Image
 
 from galfig.errors import CutoutError, LostCutoutError, OutputError
 from galfig.images.ahead import map_ahead
-from galfig.images.fits import MAX_VALUES, decode_fits, is_fits
+from galfig.images.fits import MAX_BYTES, decode_fits, is_fits
 from galfig.images.raster import decode_raster
+from galfig.runtime.inputs import is_fault_of_machine, read_regular
+from galfig.runtime.machine import count_processors, find_memory
+from galfig.runtime.messages import one_line
 from galfig.runtime.progress import track
+
+logger = logging.getLogger(__name__)
 
 # Largest fraction of the memory that decoded images may fill; more than that goes to a file.
 MEMORY_SHARE = 0.25
@@ -24,8 +31,8 @@ MEMORY_SHARE = 0.25
 N_AHEAD = 8
 # A smaller image [pixels] is an icon, or the placeholder that a server sends for "no image".
 MIN_SIDE = 8
-# Largest file that is read [byte]: the largest FITS image that is decoded, in double precision.
-MAX_BYTES = 8 * MAX_VALUES
+# Errors that say that the machine is short of something.
+_SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EAGAIN}
 
 
 @dataclass(frozen=True)
@@ -70,7 +77,8 @@ def read_cutout(path: Path, size: int, decoding: Decoding = RGB) -> NDArray[np.u
     CutoutError
         If the file is truncated, is not an image, or holds an image that cannot be used.
     LostCutoutError
-        If the file is missing, or the file system no longer responds.
+        If the file is missing or may not be read, the file system no longer responds, or the
+        memory does not suffice.
     """
     return crop_or_pad(decode_image(path, decoding), size)
 
@@ -95,18 +103,18 @@ def decode_image(path: Path, decoding: Decoding = RGB) -> NDArray[np.uint8]:
     CutoutError
         If the file is truncated, is not an image, or holds an image that cannot be used.
     LostCutoutError
-        If the file is missing, or the file system no longer responds.
+        If the file is missing or may not be read, the file system no longer responds, or the
+        memory does not suffice.
     """
     path = Path(path)
-    data = _read_file(path)
     try:
-        if is_fits(data):
-            image = Image.fromarray(decode_fits(data, decoding.fits_range))
-            pixels = np.asarray(image.convert("RGB" if decoding.n_channels == 3 else "L"))
-        else:
-            pixels = decode_raster(data, decoding.n_channels)
+        pixels = _decode(_read_file(path), decoding)
     except ValueError as exc:
         raise CutoutError(f"{path}: {exc}") from exc
+    except Exception as exc:
+        if is_fault_of_machine(exc):
+            raise _make_lost(path, exc) from exc
+        raise
     height, width = pixels.shape[:2]
     if min(height, width) < MIN_SIDE:
         raise CutoutError(
@@ -115,34 +123,45 @@ def decode_image(path: Path, decoding: Decoding = RGB) -> NDArray[np.uint8]:
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
+def _decode(data: bytes, decoding: Decoding) -> NDArray[np.uint8]:
+    if not is_fits(data):
+        return decode_raster(data, decoding.n_channels)
+    pixels = decode_fits(data, decoding.fits_range)
+    if pixels.ndim == 2 and decoding.n_channels == 3:
+        # Grey in every channel, without three copies of what may be a large image.
+        return np.broadcast_to(pixels[..., None], (*pixels.shape, 3))
+    if pixels.ndim == 3 and decoding.n_channels == 1:
+        return np.asarray(Image.fromarray(pixels).convert("L"))
+    return pixels
+
+
 def _read_file(path: Path) -> bytes:
-    """Read a file; distinguish a file that cannot be read from one that has disappeared."""
+    """Read a file; raise ValueError if it cannot be an image."""
     try:
-        with path.open("rb", buffering=0) as file:
-            size = os.fstat(file.fileno()).st_size
-            data = file.readall() if size <= MAX_BYTES else b""
+        data = read_regular(path, MAX_BYTES)
     except IsADirectoryError as exc:
-        raise CutoutError(f"{path}: a folder, expected an image") from exc
-    except PermissionError as exc:
-        # When the ticket of a network file system has expired, the folder is closed as well.
-        if os.access(path.parent, os.X_OK):
-            raise CutoutError(f"{path}: cannot be read ({exc.strerror})") from exc
-        raise _make_lost(path, exc) from exc
+        raise ValueError("a folder, expected an image") from exc
     except OSError as exc:
-        raise _make_lost(path, exc) from exc
-    if size > MAX_BYTES:
-        raise CutoutError(f"{path}: {size / 1e9:.1f} GB, expected at most {MAX_BYTES / 1e9:.1f}")
+        if is_fault_of_machine(exc):
+            raise
+        raise ValueError(str(exc.strerror)) from exc
     if not data:
-        raise CutoutError(f"{path}: empty file, expected an image")
+        raise ValueError("empty file, expected an image")
     return data
 
 
-def _make_lost(path: Path, exc: OSError) -> LostCutoutError:
-    """Make the error for a file that was there when its folder was listed."""
+def _make_lost(path: Path, exc: Exception) -> LostCutoutError:
+    """Make the error for an image that the machine cannot read or decode today."""
+    reason = getattr(exc, "strerror", None) or one_line(exc) or "out of memory"
+    if isinstance(exc, PermissionError):
+        found, when = "may not be read", "when it may"
+    elif isinstance(exc, OSError) and exc.errno not in _SHORTAGES:
+        found, when = "lost", "when it is back"
+    else:
+        found, when = "cannot be read now", "when the machine has more to spare"
     return LostCutoutError(
-        f"{path}: lost ({exc.strerror}), expected the image that was listed; when it is back, run "
-        "this again (a training continues with `resume`), or remove the file to leave out its "
-        "galaxy"
+        f"{path}: {found} ({reason}), expected the image that was listed; {when}, run this again "
+        "(a training continues with `resume`), or remove the file to leave out its galaxy"
     )
 
 
@@ -228,7 +247,8 @@ def load_cutouts(
     OutputError
         If there is no room for the temporary file.
     LostCutoutError
-        If a file is missing, or the file system no longer responds.
+        If a file is missing or may not be read, the file system no longer responds, or the memory
+        does not suffice.
     """
     shape = (len(paths), image_size, image_size, decoding.n_channels)
     cutouts = _allocate(shape)
@@ -246,8 +266,15 @@ def load_cutouts(
 def _allocate(shape: tuple[int, ...]) -> NDArray[np.uint8]:
     """Return an array of zeros, in memory or in a file without a name."""
     n_bytes = math.prod(shape)
-    if n_bytes <= _physical_memory() * MEMORY_SHARE:
+    if n_bytes <= find_memory() * MEMORY_SHARE:
         return np.zeros(shape, np.uint8)
+    logger.info(
+        "%.1f GB of decoded images, more than a quarter of the memory (%.1f GB): they go to a "
+        "temporary file in %s",
+        n_bytes / 1e9,
+        find_memory() / 1e9,
+        tempfile.gettempdir(),
+    )
     try:
         with tempfile.TemporaryFile() as file:
             # In a sparse file on a full disk, the first write to a hole would kill the process.
@@ -259,11 +286,6 @@ def _allocate(shape: tuple[int, ...]) -> NDArray[np.uint8]:
             f"{tempfile.gettempdir()}: no room for {n_bytes / 1e9:.1f} GB of decoded images "
             f"({exc.strerror}); set TMPDIR to a folder with more space"
         ) from exc
-
-
-def _physical_memory() -> int:
-    """Return the size of the machine's memory [byte]."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def iter_cutouts(
@@ -291,7 +313,8 @@ def iter_cutouts(
     Raises
     ------
     LostCutoutError
-        If a file is missing, or the file system no longer responds.
+        If a file is missing or may not be read, the file system no longer responds, or the memory
+        does not suffice.
     """
 
     def read(path: Path) -> NDArray[np.uint8] | CutoutError:
@@ -300,9 +323,31 @@ def iter_cutouts(
         except CutoutError as exc:
             return exc
 
-    n_workers = n_workers or os.cpu_count() or 1
+    n_workers = n_workers or count_processors()
+    n_ahead = choose_ahead(N_AHEAD * n_workers, size * size * decoding.n_channels, n_workers)
     with ThreadPoolExecutor(n_workers) as pool:
-        yield from map_ahead(pool, read, paths, n_ahead=N_AHEAD * n_workers)
+        yield from map_ahead(pool, read, paths, n_ahead=n_ahead)
+
+
+def choose_ahead(n_wanted: int, n_bytes: int, n_workers: int) -> int:
+    """Return how many results to hold ahead of their use, so that they fit in the memory.
+
+    Parameters
+    ----------
+    n_wanted : int
+        How many to hold where memory is no matter.
+    n_bytes : int
+        Size of a result [byte].
+    n_workers : int
+        Number of threads.
+
+    Returns
+    -------
+    int
+        As many as fit in a quarter of the memory, but one per thread at least.
+    """
+    n_fitting = int(MEMORY_SHARE * find_memory()) // n_bytes
+    return max(n_workers, min(n_wanted, n_fitting))
 
 
 def _overlap(length: int, size: int) -> tuple[slice, slice]:

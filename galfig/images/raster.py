@@ -1,6 +1,5 @@
 """Raster images: JPEG, PNG and a few other formats, decoded to eight bits per channel."""
 
-import io
 import zlib
 
 import numpy as np
@@ -19,7 +18,12 @@ from PIL import (
     WebPImagePlugin,  # noqa: F401
 )
 
-from galfig.images.decoders import UnusableError, guard_decoder
+from galfig.images.decoders import (
+    MeteredBytes,
+    UnusableError,
+    decoding_memory,
+    guard_decoder,
+)
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 # The chunks of a PNG that determine its pixels.
@@ -33,6 +37,10 @@ FORMATS = {
     "BMP": (b"BM",),
     "WEBP": (b"RIFF",),
 }
+# Memory for decoding and converting a pixel [byte], in the mode with the most channels.
+BYTES_PER_PIXEL = 16
+# A progressive JPEG goes over its pixels once for each scan; usual are about ten.
+JPEG_SCAN, MAX_SCANS, MAX_SCANNED = b"\xff\xda", 100, 1 << 31
 HTML = (b"<!doctype html", b"<html", b"<head", b"<body")
 GIT_LFS = b"version https://git-lfs.github.com/spec/"
 
@@ -75,21 +83,26 @@ def decode_raster(data: bytes, n_channels: int = 3) -> NDArray[np.uint8]:
     ------
     ValueError
         If the file is not an image, is damaged, holds several images, has more pixels than
-        Pillow's limit, or has channels other than colours or grey.
+        Pillow's limit, has channels other than colours or grey, or is made to be slow.
+    MemoryError
+        If the memory does not suffice.
     """
     with guard_decoder(), _open_image(data) as image:
         _check_image(image, data)
-        image.load()
-        upright = _turn_upright(image)
-        visible = _reduce_depth(upright) if upright.mode in DEEP_MODES else _blacken(upright)
-        mode = "RGB" if n_channels == 3 else "L"
-        return np.asarray(visible if visible.mode == mode else visible.convert(mode))
+        with decoding_memory().take(BYTES_PER_PIXEL * image.width * image.height):
+            image.load()
+            upright = _turn_upright(image)
+            visible = _reduce_depth(upright) if upright.mode in DEEP_MODES else _blacken(upright)
+            mode = "RGB" if n_channels == 3 else "L"
+            return np.asarray(visible if visible.mode == mode else visible.convert(mode))
 
 
 def _open_image(data: bytes) -> Image.Image:
     """Read the header; if the bytes are not an image, raise an error that says what they are."""
     try:
-        return Image.open(io.BytesIO(data), formats=tuple(FORMATS))
+        # The pixels of a GIF come in blocks of 255 bytes.
+        file = MeteredBytes(data, 64) if data.startswith(b"GIF") else MeteredBytes(data)
+        return Image.open(file, formats=tuple(FORMATS))
     except UnidentifiedImageError as exc:
         raise UnusableError(_describe_bytes(data)) from exc
 
@@ -117,11 +130,23 @@ def _check_image(image: Image.Image, data: bytes) -> None:
     if image.mode not in (*USABLE_MODES, *DEEP_MODES):
         other = f"an image of mode {image.mode}, expected RGB or grey; convert it"
         raise UnusableError(OTHER_MODES.get(image.mode, other))
+    if image.format == "JPEG":
+        _check_scans(image, data)
     if image.format == "PNG":
         _check_key(image, depth=data[24])
         _check_sums(data)
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         _check_tiff(image)
+
+
+def _check_scans(image: Image.Image, data: bytes) -> None:
+    """Reject a JPEG whose scans take minutes; those of thumbnails are counted as well."""
+    n_scans = data.count(JPEG_SCAN)
+    if n_scans > MAX_SCANS or n_scans * image.width * image.height > MAX_SCANNED:
+        raise UnusableError(
+            f"JPEG of {image.width} × {image.height} pixels in {n_scans} scans, expected fewer; "
+            "save it again"
+        )
 
 
 def _check_key(image: Image.Image, depth: int) -> None:

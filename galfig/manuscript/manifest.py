@@ -18,9 +18,12 @@ from pydantic import (
 
 from galfig.errors import FigureError, ManuscriptError
 from galfig.figures.registry import check_figure, parse_width
+from galfig.runtime.inputs import read_regular
 from galfig.store.selection import Query
 
 FILE_NAME = "manuscript.toml"
+# Largest manifest [byte].
+MAX_BYTES = 1_000_000
 # A recipe may run only these commands of galfig, which make files, and no other program.
 COMMANDS = ("simulate", "train", "build-maps")
 
@@ -214,7 +217,7 @@ def load_manifest(folder: Path) -> Manifest:
     """
     path = folder / FILE_NAME
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(read_regular(path, MAX_BYTES).decode("utf-8"))
     except OSError as exc:
         raise ManuscriptError(
             f"{path}: cannot be read ({exc.strerror}), expected a manuscript's manifest"

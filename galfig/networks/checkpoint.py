@@ -21,9 +21,12 @@ from galfig.errors import CheckpointError, ConfigError
 from galfig.networks.architectures import build_network, find_layer
 from galfig.records import CheckpointRecord, describe_invalid
 from galfig.runtime.files import ErrorOrReplace, replace_file
+from galfig.runtime.inputs import read_regular
 from galfig.runtime.messages import CHECKSUM_MISMATCH, one_line
 
 CHECKPOINT_FORMAT = 1
+# Largest file that is read [byte].
+MAX_BYTES = 1 << 34
 
 
 @dataclass(frozen=True, repr=False)
@@ -265,7 +268,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         that are not finite or do not fit its architecture.
     """
     try:
-        data = Path(path).read_bytes()
+        data = read_regular(path, MAX_BYTES)
     except OSError as exc:
         raise CheckpointError(f"{path}: cannot be read ({exc.strerror})") from exc
     metadata = _read_metadata(path, data)

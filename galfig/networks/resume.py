@@ -15,9 +15,10 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from galfig.errors import CheckpointError
-from galfig.networks.checkpoint import digest_content, read_header
+from galfig.networks.checkpoint import MAX_BYTES, digest_content, read_header
 from galfig.networks.recipe import describe_difference
 from galfig.runtime.files import replace_file
+from galfig.runtime.inputs import read_regular
 from galfig.runtime.messages import CHECKSUM_MISMATCH
 
 FORMAT = 1
@@ -89,7 +90,7 @@ def load_progress(path: Path, recipe: Mapping[str, Any]) -> Any:
         If the file cannot be read, is damaged, or belongs to another recipe.
     """
     try:
-        data = path.read_bytes()
+        data = read_regular(path, MAX_BYTES)
         found = json.loads(read_header(data)["galfig-resume"])
         tensors = load_tensors(data)
         is_sound = found["digest"] == digest_content(found, tensors)

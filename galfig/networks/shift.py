@@ -6,7 +6,6 @@ them. New images are compared with this description.
 """
 
 import logging
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -24,8 +23,16 @@ from torch import Tensor, nn
 from galfig.catalog.galaxies import Galaxies
 from galfig.errors import CheckpointError, CutoutError
 from galfig.images.ahead import map_ahead
-from galfig.images.cutouts import N_AHEAD, Decoding, crop_or_pad, decode_image, scale_cutout
+from galfig.images.cutouts import (
+    N_AHEAD,
+    Decoding,
+    choose_ahead,
+    crop_or_pad,
+    decode_image,
+    scale_cutout,
+)
 from galfig.networks.checkpoint import Checkpoint
+from galfig.runtime.machine import count_processors
 
 logger = logging.getLogger(__name__)
 
@@ -364,10 +371,12 @@ def _read_batches(
         cutout = crop_or_pad(image, checkpoint.cutout_size)
         return image.shape[:2], scale_cutout(cutout, checkpoint.image_size)
 
-    n_workers = os.cpu_count() or 1
+    n_workers = count_processors()
+    n_bytes = checkpoint.image_size**2 * checkpoint.n_channels
+    n_ahead = choose_ahead(N_AHEAD * n_workers, n_bytes, n_workers)
     with (
         ThreadPoolExecutor(n_workers) as pool,
-        closing(map_ahead(pool, read, paths, n_ahead=N_AHEAD * n_workers)) as images,
+        closing(map_ahead(pool, read, paths, n_ahead=n_ahead)) as images,
     ):
         for start in range(0, len(paths), _BATCH_SIZE):
             batch = enumerate(islice(images, _BATCH_SIZE), start)

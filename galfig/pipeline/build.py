@@ -2,11 +2,9 @@
 
 import json
 import logging
-import os
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import UTC, datetime
 from pathlib import Path
 from shutil import disk_usage
 from typing import Any
@@ -25,6 +23,7 @@ from galfig.networks.checkpoint import Checkpoint
 from galfig.networks.device import choose_device
 from galfig.pipeline.explain import explain_galaxies
 from galfig.pipeline.plan import Plan, digest_part
+from galfig.runtime.clock import now
 from galfig.runtime.files import (
     ErrorOrReplace,
     IfExists,
@@ -113,6 +112,8 @@ def build_store(
             _remove_parts(folder)
             return False
         parts = [folder / f"{index:06d}.h5" for index in range(len(plan.shards))]
+        # Before the work of hours, not after it: SOURCE_DATE_EPOCH may be no number.
+        now()
         _explain_shards(plan, checkpoint, parts, run)
         attrs = _describe_store(plan, checkpoint, image_shift)
         failed = _merge(plan, attrs, parts, path, allowed)
@@ -265,7 +266,7 @@ def _describe_store(
     attrs: dict[str, Any] = {
         "galfig_version": galfig.__version__,
         "torch_version": str(torch.__version__),
-        "created": _now(),
+        "created": now().isoformat(timespec="seconds"),
         "plan_digest": plan.digest,
         "catalog_sha256": galaxies.catalog_sha256,
         "checkpoint_sha256": checkpoint.digest,
@@ -284,13 +285,6 @@ def _describe_store(
     if isinstance(plan.settings.catalog.pixel_scale, float):
         attrs["pixel_scale"] = plan.settings.catalog.pixel_scale
     return attrs
-
-
-def _now() -> str:
-    """Return the time (UTC); SOURCE_DATE_EPOCH sets it for reproducible builds."""
-    pinned = os.environ.get("SOURCE_DATE_EPOCH")
-    moment = datetime.fromtimestamp(int(pinned), UTC) if pinned else datetime.now(UTC)
-    return moment.isoformat(timespec="seconds")
 
 
 def _remove_parts(folder: Path) -> None:

@@ -1,6 +1,5 @@
 """Decode, explain and compress images, a few galaxies per thread at a time."""
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +16,7 @@ from galfig.errors import CutoutError
 from galfig.images.ahead import map_ahead
 from galfig.images.cutouts import Decoding, read_cutout, scale_cutout
 from galfig.networks.checkpoint import Checkpoint
+from galfig.runtime.machine import count_processors
 from galfig.runtime.timing import Stopwatch
 from galfig.store.chunks import Encoded, encode_galaxy
 from galfig.store.writer import Part
@@ -86,7 +86,7 @@ def explain_galaxies(
         return _explain_group(paths, checkpoint, engine, decoding, stopwatch)
 
     explained: list[Explained | str] = []
-    for group in map_ahead(pool, explain, groups, n_ahead=N_AHEAD * (os.cpu_count() or 1)):
+    for group in map_ahead(pool, explain, groups, n_ahead=N_AHEAD * count_processors()):
         explained += group
         progress(len(group))
     return _make_part(galaxies, checkpoint, explained)

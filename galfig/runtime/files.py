@@ -95,15 +95,41 @@ def check_output(
     Raises
     ------
     OutputError
-        If the path is a folder, or the file exists and must not be replaced.
+        If the path is a folder, or the file exists and must not be replaced; see also
+        `check_home`.
     ConfigError
         If ``if_exists`` is none of its choices.
     """
     require_choice("if_exists", if_exists, get_args(IfExists))
+    check_home(path)
     if path.is_dir():
         raise OutputError(f"{path}: is a folder, expected a file name")
     if path.exists() and if_exists == "error":
         raise OutputError(f"{path}: already exists; {advice}")
+
+
+def check_home(path: Path) -> None:
+    """Check that a path does not begin with a '~' that only a shell would replace.
+
+    Otherwise a folder of that name would be made in the working directory.
+
+    Parameters
+    ----------
+    path : Path
+        The file or folder to be made.
+
+    Raises
+    ------
+    OutputError
+        If the first part begins with '~', and there is no such folder.
+    """
+    first = path.parts[0] if len(path.parts) > 1 else ""
+    if first.startswith("~") and not Path(first).is_dir():
+        home = os.path.expanduser(path)  # noqa: PTH111
+        raise OutputError(
+            f"{path}: there is no folder {first!r} here, expected a path; only a shell takes '~' "
+            f"for the home folder, write {home}"
+        )
 
 
 def _create_beside(path: Path) -> Path:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from galfig.errors import LockError, OutputError
+from galfig.runtime.files import check_home
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ def hold_lock(path: Path, *, takeover: bool = False) -> Iterator[None]:
     OutputError
         If the folder cannot be written.
     """
+    check_home(path)
     lock = path.with_name(f"{path.name}.lock")
     handle = _acquire(lock, path)
     try:

@@ -1,14 +1,19 @@
 """Formats of a catalog: the same table from each, and damage in one line."""
 
 import gzip
+import os
+import struct
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from astropy.io import fits
 from astropy.table import MaskedColumn, Table
 from samples import OBJID
 
-from galfig.catalog.formats import read_table
+from galfig.catalog.formats import read_file, read_table
 from galfig.errors import CatalogError
 
 
@@ -187,3 +192,124 @@ def test_columns_without_a_text_for_a_name_get_one(tmp_path):
     assert read_table(tmp_path / "b.parquet", "objID").columns.tolist() == ["objID", "Unnamed: 1"]
     (tmp_path / "c.csv").write_text(",objID \n0,a\n")
     assert read_table(tmp_path / "c.csv", "objID").columns.tolist() == ["Unnamed: 0", "objID"]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".parquet", ".fits", ".fits.gz", ".ecsv"])
+def test_bytes_that_were_read_are_the_catalog(tmp_path, suffix):
+    """A file that is replaced after it was read is not looked at again."""
+    path = tmp_path / f"a{suffix}"
+    table = Table({"objID": ["first", "second"], "z": [0.1, 0.2]})
+    if suffix == ".csv.gz":
+        path.write_bytes(gzip.compress(b"objID,z\nfirst,0.1\nsecond,0.2\n"))
+    elif suffix == ".parquet":
+        table.to_pandas().to_parquet(path)
+    else:
+        table.write(path)
+    data = read_file(path)
+    path.write_bytes(b"something else")
+    assert read_table(path, "objID", data=data)["objID"].tolist() == ["first", "second"]
+
+
+def read_whole_parquet(path, table, **options):
+    """Write a table whose text cells are stored once each, and read it as a catalog."""
+    pq.write_table(table, path, compression="zstd", **options)
+    return read_table(path, "objID")
+
+
+def test_parquet_that_decodes_to_more_than_the_memory(tmp_path, monkeypatch):
+    """Rows that share one long text, and numbers that repeat, are counted before they are made."""
+    monkeypatch.setattr("galfig.catalog.formats.find_memory", lambda: 8 * 10_000_000)
+    path, n = tmp_path / "a.parquet", 20_000
+    objid = pa.array([str(index) for index in range(n)])
+    few = pa.table({"objID": objid, "note": pa.array(["x" * 10] * n)})
+    assert len(read_whole_parquet(path, few)) == n
+    lists = pa.table({"objID": objid, "note": [["a", "b"]] * n, "kind": pa.array(["E"] * n)})
+    assert len(read_whole_parquet(path, lists)) == n
+    text = pa.table({"objID": objid, "note": pa.array(["x" * 1000] * n)})
+    numbers = pa.table({"objID": pa.array(["1"] * 2_000_000), "z": pa.array([0.1] * 2_000_000)})
+    for table in (text, numbers):
+        with pytest.raises(CatalogError, match=r"more than 0\.0 GB decoded, expected less"):
+            read_whole_parquet(path, table)
+        assert path.stat().st_size < 200_000
+
+
+def test_gzip_that_unpacks_to_more_than_the_memory(tmp_path, monkeypatch):
+    """The limit holds for the sum of all its streams; the streams themselves are all read."""
+    monkeypatch.setattr("galfig.catalog.formats.find_memory", lambda: 8_000_000)
+    path = tmp_path / "a.csv.gz"
+    path.write_bytes(gzip.compress(b"objID\na\n") + gzip.compress(b"b\n") + bytes(512))
+    assert read_table(path, "objID")["objID"].tolist() == ["a", "b"]
+    for bomb in (gzip.compress(bytes(2_000_000)), gzip.compress(bytes(100_000)) * 20):
+        path.write_bytes(bomb)
+        with pytest.raises(CatalogError, match=r"more than 0\.0 GB unpacked, expected less"):
+            read_table(path, "objID")
+    path.write_bytes(gzip.compress(b"objID\na\n") + b"more")
+    with pytest.raises(CatalogError, match="bytes behind the gzip data, expected none"):
+        read_table(path, "objID")
+    path.write_bytes(gzip.compress(b"objID\na\n")[:-3])
+    with pytest.raises(CatalogError, match="gzip data that is truncated"):
+        read_table(path, "objID")
+
+
+def test_arrays_that_share_a_heap_are_counted(tmp_path, monkeypatch):
+    """Each cell of a column of arrays may claim the whole heap of a FITS table."""
+    path = tmp_path / "a.fits"
+    arrays = np.array([np.arange(3, dtype=np.uint8), np.arange(4, dtype=np.uint8)], dtype=object)
+    columns = [
+        fits.Column("objID", "K", array=[1, 2]),
+        fits.Column("spectrum", "PB()", array=arrays),
+    ]
+    fits.BinTableHDU.from_columns(columns).writeto(path)
+    assert read_table(path, "objID")["objID"].tolist() == ["1", "2"]
+    data = path.read_bytes()
+    claim = struct.pack(">ii", 3, 0)
+    assert data.count(claim) == 1
+    path.write_bytes(data.replace(claim, struct.pack(">ii", 1 << 30, 0)))
+    monkeypatch.setattr("galfig.catalog.formats.find_memory", lambda: 8 << 30)
+    with pytest.raises(CatalogError, match=r"more than 1\.1 GB in arrays of variable length"):
+        read_table(path, "objID")
+
+
+def test_names_and_cells_of_great_length_are_named(tmp_path):
+    """A quote that is never closed, or another file under the catalog's name."""
+    path = tmp_path / "a.csv"
+    path.write_text(f"objID,{'n' * 1001}\n1,2\n")
+    with pytest.raises(CatalogError, match=r"the name of a column, 'n+\.\.\., is longer"):
+        read_table(path, "objID")
+    path.write_text(f"objID,note\n1,\n2,{'x' * 200_000}\n")
+    with pytest.raises(CatalogError, match="line 2 after the header: a cell of more than 131072"):
+        read_table(path, "objID")
+    columns = [f"column {index}" for index in range(3000)]
+    path.write_text(f"objID,{','.join(columns)}\n1{',2' * 3000}\n")
+    assert read_table(path, "objID").shape == (1, 3001)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device", "large"])
+def test_what_is_no_catalog_file_is_refused_at_once(tmp_path, monkeypatch, kind):
+    """Nothing is waited for, and no more is read than the memory holds."""
+    path = tmp_path / "a.csv"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.write_bytes(bytes(2000))
+        monkeypatch.setattr("galfig.catalog.formats.find_memory", lambda: 8000)
+    words = {"folder": "Is a directory", "large": "2.0 kB, expected at most 1.0 kB"}
+    words = words.get(kind, f"a {'named pipe' if kind == 'pipe' else kind}, expected a regular")
+    with pytest.raises(CatalogError, match=rf"a\.csv: cannot be read \({words}"):
+        read_table(path, "objID")
+
+
+def test_memory_that_runs_out_is_said(tmp_path, monkeypatch):
+    """A reader that fails for want of memory does not make the file a bad one."""
+
+    def fail(*args, **options):
+        raise MemoryError
+
+    (tmp_path / "a.csv").write_text("objID\n1\n")
+    monkeypatch.setattr("pandas.read_csv", fail)
+    with pytest.raises(CatalogError, match=r"a\.csv: cannot be read \(out of memory\)"):
+        read_table(tmp_path / "a.csv", "objID")

@@ -1,5 +1,8 @@
 """Galaxies of a catalog: pandas' own bins, nothing dropped in silence."""
 
+import errno
+import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from galfig.catalog import formats
 from galfig.catalog.galaxies import assign_classes, find_alike, load_galaxies
 from galfig.config import ClassSettings, load_settings
 from galfig.errors import CatalogError
@@ -172,6 +176,51 @@ def test_link_that_leads_nowhere_is_a_missing_image(galaxy_folder):
     real.rename(galaxy_folder / "elsewhere.jpg")
     real.symlink_to(galaxy_folder / "elsewhere.jpg")
     assert load(galaxy_folder).rejected == {galaxies.objid[1]: f"no image images/{broken.name}"}
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EIO, errno.ESTALE, errno.ENOMEM])
+def test_link_that_cannot_be_followed_stops(galaxy_folder, monkeypatch, code):
+    """A disk that fails for a moment leaves no galaxy out."""
+    path = load(galaxy_folder).paths[0]
+    path.rename(galaxy_folder / "elsewhere.jpg")
+    path.symlink_to(galaxy_folder / "elsewhere.jpg")
+
+    class Entry:
+        name = path.name
+
+        def is_symlink(self):
+            return True
+
+        def stat(self):
+            raise OSError(code, os.strerror(code))
+
+    class Entries(list):
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *exc):
+            pass
+
+    monkeypatch.setattr("os.scandir", lambda folder: Entries([Entry()]))
+    with pytest.raises(CatalogError, match=rf"images: cannot be read \({os.strerror(code)}\)"):
+        load(galaxy_folder)
+
+
+def test_catalog_replaced_while_it_is_read_is_not_recorded(galaxy_folder, monkeypatch):
+    """The digest is that of the bytes that became the galaxies."""
+    path = galaxy_folder / "catalog.csv"
+    first = hashlib.sha256(path.read_bytes()).hexdigest()
+    real = formats._read_header
+
+    def replace(*arguments):
+        path.write_text(path.read_text().replace("12376", "99999"))
+        return real(*arguments)
+
+    monkeypatch.setattr(formats, "_read_header", replace)
+    galaxies = load(galaxy_folder)
+    assert galaxies.catalog_sha256 == first
+    assert all(objid.startswith("12376") for objid in galaxies.objid)
+    assert hashlib.sha256(path.read_bytes()).hexdigest() != first
 
 
 def test_class_without_images_is_named_with_its_own_reason(galaxy_folder):

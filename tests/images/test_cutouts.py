@@ -6,12 +6,14 @@ import re
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from PIL import Image
 
 from galfig.errors import CutoutError, LostCutoutError, OutputError
 from galfig.images import cutouts
 from galfig.images.cutouts import (
     Decoding,
+    choose_ahead,
     crop_or_pad,
     iter_cutouts,
     load_cutouts,
@@ -125,13 +127,28 @@ def test_file_that_is_too_large_is_not_read(tmp_path, monkeypatch):
     with (tmp_path / "a.jpg").open("wb") as file:
         file.truncate(3 << 30)
     monkeypatch.setattr("galfig.images.cutouts.decode_raster", lambda *args: pytest.fail("read"))
-    with pytest.raises(CutoutError, match=r"a\.jpg: 3\.2 GB, expected at most 2\.1"):
+    with pytest.raises(CutoutError, match=r"a\.jpg: 3\.2 GB, expected at most 536\.9 MB"):
         read_cutout(tmp_path / "a.jpg", 32)
 
 
-@pytest.mark.parametrize("code", [errno.ENOENT, errno.EIO, errno.ESTALE, errno.ENOTCONN])
-def test_file_system_that_is_lost_is_told_from_a_bad_image(tmp_path, monkeypatch, code):
-    """What has gone since it was listed is no bad image, for one file or for a stream of them."""
+FAULTS = {
+    errno.ENOENT: "lost",
+    errno.EIO: "lost",
+    errno.ESTALE: "lost",
+    errno.ENOTCONN: "lost",
+    errno.ETIMEDOUT: "lost",
+    errno.EACCES: "may not be read",
+    errno.EPERM: "may not be read",
+    errno.EMFILE: "cannot be read now",
+    errno.ENFILE: "cannot be read now",
+    errno.ENOMEM: "cannot be read now",
+    errno.ENOSPC: "cannot be read now",
+}
+
+
+@pytest.mark.parametrize("code", FAULTS)
+def test_faults_of_the_machine_are_told_from_a_bad_image(tmp_path, monkeypatch, code):
+    """What may be read another day is no bad image, for one file or for a stream of them."""
     assert not issubclass(LostCutoutError, CutoutError)
 
     def fail(path, *args, **options):
@@ -139,9 +156,9 @@ def test_file_system_that_is_lost_is_told_from_a_bad_image(tmp_path, monkeypatch
 
     path = tmp_path / "a.png"
     Image.fromarray(noise(8, 8, 3)).save(path)
-    monkeypatch.setattr(type(path), "open", fail)
+    monkeypatch.setattr("os.open", fail)
     line = re.escape(
-        f"{path}: lost ({os.strerror(code)}), expected the image that was listed; when"
+        f"{path}: {FAULTS[code]} ({os.strerror(code)}), expected the image that was listed; when"
     )
     with pytest.raises(LostCutoutError, match=line):
         read_cutout(path, 8)
@@ -149,21 +166,54 @@ def test_file_system_that_is_lost_is_told_from_a_bad_image(tmp_path, monkeypatch
         list(iter_cutouts([path] * 3, 8))
 
 
-@pytest.mark.parametrize("is_folder_open", [True, False])
-def test_forbidden_file_is_rejected_unless_its_folder_is_closed(
-    tmp_path, monkeypatch, is_folder_open
-):
-    """One file that may not be read is rejected; where nothing may, a ticket has run out."""
+@pytest.mark.parametrize(
+    "exc",
+    [
+        MemoryError(),
+        OSError(errno.EMFILE, "Too many open files"),
+        RuntimeError("can't start new thread"),
+        ImportError("cannot open shared object file: Too many open files"),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("kind", ["PNG", "FITS"])
+def test_decoder_that_lacks_memory_blames_no_image(tmp_path, monkeypatch, exc, kind):
+    """The decoder runs out of something in the middle of a healthy image."""
 
-    def refuse(path, *args, **options):
-        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+    def fail(*args, **options):
+        raise exc
 
     path = tmp_path / "a.png"
+    if kind == "PNG":
+        Image.fromarray(noise(8, 8, 3)).save(path)
+        monkeypatch.setattr("PIL.ImageFile.ImageFile.load", fail)
+    else:
+        fits.PrimaryHDU(noise(8, 8)).writeto(path)
+        monkeypatch.setattr("numpy.isfinite", fail)
+    with pytest.raises(LostCutoutError, match=r"a\.png: cannot be read now \(.+\), expected"):
+        read_cutout(path, 8)
+
+
+def test_forbidden_file_stops(tmp_path):
+    """A mode that was set by mistake is mended, and the galaxy is as good as any other."""
+    if os.geteuid() == 0:
+        pytest.skip("root may read everything")
+    path = tmp_path / "a.png"
     Image.fromarray(noise(8, 8, 3)).save(path)
-    monkeypatch.setattr(type(path), "open", refuse)
-    monkeypatch.setattr("os.access", lambda folder, mode: is_folder_open)
-    expected = CutoutError if is_folder_open else LostCutoutError
-    with pytest.raises(expected, match="Permission denied"):
+    path.chmod(0)
+    with pytest.raises(LostCutoutError, match="may not be read"):
+        read_cutout(path, 8)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_what_is_no_file_is_rejected_at_once(tmp_path, kind):
+    """A named pipe would be waited for, and an endless device read until the memory is full."""
+    path = tmp_path / "a.jpg"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    with pytest.raises(CutoutError, match=r"a\.jpg: a .*, expected a regular file$"):
         read_cutout(path, 8)
 
 
@@ -228,3 +278,24 @@ def test_no_room_for_cutouts_is_said_before_any_is_decoded(tmp_path, monkeypatch
     monkeypatch.setattr("os.posix_fallocate", refuse)
     with pytest.raises(OutputError, match=r"no room for 0\.0 GB .*set TMPDIR"):
         load_cutouts([tmp_path / "1.png"], 96, 96)
+
+
+def test_fewer_images_are_held_ahead_where_memory_is_short(monkeypatch):
+    """As many as fit in a quarter of it, and one for each thread in any case."""
+    monkeypatch.setattr(cutouts, "find_memory", lambda: 40_000)
+    assert choose_ahead(16, 100, 2) == 16
+    assert choose_ahead(16, 1000, 2) == 10
+    assert choose_ahead(16, 100_000, 2) == 2
+
+
+def test_images_that_go_to_a_file_are_said_before_they_are_read(tmp_path, monkeypatch, caplog):
+    """Training then reads from the disk, and its user may want to know why it is slow."""
+    path = tmp_path / "1.png"
+    Image.fromarray(noise(20, 20, 3)).save(path)
+    monkeypatch.setattr(cutouts, "find_memory", lambda: 4000)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with caplog.at_level("INFO"):
+        load_cutouts([path], 20, 20)
+    (line,) = caplog.messages
+    assert line.startswith("0.0 GB of decoded images, more than a quarter of the memory (0.0 GB)")
+    assert line.endswith(f"they go to a temporary file in {tmp_path}")

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from astropy.visualization import AsinhStretch, ManualInterval
 
 from galfig.errors import CutoutError
 from galfig.images.cutouts import Decoding, read_cutout
-from galfig.images.fits import decode_fits, is_fits
+from galfig.images.fits import PERCENTILES, _find_percentiles, decode_fits, is_fits
 
 
 def as_fits(values, kind=fits.PrimaryHDU):
@@ -152,3 +153,122 @@ def test_huge_images_are_refused_before_they_are_read(tmp_path):
     path.write_bytes(header.tostring().encode())
     with pytest.raises(CutoutError, match="10000000000 values, expected 1 to"):
         read_cutout(path, 8)
+
+
+def compress(kind, values=None, tile=(8, 8)):
+    """Return a file of four compressed tiles."""
+    values = np.arange(256, dtype=np.int16).reshape(16, 16) if values is None else values
+    hdu = fits.CompImageHDU(values, compression_type=kind, tile_shape=tile)
+    stream = io.BytesIO()
+    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(stream)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("shape", [(40, 50), (3, 40, 50), (41, 1), (1, 41)])
+@pytest.mark.parametrize("dtype", ["u1", ">i2", ">f4", ">f8"])
+def test_blocks_give_what_the_whole_image_gives(monkeypatch, shape, dtype):
+    """Percentiles and stretch of a few rows at a time, against numpy's and astropy's of all."""
+    values = (np.random.default_rng(0).normal(60, 20, shape)).astype(dtype)
+    whole = values.astype(np.float64)
+    intensity = whole if whole.ndim == 2 else whole.mean(axis=0)
+    low, high = np.percentile(intensity, PERCENTILES)
+    monkeypatch.setattr("galfig.images.fits.BLOCK", 100)
+    pixels = decode_fits(as_fits(values))
+    if whole.ndim == 2:
+        expected = np.rint(255 * AsinhStretch(0.1)(ManualInterval(low, high)(whole)))
+        np.testing.assert_array_equal(pixels, expected.astype(np.uint8)[::-1])
+    monkeypatch.setattr("galfig.images.fits.BLOCK", 1 << 20)
+    np.testing.assert_array_equal(pixels, decode_fits(as_fits(values), (low, high)))
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 400, 401, 10_000])
+@pytest.mark.parametrize("dtype", ["u1", ">f4", "f8"])
+def test_percentiles_are_those_of_numpy(n, dtype):
+    """To the last bit, in double precision, whatever the type of the values."""
+    values = np.random.default_rng(n).normal(100, 30, n).astype(dtype)
+    expected = np.percentile(values.astype(np.float64), PERCENTILES)
+    assert list(_find_percentiles(values)) == expected.tolist()
+
+
+@pytest.mark.parametrize("kind", ["RICE_1", "GZIP_1", "GZIP_2", "HCOMPRESS_1"])
+def test_tiles_are_checked_and_read(kind):
+    """Tiles that do not divide the image, too."""
+    values = np.arange(20 * 20, dtype=np.int16).reshape(20, 20)
+    plain = decode_fits(as_fits(values), (0, 400))
+    for tile in ((8, 8), (20, 20), (5, 20)):
+        np.testing.assert_array_equal(decode_fits(compress(kind, values, tile), (0, 400)), plain)
+
+
+def test_tile_that_inflates_is_refused():
+    """A tile of 256 bytes that inflates to a gigabyte, as one stream or as many."""
+    data = compress("GZIP_1", tile=(16, 16))
+    whole = gzip.compress(bytes(1 << 24))
+    for bomb in (whole, gzip.compress(bytes(400)) * 6000):
+        at = data.find(b"\x1f\x8b")
+        body = put(data[: at - 8], b"PCOUNT", len(bomb)) + struct.pack(">ii", len(bomb), 0) + bomb
+        with pytest.raises(ValueError, match="compressed tile 1 has another size than stated"):
+            decode_fits(body + bytes(-len(body) % 2880))
+
+
+@pytest.mark.parametrize("sides", [(9, 9), (-8, -8), (0, 0), (1 << 15, 1 << 15)])
+def test_stream_of_another_size_is_refused(sides):
+    """HCOMPRESS would write beyond its buffer, and take the process along."""
+    data = compress("HCOMPRESS_1", np.arange(256, dtype=np.int16).reshape(16, 16) * 7 % 100)
+    at = data.find(b"\xdd\x99")
+    with pytest.raises(ValueError, match="compressed tile 1 has another size than stated"):
+        decode_fits(data[: at + 2] + struct.pack(">ii", *sides) + data[at + 10 :])
+
+
+def test_compression_of_masks_is_refused():
+    """PLIO is not for images."""
+    with pytest.raises(ValueError, match="tiles compressed by PLIO_1, expected RICE or GZIP"):
+        decode_fits(compress("PLIO_1"))
+
+
+def put(data, key, value):
+    """Replace the value of a card."""
+    at = data.find(b"%-8s=" % key)
+    return data[:at] + (b"%-8s= %20d" % (key, value)).ljust(80) + data[at + 80 :]
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (put(put(as_fits(np.zeros((8, 8))), b"NAXIS1", 30_000), b"NAXIS2", 30_000), "900000000 v"),
+        (put(put(compress("RICE_1"), b"ZNAXIS1", 30_000), b"ZNAXIS2", 30_000), "900000000 v"),
+        (
+            put(put(compress("GZIP_1"), b"ZNAXIS1", 8000), b"ZNAXIS2", 8000),
+            "4 compressed tiles, expected 1000000",
+        ),
+        (b"SIMPLE  = T".ljust(80) + b"COMMENT".ljust(80) * 100_000, "a header without an end"),
+    ],
+    ids=["axes", "axes of tiles", "tiles that are not there", "endless header"],
+)
+def test_sizes_that_only_the_header_states(data, reason):
+    """Small files that claim to be large are refused before any memory is taken."""
+    with pytest.raises(ValueError, match=reason):
+        decode_fits(data)
+
+
+def test_file_of_very_many_tables_is_refused(monkeypatch):
+    """An image behind very many empty extensions is not searched for."""
+    stream = io.BytesIO()
+    fits.BinTableHDU().writeto(stream)
+    empty = stream.getvalue()[-2880:]
+    image = as_fits(np.zeros((8, 8)), fits.ImageHDU)[2880:]
+    assert decode_fits(as_fits(None) + empty * 20 + image).shape == (8, 8)
+    monkeypatch.setattr("galfig.images.decoders.MAX_READS", 10)
+    with pytest.raises(ValueError, match="a FITS file without an image"):
+        decode_fits(as_fits(None) + empty * 20 + image)
+
+
+def test_gzip_beyond_the_limit_is_refused(monkeypatch):
+    """What is small when packed is measured unpacked, and a truncated stream is told from it."""
+    packed = gzip.compress(as_fits(np.zeros((100, 100))))
+    monkeypatch.setattr("galfig.images.fits.MAX_SMALL", 1000)
+    assert decode_fits(packed, (0, 1)).shape == (100, 100)
+    with pytest.raises(ValueError, match="gzip data that is truncated"):
+        decode_fits(packed[:-20])
+    monkeypatch.setattr("galfig.images.fits.MAX_BYTES", 10_000)
+    with pytest.raises(ValueError, match=r"more than 0\.0 GB when unpacked"):
+        decode_fits(packed)

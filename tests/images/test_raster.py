@@ -10,6 +10,7 @@ import pytest
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin
 
 from galfig.images.raster import decode_raster
+from galfig.runtime.machine import MemoryBudget
 
 
 def noise(*shape, dtype=np.uint8):
@@ -324,4 +325,62 @@ def test_bombs_are_refused_before_they_are_decoded(side, monkeypatch):
 def test_what_is_no_image_is_said(data, reason):
     """A web page, a pointer, a program for Ghostscript: named for what they are."""
     with pytest.raises(ValueError, match=f"^{reason}"):
+        decode_raster(data)
+
+
+def chunk(kind, data=b""):
+    body = kind + data
+    return len(data).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
+
+
+def make_slow(kind):
+    """Return a small image that takes decoders very many steps."""
+    plain = save(Image.fromarray(noise(20, 20, 3)), "PNG")
+    if kind == "text":
+        return plain[:33] + chunk(b"tEXt", b"k\0v") * 100_000 + plain[33:]
+    if kind == "empty":
+        at = plain.find(b"IDAT") - 4
+        return plain[:at] + chunk(b"IDAT") * 100_000 + plain[at:]
+    if kind == "comments":
+        jpeg = save(Image.fromarray(noise(20, 20, 3)), "JPEG")
+        return jpeg[:2] + b"\xff\xfe\0\2" * 100_000 + jpeg[2:]
+    directories = bytearray(b"II*\0\x08\0\0\0")
+    tags = [(256, 20), (257, 20), (258, 8), (259, 1), (262, 1), (273, 8), (278, 20), (279, 400)]
+    for index in range(20_000):
+        entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+        after = len(directories) + 2 + len(entries) + 4
+        directories += struct.pack("<H", len(tags)) + entries
+        directories += struct.pack("<I", after if index < 19_999 else 0)
+    return bytes(directories) + bytes(400)
+
+
+@pytest.mark.parametrize("kind", ["text", "empty", "comments", "directories"])
+def test_image_of_very_many_parts_is_refused(kind):
+    """A few megabytes would take a decoder from seconds to hours."""
+    with pytest.raises(ValueError, match="too many parts for its size, expected one image"):
+        decode_raster(make_slow(kind))
+
+
+def test_jpeg_of_very_many_scans_is_refused():
+    """Each scan of a progressive JPEG, of a few bytes, goes over all its pixels."""
+    data = save(Image.fromarray(noise(64, 64, 3)), "JPEG", progressive=True)
+    assert decode_raster(data).shape == (64, 64, 3)
+    scan = data[data.rfind(b"\xff\xda") : -2]
+    with pytest.raises(ValueError, match=r"JPEG of 64 × 64 pixels in \d+ scans, expected fewer"):
+        decode_raster(data[:-2] + scan * 100 + data[-2:])
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "GIF", "BMP", "WEBP"])
+def test_large_honest_images_are_read(format):
+    """The bounds leave room: a large image of noise, which compresses worst."""
+    image = Image.fromarray(noise(1200, 1300, 3))
+    assert decode_raster(save(image, format)).shape == (1200, 1300, 3)
+
+
+def test_images_beyond_the_memory_blame_the_machine(monkeypatch):
+    """What the process may not use is not taken, and says nothing of the image."""
+    data = save(Image.fromarray(noise(300, 300, 3)), "PNG")
+    monkeypatch.setattr("galfig.images.raster.decoding_memory", lambda: MemoryBudget(1000))
+    monkeypatch.setattr("galfig.runtime.machine.find_memory", lambda: 1_000_000)
+    with pytest.raises(MemoryError, match=r"0\.0 GB needed, 0\.0 GB allowed"):
         decode_raster(data)

@@ -1,5 +1,6 @@
 """Building: the right numbers in the store, resumed work, shards that do not show."""
 
+import errno
 import json
 import logging
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from astropy.io import fits
-from PIL import Image
+from PIL import Image, ImageFile
 from samples import CPU, build_at, load_with_settings, make_checkpoint, note_progress
 
 from galfig.attribution.gradcam import grad_cam
@@ -237,6 +238,33 @@ def test_images_that_vanish_stop_the_build_and_reject_nobody(
     assert parts == ["000000.h5", "000001.h5"]
     for image in lost:
         (away / image.name).rename(image)
+    assert build_at(path, galaxy_folder, checkpoint, shard_size=5)
+    assert_same_store(path, tmp_path / "undisturbed.h5")
+
+
+@pytest.mark.parametrize(
+    "fault", [MemoryError(), OSError(errno.EMFILE, "Too many open files")], ids=["memory", "files"]
+)
+def test_shortage_stops_the_build_and_rejects_nobody(
+    galaxy_folder, tmp_path, checkpoint, monkeypatch, fault
+):
+    """A machine that runs short in the middle of an image makes no healthy galaxy a bad one."""
+    build_at(tmp_path / "undisturbed.h5", galaxy_folder, checkpoint, shard_size=5)
+    galaxies, settings = load_with_settings(galaxy_folder, shard_size=5)
+    plan = make_plan(galaxies, settings, checkpoint, "all")
+    real, left = ImageFile.ImageFile.load, iter(range(12))
+
+    def load(image):
+        if next(left, None) is None:
+            raise fault
+        return real(image)
+
+    path = tmp_path / "maps.h5"
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageFile.ImageFile, "load", load)
+        with pytest.raises(LostCutoutError, match=r"\.jpg: cannot be read now .*run this again"):
+            build_store(plan, checkpoint, path, run=CPU)
+    assert not path.exists()
     assert build_at(path, galaxy_folder, checkpoint, shard_size=5)
     assert_same_store(path, tmp_path / "undisturbed.h5")
 

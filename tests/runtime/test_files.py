@@ -2,6 +2,7 @@
 
 import os
 import re
+from pathlib import Path
 
 import pytest
 
@@ -106,3 +107,25 @@ def test_a_file_that_is_there_is_an_error_unless_told_otherwise(tmp_path, if_exi
     with pytest.raises(OutputError, match="is a folder, expected a file name"):
         check_output(tmp_path, if_exists=if_exists)
     assert path.read_text() == "old"
+
+
+@pytest.mark.parametrize("path", ["~/a.pdf", "~someone/folder/a.pdf"])
+def test_tilde_makes_no_folder(path, tmp_path, monkeypatch):
+    """Python takes '~' for a name; the message says what the path is, and nothing is made."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/vera")
+    expected = pytest.raises(OutputError, match=r"there is no folder '~.*write ")
+    with expected as caught, replace_file(Path(path)):
+        pass
+    assert ("/home/vera/a.pdf" in str(caught.value)) == path.startswith("~/")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folder_and_file_named_tilde_are_usable(tmp_path, monkeypatch):
+    """Where there is such a folder, it is meant; so is a file's own name."""
+    monkeypatch.chdir(tmp_path)
+    Path("~").mkdir()
+    for path in (Path("~/a.pdf"), Path("~a.pdf"), tmp_path / "~b" / "a.pdf"):
+        with replace_file(path) as temporary:
+            temporary.write_bytes(b"x")
+        assert path.read_bytes() == b"x"
