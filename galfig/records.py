@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
+    Base64Bytes,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -19,9 +20,10 @@ from pydantic import (
     model_validator,
 )
 
-from galfig.config import Settings, Split, restore_settings
+from galfig.config import Settings, restore_settings
 from galfig.runtime.documents import load_json
 from galfig.runtime.messages import find_unprintable, make_printable
+from galfig.runtime.options import Split
 
 
 
@@ -148,6 +150,23 @@ class StoreRecord(_Record):
         return scale
 
 
+def _check_digests(data: bytes) -> bytes:
+    if len(data) % 8:
+        raise ValueError(f"{len(data)} bytes, expected digests of 8 bytes each")
+    return data
+
+
+_Digests = Annotated[Base64Bytes, AfterValidator(_check_digests)]
+
+
+class Members(_Record):
+    """Digests of the identifiers of the galaxies that a training used, 8 bytes each."""
+
+    train: _Digests
+    valid: _Digests
+    test: _Digests = b""
+
+
 class CheckpointRecord(_Record):
     """The metadata that a checkpoint needs in order to be used."""
 
@@ -160,6 +179,8 @@ class CheckpointRecord(_Record):
     std: Annotated[list[Annotated[FiniteFloat, Field(gt=0)]], Field(min_length=1)]
     catalog_sha256: str | None = None
     digest: str | None = None
+    # None in checkpoints of other programs, and of older versions.
+    members: Members | None = None
 
 
 def read_store_record(attrs: Mapping[str, Any]) -> StoreRecord:
@@ -181,6 +202,29 @@ def read_store_record(attrs: Mapping[str, Any]) -> StoreRecord:
         (`pydantic.ValidationError`).
     """
     return StoreRecord.model_validate(dict(attrs))
+
+
+def recall_split(record: StoreRecord) -> str:
+    """Return the split of all galaxies of a store of schema version 1; "" if it is not known.
+
+    Such a store records which galaxies were explained, by a draw from its own catalog. This is the
+    split of the training only if the training used the same catalog and the same draw.
+
+    Parameters
+    ----------
+    record : StoreRecord
+        Its root attributes.
+
+    Returns
+    -------
+    {"train", "valid", ""}
+    """
+    trained = record.training.settings
+    if record.split == "all" or trained is None:
+        return ""
+    tables = ("catalog", "classes", "split")
+    is_same = all(getattr(trained, table) == getattr(record.settings, table) for table in tables)
+    return record.split if is_same else ""
 
 
 def describe_invalid(exc: ValidationError) -> tuple[str, str]:

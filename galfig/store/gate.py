@@ -110,7 +110,8 @@ def _check_dataset(
     text = h5py.check_string_dtype(dtype)
     if text is None and (dtype.kind not in "iufb" or h5py.check_dtype(ref=dtype) is not None):
         _refuse(path, f"{words} holds {quote(str(dtype))}, expected numbers or text")
-    item_size = dataset.id.get_type().get_size()
+    is_variable = text is not None and text.length is None
+    item_size = _REFERENCE.itemsize if is_variable else dataset.id.get_type().get_size()
     n_declared = prod(dataset.shape) * item_size
     n_stored = int(dataset.id.get_storage_size())
     if kind == h5py.h5d.CHUNKED:
@@ -122,7 +123,7 @@ def _check_dataset(
         _refuse(
             path, f"{words} declares {prod(dataset.shape)} numbers or texts, and holds fewer"
         )
-    if text is not None and text.length is None:
+    if is_variable:
         return n_stored + _measure_texts(file, path, words, dataset, size)
     return n_stored
 
@@ -152,7 +153,7 @@ def _measure_texts(
     n_bytes = prod(dataset.shape) * _REFERENCE.itemsize
     if not n_bytes:
         return 0
-    if offset is None or dataset.id.get_type().get_size() != _REFERENCE.itemsize:
+    if offset is None or dataset.id.get_storage_size() != n_bytes:
         _refuse(path, f"{words} has texts of variable length in another form than galfig's")
     handle = file.id.get_vfd_handle()
     data = os.pread(handle, min(n_bytes, size), offset)

@@ -16,11 +16,14 @@ from galfig.runtime.messages import one_line, quote
 from galfig.store.gate import check_contents
 from galfig.store.hdf5 import GROUPS, read_attribute, read_attributes
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+# Earlier versions that can still be read, and what they lack.
+_LACKING = {1: ("split",), SCHEMA_VERSION: ()}
 DESCRIPTIONS = {
     "objid": "identifier of each galaxy, as in the catalog",
     "redshift": "redshift, NaN where unknown",
     "label": "true class as position in the attribute class_names, -1 where unknown",
+    "split": "train, valid or test: how training used each galaxy; empty where unknown",
     "value": "the number that was binned into classes, NaN where the classes are text",
     "logits": "output of the network (N, C), before the softmax",
     "probs": "softmax of the logits (N, C)",
@@ -90,6 +93,12 @@ RULES = {
         "the position of a class, or -1",
         lambda label, n_classes: (label >= -1) & (label < n_classes),
     ),
+    "split": Rule(
+        ("text",),
+        "N",
+        "train, valid, test or nothing",
+        lambda split, _: np.isin(np.asarray(split, str), ("train", "valid", "test", "")),
+    ),
     "value": Rule(_FLOAT, "N", "a number, or NaN", _is_anything),
     "logits": Rule(("float32",), "NC", "a finite number", _is_finite),
     "probs": Rule(
@@ -142,14 +151,14 @@ def check_schema(file: h5py.File, path: Path) -> StoreRecord:
             f"{path}: an HDF5 file without schema_version, expected a store; it is another "
             "file, or damaged"
         )
-    if type(found) is not int or found != SCHEMA_VERSION:
+    if type(found) is not int or found not in _LACKING:
         raise StoreError(
-            f"{path}: schema version {quote(found)}, expected {SCHEMA_VERSION}; another version of "
-            "galfig wrote it: use that one, or update galfig"
+            f"{path}: schema version {quote(found)}, expected {SCHEMA_VERSION} or before; another "
+            "version of galfig wrote it: use that one, or update galfig"
         )
     record = read_record(attrs, path)
-    lacking = [name for name in (*DESCRIPTIONS, *GROUPS) if name not in file]
-    lacking = [name for name in lacking if name not in _OPTIONAL]
+    optional = (*_OPTIONAL, *_LACKING[found])
+    lacking = [n for n in (*DESCRIPTIONS, *GROUPS) if n not in file and n not in optional]
     if lacking:
         raise StoreError(
             f"{path}: no dataset {lacking[0]!r}, expected a complete store; edited or damaged, "
