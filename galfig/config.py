@@ -1,7 +1,6 @@
 """Settings: one model, read from ``galfig.toml``, overridden by options, recorded with results."""
 
 import os
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,7 +19,8 @@ from pydantic import (
 )
 
 from galfig.errors import ConfigError
-from galfig.runtime.messages import suggest
+from galfig.runtime.documents import load_toml
+from galfig.runtime.messages import find_unprintable, suggest
 
 DEFAULT_FILE = "galfig.toml"
 
@@ -52,6 +52,17 @@ class _Table(BaseModel):
             isinstance(cell, bool) for cell in cells
         ):
             raise ValueError(f"found {value!r}; input should not be a boolean")
+        return value
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _refuse_unprintable(cls, value: Any, info: ValidationInfo) -> Any:
+        # A path may hold anything. All other words may end in a figure or its caption.
+        if info.field_name in ("path", "images", "images_dir"):
+            return value
+        for words in value if isinstance(value, tuple) else (value,):
+            if isinstance(words, str) and (found := find_unprintable(words)):
+                raise ValueError(f"{words!r} holds {found!r}, expected printable text")
         return value
 
 
@@ -383,11 +394,13 @@ def _open_source(
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = load_toml(path.read_text(encoding="utf-8"))
     except OSError as exc:
         raise ConfigError(f"{path}: cannot be read ({exc.strerror})") from exc
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+    except UnicodeDecodeError as exc:
         raise ConfigError(f"{path}: not valid TOML ({exc})") from exc
+    except ValueError as exc:
+        raise ConfigError(f"{path}: {exc}") from exc
     for name, table in tables.items():
         if name in Settings.model_fields and not isinstance(table, dict):
             raise ConfigError(f"{path}: {name} is {table!r}, expected a table [{name}]")

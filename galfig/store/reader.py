@@ -123,9 +123,7 @@ class Store:
             is_text = h5py.check_string_dtype(dataset.dtype)
             values = read_texts(dataset, rows) if is_text else dataset[rows]
         if invalid := find_invalid(name, values, len(self.class_names)):
-            raise StoreError(
-                f"{self.path}: {where}: {invalid}; edited or damaged, build it again"
-            )
+            raise StoreError(f"{self.path}: {where}: {invalid}; edited or damaged, build it again")
         if isinstance(values, np.ndarray):
             # Kept and shared: what a caller changed would end in captions.
             values.setflags(write=False)

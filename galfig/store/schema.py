@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from galfig.errors import StoreError
 from galfig.records import StoreRecord, describe_invalid, read_store_record
 from galfig.runtime.documents import load_json
-from galfig.runtime.messages import one_line, quote
+from galfig.runtime.messages import make_printable, one_line, quote
 from galfig.store.gate import check_contents
 from galfig.store.hdf5 import GROUPS, read_attribute, read_attributes
 
@@ -308,8 +308,8 @@ def _check_catalog(group: h5py.Group, path: Path, n_galaxies: int) -> None:
     for key, column in group.items():
         if column.shape != (n_galaxies,):
             raise StoreError(
-                f"{path}: catalog/{quote(key)} of shape {column.shape}, expected ({n_galaxies},), "
-                "one cell per galaxy; edited or damaged, build it again"
+                f"{path}: catalog/{make_printable(key)} of shape {column.shape}, expected "
+                f"({n_galaxies},), one cell per galaxy; edited or damaged, build it again"
             )
 
 

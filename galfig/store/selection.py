@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galfig.errors import SelectionError
+from galfig.runtime.messages import one_line
 from galfig.runtime.options import Split
 
 if TYPE_CHECKING:
@@ -316,7 +317,7 @@ def describe_conditions(
         f"of true class {text(query.true)}" if query.true is not None else "",
         f"classified as {text(query.predicted)}" if query.predicted is not None else "",
         correctly,
-        f"where {text(query.where)}" if query.where is not None else "",
+        f"where {text(one_line(query.where))}" if query.where is not None else "",
     ]
     return ", ".join(condition for condition in conditions if condition)
 
