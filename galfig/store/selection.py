@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galfig.errors import SelectionError
-from galfig.runtime.messages import one_line
+from galfig.runtime.messages import one_line, quote
 from galfig.runtime.options import Split
 
 if TYPE_CHECKING:
@@ -267,11 +267,11 @@ def select_galaxies(
     if not len(candidates):
         both = "" if among is None else " that both stores hold"
         raise SelectionError(
-            f"{store.path}: no galaxy {describe_conditions(query, repr)}{both}".replace("  ", " ")
+            f"{store.path}: no galaxy {describe_conditions(query, quote)}{both}".replace("  ", " ")
         )
     order = _order(store, candidates, query)
     if query.n is not None and len(candidates) < query.n:
-        conditions = describe_conditions(query, repr)
+        conditions = describe_conditions(query, quote)
         logger.warning(
             "%s: %d galaxies requested, only %d found%s; taking all of them",
             store.path,

@@ -14,7 +14,6 @@ from galfig.store.checksums import seal_file
 from galfig.store.hdf5 import (
     create_hdf5,
     encode_texts,
-    open_hdf5,
     read_attributes,
     read_texts,
     set_attributes,
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
 from galfig.store.chunks import FILTERS, Encoded, copy_chunks, write_chunks
 from galfig.store.reader import read_rejected
-from galfig.store.schema import DESCRIPTIONS, MISSING_INTEGER, SCHEMA_VERSION
+from galfig.store.schema import DESCRIPTIONS, MISSING_INTEGER, SCHEMA_VERSION, open_part
 
 
 @dataclass(frozen=True)
@@ -119,13 +118,15 @@ def merge_parts(
     ------
     OSError
         If the file cannot be written or a part cannot be read.
+    StoreError
+        If a part is not as `write_part` writes it.
     """
     with create_hdf5(path) as file:
         set_attributes(file, {"schema_version": SCHEMA_VERSION, **attrs})
         counts: list[int] = []
         failed: dict[str, str] = {}
         for source in parts:
-            with open_hdf5(source) as part:
+            with open_part(source) as part:
                 counts.append(part["label"].shape[0])
                 failed |= read_rejected(part)
         filled = [source for source, count in zip(parts, counts, strict=True) if count]
@@ -138,7 +139,7 @@ def merge_parts(
 
 
 def _list_datasets(part: Path) -> list[str]:
-    with open_hdf5(part) as file:
+    with open_part(part) as file:
         return [name for name, item in file.items() if isinstance(item, h5py.Dataset)]
 
 
@@ -151,7 +152,7 @@ def _merge_dataset(file: h5py.File, name: str, parts: Sequence[Path], total: int
     start, arrays = 0, []
     attrs: dict[str, Any] = {}
     for path in parts:
-        with open_hdf5(path) as part:
+        with open_part(path) as part:
             source, attrs = part[name], read_attributes(part[name])
             if not source.chunks:
                 is_text = h5py.check_string_dtype(source.dtype)
