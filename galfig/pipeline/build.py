@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +19,7 @@ import galfig
 from galfig.attribution.engine import make_engine, open_workers
 from galfig.errors import (
     CatalogError,
+    DamagedPartError,
     OutputError,
 )
 from galfig.images.cutouts import Decoding
@@ -32,7 +34,7 @@ from galfig.runtime.files import (
     remove_leftovers,
     replace_file,
 )
-from galfig.runtime.lock import hold_lock
+from galfig.runtime.lock import Lock, hold_lock
 from galfig.runtime.options import DEFAULT_RUN, RunOptions
 from galfig.runtime.progress import show_progress
 from galfig.runtime.timing import Stopwatch
@@ -40,6 +42,8 @@ from galfig.store.reader import read_digest
 from galfig.store.writer import Part, merge_parts, write_part
 
 logger = logging.getLogger(__name__)
+# The name of a part, and of an unfinished one; see `galfig.runtime.files`.
+_PART = re.compile(r"\d{6,}\.h5|\.\d{6,}\.h5\.[0-9a-f]+\.tmp\.h5")
 # Keys of a checkpoint's metadata that describe the training; the store keeps them.
 _TRAINING_KEYS = (
     "arch",
@@ -104,18 +108,31 @@ def build_store(
         If an image has disappeared since the build was planned; the finished shards are kept for
         the next build.
     """
-    with hold_lock(path, takeover=run.takeover):
+    with hold_lock(path, takeover=run.takeover) as lock:
         remove_leftovers(path)
         folder = path.with_name(path.name + ".parts")
+        _check_folder(folder)
         allowed = _check_store(path, plan, if_exists)
         if allowed is None:
             # An earlier build may have been killed between its last two steps.
             _remove_parts(folder)
             return False
         parts = [folder / f"{index:06d}.h5" for index in range(len(plan.shards))]
-        _explain_shards(plan, checkpoint, parts, run)
+        _explain_shards(plan, checkpoint, parts, run, lock)
         attrs = _describe_store(plan, checkpoint, image_shift)
-        failed = _merge(plan, attrs, parts, path, allowed)
+        redone: set[Path] = set()
+        while True:
+            try:
+                failed = _merge(plan, attrs, parts, path, allowed, lock)
+                break
+            except DamagedPartError as exc:
+                if exc.part in redone:
+                    raise
+                lock.check()
+                logger.warning("%s; explaining its galaxies again", exc)
+                redone.add(exc.part)
+                exc.part.unlink(missing_ok=True)
+                _explain_shards(plan, checkpoint, parts, run, lock)
         try:
             _remove_parts(folder)
         except OutputError as exc:
@@ -132,11 +149,16 @@ def build_store(
 
 
 def _merge(
-    plan: Plan, attrs: Mapping[str, Any], parts: list[Path], path: Path, if_exists: ErrorOrReplace
+    plan: Plan,
+    attrs: Mapping[str, Any],
+    parts: list[Path],
+    path: Path,
+    if_exists: ErrorOrReplace,
+    lock: Lock,
 ) -> dict[str, str]:
     """Merge the parts into the store; return why galaxies could not be explained, by objid."""
     with replace_file(path, if_exists=if_exists) as temporary:
-        needed, free = sum(part.stat().st_size for part in parts), disk_usage(path.parent).free
+        needed, free = _measure_parts(parts), disk_usage(path.parent).free
         if free < needed:
             raise OutputError(
                 f"{path}: needs {needed / 1e9:.1f} GB, the disk has {free / 1e9:.1f} GB left; "
@@ -148,6 +170,7 @@ def _merge(
             plan.galaxies.table.set_axis(plan.galaxies.objid),
             attrs,
             plan.galaxies.rejected,
+            plan_digests=[digest_part(plan, shard) for shard in plan.shards],
         )
         if not n_stored:
             # The next build must read the images again, since they may be repaired by then.
@@ -157,7 +180,19 @@ def _merge(
                 f"{path}: none of {len(plan.galaxies)} galaxies could be explained, first: "
                 f"{objid} ({reason})"
             )
+        lock.check()
     return failed
+
+
+def _measure_parts(parts: Sequence[Path]) -> int:
+    """Return the size of all parts [byte]."""
+    size = 0
+    for part in parts:
+        try:
+            size += part.stat().st_size
+        except OSError as exc:
+            raise DamagedPartError(part, f"cannot be read ({exc.strerror})") from exc
+    return size
 
 
 def _check_store(path: Path, plan: Plan, if_exists: IfExists) -> ErrorOrReplace | None:
@@ -185,6 +220,7 @@ def _explain_shards(
     checkpoint: Checkpoint,
     parts: list[Path],
     run: RunOptions,
+    lock: Lock,
 ) -> None:
     """Write the missing parts; each part is written while the next is computed."""
     todo = _find_missing(plan, parts)
@@ -220,7 +256,7 @@ def _explain_shards(
             )
             if written is not None:
                 written.result()
-            written = writer.submit(_write_shard, part, explained, digest, stopwatch)
+            written = writer.submit(_write_shard, part, explained, digest, stopwatch, lock)
         if written is not None:
             written.result()
     size = (checkpoint.n_channels, checkpoint.image_size, checkpoint.image_size)
@@ -252,9 +288,10 @@ def _find_missing(plan: Plan, parts: Sequence[Path]) -> list[tuple[slice, Path, 
     return missing
 
 
-def _write_shard(path: Path, part: Part, digest: str, stopwatch: Stopwatch) -> None:
+def _write_shard(path: Path, part: Part, digest: str, stopwatch: Stopwatch, lock: Lock) -> None:
     with stopwatch.time("write"), replace_file(path, if_exists="replace") as temporary:
         write_part(temporary, part, digest)
+        lock.check()
 
 
 def _describe_store(
@@ -293,14 +330,27 @@ def _now() -> str:
     return moment.isoformat(timespec="seconds")
 
 
+def _check_folder(folder: Path) -> None:
+    """Raise OutputError if the folder of the parts is a link or a file, which may be anybody's."""
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        kind = "a symbolic link" if folder.is_symlink() else "a file"
+        raise OutputError(f"{folder}: is {kind}, expected a folder for parts; move it away")
+
+
 def _remove_parts(folder: Path) -> None:
     """Remove the parts, and the unfinished files that a killed build may have left beside them."""
-    if not folder.exists():
-        return
     try:
-        # Unlike in a shell, '*' in pathlib also matches hidden names.
-        for part in folder.glob("*.h5"):
-            part.unlink()
+        # By the folder's descriptor, so that a link in its place is not followed.
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return
+    except OSError as exc:
+        raise OutputError(f"{folder}: cannot be removed ({exc.strerror})") from exc
+    try:
+        for name in filter(_PART.fullmatch, os.listdir(handle)):  # noqa: PTH208 (no Path has a descriptor)
+            os.unlink(name, dir_fd=handle)
         folder.rmdir()
     except OSError as exc:
         raise OutputError(f"{folder}: cannot be removed ({exc.strerror})") from exc
+    finally:
+        os.close(handle)

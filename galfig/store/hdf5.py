@@ -16,6 +16,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from galfig.errors import GalfigError
+
 # The format of HDF5 1.10 (2016) is the first with checksums on all of its own structures.
 FORMAT = ("v110", "v110")
 # Exceptions that h5py raises when the structure of a file is damaged.
@@ -58,6 +60,9 @@ def create_hdf5(path: Path) -> Iterator[h5py.File]:
     try:
         with h5py.File(path, "w", libver=FORMAT, locking=False) as file:
             yield file
+    except GalfigError:
+        # About another file, and said already.
+        raise
     except (OSError, RuntimeError) as exc:
         found = re.search(r"errno = (\d+)", str(exc))
         if found is None:
