@@ -26,7 +26,6 @@ from galfig.runtime.messages import find_unprintable, make_printable
 from galfig.runtime.options import Split
 
 
-
 def _check_printable(text: str) -> str:
     if found := find_unprintable(text):
         raise ValueError(f"holds {found!r}, expected printable text")

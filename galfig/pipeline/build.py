@@ -25,6 +25,7 @@ from galfig.errors import (
 from galfig.images.cutouts import Decoding
 from galfig.networks.checkpoint import Checkpoint
 from galfig.networks.device import choose_device
+from galfig.pipeline.changes import describe_changed, find_changed
 from galfig.pipeline.explain import explain_galaxies
 from galfig.pipeline.plan import Plan, digest_part
 from galfig.runtime.files import (
@@ -38,7 +39,7 @@ from galfig.runtime.lock import Lock, hold_lock
 from galfig.runtime.options import DEFAULT_RUN, RunOptions
 from galfig.runtime.progress import show_progress
 from galfig.runtime.timing import Stopwatch
-from galfig.store.reader import read_digest
+from galfig.store.reader import read_digest, read_image_digests
 from galfig.store.writer import Part, merge_parts, write_part
 
 logger = logging.getLogger(__name__)
@@ -85,7 +86,7 @@ def build_store(
     if_exists : {"error", "update", "replace"}, default "error"
         What to do if the file exists. A store of this plan is kept, unless "replace". "error"
         raises for any other file, "update" replaces a store of another plan, and "replace"
-        replaces any file.
+        replaces any file. A store whose images were replaced since counts as one of another plan.
     run : RunOptions, optional
         Device, threads, and whether to take over from a process on another host.
     image_shift : mapping, optional
@@ -112,7 +113,7 @@ def build_store(
         remove_leftovers(path)
         folder = path.with_name(path.name + ".parts")
         _check_folder(folder)
-        allowed = _check_store(path, plan, if_exists)
+        allowed = _check_store(path, plan, if_exists, run)
         if allowed is None:
             # An earlier build may have been killed between its last two steps.
             _remove_parts(folder)
@@ -195,14 +196,22 @@ def _measure_parts(parts: Sequence[Path]) -> int:
     return size
 
 
-def _check_store(path: Path, plan: Plan, if_exists: IfExists) -> ErrorOrReplace | None:
+def _check_store(
+    path: Path, plan: Plan, if_exists: IfExists, run: RunOptions
+) -> ErrorOrReplace | None:
     """Return how the store may be written, or None if the store of this plan exists and is kept.
 
     Raises OutputError if another file exists and must not be replaced.
     """
     found = read_digest(path)
     if found == plan.digest and if_exists != "replace":
-        return None
+        changed = find_changed(plan.galaxies, read_image_digests(path) or {}, run.n_workers)
+        if not len(changed):
+            return None
+        words = describe_changed(changed)
+        if if_exists == "error":
+            raise OutputError(f'{path}: {words}; use `if_exists="update"` to build it again')
+        logger.info("%s: %s; building it again", path, words)
     if found is not None and if_exists == "error":
         raise OutputError(
             f"{path}: was built from another catalog, network or settings (see 'galfig info {path}'"
@@ -223,7 +232,7 @@ def _explain_shards(
     lock: Lock,
 ) -> None:
     """Write the missing parts; each part is written while the next is computed."""
-    todo = _find_missing(plan, parts)
+    todo = _find_missing(plan, parts, run)
     if not todo:
         return
     n_galaxies = len(plan.galaxies)
@@ -276,13 +285,26 @@ def _explain_shards(
     )
 
 
-def _find_missing(plan: Plan, parts: Sequence[Path]) -> list[tuple[slice, Path, str]]:
-    """Return the shards whose part is missing, each with the path and digest of the part."""
+def _find_missing(
+    plan: Plan, parts: Sequence[Path], run: RunOptions
+) -> list[tuple[slice, Path, str]]:
+    """Return the shards whose part is missing, each with the path and digest of the part.
+
+    A part that was made from other images than those that are there now is missing as well.
+    """
     jobs = [
         (shard, part, digest_part(plan, shard))
         for shard, part in zip(plan.shards, parts, strict=True)
     ]
-    missing = [job for job in jobs if read_digest(job[1]) != job[2]]
+    missing = []
+    for shard, part, digest in jobs:
+        if read_digest(part) == digest:
+            galaxies = plan.galaxies.take(np.arange(shard.start, shard.stop))
+            changed = find_changed(galaxies, read_image_digests(part) or {}, run.n_workers)
+            if not len(changed):
+                continue
+            logger.info("%s: %s; explaining its galaxies again", part, describe_changed(changed))
+        missing.append((shard, part, digest))
     if len(missing) < len(jobs):
         logger.info("resuming: %d of %d shards are done", len(jobs) - len(missing), len(jobs))
     return missing

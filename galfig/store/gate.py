@@ -78,9 +78,7 @@ def _iter_datasets(file: h5py.File, path: Path) -> Iterator[tuple[str, h5py.Data
                 yield inner, h5py.Dataset(column)
 
 
-def _list_members(
-    group: h5py.h5g.GroupID, path: Path, name: str, n_most: int
-) -> Iterator[bytes]:
+def _list_members(group: h5py.h5g.GroupID, path: Path, name: str, n_most: int) -> Iterator[bytes]:
     """Yield the names in a group, all of them hard links, without following any."""
     n_members = group.get_num_objs()
     if n_members > n_most:
@@ -95,9 +93,7 @@ def _list_members(
         yield key
 
 
-def _check_dataset(
-    file: h5py.File, path: Path, name: str, dataset: h5py.Dataset, size: int
-) -> int:
+def _check_dataset(file: h5py.File, path: Path, name: str, dataset: h5py.Dataset, size: int) -> int:
     """Check how a dataset is stored; return how much of the file it takes [byte]."""
     layout = dataset.id.get_create_plist()
     kind = layout.get_layout()
@@ -120,17 +116,13 @@ def _check_dataset(
     else:
         ratio = 1
     if n_stored > size or n_declared > ratio * n_stored:
-        _refuse(
-            path, f"{words} declares {prod(dataset.shape)} numbers or texts, and holds fewer"
-        )
+        _refuse(path, f"{words} declares {prod(dataset.shape)} numbers or texts, and holds fewer")
     if is_variable:
         return n_stored + _measure_texts(file, path, words, dataset, size)
     return n_stored
 
 
-def _check_chunks(
-    path: Path, words: str, dataset: h5py.Dataset, layout: h5py.h5p.PropDCID
-) -> None:
+def _check_chunks(path: Path, words: str, dataset: h5py.Dataset, layout: h5py.h5p.PropDCID) -> None:
     """Check that each chunk is a row, compressed by filters that galfig uses, each of them once."""
     if h5py.check_string_dtype(dataset.dtype) is not None or dataset.ndim < 2:
         _refuse(path, f"{words} is in chunks, expected one piece")

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,8 +44,8 @@ class Part:
     Attributes
     ----------
     arrays : dict of str to ndarray
-        ``objid``, ``redshift``, ``label``, ``value``, ``logits``, ``probs`` and, where known,
-        ``pixel_scale`` and ``kpc_per_arcsec``; (N, ...).
+        ``objid``, ``image_digest``, ``redshift``, ``label``, ``split``, ``value``, ``logits``,
+        ``probs`` and, where known, ``pixel_scale`` and ``kpc_per_arcsec``; (N, ...).
     images : sequence of Encoded
         Maps and cutouts of the N galaxies, from `galfig.store.chunks.encode_galaxy`.
     map_shape : (C, h, w)
@@ -54,6 +54,8 @@ class Part:
         Shape of one cutout.
     rejected : dict of str to str
         Reason why each rejected galaxy of the shard is not among the N, by objid.
+    rejected_digests : dict of str to int
+        Digest of the image of each rejected galaxy, by objid, where its file could be read.
     """
 
     arrays: dict[str, NDArray[Any]]
@@ -61,6 +63,7 @@ class Part:
     map_shape: tuple[int, ...]
     cutout_shape: tuple[int, ...]
     rejected: Mapping[str, str]
+    rejected_digests: Mapping[str, int] = field(default_factory=dict)
 
 
 def write_part(path: Path, part: Part, plan_digest: str) -> None:
@@ -90,7 +93,7 @@ def write_part(path: Path, part: Part, plan_digest: str) -> None:
             set_attributes(dataset, {"description": DESCRIPTIONS[name]})
         write_chunks(file, "cams", [g.cams for g in part.images], part.map_shape, np.float16)
         write_chunks(file, "cutouts", [g.cutout for g in part.images], part.cutout_shape, np.uint8)
-        _write_rejected(file, part.rejected)
+        _write_rejected(file, part.rejected, part.rejected_digests)
         seal_file(file)
 
 
@@ -143,19 +146,22 @@ def merge_parts(
         set_attributes(file, {"schema_version": SCHEMA_VERSION, **attrs})
         counts: list[int] = []
         failed: dict[str, str] = {}
+        digests: dict[str, int] = {}
         filled: dict[Path, dict[str, str]] = {}
         for source, digest in zip(parts, expected, strict=True):
             with _blame(source), open_hdf5(source) as part:
                 recorded = _read_recorded(part, source, digest)
                 counts.append(part["label"].shape[0])
-                failed |= _read_rejected(part, source, recorded)
+                reasons, found = _read_rejected(part, source, recorded)
+                failed |= reasons
+                digests |= found
             if counts[-1]:
                 filled[source] = recorded
         # The groups, such as the rejected galaxies, are not concatenated.
         for name in [name for name in next(iter(filled.values()), ()) if "/" not in name]:
             _merge_dataset(file, name, filled, sum(counts))
         _write_catalog(file, catalog.drop(index=list(failed)))
-        _write_rejected(file, {**rejected, **failed})
+        _write_rejected(file, {**rejected, **failed}, digests)
         seal_file(file)
     return sum(counts), failed
 
@@ -181,13 +187,15 @@ def _read_recorded(part: h5py.File, path: Path, plan_digest: str | None) -> dict
     return recorded
 
 
-def _read_rejected(part: h5py.File, path: Path, recorded: Mapping[str, str]) -> dict[str, str]:
-    """Return why galaxies of a part were rejected, by objid."""
-    names = ("rejected/objid", "rejected/reason")
-    objid, reason = (read_values(part[name], recorded[name]) for name in names)
-    if objid is None or reason is None:
+def _read_rejected(
+    part: h5py.File, path: Path, recorded: Mapping[str, str]
+) -> tuple[dict[str, str], dict[str, int]]:
+    """Return why galaxies of a part were rejected, and the digests of their images, by objid."""
+    names = [f"rejected/{name}" for name in ("objid", "reason", "image_digest")]
+    objid, reason, digests = (read_values(part[name], recorded[name]) for name in names)
+    if objid is None or reason is None or digests is None:
         raise DamagedPartError(path, f"rejected: {CHECKSUM_MISMATCH}")
-    return dict(zip(objid, reason, strict=True))
+    return dict(zip(objid, reason, strict=True)), dict(zip(objid, digests.tolist(), strict=True))
 
 
 def _merge_dataset(
@@ -262,10 +270,14 @@ def _write_column(group: h5py.Group, key: str, series: "pd.Series") -> None:
         group.create_dataset(key, data=encode_texts(text))
 
 
-def _write_rejected(file: h5py.File, rejected: Mapping[str, str]) -> None:
+def _write_rejected(
+    file: h5py.File, rejected: Mapping[str, str], digests: Mapping[str, int]
+) -> None:
     group = file.create_group("rejected")
     for name, values in (("objid", rejected.keys()), ("reason", rejected.values())):
         group.create_dataset(name, data=encode_texts(list(values)))
+    found = [digests.get(objid, 0) for objid in rejected]
+    group.create_dataset("image_digest", data=np.array(found, np.uint64))
 
 
 def _as_key(column: str) -> str:

@@ -26,13 +26,14 @@ from galfig.errors import (
     OutputError,
 )
 from galfig.images.cutouts import Decoding, read_cutout, scale_cutout
+from galfig.images.identity import digest_files
 from galfig.networks.checkpoint import save_checkpoint
 from galfig.pipeline import build
 from galfig.pipeline.build import build_store
 from galfig.pipeline.explain import explain_galaxies
 from galfig.pipeline.plan import make_plan
 from galfig.runtime.options import RunOptions
-from galfig.store.reader import open_store
+from galfig.store.reader import open_store, read_content_digest, read_image_digests
 from galfig.store.writer import merge_parts
 
 
@@ -454,3 +455,87 @@ def test_only_parts_are_removed(galaxy_folder, tmp_path, checkpoint, caplog):
         build_at(tmp_path / "maps.h5", galaxy_folder, checkpoint)
     assert "is complete, but" in caplog.text
     assert [path.name for path in folder.iterdir()] == ["mine.h5"]
+
+
+def replace_image(galaxies, row, source):
+    """Put another galaxy's image in the place of one, with the time that this one had."""
+    before = galaxies.paths[row].stat()
+    galaxies.paths[row].write_bytes(galaxies.paths[source].read_bytes())
+    os.utime(galaxies.paths[row], ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_store_knows_its_images(galaxy_folder, tmp_path, checkpoint):
+    """Each digest is that of the file, and those of unreadable images are kept as well."""
+    galaxies, _ = load_with_settings(galaxy_folder)
+    galaxies.paths[4].write_bytes(b"no image")
+    digests = digest_files(galaxies.paths)
+    build_at(tmp_path / "maps.h5", galaxy_folder, checkpoint, shard_size=5)
+    with open_store(tmp_path / "maps.h5") as store:
+        assert store.image_digest.dtype == np.uint64
+        assert store.image_digest.tolist() == np.delete(digests, 4).tolist()
+    found = read_image_digests(tmp_path / "maps.h5")
+    assert found == dict(zip(galaxies.objid, digests.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("was_readable", [True, False])
+def test_store_of_images_that_were_replaced_is_not_kept(
+    galaxy_folder, tmp_path, checkpoint, was_readable
+):
+    """Refused by name, or built again where that is asked for; a repaired image counts too."""
+    path, (galaxies, _) = tmp_path / "maps.h5", load_with_settings(galaxy_folder)
+    if not was_readable:
+        image = galaxies.paths[4].read_bytes()
+        galaxies.paths[4].write_bytes(b"no image")
+    build_at(path, galaxy_folder, checkpoint)
+    before = read_content_digest(path)
+    assert not build_at(path, galaxy_folder, checkpoint)
+    if was_readable:
+        replace_image(galaxies, 4, 9)
+    else:
+        galaxies.paths[4].write_bytes(image)
+    words = f"the image of 1 galaxy changed since it was made, first: '{galaxies.objid[4]}'"
+    with pytest.raises(OutputError, match=f'{words}; use `if_exists="update"`'):
+        build_at(path, galaxy_folder, checkpoint)
+    assert build_at(path, galaxy_folder, checkpoint, if_exists="update")
+    assert not build_at(path, galaxy_folder, checkpoint, if_exists="update")
+    with open_store(path) as store:
+        cutout = read_cutout(galaxies.paths[4], 32)
+        np.testing.assert_array_equal(store.cutouts(galaxies.objid[4]), cutout)
+    assert read_content_digest(path) != before
+
+
+def test_parts_of_images_that_were_replaced_are_made_again(
+    galaxy_folder, tmp_path, checkpoint, monkeypatch, caplog
+):
+    """A build that was stopped goes on with the images that are there now."""
+    path, (galaxies, _) = tmp_path / "maps.h5", load_with_settings(galaxy_folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(build, "merge_parts", lambda *args, **options: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            build_at(path, galaxy_folder, checkpoint, shard_size=5)
+    replace_image(galaxies, 7, 9)
+    noted = note_progress(monkeypatch, build)
+    with caplog.at_level(logging.INFO, "galfig"):
+        logging.getLogger("galfig").propagate = True
+        build_at(path, galaxy_folder, checkpoint, shard_size=5)
+    assert noted == [{"task": "explaining", "total": 24, "initial": 19, "done": 24}]
+    assert "000001.h5: the image of 1 galaxy changed since it was made" in caplog.text
+    build_at(tmp_path / "undisturbed.h5", galaxy_folder, checkpoint)
+    assert_same_store(path, tmp_path / "undisturbed.h5")
+
+
+def test_content_digest_follows_from_what_figures_show(
+    galaxy_folder, tmp_path, checkpoint, monkeypatch
+):
+    """Not from the time or the shards of the build, but from the layer and every image."""
+    for epoch, name, maps in (
+        ("0", "a", {}),
+        ("9", "b", {"shard_size": 5}),
+        ("9", "c", {"layer": "conv2"}),
+    ):
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", epoch)
+        build_at(tmp_path / f"{name}.h5", galaxy_folder, checkpoint, **maps)
+    one, other, layer = (read_content_digest(tmp_path / f"{name}.h5") for name in "abc")
+    assert one == other
+    assert one != layer
+    assert read_content_digest(tmp_path / "absent.h5") is None
