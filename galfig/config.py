@@ -275,6 +275,9 @@ class TrainingSettings(_Table):
         "none", description="Galaxies of an epoch: each once, or all classes equally often"
     )
     seed: int = Field(256, ge=0, lt=2**32, description="Seed of weights, order, augmentation")
+    threads: int = Field(
+        4, ge=1, le=256, description="Threads that compute on a CPU; they determine the rounding"
+    )
 
     @property
     def network_size(self) -> int:

@@ -139,6 +139,7 @@ def draw_galaxies(start, stop, *, rejected=None, scale=1.0):
         "redshift": np.arange(start, stop) / 100,
         "label": np.zeros(n, np.int16),
         "split": np.full(n, "valid", dtype=object),
+        "image_digest": np.arange(1, n + 1, dtype=np.uint64),
         "value": np.full(n, np.nan),
         "logits": np.zeros((n, 2), np.float32),
         "probs": np.full((n, 2), 0.5, np.float32),

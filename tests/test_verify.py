@@ -7,12 +7,14 @@ import h5py
 import pytest
 import torch
 from click.testing import CliRunner
-from samples import METADATA
+from samples import METADATA, build_at, load_with_settings
 
 from galfig.cli import main
 from galfig.errors import CheckpointError
 from galfig.networks.architectures import build_network
 from galfig.networks.checkpoint import load_checkpoint, save_checkpoint
+from galfig.store.checksums import seal_file
+from galfig.store.reader import open_store
 
 
 @pytest.fixture
@@ -137,3 +139,36 @@ def test_manuscript_is_compared_with_its_record(tmp_path):
         f"{folder}: values.tex: checksum mismatch",
         f"{folder}: figures/b.pdf: missing",
     ]
+
+
+def test_images_are_compared_where_there_is_a_catalog(galaxy_folder, tmp_path, checkpoint):
+    """Those that changed are named, those that are gone too; the store itself stays intact."""
+    path, catalog = tmp_path / "maps.h5", galaxy_folder / "catalog.csv"
+    galaxies, _ = load_with_settings(galaxy_folder)
+    galaxies.paths[2].write_bytes(b"no image")
+    build_at(path, galaxy_folder, checkpoint)
+    assert verify(path, "--catalog", catalog).stdout == f"{path}: intact\n"
+    for row, source in ((4, 9), (2, 9)):
+        galaxies.paths[row].write_bytes(galaxies.paths[source].read_bytes())
+    galaxies.paths[7].unlink()
+    found = verify(path, "--catalog", catalog)
+    assert found.exit_code == 1
+    two, four, seven = (repr(galaxies.objid[row]) for row in (2, 4, 7))
+    assert found.stdout.splitlines() == [
+        f"{path}: image changed of 2 galaxies: {two}, {four}",
+        f"{path}: no image in {catalog} of 1 galaxy: {seven}",
+    ]
+    assert verify(path).exit_code == 0
+    assert verify(path, "--images", galaxy_folder).exit_code == 2
+
+
+def test_store_without_digests_of_images_says_so(galaxy_folder, store_path):
+    """One of schema version 1: nothing can be compared."""
+    with h5py.File(store_path, "r+", locking=False) as file:
+        del file["image_digest"], file["rejected/image_digest"]
+        file.attrs["schema_version"] = 1
+        seal_file(file)
+    found = verify(store_path, "--catalog", galaxy_folder / "catalog.csv")
+    assert found.stdout.startswith(f"{store_path}: no digests of images, expected some")
+    with open_store(store_path) as store:
+        assert store.image_digest is None

@@ -26,6 +26,7 @@ from galfig.errors import CheckpointError, CutoutError
 from galfig.images.ahead import map_ahead
 from galfig.images.cutouts import N_AHEAD, Decoding, crop_or_pad, decode_image, scale_cutout
 from galfig.networks.checkpoint import Checkpoint
+from galfig.networks.device import computing_with
 
 logger = logging.getLogger(__name__)
 
@@ -414,7 +415,8 @@ def _measure_features(checkpoint: Checkpoint, cutouts: NDArray[np.uint8]) -> NDA
     device = next(model.parameters()).device
     handle = model.get_submodule(checkpoint.layer_name).register_forward_hook(note)
     try:
-        with torch.inference_mode():
+        # One thread, so that the comparison has the same result on any number of processors.
+        with torch.inference_mode(), computing_with(1):
             model(checkpoint.normalise(cutouts).to(device))
     finally:
         handle.remove()

@@ -1,8 +1,9 @@
 """Digests of everything in a store, used to detect damage and to say where it is.
 
 Maps and cutouts are stored as chunks. Each chunk has a Fletcher-32 checksum, which HDF5 compares
-on every read. Every other dataset carries its SHA-256 as an attribute. The root attribute ``seal``
-is the SHA-256 of all attributes, so that no change goes undetected.
+on every read. The SHA-256 of a dataset, of its values or of the SHA-256 of its chunks, is an
+attribute of it. The root attribute ``seal`` is the SHA-256 of all attributes, so that no change
+goes undetected.
 """
 
 import hashlib
@@ -23,6 +24,8 @@ from galfig.store.hdf5 import (
 )
 
 _SHA256, _SEAL = "sha256", "seal"
+# Root attributes that say when, and by which programs, a store was built.
+_CIRCUMSTANCES = (_SEAL, "created", "galfig_version", "torch_version")
 
 
 def seal_file(file: h5py.File) -> None:
@@ -31,12 +34,90 @@ def seal_file(file: h5py.File) -> None:
     Parameters
     ----------
     file : h5py.File
-        The store, open for writing. Nothing may be added to it afterwards.
+        The store, open for writing. Nothing may be added to it afterwards. Its chunked datasets
+        have their digests already, from `record_chunks`.
     """
     for _, dataset in _iter_datasets(file):
         if not dataset.chunks:
             set_attributes(dataset, {_SHA256: _digest_values(dataset)})
     set_attributes(file, {_SEAL: _digest_attributes(file)})
+
+
+def digest_chunk(mask: int, chunk: bytes) -> bytes:
+    """Return the SHA-256 of a compressed chunk and of its mask of filters that were skipped."""
+    return hashlib.sha256(mask.to_bytes(4, "big") + chunk).digest()
+
+
+def record_chunks(dataset: h5py.Dataset, digests: bytes) -> None:
+    """Record the digest of a chunked dataset.
+
+    Parameters
+    ----------
+    dataset : h5py.Dataset
+        The dataset, open for writing.
+    digests : bytes
+        What `digest_chunk` returns for each chunk, one after the other.
+    """
+    set_attributes(dataset, {_SHA256: digest_chunks(digests)})
+
+
+def digest_chunks(digests: bytes) -> str:
+    """Return the digest of a chunked dataset, from those of its chunks."""
+    return hashlib.sha256(digests).hexdigest()
+
+
+def read_chunk(dataset: h5py.Dataset, row: int) -> tuple[int, bytes]:
+    """Read the mask of filters that were skipped for a galaxy, and its chunk as it is stored."""
+    mask, chunk = dataset.id.read_direct_chunk((row, *(0,) * (dataset.ndim - 1)))
+    return mask, chunk
+
+
+def read_digests(file: h5py.File) -> dict[str, str] | None:
+    """Return the recorded digest of each dataset, by name.
+
+    Parameters
+    ----------
+    file : h5py.File
+        A sealed file, open for reading.
+
+    Returns
+    -------
+    dict of str to str, or None
+        None if the attributes are not what was sealed.
+    """
+    if read_attributes(file).get(_SEAL) != _digest_attributes(file):
+        return None
+    return {
+        name: str(read_attributes(dataset).get(_SHA256)) for name, dataset in _iter_datasets(file)
+    }
+
+
+def digest_content(file: h5py.File) -> str:
+    """Return a digest of all datasets and attributes, but for the circumstances of the build.
+
+    It follows from the recorded digests, so that it does not read the datasets.
+
+    Parameters
+    ----------
+    file : h5py.File
+        A sealed file, open for reading.
+
+    Returns
+    -------
+    str
+        SHA-256, as hexadecimal digits.
+    """
+    root = read_attributes(file)
+    kept = {key: root[key] for key in root if key not in _CIRCUMSTANCES}
+    words = json.dumps([kept, read_digests(file)], sort_keys=True)
+    return hashlib.sha256(words.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def read_values(dataset: h5py.Dataset, digest: str) -> Any:
+    """Read a dataset without chunks; None if its values do not have this digest."""
+    if _digest_values(dataset) != digest:
+        return None
+    return read_texts(dataset) if h5py.check_string_dtype(dataset.dtype) else dataset[()]
 
 
 def find_damage(
@@ -92,13 +173,19 @@ def _find_damaged_chunks(
     if n_chunks != dataset.shape[0]:
         yield f"{name}: {n_chunks} chunks of {dataset.shape[0]} galaxies"
         return
+    digests = []
     for row in range(n_chunks):
         try:
             invalid = find_invalid(name, dataset[row])
+            digests.append(digest_chunk(*read_chunk(dataset, row)))
         except READING_ERRORS as exc:
             invalid = f"cannot be read ({one_line(exc)})"
         if invalid:
             yield f"{name}: galaxy {_read_objid(file, row)} (number {row + 1}): {invalid}"
+    # An older galfig recorded no digest of the chunks.
+    recorded = read_attributes(dataset).get(_SHA256)
+    if len(digests) == n_chunks and recorded not in (None, digest_chunks(b"".join(digests))):
+        yield f"{name}: {CHECKSUM_MISMATCH}"
 
 
 def _read_objid(file: h5py.File, row: int) -> str:

@@ -8,7 +8,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from galfig.store.hdf5 import set_attributes
+from galfig.errors import StoreError
+from galfig.runtime.messages import one_line
+from galfig.store.checksums import digest_chunk, read_chunk, record_chunks
+from galfig.store.hdf5 import READING_ERRORS, set_attributes
 from galfig.store.schema import DESCRIPTIONS
 
 # Every HDF5 reader has these filters. Readers verify the Fletcher-32 checksum automatically.
@@ -61,7 +64,7 @@ def encode_galaxy(cams: NDArray[np.float32], cutout: NDArray[np.uint8]) -> Encod
     return Encoded(_compress(scaled), scale, _compress(cutout))
 
 
-def copy_chunks(source: h5py.Dataset, target: h5py.Dataset, start: int) -> None:
+def copy_chunks(source: h5py.Dataset, target: h5py.Dataset, start: int) -> bytes:
     """Copy compressed chunks from one dataset to another without decompressing them.
 
     Parameters
@@ -70,11 +73,26 @@ def copy_chunks(source: h5py.Dataset, target: h5py.Dataset, start: int) -> None:
         Datasets with one chunk per galaxy and the same filters.
     start : int
         Row of ``target`` that receives the first chunk.
+
+    Returns
+    -------
+    bytes
+        The digest of each chunk, one after the other; see `galfig.store.checksums.digest_chunk`.
+
+    Raises
+    ------
+    StoreError
+        If a chunk of ``source`` cannot be read.
     """
-    origin = (0,) * (source.ndim - 1)
+    origin, digests = (0,) * (source.ndim - 1), []
     for index in range(source.shape[0]):
-        mask, chunk = source.id.read_direct_chunk((index, *origin))
+        try:
+            mask, chunk = read_chunk(source, index)
+        except READING_ERRORS as exc:
+            raise StoreError(f"{source.name}, row {index}: {one_line(exc)}") from exc
         target.id.write_direct_chunk((start + index, *origin), chunk, mask)
+        digests.append(digest_chunk(mask, chunk))
+    return b"".join(digests)
 
 
 def write_chunks(
@@ -102,6 +120,8 @@ def write_chunks(
     for index, chunk in enumerate(chunks):
         dataset.id.write_direct_chunk((index, *origin), chunk)
     set_attributes(dataset, {"description": DESCRIPTIONS[name]})
+    if chunks:
+        record_chunks(dataset, b"".join(digest_chunk(0, chunk) for chunk in chunks))
 
 
 def _compress(image: NDArray[Any]) -> bytes:

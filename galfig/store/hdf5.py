@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from galfig.errors import GalfigError
 from galfig.runtime.messages import quote
 
 # The format of HDF5 1.10 (2016) is the first with checksums on all of its own structures.
@@ -65,6 +66,9 @@ def create_hdf5(path: Path) -> Iterator[h5py.File]:
     try:
         with h5py.File(path, "w", libver=FORMAT, locking=False) as file:
             yield file
+    except GalfigError:
+        # About another file, and said already.
+        raise
     except (OSError, RuntimeError) as exc:
         found = re.search(r"errno = (\d+)", str(exc))
         if found is None:

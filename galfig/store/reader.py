@@ -21,7 +21,7 @@ from galfig.metrics import Accuracy, compute_losses, measure_accuracy
 from galfig.records import StoreRecord, Training, recall_split
 from galfig.runtime.messages import find_unprintable, make_printable, one_line
 from galfig.runtime.options import Split
-from galfig.store.checksums import find_damage
+from galfig.store.checksums import digest_content, find_damage
 from galfig.store.hdf5 import (
     READING_ERRORS,
     open_hdf5,
@@ -162,6 +162,14 @@ class Store:
         if "split" in self._file:
             return self._read("split")
         return np.full(len(self), recall_split(self.record), dtype=object)
+
+    @cached_property
+    def image_digest(self) -> NDArray[np.uint64] | None:
+        """Digest of each galaxy's image, (N,): the first 8 bytes of the SHA-256 of its file.
+
+        None for a store of schema version 1.
+        """
+        return self._read("image_digest") if "image_digest" in self._file else None
 
     @cached_property
     def value(self) -> NDArray[np.float64]:
@@ -576,6 +584,53 @@ def read_digest(path: Path) -> str | None:
     except READING_ERRORS:
         return None
     return digest if isinstance(digest, str) and not find_unprintable(digest) else None
+
+
+def read_image_digests(path: Path) -> dict[str, int] | None:
+    """Read the digest of the image of each galaxy of a store or of a part.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    dict of str to int, or None
+        Digests by objid. Galaxies that were rejected after their image was read are among them.
+        None if the file does not record them, or cannot be read.
+    """
+    try:
+        with open_hdf5(path) as file:
+            found: dict[str, int] = {}
+            for group in (file, file["rejected"]):
+                objid, digests = read_texts(group["objid"]), group["image_digest"][:]
+                found |= dict(zip(objid.tolist(), digests.tolist(), strict=True))
+            return found
+    except READING_ERRORS:
+        return None
+
+
+def read_content_digest(path: Path) -> str | None:
+    """Read the digest of all that figures can show of a store.
+
+    Parameters
+    ----------
+    path : Path
+        Any file.
+
+    Returns
+    -------
+    str or None
+        SHA-256, as hexadecimal digits. It follows from datasets and settings, not from the time of
+        the build or the versions of programs. None if the file is not a store, or cannot be read.
+    """
+    try:
+        with open_hdf5(path) as file:
+            read_attribute(file, "plan_digest")
+            return digest_content(file)
+    except READING_ERRORS:
+        return None
 
 
 def _read_column(dataset: h5py.Dataset) -> "pd.Series":

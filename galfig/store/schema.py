@@ -19,7 +19,7 @@ from galfig.store.hdf5 import GROUPS, open_hdf5, read_attribute, read_attributes
 
 SCHEMA_VERSION = 2
 # Earlier versions that can still be read, and what they lack.
-_LACKING = {1: ("split",), SCHEMA_VERSION: ()}
+_LACKING = {1: ("split", "image_digest"), SCHEMA_VERSION: ()}
 DESCRIPTIONS = {
     "objid": "identifier of each galaxy, as in the catalog",
     "redshift": "redshift, NaN where unknown",
@@ -32,6 +32,7 @@ DESCRIPTIONS = {
     "cam_scale": "power of two by which each map was divided to lie within [-1, 1]",
     "cutouts": "central cutout (N, H, W, RGB or one band), rows from the top of the image",
     "pixel_scale": "pixel scale of each cutout [arcsec/pixel], NaN where unknown",
+    "image_digest": "first 8 bytes, big-endian, of the SHA-256 of each image's file",
     "kpc_per_arcsec": "proper length of an arcsec (Planck Collaboration 2020), NaN where unknown",
 }
 _OPTIONAL = ("pixel_scale", "kpc_per_arcsec")
@@ -115,6 +116,7 @@ RULES = {
     ),
     "cutouts": Rule(("uint8",), "NHWB", "a pixel", _is_anything),
     "pixel_scale": Rule(_FLOAT, "N", "a positive number, or NaN", _is_positive),
+    "image_digest": Rule(("uint64",), "N", "a digest", _is_anything),
     "kpc_per_arcsec": Rule(_FLOAT, "N", "a positive number, or NaN", _is_positive),
 }
 """The rule of each dataset of a store, by name."""
@@ -399,6 +401,14 @@ def _check_rejected(group: h5py.Group, path: Path) -> None:
     lists = []
     if isinstance(group, h5py.Group):
         lists = [group[name] for name in ("objid", "reason") if name in group]
+    digests = group["image_digest"] if lists and "image_digest" in group else None
+    if digests is not None and (
+        digests.shape != lists[0].shape or not _is_type(digests, ("uint64",))
+    ):
+        raise StoreError(
+            f"{path}: rejected does not hold a digest of each image; edited or damaged, build it "
+            "again"
+        )
     if (
         len(lists) < 2
         or lists[0].shape != lists[1].shape
