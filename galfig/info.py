@@ -244,9 +244,11 @@ def _list_doubts(metadata: dict[str, Any]) -> list[str]:
     return [doubt for doubt in doubts if doubt]
 
 
-def _describe_images(record: dict[str, Any] | None) -> dict[str, Any] | None:
+def _describe_images(record: Any) -> Any:
     """Describe the training images without their reference distribution of hundreds of numbers."""
-    return record and {key: value for key, value in record.items() if key != "reference"}
+    if not isinstance(record, dict):
+        return record
+    return {key: value for key, value in record.items() if key != "reference"}
 
 
 def _is_json(value: Any) -> bool:
