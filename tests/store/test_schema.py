@@ -77,7 +77,9 @@ def test_scale_of_a_map_is_a_power_of_two(store_path, scale):
         file["cam_scale"][4, 1] = scale
     with open_store(store_path) as store:
         assert np.isfinite(store.cams(3)).all()
-        with pytest.raises(StoreError, match="cam_scale, row 4: cam_scale holds .* a power of two"):
+        with pytest.raises(
+            StoreError, match=r"cam_scale, row 4: cam_scale holds .* a power of two"
+        ):
             store.cams(4)
 
 
