@@ -53,8 +53,10 @@ def _write_store(folder: Path, n: int) -> Path:
     logits = rng.normal(0, 2, (n, 2)).astype(np.float32)
     arrays = {
         "objid": objid,
+        "image_digest": np.arange(1, n + 1, dtype=np.uint64),
         "redshift": rng.uniform(0.02, 0.2, n),
         "label": rng.integers(0, 2, n).astype(np.int16),
+        "split": np.full(n, "valid", dtype=object),
         "value": rng.uniform(8.1, 9.3, n),
         "logits": logits,
         "kpc_per_arcsec": kpc_per_arcsec(np.full(n, 0.05)),

@@ -1,7 +1,6 @@
 """Settings: one model, read from ``galfig.toml``, overridden by options, recorded with results."""
 
 import os
-import tomllib
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path, PurePath
@@ -21,8 +20,9 @@ from pydantic import (
 )
 
 from galfig.errors import ConfigError
+from galfig.runtime.documents import load_toml
 from galfig.runtime.inputs import read_regular
-from galfig.runtime.messages import one_line, suggest
+from galfig.runtime.messages import find_unprintable, suggest
 
 DEFAULT_FILE = "galfig.toml"
 # Largest file of settings [byte].
@@ -75,6 +75,17 @@ class _Table(BaseModel):
             isinstance(cell, bool) for cell in cells
         ):
             raise ValueError(f"found {value!r}; input should not be a boolean")
+        return value
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _refuse_unprintable(cls, value: Any, info: ValidationInfo) -> Any:
+        # A path may hold anything. All other words may end in a figure or its caption.
+        if info.field_name in ("path", "images", "images_dir"):
+            return value
+        for words in value if isinstance(value, tuple) else (value,):
+            if isinstance(words, str) and (found := find_unprintable(words)):
+                raise ValueError(f"{words!r} holds {found!r}, expected printable text")
         return value
 
 
@@ -267,6 +278,9 @@ class TrainingSettings(_Table):
         "none", description="Galaxies of an epoch: each once, or all classes equally often"
     )
     seed: int = Field(256, ge=0, lt=2**32, description="Seed of weights, order, augmentation")
+    threads: int = Field(
+        4, ge=1, le=256, description="Threads that compute on a CPU; they determine the rounding"
+    )
 
     @property
     def network_size(self) -> int:
@@ -428,12 +442,13 @@ def _open_source(
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        tables = tomllib.loads(read_regular(path, MAX_BYTES).decode("utf-8"))
+        tables = load_toml(read_regular(path, MAX_BYTES).decode("utf-8"))
     except OSError as exc:
         raise ConfigError(f"{path}: cannot be read ({exc.strerror})") from exc
-    # Python parses tables within tables recursively, and numbers of any length.
-    except (ValueError, RecursionError) as exc:
-        raise ConfigError(f"{path}: not valid TOML ({one_line(exc)[:200]})") from exc
+    except UnicodeDecodeError as exc:
+        raise ConfigError(f"{path}: not valid TOML ({exc})") from exc
+    except ValueError as exc:
+        raise ConfigError(f"{path}: {exc}") from exc
     for name, table in tables.items():
         if name in Settings.model_fields and not isinstance(table, dict):
             raise ConfigError(f"{path}: {name} is {table!r}, expected a table [{name}]")

@@ -5,6 +5,8 @@ parameters in backticks, as Python writes them: ``use `if_exists="replace"` to r
 command line turns them into its options.
 """
 
+from pathlib import Path
+
 
 class GalfigError(Exception):
     """Base of every error that galfig raises on purpose."""
@@ -36,6 +38,20 @@ class CheckpointError(GalfigError, OSError):
 
 class StoreError(GalfigError, OSError):
     """A file is not a galfig store, or this version cannot read it."""
+
+
+class DamagedPartError(StoreError):
+    """A part of a store that is being built is not what was written for its plan.
+
+    Attributes
+    ----------
+    part : Path
+        The file.
+    """
+
+    def __init__(self, part: Path, reason: str) -> None:
+        super().__init__(f"{part}: {reason}")
+        self.part = part
 
 
 class SelectionError(GalfigError, ValueError):

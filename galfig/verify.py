@@ -1,11 +1,41 @@
-"""Verifying stores, checkpoints and manuscripts against their own digests."""
+"""Verifying stores, checkpoints and manuscripts against their own digests, and their images."""
 
 from pathlib import Path
 
-from galfig.errors import CheckpointError, GalfigError, OutputError
-from galfig.info import EXPECTED, find_kind
-from galfig.runtime.messages import CHECKSUM_MISMATCH
-from galfig.store.reader import verify_store
+from galfig.errors import CheckpointError, GalfigError
+from galfig.info import EXPECTED, Kind, find_kind
+from galfig.runtime.messages import CHECKSUM_MISMATCH, shorten
+from galfig.store.reader import open_store, read_image_digests, verify_store
+
+# A digest inside a file tells damage. Whoever changes the file can also write a new digest.
+_SCOPES: dict[Kind, str] = {
+    "store": "every map, cutout, number, text and attribute has the digest that the file states, "
+    "values are within the schema, and probabilities are the softmax of the logits",
+    "checkpoint": "weights and metadata have the digest that the file states, and weights are "
+    "finite",
+    "manuscript": "figures, captions and texts have the digests of manuscript.lock; 'galfig "
+    "manuscript check' compares them with the stores",
+}
+
+
+def describe_scope(path: Path, *, with_images: bool = False) -> str:
+    """Say what `verify_path` compares.
+
+    Parameters
+    ----------
+    path : Path
+        A file or folder in which it found nothing.
+    with_images : bool, default False
+        Whether `verify_images` found nothing either.
+
+    Returns
+    -------
+    str
+        A clause. No digest in a file says who wrote the file.
+    """
+    kind = find_kind(path)
+    images = "; the images are those that it was made from" if kind == "store" else ""
+    return f"{_SCOPES[kind]}{images if with_images else ''}"
 
 
 def verify_path(path: Path) -> list[str]:
@@ -19,15 +49,11 @@ def verify_path(path: Path) -> list[str]:
     Returns
     -------
     list of str
-        One line for each item that differs from what was written; empty if everything matches.
-
-    Raises
-    ------
-    OutputError
-        If there is no such file.
+        One line for each item that differs from what was written, or for a file that is missing;
+        empty if everything matches. `describe_scope` says what was compared.
     """
     if not path.exists():
-        raise OutputError(f"{path}: no such file, expected {EXPECTED}")
+        return [f"no such file, expected {EXPECTED}"]
     try:
         kind = find_kind(path)
         if kind == "manuscript":
@@ -37,6 +63,65 @@ def verify_path(path: Path) -> list[str]:
         # The advice to run this command would be circular here.
         advice = f"; 'galfig verify {path}' says what is"
         return [str(exc).removeprefix(f"{path}: ").removesuffix(advice)]
+
+
+def verify_images(path: Path, catalog: Path, images_dir: Path | None = None) -> list[str]:
+    """Compare the images that a store was made from with those that are there now.
+
+    Parameters
+    ----------
+    path : Path
+        A file written by ``galfig build-maps``.
+    catalog : Path
+        The catalog.
+    images_dir : Path, optional
+        Folder that image paths are relative to; by default, that of the settings in the store.
+
+    Returns
+    -------
+    list of str
+        One line for the galaxies whose image changed, and one for those that have none now; empty
+        if all images are the same, or if the file is no store.
+
+    Raises
+    ------
+    StoreError
+        If the store cannot be read.
+    CatalogError
+        If the catalog cannot be read.
+    LostCutoutError
+        If an image cannot be read.
+    """
+    if find_kind(path) != "store":
+        return []
+    # pandas takes long to import, and other files need none of this.
+    import numpy as np
+
+    from galfig.catalog.galaxies import load_galaxies
+    from galfig.config import load_settings
+    from galfig.pipeline.changes import find_changed
+
+    with open_store(path) as store:
+        overrides = {("catalog", "path"): catalog, ("catalog", "images_dir"): images_dir}
+        settings = load_settings(store.settings, overrides)
+        objid = store.objid
+    recorded = read_image_digests(path)
+    if recorded is None:
+        return ["no digests of images, expected some; it was built by an older galfig"]
+    galaxies = load_galaxies(settings, labelled=False)
+    galaxies = galaxies.take(np.array([name in recorded for name in galaxies.objid], dtype=bool))
+    changed, here = find_changed(galaxies, recorded), set(galaxies.objid)
+    lost = [name for name in objid if name not in here]
+    found = []
+    if len(changed):
+        found.append(f"image changed of {_count(len(changed))}: {shorten(changed.tolist())}")
+    if lost:
+        found.append(f"no image in {catalog} of {_count(len(lost))}: {shorten(lost)}")
+    return found
+
+
+def _count(n: int) -> str:
+    return "1 galaxy" if n == 1 else f"{n} galaxies"
 
 
 def _verify_checkpoint(path: Path) -> list[str]:

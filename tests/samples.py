@@ -139,8 +139,9 @@ def draw_galaxies(start, stop, *, rejected=None, scale=1.0):
         "redshift": np.arange(start, stop) / 100,
         "label": np.zeros(n, np.int16),
         "split": np.full(n, "valid", dtype=object),
+        "image_digest": np.arange(1, n + 1, dtype=np.uint64),
         "value": np.full(n, np.nan),
-        "logits": rng.normal(size=(n, 2)).astype(np.float32),
+        "logits": np.zeros((n, 2), np.float32),
         "probs": np.full((n, 2), 0.5, np.float32),
         "cutouts": rng.integers(0, 256, (n, 10, 10, 3), dtype=np.uint8),
     }
@@ -160,7 +161,7 @@ def merge(tmp_path, parts, catalog=None, name="maps.h5"):
         part.write(paths[-1])
     objid = [objid for part in parts for objid in [*part.arrays["objid"], *part.rejected]]
     table = pd.DataFrame({"objID": objid}, index=objid) if catalog is None else catalog
-    attrs = make_attributes(("a", "b"))
+    attrs = make_attributes(("a", "b"), size=10)
     merge_parts(tmp_path / name, paths, table, attrs, {"early": "no class"})
     return tmp_path / name
 

@@ -7,12 +7,14 @@ import h5py
 import pytest
 import torch
 from click.testing import CliRunner
-from samples import METADATA
+from samples import METADATA, build_at, load_with_settings
 
 from galfig.cli import main
 from galfig.errors import CheckpointError
 from galfig.networks.architectures import build_network
 from galfig.networks.checkpoint import load_checkpoint, save_checkpoint
+from galfig.store.checksums import seal_file
+from galfig.store.reader import open_store
 
 
 @pytest.fixture
@@ -31,21 +33,23 @@ def test_sound_files_are_said_to_be_so(store_path, checkpoint_path):
     """Exit 0, and a line each."""
     found = verify(store_path, checkpoint_path)
     assert found.exit_code == 0
-    lines = [f"{path}: intact" for path in (store_path, checkpoint_path)]
-    assert found.stdout.splitlines() == lines
+    store_line, checkpoint_line = found.stdout.splitlines()
+    assert store_line.startswith(f"{store_path}: intact: every map, cutout, number, text and")
+    assert checkpoint_line.startswith(f"{checkpoint_path}: intact: weights and metadata have")
 
 
 def test_damage_is_exit_1_and_the_others_are_verified_all_the_same(store_path, checkpoint_path):
-    """One damaged, one absent, one sound."""
+    """One absent, one damaged, one sound: a line each."""
     data = bytearray(checkpoint_path.read_bytes())
     data[-100] ^= 1
     checkpoint_path.write_bytes(data)
     absent = store_path.with_name("absent.h5")
-    found = verify(checkpoint_path, store_path)
+    found = verify(absent, checkpoint_path, store_path)
     assert found.exit_code == 1
-    assert "checksum mismatch" in found.stdout.splitlines()[0]
-    assert "intact" in found.stdout.splitlines()[1]
-    assert "no such file" in verify(absent).stderr
+    missing, damaged, sound = found.stdout.splitlines()
+    assert missing.startswith(f"{absent}: no such file")
+    assert "checksum mismatch" in damaged
+    assert "intact" in sound
 
 
 def test_galaxies_that_are_not_there_are_listed(make_store):
@@ -135,3 +139,36 @@ def test_manuscript_is_compared_with_its_record(tmp_path):
         f"{folder}: values.tex: checksum mismatch",
         f"{folder}: figures/b.pdf: missing",
     ]
+
+
+def test_images_are_compared_where_there_is_a_catalog(galaxy_folder, tmp_path, checkpoint):
+    """Those that changed are named, those that are gone too; the store itself stays intact."""
+    path, catalog = tmp_path / "maps.h5", galaxy_folder / "catalog.csv"
+    galaxies, _ = load_with_settings(galaxy_folder)
+    galaxies.paths[2].write_bytes(b"no image")
+    build_at(path, galaxy_folder, checkpoint)
+    assert verify(path, "--catalog", catalog).stdout == f"{path}: intact\n"
+    for row, source in ((4, 9), (2, 9)):
+        galaxies.paths[row].write_bytes(galaxies.paths[source].read_bytes())
+    galaxies.paths[7].unlink()
+    found = verify(path, "--catalog", catalog)
+    assert found.exit_code == 1
+    two, four, seven = (repr(galaxies.objid[row]) for row in (2, 4, 7))
+    assert found.stdout.splitlines() == [
+        f"{path}: image changed of 2 galaxies: {two}, {four}",
+        f"{path}: no image in {catalog} of 1 galaxy: {seven}",
+    ]
+    assert verify(path).exit_code == 0
+    assert verify(path, "--images", galaxy_folder).exit_code == 2
+
+
+def test_store_without_digests_of_images_says_so(galaxy_folder, store_path):
+    """One of schema version 1: nothing can be compared."""
+    with h5py.File(store_path, "r+", locking=False) as file:
+        del file["image_digest"], file["rejected/image_digest"]
+        file.attrs["schema_version"] = 1
+        seal_file(file)
+    found = verify(store_path, "--catalog", galaxy_folder / "catalog.csv")
+    assert found.stdout.startswith(f"{store_path}: no digests of images, expected some")
+    with open_store(store_path) as store:
+        assert store.image_digest is None

@@ -17,7 +17,7 @@ from galfig.cli.messages import translate
 from galfig.cli.signals import Stopped, stop_on_signals, write_farewell
 from galfig.errors import GalfigError
 from galfig.runtime.inputs import is_shortage
-from galfig.runtime.messages import one_line
+from galfig.runtime.messages import make_printable, one_line
 from galfig.runtime.progress import write_line
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -334,4 +334,6 @@ class _StderrHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         prefix = "warning: " if record.levelno == logging.WARNING else ""
-        write_line(f"{prefix}{translate(record.getMessage(), self._ctx)}")
+        # What a file says of itself must not reach the terminal as it is.
+        words = "\n".join(map(make_printable, record.getMessage().split("\n")))
+        write_line(f"{prefix}{translate(words, self._ctx)}")

@@ -5,7 +5,7 @@ import logging
 import math
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +55,17 @@ class Decoding:
 RGB = Decoding()
 
 
-def read_cutout(path: Path, size: int, decoding: Decoding = RGB) -> NDArray[np.uint8]:
+def _ignore(path: Path, data: bytes) -> None:
+    """Do nothing with the bytes of a file."""
+
+
+def read_cutout(
+    path: Path,
+    size: int,
+    decoding: Decoding = RGB,
+    *,
+    on_bytes: Callable[[Path, bytes], object] = _ignore,
+) -> NDArray[np.uint8]:
     """Decode an image file and take its centre.
 
     Parameters
@@ -66,6 +76,8 @@ def read_cutout(path: Path, size: int, decoding: Decoding = RGB) -> NDArray[np.u
         Side of the cutout [pixels].
     decoding : Decoding, default RGB
         How the file becomes pixels.
+    on_bytes : callable, optional
+        Called with the path and the bytes of the file before these are decoded.
 
     Returns
     -------
@@ -80,10 +92,15 @@ def read_cutout(path: Path, size: int, decoding: Decoding = RGB) -> NDArray[np.u
         If the file is missing or may not be read, the file system no longer responds, or the
         memory does not suffice.
     """
-    return crop_or_pad(decode_image(path, decoding), size)
+    return crop_or_pad(decode_image(path, decoding, on_bytes=on_bytes), size)
 
 
-def decode_image(path: Path, decoding: Decoding = RGB) -> NDArray[np.uint8]:
+def decode_image(
+    path: Path,
+    decoding: Decoding = RGB,
+    *,
+    on_bytes: Callable[[Path, bytes], object] = _ignore,
+) -> NDArray[np.uint8]:
     """Decode a whole image file.
 
     Parameters
@@ -92,6 +109,8 @@ def decode_image(path: Path, decoding: Decoding = RGB) -> NDArray[np.uint8]:
         JPEG, PNG, TIFF, GIF, BMP, WebP or FITS file.
     decoding : Decoding, default RGB
         How the file becomes pixels.
+    on_bytes : callable, optional
+        Called with the path and the bytes of the file before these are decoded.
 
     Returns
     -------
@@ -107,8 +126,10 @@ def decode_image(path: Path, decoding: Decoding = RGB) -> NDArray[np.uint8]:
         memory does not suffice.
     """
     path = Path(path)
+    data = _read_file(path)
+    on_bytes(path, data)
     try:
-        pixels = _decode(_read_file(path), decoding)
+        pixels = _decode(data, decoding)
     except ValueError as exc:
         raise CutoutError(f"{path}: {exc}") from exc
     except Exception as exc:
@@ -218,6 +239,7 @@ def load_cutouts(
     decoding: Decoding = RGB,
     *,
     n_workers: int | None = None,
+    on_bytes: Callable[[Path, bytes], object] = _ignore,
 ) -> tuple[NDArray[np.uint8], dict[int, str]]:
     """Decode, crop and scale every file once, for a network that sees each image many times.
 
@@ -233,6 +255,8 @@ def load_cutouts(
         How the files become pixels.
     n_workers : int, optional
         Number of threads; default one per processor.
+    on_bytes : callable, optional
+        Called in these threads with the path and the bytes of each file.
 
     Returns
     -------
@@ -253,7 +277,7 @@ def load_cutouts(
     shape = (len(paths), image_size, image_size, decoding.n_channels)
     cutouts = _allocate(shape)
     reasons: dict[int, str] = {}
-    decoded = iter_cutouts(paths, cutout_size, decoding, n_workers=n_workers)
+    decoded = iter_cutouts(paths, cutout_size, decoding, n_workers=n_workers, on_bytes=on_bytes)
     tracked = track(decoded, "reading images", len(paths), "images", leave=False)
     for row, cutout in enumerate(tracked):
         if isinstance(cutout, CutoutError):
@@ -289,7 +313,12 @@ def _allocate(shape: tuple[int, ...]) -> NDArray[np.uint8]:
 
 
 def iter_cutouts(
-    paths: Iterable[Path], size: int, decoding: Decoding = RGB, *, n_workers: int | None = None
+    paths: Iterable[Path],
+    size: int,
+    decoding: Decoding = RGB,
+    *,
+    n_workers: int | None = None,
+    on_bytes: Callable[[Path, bytes], object] = _ignore,
 ) -> Iterator[NDArray[np.uint8] | CutoutError]:
     """Decode files in threads, some ahead of the consumer.
 
@@ -303,6 +332,8 @@ def iter_cutouts(
         How the files become pixels.
     n_workers : int, optional
         Number of threads; default one per processor.
+    on_bytes : callable, optional
+        Called in these threads with the path and the bytes of each file.
 
     Yields
     ------
@@ -319,7 +350,7 @@ def iter_cutouts(
 
     def read(path: Path) -> NDArray[np.uint8] | CutoutError:
         try:
-            return read_cutout(path, size, decoding)
+            return read_cutout(path, size, decoding, on_bytes=on_bytes)
         except CutoutError as exc:
             return exc
 

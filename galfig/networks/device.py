@@ -1,5 +1,7 @@
-"""Device: where a network runs."""
+"""Device: where a network runs, and with how many threads."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import get_args
 
 import torch
@@ -33,3 +35,23 @@ def choose_device(name: Device) -> torch.device:
             '`device="cuda"`: no CUDA device found; use `device="auto"` or `device="cpu"`'
         )
     return torch.device("cuda" if name == "cuda" or (name == "auto" and has_cuda) else "cpu")
+
+
+@contextmanager
+def computing_with(n_threads: int) -> Iterator[None]:
+    """Have torch compute with a number of threads, whatever the processors and the environment.
+
+    The threads share the sums of a convolution, so that their number determines the rounding. More
+    threads than processors take turns, with the same results.
+
+    Parameters
+    ----------
+    n_threads : int
+        The number within the block.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(n_threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

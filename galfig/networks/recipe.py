@@ -14,7 +14,9 @@ from galfig.networks.checkpoint import Checkpoint
 logger = logging.getLogger(__name__)
 
 
-def describe_recipe(galaxies: Galaxies, settings: Settings) -> dict[str, Any]:
+def describe_recipe(
+    galaxies: Galaxies, settings: Settings, image_digest: str | None = None
+) -> dict[str, Any]:
     """Return all that a trained network depends on.
 
     Parameters
@@ -23,13 +25,18 @@ def describe_recipe(galaxies: Galaxies, settings: Settings) -> dict[str, Any]:
         The galaxies of the catalog.
     settings : Settings
         The settings.
+    image_digest : str, optional
+        Digest of all images that train and validate the network, from
+        `galfig.images.identity.combine_digests`; by default, the recipe does not name them.
 
     Returns
     -------
     dict
         The recipe, ready for JSON. Equal recipes need only one training.
     """
+    images = {} if image_digest is None else {"image_digest": image_digest}
     return {
+        **images,
         "catalog_sha256": galaxies.catalog_sha256,
         **settings.catalog.record_images(),
         "fits_range": settings.catalog.model_dump(mode="json")["fits_range"],
@@ -59,6 +66,31 @@ def restore_recipe(found: Mapping[str, Any]) -> dict[str, Any]:
     return {**found, **CatalogSettings(images=images, images_dir=folder).record_images()}
 
 
+def is_same_recipe(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Return whether two recipes agree, as far as the file says.
+
+    Parameters
+    ----------
+    found : mapping
+        The recipe that a file recorded. An older galfig recorded neither the images nor the number
+        of threads.
+    wanted : mapping
+        The recipe of the current settings.
+
+    Returns
+    -------
+    bool
+    """
+    before, now = dict(found), dict(wanted)
+    if not ("image_digest" in before and "image_digest" in now):
+        before.pop("image_digest", None)
+        now.pop("image_digest", None)
+    training = before.get("training")
+    if isinstance(training, dict) and "threads" not in training:
+        now["training"] = {key: now["training"][key] for key in now["training"] if key != "threads"}
+    return before == now
+
+
 def describe_difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     """Describe the first difference between two recipes.
 
@@ -82,6 +114,8 @@ def describe_difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> 
             inside = describe_difference(before, after)
             # "[training] epochs", but "versions torch": only tables of the settings have brackets.
             return f"[{key}] {inside}" if key in Settings.model_fields else f"{key} {inside}"
+        if key == "image_digest":
+            return "images were replaced under the same names"
         if key == "catalog_sha256":
             return "the catalog is another file, or was edited"
         if isinstance(after, list):

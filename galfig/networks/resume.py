@@ -100,6 +100,9 @@ def load_progress(path: Path, recipe: Mapping[str, Any]) -> Any:
         raise CheckpointError(f"{path}: not the state of a training") from exc
     if not is_sound:
         raise CheckpointError(f"{path}: {CHECKSUM_MISMATCH}")
+    # Whoever writes another file can also write its digest.
+    if not {"format", "state"} <= found.keys() or not isinstance(found.get("recipe"), dict):
+        raise CheckpointError(f"{path}: not the state of a training")
     wanted = json.loads(json.dumps(recipe))
     if found["format"] != FORMAT or found["recipe"] != wanted:
         raise CheckpointError(

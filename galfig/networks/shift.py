@@ -32,6 +32,7 @@ from galfig.images.cutouts import (
     scale_cutout,
 )
 from galfig.networks.checkpoint import Checkpoint
+from galfig.networks.device import computing_with
 from galfig.runtime.machine import count_processors
 
 logger = logging.getLogger(__name__)
@@ -423,7 +424,8 @@ def _measure_features(checkpoint: Checkpoint, cutouts: NDArray[np.uint8]) -> NDA
     device = next(model.parameters()).device
     handle = model.get_submodule(checkpoint.layer_name).register_forward_hook(note)
     try:
-        with torch.inference_mode():
+        # One thread, so that the comparison has the same result on any number of processors.
+        with torch.inference_mode(), computing_with(1):
             model(checkpoint.normalise(cutouts).to(device))
     finally:
         handle.remove()

@@ -1,7 +1,7 @@
 """Training: a network trained once for given galaxies and settings, and kept as a checkpoint."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -17,12 +17,18 @@ from galfig.catalog.sample import load_catalog
 from galfig.config import Settings, SplitSettings, load_settings
 from galfig.errors import CatalogError, CheckpointError, GalfigError
 from galfig.images.cutouts import Decoding, load_cutouts
+from galfig.images.identity import NO_DIGEST, combine_digests, digest_files, note_digest
 from galfig.metrics import Accuracy, describe_baseline, describe_few, rate_accuracy
 from galfig.networks.architectures import build_network, find_layer
 from galfig.networks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from galfig.networks.device import choose_device
+from galfig.networks.device import choose_device, computing_with
 from galfig.networks.membership import record_members
-from galfig.networks.recipe import describe_difference, describe_recipe, restore_recipe
+from galfig.networks.recipe import (
+    describe_difference,
+    describe_recipe,
+    is_same_recipe,
+    restore_recipe,
+)
 from galfig.networks.resume import load_progress, resume_path, save_progress
 from galfig.networks.shift import describe_images
 from galfig.runtime.files import ErrorOrReplace, IfExists, check_output, remove_leftovers
@@ -113,6 +119,7 @@ def train_network(
     if_exists: ErrorOrReplace = "error",
     resume: Resume = "never",
     run: RunOptions = DEFAULT_RUN,
+    check: Callable[[], object] = lambda: None,
 ) -> Checkpoint:
     """Train a classifier on the training set and write its checkpoint.
 
@@ -139,12 +146,15 @@ def train_network(
         another recipe, "if_same" trains from the start, and "always" raises.
     run : RunOptions, optional
         Only ``device`` is used.
+    check : callable, optional
+        Called before each file appears; whatever it raises ends the training. See
+        `galfig.runtime.lock.Lock.check`.
 
     Returns
     -------
     Checkpoint
-        On the CPU, in evaluation mode. The same seed on the same machine gives the same bytes,
-        whether the run was interrupted or not.
+        On the CPU, in evaluation mode. The same seed on the same kind of processor gives the same
+        bytes, whether the run was interrupted or not, and however many processors there are.
 
     Raises
     ------
@@ -181,7 +191,14 @@ def train_network(
     # fastai takes seconds to import, and only training needs it.
     from galfig.networks.learner import METRICS, fit_network, make_learner, seeded
 
-    with seeded(training.seed):
+    # On a CPU, assembling the batches takes a small fraction of the time.
+    n_workers = torch.get_num_threads() if device.type == "cuda" else 0
+
+    def keep(state: dict[str, Any]) -> None:
+        check()
+        save_progress(progress, follows_from, state)
+
+    with seeded(training.seed), computing_with(training.threads):
         model = build_network(training.arch, len(galaxies.class_names), training.n_channels)
         layer_name, _ = find_layer(
             model.eval(),
@@ -198,10 +215,8 @@ def train_network(
             mean,
             std,
             device=device,
-            # On a CPU, assembling the batches takes a small fraction of the time.
-            n_workers=torch.get_num_threads() if device.type == "cuda" else 0,
+            n_workers=n_workers,
         )
-        keep = partial(save_progress, progress, follows_from)
         history, lr, finder = fit_network(learner, training, before, keep)
     if not np.isfinite(history[-1]["valid_loss"]):
         raise GalfigError(
@@ -227,6 +242,7 @@ def train_network(
     trained = Checkpoint(learner.model.eval(), galaxies.class_names, layer_name, metadata)
     decoding = Decoding(training.n_channels, settings.catalog.fits_range)
     metadata["images"] = describe_images(trained, galaxies, decoding)
+    check()
     checkpoint = save_checkpoint(path, trained.model, metadata, if_exists=if_exists)
     progress.unlink(missing_ok=True)
     if doubt := describe_baseline(_rate(galaxies, history[-1]), galaxies.class_names):
@@ -283,7 +299,11 @@ def _load_progress(
 
 
 def read_training_set(
-    galaxies: Galaxies, settings: Settings, *, n_workers: int | None = None
+    galaxies: Galaxies,
+    settings: Settings,
+    *,
+    n_workers: int | None = None,
+    on_bytes: Callable[[Path, bytes], object] = lambda path, data: None,
 ) -> tuple[Galaxies, NDArray[np.uint8]]:
     """Decode every image of the training and validation set once.
 
@@ -298,6 +318,8 @@ def read_training_set(
         The tables ``catalog`` and ``training`` set the range of FITS images and the sizes.
     n_workers : int, optional
         Number of threads that decode; default one per processor.
+    on_bytes : callable, optional
+        Called in these threads with the path and the bytes of each image.
 
     Returns
     -------
@@ -315,15 +337,25 @@ def read_training_set(
     """
     training = settings.training
     decoding = Decoding(training.n_channels, settings.catalog.fits_range)
-    galaxies = galaxies.take(galaxies.in_train | galaxies.in_valid)
+    galaxies = _take_used(galaxies)
     cutouts, reasons = load_cutouts(
-        galaxies.paths, training.cutout_size, training.network_size, decoding, n_workers=n_workers
+        galaxies.paths,
+        training.cutout_size,
+        training.network_size,
+        decoding,
+        n_workers=n_workers,
+        on_bytes=on_bytes,
     )
     stays = [row for row in range(len(galaxies)) if row not in reasons]
     for row, source in enumerate(stays if reasons else ()):
         # In place, since the memory may not hold the images twice.
         cutouts[row] = cutouts[source]
     return galaxies.reject(reasons), cutouts[: len(stays)]
+
+
+def _take_used(galaxies: Galaxies) -> Galaxies:
+    """Return the galaxies of the training and validation set."""
+    return galaxies.take(galaxies.in_train | galaxies.in_valid)
 
 
 def channel_statistics(
@@ -444,7 +476,13 @@ def load_or_train(
         checkpoint = load_checkpoint(path)
         found = restore_recipe(checkpoint.metadata.get("recipe", {}))
         wanted = describe_recipe(galaxies, settings)
-        if found == wanted:
+        if is_same_recipe(found, wanted) and "image_digest" in found:
+            # Only now, since all images must be read for it.
+            used = _take_used(galaxies)
+            digests = digest_files(used.paths, n_workers=run.n_workers)
+            image_digest = combine_digests(used.objid.tolist(), digests.tolist())
+            wanted = describe_recipe(galaxies, settings, image_digest)
+        if is_same_recipe(found, wanted):
             logger.info("%s: already trained with this recipe", path)
             return checkpoint
         if if_exists == "error":
@@ -509,10 +547,17 @@ def train_checkpoint(
     """
     # Report a missing device before the images are read, not after.
     choose_device(run.device)
-    readable, cutouts = read_training_set(galaxies, settings, n_workers=run.n_workers)
+    digests: dict[Path, int] = {}
+    readable, cutouts = read_training_set(
+        galaxies, settings, n_workers=run.n_workers, on_bytes=partial(note_digest, digests)
+    )
+    used = _take_used(galaxies)
+    image_digest = combine_digests(
+        used.objid.tolist(), [digests.get(path, NO_DIGEST) for path in used.paths]
+    )
     if len(readable.rejected) > len(galaxies.rejected):
         report_rejected(readable, settings.catalog_path, n_known=len(galaxies.rejected))
-    with hold_lock(path, takeover=run.takeover):
+    with hold_lock(path, takeover=run.takeover) as lock:
         remove_leftovers(path)
         return train_network(
             readable,
@@ -520,8 +565,9 @@ def train_checkpoint(
             settings,
             path,
             members=record_members(galaxies.drop(readable.rejected)),
-            recipe=describe_recipe(galaxies, settings),
+            recipe=describe_recipe(galaxies, settings, image_digest),
             if_exists=if_exists,
             resume=resume,
             run=run,
+            check=lock.check,
         )

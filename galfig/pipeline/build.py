@@ -2,6 +2,8 @@
 
 import json
 import logging
+import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,14 +18,17 @@ import galfig
 from galfig.attribution.engine import make_engine, open_workers
 from galfig.errors import (
     CatalogError,
+    DamagedPartError,
     OutputError,
 )
 from galfig.images.cutouts import Decoding
 from galfig.networks.checkpoint import Checkpoint
 from galfig.networks.device import choose_device
+from galfig.pipeline.changes import describe_changed, find_changed
 from galfig.pipeline.explain import explain_galaxies
 from galfig.pipeline.plan import Plan, digest_part
 from galfig.runtime.clock import now
+from galfig.runtime.documents import dump_json
 from galfig.runtime.files import (
     ErrorOrReplace,
     IfExists,
@@ -31,14 +36,16 @@ from galfig.runtime.files import (
     remove_leftovers,
     replace_file,
 )
-from galfig.runtime.lock import hold_lock
+from galfig.runtime.lock import Lock, hold_lock
 from galfig.runtime.options import DEFAULT_RUN, RunOptions
 from galfig.runtime.progress import show_progress
 from galfig.runtime.timing import Stopwatch
-from galfig.store.reader import read_digest
+from galfig.store.reader import read_digest, read_image_digests
 from galfig.store.writer import Part, merge_parts, write_part
 
 logger = logging.getLogger(__name__)
+# The name of a part, and of an unfinished one; see `galfig.runtime.files`.
+_PART = re.compile(r"\d{6,}\.h5|\.\d{6,}\.h5\.[0-9a-f]+\.tmp\.h5")
 # Keys of a checkpoint's metadata that describe the training; the store keeps them.
 _TRAINING_KEYS = (
     "arch",
@@ -80,7 +87,7 @@ def build_store(
     if_exists : {"error", "update", "replace"}, default "error"
         What to do if the file exists. A store of this plan is kept, unless "replace". "error"
         raises for any other file, "update" replaces a store of another plan, and "replace"
-        replaces any file.
+        replaces any file. A store whose images were replaced since counts as one of another plan.
     run : RunOptions, optional
         Device, threads, and whether to take over from a process on another host.
     image_shift : mapping, optional
@@ -103,10 +110,11 @@ def build_store(
         If an image has disappeared since the build was planned; the finished shards are kept for
         the next build.
     """
-    with hold_lock(path, takeover=run.takeover):
+    with hold_lock(path, takeover=run.takeover) as lock:
         remove_leftovers(path)
         folder = path.with_name(path.name + ".parts")
-        allowed = _check_store(path, plan, if_exists)
+        _check_folder(folder)
+        allowed = _check_store(path, plan, if_exists, run)
         if allowed is None:
             # An earlier build may have been killed between its last two steps.
             _remove_parts(folder)
@@ -114,9 +122,21 @@ def build_store(
         parts = [folder / f"{index:06d}.h5" for index in range(len(plan.shards))]
         # Before the work of hours, not after it: SOURCE_DATE_EPOCH may be no number.
         now()
-        _explain_shards(plan, checkpoint, parts, run)
+        _explain_shards(plan, checkpoint, parts, run, lock)
         attrs = _describe_store(plan, checkpoint, image_shift)
-        failed = _merge(plan, attrs, parts, path, allowed)
+        redone: set[Path] = set()
+        while True:
+            try:
+                failed = _merge(plan, attrs, parts, path, allowed, lock)
+                break
+            except DamagedPartError as exc:
+                if exc.part in redone:
+                    raise
+                lock.check()
+                logger.warning("%s; explaining its galaxies again", exc)
+                redone.add(exc.part)
+                exc.part.unlink(missing_ok=True)
+                _explain_shards(plan, checkpoint, parts, run, lock)
         try:
             _remove_parts(folder)
         except OutputError as exc:
@@ -133,11 +153,16 @@ def build_store(
 
 
 def _merge(
-    plan: Plan, attrs: Mapping[str, Any], parts: list[Path], path: Path, if_exists: ErrorOrReplace
+    plan: Plan,
+    attrs: Mapping[str, Any],
+    parts: list[Path],
+    path: Path,
+    if_exists: ErrorOrReplace,
+    lock: Lock,
 ) -> dict[str, str]:
     """Merge the parts into the store; return why galaxies could not be explained, by objid."""
     with replace_file(path, if_exists=if_exists) as temporary:
-        needed, free = sum(part.stat().st_size for part in parts), disk_usage(path.parent).free
+        needed, free = _measure_parts(parts), disk_usage(path.parent).free
         if free < needed:
             raise OutputError(
                 f"{path}: needs {needed / 1e9:.1f} GB, the disk has {free / 1e9:.1f} GB left; "
@@ -149,6 +174,7 @@ def _merge(
             plan.galaxies.table.set_axis(plan.galaxies.objid),
             attrs,
             plan.galaxies.rejected,
+            plan_digests=[digest_part(plan, shard) for shard in plan.shards],
         )
         if not n_stored:
             # The next build must read the images again, since they may be repaired by then.
@@ -158,17 +184,37 @@ def _merge(
                 f"{path}: none of {len(plan.galaxies)} galaxies could be explained, first: "
                 f"{objid} ({reason})"
             )
+        lock.check()
     return failed
 
 
-def _check_store(path: Path, plan: Plan, if_exists: IfExists) -> ErrorOrReplace | None:
+def _measure_parts(parts: Sequence[Path]) -> int:
+    """Return the size of all parts [byte]."""
+    size = 0
+    for part in parts:
+        try:
+            size += part.stat().st_size
+        except OSError as exc:
+            raise DamagedPartError(part, f"cannot be read ({exc.strerror})") from exc
+    return size
+
+
+def _check_store(
+    path: Path, plan: Plan, if_exists: IfExists, run: RunOptions
+) -> ErrorOrReplace | None:
     """Return how the store may be written, or None if the store of this plan exists and is kept.
 
     Raises OutputError if another file exists and must not be replaced.
     """
     found = read_digest(path)
     if found == plan.digest and if_exists != "replace":
-        return None
+        changed = find_changed(plan.galaxies, read_image_digests(path) or {}, run.n_workers)
+        if not len(changed):
+            return None
+        words = describe_changed(changed)
+        if if_exists == "error":
+            raise OutputError(f'{path}: {words}; use `if_exists="update"` to build it again')
+        logger.info("%s: %s; building it again", path, words)
     if found is not None and if_exists == "error":
         raise OutputError(
             f"{path}: was built from another catalog, network or settings (see 'galfig info {path}'"
@@ -186,9 +232,10 @@ def _explain_shards(
     checkpoint: Checkpoint,
     parts: list[Path],
     run: RunOptions,
+    lock: Lock,
 ) -> None:
     """Write the missing parts; each part is written while the next is computed."""
-    todo = _find_missing(plan, parts)
+    todo = _find_missing(plan, parts, run)
     if not todo:
         return
     n_galaxies = len(plan.galaxies)
@@ -221,7 +268,7 @@ def _explain_shards(
             )
             if written is not None:
                 written.result()
-            written = writer.submit(_write_shard, part, explained, digest, stopwatch)
+            written = writer.submit(_write_shard, part, explained, digest, stopwatch, lock)
         if written is not None:
             written.result()
     size = (checkpoint.n_channels, checkpoint.image_size, checkpoint.image_size)
@@ -241,21 +288,35 @@ def _explain_shards(
     )
 
 
-def _find_missing(plan: Plan, parts: Sequence[Path]) -> list[tuple[slice, Path, str]]:
-    """Return the shards whose part is missing, each with the path and digest of the part."""
+def _find_missing(
+    plan: Plan, parts: Sequence[Path], run: RunOptions
+) -> list[tuple[slice, Path, str]]:
+    """Return the shards whose part is missing, each with the path and digest of the part.
+
+    A part that was made from other images than those that are there now is missing as well.
+    """
     jobs = [
         (shard, part, digest_part(plan, shard))
         for shard, part in zip(plan.shards, parts, strict=True)
     ]
-    missing = [job for job in jobs if read_digest(job[1]) != job[2]]
+    missing = []
+    for shard, part, digest in jobs:
+        if read_digest(part) == digest:
+            galaxies = plan.galaxies.take(np.arange(shard.start, shard.stop))
+            changed = find_changed(galaxies, read_image_digests(part) or {}, run.n_workers)
+            if not len(changed):
+                continue
+            logger.info("%s: %s; explaining its galaxies again", part, describe_changed(changed))
+        missing.append((shard, part, digest))
     if len(missing) < len(jobs):
         logger.info("resuming: %d of %d shards are done", len(jobs) - len(missing), len(jobs))
     return missing
 
 
-def _write_shard(path: Path, part: Part, digest: str, stopwatch: Stopwatch) -> None:
+def _write_shard(path: Path, part: Part, digest: str, stopwatch: Stopwatch, lock: Lock) -> None:
     with stopwatch.time("write"), replace_file(path, if_exists="replace") as temporary:
         write_part(temporary, part, digest)
+        lock.check()
 
 
 def _describe_store(
@@ -277,24 +338,35 @@ def _describe_store(
         "cutout_size": checkpoint.cutout_size,
         "simulated": galaxies.simulated,
         "config": json.dumps(plan.settings.record(), sort_keys=True),
-        "training": json.dumps(
-            {key: checkpoint.metadata.get(key) for key in _TRAINING_KEYS}, sort_keys=True
-        ),
-        "image_shift": json.dumps(image_shift, sort_keys=True),
+        "training": dump_json({key: checkpoint.metadata.get(key) for key in _TRAINING_KEYS}),
+        "image_shift": dump_json(image_shift),
     }
     if isinstance(plan.settings.catalog.pixel_scale, float):
         attrs["pixel_scale"] = plan.settings.catalog.pixel_scale
     return attrs
 
 
+def _check_folder(folder: Path) -> None:
+    """Raise OutputError if the folder of the parts is a link or a file, which may be anybody's."""
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        kind = "a symbolic link" if folder.is_symlink() else "a file"
+        raise OutputError(f"{folder}: is {kind}, expected a folder for parts; move it away")
+
+
 def _remove_parts(folder: Path) -> None:
     """Remove the parts, and the unfinished files that a killed build may have left beside them."""
-    if not folder.exists():
-        return
     try:
-        # Unlike in a shell, '*' in pathlib also matches hidden names.
-        for part in folder.glob("*.h5"):
-            part.unlink()
+        # By the folder's descriptor, so that a link in its place is not followed.
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return
+    except OSError as exc:
+        raise OutputError(f"{folder}: cannot be removed ({exc.strerror})") from exc
+    try:
+        for name in filter(_PART.fullmatch, os.listdir(handle)):  # noqa: PTH208 (no Path has a descriptor)
+            os.unlink(name, dir_fd=handle)
         folder.rmdir()
     except OSError as exc:
         raise OutputError(f"{folder}: cannot be removed ({exc.strerror})") from exc
+    finally:
+        os.close(handle)

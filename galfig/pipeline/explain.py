@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from galfig.cosmology import kpc_per_arcsec
 from galfig.errors import CutoutError
 from galfig.images.ahead import map_ahead
 from galfig.images.cutouts import Decoding, read_cutout, scale_cutout
+from galfig.images.identity import NO_DIGEST, note_digest
 from galfig.networks.checkpoint import Checkpoint
 from galfig.runtime.machine import count_processors
 from galfig.runtime.timing import Stopwatch
@@ -82,14 +84,17 @@ def explain_galaxies(
     n_group = max(GROUP_SIZE, engine.choose_micro_batch(size))
     groups = [galaxies.paths[start : start + n_group] for start in range(0, len(galaxies), n_group)]
 
+    digests: dict[Path, int] = {}
+
     def explain(paths: Sequence[Path]) -> list[Explained | str]:
-        return _explain_group(paths, checkpoint, engine, decoding, stopwatch)
+        return _explain_group(paths, checkpoint, engine, decoding, stopwatch, digests)
 
     explained: list[Explained | str] = []
     for group in map_ahead(pool, explain, groups, n_ahead=N_AHEAD * count_processors()):
         explained += group
         progress(len(group))
-    return _make_part(galaxies, checkpoint, explained)
+    found = np.array([digests.get(path, NO_DIGEST) for path in galaxies.paths], np.uint64)
+    return _make_part(galaxies, checkpoint, explained, found)
 
 
 def _explain_group(
@@ -98,13 +103,15 @@ def _explain_group(
     engine: Engine,
     decoding: Decoding,
     stopwatch: Stopwatch,
+    digests: dict[Path, int],
 ) -> list[Explained | str]:
     """Explain some files in one thread; return the result for each, or why there is none."""
+    note = partial(note_digest, digests)
     with stopwatch.time("decode"):
         cutouts: list[NDArray[np.uint8] | str] = []
         for path in paths:
             try:
-                cutouts.append(read_cutout(path, checkpoint.cutout_size, decoding))
+                cutouts.append(read_cutout(path, checkpoint.cutout_size, decoding, on_bytes=note))
             except CutoutError as exc:
                 # A LostCutoutError ends the build. If its galaxy were rejected instead, it would
                 # stay rejected when the file is back.
@@ -133,7 +140,10 @@ def _explain_group(
 
 
 def _make_part(
-    galaxies: Galaxies, checkpoint: Checkpoint, explained: Sequence[Explained | str]
+    galaxies: Galaxies,
+    checkpoint: Checkpoint,
+    explained: Sequence[Explained | str],
+    digests: NDArray[np.uint64],
 ) -> Part:
     """Collect the galaxies that were explained, and the reasons for the others."""
     n_classes, size = len(checkpoint.class_names), checkpoint.cutout_size
@@ -145,6 +155,7 @@ def _make_part(
     logits = np.array([one.logits for one in found], np.float32).reshape(-1, n_classes)
     arrays = {
         "objid": stored.objid,
+        "image_digest": digests[rows],
         "redshift": stored.redshift,
         "label": stored.label,
         "split": stored.split,
@@ -162,4 +173,9 @@ def _make_part(
         found[0].map_shape if found else (n_classes, 1, 1),
         (size, size, checkpoint.n_channels),
         rejected,
+        {
+            objid: int(digest)
+            for objid, digest in zip(galaxies.objid, digests, strict=True)
+            if objid in rejected
+        },
     )

@@ -1,22 +1,31 @@
 """Digests of everything in a store, used to detect damage and to say where it is.
 
 Maps and cutouts are stored as chunks. Each chunk has a Fletcher-32 checksum, which HDF5 compares
-on every read. Every other dataset carries its SHA-256 as an attribute. The root attribute ``seal``
-is the SHA-256 of all attributes, so that no change goes undetected.
+on every read. The SHA-256 of a dataset, of its values or of the SHA-256 of its chunks, is an
+attribute of it. The root attribute ``seal`` is the SHA-256 of all attributes, so that no change
+goes undetected.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import h5py
 import numpy as np
 
 from galfig.runtime.messages import CHECKSUM_MISMATCH, one_line
-from galfig.store.hdf5 import READING_ERRORS, read_attributes, read_texts, set_attributes
+from galfig.store.hdf5 import (
+    READING_ERRORS,
+    read_attribute,
+    read_attributes,
+    read_texts,
+    set_attributes,
+)
 
 _SHA256, _SEAL = "sha256", "seal"
+# Root attributes that say when, and by which programs, a store was built.
+_CIRCUMSTANCES = (_SEAL, "created", "galfig_version", "torch_version")
 
 
 def seal_file(file: h5py.File) -> None:
@@ -25,7 +34,8 @@ def seal_file(file: h5py.File) -> None:
     Parameters
     ----------
     file : h5py.File
-        The store, open for writing. Nothing may be added to it afterwards.
+        The store, open for writing. Nothing may be added to it afterwards. Its chunked datasets
+        have their digests already, from `record_chunks`.
     """
     for _, dataset in _iter_datasets(file):
         if not dataset.chunks:
@@ -33,13 +43,95 @@ def seal_file(file: h5py.File) -> None:
     set_attributes(file, {_SEAL: _digest_attributes(file)})
 
 
-def find_damage(file: h5py.File) -> Iterator[str]:
+def digest_chunk(mask: int, chunk: bytes) -> bytes:
+    """Return the SHA-256 of a compressed chunk and of its mask of filters that were skipped."""
+    return hashlib.sha256(mask.to_bytes(4, "big") + chunk).digest()
+
+
+def record_chunks(dataset: h5py.Dataset, digests: bytes) -> None:
+    """Record the digest of a chunked dataset.
+
+    Parameters
+    ----------
+    dataset : h5py.Dataset
+        The dataset, open for writing.
+    digests : bytes
+        What `digest_chunk` returns for each chunk, one after the other.
+    """
+    set_attributes(dataset, {_SHA256: digest_chunks(digests)})
+
+
+def digest_chunks(digests: bytes) -> str:
+    """Return the digest of a chunked dataset, from those of its chunks."""
+    return hashlib.sha256(digests).hexdigest()
+
+
+def read_chunk(dataset: h5py.Dataset, row: int) -> tuple[int, bytes]:
+    """Read the mask of filters that were skipped for a galaxy, and its chunk as it is stored."""
+    mask, chunk = dataset.id.read_direct_chunk((row, *(0,) * (dataset.ndim - 1)))
+    return mask, chunk
+
+
+def read_digests(file: h5py.File) -> dict[str, str] | None:
+    """Return the recorded digest of each dataset, by name.
+
+    Parameters
+    ----------
+    file : h5py.File
+        A sealed file, open for reading.
+
+    Returns
+    -------
+    dict of str to str, or None
+        None if the attributes are not what was sealed.
+    """
+    if read_attributes(file).get(_SEAL) != _digest_attributes(file):
+        return None
+    return {
+        name: str(read_attributes(dataset).get(_SHA256)) for name, dataset in _iter_datasets(file)
+    }
+
+
+def digest_content(file: h5py.File) -> str:
+    """Return a digest of all datasets and attributes, but for the circumstances of the build.
+
+    It follows from the recorded digests, so that it does not read the datasets.
+
+    Parameters
+    ----------
+    file : h5py.File
+        A sealed file, open for reading.
+
+    Returns
+    -------
+    str
+        SHA-256, as hexadecimal digits.
+    """
+    root = read_attributes(file)
+    kept = {key: root[key] for key in root if key not in _CIRCUMSTANCES}
+    words = json.dumps([kept, read_digests(file)], sort_keys=True)
+    return hashlib.sha256(words.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def read_values(dataset: h5py.Dataset, digest: str) -> Any:
+    """Read a dataset without chunks; None if its values do not have this digest."""
+    if _digest_values(dataset) != digest:
+        return None
+    return read_texts(dataset) if h5py.check_string_dtype(dataset.dtype) else dataset[()]
+
+
+def find_damage(
+    file: h5py.File, find_invalid: Callable[[str, Any], str] = lambda name, values: ""
+) -> Iterator[str]:
     """Compare a whole store with its digests, and yield a line for each mismatch.
 
     Parameters
     ----------
     file : h5py.File
         The store, open for reading. Every chunk is read.
+    find_invalid : callable, optional
+        Called with the name of each dataset and its values, or those of one galaxy; returns what
+        is wrong with them, or "".
 
     Yields
     ------
@@ -56,31 +148,44 @@ def find_damage(file: h5py.File) -> Iterator[str]:
         yield f"the structure of the file: cannot be read ({one_line(exc)})"
     for name, dataset in _iter_datasets(file):
         if dataset.chunks:
-            yield from _find_damaged_chunks(file, name, dataset)
+            yield from _find_damaged_chunks(file, name, dataset, find_invalid)
             continue
         try:
-            is_same = _digest_values(dataset) == read_attributes(dataset)[_SHA256]
+            is_same = _digest_values(dataset) == read_attribute(dataset, _SHA256)
+            is_text = h5py.check_string_dtype(dataset.dtype)
+            invalid = find_invalid(name, read_texts(dataset) if is_text else dataset[()])
         except READING_ERRORS as exc:
             yield f"{name}: cannot be read ({one_line(exc)})"
             continue
         if not is_same:
             yield f"{name}: {CHECKSUM_MISMATCH}"
+        if invalid:
+            yield invalid
     if _digest_attributes(file) != read_attributes(file)[_SEAL]:
         yield f"attributes, or the list of datasets: {CHECKSUM_MISMATCH}"
 
 
-def _find_damaged_chunks(file: h5py.File, name: str, dataset: h5py.Dataset) -> Iterator[str]:
+def _find_damaged_chunks(
+    file: h5py.File, name: str, dataset: h5py.Dataset, find_invalid: Callable[[str, Any], str]
+) -> Iterator[str]:
     """Read every chunk (one galaxy each), so that HDF5 compares its checksum."""
     n_chunks = dataset.id.get_num_chunks()
     if n_chunks != dataset.shape[0]:
         yield f"{name}: {n_chunks} chunks of {dataset.shape[0]} galaxies"
         return
+    digests = []
     for row in range(n_chunks):
         try:
-            dataset[row]
+            invalid = find_invalid(name, dataset[row])
+            digests.append(digest_chunk(*read_chunk(dataset, row)))
         except READING_ERRORS as exc:
-            galaxy = f"galaxy {_read_objid(file, row)} (number {row + 1})"
-            yield f"{name}: {galaxy}: cannot be read ({one_line(exc)})"
+            invalid = f"cannot be read ({one_line(exc)})"
+        if invalid:
+            yield f"{name}: galaxy {_read_objid(file, row)} (number {row + 1}): {invalid}"
+    # An older galfig recorded no digest of the chunks.
+    recorded = read_attributes(dataset).get(_SHA256)
+    if len(digests) == n_chunks and recorded not in (None, digest_chunks(b"".join(digests))):
+        yield f"{name}: {CHECKSUM_MISMATCH}"
 
 
 def _read_objid(file: h5py.File, row: int) -> str:

@@ -8,11 +8,16 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from galfig.store.hdf5 import set_attributes
+from galfig.errors import StoreError
+from galfig.runtime.messages import one_line
+from galfig.store.checksums import digest_chunk, read_chunk, record_chunks
+from galfig.store.hdf5 import READING_ERRORS, set_attributes
 from galfig.store.schema import DESCRIPTIONS
 
 # Every HDF5 reader has these filters. Readers verify the Fletcher-32 checksum automatically.
 FILTERS = {"compression": "gzip", "compression_opts": 4, "shuffle": True, "fletcher32": True}
+# The float16 before 2.
+_LARGEST = 2 - 2**-10
 
 
 class Encoded(NamedTuple):
@@ -53,11 +58,13 @@ def encode_galaxy(cams: NDArray[np.float32], cutout: NDArray[np.uint8]) -> Encod
         The compressed maps and cutout, and the scale of each map.
     """
     scale = _power_of_two_scale(cams)
-    scaled = (cams / scale[:, None, None]).astype(np.float16)
+    scaled = cams / scale[:, None, None]
+    # float16 would round the largest float32 to 2, times 2^127: no float32. This keeps 11 bits.
+    scaled = np.clip(scaled, -_LARGEST, _LARGEST).astype(np.float16)
     return Encoded(_compress(scaled), scale, _compress(cutout))
 
 
-def copy_chunks(source: h5py.Dataset, target: h5py.Dataset, start: int) -> None:
+def copy_chunks(source: h5py.Dataset, target: h5py.Dataset, start: int) -> bytes:
     """Copy compressed chunks from one dataset to another without decompressing them.
 
     Parameters
@@ -66,11 +73,26 @@ def copy_chunks(source: h5py.Dataset, target: h5py.Dataset, start: int) -> None:
         Datasets with one chunk per galaxy and the same filters.
     start : int
         Row of ``target`` that receives the first chunk.
+
+    Returns
+    -------
+    bytes
+        The digest of each chunk, one after the other; see `galfig.store.checksums.digest_chunk`.
+
+    Raises
+    ------
+    StoreError
+        If a chunk of ``source`` cannot be read.
     """
-    origin = (0,) * (source.ndim - 1)
+    origin, digests = (0,) * (source.ndim - 1), []
     for index in range(source.shape[0]):
-        mask, chunk = source.id.read_direct_chunk((index, *origin))
+        try:
+            mask, chunk = read_chunk(source, index)
+        except READING_ERRORS as exc:
+            raise StoreError(f"{source.name}, row {index}: {one_line(exc)}") from exc
         target.id.write_direct_chunk((start + index, *origin), chunk, mask)
+        digests.append(digest_chunk(mask, chunk))
+    return b"".join(digests)
 
 
 def write_chunks(
@@ -98,6 +120,8 @@ def write_chunks(
     for index, chunk in enumerate(chunks):
         dataset.id.write_direct_chunk((index, *origin), chunk)
     set_attributes(dataset, {"description": DESCRIPTIONS[name]})
+    if chunks:
+        record_chunks(dataset, b"".join(digest_chunk(0, chunk) for chunk in chunks))
 
 
 def _compress(image: NDArray[Any]) -> bytes:
@@ -149,4 +173,5 @@ def _power_of_two_scale(cams: NDArray[np.float32]) -> NDArray[np.float32]:
     """
     peak = np.abs(cams).max(axis=(1, 2), initial=0.0)
     _, exponent = np.frexp(peak)
-    return np.where(peak > 0, np.exp2(exponent), 1.0).astype(np.float32)
+    # Maps with values above 2^127, the largest power of two in float32, lie within [-2, 2].
+    return np.where(peak > 0, np.exp2(np.minimum(exponent, 127)), 1.0).astype(np.float32)

@@ -4,7 +4,6 @@ This is schema version 2. The file can also be read with h5py or h5dump alone: t
 ``description`` of each dataset says what the dataset holds.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -20,11 +19,17 @@ from galfig.cosmology import kpc_per_arcsec
 from galfig.errors import SelectionError, StoreError
 from galfig.metrics import Accuracy, compute_losses, measure_accuracy
 from galfig.records import StoreRecord, Training, recall_split
-from galfig.runtime.messages import one_line
+from galfig.runtime.messages import find_unprintable, make_printable, one_line
 from galfig.runtime.options import Split
-from galfig.store.checksums import find_damage
-from galfig.store.hdf5 import READING_ERRORS, open_hdf5, read_attributes, read_texts
-from galfig.store.schema import check_schema, read_record
+from galfig.store.checksums import digest_content, find_damage
+from galfig.store.hdf5 import (
+    READING_ERRORS,
+    open_hdf5,
+    read_attribute,
+    read_attributes,
+    read_texts,
+)
+from galfig.store.schema import check_schema, find_contradiction, find_invalid, read_columns
 from galfig.store.selection import (
     Rows,
     RowsLike,
@@ -65,8 +70,8 @@ class Store:
 
     def __init__(self, file: h5py.File, path: Path) -> None:
         self.path = path
+        self.record: StoreRecord = check_schema(file, path)
         self.attrs = read_attributes(file)
-        self.record: StoreRecord = read_record(self.attrs, path)
         self._handle: h5py.File | None = file
 
     def __enter__(self) -> "Store":
@@ -118,12 +123,15 @@ class Store:
         return pd.Categorical.from_codes(codes, pd.Index(list(self.class_names)))
 
     def _read(self, name: str, rows: int | slice = slice(None)) -> Any:
-        """Read a dataset or one row of it; report damage as a one-line StoreError."""
+        """Read and check a dataset or one row of it; report damage as a one-line StoreError."""
         file = self._file
-        with _name_damage(self.path, name if isinstance(rows, slice) else f"{name}, row {rows}"):
+        where = name if isinstance(rows, slice) else f"{name}, row {rows}"
+        with _name_damage(self.path, where):
             dataset = file[name]
             is_text = h5py.check_string_dtype(dataset.dtype)
             values = read_texts(dataset, rows) if is_text else dataset[rows]
+        if invalid := find_invalid(name, values, len(self.class_names)):
+            raise StoreError(f"{self.path}: {where}: {invalid}; edited or damaged, build it again")
         if isinstance(values, np.ndarray):
             # Kept and shared: what a caller changed would end in captions.
             values.setflags(write=False)
@@ -154,6 +162,14 @@ class Store:
         if "split" in self._file:
             return self._read("split")
         return np.full(len(self), recall_split(self.record), dtype=object)
+
+    @cached_property
+    def image_digest(self) -> NDArray[np.uint64] | None:
+        """Digest of each galaxy's image, (N,): the first 8 bytes of the SHA-256 of its file.
+
+        None for a store of schema version 1.
+        """
+        return self._read("image_digest") if "image_digest" in self._file else None
 
     @cached_property
     def value(self) -> NDArray[np.float64]:
@@ -218,7 +234,7 @@ class Store:
         file = self._file
         with _name_damage(self.path, "catalog"):
             group = file["catalog"]
-            columns = json.loads(read_attributes(group)["columns"])
+            columns = read_columns(group, self.path)
             return pd.DataFrame(
                 {column: _read_column(group[key]) for column, key in columns.items()}
             )
@@ -491,7 +507,6 @@ def open_store(path: Path | str) -> Store:
     file = _open_file(path)
     try:
         with _name_damage(path, "the store"):
-            check_schema(file, path)
             return Store(file, path)
     except BaseException:
         file.close()
@@ -507,7 +522,7 @@ def _stack(arrays: Iterator[NDArray[Any]], shape: tuple[int, ...], dtype: type) 
 
 
 def verify_store(path: Path) -> list[str]:
-    """Compare a store with its own digests.
+    """Compare a store with its own digests, and all of its values with the schema.
 
     Parameters
     ----------
@@ -517,20 +532,24 @@ def verify_store(path: Path) -> list[str]:
     Returns
     -------
     list of str
-        One line for each damaged item; empty if the store is intact.
+        One line for each item that is damaged or cannot be true; empty if the store is intact.
 
     Raises
     ------
     StoreError
         If the file is missing, is not HDF5, or is not a store.
     """
-    with _open_file(path) as file:
-        with _name_damage(path, "the store"):
-            check_schema(file, path)
+    with open_store(path) as store:
+        n_classes = len(store.class_names)
         try:
-            return list(find_damage(file))
+            found = list(
+                find_damage(store._file, lambda name, values: find_invalid(name, values, n_classes))
+            )
+            if not found:
+                found = [line for line in [find_contradiction(store.logits, store.probs)] if line]
         except READING_ERRORS as exc:
             return [f"cannot be read ({one_line(exc)})"]
+        return found
 
 
 @contextmanager
@@ -561,8 +580,56 @@ def read_digest(path: Path) -> str | None:
     """
     try:
         with open_hdf5(path) as file:
-            return str(read_attributes(file)["plan_digest"])
-    except (OSError, KeyError):
+            digest = read_attribute(file, "plan_digest")
+    except READING_ERRORS:
+        return None
+    return digest if isinstance(digest, str) and not find_unprintable(digest) else None
+
+
+def read_image_digests(path: Path) -> dict[str, int] | None:
+    """Read the digest of the image of each galaxy of a store or of a part.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    dict of str to int, or None
+        Digests by objid. Galaxies that were rejected after their image was read are among them.
+        None if the file does not record them, or cannot be read.
+    """
+    try:
+        with open_hdf5(path) as file:
+            found: dict[str, int] = {}
+            for group in (file, file["rejected"]):
+                objid, digests = read_texts(group["objid"]), group["image_digest"][:]
+                found |= dict(zip(objid.tolist(), digests.tolist(), strict=True))
+            return found
+    except READING_ERRORS:
+        return None
+
+
+def read_content_digest(path: Path) -> str | None:
+    """Read the digest of all that figures can show of a store.
+
+    Parameters
+    ----------
+    path : Path
+        Any file.
+
+    Returns
+    -------
+    str or None
+        SHA-256, as hexadecimal digits. It follows from datasets and settings, not from the time of
+        the build or the versions of programs. None if the file is not a store, or cannot be read.
+    """
+    try:
+        with open_hdf5(path) as file:
+            read_attribute(file, "plan_digest")
+            return digest_content(file)
+    except READING_ERRORS:
         return None
 
 
@@ -572,16 +639,24 @@ def _read_column(dataset: h5py.Dataset) -> "pd.Series":
     if h5py.check_string_dtype(dataset.dtype):
         return pd.Series(read_texts(dataset), dtype="string").replace("", pd.NA)
     values = dataset[:]
-    if "missing_value" in dataset.attrs:
+    attrs = read_attributes(dataset)
+    if "missing_value" in attrs:
         series = pd.Series(values, dtype="Int64")
-        return series.mask(values == dataset.attrs["missing_value"])
+        return series.mask(values == attrs["missing_value"])
     return pd.Series(values)
 
 
 def read_rejected(file: h5py.File) -> dict[str, str]:
-    """Read why galaxies were rejected, by objid, from an open store or part."""
+    """Read why galaxies were rejected, by objid, from an open store or part.
+
+    Both may quote a cell or the name of a file, of which any character is possible.
+    """
     group = file["rejected"]
-    return dict(zip(read_texts(group["objid"]), read_texts(group["reason"]), strict=True))
+    objids, reasons = (read_texts(group[name]) for name in ("objid", "reason"))
+    return {
+        make_printable(objid): make_printable(reason)
+        for objid, reason in zip(objids, reasons, strict=True)
+    }
 
 
 def _open_file(path: Path) -> h5py.File:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galfig.errors import SelectionError
+from galfig.runtime.messages import one_line, quote
 from galfig.runtime.options import Split
 
 if TYPE_CHECKING:
@@ -266,12 +267,12 @@ def select_galaxies(
     if not len(candidates):
         both = "" if among is None else " that both stores hold"
         raise SelectionError(
-            f"{store.path}: no galaxy {describe_conditions(query, repr)}{both}".replace("  ", " ")
+            f"{store.path}: no galaxy {describe_conditions(query, quote)}{both}".replace("  ", " ")
             + _point_to_training(store, query)
         )
     order = _order(store, candidates, query)
     if query.n is not None and len(candidates) < query.n:
-        conditions = describe_conditions(query, repr)
+        conditions = describe_conditions(query, quote)
         logger.warning(
             "%s: %d galaxies requested, only %d found%s; taking all of them",
             store.path,
@@ -317,7 +318,7 @@ def describe_conditions(
         f"of true class {text(query.true)}" if query.true is not None else "",
         f"classified as {text(query.predicted)}" if query.predicted is not None else "",
         correctly,
-        f"where {text(query.where)}" if query.where is not None else "",
+        f"where {text(one_line(query.where))}" if query.where is not None else "",
     ]
     return ", ".join(condition for condition in conditions if condition)
 

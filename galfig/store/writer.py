@@ -1,8 +1,9 @@
 """Writing a store: one part per shard, then the store that the parts are merged into."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +11,20 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from galfig.store.checksums import seal_file
+from galfig.errors import DamagedPartError, StoreError
+from galfig.runtime.messages import CHECKSUM_MISMATCH, one_line
+from galfig.store.checksums import (
+    digest_chunks,
+    read_digests,
+    read_values,
+    record_chunks,
+    seal_file,
+)
 from galfig.store.hdf5 import (
+    READING_ERRORS,
     create_hdf5,
     encode_texts,
-    open_hdf5,
     read_attributes,
-    read_texts,
     set_attributes,
 )
 
@@ -25,8 +33,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 from galfig.store.chunks import FILTERS, Encoded, copy_chunks, write_chunks
-from galfig.store.reader import read_rejected
-from galfig.store.schema import DESCRIPTIONS, MISSING_INTEGER, SCHEMA_VERSION
+from galfig.store.schema import DESCRIPTIONS, MISSING_INTEGER, SCHEMA_VERSION, open_part
 
 
 @dataclass(frozen=True)
@@ -36,8 +43,8 @@ class Part:
     Attributes
     ----------
     arrays : dict of str to ndarray
-        ``objid``, ``redshift``, ``label``, ``value``, ``logits``, ``probs`` and, where known,
-        ``pixel_scale`` and ``kpc_per_arcsec``; (N, ...).
+        ``objid``, ``image_digest``, ``redshift``, ``label``, ``split``, ``value``, ``logits``,
+        ``probs`` and, where known, ``pixel_scale`` and ``kpc_per_arcsec``; (N, ...).
     images : sequence of Encoded
         Maps and cutouts of the N galaxies, from `galfig.store.chunks.encode_galaxy`.
     map_shape : (C, h, w)
@@ -46,6 +53,8 @@ class Part:
         Shape of one cutout.
     rejected : dict of str to str
         Reason why each rejected galaxy of the shard is not among the N, by objid.
+    rejected_digests : dict of str to int
+        Digest of the image of each rejected galaxy, by objid, where its file could be read.
     """
 
     arrays: dict[str, NDArray[Any]]
@@ -53,6 +62,7 @@ class Part:
     map_shape: tuple[int, ...]
     cutout_shape: tuple[int, ...]
     rejected: Mapping[str, str]
+    rejected_digests: Mapping[str, int] = field(default_factory=dict)
 
 
 def write_part(path: Path, part: Part, plan_digest: str) -> None:
@@ -82,7 +92,8 @@ def write_part(path: Path, part: Part, plan_digest: str) -> None:
             set_attributes(dataset, {"description": DESCRIPTIONS[name]})
         write_chunks(file, "cams", [g.cams for g in part.images], part.map_shape, np.float16)
         write_chunks(file, "cutouts", [g.cutout for g in part.images], part.cutout_shape, np.uint8)
-        _write_rejected(file, part.rejected)
+        _write_rejected(file, part.rejected, part.rejected_digests)
+        seal_file(file)
 
 
 def merge_parts(
@@ -91,8 +102,13 @@ def merge_parts(
     catalog: "pd.DataFrame",
     attrs: Mapping[str, Any],
     rejected: Mapping[str, str],
+    *,
+    plan_digests: Sequence[str] | None = None,
 ) -> tuple[int, dict[str, str]]:
     """Merge parts into one store; compressed chunks are copied unchanged.
+
+    All that is copied is compared with the digests that the parts had in the beginning. A part
+    that another process replaces meanwhile can therefore not enter the store.
 
     Parameters
     ----------
@@ -107,6 +123,8 @@ def merge_parts(
     rejected : mapping of str to str
         Reason for each galaxy that was left out before sharding, by objid. The rejected galaxies
         of the parts are added.
+    plan_digests : sequence of str, optional
+        What `write_part` was given for each part; by default, this is not compared.
 
     Returns
     -------
@@ -118,53 +136,102 @@ def merge_parts(
     Raises
     ------
     OSError
-        If the file cannot be written or a part cannot be read.
+        If the file cannot be written.
+    DamagedPartError
+        If a part cannot be read, changes meanwhile, or was written for another plan.
     """
+    expected: Sequence[str | None] = plan_digests or [None] * len(parts)
     with create_hdf5(path) as file:
         set_attributes(file, {"schema_version": SCHEMA_VERSION, **attrs})
         counts: list[int] = []
         failed: dict[str, str] = {}
-        for source in parts:
-            with open_hdf5(source) as part:
+        digests: dict[str, int] = {}
+        filled: dict[Path, dict[str, str]] = {}
+        for source, digest in zip(parts, expected, strict=True):
+            with _blame(source), open_part(source) as part:
+                recorded = _read_recorded(part, source, digest)
                 counts.append(part["label"].shape[0])
-                failed |= read_rejected(part)
-        filled = [source for source, count in zip(parts, counts, strict=True) if count]
-        for name in _list_datasets(filled[0]) if filled else ():
+                reasons, found = _read_rejected(part, source, recorded)
+                failed |= reasons
+                digests |= found
+            if counts[-1]:
+                filled[source] = recorded
+        # The groups, such as the rejected galaxies, are not concatenated.
+        for name in [name for name in next(iter(filled.values()), ()) if "/" not in name]:
             _merge_dataset(file, name, filled, sum(counts))
         _write_catalog(file, catalog.drop(index=list(failed)))
-        _write_rejected(file, {**rejected, **failed})
+        _write_rejected(file, {**rejected, **failed}, digests)
         seal_file(file)
     return sum(counts), failed
 
 
-def _list_datasets(part: Path) -> list[str]:
-    with open_hdf5(part) as file:
-        return [name for name, item in file.items() if isinstance(item, h5py.Dataset)]
+@contextmanager
+def _blame(path: Path) -> Iterator[None]:
+    """Turn whatever h5py raises while a part is read into a DamagedPartError."""
+    try:
+        yield
+    except DamagedPartError:
+        raise
+    except READING_ERRORS as exc:
+        raise DamagedPartError(path, f"cannot be read ({one_line(exc)})") from exc
 
 
-def _merge_dataset(file: h5py.File, name: str, parts: Sequence[Path], total: int) -> None:
-    """Concatenate a dataset over all parts.
+def _read_recorded(part: h5py.File, path: Path, plan_digest: str | None) -> dict[str, str]:
+    """Return the recorded digest of each dataset of a part."""
+    recorded = read_digests(part)
+    if recorded is None:
+        raise DamagedPartError(path, CHECKSUM_MISMATCH)
+    if plan_digest not in (None, read_attributes(part)["plan_digest"]):
+        raise DamagedPartError(path, "was written for another plan")
+    return recorded
+
+
+def _read_rejected(
+    part: h5py.File, path: Path, recorded: Mapping[str, str]
+) -> tuple[dict[str, str], dict[str, int]]:
+    """Return why galaxies of a part were rejected, and the digests of their images, by objid."""
+    names = [f"rejected/{name}" for name in ("objid", "reason", "image_digest")]
+    objid, reason, digests = (read_values(part[name], recorded[name]) for name in names)
+    if objid is None or reason is None or digests is None:
+        raise DamagedPartError(path, f"rejected: {CHECKSUM_MISMATCH}")
+    return dict(zip(objid, reason, strict=True)), dict(zip(objid, digests.tolist(), strict=True))
+
+
+def _merge_dataset(
+    file: h5py.File, name: str, parts: Mapping[Path, Mapping[str, str]], total: int
+) -> None:
+    """Concatenate a dataset over all parts, each of which comes with its recorded digests.
 
     The store is written dataset by dataset, and text in one piece, so that its bytes do not depend
     on the number of parts.
     """
-    start, arrays = 0, []
-    attrs: dict[str, Any] = {}
-    for path in parts:
-        with open_hdf5(path) as part:
-            source, attrs = part[name], read_attributes(part[name])
+    arrays, digests, start = [], [], 0
+    for path, recorded in parts.items():
+        with ExitStack() as stack:
+            with _blame(path):
+                source = stack.enter_context(open_part(path))[name]
+                values = None if source.chunks else read_values(source, recorded[name])
             if not source.chunks:
-                is_text = h5py.check_string_dtype(source.dtype)
-                arrays.append(read_texts(source) if is_text else source[:])
+                if values is None:
+                    raise DamagedPartError(path, f"{name}: {CHECKSUM_MISMATCH}")
+                arrays.append(values)
                 continue
             if name not in file:
                 shape = (total, *source.shape[1:])
                 file.create_dataset(name, shape, source.dtype, chunks=source.chunks, **FILTERS)
-            copy_chunks(source, file[name], start)
+            try:
+                copied = copy_chunks(source, file[name], start)
+            except StoreError as exc:
+                raise DamagedPartError(path, str(exc)) from exc
+            if digest_chunks(copied) != recorded[name]:
+                raise DamagedPartError(path, f"{name}: {CHECKSUM_MISMATCH}")
+            digests.append(copied)
             start += source.shape[0]
     if arrays:
         _write_array(file, name, np.concatenate(arrays))
-    set_attributes(file[name], attrs)
+    else:
+        record_chunks(file[name], b"".join(digests))
+    set_attributes(file[name], {"description": DESCRIPTIONS[name]})
 
 
 def _write_array(file: h5py.File, name: str, array: NDArray[Any]) -> h5py.Dataset:
@@ -202,10 +269,14 @@ def _write_column(group: h5py.Group, key: str, series: "pd.Series") -> None:
         group.create_dataset(key, data=encode_texts(text))
 
 
-def _write_rejected(file: h5py.File, rejected: Mapping[str, str]) -> None:
+def _write_rejected(
+    file: h5py.File, rejected: Mapping[str, str], digests: Mapping[str, int]
+) -> None:
     group = file.create_group("rejected")
     for name, values in (("objid", rejected.keys()), ("reason", rejected.values())):
         group.create_dataset(name, data=encode_texts(list(values)))
+    found = [digests.get(objid, 0) for objid in rejected]
+    group.create_dataset("image_digest", data=np.array(found, np.uint64))
 
 
 def _as_key(column: str) -> str:

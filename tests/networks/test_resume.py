@@ -1,14 +1,18 @@
 """Resuming: a run that was stopped after any epoch ends as one that was not."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save
 from samples import CPU, note_progress
 
 from galfig.catalog.galaxies import load_galaxies
 from galfig.config import load_settings
 from galfig.errors import CheckpointError
 from galfig.networks import learner
+from galfig.networks.checkpoint import digest_content
 from galfig.networks.resume import load_progress, resume_path, save_progress
 from galfig.networks.training import read_training_set, train_network
 
@@ -104,4 +108,23 @@ def test_other_files_are_refused(tmp_path, data):
     path = tmp_path / "m.resume.safetensors"
     path.write_bytes(data)
     with pytest.raises(CheckpointError, match="not the state of a training"):
+        load_progress(path, {})
+
+
+@pytest.mark.parametrize("key", ["format", "recipe", "state"])
+@pytest.mark.parametrize("value", [None, 7])
+def test_state_without_its_parts_is_refused(tmp_path, key, value):
+    """Whoever writes such a file can also write its digest."""
+    found = {"format": 1, "recipe": {}, "state": {}}
+    if value is None:
+        del found[key]
+    elif key != "state":
+        found[key] = value
+    found["digest"] = digest_content(found, {})
+    path = tmp_path / "m.resume.safetensors"
+    path.write_bytes(save({}, {"galfig-resume": json.dumps(found)}))
+    if key == "state" and value:
+        assert load_progress(path, {}) == {}
+        return
+    with pytest.raises(CheckpointError, match="state of a training"):
         load_progress(path, {})

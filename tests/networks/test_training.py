@@ -1,21 +1,31 @@
 """Training: exact statistics, what is set aside, and the same bytes for the same seed."""
 
 import logging
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from samples import make_checkpoint, make_settings, train
+from samples import CPU, make_checkpoint, make_settings, train
 
 from galfig.catalog.galaxies import load_galaxies
 from galfig.config import load_settings
-from galfig.errors import CatalogError, CheckpointError
+from galfig.errors import CatalogError, CheckpointError, LockError
 from galfig.images.cutouts import read_cutout
 from galfig.info import describe_file
+from galfig.networks import learner
 from galfig.networks.checkpoint import save_checkpoint
 from galfig.networks.recipe import describe_recipe
-from galfig.networks.training import channel_statistics, load_or_train, read_training_set
+from galfig.networks.resume import resume_path
+from galfig.networks.training import (
+    channel_statistics,
+    load_or_train,
+    read_training_set,
+    train_network,
+)
 
 
 @pytest.fixture
@@ -64,6 +74,94 @@ def test_same_seed_same_bytes(galaxy_folder, tmp_path):
     first, second, third = (path.read_bytes() for path in paths)
     assert first == second
     assert first != third
+
+
+def test_number_of_threads_is_that_of_the_recipe(galaxy_folder, tmp_path, monkeypatch):
+    """However many threads torch has outside: training has its own number, and gives it back."""
+    settings, seen = make_settings(galaxy_folder, threads=3), []
+    galaxies = load_galaxies(settings)
+    before = torch.get_num_threads()
+    try:
+        for outside in (1, 2):
+            torch.set_num_threads(outside)
+            monkeypatch.setattr(learner, "fit_network", note_threads(learner.fit_network, seen))
+            train(galaxies, settings, tmp_path / f"{outside}.safetensors")
+            assert torch.get_num_threads() == outside
+    finally:
+        torch.set_num_threads(before)
+    assert set(seen) == {3}
+    one, two = (tmp_path / f"{outside}.safetensors" for outside in (1, 2))
+    assert one.read_bytes() == two.read_bytes()
+
+
+def note_threads(function, seen):
+    def call(*args, **options):
+        seen.append(torch.get_num_threads())
+        return function(*args, **options)
+
+    return call
+
+
+@pytest.mark.slow
+def test_processors_and_environment_do_not_change_the_network(galaxy_folder, tmp_path):
+    """One processor or two, and whatever the libraries are told about threads: the same bytes."""
+    script = "import sys; from pathlib import Path; from samples import make_settings, train\n"
+    script += "from galfig.catalog.galaxies import load_galaxies\n"
+    script += "settings = make_settings(Path(sys.argv[1]), image_size=64)\n"
+    script += "train(load_galaxies(settings), settings, Path(sys.argv[2]))"
+    path = os.pathsep.join(sys.path)
+    one = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+    for name, prefix, environment in (
+        ("plain", "", {}),
+        ("one processor", one if hasattr(os, "sched_setaffinity") else "", {}),
+        ("one thread", "", {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}),
+        ("many threads", "", {"OMP_NUM_THREADS": "7", "MKL_DYNAMIC": "TRUE"}),
+    ):
+        subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                prefix + script,
+                galaxy_folder,
+                tmp_path / f"{name}.safetensors",
+            ],
+            env={**os.environ, "PYTHONPATH": path, **environment},
+            check=True,
+        )
+    assert len({path.read_bytes() for path in tmp_path.glob("*.safetensors")}) == 1
+
+
+def test_training_whose_lock_was_taken_over_writes_nothing(galaxy_folder, tmp_path, monkeypatch):
+    """Neither the state after an epoch nor the checkpoint appears."""
+    settings, path = make_settings(galaxy_folder, epochs=2), tmp_path / "m.safetensors"
+    for n_done in (0, 1):
+        checks = []
+
+        def check(checks=checks, n_done=n_done):
+            checks.append(None)
+            if len(checks) > n_done:
+                raise LockError("taken over")
+
+        data = read_training_set(load_galaxies(settings), settings)
+        with pytest.raises(LockError):
+            train_network(*data, settings, path, run=CPU, check=check)
+        assert not path.exists()
+        assert resume_path(path).exists() == (n_done == 1)
+
+
+def test_checkpoint_of_images_that_were_replaced_is_not_used(galaxy_folder, tmp_path):
+    """It says of which images it is; one without that, of an older galfig, is used as before."""
+    settings, path = make_settings(galaxy_folder), tmp_path / "m.safetensors"
+    galaxies = load_galaxies(settings)
+    load_or_train(galaxies, settings, path, run=CPU)
+    before = path.read_bytes()
+    load_or_train(galaxies, settings, path, run=CPU)
+    assert path.read_bytes() == before
+    galaxies.paths[4].write_bytes(galaxies.paths[9].read_bytes())
+    with pytest.raises(CheckpointError, match="images were replaced under the same names"):
+        load_or_train(galaxies, settings, path, run=CPU)
+    load_or_train(galaxies, settings, path, if_exists="update", run=CPU)
+    assert path.read_bytes() != before
 
 
 def test_training_leaves_the_random_state(galaxy_folder, settings, tmp_path):

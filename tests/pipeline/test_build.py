@@ -3,6 +3,12 @@
 import errno
 import json
 import logging
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -13,14 +19,23 @@ from PIL import Image, ImageFile
 from samples import CPU, build_at, load_with_settings, make_checkpoint, note_progress
 
 from galfig.attribution.gradcam import grad_cam
-from galfig.errors import CatalogError, LostCutoutError, OutputError
+from galfig.errors import (
+    CatalogError,
+    DamagedPartError,
+    LockError,
+    LostCutoutError,
+    OutputError,
+)
 from galfig.images.cutouts import Decoding, read_cutout, scale_cutout
+from galfig.images.identity import digest_files
+from galfig.networks.checkpoint import save_checkpoint
 from galfig.pipeline import build
 from galfig.pipeline.build import build_store
 from galfig.pipeline.explain import explain_galaxies
 from galfig.pipeline.plan import make_plan
 from galfig.runtime.options import RunOptions
-from galfig.store.reader import open_store
+from galfig.store.reader import open_store, read_content_digest, read_image_digests
+from galfig.store.writer import merge_parts
 
 
 def read_datasets(path):
@@ -320,3 +335,235 @@ def test_parts_that_stay_fail_no_build(galaxy_folder, tmp_path, checkpoint, capl
     assert f"{tmp_path / 'maps.h5'}: is complete, but {folder}: cannot be removed" in caplog.text
     with open_store(tmp_path / "maps.h5") as store:
         assert len(store) == 24
+
+
+def spoil_before_merging(monkeypatch, spoil, times=1):
+    """Call ``spoil`` with the first part before each of the first merges."""
+    merges = []
+
+    def merge(path, parts, *args, **options):
+        merges.append(parts)
+        if len(merges) <= times:
+            spoil(parts[0])
+        return merge_parts(path, parts, *args, **options)
+
+    monkeypatch.setattr(build, "merge_parts", merge)
+
+
+def damage(part):
+    with h5py.File(part, "r+", locking=False) as file:
+        file["logits"][0, 0] += 1
+
+
+@pytest.mark.parametrize("fault", ["damaged", "removed", "of another network"])
+def test_part_that_changed_is_made_again(
+    galaxy_folder, tmp_path, checkpoint, monkeypatch, caplog, fault
+):
+    """Another process, or the disk, changed a part after it was written: no trace in the store."""
+    build_at(tmp_path / "undisturbed.h5", galaxy_folder, checkpoint, shard_size=5)
+    other = make_checkpoint(tmp_path / "other.safetensors")
+    with torch.no_grad():
+        next(other.model.parameters()).mul_(-1)
+    other = save_checkpoint(tmp_path / "other2.safetensors", other.model, other.metadata)
+    kept = tmp_path / "kept.h5"
+    with monkeypatch.context() as patch:
+        spoil_before_merging(patch, lambda part: shutil.copy(part, kept))
+        build_at(tmp_path / "other.h5", galaxy_folder, other, shard_size=5)
+    faults = {
+        "damaged": damage,
+        "removed": Path.unlink,
+        "of another network": lambda part: shutil.copy(kept, part),
+    }
+    spoil_before_merging(monkeypatch, faults[fault])
+    with caplog.at_level(logging.WARNING, "galfig"):
+        logging.getLogger("galfig").propagate = True
+        build_at(tmp_path / "maps.h5", galaxy_folder, checkpoint, shard_size=5)
+    assert "000000.h5: " in caplog.text
+    assert "explaining its galaxies again" in caplog.text
+    assert_same_store(tmp_path / "maps.h5", tmp_path / "undisturbed.h5")
+
+
+def test_part_that_changes_again_and_again_ends_the_build(
+    galaxy_folder, tmp_path, checkpoint, monkeypatch
+):
+    """A disk that returns other bytes than were written is not tried for ever."""
+    spoil_before_merging(monkeypatch, damage, times=9)
+    with pytest.raises(DamagedPartError, match=r"000000.h5: .*checksum mismatch"):
+        build_at(tmp_path / "maps.h5", galaxy_folder, checkpoint)
+    assert not (tmp_path / "maps.h5").exists()
+
+
+@pytest.mark.parametrize("moment", ["write_part", "merge_parts"])
+def test_build_whose_lock_was_taken_over_publishes_nothing(
+    galaxy_folder, tmp_path, checkpoint, monkeypatch, moment
+):
+    """Another process took it for dead: neither a part nor the store of this one appears."""
+    path, lock, function = tmp_path / "maps.h5", tmp_path / "maps.h5.lock", getattr(build, moment)
+
+    def overtake(*args, **options):
+        found = function(*args, **options)
+        lock.write_text(json.dumps({"host": "elsewhere", "pid": 17, "token": "another"}))
+        return found
+
+    monkeypatch.setattr(build, moment, overtake)
+    with pytest.raises(LockError, match="process 17 on elsewhere has taken over"):
+        build_at(path, galaxy_folder, checkpoint)
+    assert not path.exists()
+    parts = [part.name for part in (tmp_path / "maps.h5.parts").iterdir()]
+    assert parts == (["000000.h5"] if moment == "merge_parts" else [])
+    assert lock.exists()
+
+
+BUILD = """
+import errno, fcntl, sys, time
+def refuse(*args): raise OSError(errno.ENOSYS, "not implemented")
+fcntl.flock = refuse
+from pathlib import Path
+from galfig.networks.checkpoint import load_checkpoint
+from galfig.pipeline import build
+from samples import build_at
+write_part = build.write_part
+def slow(*args):
+    time.sleep(float(sys.argv[4]))
+    write_part(*args)
+build.write_part = slow
+out, folder, model = map(Path, sys.argv[1:4])
+build_at(out, folder, load_checkpoint(model), shard_size=5)
+"""
+
+
+@pytest.mark.slow
+def test_two_builds_without_flock_do_not_mix(galaxy_folder, tmp_path, checkpoint):
+    """As on Lustre: the second is refused, and the store is the first one's."""
+    save_checkpoint(tmp_path / "m.safetensors", checkpoint.model, checkpoint.metadata)
+    command = [sys.executable, "-c", BUILD, tmp_path / "maps.h5", galaxy_folder]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+
+    def start(seconds):
+        return subprocess.Popen(
+            [*command, tmp_path / "m.safetensors", str(seconds)],
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    with start(600) as first:
+        while not (tmp_path / "maps.h5.parts").exists():
+            time.sleep(0.05)
+        with start(0) as second:
+            assert "is being made by process" in second.communicate(timeout=120)[1]
+            assert second.returncode == 1
+        first.kill()
+    with start(0) as third:
+        assert third.communicate(timeout=120)[1] == ""
+        assert third.returncode == 0
+    build_at(tmp_path / "undisturbed.h5", galaxy_folder, checkpoint)
+    assert_same_store(tmp_path / "maps.h5", tmp_path / "undisturbed.h5")
+
+
+def test_folder_of_parts_is_no_link(galaxy_folder, tmp_path, checkpoint):
+    """Behind a link, parts would be written and removed in somebody else's folder."""
+    away = tmp_path / "away"
+    away.mkdir()
+    (away / "000000.h5").write_text("mine")
+    (tmp_path / "maps.h5.parts").symlink_to(away)
+    with pytest.raises(
+        OutputError, match=r"maps\.h5\.parts: is a symbolic link, expected a folder"
+    ):
+        build_at(tmp_path / "maps.h5", galaxy_folder, checkpoint)
+    assert (away / "000000.h5").read_text() == "mine"
+
+
+def test_only_parts_are_removed(galaxy_folder, tmp_path, checkpoint, caplog):
+    """A store that somebody keeps in the folder of the parts stays there."""
+    folder = tmp_path / "maps.h5.parts"
+    folder.mkdir()
+    (folder / "mine.h5").write_text("mine")
+    with caplog.at_level(logging.WARNING, "galfig"):
+        build_at(tmp_path / "maps.h5", galaxy_folder, checkpoint)
+    assert "is complete, but" in caplog.text
+    assert [path.name for path in folder.iterdir()] == ["mine.h5"]
+
+
+def replace_image(galaxies, row, source):
+    """Put another galaxy's image in the place of one, with the time that this one had."""
+    before = galaxies.paths[row].stat()
+    galaxies.paths[row].write_bytes(galaxies.paths[source].read_bytes())
+    os.utime(galaxies.paths[row], ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_store_knows_its_images(galaxy_folder, tmp_path, checkpoint):
+    """Each digest is that of the file, and those of unreadable images are kept as well."""
+    galaxies, _ = load_with_settings(galaxy_folder)
+    galaxies.paths[4].write_bytes(b"no image")
+    digests = digest_files(galaxies.paths)
+    build_at(tmp_path / "maps.h5", galaxy_folder, checkpoint, shard_size=5)
+    with open_store(tmp_path / "maps.h5") as store:
+        assert store.image_digest.dtype == np.uint64
+        assert store.image_digest.tolist() == np.delete(digests, 4).tolist()
+    found = read_image_digests(tmp_path / "maps.h5")
+    assert found == dict(zip(galaxies.objid, digests.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("was_readable", [True, False])
+def test_store_of_images_that_were_replaced_is_not_kept(
+    galaxy_folder, tmp_path, checkpoint, was_readable
+):
+    """Refused by name, or built again where that is asked for; a repaired image counts too."""
+    path, (galaxies, _) = tmp_path / "maps.h5", load_with_settings(galaxy_folder)
+    if not was_readable:
+        image = galaxies.paths[4].read_bytes()
+        galaxies.paths[4].write_bytes(b"no image")
+    build_at(path, galaxy_folder, checkpoint)
+    before = read_content_digest(path)
+    assert not build_at(path, galaxy_folder, checkpoint)
+    if was_readable:
+        replace_image(galaxies, 4, 9)
+    else:
+        galaxies.paths[4].write_bytes(image)
+    words = f"the image of 1 galaxy changed since it was made, first: '{galaxies.objid[4]}'"
+    with pytest.raises(OutputError, match=f'{words}; use `if_exists="update"`'):
+        build_at(path, galaxy_folder, checkpoint)
+    assert build_at(path, galaxy_folder, checkpoint, if_exists="update")
+    assert not build_at(path, galaxy_folder, checkpoint, if_exists="update")
+    with open_store(path) as store:
+        cutout = read_cutout(galaxies.paths[4], 32)
+        np.testing.assert_array_equal(store.cutouts(galaxies.objid[4]), cutout)
+    assert read_content_digest(path) != before
+
+
+def test_parts_of_images_that_were_replaced_are_made_again(
+    galaxy_folder, tmp_path, checkpoint, monkeypatch, caplog
+):
+    """A build that was stopped goes on with the images that are there now."""
+    path, (galaxies, _) = tmp_path / "maps.h5", load_with_settings(galaxy_folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(build, "merge_parts", lambda *args, **options: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            build_at(path, galaxy_folder, checkpoint, shard_size=5)
+    replace_image(galaxies, 7, 9)
+    noted = note_progress(monkeypatch, build)
+    with caplog.at_level(logging.INFO, "galfig"):
+        logging.getLogger("galfig").propagate = True
+        build_at(path, galaxy_folder, checkpoint, shard_size=5)
+    assert noted == [{"task": "explaining", "total": 24, "initial": 19, "done": 24}]
+    assert "000001.h5: the image of 1 galaxy changed since it was made" in caplog.text
+    build_at(tmp_path / "undisturbed.h5", galaxy_folder, checkpoint)
+    assert_same_store(path, tmp_path / "undisturbed.h5")
+
+
+def test_content_digest_follows_from_what_figures_show(
+    galaxy_folder, tmp_path, checkpoint, monkeypatch
+):
+    """Not from the time or the shards of the build, but from the layer and every image."""
+    for epoch, name, maps in (
+        ("0", "a", {}),
+        ("9", "b", {"shard_size": 5}),
+        ("9", "c", {"layer": "conv2"}),
+    ):
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", epoch)
+        build_at(tmp_path / f"{name}.h5", galaxy_folder, checkpoint, **maps)
+    one, other, layer = (read_content_digest(tmp_path / f"{name}.h5") for name in "abc")
+    assert one == other
+    assert one != layer
+    assert read_content_digest(tmp_path / "absent.h5") is None

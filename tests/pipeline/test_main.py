@@ -1,6 +1,7 @@
 """The main job: what is refused before work begins, and where its options go."""
 
 import contextlib
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -47,7 +48,7 @@ def test_options_reach_who_needs_them(job, tmp_path, monkeypatch):
 
     def note_lock(path, *, takeover=False):
         taken.append((path.name, takeover))
-        return contextlib.nullcontext()
+        return contextlib.nullcontext(SimpleNamespace(check=lambda: None))
 
     def note_workers(n_workers=None):
         opened.append(n_workers)

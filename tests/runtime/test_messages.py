@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 
 import galfig
-from galfig.runtime.messages import find_near, list_some, one_line, quote, shorten, suggest
+from galfig.runtime.messages import (
+    find_near,
+    find_unprintable,
+    list_some,
+    make_printable,
+    one_line,
+    quote,
+    shorten,
+    suggest,
+)
 
 ROOT = Path(galfig.__file__).parent
 
@@ -79,3 +88,28 @@ def test_near_names_and_digests_are_worded_in_one_place():
         assert "' '.join(str(" not in source, path
         assert not [word for word in words if "checksum mismatch" in word], path
         assert not [word for word in words if "did you mean" in word.lower()], path
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain é 星 😀 Hα\N{NO-BREAK SPACE}x", "plain é 星 😀 Hα\N{NO-BREAK SPACE}x"),
+        ("\x1b[2J\x07", r"\x1b[2J\x07"),
+        ("\x9b2J \x7f", r"\x9b2J \x7f"),
+        ("a\nb\tc\rd", r"a\nb\tc\rd"),
+        ("\u2028\u2029", r"\u2028\u2029"),
+        ("\u202eevil", r"\u202eevil"),
+        ("\udcff", r"\udcff"),
+        ("\uffff", r"\uffff"),
+    ],
+)
+def test_text_of_a_file_cannot_act(text, shown):
+    """Escapes of terminals, ends of lines and turned directions are shown, and others kept."""
+    assert make_printable(text) == shown
+    assert find_unprintable(shown) == ""
+    assert (find_unprintable(text) == "") == (text == shown)
+
+
+def test_lines_are_joined_and_made_printable():
+    """As every message is."""
+    assert one_line("a\n b \x1b[0m\u2028c") == r"a b \x1b[0m c"

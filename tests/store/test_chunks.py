@@ -23,3 +23,24 @@ def test_zero_map_stays_zero(tmp_path):
     part = draw_galaxies(0, 2, scale=0.0)
     with open_store(merge(tmp_path, [part])) as store:
         assert not store.cams(1).any()
+
+
+@pytest.mark.parametrize("peak", [2.0**127, 2e38, float(np.finfo(np.float32).max)])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_largest_numbers_of_float32_stay_finite(tmp_path, peak, sign):
+    """Above 2^127, where the next power of two is no float32: the same eleven bits."""
+    part = draw_galaxies(0, 1)
+    part.cams[0] = np.linspace(0, sign * peak, part.cams[0].size).reshape(part.cams[0].shape)
+    with open_store(merge(tmp_path, [part])) as store:
+        found = store.cams(0).astype(np.float64)
+    assert np.isfinite(found).all()
+    error = np.abs(found - part.cams[0].astype(np.float64))
+    assert (error <= peak * 2**-11).all()
+
+
+def test_smallest_numbers_of_float32_keep_their_scale(tmp_path):
+    """Below the normal numbers, the scale is a power of two all the same."""
+    part = draw_galaxies(0, 1)
+    part.cams[0] = np.float32(1e-44)
+    with open_store(merge(tmp_path, [part])) as store:
+        assert (store.cams(0) == np.float32(1e-44)).all()

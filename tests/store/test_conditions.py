@@ -74,3 +74,31 @@ def test_anything_else_is_refused(table, condition, message):
     with pytest.raises(SelectionError, match=message) as caught:
         find_where(condition, table)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "not " * 5000 + "(z > 0)",
+        "z > " + "-" * 5000 + "1",
+        "(" * 300 + "z > 0" + ")" * 300,
+        "z > " + "9" * 5000,
+        "z" + " + z" * 5000 + " > 0",
+        " or ".join(["(" * 50 + "z > 0" + ")" * 50] * 100) + " and no",
+    ],
+)
+def test_conditions_of_any_depth_end_in_one_short_line(table, condition):
+    """A stranger's manuscript may hold thousands of signs."""
+    with pytest.raises(SelectionError, match="`where`") as found:
+        find_where(condition, table)
+    assert len(str(found.value)) < 1000
+
+
+@pytest.mark.parametrize("column", ["n", "z"])
+@pytest.mark.parametrize("exponent", [63, 64, 400])
+def test_integers_beyond_every_column(table, column, exponent):
+    """They are above or below all numbers, and equal to none."""
+    known = table[column].notna().to_numpy()
+    assert (find_where(f"{column} < {2**exponent}", table) == known).all()
+    assert (find_where(f"{column} > -{2**exponent + 1}", table) == known).all()
+    assert not find_where(f"{column} == {2**exponent}", table).any()

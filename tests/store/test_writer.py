@@ -3,9 +3,13 @@
 import h5py
 import numpy as np
 import pandas as pd
+import pytest
 from samples import Galaxies, draw_galaxies, merge
 
-from galfig.store.reader import open_store
+from galfig.errors import DamagedPartError
+from galfig.store import writer
+from galfig.store.reader import open_store, verify_store
+from galfig.store.writer import merge_parts
 
 
 def test_round_trip(tmp_path):
@@ -82,3 +86,83 @@ def test_shards_do_not_show(tmp_path):
             if isinstance(one[name], h5py.Dataset):
                 np.testing.assert_array_equal(one[name][:], two[name][:])
                 assert one[name].chunks == two[name].chunks
+
+
+def rewrite(path, change):
+    """Change a part as another program would, without sealing it again."""
+    with h5py.File(path, "r+", locking=False) as file:
+        change(file)
+
+
+DAMAGES = {
+    "values": lambda file: file["logits"].__setitem__((0, 0), 99.0),
+    "text": lambda file: file["objid"].__setitem__(0, b"other"),
+    "a reason": lambda file: file["rejected/reason"].__setitem__(0, b"fine"),
+    "a chunk": lambda file: file["cams"].__setitem__(0, 0.5),
+    "the plan": lambda file: file.attrs.__setitem__("plan_digest", b"another"),
+    "a dataset": lambda file: file.__delitem__("probs"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_part_that_was_changed_does_not_enter_the_store(tmp_path, damage):
+    """Each kind of content is compared with what was written, and the part is named."""
+    parts = [tmp_path / "000000.h5", tmp_path / "000001.h5"]
+    for path, rows in zip(parts, ((0, 3), (3, 6)), strict=True):
+        draw_galaxies(*rows, rejected={f"bad{rows[0]}": "truncated"}).write(path)
+    rewrite(parts[1], DAMAGES[damage])
+    with pytest.raises(DamagedPartError, match=r"000001.h5: .*checksum mismatch") as caught:
+        merge_parts(tmp_path / "maps.h5", parts, pd.DataFrame(), {}, {})
+    assert caught.value.part == parts[1]
+
+
+def test_part_of_another_plan_does_not_enter_the_store(tmp_path):
+    """It is intact, but was written for another network."""
+    path = tmp_path / "000000.h5"
+    draw_galaxies(0, 3).write(path)
+    with pytest.raises(DamagedPartError, match="was written for another plan"):
+        merge_parts(tmp_path / "a.h5", [path], pd.DataFrame(), {}, {}, plan_digests=["mine"])
+
+
+@pytest.mark.parametrize("name", ["logits", "cams"])
+def test_part_that_is_replaced_during_the_merge_does_not_enter_the_store(
+    tmp_path, monkeypatch, name
+):
+    """Another build's part, intact and of the same galaxies, appears under its name."""
+    part, other = tmp_path / "000000.h5", tmp_path / "other.h5"
+    mine = draw_galaxies(0, 3)
+    mine.write(part)
+    arrays = {**mine.arrays, "logits": -mine.arrays["logits"]}
+    mine._replace(arrays=arrays, cams=-mine.cams).write(other)
+    merge_dataset = writer._merge_dataset
+
+    def overtake(file, dataset, *args):
+        if dataset == name:
+            other.replace(part)
+        return merge_dataset(file, dataset, *args)
+
+    monkeypatch.setattr(writer, "_merge_dataset", overtake)
+    with pytest.raises(DamagedPartError, match=f"000000.h5: {name}: checksum mismatch"):
+        merge_parts(tmp_path / "maps.h5", [part], pd.DataFrame(), {}, {})
+
+
+@pytest.mark.parametrize("content", [b"", b"no HDF5", b"\x89HDF\r\n\x1a\n" + bytes(2000)])
+def test_part_that_cannot_be_read_is_named(tmp_path, content):
+    """It is the part's fault, not the disk's that is written to."""
+    part = tmp_path / "000000.h5"
+    part.write_bytes(content)
+    with pytest.raises(DamagedPartError, match=r"000000\.h5: cannot be read") as caught:
+        merge_parts(tmp_path / "maps.h5", [part], pd.DataFrame(), {}, {})
+    assert caught.value.part == part
+
+
+def test_swapped_maps_are_found(tmp_path):
+    """Each chunk is intact by itself, but two galaxies have each other's maps."""
+    path = merge(tmp_path, [draw_galaxies(0, 4)])
+    assert verify_store(path) == []
+    with h5py.File(path, "r+", locking=False) as file:
+        cams, origin = file["cams"].id, (0, 0, 0)
+        chunks = [cams.read_direct_chunk((row, *origin)) for row in (0, 1)]
+        for row, (mask, chunk) in zip((1, 0), chunks, strict=True):
+            cams.write_direct_chunk((row, *origin), chunk, mask)
+    assert verify_store(path) == ["cams: checksum mismatch"]
