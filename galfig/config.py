@@ -1,9 +1,9 @@
 """Settings: one model, read from ``galfig.toml``, overridden by options, recorded with results."""
 
 import os
-import tomllib
 from collections.abc import Mapping
-from pathlib import Path
+from hashlib import sha256
+from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -20,7 +20,8 @@ from pydantic import (
 )
 
 from galfig.errors import ConfigError
-from galfig.runtime.messages import suggest
+from galfig.runtime.documents import load_toml
+from galfig.runtime.messages import find_unprintable, suggest
 
 DEFAULT_FILE = "galfig.toml"
 
@@ -38,6 +39,25 @@ def _check_distinct(key: str, names: tuple[str, ...]) -> None:
             raise ValueError(f"{name!r} appears twice in {key}")
 
 
+def record_folder(folder: str) -> str:
+    """Return a name for a folder that says nothing of where it is, but tells it from others.
+
+    Parameters
+    ----------
+    folder : str
+        Its path, or what this function returned.
+
+    Returns
+    -------
+    str
+        Its last part; if there are others, followed by a digest of the whole path.
+    """
+    path = PurePath(folder)
+    if len(path.parts) < 2 and not path.is_absolute() and path.name != "..":
+        return folder
+    return f"{path.name}~{sha256(os.fsencode(folder)).hexdigest()[:8]}"
+
+
 class _Table(BaseModel):
     """A table of ``galfig.toml``; it is immutable and accepts only declared keys."""
 
@@ -52,6 +72,17 @@ class _Table(BaseModel):
             isinstance(cell, bool) for cell in cells
         ):
             raise ValueError(f"found {value!r}; input should not be a boolean")
+        return value
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _refuse_unprintable(cls, value: Any, info: ValidationInfo) -> Any:
+        # A path may hold anything. All other words may end in a figure or its caption.
+        if info.field_name in ("path", "images", "images_dir"):
+            return value
+        for words in value if isinstance(value, tuple) else (value,):
+            if isinstance(words, str) and (found := find_unprintable(words)):
+                raise ValueError(f"{words!r} holds {found!r}, expected printable text")
         return value
 
 
@@ -81,6 +112,18 @@ class CatalogSettings(_Table):
         description="Values of FITS images shown as black and as white, asinh between; default "
         "two percentiles of each image",
     )
+
+    def record_images(self) -> dict[str, str | None]:
+        """Return ``images`` and ``images_dir`` without the folders of this machine."""
+        folder = self.images_dir
+        constant, brace, rest = self.images.partition("{")
+        head, slash, name = constant.rpartition("/")
+        if head.startswith(("/", "..")):
+            constant = f"{record_folder(head)}{slash}{name}"
+        return {
+            "images": f"{constant}{brace}{rest}",
+            "images_dir": None if folder is None else record_folder(folder),
+        }
 
     @field_validator("fits_range")
     @classmethod
@@ -180,6 +223,9 @@ class SplitSettings(_Table):
     column: str | None = Field(
         None, description="Column that says 'train', 'valid' or 'test', instead of a random draw"
     )
+    allow_missing: bool = Field(
+        False, description="Train although the validation set lacks a class"
+    )
 
     @model_validator(mode="after")
     def _check_fractions(self) -> "SplitSettings":
@@ -192,11 +238,12 @@ class SplitSettings(_Table):
 
     @model_serializer(mode="wrap")
     def _leave_out_default(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Checkpoints of before there was a test set stay up to date.
-        tables: dict[str, Any] = serialize(self)
-        if not self.test_fraction:
-            tables.pop("test_fraction", None)
-        return tables
+        # Checkpoints that were trained before these keys existed stay up to date.
+        keys: dict[str, Any] = serialize(self)
+        for key in ("test_fraction", "allow_missing"):
+            if key in keys and not keys[key]:
+                del keys[key]
+        return keys
 
 
 class TrainingSettings(_Table):
@@ -273,14 +320,19 @@ class Settings(_Table):
     def record(self) -> dict[str, Any]:
         """Return the settings that determine the results, ready for JSON.
 
-        The shard size is left out: it divides the work but does not change the results.
+        The shard size is left out: it divides the work but does not change the results. So are the
+        folders of this machine; see `record_folder`.
 
         Returns
         -------
         dict
             A dict for each table, by name.
         """
-        return self.model_dump(mode="json", exclude={"maps": {"shard_size"}})
+        tables = self.model_dump(mode="json", exclude={"maps": {"shard_size"}})
+        # The digest of the catalog, recorded beside the settings, tells it from another.
+        tables["catalog"]["path"] = PurePath(self.catalog.path).name
+        tables["catalog"] |= self.catalog.record_images()
+        return tables
 
     @property
     def catalog_path(self) -> Path:
@@ -386,11 +438,13 @@ def _open_source(
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = load_toml(path.read_text(encoding="utf-8"))
     except OSError as exc:
         raise ConfigError(f"{path}: cannot be read ({exc.strerror})") from exc
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+    except UnicodeDecodeError as exc:
         raise ConfigError(f"{path}: not valid TOML ({exc})") from exc
+    except ValueError as exc:
+        raise ConfigError(f"{path}: {exc}") from exc
     for name, table in tables.items():
         if name in Settings.model_fields and not isinstance(table, dict):
             raise ConfigError(f"{path}: {name} is {table!r}, expected a table [{name}]")

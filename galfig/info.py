@@ -1,14 +1,18 @@
 """Identifying files, and describing stores and checkpoints."""
 
-import json
-import math
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from pydantic import ValidationError
 
 from galfig.errors import StoreError
+from galfig.metrics import describe_baseline, describe_few, rate_accuracy
+from galfig.records import Training
+from galfig.runtime.documents import load_json, replace_nan
 from galfig.store.reader import Store, open_store
+from galfig.store.selection import count_splits
+from galfig.store.summary import describe_accuracy, list_warnings
 
 Kind = Literal["store", "checkpoint", "manuscript"]
 EXPECTED = "a store, a checkpoint or the folder of a manuscript"
@@ -125,9 +129,9 @@ def describe_file(path: Path) -> dict[str, Any]:
             f"{path}' lists its files, 'galfig verify {path}' compares them with their record"
         )
     if kind == "checkpoint":
-        return _without_nan(_describe_checkpoint(path))
+        return dict(replace_nan(_describe_checkpoint(path)))
     with open_store(path) as store:
-        return _without_nan(_describe_store(store))
+        return dict(replace_nan(_describe_store(store)))
 
 
 def list_rejected(path: Path) -> dict[str, str]:
@@ -172,8 +176,8 @@ def summarise(path: Path) -> str:
     """
     with open_store(path) as store:
         words = [f"{len(store)} galaxies of split {store.record.split!r}"]
-        if store.accuracy is not None:
-            words.append(f"accuracy {store.accuracy:.3f}")
+        if accuracy := describe_accuracy(store):
+            words.append(accuracy)
         if store.rejected:
             words.append(f"{len(store.rejected)} left out")
         words.append(f"{path.stat().st_size / 1e6:.1f} MB")
@@ -182,19 +186,28 @@ def summarise(path: Path) -> str:
 
 def _describe_store(store: Store) -> dict[str, Any]:
     known = store.redshift[np.isfinite(store.redshift)]
-    names = store.class_names
+    names, score = store.class_names, store.score()
     return {
         "kind": "store",
         "galaxies": len(store),
         "classes": {name: int(np.sum(store.label == i)) for i, name in enumerate(names)},
-        "accuracy": store.accuracy,
+        "splits": {word or "unknown": n for word, n in count_splits(store).items()},
+        "accuracy": None if score is None else score.accuracy,
+        "accuracy_on": describe_accuracy(store) or None,
+        "majority_share": None if score is None else score.majority_share,
+        "balanced_accuracy": None if score is None else score.balanced_accuracy,
+        "warnings": list_warnings(store),
         "redshift": [float(known.min()), float(known.max())] if len(known) else None,
         "rejected": len(store.rejected),
         "arch": store.training.arch,
         "map_shape": list(store.map_shape),
-        **{key: value for key, value in store.attrs.items() if not _is_json(value)},
         **{
-            key: json.loads(store.attrs[key])
+            key: value
+            for key, value in store.attrs.items()
+            if isinstance(value, str | int | float | bool) and not _is_json(value)
+        },
+        **{
+            key: load_json(store.attrs[key])
             for key in ("image_shift", "config", "training")
             if key in store.attrs
         },
@@ -212,16 +225,23 @@ def _describe_checkpoint(path: Path) -> dict[str, Any]:
         "checkpoint_sha256": checkpoint.digest,
         **checkpoint.metadata,
         "images": _describe_images(checkpoint.metadata.get("images")),
+        "members": checkpoint.record.members and checkpoint.record.members.count(),
+        "warnings": _list_doubts(checkpoint.metadata),
     }
 
 
-def _without_nan(value: Any) -> Any:
-    """Replace numbers that are not finite, which JSON cannot represent, by None."""
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def _list_doubts(metadata: dict[str, Any]) -> list[str]:
+    """List why the metrics of a checkpoint may mean little; empty if it does not record them."""
+    try:
+        training = Training.model_validate(metadata)
+    except ValidationError:
+        return []
+    n_valid, accuracy = training.n_valid or {}, (training.metrics or {}).get("accuracy", -1)
+    doubts = describe_few(training.n_train or {}, n_valid)
+    if 0 <= accuracy <= 1 and sum(n_valid.values()) > 0:
+        rated = rate_accuracy(round(accuracy * sum(n_valid.values())), [*n_valid.values()])
+        doubts.append(describe_baseline(rated, [*n_valid]))
+    return [doubt for doubt in doubts if doubt]
 
 
 def _describe_images(record: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -25,6 +25,9 @@ from galfig.runtime.documents import load_json
 from galfig.runtime.messages import find_unprintable, make_printable
 from galfig.runtime.options import Split
 
+# Size of the digest of a galaxy: 8 bytes of its identifier, 8 bytes of its image.
+DIGEST_SIZE = 16
+
 
 def _check_printable(text: str) -> str:
     if found := find_unprintable(text):
@@ -79,6 +82,8 @@ class Epoch(_Record):
     accuracy: NumberOrNan
     roc_auc: NumberOrNan
     f1: NumberOrNan
+    # None in checkpoints of galfig 0.1.
+    balanced_accuracy: Annotated[float, Field(strict=True)] | None = None
 
 
 class LearningRateCurve(_Record):
@@ -150,8 +155,8 @@ class StoreRecord(_Record):
 
 
 def _check_digests(data: bytes) -> bytes:
-    if len(data) % 8:
-        raise ValueError(f"{len(data)} bytes, expected digests of 8 bytes each")
+    if len(data) % DIGEST_SIZE:
+        raise ValueError(f"{len(data)} bytes, expected digests of {DIGEST_SIZE} bytes each")
     return data
 
 
@@ -159,11 +164,15 @@ _Digests = Annotated[Base64Bytes, AfterValidator(_check_digests)]
 
 
 class Members(_Record):
-    """Digests of the identifiers of the galaxies that a training used, 8 bytes each."""
+    """Digests of the galaxies that a training used; see `galfig.networks.membership`."""
 
     train: _Digests
     valid: _Digests
     test: _Digests = b""
+
+    def count(self) -> dict[str, int]:
+        """Return the number of galaxies of each split."""
+        return {word: len(data) // DIGEST_SIZE for word, data in self}
 
 
 class CheckpointRecord(_Record):

@@ -8,6 +8,7 @@ import click
 from galfig.cli.messages import translate
 from galfig.cli.options import EXIT_FAILED, images_option, standard_options
 from galfig.cli.usage import Command
+from galfig.runtime.messages import one_line
 
 
 @click.command(cls=Command)
@@ -25,8 +26,8 @@ def verify(files: tuple[Path, ...], catalog: Path | None, images: Path | None) -
     """Compare stores, checkpoints and manuscripts with their own digests.
 
     FILE is a store, a checkpoint or the folder of a manuscript. Every map and cutout is read. The
-    exit status is 1 if anything differs from what was written; then copy the file again from its
-    source, or make it again.
+    exit status is 1 if a file is missing or differs from what was written; then copy it again from
+    its source, or make it again. A digest tells damage, and not who wrote the file.
 
     \b
     Examples:
@@ -34,7 +35,7 @@ def verify(files: tuple[Path, ...], catalog: Path | None, images: Path | None) -
       galfig verify manuscripts/grad-cam-metallicity
       galfig verify maps.h5 --catalog galaxies.csv
     """
-    from galfig.verify import verify_images, verify_path
+    from galfig.verify import describe_scope, verify_images, verify_path
 
     if images is not None and catalog is None:
         raise click.UsageError("--images has no effect without --catalog")
@@ -44,7 +45,8 @@ def verify(files: tuple[Path, ...], catalog: Path | None, images: Path | None) -
         if not damage and catalog is not None:
             damage = verify_images(file, catalog, images)
         is_sound &= not damage
-        for words in damage or ["intact"]:
-            click.echo(f"{file}: {translate(words, click.get_current_context())}")
+        for words in damage or [f"intact: {describe_scope(file, with_images=catalog is not None)}"]:
+            words = translate(words, click.get_current_context())
+            click.echo(one_line(f"{file}: {words}"))
     if not is_sound:
         sys.exit(EXIT_FAILED)

@@ -28,6 +28,7 @@ from galfig.networks.device import choose_device
 from galfig.pipeline.changes import describe_changed, find_changed
 from galfig.pipeline.explain import explain_galaxies
 from galfig.pipeline.plan import Plan, digest_part
+from galfig.runtime.documents import dump_json
 from galfig.runtime.files import (
     ErrorOrReplace,
     IfExists,
@@ -335,10 +336,8 @@ def _describe_store(
         "cutout_size": checkpoint.cutout_size,
         "simulated": galaxies.simulated,
         "config": json.dumps(plan.settings.record(), sort_keys=True),
-        "training": json.dumps(
-            {key: checkpoint.metadata.get(key) for key in _TRAINING_KEYS}, sort_keys=True
-        ),
-        "image_shift": json.dumps(image_shift, sort_keys=True),
+        "training": dump_json({key: checkpoint.metadata.get(key) for key in _TRAINING_KEYS}),
+        "image_shift": dump_json(image_shift),
     }
     if isinstance(plan.settings.catalog.pixel_scale, float):
         attrs["pixel_scale"] = plan.settings.catalog.pixel_scale

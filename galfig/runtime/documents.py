@@ -76,7 +76,7 @@ def load_toml(text: str) -> dict[str, Any]:
     return tables
 
 
-def dump_json(value: Any, *, indent: int | None = None) -> str:
+def dump_json(value: Any, *, indent: int | None = None, sort_keys: bool = True) -> str:
     """Write a value as JSON that every reader accepts and that a terminal can show.
 
     Parameters
@@ -85,15 +85,17 @@ def dump_json(value: Any, *, indent: int | None = None) -> str:
         The value. A number that is not finite becomes null, since JSON has no such numbers.
     indent : int, optional
         Blanks per level; by default, everything is on one line.
+    sort_keys : bool, default True
+        Whether to sort the keys, so that equal values give equal bytes.
 
     Returns
     -------
     str
-        JSON with sorted keys. Control characters, and bytes of paths that are not UTF-8, are
+        Control characters, and bytes of paths that are not UTF-8, are
         escaped.
     """
     words = json.dumps(
-        replace_nan(value), sort_keys=True, ensure_ascii=False, allow_nan=False, indent=indent
+        replace_nan(value), sort_keys=sort_keys, ensure_ascii=False, allow_nan=False, indent=indent
     )
     return _UNSAFE.sub(_escape, words)
 

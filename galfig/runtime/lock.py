@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from galfig.errors import LockError, OutputError
+from galfig.runtime.documents import load_json
 from galfig.runtime.messages import quote
 from galfig.runtime.process import Process, describe_process, is_gone
 
@@ -355,14 +356,14 @@ def _read_holder(handle: int) -> _Holder | None:
     An older galfig wrote only host and pid.
     """
     try:
-        found = json.loads(os.pread(handle, _MAX_RECORD, 0))
+        found = load_json(os.pread(handle, _MAX_RECORD, 0))
         pid, start = int(found["pid"]), found.get("start")
         if not 0 < pid <= _MAX_PID or not isinstance(start, int | None):
             return None
         texts = {key: str(found.get(key, "")) for key in ("host", "kernel", "namespace", "token")}
         process = Process(texts["host"], texts["kernel"], texts["namespace"], pid, start)
         return _Holder(process, texts["token"], found.get("has_flock") is True)
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None
 
 

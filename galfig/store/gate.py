@@ -116,7 +116,7 @@ def _check_dataset(file: h5py.File, path: Path, name: str, dataset: h5py.Dataset
     else:
         ratio = 1
     if n_stored > size or n_declared > ratio * n_stored:
-        _refuse(path, f"{words} declares {prod(dataset.shape)} numbers or texts, and holds fewer")
+        _refuse(path, f"{words} declares {prod(dataset.shape)} numbers, and holds fewer")
     if is_variable:
         return n_stored + _measure_texts(file, path, words, dataset, size)
     return n_stored

@@ -1,6 +1,7 @@
 """The schema of a store: its datasets, their shapes, and the checks on a file that is opened."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,9 +13,9 @@ from pydantic import ValidationError
 from galfig.errors import StoreError
 from galfig.records import StoreRecord, describe_invalid, read_store_record
 from galfig.runtime.documents import load_json
-from galfig.runtime.messages import one_line, quote
+from galfig.runtime.messages import make_printable, one_line, quote
 from galfig.store.gate import check_contents
-from galfig.store.hdf5 import GROUPS, read_attribute, read_attributes
+from galfig.store.hdf5 import GROUPS, open_hdf5, read_attribute, read_attributes
 
 SCHEMA_VERSION = 2
 # Earlier versions that can still be read, and what they lack.
@@ -166,8 +167,17 @@ def check_schema(file: h5py.File, path: Path) -> StoreRecord:
             f"{path}: no dataset {lacking[0]!r}, expected a complete store; edited or damaged, "
             "build it again"
         )
-    _check_datasets(file, path, record)
-    _check_catalog(file["catalog"], path, len(file["label"]))
+    n_galaxies = _count_galaxies(file, path)
+    if not n_galaxies:
+        raise StoreError(f"{path}: holds no galaxy, expected some; build it again")
+    sizes = {
+        "N": n_galaxies,
+        "C": len(record.class_names),
+        "H": record.cutout_size,
+        "W": record.cutout_size,
+    }
+    _check_datasets(file, path, sizes)
+    _check_catalog(file["catalog"], path, n_galaxies)
     _check_rejected(file["rejected"], path)
     return record
 
@@ -199,6 +209,36 @@ def read_record(attrs: Mapping[str, Any], path: Path) -> StoreRecord:
         raise StoreError(
             f"{path}: its attribute {key}: {reason}; edited or damaged, build it again"
         ) from exc
+
+
+@contextmanager
+def open_part(path: Path) -> Iterator[h5py.File]:
+    """Open a part of a store, and check that it is one before anything in it is read.
+
+    Parameters
+    ----------
+    path : Path
+        A file written by `galfig.store.writer.write_part`.
+
+    Yields
+    ------
+    h5py.File
+        The part, open for reading.
+
+    Raises
+    ------
+    StoreError
+        If it holds what no part does (see `galfig.store.gate`), lacks a dataset, or has one of
+        another type, or of a shape that does not agree with the others.
+    """
+    with open_hdf5(path) as file:
+        check_contents(file, path)
+        for name in ("objid", "label", "logits", "cams", "cutouts", "rejected"):
+            if name not in file:
+                raise StoreError(f"{path}: no dataset {name!r}, expected a part of a store")
+        _check_datasets(file, path, {"N": _count_galaxies(file, path)})
+        _check_rejected(file["rejected"], path)
+        yield file
 
 
 def find_invalid(name: str, values: Any, n_classes: int) -> str:
@@ -265,16 +305,24 @@ def _find_invalid_objid(objid: Sequence[str]) -> str:
     return ""
 
 
-def _check_datasets(file: h5py.File, path: Path, record: StoreRecord) -> None:
-    """Raise StoreError if a dataset has the wrong type, or a shape unlike those of the others."""
-    sizes = {"C": len(record.class_names), "H": record.cutout_size, "W": record.cutout_size}
-    label = file["label"].shape
-    if len(label) == 1:
-        sizes["N"] = label[0]
+def _count_galaxies(file: h5py.File, path: Path) -> int:
+    label = file["label"]
+    if not isinstance(label, h5py.Dataset) or label.ndim != 1:
+        raise StoreError(f"{path}: label is not a column; edited or damaged, build it again")
+    return int(label.shape[0])
+
+
+def _check_datasets(file: h5py.File, path: Path, sizes: Mapping[str, int]) -> None:
+    """Raise StoreError if a dataset has the wrong type, or a shape unlike those of the others.
+
+    The lengths of axes that are not given must be one or more.
+    """
     for name, rule in RULES.items():
         if name not in file:
             continue
         dataset = file[name]
+        if not isinstance(dataset, h5py.Dataset):
+            raise StoreError(f"{path}: {name} is a group; edited or damaged, build it again")
         if not _is_type(dataset, rule.dtypes):
             raise StoreError(
                 f"{path}: {name} is {quote(str(dataset.dtype))}, expected {rule.dtypes[0]}; edited "
@@ -286,7 +334,7 @@ def _check_datasets(file: h5py.File, path: Path, record: StoreRecord) -> None:
             (size >= 1 if isinstance(wanted, str) else size == wanted)
             for size, wanted in zip(found, expected, strict=True)
         )
-        if not fits or 0 in found or (rule.axes[-1] == "B" and found[-1] not in (1, 3)):
+        if not fits or (rule.axes[-1] == "B" and found[-1] not in (1, 3)):
             words = ", ".join(map(str, expected))
             raise StoreError(
                 f"{path}: {name} of shape {found}, expected ({words}{',' * (len(expected) == 1)}), "
@@ -310,8 +358,8 @@ def _check_catalog(group: h5py.Group, path: Path, n_galaxies: int) -> None:
     for key, column in group.items():
         if column.shape != (n_galaxies,):
             raise StoreError(
-                f"{path}: catalog/{quote(key)} of shape {column.shape}, expected ({n_galaxies},), "
-                "one cell per galaxy; edited or damaged, build it again"
+                f"{path}: catalog/{make_printable(key)} of shape {column.shape}, expected "
+                f"({n_galaxies},), one cell per galaxy; edited or damaged, build it again"
             )
 
 

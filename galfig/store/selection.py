@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from galfig.errors import SelectionError
+from galfig.runtime.messages import one_line, quote
 from galfig.runtime.options import Split
 
 if TYPE_CHECKING:
@@ -266,11 +267,12 @@ def select_galaxies(
     if not len(candidates):
         both = "" if among is None else " that both stores hold"
         raise SelectionError(
-            f"{store.path}: no galaxy {describe_conditions(query, repr)}{both}".replace("  ", " ")
+            f"{store.path}: no galaxy {describe_conditions(query, quote)}{both}".replace("  ", " ")
+            + _point_to_training(store, query)
         )
     order = _order(store, candidates, query)
     if query.n is not None and len(candidates) < query.n:
-        conditions = describe_conditions(query, repr)
+        conditions = describe_conditions(query, quote)
         logger.warning(
             "%s: %d galaxies requested, only %d found%s; taking all of them",
             store.path,
@@ -316,7 +318,7 @@ def describe_conditions(
         f"of true class {text(query.true)}" if query.true is not None else "",
         f"classified as {text(query.predicted)}" if query.predicted is not None else "",
         correctly,
-        f"where {text(query.where)}" if query.where is not None else "",
+        f"where {text(one_line(query.where))}" if query.where is not None else "",
     ]
     return ", ".join(condition for condition in conditions if condition)
 
@@ -429,6 +431,14 @@ def _describe_no_redshift(store: "Store", purpose: str) -> str:
     )
 
 
+def _point_to_training(store: "Store", query: Query) -> str:
+    """Say how many galaxies that trained the network a query without split would have found."""
+    if query.split is not None:
+        return ""
+    n = int(_find_candidates(store, replace(query, split="all")).sum())
+    return f'; {n} that trained the network would be found with `split="all"`' if n else ""
+
+
 def _describe_no_split(store: "Store", query: Query) -> str:
     counts = [f"{n} {word or 'unknown'}" for word, n in count_splits(store).items()]
     return (
@@ -478,8 +488,8 @@ def _find_objids(store: "Store", objids: tuple[str, ...]) -> NDArray[np.intp]:
                 hint = f"it holds {len(store)} others"
             else:
                 hint = (
-                    f"it holds {len(store)} others, of split {split!r}; "
-                    '`split="all"` explains every one'
+                    f"it holds {len(store)} others, of split {split!r}; a store of split 'all' "
+                    "holds every one"
                 )
             raise SelectionError(f"{store.path}: no galaxy {objid!r}; {hint}")
     return np.array([position[objid] for objid in objids], dtype=np.intp)

@@ -24,7 +24,6 @@ from galfig.store.hdf5 import (
     READING_ERRORS,
     create_hdf5,
     encode_texts,
-    open_hdf5,
     read_attributes,
     set_attributes,
 )
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 from galfig.store.chunks import FILTERS, Encoded, copy_chunks, write_chunks
-from galfig.store.schema import DESCRIPTIONS, MISSING_INTEGER, SCHEMA_VERSION
+from galfig.store.schema import DESCRIPTIONS, MISSING_INTEGER, SCHEMA_VERSION, open_part
 
 
 @dataclass(frozen=True)
@@ -149,7 +148,7 @@ def merge_parts(
         digests: dict[str, int] = {}
         filled: dict[Path, dict[str, str]] = {}
         for source, digest in zip(parts, expected, strict=True):
-            with _blame(source), open_hdf5(source) as part:
+            with _blame(source), open_part(source) as part:
                 recorded = _read_recorded(part, source, digest)
                 counts.append(part["label"].shape[0])
                 reasons, found = _read_rejected(part, source, recorded)
@@ -210,7 +209,7 @@ def _merge_dataset(
     for path, recorded in parts.items():
         with ExitStack() as stack:
             with _blame(path):
-                source = stack.enter_context(open_hdf5(path))[name]
+                source = stack.enter_context(open_part(path))[name]
                 values = None if source.chunks else read_values(source, recorded[name])
             if not source.chunks:
                 if values is None:
