@@ -1,6 +1,7 @@
 """Faults, for real: processes killed at random moments, full disks, two at once, flipped bits."""
 
 import io
+import json
 import os
 import random
 import re
@@ -18,20 +19,24 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from samples import draw_galaxies, make_attributes
 
 from galfig.catalog.formats import read_table
 from galfig.catalog.simulate import write_simulated
 from galfig.config import load_settings
-from galfig.errors import CheckpointError, GalfigError, StoreError
+from galfig.errors import CheckpointError, DamagedPartError, GalfigError, LockError, StoreError
 from galfig.images.cutouts import read_cutout
 from galfig.info import describe_file
 from galfig.manuscript.manifest import load_manifest
 from galfig.networks.checkpoint import load_checkpoint
 from galfig.networks.resume import load_progress
+from galfig.runtime.lock import hold_lock
 from galfig.store.reader import open_store, verify_store
+from galfig.store.writer import merge_parts
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
@@ -349,6 +354,54 @@ def test_flipped_bit_is_found(make_store, campaign):
             n_found += bool(damage)
             assert damage or read_all(path) == expected
     assert n_found
+
+
+def test_flipped_bit_in_a_part_does_not_enter_the_store(tmp_path, campaign):
+    """Anywhere in a part: it is named and left out, or the store has the bytes that it should."""
+    part, path = tmp_path / "000000.h5", tmp_path / "maps.h5"
+    galaxies = draw_galaxies(0, 4, rejected={"bad": "truncated"})
+    table = pd.DataFrame({"n": range(5)}, index=[*galaxies.arrays["objid"], "bad"])
+    galaxies.write(part)
+    merge_parts(path, [part], table, make_attributes(("a", "b")), {})
+    sound, expected = part.read_bytes(), path.read_bytes()
+    rng = random.Random(4)
+    n_found = 0
+    for _ in range(campaign.n(40, 400)):
+        position = rng.randrange(8 * len(sound))
+        damaged = bytearray(sound)
+        damaged[position // 8] ^= 1 << position % 8
+        part.write_bytes(damaged)
+        with campaign.trial("a flipped bit in a part"):
+            try:
+                merge_parts(path, [part], table, make_attributes(("a", "b")), {})
+            except DamagedPartError:
+                n_found += 1
+            else:
+                assert path.read_bytes() == expected
+    assert n_found > 0
+
+
+def test_damaged_lock_is_one_line(tmp_path, campaign):
+    """Any bytes in a lock, from this machine or another: taken over, or refused in one line."""
+    path, lock = tmp_path / "maps.h5", tmp_path / "maps.h5.lock"
+    with hold_lock(path):
+        record = json.loads(lock.read_bytes())
+    sound = [json.dumps({**record, "kernel": kernel}).encode() for kernel in ("", "other")]
+    rng = random.Random(5)
+    for _ in range(campaign.n(100, 1000)):
+        damaged = bytearray(rng.choice([*sound, rng.randbytes(60), b"[" * 5000]))
+        for _ in range(rng.randrange(4)):
+            damaged[rng.randrange(len(damaged))] = rng.randrange(256)
+        lock.write_bytes(damaged)
+        with campaign.trial("a damaged lock"):
+            words = ""
+            try:
+                with hold_lock(path, takeover=rng.random() < 0.5) as held:
+                    held.check()
+            except LockError as exc:
+                words = str(exc)
+            assert words.isprintable()
+            assert lock.exists() == bool(words)
 
 
 def test_truncated_store_is_refused(store_path, campaign):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from os import environ
 from typing import get_args
 
 import torch
@@ -48,10 +49,31 @@ def computing_with(n_threads: int) -> Iterator[None]:
     ----------
     n_threads : int
         The number within the block.
+
+    Raises
+    ------
+    ConfigError
+        If the environment permits fewer threads. The kernels of torch would wait for the others
+        for ever.
     """
+    _check_environment(n_threads)
     before = torch.get_num_threads()
     torch.set_num_threads(n_threads)
     try:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _check_environment(n_threads: int) -> None:
+    limit = environ.get("OMP_THREAD_LIMIT", "").strip()
+    if limit.isdecimal() and int(limit) < n_threads:
+        found = f"OMP_THREAD_LIMIT={limit}"
+    elif n_threads > 1 and environ.get("OMP_DYNAMIC", "").strip().lower() == "true":
+        found = "OMP_DYNAMIC=true"
+    else:
+        return
+    raise ConfigError(
+        f"{found}: permits fewer threads than the {n_threads} that a training computes with; unset "
+        "it, or train with another number of [training] threads, which gives another network"
+    )

@@ -24,8 +24,6 @@ from galfig.store.hdf5 import (
 )
 
 _SHA256, _SEAL = "sha256", "seal"
-# Root attributes that say when, and by which programs, a store was built.
-_CIRCUMSTANCES = (_SEAL, "created", "galfig_version", "torch_version")
 
 
 def seal_file(file: h5py.File) -> None:
@@ -90,27 +88,6 @@ def read_digests(file: h5py.File) -> dict[str, str] | None:
     return {
         name: str(read_attributes(dataset).get(_SHA256)) for name, dataset in _iter_datasets(file)
     }
-
-
-def digest_content(file: h5py.File) -> str:
-    """Return a digest of all datasets and attributes, but for the circumstances of the build.
-
-    It follows from the recorded digests, so that it does not read the datasets.
-
-    Parameters
-    ----------
-    file : h5py.File
-        A sealed file, open for reading.
-
-    Returns
-    -------
-    str
-        SHA-256, as hexadecimal digits.
-    """
-    root = read_attributes(file)
-    kept = {key: root[key] for key in root if key not in _CIRCUMSTANCES}
-    words = json.dumps([kept, read_digests(file)], sort_keys=True)
-    return hashlib.sha256(words.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def read_values(dataset: h5py.Dataset, digest: str) -> Any:

@@ -21,7 +21,7 @@ from galfig.metrics import Accuracy, compute_losses, measure_accuracy
 from galfig.records import StoreRecord, Training, recall_split
 from galfig.runtime.messages import find_unprintable, make_printable, one_line
 from galfig.runtime.options import Split
-from galfig.store.checksums import digest_content, find_damage
+from galfig.store.checksums import find_damage
 from galfig.store.hdf5 import (
     READING_ERRORS,
     open_hdf5,
@@ -607,28 +607,6 @@ def read_image_digests(path: Path) -> dict[str, int] | None:
                 objid, digests = read_texts(group["objid"]), group["image_digest"][:]
                 found |= dict(zip(objid.tolist(), digests.tolist(), strict=True))
             return found
-    except READING_ERRORS:
-        return None
-
-
-def read_content_digest(path: Path) -> str | None:
-    """Read the digest of all that figures can show of a store.
-
-    Parameters
-    ----------
-    path : Path
-        Any file.
-
-    Returns
-    -------
-    str or None
-        SHA-256, as hexadecimal digits. It follows from datasets and settings, not from the time of
-        the build or the versions of programs. None if the file is not a store, or cannot be read.
-    """
-    try:
-        with open_hdf5(path) as file:
-            read_attribute(file, "plan_digest")
-            return digest_content(file)
     except READING_ERRORS:
         return None
 

@@ -234,7 +234,7 @@ def test_stopping_early_decodes_no_more(tmp_path, monkeypatch):
     """Only a few files ahead are decoded: memory does not grow, and Ctrl-C need not wait."""
     read = []
 
-    def count(path, size, decoding):
+    def count(path, size, decoding, **options):
         read.append(path)
         return read_cutout(path, size)
 

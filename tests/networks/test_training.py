@@ -1,5 +1,6 @@
 """Training: exact statistics, what is set aside, and the same bytes for the same seed."""
 
+import contextlib
 import logging
 import os
 import subprocess
@@ -13,11 +14,12 @@ from samples import CPU, make_checkpoint, make_settings, train
 
 from galfig.catalog.galaxies import load_galaxies
 from galfig.config import load_settings
-from galfig.errors import CatalogError, CheckpointError, LockError
+from galfig.errors import CatalogError, CheckpointError, ConfigError, LockError
 from galfig.images.cutouts import read_cutout
 from galfig.info import describe_file
 from galfig.networks import learner
 from galfig.networks.checkpoint import save_checkpoint
+from galfig.networks.device import computing_with
 from galfig.networks.recipe import describe_recipe
 from galfig.networks.resume import resume_path
 from galfig.networks.training import (
@@ -92,6 +94,26 @@ def test_number_of_threads_is_that_of_the_recipe(galaxy_folder, tmp_path, monkey
     assert set(seen) == {3}
     one, two = (tmp_path / f"{outside}.safetensors" for outside in (1, 2))
     assert one.read_bytes() == two.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "threads", "fits"),
+    [
+        ("OMP_THREAD_LIMIT", "2", 3, False),
+        ("OMP_THREAD_LIMIT", "3", 3, True),
+        ("OMP_DYNAMIC", "TRUE", 3, False),
+        ("OMP_DYNAMIC", "TRUE", 1, True),
+        ("OMP_DYNAMIC", "false", 3, True),
+    ],
+)
+def test_environment_that_permits_fewer_threads_is_refused(
+    monkeypatch, variable, value, threads, fits
+):
+    """torch would wait for ever for the threads that it does not get."""
+    monkeypatch.setenv(variable, value)
+    expected = pytest.raises(ConfigError, match=f"^{variable}={value.lower()}: permits fewer")
+    with contextlib.nullcontext() if fits else expected, computing_with(threads):
+        assert fits
 
 
 def note_threads(function, seen):

@@ -54,9 +54,9 @@ def test_options_reach_who_needs_them(job, tmp_path, monkeypatch):
         opened.append(n_workers)
         return open_workers(n_workers)
 
-    def note_reading(*args, n_workers=None):
+    def note_reading(*args, n_workers=None, **options):
         opened.append(n_workers)
-        return iter_cutouts(*args, n_workers=n_workers)
+        return iter_cutouts(*args, n_workers=n_workers, **options)
 
     def train(*args, run, **options):
         assert run == asked
