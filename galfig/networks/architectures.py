@@ -3,14 +3,13 @@
 import importlib
 import warnings
 from collections import OrderedDict
-from functools import partial
 from types import ModuleType
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from galfig.attribution.gradcam import grad_cam
 from galfig.errors import ConfigError
+from galfig.networks.layers import Output, sees_past, trace_outputs
 from galfig.runtime.messages import one_line, suggest
 
 XRESNETS = ("xresnet18", "xresnet34", "xresnet50")
@@ -66,10 +65,11 @@ def find_layer(
     Parameters
     ----------
     model : torch.nn.Module
-        The network, in evaluation mode.
+        The network, in evaluation mode, on any device including "meta".
     name : str
         Name of the layer, as in ``model.named_modules()``; "auto" is the last module that returns
-        feature maps (N, K, h, w).
+        feature maps (N, K, h, w) of more than one pixel and past which the logits do not see the
+        image; see `galfig.networks.layers.sees_past`.
     image_size : int
         Side of the images that the network takes [pixels].
     arch : str, optional
@@ -82,49 +82,130 @@ def find_layer(
     name : str
         Name of the layer.
     layer : torch.nn.Module
-        The layer.
+        The layer. A layer that was named may be one past which the logits see the image, or one
+        with maps of a single pixel; `describe_layer` says so.
 
     Raises
     ------
     ConfigError
         If the name is not that of a layer with feature maps (the message lists these layers), the
-        layer cannot be explained, or the network does not take images of this size.
+        layer cannot be explained, "auto" finds none, or the network does not take images of this
+        size.
     """
-    shape = (1, n_channels, image_size, image_size)
+    outputs = _trace(model, image_size, arch, n_channels)
+    if name == "auto":
+        name = _choose_layer(model, outputs, image_size, arch, n_channels)
+    else:
+        _check_named(outputs, name, arch)
+        _probe(model, name, (1, n_channels, image_size, image_size))
+    return name, model.get_submodule(name)
+
+
+def describe_layer(
+    model: nn.Module, name: str, image_size: int, arch: str = "", n_channels: int = 3
+) -> tuple[bool, str]:
+    """Say what limits the maps of a layer that was named, rather than found by "auto".
+
+    Parameters
+    ----------
+    model, name, image_size, arch, n_channels
+        As for `find_layer`, which accepted them.
+
+    Returns
+    -------
+    is_bypassed : bool
+        True if the logits also see the image past the layer.
+    warning : str
+        One line about that, or about maps of a single pixel; "" if there is nothing to say.
+    """
+    where = f"layer {name!r} of {arch or 'the model'}"
+    if sees_past(model, model.get_submodule(name), image_size, n_channels):
+        return True, (
+            f"{where}: the image also reaches the logits past it, so that its maps show only the "
+            'part of the evidence that flows through it; `layer="auto"` finds a layer through '
+            "which all of it flows, if there is one"
+        )
+    kinds = {output.name: output.kind for output in _trace(model, image_size, arch, n_channels)}
+    if kinds.get(name) == "pooled":
+        return False, (
+            f"{where}: its maps have a single pixel for images of {image_size} pixels, so that "
+            'they cannot show where the evidence is; use `layer="auto"` or a larger `image_size`'
+        )
+    return False, ""
+
+
+def _trace(model: nn.Module, image_size: int, arch: str, n_channels: int) -> list[Output]:
+    """List the outputs of the submodules; raise ConfigError if the network takes other sizes."""
     try:
-        shapes = _trace_shapes(model, shape)
+        return trace_outputs(model, image_size, n_channels)
     # Networks for images of a fixed size report another size by different exceptions.
-    except (RuntimeError, AssertionError, ValueError) as exc:
+    except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as exc:
         raise ConfigError(
             f"{arch or 'model'}: cannot take images of {image_size} pixels "
-            f"({one_line(exc)[:200]}); choose another `image_size`"
+            f"({one_line(exc)[:200] or type(exc).__name__}); choose another `image_size`"
         ) from exc
-    layers = [layer for layer, shape in shapes.items() if _is_feature_map(shape)]
-    if name == "auto":
-        # Where tokens (N, T, K) follow the last map, as in a transformer, that map is only the
-        # patch embedding, which is not a useful default.
-        deep = [
-            layer for layer, shape in shapes.items() if _is_feature_map(shape) or len(shape) == 3
-        ]
-        if not layers:
-            raise ConfigError(
-                f"{arch or 'model'}: no layer gives feature maps (N, K, h, w) of images of "
-                f"{image_size} pixels, expected one; choose another `arch` or `image_size`"
-            )
-        if deep[-1] not in layers:
-            raise ConfigError(
-                f"{arch or 'model'}: does not end in feature maps (N, K, h, w); choose a "
-                f"`layer` from {', '.join(layers)}"
-            )
-        name = deep[-1]
-    elif name not in layers:
-        hint = f"{suggest(name, layers)} it has {', '.join(layers)}".strip()
+
+
+def _choose_layer(
+    model: nn.Module, outputs: list[Output], image_size: int, arch: str, n_channels: int
+) -> str:
+    """Return the last layer through which all of the image flows while it is still an image."""
+    where = arch or "model"
+    n_unfit = 0
+    for output in reversed(outputs):
+        if output.kind in ("other", "pooled") or output.n_runs > 1:
+            continue
+        if sees_past(model, model.get_submodule(output.name), image_size, n_channels):
+            n_unfit += 1
+            continue
+        if output.kind == "maps":
+            _probe(model, output.name, (1, n_channels, image_size, image_size))
+            return output.name
+        # Earlier maps exist, but they are no more than the patch embedding of a transformer, or
+        # leave whole stages above them unexplained.
+        found = {"tokens": "a sequence (N, T, K)", "channels last": "maps (N, h, w, K)"}
         raise ConfigError(
-            f"layer {name!r}: not a layer of {arch or 'the model'} with feature maps; {hint}"
+            f"{where}: does not end in feature maps (N, K, h, w) but in {found[output.kind]} of "
+            f"{output.name!r}, which galfig cannot explain; {_list_choices(outputs)}"
         )
-    else:
-        _probe(model, name, shape)
-    return name, model.get_submodule(name)
+    if n_unfit:
+        raise ConfigError(
+            f"{where}: has no layer with feature maps (N, K, h, w) of images of {image_size} "
+            f"pixels through which all of the image flows; {_list_choices(outputs)}"
+        )
+    raise ConfigError(
+        f"{where}: no layer gives feature maps (N, K, h, w) of more than one pixel of images of "
+        f"{image_size} pixels, expected one; choose another `arch` or `image_size`"
+    )
+
+
+def _list_choices(outputs: list[Output]) -> str:
+    names = [output.name for output in outputs if output.kind == "maps" and output.n_runs == 1]
+    return f"choose a `layer` from {', '.join(names)}" if names else "choose another `arch`"
+
+
+def _check_named(outputs: list[Output], name: str, arch: str) -> None:
+    """Raise ConfigError unless a layer that was named returns feature maps."""
+    kinds = {output.name: output for output in outputs}
+    if name in kinds and kinds[name].kind in ("maps", "pooled"):
+        return
+    where = f"layer {name!r}"
+    if name in kinds and kinds[name].kind == "channels last":
+        raise ConfigError(
+            f"{where}: gives maps {kinds[name].shape} with the channels last, expected "
+            "(N, K, h, w); galfig cannot explain them, choose another `layer` or `arch`"
+        )
+    if name in kinds and kinds[name].kind == "tokens":
+        raise ConfigError(
+            f"{where}: gives sequences {kinds[name].shape} as transformers do, expected feature "
+            "maps (N, K, h, w); galfig does not guess which element lies where, choose another "
+            "`layer` or `arch`"
+        )
+    layers = [output.name for output in outputs if output.kind == "maps"]
+    hint = f"{suggest(name, layers)} it has {', '.join(layers) or 'none'}".strip()
+    raise ConfigError(
+        f"layer {name!r}: not a layer of {arch or 'the model'} with feature maps; {hint}"
+    )
 
 
 def _probe(model: nn.Module, name: str, shape: tuple[int, ...]) -> None:
@@ -135,38 +216,6 @@ def _probe(model: nn.Module, name: str, shape: tuple[int, ...]) -> None:
     except ValueError as exc:
         reason = str(exc).removeprefix("layer: ")
         raise ConfigError(f"layer {name!r}: {reason}; choose another `layer`") from exc
-
-
-def _is_feature_map(shape: torch.Size) -> bool:
-    """Return whether a shape is of maps (N, K, h, w), not of pixels (N, h, w, K) or pooled maps."""
-    return len(shape) == 4 and shape[2] == shape[3] > 1
-
-
-def _trace_shapes(model: nn.Module, shape: tuple[int, ...]) -> dict[str, torch.Size]:
-    """Return the shape of each submodule's output, in the order in which the submodules finish.
-
-    A container finishes after its contents, so the last submodule is the outermost block.
-    """
-    shapes: dict[str, torch.Size] = {}
-
-    def note(name: str, module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
-        # An identity only repeats the output of the layer before it.
-        if isinstance(output, Tensor) and not isinstance(module, nn.Identity):
-            shapes[name] = output.shape
-
-    handles = [
-        module.register_forward_hook(partial(note, name))
-        for name, module in model.named_modules()
-        if name
-    ]
-    parameter = next(model.parameters())
-    try:
-        with torch.no_grad():
-            model(parameter.new_zeros(shape))
-    finally:
-        for handle in handles:
-            handle.remove()
-    return shapes
 
 
 def _import_fastai(module: str) -> ModuleType:

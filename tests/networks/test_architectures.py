@@ -1,11 +1,13 @@
 """Architectures: built by name, and explained at their last feature maps."""
 
+import re
+
 import pytest
 import torch
 from torch import nn
 
 from galfig.errors import ConfigError
-from galfig.networks.architectures import build_network, find_layer
+from galfig.networks.architectures import build_network, describe_layer, find_layer
 
 
 @pytest.mark.parametrize(
@@ -58,6 +60,88 @@ def test_what_a_network_cannot_take_is_said():
     flat = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 2)).eval()
     with pytest.raises(ConfigError, match=r"no layer gives feature maps .* images of 8 pixels"):
         find_layer(flat, "auto", 8)
+
+
+@pytest.mark.parametrize(
+    ("arch", "size", "layer"),
+    [
+        # The last stage has 1 × 1 maps, and the last larger ones are within a block of two branches.
+        ("resnet50", 32, "layer3"),
+        # Mixed_7a joins three branches, after which the maps have a single pixel.
+        ("inception_v3", 96, "Mixed_6e"),
+    ],
+)
+def test_default_layer_is_never_within_a_branch(arch, size, layer):
+    """All of the image flows through the default layer; one within a branch can still be named."""
+    with torch.device("meta"):
+        model = build_network(arch, 2).eval()
+    assert find_layer(model, "auto", size, arch)[0] == layer
+    within = {"resnet50": "layer3.5.conv3", "inception_v3": "Mixed_6e.branch1x1"}[arch]
+    assert find_layer(model, within, size, arch)[0] == within
+    is_bypassed, words = describe_layer(model, within, size, arch)
+    assert is_bypassed
+    assert re.search(rf"layer '{within}' of {arch}: the image also reaches the logits past", words)
+    assert describe_layer(model, layer, size, arch) == (False, "")
+
+
+def test_maps_of_one_pixel_are_named_but_not_chosen():
+    """A layer after the pooling is explained only if it is named, and then with a warning."""
+    model = build_network("conv3", 2).eval()
+    assert find_layer(model, "pool", 16, "conv3")[0] == "pool"
+    is_bypassed, words = describe_layer(model, "pool", 16, "conv3")
+    assert not is_bypassed
+    assert "its maps have a single pixel for images of 16 pixels" in words
+
+
+class Grid(nn.Module):
+    """A classifier of maps whose channels come last, or of a sequence."""
+
+    def __init__(self, n_axes):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 3, padding=1)
+        self.norm = nn.LayerNorm(6)
+        self.head = nn.Linear(6, 2)
+        self.n_axes = n_axes
+
+    def forward(self, images):
+        x = self.stem(images).permute(0, 2, 3, 1)
+        x = self.norm(x if self.n_axes == 2 else x.flatten(1, 2))
+        return self.head(x.flatten(1, -2).mean(1))
+
+
+@pytest.mark.parametrize(
+    ("n_axes", "named", "found"),
+    [
+        (
+            2,
+            r"layer 'norm': gives maps \(3, 8, 8, 6\) with the channels last",
+            r"maps \(N, h, w, K\)",
+        ),
+        (1, r"layer 'norm': gives sequences \(3, 64, 6\)", r"a sequence \(N, T, K\)"),
+    ],
+)
+def test_other_outputs_are_refused_with_the_reason(n_axes, named, found):
+    """Channels last and sequences are not read as (N, K, h, w), and not skipped by "auto"."""
+    model = Grid(n_axes).eval()
+    with pytest.raises(ConfigError, match=named):
+        find_layer(model, "norm", 8)
+    with pytest.raises(ConfigError, match=rf"ends? in .*{found} of 'norm'.*`layer` from stem"):
+        find_layer(model, "auto", 8)
+
+
+def test_network_of_branches_alone_has_no_default_layer():
+    """Where the image flows past every layer with maps, the choice is the user's."""
+
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.head = nn.Conv2d(3, 4, 3), nn.Conv2d(3, 4, 3), nn.Linear(4, 2)
+
+        def forward(self, images):
+            return self.head(self.a(images).mean((2, 3)) + self.b(images).mean((2, 3)))
+
+    with pytest.raises(ConfigError, match=r"through which all of the image flows.*from a, b$"):
+        find_layer(Two().eval(), "auto", 8)
 
 
 def test_unknown_architecture_names_the_nearest():
