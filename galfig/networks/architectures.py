@@ -9,7 +9,7 @@ from torch import nn
 
 from galfig.attribution.gradcam import grad_cam
 from galfig.errors import ConfigError
-from galfig.networks.layers import Output, sees_past, trace_outputs
+from galfig.networks.layers import Output, find_bottlenecks, sees_past, trace_outputs
 from galfig.runtime.messages import one_line, suggest
 
 XRESNETS = ("xresnet18", "xresnet34", "xresnet50")
@@ -151,12 +151,13 @@ def _choose_layer(
 ) -> str:
     """Return the last layer through which all of the image flows while it is still an image."""
     where = arch or "model"
-    n_unfit = 0
+    outputs = [one for one in outputs if one.kind not in ("other", "pooled") and one.n_runs == 1]
+    names = [output.name for output in outputs]
+    bottlenecks = find_bottlenecks(model, names, image_size, n_channels)
     for output in reversed(outputs):
-        if output.kind in ("other", "pooled") or output.n_runs > 1:
+        if output.name not in bottlenecks:
             continue
         if sees_past(model, model.get_submodule(output.name), image_size, n_channels):
-            n_unfit += 1
             continue
         if output.kind == "maps":
             _probe(model, output.name, (1, n_channels, image_size, image_size))
@@ -168,7 +169,7 @@ def _choose_layer(
             f"{where}: does not end in feature maps (N, K, h, w) but in {found[output.kind]} of "
             f"{output.name!r}, which galfig cannot explain; {_list_choices(outputs)}"
         )
-    if n_unfit:
+    if outputs:
         raise ConfigError(
             f"{where}: has no layer with feature maps (N, K, h, w) of images of {image_size} "
             f"pixels through which all of the image flows; {_list_choices(outputs)}"
@@ -180,7 +181,7 @@ def _choose_layer(
 
 
 def _list_choices(outputs: list[Output]) -> str:
-    names = [output.name for output in outputs if output.kind == "maps" and output.n_runs == 1]
+    names = [output.name for output in outputs if output.kind == "maps"]
     return f"choose a `layer` from {', '.join(names)}" if names else "choose another `arch`"
 
 

@@ -1,11 +1,11 @@
 """Layers: what the submodules of a network return, and whether the image also flows past one."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -177,6 +177,85 @@ def sees_past(model: nn.Module, layer: nn.Module, image_size: int, n_channels: i
     return _tells_images_apart(model, layer, images)
 
 
+def find_bottlenecks(
+    model: nn.Module, names: Iterable[str], image_size: int, n_channels: int = 3
+) -> set[str]:
+    """Find submodules through whose output every path of the graph leads to the image.
+
+    One forward pass finds what `sees_past` would need one pass per submodule for, except paths
+    without gradients.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The network, in evaluation mode, on any device including "meta".
+    names : iterable of str
+        Names of the submodules in question, each of which returns a tensor.
+    image_size : int
+        Side of the images [pixels].
+    n_channels : int, default 3
+        Channels of the images.
+
+    Returns
+    -------
+    set of str
+        Some of the names; all of them if no gradient reaches the image at all.
+    """
+    nodes: dict[str, Any] = {}
+
+    def note(name: str, module: nn.Module, inputs: tuple[object, ...], output: Tensor) -> None:
+        nodes[name] = output.grad_fn
+
+    hooks = {model.get_submodule(name): partial(note, name) for name in names}
+    shape = (1, n_channels, image_size, image_size)
+    leaf, logits = _run_with_graph(model, next(model.parameters()).new_zeros(shape), hooks)
+    order = _sort_graph(logits.grad_fn) if isinstance(logits, Tensor) else []
+    # A node lies on every path if as many paths lead through it as there are.
+    below = dict.fromkeys(order, 0)
+    for node in reversed(order):
+        is_leaf = getattr(node, "variable", None) is leaf
+        below[node] = is_leaf + sum(below[n] for n, _ in node.next_functions if n is not None)
+    above = dict.fromkeys(order, 0)
+    for node in order[:1]:
+        above[node] = 1
+    for node in order:
+        for following, _ in node.next_functions:
+            if following is not None:
+                above[following] += above[node]
+    n_paths = below[order[0]] if order else 0
+    if not n_paths:
+        return set(nodes)
+    return {
+        name for name, node in nodes.items() if above.get(node, 0) * below.get(node, 0) == n_paths
+    }
+
+
+def _sort_graph(root: Any) -> list[Any]:
+    """Return the nodes of an autograd graph, each before those that it leads to."""
+    order: list[Any] = []
+    seen: set[Any] = set()
+    waiting = [(root, False)] if root is not None else []
+    while waiting:
+        node, is_done = waiting.pop()
+        if is_done:
+            order.append(node)
+        elif node not in seen:
+            seen.add(node)
+            waiting.append((node, True))
+            waiting += [(following, False) for following, _ in node.next_functions if following]
+    return order[::-1]
+
+
+def _run_with_graph(
+    model: nn.Module, images: Tensor, hooks: Mapping[nn.Module, Callable[..., Tensor | None]]
+) -> tuple[Tensor, Any]:
+    """Run a network with gradients; return the leaf of the graph, and what the network returns."""
+    with _hooked(hooks), torch.inference_mode(False), torch.enable_grad():
+        leaf = images.detach().clone().requires_grad_()
+        # A network may write to its input, which must then not be a leaf.
+        return leaf, model(leaf.clone())
+
+
 def _has_path_past(model: nn.Module, layer: nn.Module, images: Tensor) -> bool:
     """Return whether the graph leads from the logits to the images past a layer."""
 
@@ -184,26 +263,10 @@ def _has_path_past(model: nn.Module, layer: nn.Module, images: Tensor) -> bool:
         # Copied, since the layers above may write to it.
         return output.detach().clone()
 
-    with _hooked({layer: detach}), torch.inference_mode(False), torch.enable_grad():
-        leaf = images.detach().clone().requires_grad_()
-        # A network may write to its input, which must then not be a leaf.
-        logits = model(leaf.clone())
-    return isinstance(logits, Tensor) and _reaches(logits, leaf)
-
-
-def _reaches(output: Tensor, leaf: Tensor) -> bool:
-    """Return whether the autograd graph leads from an output to a leaf."""
-    waiting, seen = [output.grad_fn], set()
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        # Only the nodes of leaves have this attribute.
-        if getattr(node, "variable", None) is leaf:
-            return True
-        waiting += [following for following, _ in node.next_functions]
-    return False
+    leaf, logits = _run_with_graph(model, images, {layer: detach})
+    return isinstance(logits, Tensor) and any(
+        getattr(node, "variable", None) is leaf for node in _sort_graph(logits.grad_fn)
+    )
 
 
 def _tells_images_apart(model: nn.Module, layer: nn.Module, images: Tensor) -> bool:
@@ -225,7 +288,7 @@ def _tells_images_apart(model: nn.Module, layer: nn.Module, images: Tensor) -> b
 
 
 @contextmanager
-def _hooked(hooks: dict[nn.Module, Callable[..., Tensor | None]]) -> Iterator[None]:
+def _hooked(hooks: Mapping[nn.Module, Callable[..., Tensor | None]]) -> Iterator[None]:
     """Call functions with the output of modules, within the block."""
     with ExitStack() as stack:
         for module, hook in hooks.items():

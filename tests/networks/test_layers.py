@@ -47,7 +47,7 @@ class Branches(nn.Module):
     ],
 )
 def test_what_flows_past_a_branch_is_seen(second, is_bypassed):
-    """The other branch counts even if no gradient flows through it; before and after it all is one."""
+    """The other branch counts even if no gradient flows through it."""
     torch.manual_seed(0)
     model = Branches(second).eval()
     flags = [parameter.requires_grad for parameter in model.parameters()]
