@@ -1,7 +1,6 @@
 """Settings: one model, read from ``galfig.toml``, overridden by options, recorded with results."""
 
 import os
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,19 +10,21 @@ from pydantic import (
     ConfigDict,
     Field,
     PrivateAttr,
+    SerializerFunctionWrapHandler,
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
 from galfig.errors import ConfigError
-from galfig.runtime.messages import suggest
+from galfig.runtime.documents import load_toml
+from galfig.runtime.messages import find_unprintable, suggest
 
 DEFAULT_FILE = "galfig.toml"
 
 # Choices that the settings and the command line share.
-Split = Literal["valid", "train", "all"]
 Precision = Literal["float32", "tf32", "bfloat16"]
 
 
@@ -51,6 +52,17 @@ class _Table(BaseModel):
             isinstance(cell, bool) for cell in cells
         ):
             raise ValueError(f"found {value!r}; input should not be a boolean")
+        return value
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _refuse_unprintable(cls, value: Any, info: ValidationInfo) -> Any:
+        # A path may hold anything. All other words may end in a figure or its caption.
+        if info.field_name in ("path", "images", "images_dir"):
+            return value
+        for words in value if isinstance(value, tuple) else (value,):
+            if isinstance(words, str) and (found := find_unprintable(words)):
+                raise ValueError(f"{words!r} holds {found!r}, expected printable text")
         return value
 
 
@@ -169,13 +181,33 @@ class ClassSettings(_Table):
 
 
 class SplitSettings(_Table):
-    """Which galaxies train the network, and which validate it."""
+    """Which galaxies train the network, which validate it, and which are kept out of both."""
 
     valid_fraction: float = Field(0.2, gt=0, lt=1, description="Fraction drawn for validation")
+    test_fraction: float = Field(
+        0.0, ge=0, lt=1, description="Fraction drawn as a test set, kept out of both"
+    )
     seed: int = Field(256, ge=0, lt=2**32, description="Seed of that draw")
     column: str | None = Field(
-        None, description="Column that says 'train' or 'valid', instead of a random draw"
+        None, description="Column that says 'train', 'valid' or 'test', instead of a random draw"
     )
+
+    @model_validator(mode="after")
+    def _check_fractions(self) -> "SplitSettings":
+        if self.valid_fraction + self.test_fraction >= 1:
+            raise ValueError(
+                f"valid_fraction {self.valid_fraction:g} and test_fraction "
+                f"{self.test_fraction:g} leave nothing to train on"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _leave_out_default(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Checkpoints of before there was a test set stay up to date.
+        tables: dict[str, Any] = serialize(self)
+        if not self.test_fraction:
+            tables.pop("test_fraction", None)
+        return tables
 
 
 class TrainingSettings(_Table):
@@ -362,11 +394,13 @@ def _open_source(
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = load_toml(path.read_text(encoding="utf-8"))
     except OSError as exc:
         raise ConfigError(f"{path}: cannot be read ({exc.strerror})") from exc
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+    except UnicodeDecodeError as exc:
         raise ConfigError(f"{path}: not valid TOML ({exc})") from exc
+    except ValueError as exc:
+        raise ConfigError(f"{path}: {exc}") from exc
     for name, table in tables.items():
         if name in Settings.model_fields and not isinstance(table, dict):
             raise ConfigError(f"{path}: {name} is {table!r}, expected a table [{name}]")

@@ -1,13 +1,12 @@
 """Identifying files, and describing stores and checkpoints."""
 
-import json
-import math
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from galfig.errors import StoreError
+from galfig.runtime.documents import load_json, replace_nan
 from galfig.store.reader import Store, open_store
 
 Kind = Literal["store", "checkpoint", "manuscript"]
@@ -125,9 +124,9 @@ def describe_file(path: Path) -> dict[str, Any]:
             f"{path}' lists its files, 'galfig verify {path}' compares them with their record"
         )
     if kind == "checkpoint":
-        return _without_nan(_describe_checkpoint(path))
+        return dict(replace_nan(_describe_checkpoint(path)))
     with open_store(path) as store:
-        return _without_nan(_describe_store(store))
+        return dict(replace_nan(_describe_store(store)))
 
 
 def list_rejected(path: Path) -> dict[str, str]:
@@ -192,9 +191,13 @@ def _describe_store(store: Store) -> dict[str, Any]:
         "rejected": len(store.rejected),
         "arch": store.training.arch,
         "map_shape": list(store.map_shape),
-        **{key: value for key, value in store.attrs.items() if not _is_json(value)},
         **{
-            key: json.loads(store.attrs[key])
+            key: value
+            for key, value in store.attrs.items()
+            if isinstance(value, str | int | float | bool) and not _is_json(value)
+        },
+        **{
+            key: load_json(store.attrs[key])
             for key in ("image_shift", "config", "training")
             if key in store.attrs
         },
@@ -213,15 +216,6 @@ def _describe_checkpoint(path: Path) -> dict[str, Any]:
         **checkpoint.metadata,
         "images": _describe_images(checkpoint.metadata.get("images")),
     }
-
-
-def _without_nan(value: Any) -> Any:
-    """Replace numbers that are not finite, which JSON cannot represent, by None."""
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _describe_images(record: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -4,16 +4,60 @@ Another version of galfig may have written fewer or more keys: optional values t
 None, and unknown keys are ignored.
 """
 
-import json
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, ValidationError
+from pydantic import (
+    AfterValidator,
+    Base64Bytes,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
-from galfig.config import Settings, Split, restore_settings
+from galfig.config import Settings, restore_settings
+from galfig.runtime.documents import load_json
+from galfig.runtime.messages import find_unprintable, make_printable
+from galfig.runtime.options import Split
 
-# Attributes of a store that hold JSON.
-_JSON = ("class_names", "class_counts", "config", "training", "image_shift")
+
+def _check_printable(text: str) -> str:
+    if found := find_unprintable(text):
+        raise ValueError(f"holds {found!r}, expected printable text")
+    return text
+
+
+def _check_distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        raise ValueError("the same name twice")
+    return names
+
+
+def _parse(value: Any) -> Any:
+    return load_json(value) if isinstance(value, str) else value
+
+
+def _as_nan(value: Any) -> Any:
+    # JSON has no NaN. Older versions of galfig wrote it all the same.
+    return float("nan") if value is None else value
+
+
+# The types of what a file says of itself. They are strict: a number is no text.
+PrintableText = Annotated[str, Field(max_length=10_000), AfterValidator(_check_printable)]
+Name = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_check_printable)]
+Names = Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(_check_distinct)]
+Count = Annotated[int, Field(strict=True, ge=0, lt=1 << 53)]
+Seed = Annotated[int, Field(strict=True, ge=0, lt=1 << 64)]
+Side = Annotated[int, Field(strict=True, ge=1, le=8192)]
+Truth = Annotated[bool, Field(strict=True)]
+Number = Annotated[FiniteFloat, Field(strict=True)]
+Positive = Annotated[FiniteFloat, Field(strict=True, gt=0)]
+NumberOrNan = Annotated[float, BeforeValidator(_as_nan), Field(strict=True)]
 
 
 def _restore(tables: Any) -> Any:
@@ -30,65 +74,96 @@ class _Record(BaseModel):
 class Epoch(_Record):
     """Losses and metrics of the network after an epoch; NaN where a metric is undefined."""
 
-    train_loss: float
-    valid_loss: float
-    accuracy: float
-    roc_auc: float
-    f1: float
+    train_loss: NumberOrNan
+    valid_loss: NumberOrNan
+    accuracy: NumberOrNan
+    roc_auc: NumberOrNan
+    f1: NumberOrNan
 
 
 class LearningRateCurve(_Record):
     """The loss at each learning rate that the finder tried."""
 
-    lr: tuple[float, ...]
-    loss: tuple[float, ...]
+    lr: tuple[Positive, ...]
+    loss: tuple[NumberOrNan, ...]
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> "LearningRateCurve":
+        if len(self.lr) != len(self.loss):
+            raise ValueError(f"{len(self.lr)} learning rates with {len(self.loss)} losses")
+        return self
 
 
 class Training(_Record):
     """How a network was trained; only ``arch`` is known for a network trained elsewhere."""
 
-    arch: str
+    arch: Name
     # Number of galaxies of each class.
-    n_train: dict[str, int] | None = None
-    n_valid: dict[str, int] | None = None
-    simulated: bool | None = None
-    lr: float | None = None
+    n_train: dict[Name, Count] | None = None
+    n_valid: dict[Name, Count] | None = None
+    simulated: Truth | None = None
+    lr: Positive | None = None
     lr_finder: LearningRateCurve | None = None
     history: tuple[Epoch, ...] | None = None
-    metrics: dict[str, float] | None = None
-    seeds: dict[str, int] | None = None
+    metrics: dict[Name, NumberOrNan] | None = None
+    seeds: dict[Name, Seed] | None = None
     settings: RecordedSettings | None = None
-    versions: dict[str, str] | None = None
+    versions: dict[Name, PrintableText] | None = None
 
 
 class ImageShift(_Record):
     """How far the images differ from the training images; see `galfig.networks.shift`."""
 
-    is_unlike: bool
-    measure: str
-    value: float
-    threshold: float
+    is_unlike: Truth
+    measure: Name
+    value: NumberOrNan
+    threshold: NumberOrNan
 
 
 class StoreRecord(_Record):
     """The root attributes of a store."""
 
-    galfig_version: str
-    plan_digest: str
-    catalog_sha256: str
-    checkpoint_sha256: str
-    class_names: Annotated[tuple[str, ...], Field(min_length=1)]
+    galfig_version: PrintableText
+    plan_digest: Name
+    catalog_sha256: PrintableText
+    checkpoint_sha256: PrintableText
+    class_names: Annotated[Names, BeforeValidator(_parse)]
     # Number of galaxies of each class of the catalog, including classes that were not kept.
-    class_counts: dict[str, int] = {}
-    target_layer: str
+    class_counts: Annotated[dict[Name, Count], BeforeValidator(_parse)] = {}
+    target_layer: PrintableText
     split: Split
-    cutout_size: Annotated[int, Field(ge=1)]
+    cutout_size: Side
     # [arcsec/pixel]; None unless all cutouts share one scale.
-    pixel_scale: float | None = None
-    simulated: bool
-    settings: RecordedSettings = Field(alias="config")
-    training: Training
-    image_shift: ImageShift | None = None
+    pixel_scale: Annotated[float, Field(strict=True)] | None = None
+    simulated: Truth
+    settings: Annotated[RecordedSettings, BeforeValidator(_parse)] = Field(alias="config")
+    training: Annotated[Training, BeforeValidator(_parse)]
+    image_shift: Annotated[ImageShift | None, BeforeValidator(_parse)] = None
+
+    @field_validator("pixel_scale")
+    @classmethod
+    def _check_scale(cls, scale: float | None) -> float | None:
+        # NaN is unknown, as in the dataset of that name.
+        if scale is not None and (scale <= 0 or scale == float("inf")):
+            raise ValueError(f"{scale}, expected a positive number")
+        return scale
+
+
+def _check_digests(data: bytes) -> bytes:
+    if len(data) % 8:
+        raise ValueError(f"{len(data)} bytes, expected digests of 8 bytes each")
+    return data
+
+
+_Digests = Annotated[Base64Bytes, AfterValidator(_check_digests)]
+
+
+class Members(_Record):
+    """Digests of the identifiers of the galaxies that a training used, 8 bytes each."""
+
+    train: _Digests
+    valid: _Digests
+    test: _Digests = b""
 
 
 class CheckpointRecord(_Record):
@@ -103,6 +178,8 @@ class CheckpointRecord(_Record):
     std: Annotated[list[Annotated[FiniteFloat, Field(gt=0)]], Field(min_length=1)]
     catalog_sha256: str | None = None
     digest: str | None = None
+    # None in checkpoints of other programs, and of older versions.
+    members: Members | None = None
 
 
 def read_store_record(attrs: Mapping[str, Any]) -> StoreRecord:
@@ -123,12 +200,35 @@ def read_store_record(attrs: Mapping[str, Any]) -> StoreRecord:
         If an attribute is missing, is not valid JSON, or has the wrong type
         (`pydantic.ValidationError`).
     """
-    return StoreRecord.model_validate(
-        {key: json.loads(attrs[key]) if key in _JSON else attrs[key] for key in attrs}
-    )
+    return StoreRecord.model_validate(dict(attrs))
+
+
+def recall_split(record: StoreRecord) -> str:
+    """Return the split of all galaxies of a store of schema version 1; "" if it is not known.
+
+    Such a store records which galaxies were explained, by a draw from its own catalog. This is the
+    split of the training only if the training used the same catalog and the same draw.
+
+    Parameters
+    ----------
+    record : StoreRecord
+        Its root attributes.
+
+    Returns
+    -------
+    {"train", "valid", ""}
+    """
+    trained = record.training.settings
+    if record.split == "all" or trained is None:
+        return ""
+    tables = ("catalog", "classes", "split")
+    is_same = all(getattr(trained, table) == getattr(record.settings, table) for table in tables)
+    return record.split if is_same else ""
 
 
 def describe_invalid(exc: ValidationError) -> tuple[str, str]:
     """Return the key of the first field that is not valid, and the reason."""
     error = exc.errors()[0]
-    return ".".join(map(str, error["loc"])), str(error["msg"]).lower()
+    reason = error["ctx"]["error"] if error["type"] == "value_error" else error["msg"]
+    key = ".".join(make_printable(part)[:80] for part in error["loc"])
+    return key, make_printable(reason).lower()

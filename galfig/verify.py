@@ -2,10 +2,36 @@
 
 from pathlib import Path
 
-from galfig.errors import CheckpointError, GalfigError, OutputError
-from galfig.info import EXPECTED, find_kind
+from galfig.errors import CheckpointError, GalfigError
+from galfig.info import EXPECTED, Kind, find_kind
 from galfig.runtime.messages import CHECKSUM_MISMATCH
 from galfig.store.reader import verify_store
+
+# A digest inside a file tells damage. Whoever changes the file can also write a new digest.
+_SCOPES: dict[Kind, str] = {
+    "store": "every map, cutout, number, text and attribute has the digest that the file states, "
+    "values are within the schema, and probabilities are the softmax of the logits",
+    "checkpoint": "weights and metadata have the digest that the file states, and weights are "
+    "finite",
+    "manuscript": "figures, captions and texts have the digests of manuscript.lock; 'galfig "
+    "manuscript check' compares them with the stores",
+}
+
+
+def describe_scope(path: Path) -> str:
+    """Say what `verify_path` compares.
+
+    Parameters
+    ----------
+    path : Path
+        A file or folder in which it found nothing.
+
+    Returns
+    -------
+    str
+        A clause. No digest in a file says who wrote the file.
+    """
+    return _SCOPES[find_kind(path)]
 
 
 def verify_path(path: Path) -> list[str]:
@@ -19,15 +45,11 @@ def verify_path(path: Path) -> list[str]:
     Returns
     -------
     list of str
-        One line for each item that differs from what was written; empty if everything matches.
-
-    Raises
-    ------
-    OutputError
-        If there is no such file.
+        One line for each item that differs from what was written, or for a file that is missing;
+        empty if everything matches. `describe_scope` says what was compared.
     """
     if not path.exists():
-        raise OutputError(f"{path}: no such file, expected {EXPECTED}")
+        return [f"no such file, expected {EXPECTED}"]
     try:
         kind = find_kind(path)
         if kind == "manuscript":

@@ -1,12 +1,12 @@
 """``galfig info``."""
 
-import json
 from pathlib import Path
 
 import click
 
 from galfig.cli.options import standard_options
 from galfig.cli.usage import Command
+from galfig.runtime.messages import make_printable
 
 
 @click.command(cls=Command)
@@ -30,16 +30,17 @@ def info(file: Path, as_json: bool, rejected: bool) -> None:
       galfig info maps.h5 --rejected
     """
     from galfig.info import describe_file, list_rejected
+    from galfig.runtime.documents import dump_json
 
     if rejected:
         for objid, reason in list_rejected(file).items():
-            click.echo(f"{objid}  {reason}")
+            click.echo(make_printable(f"{objid}  {reason}"))
         return
     facts = describe_file(file)
     if as_json:
-        click.echo(json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False))
+        click.echo(dump_json(facts, indent=2, sort_keys=False))
         return
     width = max(map(len, facts))
     for name, value in facts.items():
-        words = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        click.echo(f"{name:{width}}  {words}")
+        words = value if isinstance(value, str) else dump_json(value, sort_keys=False)
+        click.echo(make_printable(f"{name:{width}}  {words}"))

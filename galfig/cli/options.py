@@ -15,7 +15,7 @@ import click
 from galfig.cli.messages import translate
 from galfig.cli.signals import Stopped, stop_on_signals, write_farewell
 from galfig.errors import GalfigError
-from galfig.runtime.messages import one_line
+from galfig.runtime.messages import make_printable, one_line
 from galfig.runtime.progress import write_line
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -206,9 +206,15 @@ def figure_options(function: Function) -> Function:
 
 def selection_options(n: int | None) -> Callable[[Function], Function]:
     """Add the options that select galaxies; the command receives them as ``query``."""
+    from galfig.runtime.options import Split
     from galfig.store.selection import Query, Sort
 
     choices = [
+        click.option(
+            "--split",
+            type=click.Choice(get_args(Split)),
+            help="Only galaxies that the training used so.  [default: all that did not train]",
+        ),
         click.option(
             "--n",
             cls=BracketedOption,
@@ -315,4 +321,6 @@ class _StderrHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         prefix = "warning: " if record.levelno == logging.WARNING else ""
-        write_line(f"{prefix}{translate(record.getMessage(), self._ctx)}")
+        # What a file says of itself must not reach the terminal as it is.
+        words = "\n".join(map(make_printable, record.getMessage().split("\n")))
+        write_line(f"{prefix}{translate(words, self._ctx)}")

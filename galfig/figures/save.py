@@ -15,6 +15,7 @@ from galfig.errors import OutputError
 from galfig.figures.captions import LATEX, PLAIN
 from galfig.figures.drawing import Drawing, DrawOptions
 from galfig.figures.style import keep_layout, paper_style
+from galfig.runtime.documents import dump_json, load_json
 from galfig.runtime.files import ErrorOrReplace, check_output, replace_file
 from galfig.runtime.progress import track
 from galfig.store.reader import Store
@@ -125,9 +126,7 @@ def save_figure(
         If the file has another suffix, already exists, or cannot be written.
     """
     check_format(path)
-    words = json.dumps(provenance, sort_keys=True, ensure_ascii=False)
-    # A path may contain bytes that are not UTF-8. Their surrogates become JSON escapes.
-    record = words.encode("utf-8", "backslashreplace").decode()
+    record = dump_json(provenance)
     creator = f"galfig {galfig.__version__}"
     # A date would make the bytes of two runs differ.
     by_format: dict[str, dict[str, Any]] = {
@@ -172,7 +171,7 @@ def _write_table(
     from astropy.table import Table
 
     # Convert to plain lists and dicts, since YAML would tag all other Python types.
-    record = json.loads(json.dumps(provenance))
+    record = json.loads(dump_json(provenance))
     table = Table(meta={"title": drawing.title, "galfig": record})
     for name, column in drawing.tabulate().items():
         table[name] = column.values
@@ -218,7 +217,7 @@ def describe_provenance(
         "store": _describe_store(store),
         **other,
         "options": {"width": options.width, "unit": options.unit},
-        "settings": json.loads(store.attrs["config"]),
+        "settings": load_json(store.attrs["config"]),
         "selection": {"n_candidates": selection.n_candidates, **asdict(selection.query)},
         # The identifiers of all galaxies can be read from the store.
         "objid": [str(store.objid[index]) for index in selection.indices]

@@ -2,7 +2,6 @@
 
 import re
 import shlex
-import tomllib
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
@@ -18,6 +17,7 @@ from pydantic import (
 
 from galfig.errors import FigureError, ManuscriptError
 from galfig.figures.registry import check_figure, parse_width
+from galfig.runtime.documents import load_toml
 from galfig.store.selection import Query
 
 FILE_NAME = "manuscript.toml"
@@ -214,13 +214,15 @@ def load_manifest(folder: Path) -> Manifest:
     """
     path = folder / FILE_NAME
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = load_toml(path.read_text(encoding="utf-8"))
     except OSError as exc:
         raise ManuscriptError(
             f"{path}: cannot be read ({exc.strerror}), expected a manuscript's manifest"
         ) from exc
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+    except UnicodeDecodeError as exc:
         raise ManuscriptError(f"{path}: not valid TOML ({exc})") from exc
+    except ValueError as exc:
+        raise ManuscriptError(f"{path}: {exc}") from exc
     try:
         return Manifest.model_validate(tables)
     except ValidationError as exc:

@@ -108,9 +108,9 @@ def _note_shapes(
         model(next(model.parameters()).new_zeros(shape))
 
 
-def _classify(square: Sequence[int], wide: Sequence[int] | None, image_size: int) -> Kind:
+def _classify(square: tuple[int, ...], wide: tuple[int, ...] | None, image_size: int) -> Kind:
     """Return the kind of an output by its shapes for square images and for wide ones."""
-    if square[0] != N_IMAGES or (wide is not None and wide[0] != N_WIDE):
+    if square[:1] != (N_IMAGES,) or (wide is not None and wide[:1] != (N_WIDE,)):
         # Such as the windows of Swin, which are batched with the images.
         return "other"
     if len(square) == 3 and min(square[1:]) > 1:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from galfig.errors import LockError, OutputError
+from galfig.runtime.documents import load_json
 
 logger = logging.getLogger(__name__)
 
@@ -153,9 +154,9 @@ def _write_holder(handle: int, lock: Path) -> None:
 
 def _read_holder(handle: int) -> _Holder | None:
     try:
-        found = json.loads(os.pread(handle, 4096, 0))
+        found = load_json(os.pread(handle, 4096, 0))
         return _Holder(str(found["host"]), int(found["pid"]))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         return None
 
 

@@ -4,6 +4,7 @@ The library writes a parameter in backticks, in Python's notation: ``use `if_exi
 """
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 
 from galfig.errors import ConfigError
@@ -12,9 +13,47 @@ CHECKSUM_MISMATCH = "checksum mismatch"
 """What a message says if content does not match its recorded digest."""
 
 
+UNPRINTABLE = re.compile(
+    "["
+    # Control characters, among them the escapes of terminals, and the separators of lines.
+    "\x00-\x1f\x7f-\x9f\u2028\u2029"
+    # Characters that turn the direction of writing, and so show another text than the one given.
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
+    # Halves of characters, and what is not a character: XML, and so SVG, may hold neither.
+    "\ud800-\udfff\ufffe\uffff"
+    "]"
+)
+"""Characters that no text from a file may bring to a terminal, a figure or a caption."""
+
+
+def find_unprintable(text: str) -> str:
+    """Return the first character of a text that must not be shown; "" if there is none."""
+    found = UNPRINTABLE.search(text)
+    return found[0] if found else ""
+
+
+def make_printable(text: object) -> str:
+    """Return a text in which what must not be shown is escaped, such as ``\\x1b``.
+
+    This is the only place where a text from a file is made safe. It is for messages and lists; a
+    text that a figure draws is refused instead, since a name has no second spelling.
+
+    Parameters
+    ----------
+    text : object
+        A text, or anything with one.
+
+    Returns
+    -------
+    str
+        One line.
+    """
+    return UNPRINTABLE.sub(lambda found: repr(found[0])[1:-1], str(text))
+
+
 def one_line(text: object) -> str:
-    """Return a text, or the message of an exception, in one line with single blanks."""
-    return " ".join(str(text).split())
+    """Return a text, or the message of an exception, in one printable line with single blanks."""
+    return make_printable(" ".join(str(text).split()))
 
 
 def quote(found: object, n: int = 60) -> str:

@@ -7,14 +7,20 @@ is the SHA-256 of all attributes, so that no change goes undetected.
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import h5py
 import numpy as np
 
 from galfig.runtime.messages import CHECKSUM_MISMATCH, one_line
-from galfig.store.hdf5 import READING_ERRORS, read_attributes, read_texts, set_attributes
+from galfig.store.hdf5 import (
+    READING_ERRORS,
+    read_attribute,
+    read_attributes,
+    read_texts,
+    set_attributes,
+)
 
 _SHA256, _SEAL = "sha256", "seal"
 
@@ -33,13 +39,18 @@ def seal_file(file: h5py.File) -> None:
     set_attributes(file, {_SEAL: _digest_attributes(file)})
 
 
-def find_damage(file: h5py.File) -> Iterator[str]:
+def find_damage(
+    file: h5py.File, find_invalid: Callable[[str, Any], str] = lambda name, values: ""
+) -> Iterator[str]:
     """Compare a whole store with its digests, and yield a line for each mismatch.
 
     Parameters
     ----------
     file : h5py.File
         The store, open for reading. Every chunk is read.
+    find_invalid : callable, optional
+        Called with the name of each dataset and its values, or those of one galaxy; returns what
+        is wrong with them, or "".
 
     Yields
     ------
@@ -56,20 +67,26 @@ def find_damage(file: h5py.File) -> Iterator[str]:
         yield f"the structure of the file: cannot be read ({one_line(exc)})"
     for name, dataset in _iter_datasets(file):
         if dataset.chunks:
-            yield from _find_damaged_chunks(file, name, dataset)
+            yield from _find_damaged_chunks(file, name, dataset, find_invalid)
             continue
         try:
-            is_same = _digest_values(dataset) == read_attributes(dataset)[_SHA256]
+            is_same = _digest_values(dataset) == read_attribute(dataset, _SHA256)
+            is_text = h5py.check_string_dtype(dataset.dtype)
+            invalid = find_invalid(name, read_texts(dataset) if is_text else dataset[()])
         except READING_ERRORS as exc:
             yield f"{name}: cannot be read ({one_line(exc)})"
             continue
         if not is_same:
             yield f"{name}: {CHECKSUM_MISMATCH}"
+        if invalid:
+            yield invalid
     if _digest_attributes(file) != read_attributes(file)[_SEAL]:
         yield f"attributes, or the list of datasets: {CHECKSUM_MISMATCH}"
 
 
-def _find_damaged_chunks(file: h5py.File, name: str, dataset: h5py.Dataset) -> Iterator[str]:
+def _find_damaged_chunks(
+    file: h5py.File, name: str, dataset: h5py.Dataset, find_invalid: Callable[[str, Any], str]
+) -> Iterator[str]:
     """Read every chunk (one galaxy each), so that HDF5 compares its checksum."""
     n_chunks = dataset.id.get_num_chunks()
     if n_chunks != dataset.shape[0]:
@@ -77,10 +94,11 @@ def _find_damaged_chunks(file: h5py.File, name: str, dataset: h5py.Dataset) -> I
         return
     for row in range(n_chunks):
         try:
-            dataset[row]
+            invalid = find_invalid(name, dataset[row])
         except READING_ERRORS as exc:
-            galaxy = f"galaxy {_read_objid(file, row)} (number {row + 1})"
-            yield f"{name}: {galaxy}: cannot be read ({one_line(exc)})"
+            invalid = f"cannot be read ({one_line(exc)})"
+        if invalid:
+            yield f"{name}: galaxy {_read_objid(file, row)} (number {row + 1}): {invalid}"
 
 
 def _read_objid(file: h5py.File, row: int) -> str:

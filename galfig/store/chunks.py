@@ -13,6 +13,8 @@ from galfig.store.schema import DESCRIPTIONS
 
 # Every HDF5 reader has these filters. Readers verify the Fletcher-32 checksum automatically.
 FILTERS = {"compression": "gzip", "compression_opts": 4, "shuffle": True, "fletcher32": True}
+# The float16 before 2.
+_LARGEST = 2 - 2**-10
 
 
 class Encoded(NamedTuple):
@@ -53,7 +55,9 @@ def encode_galaxy(cams: NDArray[np.float32], cutout: NDArray[np.uint8]) -> Encod
         The compressed maps and cutout, and the scale of each map.
     """
     scale = _power_of_two_scale(cams)
-    scaled = (cams / scale[:, None, None]).astype(np.float16)
+    scaled = cams / scale[:, None, None]
+    # float16 would round the largest float32 to 2, times 2^127: no float32. This keeps 11 bits.
+    scaled = np.clip(scaled, -_LARGEST, _LARGEST).astype(np.float16)
     return Encoded(_compress(scaled), scale, _compress(cutout))
 
 
@@ -149,4 +153,5 @@ def _power_of_two_scale(cams: NDArray[np.float32]) -> NDArray[np.float32]:
     """
     peak = np.abs(cams).max(axis=(1, 2), initial=0.0)
     _, exponent = np.frexp(peak)
-    return np.where(peak > 0, np.exp2(exponent), 1.0).astype(np.float32)
+    # Maps with values above 2^127, the largest power of two in float32, lie within [-2, 2].
+    return np.where(peak > 0, np.exp2(np.minimum(exponent, 127)), 1.0).astype(np.float32)

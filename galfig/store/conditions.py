@@ -5,6 +5,7 @@ to any value, and its error messages name pandas internals.
 """
 
 import ast
+import math
 import operator
 import re
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from galfig.errors import SelectionError
-from galfig.runtime.messages import shorten, suggest
+from galfig.runtime.messages import quote, shorten, suggest
 
 _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Lt: operator.lt,
@@ -67,11 +68,16 @@ def find_where(condition: str, table: pd.DataFrame) -> NDArray[np.bool_]:
         tree = ast.parse(re.sub(r"`([^`]+)`", unquote, condition.strip()), mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as exc:
         raise SelectionError(
-            f"`where` {condition!r}: cannot be read, expected {_WHAT_IS_ALLOWED}"
+            f"`where` {quote(condition)}: cannot be read, expected {_WHAT_IS_ALLOWED}"
         ) from exc
     columns = {str(name): table[name] for name in table.columns}
     reader = _Reader(condition, columns, quoted, len(table))
-    return reader.truth(tree.body)
+    try:
+        return reader.truth(tree.body)
+    except RecursionError as exc:
+        raise SelectionError(
+            f"`where` {quote(condition)}: nested too deeply, expected {_WHAT_IS_ALLOWED}"
+        ) from exc
 
 
 class _Reader:
@@ -119,7 +125,7 @@ class _Reader:
         kinds = {_kind(left), _kind(right)}
         if len(kinds) > 1:
             raise SelectionError(
-                f"`where` {self._condition!r}: compares text with a number, expected two of a "
+                f"`where` {quote(self._condition)}: compares text with a number, expected two of a "
                 "kind; identifiers, and anything in quotes, are text"
             )
         outcome = compare(left, right)
@@ -136,7 +142,7 @@ class _Reader:
 
     def _operand(self, node: ast.expr) -> Any:
         if isinstance(node, ast.Constant) and isinstance(node.value, int | float | str):
-            return node.value
+            return _limit(node.value)
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
             value = self._operand(node.operand)
             if isinstance(value, int | float):
@@ -150,8 +156,8 @@ class _Reader:
         if name not in self._columns:
             hint = suggest(name, self._columns, f"there are {shorten([*self._columns])}")
             raise SelectionError(
-                f"`where` {self._condition!r}: no column {name!r}, expected a column, or text in "
-                f"quotes; {hint}"
+                f"`where` {quote(self._condition)}: no column {quote(name)}, expected a "
+                f"column, or text in quotes; {hint}"
             )
         return self._columns[name]
 
@@ -162,8 +168,16 @@ class _Reader:
             part,
         )
         return SelectionError(
-            f"`where` {self._condition!r}: {part!r} is not understood, expected {_WHAT_IS_ALLOWED}"
+            f"`where` {quote(self._condition)}: {quote(part)} is not understood, expected "
+            f"{_WHAT_IS_ALLOWED}"
         )
+
+
+def _limit(value: float | str) -> float | str:
+    """Replace an integer that no column can hold, and that pandas cannot compare, by infinity."""
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return math.inf if value > 0 else -math.inf
+    return value
 
 
 def _kind(operand: Any) -> str:

@@ -9,12 +9,15 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
+
+from galfig.runtime.messages import quote
 
 # The format of HDF5 1.10 (2016) is the first with checksums on all of its own structures.
 FORMAT = ("v110", "v110")
@@ -30,6 +33,10 @@ READING_ERRORS = (
 )
 # Largest text column with fixed length [byte]. One very long cell would pad all others.
 MAX_FIXED = 1 << 28
+# The groups in the root of a store or a part.
+GROUPS = ("catalog", "rejected")
+# More attributes than any object of a store has, and the longest [byte]: the names of columns.
+MAX_ATTRIBUTES, MAX_ATTRIBUTE = 64, 1 << 26
 
 # A file never changes once it has its final name, and a file being written has a temporary name.
 # HDF5's lock would therefore protect nothing, and it fails on network file systems without locks.
@@ -102,8 +109,37 @@ def set_attributes(item: h5py.HLObject, attrs: Mapping[str, Any]) -> None:
 
 
 def read_attributes(item: h5py.HLObject) -> dict[str, Any]:
-    """Read all attributes as plain Python values."""
-    return {key: _plain(value) for key, value in item.attrs.items()}
+    """Read all attributes as plain Python values.
+
+    Parameters
+    ----------
+    item : h5py.HLObject
+        A file, a group or a dataset.
+
+    Returns
+    -------
+    dict of str to Any
+        The values by name. Whoever uses one checks its type.
+
+    Raises
+    ------
+    ValueError
+        If there are more attributes, or longer ones, than galfig writes; nothing was read then.
+    """
+    n_attributes = h5py.h5a.get_num_attrs(item.id)
+    if n_attributes > MAX_ATTRIBUTES:
+        raise ValueError(f"{n_attributes} attributes, expected at most {MAX_ATTRIBUTES}")
+    return {key: read_attribute(item, key) for key in item.attrs}
+
+
+def read_attribute(item: h5py.HLObject, key: str) -> Any:
+    """Read one attribute as a plain Python value; raise ValueError or KeyError if that fails."""
+    found = item.attrs.get_id(key)
+    n_elements = prod(found.shape)
+    is_text = found.get_type().get_class() == h5py.h5t.STRING
+    if n_elements * found.get_type().get_size() > MAX_ATTRIBUTE or (n_elements > 1 and is_text):
+        raise ValueError(f"attribute {quote(key)} of shape {found.shape}, expected a short value")
+    return _plain(item.attrs[key])
 
 
 def _plain(value: Any) -> Any:

@@ -1,10 +1,9 @@
 """Reading a store: one HDF5 file with the maps, probabilities and cutouts of many galaxies.
 
-This is schema version 1. The file can also be read with h5py or h5dump alone: the attribute
+This is schema version 2. The file can also be read with h5py or h5dump alone: the attribute
 ``description`` of each dataset says what the dataset holds.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -19,11 +18,18 @@ from numpy.typing import NDArray
 from galfig.cosmology import kpc_per_arcsec
 from galfig.errors import SelectionError, StoreError
 from galfig.metrics import compute_losses
-from galfig.records import StoreRecord, Training
-from galfig.runtime.messages import one_line
+from galfig.records import StoreRecord, Training, recall_split
+from galfig.runtime.messages import find_unprintable, make_printable, one_line
+from galfig.runtime.options import Split
 from galfig.store.checksums import find_damage
-from galfig.store.hdf5 import READING_ERRORS, open_hdf5, read_attributes, read_texts
-from galfig.store.schema import check_schema, read_record
+from galfig.store.hdf5 import (
+    READING_ERRORS,
+    open_hdf5,
+    read_attribute,
+    read_attributes,
+    read_texts,
+)
+from galfig.store.schema import check_schema, find_contradiction, find_invalid, read_columns
 from galfig.store.selection import Rows, RowsLike, Sort, find_positions, make_query, select_galaxies
 
 if TYPE_CHECKING:
@@ -56,8 +62,8 @@ class Store:
 
     def __init__(self, file: h5py.File, path: Path) -> None:
         self.path = path
+        self.record: StoreRecord = check_schema(file, path)
         self.attrs = read_attributes(file)
-        self.record: StoreRecord = read_record(self.attrs, path)
         self._handle: h5py.File | None = file
 
     def __enter__(self) -> "Store":
@@ -109,12 +115,15 @@ class Store:
         return pd.Categorical.from_codes(codes, pd.Index(list(self.class_names)))
 
     def _read(self, name: str, rows: int | slice = slice(None)) -> Any:
-        """Read a dataset or one row of it; report damage as a one-line StoreError."""
+        """Read and check a dataset or one row of it; report damage as a one-line StoreError."""
         file = self._file
-        with _name_damage(self.path, name if isinstance(rows, slice) else f"{name}, row {rows}"):
+        where = name if isinstance(rows, slice) else f"{name}, row {rows}"
+        with _name_damage(self.path, where):
             dataset = file[name]
             is_text = h5py.check_string_dtype(dataset.dtype)
             values = read_texts(dataset, rows) if is_text else dataset[rows]
+        if invalid := find_invalid(name, values, len(self.class_names)):
+            raise StoreError(f"{self.path}: {where}: {invalid}; edited or damaged, build it again")
         if isinstance(values, np.ndarray):
             # Kept and shared: what a caller changed would end in captions.
             values.setflags(write=False)
@@ -134,6 +143,17 @@ class Store:
     def label(self) -> NDArray[np.int16]:
         """True class of each galaxy, (N,), as an index into `class_names`; -1 where unknown."""
         return self._read("label")
+
+    @cached_property
+    def split(self) -> NDArray[np.object_]:
+        """How training used each galaxy, (N,) array of str: "train", "valid" or "test".
+
+        It is "" for galaxies of which this is unknown. A store of schema version 1 knows it only
+        if its network was trained with the settings that the store was built with.
+        """
+        if "split" in self._file:
+            return self._read("split")
+        return np.full(len(self), recall_split(self.record), dtype=object)
 
     @cached_property
     def value(self) -> NDArray[np.float64]:
@@ -198,7 +218,7 @@ class Store:
         file = self._file
         with _name_damage(self.path, "catalog"):
             group = file["catalog"]
-            columns = json.loads(read_attributes(group)["columns"])
+            columns = read_columns(group, self.path)
             return pd.DataFrame(
                 {column: _read_column(group[key]) for column, key in columns.items()}
             )
@@ -207,17 +227,15 @@ class Store:
     def table(self) -> "pd.DataFrame":
         """The catalog with the network's predictions, N rows, indexed by objid.
 
-        Five columns follow those of the catalog: ``split`` ("valid" or "train"), the ``true`` and
-        ``predicted`` class (categories, in the order of `class_names`), the probability ``p`` of
-        the predicted class, and the cross-entropy ``loss``. Unknown values are missing. A catalog
-        column with one of these names is renamed to ``catalog_<name>``.
+        Five columns follow those of the catalog: ``split`` ("train", "valid" or "test"), the
+        ``true`` and ``predicted`` class (categories, in the order of `class_names`), the
+        probability ``p`` of the predicted class, and the cross-entropy ``loss``. Unknown values are
+        missing. A catalog column with one of these names is renamed to ``catalog_<name>``.
         """
         import pandas as pd
 
-        # A store of all galaxies does not record which of them trained the network.
-        split = pd.NA if self.record.split == "all" else self.record.split
         found = {
-            "split": pd.Series([split] * len(self), dtype="string"),
+            "split": pd.Series(self.split, dtype="string").replace("", pd.NA),
             "true": self._name_classes(self.label),
             "predicted": self._name_classes(self.predicted),
             "p": self.probs.max(axis=1),
@@ -354,6 +372,7 @@ class Store:
         self,
         where: str | None = None,
         *,
+        split: Split | None = None,
         n: int | None = None,
         zmin: float | None = None,
         zmax: float | None = None,
@@ -371,6 +390,9 @@ class Store:
         where : str, optional
             A condition on columns of the catalog, such as ``"oh_p50 > 9.15"``; see
             `galfig.store.conditions.find_where`.
+        split : {"valid", "train", "test", "all"}, optional
+            Galaxies to choose from. By default, all that did not train the network or, if the
+            store holds no others, those that did.
         n : int, optional
             Number of galaxies; by default, all that satisfy the conditions.
         zmin, zmax : float, optional
@@ -402,6 +424,7 @@ class Store:
         if objids is not None and not len(objids):
             raise SelectionError("`objids` is empty, expected identifiers, or None for any galaxy")
         query = make_query(
+            split=split,
             n=n,
             zmin=zmin,
             zmax=zmax,
@@ -440,7 +463,6 @@ def open_store(path: Path | str) -> Store:
     file = _open_file(path)
     try:
         with _name_damage(path, "the store"):
-            check_schema(file, path)
             return Store(file, path)
     except BaseException:
         file.close()
@@ -456,7 +478,7 @@ def _stack(arrays: Iterator[NDArray[Any]], shape: tuple[int, ...], dtype: type) 
 
 
 def verify_store(path: Path) -> list[str]:
-    """Compare a store with its own digests.
+    """Compare a store with its own digests, and all of its values with the schema.
 
     Parameters
     ----------
@@ -466,20 +488,24 @@ def verify_store(path: Path) -> list[str]:
     Returns
     -------
     list of str
-        One line for each damaged item; empty if the store is intact.
+        One line for each item that is damaged or cannot be true; empty if the store is intact.
 
     Raises
     ------
     StoreError
         If the file is missing, is not HDF5, or is not a store.
     """
-    with _open_file(path) as file:
-        with _name_damage(path, "the store"):
-            check_schema(file, path)
+    with open_store(path) as store:
+        n_classes = len(store.class_names)
         try:
-            return list(find_damage(file))
+            found = list(
+                find_damage(store._file, lambda name, values: find_invalid(name, values, n_classes))
+            )
+            if not found:
+                found = [line for line in [find_contradiction(store.logits, store.probs)] if line]
         except READING_ERRORS as exc:
             return [f"cannot be read ({one_line(exc)})"]
+        return found
 
 
 @contextmanager
@@ -510,9 +536,10 @@ def read_digest(path: Path) -> str | None:
     """
     try:
         with open_hdf5(path) as file:
-            return str(read_attributes(file)["plan_digest"])
-    except (OSError, KeyError):
+            digest = read_attribute(file, "plan_digest")
+    except READING_ERRORS:
         return None
+    return digest if isinstance(digest, str) and not find_unprintable(digest) else None
 
 
 def _read_column(dataset: h5py.Dataset) -> "pd.Series":
@@ -521,16 +548,24 @@ def _read_column(dataset: h5py.Dataset) -> "pd.Series":
     if h5py.check_string_dtype(dataset.dtype):
         return pd.Series(read_texts(dataset), dtype="string").replace("", pd.NA)
     values = dataset[:]
-    if "missing_value" in dataset.attrs:
+    attrs = read_attributes(dataset)
+    if "missing_value" in attrs:
         series = pd.Series(values, dtype="Int64")
-        return series.mask(values == dataset.attrs["missing_value"])
+        return series.mask(values == attrs["missing_value"])
     return pd.Series(values)
 
 
 def read_rejected(file: h5py.File) -> dict[str, str]:
-    """Read why galaxies were rejected, by objid, from an open store or part."""
+    """Read why galaxies were rejected, by objid, from an open store or part.
+
+    Both may quote a cell or the name of a file, of which any character is possible.
+    """
     group = file["rejected"]
-    return dict(zip(read_texts(group["objid"]), read_texts(group["reason"]), strict=True))
+    objids, reasons = (read_texts(group[name]) for name in ("objid", "reason"))
+    return {
+        make_printable(objid): make_printable(reason)
+        for objid, reason in zip(objids, reasons, strict=True)
+    }
 
 
 def _open_file(path: Path) -> h5py.File:

@@ -1,23 +1,29 @@
 """The schema of a store: its datasets, their shapes, and the checks on a file that is opened."""
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from galfig.errors import StoreError
 from galfig.records import StoreRecord, describe_invalid, read_store_record
-from galfig.store.hdf5 import read_attributes
+from galfig.runtime.documents import load_json
+from galfig.runtime.messages import make_printable, one_line, quote
+from galfig.store.gate import check_contents
+from galfig.store.hdf5 import GROUPS, read_attribute, read_attributes
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+# Earlier versions that can still be read, and what they lack.
+_LACKING = {1: ("split",), SCHEMA_VERSION: ()}
 DESCRIPTIONS = {
     "objid": "identifier of each galaxy, as in the catalog",
     "redshift": "redshift, NaN where unknown",
     "label": "true class as position in the attribute class_names, -1 where unknown",
+    "split": "train, valid or test: how training used each galaxy; empty where unknown",
     "value": "the number that was binned into classes, NaN where the classes are text",
     "logits": "output of the network (N, C), before the softmax",
     "probs": "softmax of the logits (N, C)",
@@ -27,14 +33,96 @@ DESCRIPTIONS = {
     "pixel_scale": "pixel scale of each cutout [arcsec/pixel], NaN where unknown",
     "kpc_per_arcsec": "proper length of an arcsec (Planck Collaboration 2020), NaN where unknown",
 }
-_N_AXES = {"logits": 2, "probs": 2, "cam_scale": 2, "cams": 4, "cutouts": 4}
 _OPTIONAL = ("pixel_scale", "kpc_per_arcsec")
 # Marks an empty cell in an integer column, since HDF5 has no missing values.
 MISSING_INTEGER = np.iinfo(np.int64).min
+# Sum of the probabilities of a galaxy, in float32; and their difference from the softmax.
+_SUM_TOLERANCE, _SOFTMAX_TOLERANCE = 1e-3, 1e-4
+# The longest identifier [byte]: it names an image file.
+_MAX_OBJID = 255
 
 
-def check_schema(file: h5py.File, path: Path) -> None:
-    """Check that a file is a store of this schema.
+class Rule(NamedTuple):
+    """What a dataset must be: checked on its declaration when a store is opened, and on its values
+    whenever they are read.
+
+    Attributes
+    ----------
+    dtypes : tuple of str
+        Permitted types of numpy; "text" for text.
+    axes : str
+        A letter per axis: N galaxies, C classes, h and w pixels of a map, H and W pixels of a
+        cutout, B bands.
+    expected : str
+        What the values are, for messages.
+    is_right : callable
+        Called with values of any number of rows and the number of classes C; returns whether each
+        is as expected.
+    """
+
+    dtypes: tuple[str, ...]
+    axes: str
+    expected: str
+    is_right: Callable[[NDArray[Any], int], NDArray[np.bool_]]
+
+
+def _is_anything(values: NDArray[Any], n_classes: int) -> NDArray[np.bool_]:
+    return np.ones(np.shape(values), dtype=bool)
+
+
+def _is_finite(values: NDArray[Any], n_classes: int) -> NDArray[np.bool_]:
+    return np.isfinite(values)
+
+
+def _is_positive(values: NDArray[Any], n_classes: int) -> NDArray[np.bool_]:
+    return np.isnan(values) | ((values > 0) & np.isfinite(values))
+
+
+_FLOAT = ("float64", "float32")
+RULES = {
+    "objid": Rule(("text",), "N", "an identifier that can be printed", _is_anything),
+    "redshift": Rule(
+        _FLOAT,
+        "N",
+        "a redshift above -1, or NaN",
+        lambda z, _: np.isnan(z) | ((z > -1) & np.isfinite(z)),
+    ),
+    "label": Rule(
+        ("int16", "int8", "int32", "int64"),
+        "N",
+        "the position of a class, or -1",
+        lambda label, n_classes: (label >= -1) & (label < n_classes),
+    ),
+    "split": Rule(
+        ("text",),
+        "N",
+        "train, valid, test or nothing",
+        lambda split, _: np.isin(np.asarray(split, str), ("train", "valid", "test", "")),
+    ),
+    "value": Rule(_FLOAT, "N", "a number, or NaN", _is_anything),
+    "logits": Rule(("float32",), "NC", "a finite number", _is_finite),
+    "probs": Rule(
+        ("float32",), "NC", "a probability from 0 to 1", lambda p, _: (p >= 0) & (p <= 1)
+    ),
+    # `encode_galaxy` uses values beyond 1 only where the scale could not be larger.
+    "cams": Rule(("float16",), "NChw", "a number within its scale", lambda m, _: np.abs(m) < 2),
+    "cam_scale": Rule(
+        ("float32",),
+        "NC",
+        "a power of two",
+        lambda scale, _: (scale > 0) & (np.frexp(scale)[0] == 0.5),
+    ),
+    "cutouts": Rule(("uint8",), "NHWB", "a pixel", _is_anything),
+    "pixel_scale": Rule(_FLOAT, "N", "a positive number, or NaN", _is_positive),
+    "kpc_per_arcsec": Rule(_FLOAT, "N", "a positive number, or NaN", _is_positive),
+}
+"""The rule of each dataset of a store, by name."""
+
+
+def check_schema(file: h5py.File, path: Path) -> StoreRecord:
+    """Check that a file is a store of this schema; read its attributes, and no array.
+
+    The values of an array are checked when they are read; see `find_invalid`.
 
     Parameters
     ----------
@@ -43,12 +131,19 @@ def check_schema(file: h5py.File, path: Path) -> None:
     path : Path
         Its name, for messages.
 
+    Returns
+    -------
+    StoreRecord
+        What the store says about itself.
+
     Raises
     ------
     StoreError
-        If the file is not a store, has another schema version, lacks a dataset, or has datasets
-        whose shapes do not agree.
+        If the file holds what no store does (see `galfig.store.gate`), has another schema version,
+        has an attribute that is missing or not valid, or lacks a dataset; or if a dataset has
+        another type than the schema says, or a shape that does not agree with the others.
     """
+    check_contents(file, path)
     attrs = read_attributes(file)
     found = attrs.get("schema_version")
     if found is None:
@@ -56,23 +151,23 @@ def check_schema(file: h5py.File, path: Path) -> None:
             f"{path}: an HDF5 file without schema_version, expected a store; it is another "
             "file, or damaged"
         )
-    if found != SCHEMA_VERSION:
+    if type(found) is not int or found not in _LACKING:
         raise StoreError(
-            f"{path}: schema version {found}, expected {SCHEMA_VERSION}; another version of galfig "
-            "wrote it: use that one, or update galfig"
+            f"{path}: schema version {quote(found)}, expected {SCHEMA_VERSION} or before; another "
+            "version of galfig wrote it: use that one, or update galfig"
         )
-    lacking = [name for name in DESCRIPTIONS if name not in file and name not in _OPTIONAL]
+    record = read_record(attrs, path)
+    optional = (*_OPTIONAL, *_LACKING[found])
+    lacking = [n for n in (*DESCRIPTIONS, *GROUPS) if n not in file and n not in optional]
     if lacking:
         raise StoreError(
             f"{path}: no dataset {lacking[0]!r}, expected a complete store; edited or damaged, "
             "build it again"
         )
-    n_galaxies, n_classes = file["label"].shape[0], len(json.loads(attrs["class_names"]))
-    for name in DESCRIPTIONS:
-        if name in file:
-            _check_shape(path, name, file[name], n_galaxies, n_classes)
-    for key, column in file["catalog"].items():
-        _check_shape(path, f"catalog/{key}", column, n_galaxies, n_classes)
+    _check_datasets(file, path, record)
+    _check_catalog(file["catalog"], path, len(file["label"]))
+    _check_rejected(file["rejected"], path)
+    return record
 
 
 def read_record(attrs: Mapping[str, Any], path: Path) -> StoreRecord:
@@ -104,21 +199,164 @@ def read_record(attrs: Mapping[str, Any], path: Path) -> StoreRecord:
         ) from exc
 
 
-def _check_shape(
-    path: Path, name: str, dataset: h5py.Dataset, n_galaxies: int, n_classes: int
-) -> None:
-    """Raise StoreError if a dataset has the wrong shape, or declares data that it lacks."""
-    expected: tuple[int, ...] = (n_galaxies,)
-    if name in ("logits", "probs", "cams", "cam_scale"):
-        expected += (n_classes,)
-    if dataset.shape[: len(expected)] != expected or dataset.ndim != _N_AXES.get(name, 1):
-        raise StoreError(
-            f"{path}: {name} of shape {dataset.shape}, expected one that begins with {expected}, "
-            "as labels and classes say; edited or damaged, build it again"
+def find_invalid(name: str, values: Any, n_classes: int) -> str:
+    """Find a value that the schema does not permit.
+
+    Parameters
+    ----------
+    name : str
+        A dataset. One that is not of the schema may hold anything.
+    values : array
+        Values of all galaxies, or of one.
+    n_classes : int
+        Number of classes C of the store.
+
+    Returns
+    -------
+    str
+        What was found and what was expected; "" if all values are valid.
+    """
+    rule = RULES.get(name)
+    if rule is None:
+        return ""
+    if name == "objid":
+        return _find_invalid_objid([values] if isinstance(values, str) else values)
+    is_wrong = ~rule.is_right(values, n_classes)
+    if is_wrong.any():
+        wrong = np.asarray(values)[is_wrong].flat[0]
+        return f"{name} holds {quote(wrong)}, expected {rule.expected}"
+    if name == "probs":
+        sums = np.sum(values, axis=-1, dtype=np.float64)
+        if (np.abs(sums - 1) > _SUM_TOLERANCE).any():
+            return "probs do not add up to 1 for each galaxy"
+    return ""
+
+
+def find_contradiction(logits: NDArray[np.floating], probs: NDArray[np.floating]) -> str:
+    """Find a galaxy whose probabilities are not the softmax of its logits.
+
+    Parameters
+    ----------
+    logits, probs : (N, C) ndarray of float32
+        Valid values; see `find_invalid`.
+
+    Returns
+    -------
+    str
+        What was found; "" if all probabilities agree.
+    """
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    softmax = np.exp(shifted) / np.exp(shifted).sum(axis=1, keepdims=True)
+    is_off = (np.abs(softmax - probs) > _SOFTMAX_TOLERANCE).any(axis=1)
+    if not is_off.any():
+        return ""
+    return f"probs of galaxy number {int(is_off.argmax()) + 1} are not the softmax of its logits"
+
+
+def _find_invalid_objid(objid: Sequence[str]) -> str:
+    seen = set(objid)
+    if len(seen) < len(objid):
+        return "objid holds the same identifier twice"
+    for name in seen:
+        if not name or not name.isprintable() or len(name) > _MAX_OBJID:
+            return f"objid holds {quote(name)}, expected an identifier that can be printed"
+    return ""
+
+
+def _check_datasets(file: h5py.File, path: Path, record: StoreRecord) -> None:
+    """Raise StoreError if a dataset has the wrong type, or a shape unlike those of the others."""
+    sizes = {"C": len(record.class_names), "H": record.cutout_size, "W": record.cutout_size}
+    label = file["label"].shape
+    if len(label) == 1:
+        sizes["N"] = label[0]
+    for name, rule in RULES.items():
+        if name not in file:
+            continue
+        dataset = file[name]
+        if not _is_type(dataset, rule.dtypes):
+            raise StoreError(
+                f"{path}: {name} is {quote(str(dataset.dtype))}, expected {rule.dtypes[0]}; edited "
+                "or damaged, build it again"
+            )
+        expected = tuple(sizes.get(axis, axis) for axis in rule.axes)
+        found = dataset.shape
+        fits = len(found) == len(expected) and all(
+            (size >= 1 if isinstance(wanted, str) else size == wanted)
+            for size, wanted in zip(found, expected, strict=True)
         )
-    # A damaged file of a few bytes may declare an array that fits in no memory.
-    if not dataset.chunks and dataset.id.get_storage_size() < dataset.size * dataset.dtype.itemsize:
+        if not fits or 0 in found or (rule.axes[-1] == "B" and found[-1] not in (1, 3)):
+            words = ", ".join(map(str, expected))
+            raise StoreError(
+                f"{path}: {name} of shape {found}, expected ({words}{',' * (len(expected) == 1)}), "
+                "as labels and classes say; edited or damaged, build it again"
+            )
+
+
+def _is_type(dataset: h5py.Dataset, dtypes: tuple[str, ...]) -> bool:
+    if h5py.check_string_dtype(dataset.dtype) is not None:
+        return "text" in dtypes
+    # An enumeration, such as truth values, is not a number.
+    is_enum = h5py.check_enum_dtype(dataset.dtype) is not None
+    return dataset.dtype.newbyteorder("=").name in dtypes and not is_enum
+
+
+def _check_catalog(group: h5py.Group, path: Path, n_galaxies: int) -> None:
+    """Raise StoreError if the catalog is not a table of columns of the galaxies."""
+    if not isinstance(group, h5py.Group):
+        raise StoreError(f"{path}: catalog is not a group; edited or damaged, build it again")
+    read_columns(group, path)
+    for key, column in group.items():
+        if column.shape != (n_galaxies,):
+            raise StoreError(
+                f"{path}: catalog/{make_printable(key)} of shape {column.shape}, expected "
+                f"({n_galaxies},), one cell per galaxy; edited or damaged, build it again"
+            )
+
+
+def read_columns(group: h5py.Group, path: Path) -> dict[str, str]:
+    """Read which dataset holds each column of the catalog.
+
+    Parameters
+    ----------
+    group : h5py.Group
+        The group ``catalog``.
+    path : Path
+        The store, for messages.
+
+    Returns
+    -------
+    dict of str to str
+        Names of members of the group, by column.
+
+    Raises
+    ------
+    StoreError
+        If the attribute ``columns`` is missing, or does not name members of the group.
+    """
+    try:
+        columns = load_json(read_attribute(group, "columns"))
+        members = set(group)
+        if not isinstance(columns, dict) or not members.issuperset(columns.values()):
+            raise ValueError("not the names of its members, by column")
+    except (KeyError, TypeError, ValueError) as exc:
         raise StoreError(
-            f"{path}: {name} declares {dataset.size} numbers, and holds fewer; edited or "
-            "damaged, build it again"
+            f"{path}: the attribute columns of its catalog: {one_line(exc)}; edited or damaged, "
+            "build it again"
+        ) from exc
+    return columns
+
+
+def _check_rejected(group: h5py.Group, path: Path) -> None:
+    """Raise StoreError unless the galaxies that were left out have a reason each."""
+    lists = []
+    if isinstance(group, h5py.Group):
+        lists = [group[name] for name in ("objid", "reason") if name in group]
+    if (
+        len(lists) < 2
+        or lists[0].shape != lists[1].shape
+        or any(one.ndim != 1 or not _is_type(one, ("text",)) for one in lists)
+    ):
+        raise StoreError(
+            f"{path}: rejected does not hold identifiers with a reason each; edited or damaged, "
+            "build it again"
         )
