@@ -3,8 +3,11 @@
 import importlib
 import warnings
 from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 
+import torch
 from torch import nn
 
 from galfig.attribution.gradcam import grad_cam
@@ -12,6 +15,8 @@ from galfig.errors import ConfigError
 from galfig.networks.layers import Output, find_bottlenecks, sees_past, trace_outputs
 from galfig.runtime.messages import one_line, suggest
 
+# Networks for images of a fixed size report another size by different exceptions.
+_REFUSALS = (RuntimeError, AssertionError, ValueError, TypeError, IndexError)
 XRESNETS = ("xresnet18", "xresnet34", "xresnet50")
 
 
@@ -92,7 +97,8 @@ def find_layer(
         layer cannot be explained, "auto" finds none, or the network does not take images of this
         size.
     """
-    outputs = _trace(model, image_size, arch, n_channels)
+    try_images(model, 1, image_size, arch, n_channels)
+    outputs = trace_outputs(model, image_size, n_channels)
     if name == "auto":
         name = _choose_layer(model, outputs, image_size, arch, n_channels)
     else:
@@ -125,7 +131,7 @@ def describe_layer(
             'part of the evidence that flows through it; `layer="auto"` finds a layer through '
             "which all of it flows, if there is one"
         )
-    kinds = {output.name: output.kind for output in _trace(model, image_size, arch, n_channels)}
+    kinds = {output.name: output.kind for output in trace_outputs(model, image_size, n_channels)}
     if kinds.get(name) == "pooled":
         return False, (
             f"{where}: its maps have a single pixel for images of {image_size} pixels, so that "
@@ -134,16 +140,72 @@ def describe_layer(
     return False, ""
 
 
-def _trace(model: nn.Module, image_size: int, arch: str, n_channels: int) -> list[Output]:
-    """List the outputs of the submodules; raise ConfigError if the network takes other sizes."""
+def try_images(
+    model: nn.Module, n_images: int, image_size: int, arch: str = "", n_channels: int = 3
+) -> object:
+    """Return what a network gives for black images.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The network, in evaluation mode, on any device including "meta".
+    n_images : int
+        Number of images.
+    image_size : int
+        Side of the images [pixels].
+    arch : str, optional
+        Name of the architecture, for messages.
+    n_channels : int, default 3
+        Channels of the images.
+
+    Returns
+    -------
+    object
+        Logits (N, C), if the network is one that galfig can explain.
+
+    Raises
+    ------
+    ConfigError
+        If the network does not take such images.
+    """
+    where = arch or "model"
+
+    def run(n: int) -> object:
+        with torch.no_grad():
+            return model(next(model.parameters()).new_zeros(n_images, n, image_size, image_size))
+
     try:
-        return trace_outputs(model, image_size, n_channels)
-    # Networks for images of a fixed size report another size by different exceptions.
-    except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as exc:
+        return run(n_channels)
+    except _REFUSALS as exc:
+        for other in {1, 3, _count_channels(model)} - {n_channels}:
+            if _runs(partial(run, other)):
+                raise ConfigError(
+                    f"{where}: takes images of {_write_channels(other)}, but `mean` and `std` "
+                    f"have {n_channels}; galfig knows images of 3 channels and of one band, and "
+                    "needs a mean and a std for each"
+                ) from exc
         raise ConfigError(
-            f"{arch or 'model'}: cannot take images of {image_size} pixels "
+            f"{where}: cannot take images of {image_size} pixels "
             f"({one_line(exc)[:200] or type(exc).__name__}); choose another `image_size`"
         ) from exc
+
+
+def _runs(run: Callable[[], object]) -> bool:
+    try:
+        run()
+    except _REFUSALS:
+        return False
+    return True
+
+
+def _count_channels(model: nn.Module) -> int:
+    """Return the number of channels of the first convolution; 3 if there is none."""
+    kernels = (module for module in model.modules() if isinstance(module, nn.Conv2d))
+    return next((kernel.in_channels for kernel in kernels), 3)
+
+
+def _write_channels(n: int) -> str:
+    return "one band" if n == 1 else f"{n} channels"
 
 
 def _choose_layer(
