@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat,
 from galfig.config import Settings, Split, restore_settings
 
 # Attributes of a store that hold JSON.
-_JSON = ("class_names", "class_counts", "config", "training", "image_shift")
+_JSON = ("class_names", "class_counts", "config", "training", "image_shift", "engine")
 
 
 def _restore(tables: Any) -> Any:
@@ -70,6 +70,17 @@ class ImageShift(_Record):
     threshold: float
 
 
+class EngineChoice(_Record):
+    """How maps were computed, and why not faster; see `galfig.attribution.engine`."""
+
+    path: str
+    layout: str
+    n_fused: int
+    n_packed: int
+    copies: bool
+    reasons: tuple[str, ...] = ()
+
+
 class StoreRecord(_Record):
     """The root attributes of a store."""
 
@@ -89,6 +100,7 @@ class StoreRecord(_Record):
     settings: RecordedSettings = Field(alias="config")
     training: Training
     image_shift: ImageShift | None = None
+    engine: EngineChoice | None = None
 
 
 class CheckpointRecord(_Record):
