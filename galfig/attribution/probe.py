@@ -18,10 +18,10 @@ from galfig.attribution.gradcam import (
 # The first few of these images are white noise; the others are as smooth as galaxies are.
 N_PROBES = 5
 N_WHITE = 2
-# Change of an image that is no more than rounding, relative to its largest value, and how often
-# it is tried; see `find_disagreement`.
-NUDGE = 1e-6
-N_NUDGES = 4
+# Changes of an image, relative to its largest value, that do no more than rounding in a network
+# of many layers, each in several directions; see `find_disagreement`.
+NUDGES = (2e-6, 1e-5)
+N_DIRECTIONS = 4
 # An activation at a kink moves a map by less than this; what is wrong, by more.
 LARGEST_KINK = 0.1
 
@@ -194,13 +194,13 @@ def measure_kinks(
     Returns
     -------
     float
-        Largest change over `N_NUDGES` changes of the image by `NUDGE`, relative to the largest
-        value of the map.
+        Largest change over `N_DIRECTIONS` changes of the image by each of `NUDGES`, relative to
+        the largest value of the map.
     """
     generator = torch.Generator().manual_seed(0)
     image = images[index]
-    noise = torch.randn(N_NUDGES, *image.shape, generator=generator).to(image)
-    nudged = image + NUDGE * image.abs().max() * noise
+    noise = torch.randn(N_DIRECTIONS, *image.shape, generator=generator).to(image)
+    nudged = torch.cat([image + size * image.abs().max() * noise for size in NUDGES])
     return max(differ(cam, expected.cams[index]) for cam in explain(nudged).cams)
 
 

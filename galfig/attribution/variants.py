@@ -155,9 +155,11 @@ def prepare(
             return None
         if is_on_cpu:
             separate_rows(model, layer)
+        # The layers that took the place of others are in training mode.
+        model.eval()
         if variant.layout == "channels-last":
             memory_format = torch.channels_last
-            model = model.to(memory_format=memory_format)
+            model.to(memory_format=memory_format)
     if variant.path != "closed form":
         make_explain = partial(_copy_cut_graph, model, layer_name, memory_format, options)
     elif channels_last or output is not None or not is_closed_form(model, layer_name):
