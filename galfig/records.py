@@ -121,6 +121,17 @@ class ImageShift(_Record):
     threshold: NumberOrNan
 
 
+class EngineChoice(_Record):
+    """How maps were computed, and why not faster; see `galfig.attribution.engine`."""
+
+    path: str
+    layout: str
+    n_fused: int
+    n_packed: int
+    copies: bool
+    reasons: tuple[str, ...] = ()
+
+
 class StoreRecord(_Record):
     """The root attributes of a store."""
 
@@ -140,6 +151,7 @@ class StoreRecord(_Record):
     settings: Annotated[RecordedSettings, BeforeValidator(_parse)] = Field(alias="config")
     training: Annotated[Training, BeforeValidator(_parse)]
     image_shift: Annotated[ImageShift | None, BeforeValidator(_parse)] = None
+    engine: Annotated[EngineChoice | None, BeforeValidator(_parse)] = None
 
     @field_validator("pixel_scale")
     @classmethod

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from shutil import disk_usage
@@ -15,15 +16,16 @@ import numpy as np
 import torch
 
 import galfig
-from galfig.attribution.engine import make_engine, open_workers
+from galfig.attribution.engine import Engine, EngineRecord, make_engine, open_workers
 from galfig.errors import (
     CatalogError,
+    CheckpointError,
     OutputError,
 )
 from galfig.images.cutouts import Decoding
 from galfig.networks.checkpoint import Checkpoint
 from galfig.networks.device import choose_device
-from galfig.pipeline.explain import explain_galaxies
+from galfig.pipeline.explain import explain_galaxies, read_first_images
 from galfig.pipeline.plan import Plan, digest_part
 from galfig.runtime.files import (
     ErrorOrReplace,
@@ -100,6 +102,9 @@ def build_store(
         If another file exists and must not be replaced, or the disk is full or not writable.
     CatalogError
         If no galaxy could be explained.
+    CheckpointError
+        If the network is not a function of one image, or cannot be explained; see
+        `galfig.attribution.engine.Engine.verify`.
     LostCutoutError
         If an image has disappeared since the build was planned; the finished shards are kept for
         the next build.
@@ -113,8 +118,12 @@ def build_store(
             _remove_parts(folder)
             return False
         parts = [folder / f"{index:06d}.h5" for index in range(len(plan.shards))]
-        _explain_shards(plan, checkpoint, parts, run)
-        attrs = _describe_store(plan, checkpoint, image_shift)
+        engine = _prove_engine(plan, checkpoint, run)
+        record = engine.record
+        # So that no parts are reused whose maps another build computed in another way.
+        plan = replace(plan, engine=_name_way(record))
+        _explain_shards(plan, checkpoint, engine, parts, run)
+        attrs = _describe_store(plan, checkpoint, record, image_shift)
         failed = _merge(plan, attrs, parts, path, allowed)
         try:
             _remove_parts(folder)
@@ -180,9 +189,41 @@ def _check_store(path: Path, plan: Plan, if_exists: IfExists) -> ErrorOrReplace 
     return if_exists
 
 
+def _prove_engine(plan: Plan, checkpoint: Checkpoint, run: RunOptions) -> Engine:
+    """Prepare the network, and compare its maps with the exact ones on noise and on galaxies.
+
+    The galaxies are always the first of the plan, so that a build that resumes chooses the same
+    way of computing.
+    """
+    model = checkpoint.model.to(choose_device(run.device))
+    decoding = Decoding(checkpoint.n_channels, plan.settings.catalog.fits_range)
+    images = read_first_images(plan.galaxies, checkpoint, decoding)
+    try:
+        engine = make_engine(
+            model,
+            model.get_submodule(plan.layer_name),
+            shape=(checkpoint.n_channels, checkpoint.image_size, checkpoint.image_size),
+            precision=plan.settings.maps.precision,
+            micro_batch=plan.settings.maps.micro_batch,
+        )
+        if images is not None:
+            engine.verify(images)
+    except ValueError as exc:
+        raise CheckpointError(f"{checkpoint.record.arch}: cannot be explained; {exc}") from exc
+    return engine
+
+
+def _name_way(record: EngineRecord | None) -> str:
+    """Return what decides in which order an engine computes, for the digests of parts."""
+    if record is None:
+        return ""
+    return f"{record.path} {record.layout} {record.n_fused} {record.n_packed}"
+
+
 def _explain_shards(
     plan: Plan,
     checkpoint: Checkpoint,
+    engine: Engine,
     parts: list[Path],
     run: RunOptions,
 ) -> None:
@@ -192,13 +233,6 @@ def _explain_shards(
         return
     n_galaxies = len(plan.galaxies)
     n_todo = sum(shard.stop - shard.start for shard, _, _ in todo)
-    model = checkpoint.model.to(choose_device(run.device))
-    engine = make_engine(
-        model,
-        model.get_submodule(plan.layer_name),
-        precision=plan.settings.maps.precision,
-        micro_batch=plan.settings.maps.micro_batch,
-    )
     decoding = Decoding(checkpoint.n_channels, plan.settings.catalog.fits_range)
     stopwatch, start = Stopwatch(), time.perf_counter()
     with (
@@ -225,10 +259,7 @@ def _explain_shards(
             written.result()
     size = (checkpoint.n_channels, checkpoint.image_size, checkpoint.image_size)
     logger.debug(
-        "engine: %s, %d batch norms folded, %d convolutions packed, %d images at a time, %s",
-        engine.path,
-        engine.n_fused,
-        engine.n_packed,
+        "engine: %d images at a time, %s",
         engine.choose_micro_batch(size),
         plan.settings.maps.precision,
     )
@@ -258,7 +289,10 @@ def _write_shard(path: Path, part: Part, digest: str, stopwatch: Stopwatch) -> N
 
 
 def _describe_store(
-    plan: Plan, checkpoint: Checkpoint, image_shift: Mapping[str, Any] | None
+    plan: Plan,
+    checkpoint: Checkpoint,
+    record: EngineRecord | None,
+    image_shift: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """Return the root attributes of the store."""
     galaxies = plan.galaxies
@@ -280,6 +314,7 @@ def _describe_store(
             {key: checkpoint.metadata.get(key) for key in _TRAINING_KEYS}, sort_keys=True
         ),
         "image_shift": json.dumps(image_shift, sort_keys=True),
+        "engine": json.dumps(record and asdict(record), sort_keys=True),
     }
     if isinstance(plan.settings.catalog.pixel_scale, float):
         attrs["pixel_scale"] = plan.settings.catalog.pixel_scale

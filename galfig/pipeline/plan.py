@@ -38,6 +38,8 @@ class Plan:
         The settings, recorded in the store.
     digest : str
         SHA-256 that is equal for two plans that give the same store.
+    engine : str, default ""
+        How maps are computed, once it is known; it belongs to the digests of parts.
     """
 
     galaxies: Galaxies
@@ -46,6 +48,7 @@ class Plan:
     split: Split
     settings: Settings
     digest: str
+    engine: str = ""
 
 
 def make_plan(
@@ -142,7 +145,8 @@ def digest_part(plan: Plan, shard: slice) -> str:
     str
         SHA-256, as hexadecimal digits.
     """
-    return hashlib.sha256(f"{plan.digest} {shard.start} {shard.stop}".encode()).hexdigest()
+    inputs = f"{plan.digest} {shard.start} {shard.stop} {plan.engine}"
+    return hashlib.sha256(inputs.encode()).hexdigest()
 
 
 def _match_classes(galaxies: Galaxies, checkpoint: Checkpoint) -> Galaxies:
