@@ -132,6 +132,19 @@ class EngineChoice(_Record):
     reasons: tuple[str, ...] = ()
 
 
+class AccuracyCheck(_Record):
+    """Accuracy on labelled galaxies before a build; see `galfig.networks.accuracy`."""
+
+    n: Count
+    accuracy: Number
+    # Of the majority class among these galaxies.
+    majority_share: Number
+    recorded: Number | None = None
+    warning: PrintableText = ""
+    # The order of the classes in which the accuracy would be as expected.
+    class_order: tuple[Name, ...] | None = None
+
+
 class StoreRecord(_Record):
     """The root attributes of a store."""
 
@@ -152,6 +165,9 @@ class StoreRecord(_Record):
     training: Annotated[Training, BeforeValidator(_parse)]
     image_shift: Annotated[ImageShift | None, BeforeValidator(_parse)] = None
     engine: Annotated[EngineChoice | None, BeforeValidator(_parse)] = None
+    # Whether the image also reaches the logits past the layer.
+    layer_is_bypassed: Truth = False
+    accuracy_check: Annotated[AccuracyCheck | None, BeforeValidator(_parse)] = None
 
     @field_validator("pixel_scale")
     @classmethod
@@ -223,7 +239,8 @@ class CheckpointRecord(Training):
     members: Members | None = None
     images: dict[str, Any] | None = None
     recipe: dict[str, Any] | None = None
-    # Whether the image also reaches the logits past the layer.
+    # Whether the layer gives maps (N, h, w, K), and whether the image reaches the logits past it.
+    layer_channels_last: Truth = False
     layer_is_bypassed: Truth = False
 
     @field_validator("std")

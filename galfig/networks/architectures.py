@@ -4,6 +4,7 @@ import importlib
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
 
@@ -73,8 +74,8 @@ def find_layer(
         The network, in evaluation mode, on any device including "meta".
     name : str
         Name of the layer, as in ``model.named_modules()``; "auto" is the last module that returns
-        feature maps (N, K, h, w) of more than one pixel and past which the logits do not see the
-        image; see `galfig.networks.layers.sees_past`.
+        feature maps, (N, K, h, w) or (N, h, w, K), of more than one pixel and past which the
+        logits do not see the image; see `galfig.networks.layers.sees_past`.
     image_size : int
         Side of the images that the network takes [pixels].
     arch : str, optional
@@ -102,42 +103,59 @@ def find_layer(
     if name == "auto":
         name = _choose_layer(model, outputs, image_size, arch, n_channels)
     else:
-        _check_named(outputs, name, arch)
-        _probe(model, name, (1, n_channels, image_size, image_size))
+        output = _find_named(outputs, name, arch)
+        _probe(model, output, (1, n_channels, image_size, image_size))
     return name, model.get_submodule(name)
+
+
+@dataclass(frozen=True)
+class LayerTraits:
+    """What must be known of a layer to explain it, and to read its maps.
+
+    Attributes
+    ----------
+    channels_last : bool
+        Whether its maps are (N, h, w, K), not (N, K, h, w).
+    is_bypassed : bool
+        Whether the image also reaches the logits past it.
+    warning : str
+        One line about what limits its maps; "" if there is nothing to say.
+    """
+
+    channels_last: bool = False
+    is_bypassed: bool = False
+    warning: str = ""
 
 
 def describe_layer(
     model: nn.Module, name: str, image_size: int, arch: str = "", n_channels: int = 3
-) -> tuple[bool, str]:
-    """Say what limits the maps of a layer that was named, rather than found by "auto".
+) -> LayerTraits:
+    """Describe a layer that `find_layer` accepted.
 
     Parameters
     ----------
     model, name, image_size, arch, n_channels
-        As for `find_layer`, which accepted them.
+        As for `find_layer`; the name is that of a layer.
 
     Returns
     -------
-    is_bypassed : bool
-        True if the logits also see the image past the layer.
-    warning : str
-        One line about that, or about maps of a single pixel; "" if there is nothing to say.
+    LayerTraits
     """
-    where = f"layer {name!r} of {arch or 'the model'}"
-    if sees_past(model, model.get_submodule(name), image_size, n_channels):
-        return True, (
+    kinds = {output.name: output.kind for output in trace_outputs(model, image_size, n_channels)}
+    is_bypassed = sees_past(model, model.get_submodule(name), image_size, n_channels)
+    where, warning = f"layer {name!r} of {arch or 'the model'}", ""
+    if is_bypassed:
+        warning = (
             f"{where}: the image also reaches the logits past it, so that its maps show only the "
             'part of the evidence that flows through it; `layer="auto"` finds a layer through '
             "which all of it flows, if there is one"
         )
-    kinds = {output.name: output.kind for output in trace_outputs(model, image_size, n_channels)}
-    if kinds.get(name) == "pooled":
-        return False, (
+    elif kinds.get(name) == "pooled":
+        warning = (
             f"{where}: its maps have a single pixel for images of {image_size} pixels, so that "
             'they cannot show where the evidence is; use `layer="auto"` or a larger `image_size`'
         )
-    return False, ""
+    return LayerTraits(kinds.get(name) == "channels last", is_bypassed, warning)
 
 
 def try_images(
@@ -221,16 +239,15 @@ def _choose_layer(
             continue
         if sees_past(model, model.get_submodule(output.name), image_size, n_channels):
             continue
-        if output.kind == "maps":
-            _probe(model, output.name, (1, n_channels, image_size, image_size))
-            return output.name
-        # Earlier maps exist, but they are no more than the patch embedding of a transformer, or
-        # leave whole stages above them unexplained.
-        found = {"tokens": "a sequence (N, T, K)", "channels last": "maps (N, h, w, K)"}
-        raise ConfigError(
-            f"{where}: does not end in feature maps (N, K, h, w) but in {found[output.kind]} of "
-            f"{output.name!r}, which galfig cannot explain; {_list_choices(outputs)}"
-        )
+        if output.kind == "tokens":
+            # Earlier maps are no more than the patch embedding of a transformer.
+            raise ConfigError(
+                f"{where}: does not end in feature maps (N, K, h, w) but in the sequence "
+                f"(N, T, K) of {output.name!r}, which galfig cannot explain; "
+                f"{_list_choices(outputs)}"
+            )
+        _probe(model, output, (1, n_channels, image_size, image_size))
+        return output.name
     if outputs:
         raise ConfigError(
             f"{where}: has no layer with feature maps (N, K, h, w) of images of {image_size} "
@@ -243,42 +260,41 @@ def _choose_layer(
 
 
 def _list_choices(outputs: list[Output]) -> str:
-    names = [output.name for output in outputs if output.kind == "maps"]
+    names = _list_layers(outputs)
     return f"choose a `layer` from {', '.join(names)}" if names else "choose another `arch`"
 
 
-def _check_named(outputs: list[Output], name: str, arch: str) -> None:
-    """Raise ConfigError unless a layer that was named returns feature maps."""
-    kinds = {output.name: output for output in outputs}
-    if name in kinds and kinds[name].kind in ("maps", "pooled"):
-        return
-    where = f"layer {name!r}"
-    if name in kinds and kinds[name].kind == "channels last":
+def _list_layers(outputs: list[Output]) -> list[str]:
+    return [output.name for output in outputs if output.kind in ("maps", "channels last")]
+
+
+def _find_named(outputs: list[Output], name: str, arch: str) -> Output:
+    """Return the output of a layer that was named; raise ConfigError unless it is maps."""
+    named = next((output for output in outputs if output.name == name), None)
+    if named is not None and named.kind in ("maps", "channels last", "pooled"):
+        return named
+    if named is not None and named.kind == "tokens":
         raise ConfigError(
-            f"{where}: gives maps {kinds[name].shape} with the channels last, expected "
-            "(N, K, h, w); galfig cannot explain them, choose another `layer` or `arch`"
-        )
-    if name in kinds and kinds[name].kind == "tokens":
-        raise ConfigError(
-            f"{where}: gives sequences {kinds[name].shape} as transformers do, expected feature "
+            f"layer {name!r}: gives sequences {named.shape} as transformers do, expected feature "
             "maps (N, K, h, w); galfig does not guess which element lies where, choose another "
             "`layer` or `arch`"
         )
-    layers = [output.name for output in outputs if output.kind == "maps"]
+    layers = _list_layers(outputs)
     hint = f"{suggest(name, layers)} it has {', '.join(layers) or 'none'}".strip()
     raise ConfigError(
         f"layer {name!r}: not a layer of {arch or 'the model'} with feature maps; {hint}"
     )
 
 
-def _probe(model: nn.Module, name: str, shape: tuple[int, ...]) -> None:
+def _probe(model: nn.Module, output: Output, shape: tuple[int, ...]) -> None:
     """Raise ConfigError if a layer cannot be explained, before any long work begins."""
     images = next(model.parameters()).new_zeros(shape)
     try:
-        grad_cam(model, images, model.get_submodule(name))
+        layer, is_last = model.get_submodule(output.name), output.kind == "channels last"
+        grad_cam(model, images, layer, channels_last=is_last)
     except ValueError as exc:
         reason = str(exc).removeprefix("layer: ")
-        raise ConfigError(f"layer {name!r}: {reason}; choose another `layer`") from exc
+        raise ConfigError(f"layer {output.name!r}: {reason}; choose another `layer`") from exc
 
 
 def _import_fastai(module: str) -> ModuleType:

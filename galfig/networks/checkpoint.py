@@ -27,6 +27,8 @@ from galfig.runtime.messages import CHECKSUM_MISMATCH, one_line, quote, shorten
 
 logger = logging.getLogger(__name__)
 CHECKPOINT_FORMAT = 1
+# What the metadata say of the layer, where it is so.
+LAYER_FLAGS = ("layer_channels_last", "layer_is_bypassed")
 # Longest header that the safetensors library reads [byte].
 MAX_HEADER = 100_000_000
 
@@ -174,10 +176,10 @@ def _examine(model: nn.Module, record: CheckpointRecord) -> dict[str, Any]:
     n_channels = len(record.mean)
     _check_logits(model, record)
     name, _ = find_layer(model, record.layer, record.image_size, record.arch, n_channels)
-    if record.layer == "auto":
-        return {"layer": name}
-    is_bypassed, _ = describe_layer(model, name, record.image_size, record.arch, n_channels)
-    return {"layer": name, "layer_is_bypassed": True} if is_bypassed else {"layer": name}
+    traits = describe_layer(model, name, record.image_size, record.arch, n_channels)
+    flags = dict(zip(LAYER_FLAGS, (traits.channels_last, traits.is_bypassed), strict=True))
+    # Only what is unusual is recorded.
+    return {"layer": name, **{key: True for key, value in flags.items() if value}}
 
 
 def _check_logits(model: nn.Module, record: CheckpointRecord) -> None:
@@ -305,7 +307,8 @@ def save_checkpoint(
             f"{path}: not written, {name} contains non-finite numbers; train with a lower `lr`"
         )
     metadata = {"format": CHECKPOINT_FORMAT, **metadata}
-    metadata.pop("layer_is_bypassed", None)
+    for key in LAYER_FLAGS:
+        metadata.pop(key, None)
     record = _validate(path, metadata)
     metadata |= _compare(path, record, {name: tuple(one.shape) for name, one in tensors.items()})
     metadata["digest"] = digest_content(metadata, tensors)

@@ -66,6 +66,7 @@ def build_store(
     if_exists: IfExists = "error",
     run: RunOptions = DEFAULT_RUN,
     image_shift: Mapping[str, Any] | None = None,
+    accuracy_check: Mapping[str, Any] | None = None,
 ) -> bool:
     """Explain every galaxy of a plan and write the store.
 
@@ -88,6 +89,8 @@ def build_store(
         Device, threads, and whether to take over from a process on another host.
     image_shift : mapping, optional
         The result of `galfig.networks.shift.compare_images`, recorded in the store.
+    accuracy_check : mapping, optional
+        The result of `galfig.networks.accuracy.check_accuracy`, recorded in the store.
 
     Returns
     -------
@@ -124,6 +127,7 @@ def build_store(
         plan = replace(plan, engine=_name_way(record))
         _explain_shards(plan, checkpoint, engine, parts, run)
         attrs = _describe_store(plan, checkpoint, record, image_shift)
+        attrs["accuracy_check"] = json.dumps(accuracy_check, sort_keys=True)
         failed = _merge(plan, attrs, parts, path, allowed)
         try:
             _remove_parts(folder)
@@ -205,6 +209,7 @@ def _prove_engine(plan: Plan, checkpoint: Checkpoint, run: RunOptions) -> Engine
             shape=(checkpoint.n_channels, checkpoint.image_size, checkpoint.image_size),
             precision=plan.settings.maps.precision,
             micro_batch=plan.settings.maps.micro_batch,
+            channels_last=plan.layer.channels_last,
         )
         if images is not None:
             engine.verify(images)
@@ -316,6 +321,8 @@ def _describe_store(
         "image_shift": json.dumps(image_shift, sort_keys=True),
         "engine": json.dumps(record and asdict(record), sort_keys=True),
     }
+    if plan.layer.is_bypassed:
+        attrs["layer_is_bypassed"] = True
     if isinstance(plan.settings.catalog.pixel_scale, float):
         attrs["pixel_scale"] = plan.settings.catalog.pixel_scale
     return attrs

@@ -1,13 +1,12 @@
 """Architectures: built by name, and explained at their last feature maps."""
 
-import re
-
 import pytest
 import torch
 from torch import nn
 
+from galfig.attribution.gradcam import grad_cam
 from galfig.errors import ConfigError
-from galfig.networks.architectures import build_network, describe_layer, find_layer
+from galfig.networks.architectures import LayerTraits, build_network, describe_layer, find_layer
 
 
 @pytest.mark.parametrize(
@@ -78,19 +77,20 @@ def test_default_layer_is_never_within_a_branch(arch, size, layer):
     assert find_layer(model, "auto", size, arch)[0] == layer
     within = {"resnet50": "layer3.5.conv3", "inception_v3": "Mixed_6e.branch1x1"}[arch]
     assert find_layer(model, within, size, arch)[0] == within
-    is_bypassed, words = describe_layer(model, within, size, arch)
-    assert is_bypassed
-    assert re.search(rf"layer '{within}' of {arch}: the image also reaches the logits past", words)
-    assert describe_layer(model, layer, size, arch) == (False, "")
+    traits = describe_layer(model, within, size, arch)
+    assert traits.is_bypassed
+    words = f"layer '{within}' of {arch}: the image also reaches the logits past it"
+    assert traits.warning.startswith(words)
+    assert describe_layer(model, layer, size, arch) == LayerTraits()
 
 
 def test_maps_of_one_pixel_are_named_but_not_chosen():
     """A layer after the pooling is explained only if it is named, and then with a warning."""
     model = build_network("conv3", 2).eval()
     assert find_layer(model, "pool", 16, "conv3")[0] == "pool"
-    is_bypassed, words = describe_layer(model, "pool", 16, "conv3")
-    assert not is_bypassed
-    assert "its maps have a single pixel for images of 16 pixels" in words
+    traits = describe_layer(model, "pool", 16, "conv3")
+    assert not traits.is_bypassed
+    assert "its maps have a single pixel for images of 16 pixels" in traits.warning
 
 
 class Grid(nn.Module):
@@ -109,23 +109,24 @@ class Grid(nn.Module):
         return self.head(x.flatten(1, -2).mean(1))
 
 
-@pytest.mark.parametrize(
-    ("n_axes", "named", "found"),
-    [
-        (
-            2,
-            r"layer 'norm': gives maps \(3, 8, 8, 6\) with the channels last",
-            r"maps \(N, h, w, K\)",
-        ),
-        (1, r"layer 'norm': gives sequences \(3, 64, 6\)", r"a sequence \(N, T, K\)"),
-    ],
-)
-def test_other_outputs_are_refused_with_the_reason(n_axes, named, found):
-    """Channels last and sequences are not read as (N, K, h, w), and not skipped by "auto"."""
-    model = Grid(n_axes).eval()
-    with pytest.raises(ConfigError, match=named):
+def test_maps_with_the_channels_last_are_known():
+    """They are chosen, and explained along the right axes: 8 × 8 pixels, not 8 × 6."""
+    model = Grid(2).eval()
+    name, layer = find_layer(model, "auto", 8)
+    assert name == "norm"
+    assert describe_layer(model, name, 8) == LayerTraits(channels_last=True)
+    assert grad_cam(model, torch.randn(2, 3, 8, 8), layer, channels_last=True).cams.shape[2:] == (
+        8,
+        8,
+    )
+
+
+def test_sequences_are_refused_with_the_reason():
+    """Which element of a sequence lies where is not guessed, nor an earlier layer taken."""
+    model = Grid(1).eval()
+    with pytest.raises(ConfigError, match=r"layer 'norm': gives sequences \(3, 64, 6\)"):
         find_layer(model, "norm", 8)
-    with pytest.raises(ConfigError, match=rf"ends? in .*{found} of 'norm'.*`layer` from stem"):
+    with pytest.raises(ConfigError, match=r"in the sequence \(N, T, K\) of 'norm'.*from stem"):
         find_layer(model, "auto", 8)
 
 
