@@ -120,7 +120,7 @@ def _escape(match: re.Match[str]) -> str:
 
 def _check_depth(value: Any, kind: str) -> None:
     """Raise ValueError for a value that later code, which is recursive, could not walk."""
-    level = [value]
+    level = _list_items([value])
     for _ in range(MAX_DEPTH):
         level = [item for parent in level for item in _list_items(parent)]
         if not level:
