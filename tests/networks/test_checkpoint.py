@@ -145,7 +145,10 @@ LIES = {
     "a blank name": ({"class_names": ["low", " "]}, "class_names: a name of blanks"),
     "an escape in a name": ({"class_names": ["\x1b]0;x\x07", "b"]}, r"class_names.0: holds"),
     "three classes": ({"class_names": ["a", "b", "c"]}, r"linear.(weight|bias) is \(2,"),
-    "a hundred thousand classes": ({"class_names": [str(i) for i in range(10**5)]}, "class_names: "),
+    "a hundred thousand classes": (
+        {"class_names": [str(i) for i in range(10**5)]},
+        "class_names: ",
+    ),
     "no size": ({"cutout_size": 0}, "metadata cutout_size: "),
     "half a pixel": ({"image_size": 64.5}, "metadata image_size: "),
     "too large": ({"image_size": 10**9}, "metadata image_size: "),
