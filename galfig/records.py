@@ -16,6 +16,7 @@ from pydantic import (
     Field,
     FiniteFloat,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -125,6 +126,30 @@ class ImageShift(_Record):
     threshold: NumberOrNan
 
 
+class EngineChoice(_Record):
+    """How maps were computed, and why not faster; see `galfig.attribution.engine`."""
+
+    path: str
+    layout: str
+    n_fused: int
+    n_packed: int
+    copies: bool
+    reasons: tuple[str, ...] = ()
+
+
+class AccuracyCheck(_Record):
+    """Accuracy on labelled galaxies before a build; see `galfig.networks.accuracy`."""
+
+    n: Count
+    accuracy: Number
+    # Of the majority class among these galaxies.
+    majority_share: Number
+    recorded: Number | None = None
+    warning: PrintableText = ""
+    # The order of the classes in which the accuracy would be as expected.
+    class_order: tuple[Name, ...] | None = None
+
+
 class StoreRecord(_Record):
     """The root attributes of a store."""
 
@@ -144,6 +169,10 @@ class StoreRecord(_Record):
     settings: Annotated[RecordedSettings, BeforeValidator(_parse)] = Field(alias="config")
     training: Annotated[Training, BeforeValidator(_parse)]
     image_shift: Annotated[ImageShift | None, BeforeValidator(_parse)] = None
+    engine: Annotated[EngineChoice | None, BeforeValidator(_parse)] = None
+    # Whether the image also reaches the logits past the layer.
+    layer_is_bypassed: Truth = False
+    accuracy_check: Annotated[AccuracyCheck | None, BeforeValidator(_parse)] = None
 
     @field_validator("pixel_scale")
     @classmethod
@@ -175,20 +204,61 @@ class Members(_Record):
         return {word: len(data) // DIGEST_SIZE for word, data in self}
 
 
-class CheckpointRecord(_Record):
-    """The metadata that a checkpoint needs in order to be used."""
+def _check_not_blank(names: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(name.strip() for name in names):
+        raise ValueError("a name of blanks, expected a word for each class")
+    return names
 
-    arch: str
-    class_names: Annotated[list[str], Field(min_length=2)]
-    layer: str
-    cutout_size: Annotated[int, Field(ge=1, le=8192)]
-    image_size: Annotated[int, Field(ge=1, le=8192)]
-    mean: Annotated[list[FiniteFloat], Field(min_length=1)]
-    std: Annotated[list[Annotated[FiniteFloat, Field(gt=0)]], Field(min_length=1)]
-    catalog_sha256: str | None = None
-    digest: str | None = None
+
+def _check_bands(mean: list[float]) -> list[float]:
+    if len(mean) not in (1, 3):
+        raise ValueError(f"{len(mean)} numbers, expected 3 for three channels, or 1 for one band")
+    return mean
+
+
+def _check_scale(value: float) -> float:
+    if 1 < value <= 255:
+        raise ValueError(
+            f"{value:g}, expected a number for pixel values in [0, 1]; divide by 255 what is for "
+            "values up to 255"
+        )
+    return value
+
+
+# Means and deviations of channels, for pixel values in [0, 1]. The least deviation is well below a
+# 16-bit grey level.
+_Mean = Annotated[Number, AfterValidator(_check_scale), Field(ge=0, le=1)]
+_Deviation = Annotated[Number, AfterValidator(_check_scale), Field(ge=1e-6, le=1)]
+
+
+class CheckpointRecord(Training):
+    """The metadata of a checkpoint; those without a default are needed in order to use it."""
+
+    class_names: Annotated[
+        Names, Field(min_length=2, max_length=1000), AfterValidator(_check_not_blank)
+    ]
+    layer: Name
+    cutout_size: Side
+    image_size: Side
+    mean: Annotated[list[_Mean], AfterValidator(_check_bands)]
+    std: list[_Deviation]
+    catalog_sha256: PrintableText | None = None
+    digest: PrintableText | None = None
     # None in checkpoints of other programs, and of older versions.
     members: Members | None = None
+    images: dict[str, Any] | None = None
+    recipe: dict[str, Any] | None = None
+    # Whether the layer gives maps (N, h, w, K), and whether the image reaches the logits past it.
+    layer_channels_last: Truth = False
+    layer_is_bypassed: Truth = False
+
+    @field_validator("std")
+    @classmethod
+    def _check_lengths(cls, std: list[float], info: ValidationInfo) -> list[float]:
+        n_channels = len(info.data.get("mean", std))
+        if len(std) != n_channels:
+            raise ValueError(f"{len(std)} numbers, expected {n_channels}, as many as mean has")
+        return std
 
 
 def read_store_record(attrs: Mapping[str, Any]) -> StoreRecord:

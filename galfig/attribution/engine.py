@@ -1,31 +1,38 @@
-"""Engine: a network prepared to explain many images fast, with the same maps and logits."""
+"""Engine: a network prepared to explain many images fast, which proves that its maps are right."""
 
 import contextlib
-import copy
+import logging
 import math
 import os
 import queue
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from galfig.attribution.fusion import (
-    RowLinear,
-    fold_batch_norms,
-    is_altered,
-    is_sequential,
-    pack_convolutions,
-    separate_rows,
-    write_in_place,
+from galfig.attribution.gradcam import CamBatch, Output, check_explainable, unwrap
+from galfig.attribution.probe import (
+    check_function_of_one_image,
+    explain_one_by_one,
+    find_disagreement,
+    make_probes,
+    measure_kinks,
 )
-from galfig.attribution.gradcam import CamBatch, check_explainable, grad_cam
+from galfig.attribution.variants import (
+    Explain,
+    Prepared,
+    Variant,
+    list_variants,
+    prepare,
+    set_arithmetic,
+)
 
+logger = logging.getLogger(__name__)
 PRECISIONS = ("float32", "tf32", "bfloat16")
 # Assumed cache size where the system does not report one [byte].
 DEFAULT_CACHE = 1 << 25
@@ -34,46 +41,103 @@ MAX_MICRO_BATCH = 32
 CUDA_BATCH = 256
 
 
-class Engine:
-    """A network prepared to explain one layer; `make_engine` makes it, batches of images call it.
+@dataclass(frozen=True)
+class EngineRecord:
+    """How an engine computes maps, and why not faster.
 
     Attributes
     ----------
-    path : str
-        How the maps are computed: "closed form" or "cut graph".
+    path : {"closed form", "cut graph", "plain"}
+        "closed form" takes the weights of the linear layer for gradients, "cut graph" takes
+        gradients from the logits back to the layer, "plain" is ``grad_cam`` on the network as it
+        is.
+    layout : {"channels-last", "contiguous"}
+        Memory layout of images and weights.
     n_fused : int
         Number of batch norms folded into the convolution before them.
     n_packed : int
         Number of convolutions whose weights are stored in the layout of oneDNN; 0 on CUDA.
+    copies : bool
+        Whether each thread has a copy of the network. If it cannot be copied, the threads take
+        turns.
+    reasons : tuple of str
+        Each faster way that was tried, and how its maps or logits differed from those of
+        ``grad_cam``.
+    """
+
+    path: str
+    layout: str
+    n_fused: int
+    n_packed: int
+    copies: bool
+    reasons: tuple[str, ...] = ()
+
+
+class _Runner:
+    """A prepared network, and the functions that no thread uses at the moment."""
+
+    def __init__(self, prepared: Prepared, *, is_shared: bool) -> None:
+        self.prepared = prepared
+        # Two threads cannot share a function, since it cuts the graph by hooks on its network.
+        self._idle: queue.SimpleQueue[Explain] = queue.SimpleQueue()
+        self._turn = threading.Lock() if is_shared else contextlib.nullcontext()
+
+    @contextlib.contextmanager
+    def borrow(self) -> Iterator[Explain]:
+        """Lend a function that no other thread uses; where they are shared, one at a time."""
+        with self._turn:
+            try:
+                explain = self._idle.get_nowait()
+            except queue.Empty:
+                explain = self.prepared.make_explain()
+            try:
+                yield explain
+            finally:
+                self._idle.put(explain)
+
+
+class Engine:
+    """A network prepared to explain one layer; `make_engine` makes it, batches of images call it.
+
+    For each shape of images, the engine takes the fastest way of computing whose maps and logits
+    agree with those of `grad_cam`; `verify` says how they are compared.
+
+    Attributes
+    ----------
     device : torch.device
         Device of the network.
+    record : EngineRecord or None
+        How maps are computed, and why not faster; None before the first images.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        make_explain: Callable[[], Callable[[Tensor], CamBatch]],
+        layer: nn.Module,
         *,
-        path: str,
-        n_fused: int,
-        n_packed: int,
-        micro_batch: int | None,
-        precision: str,
-        device: torch.device,
+        precision: str = "float32",
+        micro_batch: int | None = None,
+        channels_last: bool | None = None,
+        output: Output = None,
     ) -> None:
         self._model = model
-        self._make_explain = make_explain
-        self._micro_batch = micro_batch
+        self._layer = layer
         self._precision = precision
-        # Functions that no thread uses at the moment. Two threads cannot share one, since it cuts
-        # the graph by hooks on its network.
-        self._idle: queue.SimpleQueue[Callable[[Tensor], CamBatch]] = queue.SimpleQueue()
-        self._lock = threading.Lock()
+        self._micro_batch = micro_batch
+        self._output = output
+        self._channels_last = channels_last
+        self._like = next(model.parameters(), torch.empty(0))
+        self._variants = iter(list_variants())
+        self._reasons: list[str] = []
+        # Prepared for the fastest variant that has not been wrong yet.
+        self._fastest: _Runner | None = None
+        # By the shape of the images: how they are explained, and those whose maps are known.
+        self._runners: dict[torch.Size, _Runner] = {}
+        self._known: dict[torch.Size, list[tuple[Tensor, CamBatch]]] = {}
+        self._lock = threading.RLock()
         self._workers: ThreadPoolExecutor | None = None
-        self.device = device
-        self.path = path
-        self.n_fused = n_fused
-        self.n_packed = n_packed
+        self.device = self._like.device
+        self.record: EngineRecord | None = None
 
     def __call__(self, images: Tensor) -> CamBatch:
         """Explain a batch of images; on a CPU, threads share its micro-batches.
@@ -123,8 +187,144 @@ class Engine:
             ``cams`` (N, C, h, w) and ``logits`` (N, C) in float32, on the device of the engine.
         """
         size = self.choose_micro_batch(images.shape[1:])
+        return self._explain(self._find_runner(images.shape[1:]), images, size, self._precision)
+
+    def verify(self, images: Tensor) -> None:
+        """Compare the engine with `grad_cam` on some images; slow down until they agree.
+
+        `grad_cam` runs on the untouched network, on one image at a time; the engine as it runs
+        later, but in float32. Maps and logits agree as defined by
+        `galfig.attribution.probe.find_disagreement`. If they do not, or if the engine raises, it
+        takes the next slower way: the gradients of the graph in place of the closed form, no packed
+        and no folded weights, contiguous in place of channels-last tensors, and at last `grad_cam`
+        itself. The first images of each shape are preceded by a few images of noise, so that
+        calling this is optional.
+
+        All of this runs in one thread, so that on one machine the same images always lead to the
+        same choice.
+
+        Parameters
+        ----------
+        images : (N, n_channels, H, W) Tensor of float32
+            Normalised cutouts, on any device. A few are enough.
+
+        Raises
+        ------
+        ValueError
+            If the logits of an image depend on other images or on chance, if `grad_cam` refuses
+            the network or the layer, or if no way of computing agrees with it.
+        """
+        with self._lock, _computing_alone(), torch.inference_mode(False):
+            self._find_runner(images.shape[1:])
+            self._compare(images)
+
+    def _find_runner(self, shape: torch.Size) -> _Runner:
+        """Return how images of a shape are explained; at first, prove it by images of noise."""
+        with self._lock:
+            if shape not in self._runners:
+                with _computing_alone(), torch.inference_mode(False):
+                    self._compare(make_probes(shape, self._like))
+            return self._runners[shape]
+
+    def _compare(self, images: Tensor) -> None:
+        """Keep or replace the way in which images of this shape are explained, as in `verify`."""
+        shape, images = images.shape[1:], images.to(self.device)
+        with set_arithmetic("float32", self.device):
+            if len(images) > 1:
+                check_function_of_one_image(self._model, images, self._output)
+            known = [*self._known.get(shape, []), (images, self._explain_exactly(images))]
+        runner = self._runners.get(shape, self._fastest)
+        while runner is None or (reason := self._find_disagreement(runner, known)):
+            if runner is not None:
+                self._reasons.append(f"{runner.prepared.variant}: {reason}")
+                logger.debug("engine: %s", self._reasons[-1])
+            runner = self._fastest = self._prepare_next(images)
+        self._check_precision(runner, images)
+        self._known[shape], self._runners[shape] = known, runner
+        prepared = runner.prepared
+        record = EngineRecord(
+            path=prepared.variant.path,
+            layout=prepared.variant.layout,
+            n_fused=prepared.n_fused,
+            n_packed=prepared.n_packed,
+            copies=prepared.variant.copies,
+            reasons=tuple(self._reasons),
+        )
+        if record != self.record:
+            logger.info("engine: %s", _describe(record))
+        self.record = record
+
+    def _prepare_next(self, images: Tensor) -> _Runner:
+        """Prepare the network for the next variant that changes anything."""
+        for variant in self._variants:
+            try:
+                prepared = self._prepare(variant, images[:1])
+            except Exception as exc:
+                self._reasons.append(f"{variant}: {_describe_failure(exc)}")
+                continue
+            if prepared is not None:
+                return _Runner(prepared, is_shared=self.device.type == "cuda" or not variant.copies)
+        raise ValueError(
+            "model: no way of computing many maps agrees with grad_cam on one image at a time; "
+            f"{self._reasons[-1]}"
+        )
+
+    def _prepare(self, variant: Variant, images: Tensor) -> Prepared | None:
+        name = next(name for name, module in self._model.named_modules() if module is self._layer)
+        return prepare(
+            self._model,
+            name,
+            variant,
+            images,
+            channels_last=self._channels_last,
+            output=self._output,
+        )
+
+    def _explain_exactly(self, images: Tensor) -> CamBatch:
+        return explain_one_by_one(
+            self._model,
+            images,
+            self._layer,
+            channels_last=self._channels_last,
+            output=self._output,
+        )
+
+    def _find_disagreement(self, runner: _Runner, known: list[tuple[Tensor, CamBatch]]) -> str:
+        """Return how a runner differs from the exact maps of some images, or why it fails."""
+        for images, expected in known:
+            try:
+                size = self._micro_batch or self._fit_cache(runner, images.shape[1:])
+                found = self._explain(runner, images, size, "float32")
+            except Exception as exc:
+                return _describe_failure(exc)
+            with set_arithmetic("float32", self.device):
+                reason = find_disagreement(
+                    found,
+                    expected,
+                    partial(measure_kinks, self._explain_exactly, images, expected),
+                    dtype=self._like.dtype if self._like.is_floating_point() else torch.float32,
+                    is_plain=runner.prepared.variant.path == "plain",
+                )
+            if reason:
+                return reason
+        return ""
+
+    def _check_precision(self, runner: _Runner, images: Tensor) -> None:
+        """Raise ValueError if the network cannot run at the precision that was asked for."""
+        if self._precision == "float32":
+            return
+        try:
+            size = self._micro_batch or self._fit_cache(runner, images.shape[1:])
+            self._explain(runner, images, size, self._precision)
+        except Exception as exc:
+            raise ValueError(
+                f"precision: the network does not run in {self._precision} "
+                f'({_describe_failure(exc)}); use `precision="float32"`'
+            ) from exc
+
+    def _explain(self, runner: _Runner, images: Tensor, size: int, precision: str) -> CamBatch:
         cams, logits = [], []
-        with self._borrow() as explain, _arithmetic(self._precision, self.device):
+        with runner.borrow() as explain, set_arithmetic(precision, self.device):
             for batch in images.split(size):
                 n_images = len(batch)
                 if n_images < size and self.device.type == "cpu":
@@ -152,27 +352,18 @@ class Engine:
         -------
         int
         """
-        if self.device.type != "cpu":
-            return self._micro_batch or CUDA_BATCH
         with self._lock:
             if self._micro_batch is None:
-                footprint = measure_footprint(self._model, shape)
-                fitting = math.log2(max(1.0, read_cache_size() / 2 / footprint))
-                self._micro_batch = min(MAX_MICRO_BATCH, 2 ** round(fitting))
+                runner = self._find_runner(torch.Size(shape))
+                self._micro_batch = self._fit_cache(runner, shape)
             return self._micro_batch
 
-    @contextlib.contextmanager
-    def _borrow(self) -> Iterator[Callable[[Tensor], CamBatch]]:
-        """Lend a function that no other thread uses; on CUDA, to one thread at a time."""
-        with self._lock if self.device.type == "cuda" else contextlib.nullcontext():
-            try:
-                explain = self._idle.get_nowait()
-            except queue.Empty:
-                explain = self._make_explain()
-            try:
-                yield explain
-            finally:
-                self._idle.put(explain)
+    def _fit_cache(self, runner: _Runner, shape: Sequence[int]) -> int:
+        if self.device.type != "cpu":
+            return CUDA_BATCH
+        footprint = measure_footprint(runner.prepared.model, shape)
+        fitting = math.log2(max(1.0, read_cache_size() / 2 / footprint))
+        return min(MAX_MICRO_BATCH, 2 ** round(fitting))
 
 
 @contextlib.contextmanager
@@ -267,8 +458,11 @@ def make_engine(
     model: nn.Module,
     layer: nn.Module,
     *,
+    shape: Sequence[int] | None = None,
     precision: str = "float32",
     micro_batch: int | None = None,
+    channels_last: bool | None = None,
+    output: Output = None,
 ) -> Engine:
     r"""Prepare a network to explain many galaxies.
 
@@ -280,124 +474,73 @@ def make_engine(
     :math:`W_{ck} / (hw)` everywhere and no backward pass is needed. Otherwise the gradient is
     taken through the graph above the layer, as in `galfig.attribution.gradcam.grad_cam`.
 
+    None of this is taken on trust. Before the engine explains images of a shape for the first time,
+    it compares itself with ``grad_cam`` on a few images of noise, and leaves out what makes a
+    difference; `Engine.verify` does the same on images of your own. `Engine.record` and the log
+    (level INFO) say what remains, and why.
+
     Parameters
     ----------
     model : torch.nn.Module
         Classifier in evaluation mode; returns logits of shape (N, C).
     layer : torch.nn.Module
         Submodule whose output, (N, K, h, w), is explained.
+    shape : sequence of int, optional
+        Shape (n_channels, H, W) of an image. With it, the engine is proven here; without it, by the
+        first images.
     precision : {"float32", "tf32", "bfloat16"}, default "float32"
-        Arithmetic of the convolutions; without CUDA, tf32 is the same as float32.
+        Arithmetic of the convolutions; without CUDA, tf32 is the same as float32. The proof is
+        in float32, and the network only has to run at another precision.
     micro_batch : int, optional
         Number of images computed at a time; default by `Engine.choose_micro_batch`.
+    channels_last, output : optional
+        Layout of the output of ``layer``, and where the logits are in the output of ``model``; see
+        ``grad_cam``.
 
     Returns
     -------
     Engine
         Called with normalised images (N, n_channels, H, W), it returns the `CamBatch` of
-        ``grad_cam`` to a relative error of 1e-5 in float32. On a CPU the result is bit-identical
-        for any number of images and of threads.
+        ``grad_cam``: in float32 to a relative error of about 1e-5, except where an activation is
+        so close to the kink of a ReLU that rounding decides its gradient. On a CPU the result is
+        bit-identical for any number of images and of threads, unless the record says "plain".
 
     Raises
     ------
     ValueError
         If the model is in training mode, the layer is not part of it, or the precision is
-        unknown.
+        unknown; if the logits of an image depend on other images or on chance; or if ``grad_cam``
+        refuses the network or the layer. Without ``shape``, some of this is only found by the
+        first images.
     """
+    model, layer = unwrap(model), unwrap(layer)
     check_explainable(model, layer)
     if precision not in PRECISIONS:
         raise ValueError(f"precision: {precision!r}, expected one of {', '.join(PRECISIONS)}")
-    name = next(name for name, module in model.named_modules() if module is layer)
-    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    model = copy.deepcopy(model)
-    layer = model.get_submodule(name)
-    n_fused = fold_batch_norms(model, layer)
-    # If the layer is a batch norm that was folded, an identity with the same output replaces it.
-    layer = model.get_submodule(name)
-    write_in_place(model, layer)
-    n_packed = 0
-    if device.type == "cpu":
-        n_packed = pack_convolutions(model, layer)
-        separate_rows(model, layer)
-    model = model.eval().to(memory_format=torch.channels_last)
-    options: dict[str, Any] = {
-        "n_fused": n_fused,
-        "n_packed": n_packed,
-        "micro_batch": micro_batch,
-        "precision": precision,
-        "device": device,
-    }
-    closed_form = _split_at_linear_head(model, layer)
-    if closed_form is None:
-        return Engine(model, partial(_copy_cut_graph, model, name), path="cut graph", **options)
-    explain = partial(_explain_linear_head, *closed_form)
-    return Engine(model, lambda: explain, path="closed form", **options)
+    engine = Engine(
+        model,
+        layer,
+        precision=precision,
+        micro_batch=micro_batch,
+        channels_last=channels_last,
+        output=output,
+    )
+    if shape is not None:
+        engine.choose_micro_batch(shape)
+    return engine
 
 
-def _copy_cut_graph(model: nn.Module, name: str) -> Callable[[Tensor], CamBatch]:
-    """Return a function that explains through a cut graph, on its own copy of a network."""
-    model = copy.deepcopy(model)
-    layer = model.get_submodule(name)
-
-    def explain(images: Tensor) -> CamBatch:
-        return grad_cam(model, images.contiguous(memory_format=torch.channels_last), layer)
-
-    return explain
+def _describe(record: EngineRecord) -> str:
+    """Say how maps are computed, and why not faster."""
+    words = f"{record.path}, {record.layout}, {record.n_fused} batch norms folded, "
+    words += f"{record.n_packed} convolutions packed"
+    if not record.copies:
+        words += ", not copied, so that threads take turns"
+    return words + "".join(f"; not {reason}" for reason in record.reasons)
 
 
-def _explain_linear_head(trunk: nn.Module, linear: nn.Linear, images: Tensor) -> CamBatch:
-    """Explain through pooling and a linear layer, whose gradient is its weight over h × w."""
-    with torch.inference_mode():
-        activations = trunk(images.contiguous(memory_format=torch.channels_last))
-        height, width = activations.shape[2:]
-        logits = linear(activations.mean(dim=(2, 3)))
-        weights = linear.weight / (height * width)
-        # The maps of all classes are a 1×1 convolution with the weights of the head.
-        cams = nn.functional.conv2d(activations, weights[:, :, None, None].to(activations.dtype))
-    return CamBatch(cams=cams.float().contiguous(), logits=logits.float())
-
-
-def _split_at_linear_head(
-    model: nn.Module, layer: nn.Module
-) -> tuple[nn.Sequential, nn.Linear] | None:
-    """Return the trunk and the linear layer if only pooling and flattening lie between them."""
-    if not is_sequential(model) or is_altered(model):
-        return None
-    # children() would skip a module that appears for the second time.
-    steps = list(cast("nn.Sequential", model))
-    positions = [index for index, step in enumerate(steps) if step is layer]
-    if len(positions) != 1:
-        return None
-    cut = positions[0] + 1
-    head = [step for step in steps[cut:] if not isinstance(step, nn.Dropout | nn.Identity)]
-    if len(head) != 3 or any(is_altered(step) for step in steps[cut:]):
-        return None
-    pool, flatten, linear = head
-    if (
-        type(pool) is nn.AdaptiveAvgPool2d
-        and pool.output_size in (1, (1, 1))
-        # fastai has its own Flatten, which can also flatten the batch axis.
-        and type(flatten).__name__ == "Flatten"
-        and getattr(flatten, "start_dim", 1) == 1
-        and not getattr(flatten, "full", False)
-        and isinstance(linear, nn.Linear)
-        and type(linear) in (nn.Linear, RowLinear)
-    ):
-        return nn.Sequential(*steps[:cut]), linear
-    return None
-
-
-@contextlib.contextmanager
-def _arithmetic(precision: str, device: torch.device) -> Iterator[None]:
-    """Set the arithmetic of convolutions and matrix products, and restore it afterwards."""
-    if precision == "bfloat16":
-        with torch.autocast(device.type, dtype=torch.bfloat16):
-            yield
-        return
-    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    wanted = precision == "tf32"
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = wanted
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+def _describe_failure(exc: Exception) -> str:
+    """Say why a variant failed; raise what is not its fault."""
+    if isinstance(exc, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(exc):
+        raise exc
+    return f"{type(exc).__name__}: {str(exc).strip().partition(chr(10))[0][:200]}"

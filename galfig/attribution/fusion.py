@@ -3,6 +3,7 @@
 import itertools
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -10,7 +11,67 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
-def fold_batch_norms(model: nn.Module, layer: nn.Module) -> int:
+@dataclass(frozen=True)
+class Usage:
+    """How often the modules of a network are used; only what has a single use may be fused.
+
+    Attributes
+    ----------
+    places : Counter of torch.nn.Module
+        In how many places each module is.
+    runs : Counter of torch.nn.Module
+        How often each module runs in a forward pass.
+    """
+
+    places: Counter[nn.Module]
+    runs: Counter[nn.Module]
+
+    def is_whole(self, steps: nn.Sequential, *children: nn.Module) -> bool:
+        """Return whether children are only in this sequence, and run whenever it does.
+
+        They are not if a ``forward`` loops over the sequence, slices it, or calls one of them.
+        """
+        return self.runs[steps] > 0 and all(
+            self.places[child] == 1 and self.runs[child] == self.runs[steps] for child in children
+        )
+
+
+def count_uses(model: nn.Module, images: Tensor) -> Usage:
+    """Count in how many places each module of a network is, and how often it runs.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Network in evaluation mode.
+    images : (N, n_channels, H, W) Tensor
+        Images to run it on.
+
+    Returns
+    -------
+    Usage
+    """
+    places = Counter(
+        child
+        for parent in model.modules()
+        for child in parent._modules.values()
+        if child is not None
+    )
+    runs: Counter[nn.Module] = Counter()
+
+    def note(module: nn.Module, inputs: tuple[object, ...]) -> None:
+        runs[module] += 1
+
+    handles = [module.register_forward_pre_hook(note) for module in model.modules()]
+    try:
+        with torch.no_grad():
+            model(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return Usage(places, runs)
+
+
+def fold_batch_norms(model: nn.Module, layer: nn.Module, usage: Usage) -> int:
     """Fold batch norms into the convolutions before them, in place.
 
     Parameters
@@ -19,18 +80,14 @@ def fold_batch_norms(model: nn.Module, layer: nn.Module) -> int:
         Network in evaluation mode; it is modified.
     layer : torch.nn.Module
         Layer to explain, whose output must not change.
+    usage : Usage
+        From `count_uses`, of this network.
 
     Returns
     -------
     int
         Number of batch norms folded.
     """
-    uses = Counter(
-        id(child)
-        for parent in model.modules()
-        for child in parent._modules.values()
-        if child is not None
-    )
     n_fused = 0
     for steps in _iter_sequentials(model):
         for index, (conv, norm) in enumerate(itertools.pairwise(list(steps))):
@@ -41,7 +98,7 @@ def fold_batch_norms(model: nn.Module, layer: nn.Module) -> int:
                 and type(norm) is nn.BatchNorm2d
                 and norm.track_running_stats
                 and conv is not layer
-                and uses[id(conv)] == uses[id(norm)] == 1
+                and usage.is_whole(steps, conv, norm)
                 and not is_altered(conv)
                 and not is_altered(norm)
             ):
@@ -51,7 +108,7 @@ def fold_batch_norms(model: nn.Module, layer: nn.Module) -> int:
     return n_fused
 
 
-def write_in_place(model: nn.Module, layer: nn.Module) -> None:
+def write_in_place(model: nn.Module, layer: nn.Module, usage: Usage) -> None:
     """Make each ReLU after a convolution overwrite its input, which nothing else reads.
 
     Parameters
@@ -60,13 +117,15 @@ def write_in_place(model: nn.Module, layer: nn.Module) -> None:
         Network in evaluation mode; it is modified.
     layer : torch.nn.Module
         Layer to explain, whose output must not be overwritten.
+    usage : Usage
+        From `count_uses`, of this network before it was modified.
     """
     for steps in _iter_sequentials(model):
-        for _, activation in _iter_activated(steps, layer):
+        for _, activation in _iter_activated(steps, layer, usage):
             cast("nn.ReLU", steps[activation]).inplace = True
 
 
-def pack_convolutions(model: nn.Module, layer: nn.Module) -> int:
+def pack_convolutions(model: nn.Module, layer: nn.Module, usage: Usage) -> int:
     """Store the weights of each convolution in the layout of oneDNN.
 
     Otherwise oneDNN rearranges the weights at each call, which takes a tenth of the time for a
@@ -79,6 +138,8 @@ def pack_convolutions(model: nn.Module, layer: nn.Module) -> int:
         Network in evaluation mode, on a CPU; it is modified.
     layer : torch.nn.Module
         Layer to explain, which stays as it is.
+    usage : Usage
+        From `count_uses`, of this network before it was modified.
 
     Returns
     -------
@@ -91,10 +152,9 @@ def pack_convolutions(model: nn.Module, layer: nn.Module) -> int:
         return 0
     n_packed = 0
     for steps in _iter_sequentials(model):
-        for position, activation in list(_iter_activated(steps, layer)):
+        for position, activation in list(_iter_activated(steps, layer, usage)):
             conv = cast("nn.Conv2d", steps[position])
-            is_free = steps[activation] is not layer and not is_altered(steps[activation])
-            if is_free and _can_be_packed(conv, layer):
+            if steps[activation] is not layer and _can_be_packed(conv, layer):
                 steps[position] = PackedConvolution(conv, with_relu=True)
                 steps[activation] = nn.Identity()
                 n_packed += 1
@@ -162,11 +222,7 @@ class PackedConvolution(nn.Conv2d):
         )
         self.weight, self.bias = conv.weight, conv.bias
         self.with_relu = with_relu
-        self._packed: tuple[torch.Size, Tensor] | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out the packed weights, which cannot be copied and can be made again."""
-        return {**self.__dict__, "_packed": None}
+        self._packed = _Packed()
 
     def forward(self, images: Tensor) -> Tensor:
         """Convolve images, and apply the ReLU if there is one.
@@ -189,17 +245,27 @@ class PackedConvolution(nn.Conv2d):
             maps = super().forward(images)
             return nn.functional.relu(maps) if self.with_relu else maps
         geometry = list(self.padding), list(self.stride), list(self.dilation)
-        packed = self._packed
-        if packed is None or packed[0] != images.shape:
+        shape, weight = self._packed.weight
+        if shape != images.shape:
             weight = torch.ops.mkldnn._reorder_convolution_weight(
                 self.weight.detach(), *geometry, self.groups, list(images.shape)
             )
-            # A single assignment is atomic; threads share the module.
-            self._packed = packed = images.shape, weight
+            self._packed.weight = images.shape, weight
         after = "relu" if self.with_relu else "none"
         return torch.ops.mkldnn._convolution_pointwise(
-            images, packed[1], self.bias, *geometry, self.groups, after, [], ""
+            images, weight, self.bias, *geometry, self.groups, after, [], ""
         )
+
+
+class _Packed:
+    """Packed weights for one shape of images, which all copies of a convolution share."""
+
+    def __init__(self) -> None:
+        # A single assignment is atomic; threads share this object.
+        self.weight: tuple[torch.Size | None, Tensor | None] = (None, None)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Packed":
+        return self
 
 
 class RowLinear(nn.Linear):
@@ -282,11 +348,13 @@ def is_altered(module: nn.Module) -> bool:
 def _iter_sequentials(model: nn.Module) -> Iterator[nn.Sequential]:
     """Yield the modules that only run their children in order, so that children can be replaced."""
     for parent in list(model.modules()):
-        if is_sequential(parent):
+        if is_sequential(parent) and "forward" not in vars(parent):
             yield cast("nn.Sequential", parent)
 
 
-def _iter_activated(steps: nn.Sequential, layer: nn.Module) -> Iterator[tuple[int, int]]:
+def _iter_activated(
+    steps: nn.Sequential, layer: nn.Module, usage: Usage
+) -> Iterator[tuple[int, int]]:
     """Yield the positions of each convolution and of the ReLU after it, its only reader."""
     # Identities between them remain from folding.
     positions = [
@@ -301,5 +369,9 @@ def _iter_activated(steps: nn.Sequential, layer: nn.Module) -> Iterator[tuple[in
             and type(steps[following]) is nn.ReLU
             and conv is not layer
             and not is_altered(conv)
+            and not is_altered(steps[following])
+            and usage.is_whole(steps, steps[following])
+            # One that was not counted was made by folding.
+            and (usage.places[conv] == 0 or usage.is_whole(steps, conv))
         ):
             yield position, following

@@ -1,11 +1,18 @@
 """Grad-CAM of a batch of images, for every class, from one forward pass."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+# Where the logits are in what a network returns: a key, an index, or a function of it.
+Output = str | int | Callable[[Any], Tensor] | None
+# Differences of logits up to this, relative to the largest, are rounding.
+ROUNDING = 1e-4
 
 
 @dataclass(frozen=True)
@@ -24,7 +31,14 @@ class CamBatch:
     logits: Tensor
 
 
-def grad_cam(model: nn.Module, images: Tensor, layer: nn.Module) -> CamBatch:
+def grad_cam(
+    model: nn.Module,
+    images: Tensor,
+    layer: nn.Module,
+    *,
+    channels_last: bool | None = None,
+    output: Output = None,
+) -> CamBatch:
     r"""Compute the Grad-CAM map of every image for every class.
 
     The map of class :math:`c` is :math:`\sum_k \alpha_k^c A^k`, where
@@ -32,17 +46,28 @@ def grad_cam(model: nn.Module, images: Tensor, layer: nn.Module) -> CamBatch:
     The map is signed: the ReLU of the paper is applied only when a map is drawn.
 
     The network runs once. No graph is recorded up to ``layer``, and the gradient of each class is
-    taken only through the layers above it. Hooks, ``.grad``, ``requires_grad`` and training flags
-    are left unchanged.
+    taken only through the layers above it, also where the network runs ``layer`` and those after
+    it under ``torch.no_grad()``. Hooks, ``.grad``, ``requires_grad`` and training flags are left
+    unchanged. Numbers that are not finite stay with the image that causes them.
+
+    A network that mixes the images of a batch is noticed here only by its batch norms;
+    `galfig.attribution.probe.check_function_of_one_image` notices any.
 
     Parameters
     ----------
     model : torch.nn.Module
-        Classifier in evaluation mode; returns logits of shape (N, C).
+        Classifier in evaluation mode; returns logits of shape (N, C). It may be wrapped by
+        ``torch.compile`` or ``DataParallel``: then the network inside runs.
     images : (N, n_channels, H, W) Tensor of float32
         Normalised cutouts, on the device of ``model``.
     layer : torch.nn.Module
         Submodule whose output, (N, K, h, w), is explained.
+    channels_last : bool, optional
+        Whether the output of ``layer`` is (N, h, w, K). By default it is taken as (N, K, h, w),
+        and refused if it fits the shape of the images only the other way round.
+    output : str, int or callable, optional
+        Where the logits are in the output of ``model``: a key, an index, or a function of that
+        output. By default, the output is the logits.
 
     Returns
     -------
@@ -52,26 +77,37 @@ def grad_cam(model: nn.Module, images: Tensor, layer: nn.Module) -> CamBatch:
     Raises
     ------
     ValueError
-        If ``model`` is in training mode, where batch statistics mix the galaxies of a batch, or
-        does not return logits (N, C); or if ``layer`` is not part of ``model``, does not run
-        exactly once, does not return feature maps, or does not affect the logits.
+        If ``model`` is in training mode, has batch norm without running statistics, is traced or
+        partly compiled, draws random numbers that change the logits, or does not return logits
+        (N, C); or if ``layer`` is not part of ``model``, does not run exactly once, does not return
+        feature maps of the N images, or does not affect the logits in a way that torch can
+        differentiate.
 
     References
     ----------
     .. [1] Selvaraju et al. 2017, ICCV, arXiv:1610.02391
     """
+    model, layer = unwrap(model), unwrap(layer)
     check_explainable(model, layer)
     with torch.inference_mode(False), torch.no_grad():
-        with _cut_at(layer) as activations:
-            logits = model(images)
-        if len(activations) != 1:
-            raise ValueError(f"layer: ran {len(activations)} times in a forward pass, expected 1")
-        if logits.ndim != 2:
-            raise ValueError(f"model: output of shape {tuple(logits.shape)}, expected (N, C)")
-        maps = activations[0]
+        if images.is_inference():
+            # Such a tensor must not enter a graph, which it might on a skip connection.
+            images = images.clone()
+        random_state = _read_random_state(images.device)
+        found, leaves = _run(model, images, layer)
+        logits = take_logits(found, len(images), output)
+        if not torch.equal(random_state, _read_random_state(images.device)):
+            _check_not_random(model, images, logits, output)
+        if len(leaves) != 1:
+            raise ValueError(f"layer: ran {len(leaves)} times in a forward pass, expected 1")
+        leaf = leaves[0]
+        axis = -1 if _has_maps_last(leaf, images, channels_last) else 1
+        gradients = _take_gradients(logits, leaf)
+        if gradients is None:
+            raise ValueError(_find_why_no_gradient(model, images, layer, logits, output))
+        maps = leaf.detach().movedim(axis, 1)
         cams = [
-            weighted_sum(maps, _mean_gradient(logits, maps, class_idx))
-            for class_idx in range(logits.shape[1])
+            weighted_sum(maps, gradient.movedim(axis, 1).mean(dim=(2, 3))) for gradient in gradients
         ]
     return CamBatch(cams=torch.stack(cams, dim=1).float(), logits=logits.detach().float())
 
@@ -95,8 +131,30 @@ def weighted_sum(activations: Tensor, weights: Tensor) -> Tensor:
     return cams.reshape(n_images, height, width)
 
 
+def unwrap(module: nn.Module) -> nn.Module:
+    """Return the module inside the wrappers of ``torch.compile`` and of parallel training.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        A network or a layer.
+
+    Returns
+    -------
+    torch.nn.Module
+        The module itself if it is not wrapped.
+    """
+    while True:
+        if _is_compiled(module):
+            module = cast("nn.Module", module._orig_mod)
+        elif isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            module = cast("nn.Module", module.module)
+        else:
+            return module
+
+
 def check_explainable(model: nn.Module, layer: nn.Module) -> None:
-    """Check that a model is in evaluation mode and that a layer is part of it.
+    """Check what can be seen of a model without running it, and that a layer is part of it.
 
     Parameters
     ----------
@@ -108,56 +166,265 @@ def check_explainable(model: nn.Module, layer: nn.Module) -> None:
     Raises
     ------
     ValueError
-        If a module is in training mode, or the layer is not a submodule of the model.
+        If a module is in training mode, is batch norm without running statistics, or is traced,
+        scripted or compiled; or if the layer is not a submodule of the model.
     """
     for name, module in model.named_modules():
+        where = name or "it"
         if module.training:
             raise ValueError(
-                f"model: {name or 'it'} is in training mode, expected evaluation mode; "
-                "call model.eval()"
+                f"model: {where} is in training mode, expected evaluation mode; call model.eval()"
+            )
+        if isinstance(module, _BatchNorm) and module.running_mean is None:
+            raise ValueError(
+                f"model: {where} normalises with the statistics of the batch, so that the map of "
+                "a galaxy would depend on the others, expected running statistics; train it with "
+                "track_running_stats=True, or with GroupNorm"
+            )
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ValueError(
+                f"model: {where} is a traced or scripted network (TorchScript), whose layers "
+                "cannot be looked into; pass the network that it was made from"
+            )
+        if _is_compiled(module) or module._compiled_call_impl is not None:
+            raise ValueError(
+                f"model: {where} is compiled, so that its layers cannot be looked into; pass the "
+                "network as it was before torch.compile"
             )
     if not any(module is layer for module in model.modules()):
         raise ValueError("layer: not a submodule of the model, expected one of model.modules()")
 
 
+def take_logits(found: Any, n_images: int, output: Output = None) -> Tensor:
+    """Return the logits in the output of a network.
+
+    Parameters
+    ----------
+    found : object
+        What the network returned for N images.
+    n_images : int
+        N.
+    output : str, int or callable, optional
+        A key, an index, or a function of the output; by default, the output is the logits.
+
+    Returns
+    -------
+    (N, C) Tensor of float
+
+    Raises
+    ------
+    ValueError
+        If this is not a tensor of N rows.
+    """
+    if callable(output):
+        logits = output(found)
+    elif output is None:
+        logits = found
+    else:
+        try:
+            logits = found[output]
+        except (KeyError, IndexError, TypeError) as exc:
+            raise ValueError(
+                f"model: its output, a {type(found).__name__}, has no {output!r}, expected logits "
+                "(N, C) there"
+            ) from exc
+    if not isinstance(logits, Tensor):
+        holds = f" of {', '.join(map(str, logits))}" if isinstance(logits, dict) else ""
+        raise ValueError(
+            f"model: output is a {type(logits).__name__}{holds}, expected a tensor of logits "
+            "(N, C); say where they are by output=, a key, an index or a function"
+        )
+    if logits.ndim != 2 or len(logits) != n_images:
+        raise ValueError(
+            f"model: output of shape {tuple(logits.shape)} for {n_images} images, expected logits "
+            f"(N, C), a row for each image"
+        )
+    return logits
+
+
+def differ(found: Tensor, expected: Tensor) -> float:
+    """Return the largest difference, relative to the largest expected value.
+
+    Parameters
+    ----------
+    found, expected : Tensor of float
+        Numbers of one shape. Those that are not finite must be in the same places.
+
+    Returns
+    -------
+    float
+        Infinite if the shapes or those places differ, or if all expected values are zero and
+        those found are not.
+    """
+    if found.shape != expected.shape or not torch.equal(found.isfinite(), expected.isfinite()):
+        return float("inf")
+    difference = (found - expected).double().abs().nan_to_num(0, 0, 0).max()
+    largest = expected.double().abs().nan_to_num(0, 0, 0).max()
+    return float(difference / largest) if difference > 0 else 0.0
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    # The class itself lies in torch._dynamo, which takes a second to import.
+    return type(module).__name__ == "OptimizedModule" and "_orig_mod" in module._modules
+
+
+def _run(model: nn.Module, images: Tensor, layer: nn.Module) -> tuple[Any, list[Tensor]]:
+    """Run a network with gradients from a layer on; return its output, and the layer's outputs."""
+    try:
+        with torch.no_grad(), _cut_at(layer) as leaves:
+            found = model(images)
+            if torch.is_grad_enabled() or not leaves:
+                return found, leaves
+    except RuntimeError as exc:
+        if "no_grad mode" not in str(exc):
+            _refuse_if_gradients_are_the_reason(exc, model, images)
+            raise
+    # The network runs the layer under a torch.no_grad() of its own, at whose end gradients were
+    # disabled again; or it modifies a view that it made below the layer. Both work if gradients
+    # are enabled below, too. Without parameters, still no graph is recorded there.
+    parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    try:
+        with torch.enable_grad(), _cut_at(layer) as leaves:
+            return torch.func.functional_call(model, parameters, (images,)), leaves
+    except RuntimeError as exc:
+        _refuse_if_gradients_are_the_reason(exc, model, images)
+        raise
+
+
+def _refuse_if_gradients_are_the_reason(
+    exc: RuntimeError, model: nn.Module, images: Tensor
+) -> None:
+    """Raise ValueError for an error of torch if the network runs without gradients."""
+    if isinstance(exc, torch.OutOfMemoryError):
+        return
+    try:
+        with torch.no_grad():
+            model(images)
+    except RuntimeError:
+        return
+    raise ValueError(f"layer: torch cannot take gradients down to it ({_one_line(exc)})") from exc
+
+
 @contextmanager
 def _cut_at(layer: nn.Module) -> Iterator[list[Tensor]]:
-    """Make each output of a layer the leaf of a new graph, and collect these leaves."""
-    activations: list[Tensor] = []
+    """Make each output of a layer the leaf of a new graph, and collect these leaves.
+
+    The caller restores the gradient mode.
+    """
+    leaves: list[Tensor] = []
 
     def cut(module: nn.Module, inputs: tuple[object, ...], output: object) -> Tensor:
-        if not isinstance(output, Tensor) or output.ndim != 4:
+        if not isinstance(output, Tensor) or output.ndim != 4 or not output.is_floating_point():
             found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
             raise ValueError(f"layer: output {found}, expected feature maps (N, K, h, w)")
+        if torch.is_inference_mode_enabled():
+            raise ValueError(
+                "model: runs the layer under torch.inference_mode(), in which no gradient can be "
+                "taken; use torch.no_grad() there instead"
+            )
         # Two copies, since networks modify tensors in place. The first must survive what is done
         # to the layer's input, and the layers above may not write to a leaf.
-        leaf = output.detach().clone().requires_grad_()
-        activations.append(leaf)
         torch.set_grad_enabled(True)
+        leaf = output.detach().clone().requires_grad_()
+        leaves.append(leaf)
         return leaf.clone()
 
     handle = layer.register_forward_hook(cut)
     try:
-        yield activations
+        yield leaves
     finally:
         handle.remove()
-        torch.set_grad_enabled(False)
 
 
-def _mean_gradient(logits: Tensor, activations: Tensor, class_idx: int) -> Tensor:
-    """Return the spatial means (N, K) of one class's gradients.
+def _has_maps_last(leaf: Tensor, images: Tensor, channels_last: bool | None) -> bool:
+    """Return whether a layer's output is (N, h, w, K); raise if it cannot be that of N images."""
+    shape = tuple(leaf.shape)
+    if len(leaf) != len(images):
+        raise ValueError(
+            f"layer: output {shape} for {len(images)} images, expected feature maps (N, K, h, w), "
+            "those of one image at each index; windows or tokens are no maps of an image"
+        )
+    if channels_last is None and images.ndim == 4:
+        height, width = images.shape[2:]
+        is_first, is_last = (
+            # A layer that halves the image rounds up or down.
+            abs(h * width - w * height) <= max(height, width)
+            for h, w in (shape[2:], shape[1:3])
+        )
+        if is_last and not is_first:
+            raise ValueError(
+                f"layer: output {shape} for images of {height} × {width} pixels is probably "
+                "(N, h, w, K), expected (N, K, h, w); say which by channels_last=True or False"
+            )
+    return bool(channels_last)
+
+
+def _take_gradients(logits: Tensor, leaf: Tensor) -> list[Tensor] | None:
+    """Return the gradient of each class, of the shape of the leaf; None if there is no graph.
 
     Images do not mix in evaluation mode, so one backward pass gives the gradient of each.
     """
-    chosen = torch.zeros_like(logits)
-    chosen[:, class_idx] = 1.0
-    # The graph is kept for the remaining classes.
-    is_last = class_idx == logits.shape[1] - 1
-    gradients = None
-    if logits.requires_grad:
-        (gradients,) = torch.autograd.grad(
-            logits, activations, chosen, retain_graph=not is_last, allow_unused=True
-        )
-    if gradients is None:
-        raise ValueError("layer: the logits do not depend on it, expected a layer on the way")
-    return gradients.mean(dim=(2, 3))
+    if not logits.requires_grad:
+        return None
+    gradients = []
+    for class_idx in range(logits.shape[1]):
+        chosen = torch.zeros_like(logits)
+        chosen[:, class_idx] = 1.0
+        # The graph is kept for the remaining classes.
+        is_last = class_idx == logits.shape[1] - 1
+        try:
+            (gradient,) = torch.autograd.grad(
+                logits, leaf, chosen, retain_graph=not is_last, allow_unused=True
+            )
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as exc:
+            raise ValueError(
+                f"layer: torch cannot take gradients down to it ({_one_line(exc)})"
+            ) from exc
+        if gradient is None:
+            return None
+        gradients.append(gradient)
+    return gradients
+
+
+def _find_why_no_gradient(
+    model: nn.Module, images: Tensor, layer: nn.Module, logits: Tensor, output: Output
+) -> str:
+    """Return why logits have no gradient: they do not change with the layer, or torch is told."""
+    handle = layer.register_forward_hook(lambda module, inputs, found: torch.randn_like(found))
+    try:
+        changed = take_logits(model(images), len(images), output)
+    finally:
+        handle.remove()
+    if differ(changed, logits.detach()) <= ROUNDING:
+        return "layer: the logits do not depend on it, expected a layer on the way"
+    return (
+        "layer: the logits depend on it, but have no gradient; the network runs what follows the "
+        "layer under torch.no_grad(), or detaches it"
+    )
+
+
+def _read_random_state(device: torch.device) -> Tensor:
+    """Return the state of torch's generator of random numbers, which a random step changes."""
+    if device.type == "cuda":
+        return torch.cat([torch.get_rng_state(), torch.cuda.get_rng_state(device)])
+    return torch.get_rng_state()
+
+
+def _check_not_random(model: nn.Module, images: Tensor, logits: Tensor, output: Output) -> None:
+    """Raise ValueError if a network, which drew random numbers, gives other logits this time."""
+    again = take_logits(model(images), len(images), output)
+    if differ(again, logits.detach()) > ROUNDING:
+        raise ValueError(RANDOM)
+
+
+# What to say of a network that gives other numbers each time.
+RANDOM = (
+    "model: gives other logits each time for the same image, expected the same; something random "
+    "stays on in evaluation mode, such as functional.dropout without training=self.training"
+)
+
+
+def _one_line(exc: Exception) -> str:
+    return str(exc).strip().partition("\n")[0][:200]

@@ -3,16 +3,21 @@
 import importlib
 import warnings
 from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from galfig.attribution.gradcam import grad_cam
 from galfig.errors import ConfigError
+from galfig.networks.layers import Output, find_bottlenecks, sees_past, trace_outputs
 from galfig.runtime.messages import one_line, suggest
 
+# Networks for images of a fixed size report another size by different exceptions.
+_REFUSALS = (RuntimeError, AssertionError, ValueError, TypeError, IndexError)
 XRESNETS = ("xresnet18", "xresnet34", "xresnet50")
 
 
@@ -66,10 +71,11 @@ def find_layer(
     Parameters
     ----------
     model : torch.nn.Module
-        The network, in evaluation mode.
+        The network, in evaluation mode, on any device including "meta".
     name : str
         Name of the layer, as in ``model.named_modules()``; "auto" is the last module that returns
-        feature maps (N, K, h, w).
+        feature maps, (N, K, h, w) or (N, h, w, K), of more than one pixel and past which the
+        logits do not see the image; see `galfig.networks.layers.sees_past`.
     image_size : int
         Side of the images that the network takes [pixels].
     arch : str, optional
@@ -82,91 +88,213 @@ def find_layer(
     name : str
         Name of the layer.
     layer : torch.nn.Module
-        The layer.
+        The layer. A layer that was named may be one past which the logits see the image, or one
+        with maps of a single pixel; `describe_layer` says so.
 
     Raises
     ------
     ConfigError
         If the name is not that of a layer with feature maps (the message lists these layers), the
-        layer cannot be explained, or the network does not take images of this size.
+        layer cannot be explained, "auto" finds none, or the network does not take images of this
+        size.
     """
-    shape = (1, n_channels, image_size, image_size)
-    try:
-        shapes = _trace_shapes(model, shape)
-    # Networks for images of a fixed size report another size by different exceptions.
-    except (RuntimeError, AssertionError, ValueError) as exc:
-        raise ConfigError(
-            f"{arch or 'model'}: cannot take images of {image_size} pixels "
-            f"({one_line(exc)[:200]}); choose another `image_size`"
-        ) from exc
-    layers = [layer for layer, shape in shapes.items() if _is_feature_map(shape)]
+    try_images(model, 1, image_size, arch, n_channels)
+    outputs = trace_outputs(model, image_size, n_channels)
     if name == "auto":
-        # Where tokens (N, T, K) follow the last map, as in a transformer, that map is only the
-        # patch embedding, which is not a useful default.
-        deep = [
-            layer for layer, shape in shapes.items() if _is_feature_map(shape) or len(shape) == 3
-        ]
-        if not layers:
-            raise ConfigError(
-                f"{arch or 'model'}: no layer gives feature maps (N, K, h, w) of images of "
-                f"{image_size} pixels, expected one; choose another `arch` or `image_size`"
-            )
-        if deep[-1] not in layers:
-            raise ConfigError(
-                f"{arch or 'model'}: does not end in feature maps (N, K, h, w); choose a "
-                f"`layer` from {', '.join(layers)}"
-            )
-        name = deep[-1]
-    elif name not in layers:
-        hint = f"{suggest(name, layers)} it has {', '.join(layers)}".strip()
-        raise ConfigError(
-            f"layer {name!r}: not a layer of {arch or 'the model'} with feature maps; {hint}"
-        )
+        name = _choose_layer(model, outputs, image_size, arch, n_channels)
     else:
-        _probe(model, name, shape)
+        output = _find_named(outputs, name, arch)
+        _probe(model, output, (1, n_channels, image_size, image_size))
     return name, model.get_submodule(name)
 
 
-def _probe(model: nn.Module, name: str, shape: tuple[int, ...]) -> None:
+@dataclass(frozen=True)
+class LayerTraits:
+    """What must be known of a layer to explain it, and to read its maps.
+
+    Attributes
+    ----------
+    channels_last : bool
+        Whether its maps are (N, h, w, K), not (N, K, h, w).
+    is_bypassed : bool
+        Whether the image also reaches the logits past it.
+    warning : str
+        One line about what limits its maps; "" if there is nothing to say.
+    """
+
+    channels_last: bool = False
+    is_bypassed: bool = False
+    warning: str = ""
+
+
+def describe_layer(
+    model: nn.Module, name: str, image_size: int, arch: str = "", n_channels: int = 3
+) -> LayerTraits:
+    """Describe a layer that `find_layer` accepted.
+
+    Parameters
+    ----------
+    model, name, image_size, arch, n_channels
+        As for `find_layer`; the name is that of a layer.
+
+    Returns
+    -------
+    LayerTraits
+    """
+    kinds = {output.name: output.kind for output in trace_outputs(model, image_size, n_channels)}
+    is_bypassed = sees_past(model, model.get_submodule(name), image_size, n_channels)
+    where, warning = f"layer {name!r} of {arch or 'the model'}", ""
+    if is_bypassed:
+        warning = (
+            f"{where}: the image also reaches the logits past it, so that its maps show only the "
+            'part of the evidence that flows through it; `layer="auto"` finds a layer through '
+            "which all of it flows, if there is one"
+        )
+    elif kinds.get(name) == "pooled":
+        warning = (
+            f"{where}: its maps have a single pixel for images of {image_size} pixels, so that "
+            'they cannot show where the evidence is; use `layer="auto"` or a larger `image_size`'
+        )
+    return LayerTraits(kinds.get(name) == "channels last", is_bypassed, warning)
+
+
+def try_images(
+    model: nn.Module, n_images: int, image_size: int, arch: str = "", n_channels: int = 3
+) -> object:
+    """Return what a network gives for black images.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The network, in evaluation mode, on any device including "meta".
+    n_images : int
+        Number of images.
+    image_size : int
+        Side of the images [pixels].
+    arch : str, optional
+        Name of the architecture, for messages.
+    n_channels : int, default 3
+        Channels of the images.
+
+    Returns
+    -------
+    object
+        Logits (N, C), if the network is one that galfig can explain.
+
+    Raises
+    ------
+    ConfigError
+        If the network does not take such images.
+    """
+    where = arch or "model"
+
+    def run(n: int) -> object:
+        with torch.no_grad():
+            return model(next(model.parameters()).new_zeros(n_images, n, image_size, image_size))
+
+    try:
+        return run(n_channels)
+    except _REFUSALS as exc:
+        for other in {1, 3, _count_channels(model)} - {n_channels}:
+            if _runs(partial(run, other)):
+                raise ConfigError(
+                    f"{where}: takes images of {_write_channels(other)}, but `mean` and `std` "
+                    f"have {n_channels}; galfig knows images of 3 channels and of one band, and "
+                    "needs a mean and a std for each"
+                ) from exc
+        raise ConfigError(
+            f"{where}: cannot take images of {image_size} pixels "
+            f"({one_line(exc)[:200] or type(exc).__name__}); choose another `image_size`"
+        ) from exc
+
+
+def _runs(run: Callable[[], object]) -> bool:
+    try:
+        run()
+    except _REFUSALS:
+        return False
+    return True
+
+
+def _count_channels(model: nn.Module) -> int:
+    """Return the number of channels of the first convolution; 3 if there is none."""
+    kernels = (module for module in model.modules() if isinstance(module, nn.Conv2d))
+    return next((kernel.in_channels for kernel in kernels), 3)
+
+
+def _write_channels(n: int) -> str:
+    return "one band" if n == 1 else f"{n} channels"
+
+
+def _choose_layer(
+    model: nn.Module, outputs: list[Output], image_size: int, arch: str, n_channels: int
+) -> str:
+    """Return the last layer through which all of the image flows while it is still an image."""
+    where = arch or "model"
+    outputs = [one for one in outputs if one.kind not in ("other", "pooled") and one.n_runs == 1]
+    names = [output.name for output in outputs]
+    bottlenecks = find_bottlenecks(model, names, image_size, n_channels)
+    for output in reversed(outputs):
+        if output.name not in bottlenecks:
+            continue
+        if sees_past(model, model.get_submodule(output.name), image_size, n_channels):
+            continue
+        if output.kind == "tokens":
+            # Earlier maps are no more than the patch embedding of a transformer.
+            raise ConfigError(
+                f"{where}: does not end in feature maps (N, K, h, w) but in the sequence "
+                f"(N, T, K) of {output.name!r}, which galfig cannot explain; "
+                f"{_list_choices(outputs)}"
+            )
+        _probe(model, output, (1, n_channels, image_size, image_size))
+        return output.name
+    if outputs:
+        raise ConfigError(
+            f"{where}: has no layer with feature maps (N, K, h, w) of images of {image_size} "
+            f"pixels through which all of the image flows; {_list_choices(outputs)}"
+        )
+    raise ConfigError(
+        f"{where}: no layer gives feature maps (N, K, h, w) of more than one pixel of images of "
+        f"{image_size} pixels, expected one; choose another `arch` or `image_size`"
+    )
+
+
+def _list_choices(outputs: list[Output]) -> str:
+    names = _list_layers(outputs)
+    return f"choose a `layer` from {', '.join(names)}" if names else "choose another `arch`"
+
+
+def _list_layers(outputs: list[Output]) -> list[str]:
+    return [output.name for output in outputs if output.kind in ("maps", "channels last")]
+
+
+def _find_named(outputs: list[Output], name: str, arch: str) -> Output:
+    """Return the output of a layer that was named; raise ConfigError unless it is maps."""
+    named = next((output for output in outputs if output.name == name), None)
+    if named is not None and named.kind in ("maps", "channels last", "pooled"):
+        return named
+    if named is not None and named.kind == "tokens":
+        raise ConfigError(
+            f"layer {name!r}: gives sequences {named.shape} as transformers do, expected feature "
+            "maps (N, K, h, w); galfig does not guess which element lies where, choose another "
+            "`layer` or `arch`"
+        )
+    layers = _list_layers(outputs)
+    hint = f"{suggest(name, layers)} it has {', '.join(layers) or 'none'}".strip()
+    raise ConfigError(
+        f"layer {name!r}: not a layer of {arch or 'the model'} with feature maps; {hint}"
+    )
+
+
+def _probe(model: nn.Module, output: Output, shape: tuple[int, ...]) -> None:
     """Raise ConfigError if a layer cannot be explained, before any long work begins."""
     images = next(model.parameters()).new_zeros(shape)
     try:
-        grad_cam(model, images, model.get_submodule(name))
+        layer, is_last = model.get_submodule(output.name), output.kind == "channels last"
+        grad_cam(model, images, layer, channels_last=is_last)
     except ValueError as exc:
         reason = str(exc).removeprefix("layer: ")
-        raise ConfigError(f"layer {name!r}: {reason}; choose another `layer`") from exc
-
-
-def _is_feature_map(shape: torch.Size) -> bool:
-    """Return whether a shape is of maps (N, K, h, w), not of pixels (N, h, w, K) or pooled maps."""
-    return len(shape) == 4 and shape[2] == shape[3] > 1
-
-
-def _trace_shapes(model: nn.Module, shape: tuple[int, ...]) -> dict[str, torch.Size]:
-    """Return the shape of each submodule's output, in the order in which the submodules finish.
-
-    A container finishes after its contents, so the last submodule is the outermost block.
-    """
-    shapes: dict[str, torch.Size] = {}
-
-    def note(name: str, module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
-        # An identity only repeats the output of the layer before it.
-        if isinstance(output, Tensor) and not isinstance(module, nn.Identity):
-            shapes[name] = output.shape
-
-    handles = [
-        module.register_forward_hook(partial(note, name))
-        for name, module in model.named_modules()
-        if name
-    ]
-    parameter = next(model.parameters())
-    try:
-        with torch.no_grad():
-            model(parameter.new_zeros(shape))
-    finally:
-        for handle in handles:
-            handle.remove()
-    return shapes
+        raise ConfigError(f"layer {output.name!r}: {reason}; choose another `layer`") from exc
 
 
 def _import_fastai(module: str) -> ModuleType:

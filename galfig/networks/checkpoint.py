@@ -1,6 +1,7 @@
 """Checkpoints: a network and a record of its training, in one safetensors file."""
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,15 +19,21 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from galfig.errors import CheckpointError, ConfigError
-from galfig.networks.architectures import build_network, find_layer
+from galfig.networks.architectures import build_network, describe_layer, find_layer, try_images
 from galfig.records import CheckpointRecord, describe_invalid
+from galfig.runtime.documents import load_json
 from galfig.runtime.files import ErrorOrReplace, replace_file
 from galfig.runtime.inputs import read_regular
-from galfig.runtime.messages import CHECKSUM_MISMATCH, one_line
+from galfig.runtime.messages import CHECKSUM_MISMATCH, one_line, quote, shorten
 
+logger = logging.getLogger(__name__)
 CHECKPOINT_FORMAT = 1
 # Largest file that is read [byte].
 MAX_BYTES = 1 << 34
+# What the metadata say of the layer, where it is so.
+LAYER_FLAGS = ("layer_channels_last", "layer_is_bypassed")
+# Longest header that the safetensors library reads [byte].
+MAX_HEADER = 100_000_000
 
 
 @dataclass(frozen=True, repr=False)
@@ -150,34 +157,95 @@ def wrap_network(
         record = CheckpointRecord.model_validate(metadata)
     except ValidationError as exc:
         key, reason = describe_invalid(exc)
-        raise ConfigError(f"`{key}`: {reason}") from exc
-    n_channels = len(record.mean)
-    if n_channels not in (1, 3) or len(record.std) != n_channels:
-        raise ConfigError(
-            f"`mean` and `std`: {n_channels} and {len(record.std)} numbers, expected one for each "
-            "of three channels, or of one band"
-        )
+        raise ConfigError(f"`{key.partition('.')[0]}`: {reason}") from exc
     if model.training:
         raise ConfigError("`model`: in training mode, expected evaluation mode; call model.eval()")
-    metadata["layer"], _ = find_layer(model, layer, record.image_size, record.arch, n_channels)
-    _check_logits(model, record)
+    if next(model.parameters(), None) is None:
+        raise ConfigError("`model`: has no parameters, expected a trained network")
     tensors = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    if name := _find_not_finite(tensors):
+        raise ConfigError(f"`model`: {name} contains non-finite numbers, expected finite weights")
+    metadata |= _examine(model, record)
+    _check_meaning(model, record)
     digest = digest_content(metadata, tensors)
-    return Checkpoint(model, tuple(record.class_names), str(metadata["layer"]), metadata, digest)
+    return Checkpoint(model, record.class_names, str(metadata["layer"]), metadata, digest)
+
+
+def _examine(model: nn.Module, record: CheckpointRecord) -> dict[str, Any]:
+    """Check that a network is what its record says; return what the metadata say of its layer.
+
+    The network may be on the "meta" device, where nothing is computed.
+    """
+    n_channels = len(record.mean)
+    _check_logits(model, record)
+    name, _ = find_layer(model, record.layer, record.image_size, record.arch, n_channels)
+    traits = describe_layer(model, name, record.image_size, record.arch, n_channels)
+    flags = dict(zip(LAYER_FLAGS, (traits.channels_last, traits.is_bypassed), strict=True))
+    # Only what is unusual is recorded.
+    return {"layer": name, **{key: True for key, value in flags.items() if value}}
 
 
 def _check_logits(model: nn.Module, record: CheckpointRecord) -> None:
     """Raise ConfigError if a network does not return one logit for each class."""
-    side = record.image_size
-    with torch.no_grad():
-        logits = model(next(model.parameters()).new_zeros(1, len(record.mean), side, side))
-    expected = (1, len(record.class_names))
+    n_images = 2
+    logits = try_images(model, n_images, record.image_size, record.arch, len(record.mean))
+    expected = (n_images, len(record.class_names))
     if not isinstance(logits, Tensor) or logits.shape != expected:
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ConfigError(
-            f"`model`: gives {found} for one image, expected logits {expected}, one for each of "
-            "`class_names`"
+            f"`model`: gives {found} for {n_images} images, expected logits {expected}, one for "
+            "each of `class_names`"
         )
+
+
+def _check_meaning(model: nn.Module, record: CheckpointRecord) -> None:
+    """Refuse a network that ends in a softmax; warn of one that seems to normalise by itself."""
+    mean, std = (torch.tensor(values).reshape(1, -1, 1, 1) for values in (record.mean, record.std))
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.rand(8, len(record.mean), *[record.image_size] * 2, generator=generator)
+    # Dark images and bright ones, in the units that the network was trained with.
+    images = (pixels * torch.linspace(0.1, 1, 8).reshape(-1, 1, 1, 1) - mean) / std
+    # One at a time, which takes the least memory.
+    with torch.no_grad():
+        rows = [model(image[None].to(next(model.parameters()))) for image in images]
+    logits = torch.cat(rows).double()
+    ends_in = ""
+    if logits.min() >= 0 and torch.allclose(logits.sum(dim=1), logits.new_ones(8), atol=1e-3):
+        ends_in = "a softmax"
+    elif torch.allclose(logits.exp().sum(dim=1), logits.new_ones(8), atol=1e-3):
+        ends_in = "a log_softmax"
+    if ends_in:
+        raise ConfigError(
+            f"`model`: its outputs are those of {ends_in}, expected logits, which any numbers can "
+            "be; pass the network without its last step"
+        )
+    if logits.min() >= 0 and logits.max() <= 1 and _ends_in(model, nn.Sigmoid):
+        logger.warning(
+            "`model`: ends in a sigmoid, expected logits, of which galfig takes the softmax: "
+            "probabilities would be wrong; pass the network without its last step"
+        )
+    if name := _find_normalisation(model):
+        logger.warning(
+            "`model`: %s seems to normalise images, and `mean` and `std` do so before it; if it "
+            "expects pixel values in [0, 1], pass mean 0 and std 1, and if it expects values up to "
+            "255, mean 0 and std 1/255",
+            name,
+        )
+
+
+def _ends_in(model: nn.Module, kind: type[nn.Module]) -> bool:
+    """Return whether the last module without children is of a kind."""
+    leaves = [module for module in model.modules() if not list(module.children())]
+    return isinstance(leaves[-1], kind)
+
+
+def _find_normalisation(model: nn.Module) -> str:
+    """Return the name of a module with fixed means and deviations of channels, or ""."""
+    for name, module in model.named_modules():
+        fixed = [getattr(module, key, None) for key in ("mean", "std")]
+        if all(isinstance(value, Tensor | list | tuple) for value in fixed):
+            return name or type(module).__name__
+    return ""
 
 
 def normalise(cutouts: NDArray[np.uint8], mean: list[float], std: list[float]) -> Tensor:
@@ -231,7 +299,8 @@ def save_checkpoint(
     Raises
     ------
     CheckpointError
-        If a tensor is not finite; nothing is written.
+        If a tensor is not finite, the metadata are not valid, or the network is not the one that
+        they describe; nothing is written.
     OutputError
         If the file exists and ``if_exists`` is "error", or the file cannot be written.
     """
@@ -241,6 +310,10 @@ def save_checkpoint(
             f"{path}: not written, {name} contains non-finite numbers; train with a lower `lr`"
         )
     metadata = {"format": CHECKPOINT_FORMAT, **metadata}
+    for key in LAYER_FLAGS:
+        metadata.pop(key, None)
+    record = _validate(path, metadata)
+    metadata |= _compare(path, record, {name: tuple(one.shape) for name, one in tensors.items()})
     metadata["digest"] = digest_content(metadata, tensors)
     data = save_tensors(tensors, {"galfig": json.dumps(metadata, sort_keys=True)})
     with replace_file(path, if_exists=if_exists) as temporary:
@@ -271,7 +344,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
         data = read_regular(path, MAX_BYTES)
     except OSError as exc:
         raise CheckpointError(f"{path}: cannot be read ({exc.strerror})") from exc
-    metadata = _read_metadata(path, data)
+    metadata, shapes = _read_metadata(path, data)
+    record = _validate(path, metadata)
+    layer = _compare(path, record, shapes)
     try:
         tensors = load_tensors(data)
         digest = metadata.get("digest")
@@ -280,9 +355,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         # Building draws random weights, which are replaced at once. The caller's random state
         # must not change.
         with torch.random.fork_rng(devices=[]):
-            model = build_network(
-                metadata["arch"], len(metadata["class_names"]), len(metadata["mean"])
-            )
+            model = build_network(record.arch, len(record.class_names), len(record.mean))
         model.load_state_dict(tensors)
     except SafetensorError as exc:
         raise CheckpointError(
@@ -291,8 +364,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except RuntimeError as exc:
         reason = one_line(exc).partition(": ")[2]
         raise CheckpointError(
-            f"{path}: its tensors do not fit {metadata['arch']} with "
-            f"{len(metadata['class_names'])} classes ({reason[:200]}); see docs/checkpoints.md"
+            f"{path}: its tensors do not fit {record.arch} with {len(record.class_names)} classes "
+            f"({reason[:200]}); see docs/checkpoints.md"
         ) from exc
     if name := _find_not_finite(tensors):
         raise CheckpointError(
@@ -300,11 +373,66 @@ def load_checkpoint(path: Path) -> Checkpoint:
         )
     return Checkpoint(
         model=model.eval(),
-        class_names=tuple(metadata["class_names"]),
-        layer_name=metadata["layer"],
+        class_names=record.class_names,
+        layer_name=layer["layer"],
         metadata=metadata,
         digest=sha256(data).hexdigest(),
     )
+
+
+def _validate(path: Path, metadata: Mapping[str, Any]) -> CheckpointRecord:
+    """Raise CheckpointError unless metadata are those of a network that galfig can use."""
+    try:
+        return CheckpointRecord.model_validate(metadata)
+    except ValidationError as exc:
+        key, reason = describe_invalid(exc)
+        raise CheckpointError(f"{path}: its metadata {key}: {reason}") from exc
+
+
+def _compare(
+    path: Path, record: CheckpointRecord, shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, Any]:
+    """Check that a file's tensors and layer fit its architecture; return what it says of the layer.
+
+    The network is built on the "meta" device, where it takes no memory: the file, which may be
+    anybody's, chooses the architecture.
+    """
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            skeleton = build_network(record.arch, len(record.class_names), len(record.mean)).eval()
+        expected = {name: tuple(one.shape) for name, one in skeleton.state_dict().items()}
+        if difference := _describe_difference(shapes, expected):
+            raise CheckpointError(
+                f"{path}: its tensors do not fit {record.arch} with {len(record.class_names)} "
+                f"classes ({difference}); see docs/checkpoints.md"
+            )
+        return _examine(skeleton, record)
+    except ConfigError as exc:
+        raise CheckpointError(f"{path}: {exc}") from exc
+
+
+def _describe_difference(
+    found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]
+) -> str:
+    """Describe how tensors differ from those of a network by name or shape; "" if they fit."""
+    # PyTorch itself supplies these counters, which checkpoints of old versions lack.
+    missing = [
+        name for name in expected if name not in found and not name.endswith("num_batches_tracked")
+    ]
+    unknown = [name for name in found if name not in expected]
+    if missing and unknown:
+        return (
+            f"{len(missing)} tensors are missing, such as {quote(missing[0])}, and {len(unknown)} "
+            f"are not its own, such as {quote(unknown[0])}: are they of another implementation?"
+        )
+    if missing or unknown:
+        which = "are missing" if missing else "are not its own"
+        return f"{len(missing or unknown)} tensors {which}: {shorten(missing or unknown, 3)}"
+    wrong = [name for name in found if found[name] != expected[name]]
+    if wrong:
+        name = wrong[0]
+        return f"{len(wrong)} of another shape: {name} is {found[name]}, expected {expected[name]}"
+    return ""
 
 
 def _find_not_finite(tensors: Mapping[str, torch.Tensor]) -> str:
@@ -315,8 +443,8 @@ def _find_not_finite(tensors: Mapping[str, torch.Tensor]) -> str:
     return ""
 
 
-def read_header(data: bytes) -> dict[str, str]:
-    """Return the metadata in the header of a safetensors file: 8 bytes of length, then JSON.
+def read_header(data: bytes) -> tuple[dict[str, str], dict[str, tuple[int, ...]]]:
+    """Read the header of a safetensors file: 8 bytes of length, then JSON.
 
     Parameters
     ----------
@@ -325,20 +453,26 @@ def read_header(data: bytes) -> dict[str, str]:
 
     Returns
     -------
-    dict of str to str
-        The metadata, by key.
+    metadata : dict of str to str
+        Texts, by key.
+    shapes : dict of str to tuple of int
+        Shape of each tensor, by name.
 
     Raises
     ------
-    ValueError, KeyError, TypeError, RecursionError
+    ValueError, KeyError, TypeError, AttributeError
         If the bytes are not a safetensors file with metadata.
     """
     length = int.from_bytes(data[:8], "little")
-    return dict(json.loads(data[8 : 8 + length])["__metadata__"])
+    if length > min(len(data) - 8, MAX_HEADER):
+        raise ValueError(f"a header of {length} bytes, expected one within the file")
+    header = load_json(data[8 : 8 + length])
+    metadata = dict(header.pop("__metadata__"))
+    return metadata, {name: tuple(entry["shape"]) for name, entry in header.items()}
 
 
-def _read_metadata(path: Path, data: bytes) -> dict[str, Any]:
-    """Return the metadata of a checkpoint; check those that are needed to use it."""
+def _read_metadata(path: Path, data: bytes) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
+    """Return the metadata of a checkpoint and the shapes of its tensors, from its header."""
     # The JSON of a safetensors header begins at byte 8. The length before it can look like the
     # first bytes of any other format.
     if data[8:9] != b"{" and data.startswith((b"\x80", b"PK\x03\x04")):
@@ -347,23 +481,20 @@ def _read_metadata(path: Path, data: bytes) -> dict[str, Any]:
             "run any code; docs/checkpoints.md says how to convert your own"
         )
     try:
-        metadata = json.loads(read_header(data)["galfig"])
-        if metadata.get("format") != CHECKPOINT_FORMAT:
-            raise CheckpointError(
-                f"{path}: checkpoint format {metadata.get('format')!r}, expected "
-                f"{CHECKPOINT_FORMAT}; another version of galfig wrote it: use that one, or "
-                "update galfig"
-            )
-        CheckpointRecord.model_validate(metadata)
-    except ValidationError as exc:
-        key, reason = describe_invalid(exc)
-        raise CheckpointError(f"{path}: its metadata {key}: {reason}") from exc
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
+        header, shapes = read_header(data)
+        metadata = dict(load_json(header["galfig"]))
+    except (ValueError, KeyError, TypeError, AttributeError) as exc:
         raise CheckpointError(
             f"{path}: not a galfig checkpoint, expected one from 'galfig train'; "
             "docs/checkpoints.md says how to convert others"
         ) from exc
-    return dict(metadata)
+    if metadata.get("format") != CHECKPOINT_FORMAT:
+        raise CheckpointError(
+            f"{path}: checkpoint format {quote(metadata.get('format'))}, expected "
+            f"{CHECKPOINT_FORMAT}; another version of galfig wrote it: use that one, or update "
+            "galfig"
+        )
+    return metadata, shapes
 
 
 def digest_content(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:

@@ -1,4 +1,4 @@
-"""Device: where a network runs, and with how many threads."""
+"""Device: where a network runs, with how many threads, and in which memory layout it trains."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,6 +6,7 @@ from os import environ
 from typing import get_args
 
 import torch
+from torch import nn
 
 from galfig.errors import ConfigError
 from galfig.runtime.messages import require_choice
@@ -77,3 +78,68 @@ def _check_environment(n_threads: int) -> None:
         f"{found}: permits fewer threads than the {n_threads} that a training computes with; unset "
         "it, or train with another number of [training] threads, which gives another network"
     )
+
+
+def choose_layout(
+    model: nn.Module, shape: tuple[int, ...], device: torch.device | str = "cpu"
+) -> torch.memory_format:
+    """Return the memory layout in which a network trains fast and safely.
+
+    CPUs and tensor cores convolve fastest channels-last. It is taken only where all that convolves
+    is known to work so: every parameter with three axes or more belongs to a 2-D convolution, and
+    the network runs on an image in this layout. Some need contiguous tensors, for a ``.view``. On a
+    CPU, no convolution may have a 1 x 1 kernel and a stride: the gradient of its weights makes
+    oneDNN write beyond its memory if there are few channels [1]_.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The network, on any device. Its parameters are left in the layout that is returned.
+    shape : tuple of int
+        Shape (n_channels, H, W) of an image.
+    device : torch.device or str, default "cpu"
+        Where the network will train.
+
+    Returns
+    -------
+    torch.memory_format
+        ``torch.channels_last`` or ``torch.contiguous_format``.
+
+    References
+    ----------
+    .. [1] https://github.com/uxlfoundation/oneDNN/issues/6035
+    """
+    is_cpu = torch.device(device).type == "cpu"
+    if _convolves_safely(model, is_cpu=is_cpu) and _runs_channels_last(model, shape):
+        return torch.channels_last
+    model.to(memory_format=torch.contiguous_format)
+    return torch.contiguous_format
+
+
+def _convolves_safely(model: nn.Module, *, is_cpu: bool) -> bool:
+    """Return whether all convolutions are known to work channels-last."""
+    kernels = 0
+    for module in model.modules():
+        if not isinstance(module, nn.Conv2d):
+            kernels += sum(parameter.ndim > 2 for parameter in module.parameters(recurse=False))
+        elif is_cpu and set(module.kernel_size) == {1} and set(module.stride) != {1}:
+            return False
+    return kernels == 0
+
+
+def _runs_channels_last(model: nn.Module, shape: tuple[int, ...]) -> bool:
+    """Convert the parameters, and return whether the network runs on an image so converted."""
+    model.to(memory_format=torch.channels_last)
+    modes = {module: module.training for module in model.modules()}
+    # In evaluation mode, neither statistics nor random states change.
+    model.eval()
+    try:
+        with torch.no_grad():
+            image = next(model.parameters()).new_zeros(1, *shape)
+            model(image.contiguous(memory_format=torch.channels_last))
+    except RuntimeError:
+        return False
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    return True

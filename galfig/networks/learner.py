@@ -42,6 +42,7 @@ with warnings.catch_warnings():
     from fastai.vision.augment import aug_transforms
 
 from galfig.metrics import score
+from galfig.networks.device import choose_layout
 from galfig.runtime.progress import show_progress
 
 logger = logging.getLogger(__name__)
@@ -145,14 +146,15 @@ def make_learner(
     weights = None
     if training.class_weights == "balanced":
         weights = torch.tensor(_balanced_weights(galaxies), dtype=torch.float32, device=device)
+    height, width, n_channels = cutouts.shape[1:]
+    layout = choose_layout(model, (n_channels, height, width), device)
     learner = Learner(
         dls,
-        # CPUs and tensor cores convolve fastest in this memory layout.
-        model.to(memory_format=torch.channels_last),
+        model,
         loss_func=CrossEntropyLossFlat(weight=weights, label_smoothing=training.label_smoothing),
         opt_func=ranger,
         metrics=[_as_metric(name) for name in METRICS],
-        cbs=_ChannelsLast(),
+        cbs=_Layout(layout),
     )
     learner.remove_cb(ProgressCallback)
     learner.logger = lambda row: None
@@ -274,15 +276,17 @@ def _report(learner: Learner, epochs: int, *, n_done: int) -> Iterator[None]:
             learner.remove_cb(reporter)
 
 
-class _ChannelsLast(Callback):
+class _Layout(Callback):
     """Converts each batch to the memory layout of the network's weights."""
 
+    def __init__(self, layout: torch.memory_format) -> None:
+        self.layout = layout
+
     def before_batch(self) -> None:
-        self.learn.xb = tuple(_as_channels_last(images) for images in self.xb)
+        self.learn.xb = tuple(self.convert(images) for images in self.xb)
 
-
-def _as_channels_last(images: torch.Tensor) -> torch.Tensor:
-    return images.as_subclass(torch.Tensor).contiguous(memory_format=torch.channels_last)
+    def convert(self, images: torch.Tensor) -> torch.Tensor:
+        return images.as_subclass(torch.Tensor).contiguous(memory_format=self.layout)
 
 
 class _SettleBatchNorm(Callback):
@@ -294,7 +298,8 @@ class _SettleBatchNorm(Callback):
 
     def after_train(self) -> None:
         if self.epoch == self.n_epoch - 1:
-            images = (_as_channels_last(batch[0]) for batch in self.dls.train)
+            layout = next(callback for callback in self.learn.cbs if isinstance(callback, _Layout))
+            images = (layout.convert(batch[0]) for batch in self.dls.train)
             update_bn(images, self.learn.model)
 
 

@@ -91,7 +91,7 @@ def load_progress(path: Path, recipe: Mapping[str, Any]) -> Any:
     """
     try:
         data = read_regular(path, MAX_BYTES)
-        found = json.loads(read_header(data)["galfig-resume"])
+        found = json.loads(read_header(data)[0]["galfig-resume"])
         tensors = load_tensors(data)
         is_sound = found["digest"] == digest_content(found, tensors)
     except OSError as exc:

@@ -136,8 +136,8 @@ def describe_images(
     LostCutoutError
         If an image has disappeared.
     """
-    train = galaxies.take(_draw_rows(galaxies.in_train, N_SAMPLED))
-    valid = galaxies.take(_draw_rows(galaxies.in_valid, N_SAMPLED))
+    train = galaxies.take(draw_rows(galaxies.in_train, N_SAMPLED))
+    valid = galaxies.take(draw_rows(galaxies.in_valid, N_SAMPLED))
     seen = measure_images(checkpoint, train.paths, decoding)
     held_out = measure_images(checkpoint, valid.paths, decoding)
     reference = _make_reference(seen, train.label[seen.rows], held_out)
@@ -213,7 +213,7 @@ def compare_images(
     record = checkpoint.metadata.get("images")
     if record is None:
         return None
-    sample = galaxies.take(_draw_rows(np.ones(len(galaxies), bool), N_COMPARED))
+    sample = galaxies.take(draw_rows(np.ones(len(galaxies), bool), N_COMPARED))
     new = measure_images(checkpoint, sample.paths, decoding)
     if not len(new.rows):
         return None
@@ -335,7 +335,7 @@ def measure_images(
     """
     rows: list[int] = []
     shapes, pixels, features = [], [], []
-    for row, shape, cutouts in _read_batches(paths, checkpoint, decoding):
+    for row, shape, cutouts in read_batches(paths, checkpoint, decoding):
         rows += row
         shapes += shape
         pixels.append(_measure_pixels(cutouts))
@@ -348,10 +348,22 @@ def measure_images(
     )
 
 
-def _draw_rows(mask: NDArray[np.bool_], n: int) -> NDArray[np.intp]:
-    """Return at most ``n`` positions where a mask is true, in increasing order.
+def draw_rows(mask: NDArray[np.bool_], n: int) -> NDArray[np.intp]:
+    """Draw positions where a mask is true.
 
     They are drawn at random, since a catalog may be sorted or periodic, and with a fixed seed.
+
+    Parameters
+    ----------
+    mask : (N,) ndarray of bool
+        True for what may be drawn.
+    n : int
+        Largest number of positions.
+
+    Returns
+    -------
+    (M,) ndarray of int
+        In increasing order.
     """
     rows = np.flatnonzero(mask)
     if len(rows) <= n:
@@ -359,10 +371,34 @@ def _draw_rows(mask: NDArray[np.bool_], n: int) -> NDArray[np.intp]:
     return np.sort(np.random.default_rng(0).choice(rows, n, replace=False))
 
 
-def _read_batches(
+def read_batches(
     paths: Sequence[Path], checkpoint: Checkpoint, decoding: Decoding
 ) -> Iterator[tuple[list[int], list[tuple[int, int]], NDArray[np.uint8]]]:
-    """Decode files in threads; yield positions, shapes before cropping and cutouts of a batch."""
+    """Decode files in threads, a batch at a time, skipping those that cannot be decoded.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Image files.
+    checkpoint : Checkpoint
+        The network, for its sizes.
+    decoding : Decoding
+        How the files become pixels.
+
+    Yields
+    ------
+    rows : list of int
+        Positions of the files of a batch.
+    shapes : list of (int, int)
+        Height and width before cropping [pixels].
+    cutouts : (N, H, W, n_channels) ndarray of uint8
+        Images, as the network sees them.
+
+    Raises
+    ------
+    LostCutoutError
+        If an image has disappeared.
+    """
 
     def read(path: Path) -> tuple[tuple[int, int], NDArray[np.uint8]] | None:
         try:
@@ -415,10 +451,11 @@ def _name_pixels(n_channels: int) -> list[str]:
 def _measure_features(checkpoint: Checkpoint, cutouts: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Return the spatial means (N, K) of the explained layer's feature maps."""
     means: list[Tensor] = []
+    axes = (1, 2) if checkpoint.metadata.get("layer_channels_last") else (2, 3)
 
     def note(module: nn.Module, inputs: tuple[object, ...], output: Tensor) -> None:
         # Averaged here, since the next layer may overwrite the maps.
-        means.append(output.mean(dim=(2, 3), dtype=torch.float64))
+        means.append(output.mean(dim=axes, dtype=torch.float64))
 
     model = checkpoint.model
     device = next(model.parameters()).device

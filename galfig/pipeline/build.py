@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, replace
 from pathlib import Path
 from shutil import disk_usage
 from typing import Any
@@ -15,9 +16,10 @@ import numpy as np
 import torch
 
 import galfig
-from galfig.attribution.engine import make_engine, open_workers
+from galfig.attribution.engine import Engine, EngineRecord, make_engine, open_workers
 from galfig.errors import (
     CatalogError,
+    CheckpointError,
     DamagedPartError,
     OutputError,
 )
@@ -25,7 +27,7 @@ from galfig.images.cutouts import Decoding
 from galfig.networks.checkpoint import Checkpoint
 from galfig.networks.device import choose_device
 from galfig.pipeline.changes import describe_changed, find_changed
-from galfig.pipeline.explain import explain_galaxies
+from galfig.pipeline.explain import explain_galaxies, read_first_images
 from galfig.pipeline.plan import Plan, digest_part
 from galfig.runtime.clock import now
 from galfig.runtime.documents import dump_json
@@ -70,6 +72,7 @@ def build_store(
     if_exists: IfExists = "error",
     run: RunOptions = DEFAULT_RUN,
     image_shift: Mapping[str, Any] | None = None,
+    accuracy_check: Mapping[str, Any] | None = None,
 ) -> bool:
     """Explain every galaxy of a plan and write the store.
 
@@ -92,6 +95,8 @@ def build_store(
         Device, threads, and whether to take over from a process on another host.
     image_shift : mapping, optional
         The result of `galfig.networks.shift.compare_images`, recorded in the store.
+    accuracy_check : mapping, optional
+        The result of `galfig.networks.accuracy.check_accuracy`, recorded in the store.
 
     Returns
     -------
@@ -106,6 +111,9 @@ def build_store(
         If another file exists and must not be replaced, or the disk is full or not writable.
     CatalogError
         If no galaxy could be explained.
+    CheckpointError
+        If the network is not a function of one image, or cannot be explained; see
+        `galfig.attribution.engine.Engine.verify`.
     LostCutoutError
         If an image has disappeared since the build was planned; the finished shards are kept for
         the next build.
@@ -122,8 +130,13 @@ def build_store(
         parts = [folder / f"{index:06d}.h5" for index in range(len(plan.shards))]
         # Before the work of hours, not after it: SOURCE_DATE_EPOCH may be no number.
         now()
-        _explain_shards(plan, checkpoint, parts, run, lock)
-        attrs = _describe_store(plan, checkpoint, image_shift)
+        engine = _prove_engine(plan, checkpoint, run)
+        record = engine.record
+        # So that no parts are reused whose maps another build computed in another way.
+        plan = replace(plan, engine=_name_way(record))
+        _explain_shards(plan, checkpoint, engine, parts, run, lock)
+        attrs = _describe_store(plan, checkpoint, record, image_shift)
+        attrs["accuracy_check"] = dump_json(accuracy_check)
         redone: set[Path] = set()
         while True:
             try:
@@ -136,7 +149,7 @@ def build_store(
                 logger.warning("%s; explaining its galaxies again", exc)
                 redone.add(exc.part)
                 exc.part.unlink(missing_ok=True)
-                _explain_shards(plan, checkpoint, parts, run, lock)
+                _explain_shards(plan, checkpoint, engine, parts, run, lock)
         try:
             _remove_parts(folder)
         except OutputError as exc:
@@ -227,9 +240,42 @@ def _check_store(
     return if_exists
 
 
+def _prove_engine(plan: Plan, checkpoint: Checkpoint, run: RunOptions) -> Engine:
+    """Prepare the network, and compare its maps with the exact ones on noise and on galaxies.
+
+    The galaxies are always the first of the plan, so that a build that resumes chooses the same
+    way of computing.
+    """
+    model = checkpoint.model.to(choose_device(run.device))
+    decoding = Decoding(checkpoint.n_channels, plan.settings.catalog.fits_range)
+    images = read_first_images(plan.galaxies, checkpoint, decoding)
+    try:
+        engine = make_engine(
+            model,
+            model.get_submodule(plan.layer_name),
+            shape=(checkpoint.n_channels, checkpoint.image_size, checkpoint.image_size),
+            precision=plan.settings.maps.precision,
+            micro_batch=plan.settings.maps.micro_batch,
+            channels_last=plan.layer.channels_last,
+        )
+        if images is not None:
+            engine.verify(images)
+    except ValueError as exc:
+        raise CheckpointError(f"{checkpoint.record.arch}: cannot be explained; {exc}") from exc
+    return engine
+
+
+def _name_way(record: EngineRecord | None) -> str:
+    """Return what decides in which order an engine computes, for the digests of parts."""
+    if record is None:
+        return ""
+    return f"{record.path} {record.layout} {record.n_fused} {record.n_packed}"
+
+
 def _explain_shards(
     plan: Plan,
     checkpoint: Checkpoint,
+    engine: Engine,
     parts: list[Path],
     run: RunOptions,
     lock: Lock,
@@ -240,13 +286,6 @@ def _explain_shards(
         return
     n_galaxies = len(plan.galaxies)
     n_todo = sum(shard.stop - shard.start for shard, _, _ in todo)
-    model = checkpoint.model.to(choose_device(run.device))
-    engine = make_engine(
-        model,
-        model.get_submodule(plan.layer_name),
-        precision=plan.settings.maps.precision,
-        micro_batch=plan.settings.maps.micro_batch,
-    )
     decoding = Decoding(checkpoint.n_channels, plan.settings.catalog.fits_range)
     stopwatch, start = Stopwatch(), time.perf_counter()
     with (
@@ -273,10 +312,7 @@ def _explain_shards(
             written.result()
     size = (checkpoint.n_channels, checkpoint.image_size, checkpoint.image_size)
     logger.debug(
-        "engine: %s, %d batch norms folded, %d convolutions packed, %d images at a time, %s",
-        engine.path,
-        engine.n_fused,
-        engine.n_packed,
+        "engine: %d images at a time, %s",
         engine.choose_micro_batch(size),
         plan.settings.maps.precision,
     )
@@ -320,7 +356,10 @@ def _write_shard(path: Path, part: Part, digest: str, stopwatch: Stopwatch, lock
 
 
 def _describe_store(
-    plan: Plan, checkpoint: Checkpoint, image_shift: Mapping[str, Any] | None
+    plan: Plan,
+    checkpoint: Checkpoint,
+    record: EngineRecord | None,
+    image_shift: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """Return the root attributes of the store."""
     galaxies = plan.galaxies
@@ -340,7 +379,10 @@ def _describe_store(
         "config": json.dumps(plan.settings.record(), sort_keys=True),
         "training": dump_json({key: checkpoint.metadata.get(key) for key in _TRAINING_KEYS}),
         "image_shift": dump_json(image_shift),
+        "engine": dump_json(record and asdict(record)),
     }
+    if plan.layer.is_bypassed:
+        attrs["layer_is_bypassed"] = True
     if isinstance(plan.settings.catalog.pixel_scale, float):
         attrs["pixel_scale"] = plan.settings.catalog.pixel_scale
     return attrs

@@ -1,5 +1,6 @@
 """Decode, explain and compress images, a few galaxies per thread at a time."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -9,11 +10,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
+from torch import Tensor
 
 from galfig.attribution.engine import Engine
 from galfig.catalog.galaxies import Galaxies
 from galfig.cosmology import kpc_per_arcsec
-from galfig.errors import CutoutError
+from galfig.errors import CutoutError, LostCutoutError
 from galfig.images.ahead import map_ahead
 from galfig.images.cutouts import Decoding, read_cutout, scale_cutout
 from galfig.images.identity import NO_DIGEST, note_digest
@@ -26,6 +28,8 @@ from galfig.store.writer import Part
 # Smallest number of galaxies that a thread takes at a time; and groups ahead, per processor.
 GROUP_SIZE = 8
 N_AHEAD = 4
+# Number of galaxies on which the engine is compared with the exact maps.
+N_FIRST = 6
 
 
 class Explained(NamedTuple):
@@ -95,6 +99,38 @@ def explain_galaxies(
         progress(len(group))
     found = np.array([digests.get(path, NO_DIGEST) for path in galaxies.paths], np.uint64)
     return _make_part(galaxies, checkpoint, explained, found)
+
+
+def read_first_images(
+    galaxies: Galaxies, checkpoint: Checkpoint, decoding: Decoding
+) -> Tensor | None:
+    """Read the images of the first few galaxies that have one, to compare the engine on.
+
+    Parameters
+    ----------
+    galaxies : Galaxies
+        The galaxies to explain.
+    checkpoint : Checkpoint
+        The network, for its sizes and statistics.
+    decoding : Decoding
+        How image files become pixels.
+
+    Returns
+    -------
+    (N, n_channels, H, W) Tensor of float32 or None
+        At most `N_FIRST` normalised images; None if none of eight times as many can be read.
+    """
+    cutouts: list[NDArray[np.uint8]] = []
+    for path in galaxies.paths[: 8 * N_FIRST]:
+        # Whoever explains the galaxies says what is wrong with the others.
+        with contextlib.suppress(CutoutError, LostCutoutError):
+            cutouts.append(read_cutout(path, checkpoint.cutout_size, decoding))
+        if len(cutouts) == N_FIRST:
+            break
+    if not cutouts:
+        return None
+    scaled = np.stack([scale_cutout(cutout, checkpoint.image_size) for cutout in cutouts])
+    return checkpoint.normalise(scaled)
 
 
 def _explain_group(

@@ -11,6 +11,7 @@ from galfig.catalog.galaxies import Galaxies
 from galfig.catalog.sample import load_catalog
 from galfig.config import Settings, load_settings
 from galfig.images.cutouts import Decoding
+from galfig.networks.accuracy import check_accuracy
 from galfig.networks.checkpoint import Checkpoint, load_checkpoint, wrap_network
 from galfig.networks.device import choose_device
 from galfig.networks.recipe import warn_of_mismatch
@@ -205,6 +206,10 @@ def run_main_job(
     decoding = Decoding(checkpoint.n_channels, settings.catalog.fits_range)
     shift = compare_images(checkpoint, plan.galaxies, decoding, kept)
     warn_of_shift(checkpoint, shift, kept)
+    # A network that was trained here, or by this recipe, is the one that its record is about.
+    accuracy = (
+        check_accuracy(checkpoint, plan.galaxies, decoding, kept) if model is not None else None
+    )
     is_new = build_store(
         plan,
         checkpoint,
@@ -212,6 +217,7 @@ def run_main_job(
         if_exists=if_exists,
         run=run,
         image_shift=shift,
+        accuracy_check=accuracy,
     )
     # A training has said it already.
     if is_new and model is not None:

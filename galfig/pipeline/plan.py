@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,12 +13,14 @@ from galfig.errors import (
     CatalogError,
     CheckpointError,
 )
-from galfig.networks.architectures import find_layer
+from galfig.networks.architectures import LayerTraits, describe_layer, find_layer
 from galfig.networks.checkpoint import Checkpoint
 from galfig.networks.membership import find_splits
 from galfig.runtime.messages import shorten
 from galfig.runtime.options import Split
 from galfig.store.schema import SCHEMA_VERSION
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -32,20 +35,26 @@ class Plan:
         Consecutive ranges of their positions.
     layer_name : str
         Name of the layer to explain.
+    layer : LayerTraits
+        How its maps lie in memory, and whether the image also reaches the logits past it.
     split : {"valid", "train", "test", "all"}
         The split that the galaxies were chosen from.
     settings : Settings
         The settings, recorded in the store.
     digest : str
         SHA-256 that is equal for two plans that give the same store.
+    engine : str, default ""
+        How maps are computed, once it is known; it belongs to the digests of parts.
     """
 
     galaxies: Galaxies
     shards: tuple[slice, ...]
     layer_name: str
+    layer: LayerTraits
     split: Split
     settings: Settings
     digest: str
+    engine: str = ""
 
 
 def make_plan(
@@ -88,15 +97,9 @@ def make_plan(
             f"for this network they are {_describe_splits(galaxies)}; "
             'use `split="all"`, or say it in [split] column'
         )
-    layer_name = checkpoint.layer_name
-    if settings.maps.layer != "auto":
-        layer_name, _ = find_layer(
-            checkpoint.model,
-            settings.maps.layer,
-            checkpoint.image_size,
-            checkpoint.record.arch,
-            checkpoint.n_channels,
-        )
+    layer_name, traits = _find_layer(checkpoint, settings)
+    if traits.warning:
+        logger.warning("%s", traits.warning)
     size = settings.maps.shard_size
     shards = tuple(
         slice(start, min(start + size, len(chosen))) for start in range(0, len(chosen), size)
@@ -112,7 +115,15 @@ def make_plan(
         "splits": list(chosen.split),
     }
     digest = hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()
-    return Plan(chosen, shards, layer_name, split, settings, digest)
+    return Plan(chosen, shards, layer_name, traits, split, settings, digest)
+
+
+def _find_layer(checkpoint: Checkpoint, settings: Settings) -> tuple[str, LayerTraits]:
+    """Return the layer to explain: that of the settings, or of the checkpoint."""
+    name = settings.maps.layer if settings.maps.layer != "auto" else checkpoint.layer_name
+    described = (checkpoint.image_size, checkpoint.record.arch, checkpoint.n_channels)
+    name, _ = find_layer(checkpoint.model, name, *described)
+    return name, describe_layer(checkpoint.model, name, *described)
 
 
 def _choose_split(galaxies: Galaxies, checkpoint: Checkpoint) -> Split:
@@ -159,7 +170,8 @@ def digest_part(plan: Plan, shard: slice) -> str:
     str
         SHA-256, as hexadecimal digits.
     """
-    return hashlib.sha256(f"{plan.digest} {shard.start} {shard.stop}".encode()).hexdigest()
+    inputs = f"{plan.digest} {shard.start} {shard.stop} {plan.engine}"
+    return hashlib.sha256(inputs.encode()).hexdigest()
 
 
 def _match_classes(galaxies: Galaxies, checkpoint: Checkpoint) -> Galaxies:

@@ -112,6 +112,14 @@ def list_warnings(store: "Store") -> list[str]:
             f"images unlike those that trained the network: {shift.measure} is {shift.value:.3g}, "
             f"expected at most {shift.threshold:.3g}"
         )
+    check = store.record.accuracy_check
+    if check is not None and check.warning:
+        warnings.append(f"the network {check.warning}")
+    if store.record.layer_is_bypassed:
+        warnings.append(
+            f"the image also reaches the logits past layer {store.record.target_layer}, so that "
+            "maps show only part of the evidence"
+        )
     if store.rejected:
         n = len(store.rejected)
         warnings.append(f"{n} {'galaxy' if n == 1 else 'galaxies'} of the catalog left out")

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from galfig.attribution.gradcam import grad_cam
 from galfig.errors import ConfigError
-from galfig.networks.architectures import build_network, find_layer
+from galfig.networks.architectures import LayerTraits, build_network, describe_layer, find_layer
 
 
 @pytest.mark.parametrize(
@@ -58,6 +59,90 @@ def test_what_a_network_cannot_take_is_said():
     flat = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 2)).eval()
     with pytest.raises(ConfigError, match=r"no layer gives feature maps .* images of 8 pixels"):
         find_layer(flat, "auto", 8)
+
+
+@pytest.mark.parametrize(
+    ("arch", "size", "layer"),
+    [
+        # The last stage has 1 × 1 maps, and the last larger ones are within a block.
+        ("resnet50", 32, "layer3"),
+        # Mixed_7a joins three branches, after which the maps have a single pixel.
+        ("inception_v3", 96, "Mixed_6e"),
+    ],
+)
+def test_default_layer_is_never_within_a_branch(arch, size, layer):
+    """All of the image flows through the default layer; one within a branch can still be named."""
+    with torch.device("meta"):
+        model = build_network(arch, 2).eval()
+    assert find_layer(model, "auto", size, arch)[0] == layer
+    within = {"resnet50": "layer3.5.conv3", "inception_v3": "Mixed_6e.branch1x1"}[arch]
+    assert find_layer(model, within, size, arch)[0] == within
+    traits = describe_layer(model, within, size, arch)
+    assert traits.is_bypassed
+    words = f"layer '{within}' of {arch}: the image also reaches the logits past it"
+    assert traits.warning.startswith(words)
+    assert describe_layer(model, layer, size, arch) == LayerTraits()
+
+
+def test_maps_of_one_pixel_are_named_but_not_chosen():
+    """A layer after the pooling is explained only if it is named, and then with a warning."""
+    model = build_network("conv3", 2).eval()
+    assert find_layer(model, "pool", 16, "conv3")[0] == "pool"
+    traits = describe_layer(model, "pool", 16, "conv3")
+    assert not traits.is_bypassed
+    assert "its maps have a single pixel for images of 16 pixels" in traits.warning
+
+
+class Grid(nn.Module):
+    """A classifier of maps whose channels come last, or of a sequence."""
+
+    def __init__(self, n_axes):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 3, padding=1)
+        self.norm = nn.LayerNorm(6)
+        self.head = nn.Linear(6, 2)
+        self.n_axes = n_axes
+
+    def forward(self, images):
+        x = self.stem(images).permute(0, 2, 3, 1)
+        x = self.norm(x if self.n_axes == 2 else x.flatten(1, 2))
+        return self.head(x.flatten(1, -2).mean(1))
+
+
+def test_maps_with_the_channels_last_are_known():
+    """They are chosen, and explained along the right axes: 8 × 8 pixels, not 8 × 6."""
+    model = Grid(2).eval()
+    name, layer = find_layer(model, "auto", 8)
+    assert name == "norm"
+    assert describe_layer(model, name, 8) == LayerTraits(channels_last=True)
+    assert grad_cam(model, torch.randn(2, 3, 8, 8), layer, channels_last=True).cams.shape[2:] == (
+        8,
+        8,
+    )
+
+
+def test_sequences_are_refused_with_the_reason():
+    """Which element of a sequence lies where is not guessed, nor an earlier layer taken."""
+    model = Grid(1).eval()
+    with pytest.raises(ConfigError, match=r"layer 'norm': gives sequences \(3, 64, 6\)"):
+        find_layer(model, "norm", 8)
+    with pytest.raises(ConfigError, match=r"in the sequence \(N, T, K\) of 'norm'.*from stem"):
+        find_layer(model, "auto", 8)
+
+
+def test_network_of_branches_alone_has_no_default_layer():
+    """Where the image flows past every layer with maps, the choice is the user's."""
+
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.head = nn.Conv2d(3, 4, 3), nn.Conv2d(3, 4, 3), nn.Linear(4, 2)
+
+        def forward(self, images):
+            return self.head(self.a(images).mean((2, 3)) + self.b(images).mean((2, 3)))
+
+    with pytest.raises(ConfigError, match=r"through which all of the image flows.*from a, b$"):
+        find_layer(Two().eval(), "auto", 8)
 
 
 def test_unknown_architecture_names_the_nearest():

@@ -1,0 +1,209 @@
+"""Probes: what a network does to a few images, measured before many are explained."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from galfig.attribution.gradcam import (
+    RANDOM,
+    ROUNDING,
+    CamBatch,
+    Output,
+    differ,
+    grad_cam,
+    take_logits,
+)
+
+# The first few of these images are white noise; the others are as smooth as galaxies are.
+N_PROBES = 5
+N_WHITE = 2
+# Changes of an image, relative to its largest value, that do no more than rounding in a network
+# of many layers, each in several directions; see `find_disagreement`.
+NUDGES = (2e-6, 1e-5)
+N_DIRECTIONS = 4
+# An activation at a kink moves a map by less than this; what is wrong, by more.
+LARGEST_KINK = 0.1
+
+MIXED = (
+    "model: gives other logits for an image alone than among others, expected the same, or the map "
+    "of a galaxy would depend on its neighbours; it may use statistics of the batch (a mean over "
+    "the images, functional.batch_norm with training=True) or reshape across images"
+)
+
+
+def make_probes(shape: Sequence[int], like: Tensor) -> Tensor:
+    """Draw images of noise, the same ones each time.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Shape (n_channels, H, W) of an image.
+    like : Tensor
+        A tensor of the network, with its device and dtype.
+
+    Returns
+    -------
+    (N_PROBES, n_channels, H, W) Tensor
+        About zero, with unit variance, as normalised cutouts are.
+    """
+    generator = torch.Generator().manual_seed(0)
+    white = torch.randn(N_PROBES, *shape, generator=generator)
+    coarse = torch.randn(N_PROBES, shape[0], 6, 6, generator=generator)
+    smooth = nn.functional.interpolate(coarse, tuple(shape[1:]), mode="bilinear")
+    # A little noise keeps neighbouring pixels from being equal.
+    images = torch.cat([white[:N_WHITE], smooth[N_WHITE:] + 0.05 * white[N_WHITE:]])
+    return images.to(like.device, like.dtype if like.is_floating_point() else torch.float32)
+
+
+def check_function_of_one_image(model: nn.Module, images: Tensor, output: Output = None) -> Tensor:
+    """Check that a network gives an image the same logits each time, alone or among others.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The network, in evaluation mode.
+    images : (N, n_channels, H, W) Tensor
+        Images that differ, two or more.
+    output : str, int or callable, optional
+        Where the logits are in the output of ``model``; see `galfig.attribution.gradcam.grad_cam`.
+
+    Returns
+    -------
+    (N, C) Tensor
+        Logits of the images, each computed alone.
+
+    Raises
+    ------
+    ValueError
+        If two runs differ by more than 1e-4 of the largest logit, or an image alone from the same
+        image among others.
+    """
+    with torch.no_grad():
+        alone, again = (
+            torch.cat([take_logits(model(image[None]), 1, output) for image in images])
+            for _ in range(2)
+        )
+        if differ(again, alone) > _tolerance(alone):
+            raise ValueError(RANDOM)
+        try:
+            together = take_logits(model(images), len(images), output)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as exc:
+            raise ValueError(
+                f"model: takes one image, but not {len(images)} at a time "
+                f"({str(exc).strip().splitlines()[0][:200]})"
+            ) from exc
+        if differ(together, alone) > _tolerance(alone):
+            raise ValueError(MIXED)
+    return alone
+
+
+def explain_one_by_one(
+    model: nn.Module,
+    images: Tensor,
+    layer: nn.Module,
+    *,
+    channels_last: bool | None = None,
+    output: Output = None,
+) -> CamBatch:
+    """Explain images by `galfig.attribution.gradcam.grad_cam`, each alone.
+
+    The parameters and the result are those of ``grad_cam``.
+    """
+    batches = [
+        grad_cam(model, image[None].contiguous(), layer, channels_last=channels_last, output=output)
+        for image in images
+    ]
+    return CamBatch(
+        cams=torch.cat([batch.cams for batch in batches]),
+        logits=torch.cat([batch.logits for batch in batches]),
+    )
+
+
+def find_disagreement(
+    found: CamBatch,
+    expected: CamBatch,
+    measure_kinks: Callable[[int], float],
+    *,
+    dtype: torch.dtype = torch.float32,
+    is_plain: bool = False,
+) -> str:
+    """Return how maps and logits differ from those of the exact path, or "" if they agree.
+
+    Logits agree to 1e-4 of the largest, and so do the maps of an image. There is one exception.
+    Where an activation above the layer is so close to the kink of a ReLU that rounding decides on
+    which side it lies, both gradients are right. So up to half of the images may differ more, each
+    by no more than four times as much as the exact path itself differs if rounding is added to the
+    image, and by less than a tenth.
+
+    Parameters
+    ----------
+    found, expected : CamBatch
+        Maps and logits of N images.
+    measure_kinks : callable
+        Returns by how much the exact map of an image, given by its index, differs at most if the
+        image changes by rounding.
+    dtype : torch.dtype, default torch.float32
+        That of the network. In half precision, rounding is coarser.
+    is_plain : bool, default False
+        Whether this is the exact path itself, run on several images at a time: any number of
+        images may then be at kinks, or not finite.
+
+    Returns
+    -------
+    str
+    """
+    if not is_plain and not expected.cams.isfinite().any():
+        return "no map is finite, so that nothing can be compared"
+    tolerance = _tolerance(torch.empty(0, dtype=dtype))
+    logits = differ(found.logits, expected.logits)
+    if logits > tolerance:
+        return f"logits differ by {logits:.2g} of the largest"
+    if found.cams.shape != expected.cams.shape:
+        return f"maps of shape {tuple(found.cams.shape)}, expected {tuple(expected.cams.shape)}"
+    errors = [differ(*pair) for pair in zip(found.cams, expected.cams, strict=True)]
+    apart = [index for index, error in enumerate(errors) if error > tolerance]
+    if not apart:
+        return ""
+    worst = f"maps differ by {max(errors):.2g} of the largest"
+    if not is_plain and (len(apart) > len(errors) / 2 or max(errors) > LARGEST_KINK):
+        return worst
+    if any(errors[index] > 4 * measure_kinks(index) for index in apart):
+        return worst
+    return ""
+
+
+def measure_kinks(
+    explain: Callable[[Tensor], CamBatch], images: Tensor, expected: CamBatch, index: int
+) -> float:
+    """Return by how much the map of an image changes with rounding.
+
+    Parameters
+    ----------
+    explain : callable
+        The exact path, of a batch of images.
+    images : (N, n_channels, H, W) Tensor
+        Images.
+    expected : CamBatch
+        Their maps.
+    index : int
+        Which image to change.
+
+    Returns
+    -------
+    float
+        Largest change over `N_DIRECTIONS` changes of the image by each of `NUDGES`, relative to
+        the largest value of the map.
+    """
+    generator = torch.Generator().manual_seed(0)
+    image = images[index]
+    noise = torch.randn(N_DIRECTIONS, *image.shape, generator=generator).to(image)
+    nudged = torch.cat([image + size * image.abs().max() * noise for size in NUDGES])
+    return max(differ(cam, expected.cams[index]) for cam in explain(nudged).cams)
+
+
+def _tolerance(numbers: Tensor) -> float:
+    """Return what two ways of computing may differ by: 1e-4, or more in half precision."""
+    return max(ROUNDING, 8 * torch.finfo(numbers.dtype).eps)

@@ -1,0 +1,321 @@
+"""Variants: the ways in which the engine can run a network, from the fastest to the plainest."""
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from galfig.attribution.fusion import (
+    RowLinear,
+    count_uses,
+    fold_batch_norms,
+    is_altered,
+    is_sequential,
+    pack_convolutions,
+    separate_rows,
+    write_in_place,
+)
+from galfig.attribution.gradcam import CamBatch, Output, grad_cam
+
+Explain = Callable[[Tensor], CamBatch]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A way to run a network.
+
+    Attributes
+    ----------
+    path : {"closed form", "cut graph", "plain"}
+        How maps are computed. "plain" is `grad_cam` on the network as it is.
+    layout : {"channels-last", "contiguous"}
+        Memory layout of images and weights.
+    folds : bool
+        Whether batch norms are folded into convolutions.
+    packs : bool
+        Whether convolutions keep their weights in the layout of oneDNN, and compute the ReLU
+        behind them.
+    copies : bool
+        Whether the engine works on copies. If the network cannot be copied, it works on the
+        network itself, in one thread at a time.
+    """
+
+    path: str
+    layout: str
+    folds: bool = False
+    packs: bool = False
+    copies: bool = True
+
+    def __str__(self) -> str:
+        words = [self.path, self.layout]
+        words += ["batch norms folded"] * self.folds + ["convolutions packed"] * self.packs
+        words += ["not copied"] * (not self.copies)
+        return ", ".join(words)
+
+
+def list_variants() -> list[Variant]:
+    """Return all variants, in the order in which the engine tries them.
+
+    Returns
+    -------
+    list of Variant
+        The last two run `grad_cam` itself, on a copy of the network and on the network.
+    """
+    variants = [
+        Variant(path, layout, folds, packs)
+        for layout in ("channels-last", "contiguous")
+        for path in ("closed form", "cut graph")
+        for folds, packs in ((True, True), (True, False), (False, False))
+    ]
+    plain = Variant("plain", "contiguous")
+    return [*variants, plain, Variant("plain", "contiguous", copies=False)]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A network prepared to run in one variant.
+
+    Attributes
+    ----------
+    variant : Variant
+        The variant.
+    model : torch.nn.Module
+        The prepared network.
+    make_explain : callable
+        Makes a function that explains a batch of images, for one thread at a time.
+    n_fused : int
+        Number of batch norms folded into the convolution before them.
+    n_packed : int
+        Number of convolutions packed; 0 on CUDA.
+    """
+
+    variant: Variant
+    model: nn.Module
+    make_explain: Callable[[], Explain]
+    n_fused: int
+    n_packed: int
+
+
+def prepare(
+    model: nn.Module,
+    layer_name: str,
+    variant: Variant,
+    images: Tensor,
+    *,
+    channels_last: bool | None = None,
+    output: Output = None,
+) -> Prepared | None:
+    """Prepare a network to run in one variant.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The network, in evaluation mode; it is not modified.
+    layer_name : str
+        Name of the layer to explain.
+    variant : Variant
+        The variant.
+    images : (N, n_channels, H, W) Tensor
+        Images on which the runs of modules are counted.
+    channels_last, output : optional
+        As for `galfig.attribution.gradcam.grad_cam`.
+
+    Returns
+    -------
+    Prepared or None
+        None if the network has nothing that this variant changes: no head with a closed form, no
+        batch norm to fold, no convolution to pack.
+    """
+    options = {"channels_last": channels_last, "output": output}
+    if not variant.copies:
+        layer = model.get_submodule(layer_name)
+        explain = partial(_explain_cut_graph, model, layer, torch.contiguous_format, options)
+        return Prepared(variant, model, lambda: explain, 0, 0)
+    model = copy_network(model)
+    n_fused = n_packed = 0
+    memory_format = torch.contiguous_format
+    if variant.path != "plain":
+        layer = model.get_submodule(layer_name)
+        usage = count_uses(model, images)
+        if variant.folds:
+            n_fused = fold_batch_norms(model, layer, usage)
+            # If the layer is a batch norm that was folded, an identity replaces it, with the same
+            # output.
+            layer = model.get_submodule(layer_name)
+        is_on_cpu = images.device.type == "cpu"
+        if variant.packs:
+            write_in_place(model, layer, usage)
+            n_packed = pack_convolutions(model, layer, usage) if is_on_cpu else 0
+        elif variant.folds and not n_fused:
+            return None
+        if is_on_cpu:
+            separate_rows(model, layer)
+        # The layers that took the place of others are in training mode.
+        model.eval()
+        if variant.layout == "channels-last":
+            memory_format = torch.channels_last
+            model.to(memory_format=memory_format)
+    if variant.path != "closed form":
+        make_explain = partial(_copy_cut_graph, model, layer_name, memory_format, options)
+    elif channels_last or output is not None or not is_closed_form(model, layer_name):
+        return None
+    else:
+        make_explain = partial(_copy_closed_form, model, layer_name, memory_format)
+    return Prepared(variant, model, make_explain, n_fused, n_packed)
+
+
+def copy_network(model: nn.Module) -> nn.Module:
+    """Copy a network, with tensors that it computed and keeps, such as those of weight norm.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The network.
+
+    Returns
+    -------
+    torch.nn.Module
+        A copy that shares nothing with the network.
+    """
+    # torch refuses to copy tensors that belong to a graph.
+    computed = {
+        id(tensor): tensor.detach().clone()
+        for tensor in _iter_tensors(model)
+        if tensor.grad_fn is not None
+    }
+    return copy.deepcopy(model, cast("dict[int, object]", computed))
+
+
+def _share_copy(model: nn.Module) -> nn.Module:
+    """Copy the modules of a network, which share all their tensors with it."""
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in _iter_tensors(model)})
+
+
+def _iter_tensors(model: nn.Module) -> Iterator[Tensor]:
+    for module in model.modules():
+        for values in (module._parameters, module._buffers, vars(module)):
+            yield from (value for value in values.values() if isinstance(value, Tensor))
+
+
+def _copy_cut_graph(
+    model: nn.Module,
+    layer_name: str,
+    memory_format: torch.memory_format,
+    options: Mapping[str, object],
+) -> Explain:
+    """Return a function that explains through a cut graph, on its own copy of a network."""
+    model = _share_copy(model)
+    return partial(
+        _explain_cut_graph, model, model.get_submodule(layer_name), memory_format, options
+    )
+
+
+def _explain_cut_graph(
+    model: nn.Module,
+    layer: nn.Module,
+    memory_format: torch.memory_format,
+    options: Mapping[str, object],
+    images: Tensor,
+) -> CamBatch:
+    images = images.contiguous(memory_format=memory_format)
+    return grad_cam(model, images, layer, **options)  # type: ignore[arg-type]
+
+
+def is_closed_form(model: nn.Module, layer_name: str) -> bool:
+    """Return whether only pooling and one linear layer follow a layer.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The network.
+    layer_name : str
+        Name of the layer to explain.
+
+    Returns
+    -------
+    bool
+    """
+    return _split_at_linear_head(model, model.get_submodule(layer_name)) is not None
+
+
+def _copy_closed_form(
+    model: nn.Module, layer_name: str, memory_format: torch.memory_format
+) -> Explain:
+    """Return a function that explains in closed form, on its own copy of a network."""
+    model = _share_copy(model)
+    split = _split_at_linear_head(model, model.get_submodule(layer_name))
+    return partial(_explain_linear_head, *cast("tuple[nn.Module, nn.Linear]", split), memory_format)
+
+
+def _explain_linear_head(
+    trunk: nn.Module, linear: nn.Linear, memory_format: torch.memory_format, images: Tensor
+) -> CamBatch:
+    """Explain through pooling and a linear layer, whose gradient is its weight over h × w."""
+    with torch.inference_mode():
+        activations = trunk(images.contiguous(memory_format=memory_format))
+        height, width = activations.shape[2:]
+        logits = linear(activations.mean(dim=(2, 3)))
+        weights = linear.weight / (height * width)
+        # The maps of all classes are a 1×1 convolution with the weights of the head.
+        cams = nn.functional.conv2d(activations, weights[:, :, None, None].to(activations.dtype))
+    return CamBatch(cams=cams.float().contiguous(), logits=logits.float())
+
+
+def _split_at_linear_head(
+    model: nn.Module, layer: nn.Module
+) -> tuple[nn.Sequential, nn.Linear] | None:
+    """Return the trunk and the linear layer if only pooling and flattening lie between them."""
+    if not is_sequential(model) or is_altered(model):
+        return None
+    # children() would skip a module that appears for the second time.
+    steps = list(cast("nn.Sequential", model))
+    positions = [index for index, step in enumerate(steps) if step is layer]
+    if len(positions) != 1:
+        return None
+    cut = positions[0] + 1
+    # A subclass of Dropout may stay on in evaluation mode.
+    head = [step for step in steps[cut:] if type(step) not in (nn.Dropout, nn.Identity)]
+    if len(head) != 3 or any(is_altered(step) for step in steps[cut:]):
+        return None
+    pool, flatten, linear = head
+    if (
+        type(pool) is nn.AdaptiveAvgPool2d
+        and pool.output_size in (1, (1, 1))
+        # fastai has its own Flatten, which can also flatten the batch axis.
+        and type(flatten).__name__ == "Flatten"
+        and getattr(flatten, "start_dim", 1) == 1
+        and not getattr(flatten, "full", False)
+        and isinstance(linear, nn.Linear)
+        and type(linear) in (nn.Linear, RowLinear)
+    ):
+        return nn.Sequential(*steps[:cut]), linear
+    return None
+
+
+@contextlib.contextmanager
+def set_arithmetic(precision: str, device: torch.device) -> Iterator[None]:
+    """Set the arithmetic of convolutions and matrix products, and restore it afterwards.
+
+    Parameters
+    ----------
+    precision : {"float32", "tf32", "bfloat16"}
+        The arithmetic.
+    device : torch.device
+        Where the network runs.
+    """
+    if precision == "bfloat16":
+        with torch.autocast(device.type, dtype=torch.bfloat16):
+            yield
+        return
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    wanted = precision == "tf32"
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = wanted
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before

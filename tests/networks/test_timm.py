@@ -1,0 +1,87 @@
+"""The default layer of many architectures of timm, by what their authors say of their strides."""
+
+import pytest
+import timm
+import torch
+
+from galfig.errors import ConfigError
+from galfig.networks.architectures import describe_layer, find_layer
+
+pytestmark = pytest.mark.slow
+
+# Networks whose last stage is 32 times as coarse as the image, and each stage before it twice as
+# fine. Of 96 pixels the default maps have 3 × 3 pixels. Of 32 pixels the last stage has 1 × 1, so
+# that those of the stage before, or of its transition, are the last with more: 2 × 2.
+BY_32 = """
+resnet18 resnet50 resnext50_32x4d wide_resnet50_2 seresnet50 resnet50d ecaresnet26t skresnet18
+resnest14d res2net50_26w_4s regnetx_002 regnety_002 densenet121 dla34 dpn68 darknet17 cspdarknet53
+convnext_atto convnextv2_atto efficientnet_b0 efficientnet_lite0 tf_efficientnetv2_b0 mixnet_s
+mobilenetv2_100 mobilenetv3_small_100 mnasnet_100 lcnet_050 tinynet_e ghostnet_100 hardcorenas_a
+rexnet_100 gernet_s repvgg_a0 mobileone_s0 fasternet_t0 edgenext_xx_small poolformer_s12
+ese_vovnet19b_dw xception41 legacy_xception davit_tiny focalnet_tiny_srf fastvit_t8
+""".split()  # noqa: SIM905  (one name a line would fill a page)
+# Side of the maps of other networks, for one size of image.
+OTHERS = {
+    # Convolutions without padding: 96 pixels become 47, 45, 22, 20, 9, then 4 in Mixed_6e. Mixed_7a
+    # makes a single pixel of them.
+    ("inception_v3", 96): 4,
+    # Patches of 7 pixels, and no stage is coarser.
+    ("convmixer_1024_20_ks9_p14", 224): 16,
+    ("vgg11", 96): 3,
+    # The channels come last.
+    ("swin_tiny_patch4_window7_224", 224): 7,
+    ("mambaout_femto", 224): 7,
+    ("sequencer2d_s", 224): 14,
+}
+# Transformers that end in a sequence.
+SEQUENCES = [
+    "vit_tiny_patch16_224",
+    "deit_tiny_patch16_224",
+    "beit_base_patch16_224",
+    "cait_xxs24_224",
+    "efficientformer_l1",
+    "mixer_s16_224",
+]
+
+
+def make_skeleton(arch):
+    with torch.device("meta"):
+        return timm.create_model(arch, num_classes=2).eval().requires_grad_(False)
+
+
+def find_side(arch, size):
+    """Return the side of the default maps; check by gradients that nothing flows past them."""
+    model = make_skeleton(arch)
+    name, layer = find_layer(model, "auto", size, arch)
+    last = describe_layer(model, name, size, arch).channels_last
+    shapes = []
+
+    def detach(module, inputs, output):
+        shapes.append(output.shape)
+        return output.detach()
+
+    layer.register_forward_hook(detach)
+    images = torch.zeros(1, 3, size, size, device="meta", requires_grad=True)
+    assert not model(images).requires_grad, f"{arch}: the image flows past {name}"
+    (shape,) = shapes
+    assert shape[1] == shape[2] if last else shape[2] == shape[3]
+    return shape[2]
+
+
+@pytest.mark.parametrize("arch", BY_32)
+def test_default_maps_are_the_coarsest_of_more_than_a_pixel(arch):
+    """At 96 and at 32 pixels."""
+    assert [find_side(arch, size) for size in (96, 32)] == [3, 2]
+
+
+@pytest.mark.parametrize(("arch", "size"), OTHERS)
+def test_default_maps_of_other_networks(arch, size):
+    """Networks without padding, with other strides, and with the channels last."""
+    assert find_side(arch, size) == OTHERS[arch, size]
+
+
+@pytest.mark.parametrize("arch", SEQUENCES)
+def test_sequences_have_no_default(arch):
+    """Nobody means the patch embedding of a transformer."""
+    with pytest.raises(ConfigError, match=r"does not end in feature maps .* in the sequence"):
+        find_layer(make_skeleton(arch), "auto", 224, arch)
