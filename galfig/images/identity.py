@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from galfig.errors import LostCutoutError
 from galfig.images.ahead import map_ahead
-from galfig.images.cutouts import MAX_BYTES, N_AHEAD
+from galfig.images.cutouts import N_AHEAD
+from galfig.images.fits import MAX_BYTES
 from galfig.runtime.inputs import is_fault_of_machine, read_regular
 from galfig.runtime.progress import track
 
