@@ -101,9 +101,9 @@ def judge_accuracy(
 
     There are three tests, each of which fails by chance with a probability of `P_NOISE` at most,
     for a network whose accuracy is the recorded one and at least half way between that of the most
-    frequent class alone and 1. The accuracy is lower than the recorded one by Fisher's exact test of two binomial
-    samples [1]_. It is no better than that of the most frequent class alone, and lower than half
-    way to 1 by a binomial test. Or the classes in another order agree with the
+    frequent class alone and 1. The accuracy is lower than the recorded one by Fisher's exact test
+    of two binomial samples [1]_. It is no better than that of the most frequent class alone, and
+    lower than half way to 1 by a binomial test. Or the classes in another order agree with the
     labels: of the galaxies that are right in only one of the two orders, more are right in the
     other one, by a sign test with the threshold divided by the number of orders, :math:`C!`.
 
