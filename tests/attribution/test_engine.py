@@ -94,7 +94,7 @@ def test_call_leaves_torch_its_threads(tiny_cnn, images):
 def test_engine_chooses_its_path():
     """Pooling + linear right behind the layer needs no backward pass; anything else does."""
     paths = {
-        case: make_engine(model, model.get_submodule(name)).path
+        case: make_engine(model, model.get_submodule(name), shape=(3, 24, 24)).record.path
         for case, (model, name) in CASES.items()
     }
     assert paths["pooling and linear"] == "closed form"
@@ -110,8 +110,9 @@ def test_batch_norms_are_folded(arch, n_fused):
     model = build_network(arch, 2).eval()
     images = torch.randn(3, 3, 64, 64)
     _, layer = find_layer(model, "auto", 64)
-    engine = make_engine(model, layer)
-    assert engine.n_fused == n_fused
+    engine = make_engine(model, layer, shape=(3, 64, 64))
+    assert engine.record.n_fused == n_fused
+    assert engine.record.reasons == ()
     assert relative_error(engine(images).cams, grad_cam(model, images, layer).cams) <= 1e-5
 
 
@@ -120,10 +121,10 @@ def test_network_without_onednn_is_the_same(case, images, monkeypatch):
     """Where weights cannot be packed PyTorch's own convolutions compute the same."""
     model, layer_name = CASES[case]
     layer = model.get_submodule(layer_name)
-    packed = make_engine(model, layer)
+    packed = make_engine(model, layer, shape=(3, 24, 24))
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-    plain = make_engine(model, layer)
-    assert plain.n_packed == 0
+    plain = make_engine(model, layer, shape=(3, 24, 24))
+    assert plain.record.n_packed == 0
     assert relative_error(packed(images).cams, plain(images).cams) <= 1e-5
 
 
@@ -131,9 +132,9 @@ def test_hooks_are_obeyed(tiny_cnn, images):
     """A hook that changes what a module gives is neither folded away nor stepped over."""
     tiny_cnn[0][1].register_forward_hook(lambda module, inputs, output: 2 * output)
     tiny_cnn[4].register_forward_hook(lambda module, inputs, output: 3 * output)
-    engine = make_engine(tiny_cnn, tiny_cnn[1])
-    assert engine.path == "cut graph"
-    assert engine.n_fused == 1
+    engine = make_engine(tiny_cnn, tiny_cnn[1], shape=(3, 24, 24))
+    assert engine.record.path == "cut graph"
+    assert engine.record.n_fused == 1
     expected = grad_cam(tiny_cnn, images, tiny_cnn[1])
     assert relative_error(engine(images).cams, expected.cams) <= 1e-5
     assert relative_error(engine(images).logits, expected.logits) <= 1e-5
