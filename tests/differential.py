@@ -320,7 +320,7 @@ def _draw_head(rng: random.Random, n_classes: int) -> list[nn.Module]:
             [*pool, Halving(), linear],
             [*pool, nn.Linear(WIDTH, WIDTH), nn.ReLU(), linear],
             [nn.AdaptiveMaxPool2d(1), nn.Flatten(), linear],
-            [Function(lambda x: x.mean((2, 3))), linear, nn.LogSoftmax(1)],
+            [Function(lambda x: x.mean((2, 3))), linear, *[nn.LogSoftmax(1)] * (n_classes > 1)],
             [
                 nn.AdaptiveAvgPool2d(2),
                 Function(lambda x: x.view(len(x), -1)),
