@@ -98,7 +98,10 @@ def reference_cams(model: nn.Module, images: Tensor, layer_name: str) -> Tensor:
 def explain_by_the_book(
     model: nn.Module, images: Tensor, layer: nn.Module, *, output: object = None
 ) -> CamBatch:
-    """Compute Grad-CAM one image and one class at a time, by a full backward pass."""
+    """Compute Grad-CAM one image and one class at a time, by a full backward pass.
+
+    Each image is there twice, since torch computes wrong gradients of norms for a single one.
+    """
     all_cams, all_logits = [], []
     for image in images:
         cams, n_classes, class_idx = [], 1, 0
@@ -115,7 +118,7 @@ def explain_by_the_book(
 
             handle = layer.register_forward_hook(keep)
             try:
-                found = model(image[None].clone().requires_grad_())
+                found = model(torch.stack([image, image]).requires_grad_())
             finally:
                 handle.remove()
             logits = (
@@ -127,7 +130,7 @@ def explain_by_the_book(
             cams.append((weights * kept["values"]).sum(dim=1)[0])
             class_idx += 1
         all_cams.append(torch.stack(cams))
-        all_logits.append(logits.detach())
+        all_logits.append(logits[:1].detach())
     return CamBatch(torch.stack(all_cams), torch.cat(all_logits))
 
 
