@@ -4,6 +4,7 @@
 # make test         set up, then every test
 # make test-fast    set up, then the tests that are not marked slow or faults
 # make test-faults  set up, then the whole campaign of faults (a quarter of an hour at most)
+# make test-differential  set up, then random networks on every path (MINUTES=60)
 # make bench        set up, then every benchmark (ten minutes of a quiet machine)
 # make lint         ruff and mypy
 # make notebook     set up, then run the notebooks of the documentation and keep what they show
@@ -15,13 +16,14 @@ PYTHON ?= python3
 VENV := .venv
 LOWEST := .venv-lowest
 PIP := $(VENV)/bin/python -m pip install --disable-pip-version-check --quiet
+MINUTES ?= 60
 MANUSCRIPT ?= manuscripts/grad-cam-metallicity
 
 # LOCKED=1 installs the exact versions of requirements/ci.txt and checks their hashes, as CI does.
 LOCKED ?=
 
-.PHONY: figures paper check-paper test test-fast test-lowest test-faults bench lint notebook docs \
-  requirements clean
+.PHONY: figures paper check-paper test test-fast test-lowest test-faults test-differential bench lint \
+  notebook docs requirements clean
 
 figures: $(VENV)/installed
 	$(VENV)/bin/galfig build-maps
@@ -47,6 +49,10 @@ test-faults: $(VENV)/installed-test
 test-lowest: $(LOWEST)/installed
 	$(LOWEST)/bin/python -m pytest -m "not slow and not faults" \
 	  -W ignore::DeprecationWarning -W ignore::FutureWarning
+
+test-differential: $(VENV)/installed-test
+	cd tests && ../$(VENV)/bin/python differential.py --minutes $(MINUTES)
+	cd tests && ../$(VENV)/bin/python differential.py --minutes $(MINUTES) --timm
 
 bench: $(VENV)/installed-bench
 	$(VENV)/bin/python -m benchmarks

@@ -38,6 +38,12 @@ def pytest_addoption(parser):
         default="short",
         help="how often each kind of fault is tried",
     )
+    parser.addoption(
+        "--minutes",
+        type=float,
+        default=0.2,
+        help="for how long random networks are compared; see tests/differential.py",
+    )
 
 
 def pytest_configure(config):

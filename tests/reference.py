@@ -6,6 +6,8 @@ import torch
 from samples import make_tiny_cnn
 from torch import Tensor, nn
 
+from galfig.attribution.gradcam import CamBatch
+
 
 class InPlaceBlock(nn.Module):
     """A residual block whose ReLUs write over their input, as torchvision's do."""
@@ -88,11 +90,20 @@ def make_cases() -> dict[str, tuple[nn.Module, str]]:
 
 
 def reference_cams(model: nn.Module, images: Tensor, layer_name: str) -> Tensor:
-    """Compute Grad-CAM by the book: float64, one image and one class at a time, full backward."""
+    """Compute Grad-CAM by the book, on a copy in float64."""
     model = copy.deepcopy(model).double().eval()
-    layer = model.get_submodule(layer_name)
-    all_cams = []
-    for image in images.double():
+    return explain_by_the_book(model, images.double(), model.get_submodule(layer_name)).cams
+
+
+def explain_by_the_book(
+    model: nn.Module, images: Tensor, layer: nn.Module, *, output: object = None
+) -> CamBatch:
+    """Compute Grad-CAM one image and one class at a time, by a full backward pass.
+
+    Each image is there twice, since torch computes wrong gradients of norms for a single one.
+    """
+    all_cams, all_logits = [], []
+    for image in images:
         cams, n_classes, class_idx = [], 1, 0
         while class_idx < n_classes:
             kept: dict[str, Tensor] = {}
@@ -106,15 +117,21 @@ def reference_cams(model: nn.Module, images: Tensor, layer_name: str) -> Tensor:
                 return output.clone()
 
             handle = layer.register_forward_hook(keep)
-            logits = model(image[None].clone().requires_grad_())
-            handle.remove()
+            try:
+                found = model(torch.stack([image, image]).requires_grad_())
+            finally:
+                handle.remove()
+            logits = (
+                found if output is None else output(found) if callable(output) else found[output]
+            )
             n_classes = logits.shape[1]
             logits[0, class_idx].backward()
             weights = kept["gradients"].mean(dim=(2, 3), keepdim=True)
             cams.append((weights * kept["values"]).sum(dim=1)[0])
             class_idx += 1
         all_cams.append(torch.stack(cams))
-    return torch.stack(all_cams)
+        all_logits.append(logits[:1].detach())
+    return CamBatch(torch.stack(all_cams), torch.cat(all_logits))
 
 
 def relative_error(found: Tensor, expected: Tensor) -> float:

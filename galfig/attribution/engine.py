@@ -189,6 +189,21 @@ class Engine:
         size = self.choose_micro_batch(images.shape[1:])
         return self._explain(self._find_runner(images.shape[1:]), images, size, self._precision)
 
+    def prove(self, shape: Sequence[int]) -> None:
+        """Choose how images of a shape are explained, by images of noise; see `verify`.
+
+        Parameters
+        ----------
+        shape : sequence of int
+            Shape (n_channels, H, W) of an image.
+
+        Raises
+        ------
+        ValueError
+            As in `verify`.
+        """
+        self._find_runner(torch.Size(shape))
+
     def verify(self, images: Tensor) -> None:
         """Compare the engine with `grad_cam` on some images; slow down until they agree.
 
@@ -526,7 +541,7 @@ def make_engine(
         output=output,
     )
     if shape is not None:
-        engine.choose_micro_batch(shape)
+        engine.prove(shape)
     return engine
 
 

@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 # Where the logits are in what a network returns: a key, an index, or a function of it.
 Output = str | int | Callable[[Any], Tensor] | None
@@ -94,7 +95,8 @@ def grad_cam(
             # Such a tensor must not enter a graph, which it might on a skip connection.
             images = images.clone()
         random_state = _read_random_state(images.device)
-        found, leaves = _run(model, images, layer)
+        with _steady_norms(model, len(images)):
+            found, leaves = _run(model, images, layer)
         logits = take_logits(found, len(images), output)
         if not torch.equal(random_state, _read_random_state(images.device)):
             _check_not_random(model, images, logits, output)
@@ -242,13 +244,15 @@ def take_logits(found: Any, n_images: int, output: Output = None) -> Tensor:
     return logits
 
 
-def differ(found: Tensor, expected: Tensor) -> float:
+def differ(found: Tensor, expected: Tensor, floor: float = 0.0) -> float:
     """Return the largest difference, relative to the largest expected value.
 
     Parameters
     ----------
     found, expected : Tensor of float
         Numbers of one shape. Those that are not finite must be in the same places.
+    floor : float, default 0
+        Smallest value that differences are relative to.
 
     Returns
     -------
@@ -260,7 +264,7 @@ def differ(found: Tensor, expected: Tensor) -> float:
         return float("inf")
     difference = (found - expected).double().abs().nan_to_num(0, 0, 0).max()
     largest = expected.double().abs().nan_to_num(0, 0, 0).max()
-    return float(difference / largest) if difference > 0 else 0.0
+    return float(difference / largest.clamp(min=floor)) if difference > 0 else 0.0
 
 
 def _is_compiled(module: nn.Module) -> bool:
@@ -289,6 +293,29 @@ def _run(model: nn.Module, images: Tensor, layer: nn.Module) -> tuple[Any, list[
     except RuntimeError as exc:
         _refuse_if_gradients_are_the_reason(exc, model, images)
         raise
+
+
+@contextmanager
+def _steady_norms(model: nn.Module, n_images: int) -> Iterator[None]:
+    """Give norms their gradients in contiguous memory where torch would misread them.
+
+    On a processor, torch 2.14 computes wrong gradients below batch norm if those of a single image
+    come from a head that works on tokens: it takes them for channels-last by their strides, of
+    which the first means nothing for one image. To instance norm, all images are a single one.
+    """
+    kinds = (_BatchNorm, _InstanceNorm) if n_images == 1 else (_InstanceNorm,)
+    norms = [module for module in model.modules() if isinstance(module, kinds)]
+    handles = [norm.register_forward_hook(_steady_gradient) for norm in norms]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _steady_gradient(module: nn.Module, inputs: tuple[object, ...], output: Tensor) -> None:
+    if output.requires_grad:
+        output.register_hook(torch.Tensor.contiguous)
 
 
 def _refuse_if_gradients_are_the_reason(

@@ -1,6 +1,7 @@
 """Probes: what a network does to a few images, measured before many are explained."""
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +20,11 @@ from galfig.attribution.gradcam import (
 N_PROBES = 5
 N_WHITE = 2
 # Changes of an image, relative to its largest value, that do no more than rounding in a network
-# of many layers, each in several directions; see `find_disagreement`.
-NUDGES = (2e-6, 1e-5)
-N_DIRECTIONS = 4
+# of many layers, each in some directions and their opposites; see `find_disagreement`.
+NUDGES = (2e-6, -2e-6, 1e-5, -1e-5)
+N_DIRECTIONS = 2
+# A map is rounding if a pixel of it holds less than this of the logit that a pixel holds on average.
+NEGLIGIBLE = 1e-2
 # An activation at a kink moves a map by less than this; what is wrong, by more.
 LARGEST_KINK = 0.1
 
@@ -77,27 +80,32 @@ def check_function_of_one_image(model: nn.Module, images: Tensor, output: Output
     ------
     ValueError
         If two runs differ by more than 1e-4 of the largest logit, or an image alone from the same
-        image among others.
+        image among others; or if the network runs only alone or only among others.
     """
     with torch.no_grad():
-        alone, again = (
-            torch.cat([take_logits(model(image[None]), 1, output) for image in images])
-            for _ in range(2)
-        )
-        if differ(again, alone) > _tolerance(alone):
-            raise ValueError(RANDOM)
-        try:
-            together = take_logits(model(images), len(images), output)
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as exc:
-            raise ValueError(
-                f"model: takes one image, but not {len(images)} at a time "
-                f"({str(exc).strip().splitlines()[0][:200]})"
-            ) from exc
-        if differ(together, alone) > _tolerance(alone):
-            raise ValueError(MIXED)
+        runs = [_classify(model, batch, output) for batch in (images, images, *images.split(1))]
+    failures = [run for run in runs if isinstance(run, Exception)]
+    if len(failures) == len(runs):
+        raise failures[0]
+    if failures:
+        raise ValueError(f"{MIXED}; {str(failures[0]).partition(chr(10))[0][:200]}")
+    together, again, *each = cast("list[Tensor]", runs)
+    alone = torch.cat(each)
+    if differ(again, together) > _tolerance(alone):
+        raise ValueError(RANDOM)
+    if differ(together, alone) > _tolerance(alone):
+        raise ValueError(MIXED)
     return alone
+
+
+def _classify(model: nn.Module, images: Tensor, output: Output) -> Tensor | Exception:
+    """Return the logits of some images, or the error that torch raises."""
+    try:
+        return take_logits(model(images), len(images), output)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, ValueError) as exc:
+        return exc
 
 
 def explain_one_by_one(
@@ -132,8 +140,9 @@ def find_disagreement(
 ) -> str:
     """Return how maps and logits differ from those of the exact path, or "" if they agree.
 
-    Logits agree to 1e-4 of the largest, and so do the maps of an image. There is one exception.
-    Where an activation above the layer is so close to the kink of a ReLU that rounding decides on
+    Logits agree to 1e-4 of the largest, and so do the maps of an image, or to 1e-6 of the largest
+    logit over the number of pixels: before an instance norm, for example, maps are zero but for
+    rounding. There is one exception. Where an activation above the layer is so close to the kink of a ReLU that rounding decides on
     which side it lies, both gradients are right. So up to half of the images may differ more, each
     by no more than four times as much as the exact path itself differs if rounding is added to the
     image, and by less than a tenth.
@@ -163,7 +172,8 @@ def find_disagreement(
         return f"logits differ by {logits:.2g} of the largest"
     if found.cams.shape != expected.cams.shape:
         return f"maps of shape {tuple(found.cams.shape)}, expected {tuple(expected.cams.shape)}"
-    errors = [differ(*pair) for pair in zip(found.cams, expected.cams, strict=True)]
+    floor = find_floor(expected)
+    errors = [differ(*pair, floor) for pair in zip(found.cams, expected.cams, strict=True)]
     apart = [index for index, error in enumerate(errors) if error > tolerance]
     if not apart:
         return ""
@@ -201,7 +211,25 @@ def measure_kinks(
     image = images[index]
     noise = torch.randn(N_DIRECTIONS, *image.shape, generator=generator).to(image)
     nudged = torch.cat([image + size * image.abs().max() * noise for size in NUDGES])
-    return max(differ(cam, expected.cams[index]) for cam in explain(nudged).cams)
+    floor = find_floor(expected)
+    return max(differ(cam, expected.cams[index], floor) for cam in explain(nudged).cams)
+
+
+def find_floor(batch: CamBatch) -> float:
+    """Return the value of a map below which it is as good as zero.
+
+    Parameters
+    ----------
+    batch : CamBatch
+        Maps (N, C, h, w) and logits.
+
+    Returns
+    -------
+    float
+        `NEGLIGIBLE` of the largest logit over h × w.
+    """
+    largest = batch.logits.abs().nan_to_num(0, 0, 0).max()
+    return NEGLIGIBLE * float(largest) / batch.cams[0, 0].numel()
 
 
 def _tolerance(numbers: Tensor) -> float:

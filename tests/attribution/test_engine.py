@@ -1,11 +1,18 @@
 """The engine: same numbers on every path."""
 
+import json
+from dataclasses import asdict
+
 import pytest
 import torch
 from reference import make_cases, make_residual, reference_cams, relative_error
+from samples import make_tiny_cnn
+from torch import nn
 
-from galfig.attribution.engine import make_engine, measure_footprint, open_workers
-from galfig.attribution.gradcam import grad_cam
+from galfig.attribution import variants
+from galfig.attribution.engine import _describe, make_engine, measure_footprint, open_workers
+from galfig.attribution.gradcam import CamBatch, grad_cam
+from galfig.attribution.probe import explain_one_by_one
 from galfig.errors import ConfigError
 from galfig.networks.architectures import build_network, find_layer
 from galfig.networks.device import choose_device
@@ -94,7 +101,7 @@ def test_call_leaves_torch_its_threads(tiny_cnn, images):
 def test_engine_chooses_its_path():
     """Pooling + linear right behind the layer needs no backward pass; anything else does."""
     paths = {
-        case: make_engine(model, model.get_submodule(name)).path
+        case: make_engine(model, model.get_submodule(name), shape=(3, 24, 24)).record.path
         for case, (model, name) in CASES.items()
     }
     assert paths["pooling and linear"] == "closed form"
@@ -110,8 +117,9 @@ def test_batch_norms_are_folded(arch, n_fused):
     model = build_network(arch, 2).eval()
     images = torch.randn(3, 3, 64, 64)
     _, layer = find_layer(model, "auto", 64)
-    engine = make_engine(model, layer)
-    assert engine.n_fused == n_fused
+    engine = make_engine(model, layer, shape=(3, 64, 64))
+    assert engine.record.n_fused == n_fused
+    assert engine.record.reasons == ()
     assert relative_error(engine(images).cams, grad_cam(model, images, layer).cams) <= 1e-5
 
 
@@ -120,10 +128,10 @@ def test_network_without_onednn_is_the_same(case, images, monkeypatch):
     """Where weights cannot be packed PyTorch's own convolutions compute the same."""
     model, layer_name = CASES[case]
     layer = model.get_submodule(layer_name)
-    packed = make_engine(model, layer)
+    packed = make_engine(model, layer, shape=(3, 24, 24))
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-    plain = make_engine(model, layer)
-    assert plain.n_packed == 0
+    plain = make_engine(model, layer, shape=(3, 24, 24))
+    assert plain.record.n_packed == 0
     assert relative_error(packed(images).cams, plain(images).cams) <= 1e-5
 
 
@@ -131,9 +139,9 @@ def test_hooks_are_obeyed(tiny_cnn, images):
     """A hook that changes what a module gives is neither folded away nor stepped over."""
     tiny_cnn[0][1].register_forward_hook(lambda module, inputs, output: 2 * output)
     tiny_cnn[4].register_forward_hook(lambda module, inputs, output: 3 * output)
-    engine = make_engine(tiny_cnn, tiny_cnn[1])
-    assert engine.path == "cut graph"
-    assert engine.n_fused == 1
+    engine = make_engine(tiny_cnn, tiny_cnn[1], shape=(3, 24, 24))
+    assert engine.record.path == "cut graph"
+    assert engine.record.n_fused == 1
     expected = grad_cam(tiny_cnn, images, tiny_cnn[1])
     assert relative_error(engine(images).cams, expected.cams) <= 1e-5
     assert relative_error(engine(images).logits, expected.logits) <= 1e-5
@@ -175,3 +183,250 @@ def test_mistakes_are_refused(tiny_cnn):
         with pytest.raises(ConfigError, match="no CUDA device"):
             choose_device("cuda")
     assert choose_device("cpu").type == "cpu"
+
+
+class Shared(nn.Module):
+    """A residual unit whose activation is another's, too."""
+
+    def __init__(self, act):
+        super().__init__()
+        self.act, self.conv = act, nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(self, x):
+        return x + self.conv(self.act(x))
+
+
+class Walk(nn.Module):
+    """Runs the children of a sequence itself, in one of several manners."""
+
+    def __init__(self, manner):
+        super().__init__()
+        self.steps = nn.Sequential(*make_tiny_cnn()[0], nn.Conv2d(8, 8, 3, padding=1))
+        self.manner, self.fc = manner, nn.Linear(8, 2)
+
+    def forward(self, x):
+        if self.manner == "loop":
+            kept = []
+            for step in self.steps:
+                x = step(x)
+                kept.append(x)
+            x = x + kept[0]
+        elif self.manner == "slices":
+            x = self.steps[:1](x)
+            x = self.steps[1:](x) + x
+        else:
+            x = self.steps(x) + self.steps[2](self.steps[0](x) - 1)
+        return self.fc(x.mean((2, 3)))
+
+
+class Tutorial(nn.Module):
+    """The network of PyTorch's first tutorial, whose view needs contiguous maps."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 8, 3), nn.Linear(8 * 22 * 22, 2)
+
+    def forward(self, x):
+        return self.fc(self.conv(x).relu().view(-1, 8 * 22 * 22))
+
+
+class Deep(nn.Module):
+    """A convolution of three dimensions among those of two."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.volume = nn.Conv2d(3, 8, 3), nn.Conv3d(1, 1, 3)
+        self.fc = nn.Linear(6, 2)
+
+    def forward(self, x):
+        return self.fc(self.volume(self.conv(x).relu()[:, None])[:, 0].mean((2, 3)))
+
+
+class Always(nn.Dropout):
+    """A dropout that does something in evaluation mode."""
+
+    def forward(self, x):
+        return x.clamp(max=0.01)
+
+
+def make_odd():
+    """Return name → (network, layer, what the engine's record must say)."""
+    torch.manual_seed(0)
+    act = nn.ReLU()
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)]
+    conv = [nn.Conv2d(3, 8, 3, padding=1), act, nn.Conv2d(8, 8, 3, padding=1)]
+    cases = {"shared activation": (nn.Sequential(nn.Sequential(*conv), Shared(act), *head), "1")}
+    for manner in ("loop", "slices", "child again"):
+        cases[manner] = (Walk(manner), "steps.3")
+    cases["view"] = (Tutorial(), "conv")
+    cases["three dimensions"] = (Deep(), "conv")
+    dropout = [*make_tiny_cnn()[:4], Always(), nn.Linear(12, 2)]
+    cases["subclass of dropout"] = (nn.Sequential(*dropout), "1")
+    hooked = make_tiny_cnn()
+    hooked[4].register_full_backward_hook(lambda module, grad_in, grad_out: (2 * grad_in[0],))
+    cases["backward hook"] = (hooked, "1")
+    replaced = make_tiny_cnn()
+    forward = replaced.forward
+    replaced.forward = lambda x: forward(2 * x)
+    cases["closure"] = (replaced, "1")
+    return {name: (model.eval(), layer) for name, (model, layer) in cases.items()}
+
+
+EXPECTED = {
+    "shared activation": ("closed form", "channels-last", True),
+    "loop": ("cut graph", "channels-last", True),
+    "view": ("cut graph", "contiguous", True),
+    "three dimensions": ("cut graph", "contiguous", True),
+    "subclass of dropout": ("cut graph", "channels-last", True),
+    "backward hook": ("cut graph", "channels-last", True),
+    "closure": ("plain", "contiguous", False),
+}
+
+
+@pytest.mark.parametrize("name", make_odd())
+def test_odd_networks_get_the_exact_maps(name, images):
+    """Whatever a network does with its modules, and on the fastest path that is right."""
+    model, layer = make_odd()[name]
+    engine = make_engine(model, model.get_submodule(layer))
+    found = engine(images)
+    expected = explain_one_by_one(model, images, model.get_submodule(layer))
+    assert relative_error(found.cams, expected.cams) <= 1e-4
+    assert relative_error(found.logits, expected.logits) <= 1e-4
+    record = engine.record
+    if name in EXPECTED:
+        assert (record.path, record.layout, record.copies) == EXPECTED[name]
+    assert json.loads(json.dumps(asdict(record)))["reasons"] == list(record.reasons)
+
+
+@pytest.mark.parametrize("fault", ["fold_batch_norms", "pack_convolutions", "separate_rows"])
+def test_a_wrong_optimisation_is_left_out(tiny_cnn, images, monkeypatch, caplog, fault):
+    """Were one of them to change the network, the engine would go without it and say so."""
+
+    def spoil(model, *arguments):
+        linear = next(m for m in model.modules() if isinstance(m, nn.Linear))
+        linear.weight = nn.Parameter(linear.weight * 1.01)
+        return 1
+
+    monkeypatch.setattr(f"galfig.attribution.variants.{fault}", spoil)
+    caplog.set_level("INFO")
+    engine = make_engine(tiny_cnn, tiny_cnn[1])
+    expected = grad_cam(tiny_cnn, images, tiny_cnn[1])
+    assert relative_error(engine(images).cams, expected.cams) <= 1e-5
+    assert "differ by 0.0" in engine.record.reasons[0]
+    assert caplog.messages == [f"engine: {_describe(engine.record)}"]
+    assert engine.record.reasons[0] in caplog.text
+
+
+def test_images_of_your_own_are_compared_too(tiny_cnn, images, monkeypatch):
+    """What only they show slows the engine down, for their shape."""
+    engine = make_engine(tiny_cnn, tiny_cnn[1], shape=(3, 24, 24))
+    assert engine.record.path == "closed form"
+    engine.verify(images)
+    assert engine.record.path == "closed form"
+    bright = images + 100
+    original = variants._explain_linear_head
+
+    def err_on_bright(*arguments):
+        batch = original(*arguments)
+        return CamBatch(batch.cams * (1 + (arguments[-1].mean() > 50)), batch.logits)
+
+    monkeypatch.setattr(variants, "_explain_linear_head", err_on_bright)
+    engine = make_engine(tiny_cnn, tiny_cnn[1], shape=(3, 24, 24))
+    assert engine.record.path == "closed form"
+    engine.verify(bright)
+    assert engine.record.path == "cut graph"
+    assert "maps differ by 1 of the largest" in engine.record.reasons[0]
+    assert relative_error(engine(bright).cams, grad_cam(tiny_cnn, bright, tiny_cnn[1]).cams) < 1e-5
+
+
+def test_network_that_nothing_reproduces_is_refused(tiny_cnn, monkeypatch):
+    """With the last reason."""
+    monkeypatch.setattr(
+        "galfig.attribution.engine.find_disagreement", lambda *arguments, **options: "maps differ"
+    )
+    with pytest.raises(ValueError, match="no way of computing many maps agrees"):
+        make_engine(tiny_cnn, tiny_cnn[1], shape=(3, 24, 24))
+
+
+def test_lack_of_memory_is_no_disagreement(tiny_cnn, monkeypatch):
+    """It stops, where a slower path would run out of memory as well."""
+
+    def fail(*arguments, **options):
+        raise MemoryError
+
+    monkeypatch.setattr("galfig.attribution.engine.prepare", fail)
+    with pytest.raises(MemoryError):
+        make_engine(tiny_cnn, tiny_cnn[1], shape=(3, 24, 24))
+
+
+def test_precision_must_run(images):
+    """A network that cannot compute in bfloat16 says so before the first galaxy."""
+
+    class Strict(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.fc = nn.Conv2d(3, 8, 3), nn.Linear(8, 2)
+
+        def forward(self, x):
+            maps = self.conv(x)
+            if maps.dtype != torch.float32:
+                raise RuntimeError("float32 only")
+            return self.fc(maps.mean((2, 3)))
+
+    model = Strict().eval()
+    make_engine(model, model.conv, shape=(3, 24, 24))
+    with pytest.raises(ValueError, match=r'float32 only\); use `precision="float32"`'):
+        make_engine(model, model.conv, precision="bfloat16", shape=(3, 24, 24))
+
+
+def test_engine_takes_what_grad_cam_takes(tiny_cnn, images):
+    """A key of the output, a layer of pixels (N, h, w, K), and the wrapper of torch.compile."""
+
+    class Pixels(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.last, self.fc = nn.Conv2d(3, 8, 3), nn.LayerNorm(8), nn.Linear(8, 2)
+
+        def forward(self, x):
+            maps = self.last(self.conv(x).permute(0, 2, 3, 1))
+            return {"logits": self.fc(maps.mean((1, 2))), "maps": maps}
+
+    model = Pixels().eval()
+    options = {"channels_last": True, "output": "logits"}
+    found = make_engine(model, model.last, **options)(images)
+    assert found.cams.shape == (19, 2, 22, 22)
+    expected = grad_cam(model, images, model.last, **options)
+    assert relative_error(found.cams, expected.cams) <= 1e-5
+    compiled = torch.compile(tiny_cnn)
+    found = make_engine(compiled, tiny_cnn[1])(images)
+    assert relative_error(found.cams, grad_cam(tiny_cnn, images, tiny_cnn[1]).cams) <= 1e-5
+
+
+def test_threads_do_not_share_what_a_module_notes(images):
+    """A module that keeps its input on itself, in the closed form: every thread has its own."""
+
+    class Stash(nn.Module):
+        def forward(self, x):
+            self.kept = x
+            return x * 2
+
+    class Recall(nn.Module):
+        def __init__(self, stash):
+            super().__init__()
+            self.stash = stash
+
+        def forward(self, x):
+            return x + self.stash.kept[:, :1]
+
+    stash = Stash()
+    model = nn.Sequential(
+        *(stash, nn.Conv2d(3, 8, 3, padding=1), Recall(stash)),
+        *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)),
+    ).eval()
+    engine = make_engine(model, model[2], shape=(3, 24, 24), micro_batch=1)
+    assert engine.record.path == "closed form"
+    expected = grad_cam(model, images, model[2]).cams
+    for _ in range(10):
+        with open_workers(4) as pool:
+            found = list(pool.map(engine.explain, images.split(1)))
+        assert relative_error(torch.cat([batch.cams for batch in found]), expected) <= 1e-5

@@ -11,6 +11,7 @@ from torch import nn
 from galfig.attribution.engine import make_engine
 from galfig.attribution.fusion import (
     PackedConvolution,
+    count_uses,
     fold_batch_norms,
     pack_convolutions,
     separate_rows,
@@ -32,6 +33,10 @@ def is_same(model, fused, size=17, n=3):
         return relative_error(fused(images), copy.deepcopy(model).double()(images.double())) <= 1e-5
 
 
+def count(model, size=30):
+    return count_uses(model, torch.zeros(1, 3, size, size))
+
+
 @needs_onednn
 @pytest.mark.parametrize(
     "conv",
@@ -49,7 +54,7 @@ def test_packed_convolutions_compute_the_same(conv):
     model = make_sequential(conv, nn.ReLU())
     packed = copy.deepcopy(model)
     n_convs = sum(isinstance(module, nn.Conv2d) for module in model.modules())
-    assert pack_convolutions(packed, packed[-1]) == n_convs
+    assert pack_convolutions(packed, packed[-1], count(packed)) == n_convs
     for size, n in ((17, 3), (17, 1), (30, 2), (17, 3)):
         assert is_same(model, packed, size, n)
     images = torch.randn(2, 3, 17, 17, requires_grad=True)
@@ -75,9 +80,10 @@ def test_what_is_no_plain_convolution_is_left_alone():
         *(nn.Conv2d(8, 8, 3, padding="same"), Doubled(8, 8, 3), hooked, explained, nn.ReLU()),
     )
     packed = copy.deepcopy(model)
-    assert pack_convolutions(packed, packed[4]) == 0
+    assert pack_convolutions(packed, packed[4], count(packed)) == 0
     assert is_same(model, packed)
-    assert pack_convolutions(model.double(), model[-1]) == 0
+    usage = count(model)
+    assert pack_convolutions(model.double(), model[-1], usage) == 0
 
 
 @needs_onednn
@@ -88,7 +94,7 @@ def test_relu_is_computed_with_its_convolution_where_nobody_else_reads():
     steps = [nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU()]
     model = make_sequential(*steps, nn.Conv2d(8, 8, 3), hooked)
     packed = copy.deepcopy(model)
-    assert pack_convolutions(packed, packed[3]) == 3
+    assert pack_convolutions(packed, packed[3], count(packed)) == 3
     assert [step.with_relu for step in packed if isinstance(step, PackedConvolution)] == [
         True,
         False,
@@ -103,7 +109,7 @@ def test_packed_convolution_looks_like_the_one_it_replaces():
     """A network may read its layers' parameters: they are the same objects."""
     conv = nn.Conv2d(3, 8, 3, stride=2)
     model = make_sequential(conv)
-    pack_convolutions(model, model[-1])
+    pack_convolutions(model, model[-1], count(model))
     assert isinstance(model[0], PackedConvolution)
     assert model[0].weight is conv.weight
     assert model[0].bias is conv.bias
@@ -120,7 +126,7 @@ def test_batch_norm_is_folded_once():
     model[1].running_mean.normal_()
     model[4].running_var.uniform_(0.5, 2)
     folded = copy.deepcopy(model)
-    assert fold_batch_norms(folded, folded[-1]) == 1
+    assert fold_batch_norms(folded, folded[-1], count(folded)) == 1
     assert is_same(model, folded)
 
 

@@ -1,0 +1,79 @@
+"""Variants: from the fastest to the plainest, each on a copy that shares what it may."""
+
+import copy
+import warnings
+
+import pytest
+import torch
+from reference import make_cases, reference_cams, relative_error
+from torch import nn
+
+from galfig.attribution.variants import Variant, copy_network, list_variants, prepare
+
+CASES = make_cases()
+
+
+@pytest.fixture
+def images():
+    return torch.randn(3, 3, 24, 24, generator=torch.Generator().manual_seed(0))
+
+
+def test_order_is_from_fast_to_plain():
+    """No variant twice; the last is the network itself."""
+    variants = list_variants()
+    assert len(set(variants)) == len(variants)
+    assert str(variants[0]) == (
+        "closed form, channels-last, batch norms folded, convolutions packed"
+    )
+    assert [variant.path for variant in variants[-2:]] == ["plain", "plain"]
+    assert [variant.copies for variant in variants[-2:]] == [True, False]
+
+
+@pytest.mark.parametrize("case", ["pooling and linear", "shared ReLU", "two linear layers"])
+def test_every_variant_gives_the_maps_of_the_reference(case, images):
+    """Whichever the engine takes."""
+    model, layer_name = CASES[case]
+    expected = reference_cams(model, images, layer_name)
+    tried = 0
+    for variant in list_variants():
+        prepared = prepare(model, layer_name, variant, images)
+        if prepared is not None:
+            assert relative_error(prepared.make_explain()(images).cams, expected) <= 1e-5
+            tried += 1
+    assert tried >= 4
+
+
+def test_variant_without_effect_is_none(images):
+    """Nothing to fold, and no head with a closed form."""
+    model, layer_name = CASES["shared ReLU"]
+    assert (
+        prepare(model, layer_name, Variant("cut graph", "contiguous", folds=True), images) is None
+    )
+    model, layer_name = CASES["two linear layers"]
+    assert prepare(model, layer_name, Variant("closed form", "contiguous"), images) is None
+
+
+def test_copies_of_threads_share_tensors_and_no_modules(tiny_cnn, images):
+    """The weights are in memory once; what a module notes on itself stays with its thread."""
+    variant = Variant("cut graph", "channels-last", folds=True, packs=True)
+    prepared = prepare(tiny_cnn, "1", variant, images)
+    first, second = (prepared.make_explain().args[0] for _ in range(2))
+    assert first is not second
+    for own, other in zip(first.parameters(), second.parameters(), strict=True):
+        assert own is other
+    modules = {*first.modules()}
+    assert not any(module in modules for module in second.modules())
+    mine = {id(tensor) for tensor in tiny_cnn.state_dict().values()}
+    assert all(tensor.data_ptr() not in mine for tensor in first.parameters())
+    assert all(parameter.is_contiguous() for parameter in tiny_cnn.parameters())
+
+
+def test_computed_tensors_can_be_copied(images):
+    """The old weight norm keeps a tensor of a graph, which deepcopy refuses."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        conv = nn.utils.weight_norm(nn.Conv2d(3, 8, 3))
+    model = nn.Sequential(conv, nn.ReLU()).eval()
+    with pytest.raises(RuntimeError):
+        copy.deepcopy(model)
+    assert torch.equal(copy_network(model)(images), model(images))
