@@ -185,7 +185,12 @@ class _Pages:
                 if number < len(batches):
                     composed = pool.submit(_compose_page, store, batches[number], layout)
                 footer = f"Page {number} of {self.n_pages}"
-                yield _draw_page(store, batch, image, peaks, layout, footer)
+                page = _draw_page(store, batch, image, peaks, layout, footer)
+                yield page
+                # The caller has written it. The parts of a figure refer to each other, so that its
+                # image would stay until the next garbage collection.
+                page.clear()
+                del image, page
 
 
 def _compose_page(
