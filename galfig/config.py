@@ -11,9 +11,11 @@ from pydantic import (
     ConfigDict,
     Field,
     PrivateAttr,
+    SerializerFunctionWrapHandler,
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -23,7 +25,6 @@ from galfig.runtime.messages import suggest
 DEFAULT_FILE = "galfig.toml"
 
 # Choices that the settings and the command line share.
-Split = Literal["valid", "train", "all"]
 Precision = Literal["float32", "tf32", "bfloat16"]
 
 
@@ -169,13 +170,33 @@ class ClassSettings(_Table):
 
 
 class SplitSettings(_Table):
-    """Which galaxies train the network, and which validate it."""
+    """Which galaxies train the network, which validate it, and which are kept out of both."""
 
     valid_fraction: float = Field(0.2, gt=0, lt=1, description="Fraction drawn for validation")
+    test_fraction: float = Field(
+        0.0, ge=0, lt=1, description="Fraction drawn as a test set, kept out of both"
+    )
     seed: int = Field(256, ge=0, lt=2**32, description="Seed of that draw")
     column: str | None = Field(
-        None, description="Column that says 'train' or 'valid', instead of a random draw"
+        None, description="Column that says 'train', 'valid' or 'test', instead of a random draw"
     )
+
+    @model_validator(mode="after")
+    def _check_fractions(self) -> "SplitSettings":
+        if self.valid_fraction + self.test_fraction >= 1:
+            raise ValueError(
+                f"valid_fraction {self.valid_fraction:g} and test_fraction "
+                f"{self.test_fraction:g} leave nothing to train on"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _leave_out_default(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Checkpoints of before there was a test set stay up to date.
+        tables: dict[str, Any] = serialize(self)
+        if not self.test_fraction:
+            tables.pop("test_fraction", None)
+        return tables
 
 
 class TrainingSettings(_Table):

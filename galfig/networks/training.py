@@ -20,6 +20,7 @@ from galfig.images.cutouts import Decoding, load_cutouts
 from galfig.networks.architectures import build_network, find_layer
 from galfig.networks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from galfig.networks.device import choose_device
+from galfig.networks.membership import record_members
 from galfig.networks.recipe import describe_difference, describe_recipe
 from galfig.networks.resume import load_progress, resume_path, save_progress
 from galfig.networks.shift import describe_images
@@ -106,6 +107,7 @@ def train_network(
     settings: Settings,
     path: Path,
     *,
+    members: Mapping[str, str] | None = None,
     recipe: Mapping[str, Any] | None = None,
     if_exists: ErrorOrReplace = "error",
     resume: Resume = "never",
@@ -123,6 +125,9 @@ def train_network(
         The table ``training`` describes the network and its training; all tables are recorded.
     path : Path
         The checkpoint, a safetensors file; it appears when it is complete.
+    members : mapping of str to str, optional
+        Which galaxies train, validate and test the network, from
+        `galfig.networks.membership.record_members`; by default, that of these galaxies.
     recipe : mapping, optional
         All that the checkpoint depends on; it is recorded, so that the same recipe is trained only
         once.
@@ -171,7 +176,7 @@ def train_network(
         "device": str(device),
     }
     before = _load_progress(progress, follows_from, resume)
-    mean, std = channel_statistics(cutouts, ~galaxies.in_valid)
+    mean, std = channel_statistics(cutouts, galaxies.in_train)
     # fastai takes seconds to import, and only training needs it.
     from galfig.networks.learner import METRICS, fit_network, make_learner, seeded
 
@@ -207,6 +212,7 @@ def train_network(
         "layer": layer_name,
         "mean": mean,
         "std": std,
+        "members": dict(members or record_members(galaxies)),
         "recipe": dict(recipe or {}),
         "lr": lr,
         "lr_finder": finder,
@@ -231,7 +237,7 @@ def _describe_inputs(galaxies: Galaxies, settings: Settings) -> dict[str, Any]:
         "cutout_size": training.cutout_size,
         "image_size": training.network_size,
         "settings": settings.record(),
-        "n_train": _count(galaxies, ~galaxies.in_valid),
+        "n_train": _count(galaxies, galaxies.in_train),
         "n_valid": _count(galaxies, galaxies.in_valid),
         "catalog_sha256": galaxies.catalog_sha256,
         "simulated": galaxies.simulated,
@@ -266,14 +272,15 @@ def _load_progress(
 def read_training_set(
     galaxies: Galaxies, settings: Settings, *, n_workers: int | None = None
 ) -> tuple[Galaxies, NDArray[np.uint8]]:
-    """Decode every image once, and move the galaxies whose image fails to ``rejected``.
+    """Decode every image of the training and validation set once.
 
-    Otherwise a single truncated file would abort the training loop.
+    Galaxies whose image fails move to ``rejected``. Otherwise a single truncated file would abort
+    the training loop.
 
     Parameters
     ----------
     galaxies : Galaxies
-        Training and validation set.
+        Galaxies of any split.
     settings : Settings
         The tables ``catalog`` and ``training`` set the range of FITS images and the sizes.
     n_workers : int, optional
@@ -282,7 +289,7 @@ def read_training_set(
     Returns
     -------
     galaxies : Galaxies
-        The N galaxies whose image is readable.
+        The N galaxies of the training and validation set whose image is readable.
     cutouts : (N, H, W, n_channels) ndarray of uint8
         Their images, as the network sees them.
 
@@ -295,6 +302,7 @@ def read_training_set(
     """
     training = settings.training
     decoding = Decoding(training.n_channels, settings.catalog.fits_range)
+    galaxies = galaxies.take(galaxies.in_train | galaxies.in_valid)
     cutouts, reasons = load_cutouts(
         galaxies.paths, training.cutout_size, training.network_size, decoding, n_workers=n_workers
     )
@@ -358,7 +366,7 @@ def _check_sets(galaxies: Galaxies) -> None:
     if galaxies.rejected:
         advice = f"{describe_rejected(galaxies.rejected)}: fix these, or {advice}"
     for label, name in enumerate(galaxies.class_names):
-        if not np.any((galaxies.label == label) & ~galaxies.in_valid):
+        if not np.any((galaxies.label == label) & galaxies.in_train):
             raise CatalogError(
                 f"training set: no galaxy of class {name!r}, expected at least one; {advice}"
             )
@@ -478,7 +486,7 @@ def train_checkpoint(
     # Report a missing device before the images are read, not after.
     choose_device(run.device)
     readable, cutouts = read_training_set(galaxies, settings, n_workers=run.n_workers)
-    if len(readable) < len(galaxies):
+    if len(readable.rejected) > len(galaxies.rejected):
         report_rejected(readable, settings.catalog_path, n_known=len(galaxies.rejected))
     with hold_lock(path, takeover=run.takeover):
         remove_leftovers(path)
@@ -487,6 +495,7 @@ def train_checkpoint(
             cutouts,
             settings,
             path,
+            members=record_members(galaxies.drop(readable.rejected)),
             recipe=describe_recipe(galaxies, settings),
             if_exists=if_exists,
             resume=resume,

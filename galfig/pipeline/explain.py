@@ -146,6 +146,7 @@ def _make_part(
         "objid": stored.objid,
         "redshift": stored.redshift,
         "label": stored.label,
+        "split": stored.split,
         "value": stored.value,
         "logits": logits,
         "probs": softmax(logits.astype(np.float64), axis=1).astype(np.float32),
