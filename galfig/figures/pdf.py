@@ -39,7 +39,7 @@ class PagewisePdf(PdfPages):
 class _PagewiseFile(PdfFile):
     """A PDF file that forgets an image once it is written, and remembers its name."""
 
-    def writeImages(self) -> None:  # noqa: N802  (a method of matplotlib)
+    def writeImages(self) -> None:
         """Write the images that are waiting."""
         images = self._images
         self._images = {key: image for key, image in images.items() if image[0] is not None}

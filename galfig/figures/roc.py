@@ -9,7 +9,15 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from galfig.errors import FigureError
-from galfig.figures.captions import Markup, describe_sample, describe_training, name_classes
+from galfig.figures.captions import (
+    Markup,
+    count_noun,
+    describe_omitted,
+    describe_sample,
+    describe_training,
+    join_lines,
+    name_classes,
+)
 from galfig.figures.drawing import Column, Drawing, DrawOptions
 from galfig.figures.style import (
     COLORS,
@@ -109,8 +117,8 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         "ROC curve",
         (make_roc(curves, options.width, options.ax),),
         partial(_describe, store, selection, curves),
-        f"True positive rate against false positive rate of {len(chosen)} galaxies; area under the "
-        "curve: "
+        f"True positive rate against false positive rate of {count_noun(len(chosen))}; area under "
+        "the curve: "
         f"{areas}.",
         partial(_tabulate, curves),
     )
@@ -141,10 +149,13 @@ def _describe(
         what = f"of {this} against {other}"
     else:
         what = "of each class against the rest"
-    return (
+    areas_of = "Areas" if len(curves) > 1 else "Area"
+    return join_lines(
         f"Receiver operating characteristic {what}, for "
-        f"{describe_sample(store, selection, markup)}.\n"
-        f"Area under the curve, with its 95{markup.percent} interval from {N_RESAMPLES} bootstrap "
-        f"samples of the galaxies: {areas}.\n"
-        "The dotted diagonal is a random classifier.\n" + describe_training(store, markup)
+        f"{describe_sample(store, selection, markup)}.",
+        describe_omitted(store, selection, needs_label=True),
+        f"{areas_of} under the curve with 95{markup.percent} intervals (Newcombe 2006, scaled by "
+        f"the variance of DeLong et al. 1988): {areas}.",
+        "The dotted diagonal is a classifier that guesses.",
+        describe_training(store, markup),
     )

@@ -23,6 +23,8 @@ from galfig.figures.latex import spell_character
 FONT = "DejaVu Sans"
 # Width of a column and of the text (two columns) in AASTeX [inch].
 COLUMN_WIDTH, TEXT_WIDTH = 3.39, 7.1
+# A narrower figure has no room for the labels of its axes, and no page holds a wider one [inch].
+MIN_WIDTH, MAX_WIDTH = 1.5, 20.0
 # Colours of Okabe & Ito (2008), which colour-blind readers can tell apart. Line styles distinguish
 # the curves in greyscale print.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -203,7 +205,7 @@ def plot_legend(handles: Sequence[Any], words: Sequence[str], *, ax: Axes, **sty
 def wrap_words(words: str, width: float, size: float) -> str:
     """Break text into lines that fit a width [inch] at a font size [pt]."""
     # A character is about 0.6 of the font size wide.
-    n_characters = int(72 * width / (0.6 * size))
+    n_characters = max(1, int(72 * width / (0.6 * size)))
     return words if len(words) <= n_characters else textwrap.fill(words, n_characters)
 
 
