@@ -111,7 +111,7 @@ def describe_panels(store: Store, selection: Selection, markup: Markup) -> str:
         f"then its Grad-CAM {what} for {list_classes(store, markup)}, drawn over the dimmed "
         f"cutout; {FRAMED}.",
         describe_maps(store, markup),
-        describe_reading(store, shown, markup),
+        f"{define_symbols(markup)} {describe_reading(store, shown, markup)}",
         describe_scale(store, selection.indices, markup),
         describe_network(store, markup),
         describe_shift(store, markup),
@@ -150,10 +150,20 @@ def describe_maps(store: Store, markup: Markup) -> str:
     )
 
 
+def define_symbols(markup: Markup) -> str:
+    """Say what the numbers on maps are, and that brightness is not probability."""
+    p = markup.math("p")
+    return (
+        f"The probability {p} is the softmax of the network's output; the brightness of a map is "
+        f"not {p}. {markup.sigma} is the sum of a map over its pixels, negative ones included, in "
+        "logits."
+    )
+
+
 def describe_reading(
     store: Store, shown: Sequence[tuple[int, Sequence[int]]], markup: Markup
 ) -> str:
-    """Say what p and the numbers on maps are, and that brightness is not probability.
+    """Say how the maps of a figure compare with the output of the network.
 
     Parameters
     ----------
@@ -167,35 +177,31 @@ def describe_reading(
     Returns
     -------
     str
-        Sentences.
+        Sentences: whether the sum of a map is the logit, in how many rows the brightest map is not
+        that of the predicted class, and whether two maps mirror each other.
     """
     n_deceptive, correlations, totals = 0, [], []
     for index, classes in shown:
         cams = store.cams(index)
-        bright = np.maximum(cams, 0.0).sum(axis=(1, 2), dtype=np.float64)
-        brightest = max(classes, key=bright.__getitem__)
-        n_deceptive += int(bright[brightest] > 0 and brightest != store.predicted[index])
+        peaks = cams.max(axis=(1, 2))
+        brightest = max(classes, key=peaks.__getitem__)
+        n_deceptive += int(peaks[brightest] > 0 and brightest != store.predicted[index])
         totals.append(cams.sum(axis=(1, 2), dtype=np.float64))
         if len(cams) == 2:
             correlations.append(_correlate(cams[0], cams[1]))
-    sentences = [
-        f"The probability {markup.math('p')} is the softmax of the network's output. The "
-        f"brightness of a map is not {markup.math('p')}.",
-        f"{markup.sigma} is the sum of a map over its pixels, negative ones included, "
-        f"in logits{_compare_with_logits(store, [index for index, _ in shown], totals)}.",
-    ]
+    sentences = [_compare_with_logits(store, [index for index, _ in shown], totals, markup)]
     if len(store.class_names) > 1:
         rows = "row" if len(shown) == 1 else "rows"
         sentences.append(
-            f"In {n_deceptive} of the {len(shown)} {rows}, the map with the most positive values "
-            "in sum is not that of the predicted class."
+            f"In {n_deceptive} of the {len(shown)} {rows}, the brightest pixel is not on the map "
+            "of the predicted class."
         )
     if correlations and (median := float(np.median(correlations))) < MIRROR:
-        words = f"{median:.2f}" if len(correlations) == 1 else f"{median:.2f} in the median"
-        words = markup.math(words.split()[0]) + words.removeprefix(words.split()[0])
         sentences.append(
-            "The two maps of a galaxy are nearly mirror images of each other, with a correlation "
-            f"of {words}: what is positive in one is negative, and so not drawn, in the other."
+            "The two maps of a galaxy are nearly mirror images, with a "
+            f"{'median ' if len(correlations) > 1 else ''}correlation of "
+            f"{markup.math(f'{median:.2f}')}: what is positive in one is negative, and so not "
+            "drawn, in the other."
         )
     return " ".join(sentences)
 
@@ -208,20 +214,23 @@ def _correlate(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
 
 
 def _compare_with_logits(
-    store: Store, indices: Sequence[int], totals: Sequence[NDArray[np.float64]]
+    store: Store, indices: Sequence[int], totals: Sequence[NDArray[np.float64]], markup: Markup
 ) -> str:
     """Say how the totals of maps, (n, C), compare with the logits of their classes."""
     if len(indices) < 3:
         return (
-            "; it is the logit of the class less a constant where only pooling and one linear "
-            "layer follow the layer explained"
+            f"{markup.sigma} is the logit of the class, less a constant, only where pooling and "
+            "one linear layer follow the layer explained."
         )
     logits = store.logits[list(indices)].astype(np.float64)
     rest = logits - np.asarray(totals)
     is_constant = np.ptp(rest, axis=0) <= SAME_LOGIT * np.ptp(logits, axis=0)
     if is_constant.all():
-        return "; for these galaxies it is the logit of the class less a constant for each class"
-    return "; it is not the logit of the class, to which the layers that follow contribute too"
+        return f"Here {markup.sigma} is the logit of the class, less a constant for each class."
+    return (
+        f"Here {markup.sigma} is not the logit of the class, to which the layers that follow "
+        "contribute too."
+    )
 
 
 def describe_scale(store: Store, indices: NDArray[np.intp], markup: Markup) -> str:
@@ -350,12 +359,28 @@ def describe_training(store: Store, markup: Markup, *, with_accuracy: bool = Tru
 
 
 def describe_accuracy(score: Accuracy, store: Store, markup: Markup) -> str:
-    """Write an accuracy with its baselines: '62 of 70 (88.6 %; always a would give 52.9 %)'."""
+    """Write an accuracy and its baselines, after 'classifies': '62 of 70 correctly (88.6 %; ...)'.
+
+    Parameters
+    ----------
+    score : Accuracy
+        The accuracy.
+    store : Store
+        Its store.
+    markup : Markup
+        ``PLAIN`` or ``LATEX``.
+
+    Returns
+    -------
+    str
+        The counts; in parentheses, the share, the share of the largest class and, where the classes
+        are of unequal size, the balanced accuracy.
+    """
     percent = markup.percent
     majority = markup.text(name_classes(store)[score.majority])
     words = (
-        f"{score.n_right} of {score.n} ({100 * score.accuracy:.1f}{percent}; always {majority} "
-        f"would give {100 * score.majority_share:.1f}{percent}"
+        f"{score.n_right} of {score.n} correctly ({100 * score.accuracy:.1f}{percent}; always "
+        f"predicting {majority} would give {100 * score.majority_share:.1f}{percent}"
     )
     is_unequal = score.majority_share * len(store.class_names) > 1 + 1e-9
     if is_unequal and np.isfinite(score.balanced_accuracy):
@@ -415,7 +440,7 @@ def describe_network(
         galaxies = _join([f"{n} {_plural('galaxy', n)} {_SPLITS[w]}" for w, n in splits.items()])
     return (
         f"{words}{question}, and of {galaxies} it classifies "
-        f"{describe_accuracy(score, store, markup)} correctly."
+        f"{describe_accuracy(score, store, markup)}."
     )
 
 

@@ -12,6 +12,7 @@ from galfig.figures.captions import (
     FRAMED,
     Markup,
     count_noun,
+    define_symbols,
     describe_maps,
     describe_network,
     describe_reading,
@@ -35,10 +36,6 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     other = options.other
     if other is None:
         raise FigureError("compare: one store, expected two; name the second with `other`")
-    if _is_same(store, other):
-        raise FigureError(
-            f"{other.path}: holds the same maps as {store.path}, expected those of another network"
-        )
     if name_classes(other) != name_classes(store):
         raise FigureError(
             f"{other.path}: its classes are {', '.join(name_classes(other))}, expected the classes "
@@ -53,6 +50,11 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     if strangers:
         raise FigureError(f"{other.path}: no galaxy {strangers[0]!r}, expected it in both stores")
     below = np.array([position[store.objid[index]] for index in selection.indices])
+    if _is_same(store, selection.indices, other, below):
+        raise FigureError(
+            f"{other.path}: holds the same maps as {store.path}, expected those of another network "
+            "or layer"
+        )
     rows = _pair_rows(store, selection.indices, other, below)
     return Drawing(
         "compare",
@@ -66,14 +68,13 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     )
 
 
-def _is_same(store: Store, other: Store) -> bool:
-    """Tell whether two stores hold the same output for the same galaxies."""
-    return (
-        store.record.checkpoint_sha256 == other.record.checkpoint_sha256
-        and store.record.target_layer == other.record.target_layer
-        and store.logits.shape == other.logits.shape
-        and np.array_equal(store.objid, other.objid)
-        and np.array_equal(store.logits, other.logits)
+def _is_same(
+    store: Store, above: NDArray[np.intp], other: Store, below: NDArray[np.intp]
+) -> bool:
+    """Tell whether two stores hold the same maps of the same galaxies."""
+    return store.cams(0).shape == other.cams(0).shape and all(
+        np.array_equal(store.cams(int(a)), other.cams(int(b)))
+        for a, b in zip(above, below, strict=True)
     )
 
 
@@ -130,6 +131,7 @@ def _describe(
         "Each row shows the cutout that the network saw and its maps for "
         f"{list_classes(store, markup)}; {FRAMED}.",
         describe_maps(store, markup),
+        define_symbols(markup),
         *(
             f"{words[0].upper()}{words[1:]}: {describe_reading(source, shown, markup)}"
             for words, source, indices in sources

@@ -207,7 +207,7 @@ def _describe(
         if has_counts
         else "The shade of each cell shows the share of the true class; not every class is named."
     )
-    accuracy = f"The network classifies {describe_accuracy(score, store, markup)} correctly."
+    accuracy = f"The network classifies {describe_accuracy(score, store, markup)}."
     return join_lines(
         f"Confusion matrix of {describe_sample(store, selection, markup)}.",
         describe_omitted(store, selection, needs_label=True),

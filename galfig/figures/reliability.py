@@ -133,7 +133,7 @@ def _describe(
         describe_omitted(store, selection, needs_label=True),
         panels,
         f"The mean {markup.math('p')} is {float(p.mean()):.3f}; the network classifies "
-        f"{describe_accuracy(score, store, markup)} correctly."
+        f"{describe_accuracy(score, store, markup)}."
         if score is not None and selection.query.correct is None
         else "",
         describe_training(store, markup, with_accuracy=False),

@@ -9,6 +9,7 @@ from galfig.figures.captions import (
     FRAMED,
     Markup,
     count_noun,
+    define_symbols,
     describe_maps,
     describe_omitted,
     describe_reading,
@@ -66,7 +67,7 @@ def _describe(
         "Each row shows a galaxy's cutout, its Grad-CAM map for the true class, and that for the "
         f"most probable of the other classes; {FRAMED}.",
         describe_maps(store, markup),
-        describe_reading(store, shown, markup),
+        f"{define_symbols(markup)} {describe_reading(store, shown, markup)}",
         describe_scale(store, worst, markup),
         list_galaxies(store, worst, markup),
         describe_training(store, markup),
