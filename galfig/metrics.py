@@ -5,6 +5,7 @@ drawing a figure.
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,10 @@ from numpy.typing import NDArray
 LEVEL = 0.95
 # Bins of a reliability diagram.
 N_BINS = 8
+# A classifier is better than chance if chance would do as well with at most this probability.
+SIGNIFICANCE = 0.05
+# With fewer galaxies in a class, or in its part of the validation set, metrics mean little.
+MIN_IN_CLASS, MIN_IN_VALID = 20, 5
 
 
 class RocCurve(NamedTuple):
@@ -37,7 +42,7 @@ class RocCurve(NamedTuple):
 
 
 def score(probs: NDArray[np.floating], labels: NDArray[np.integer]) -> dict[str, float]:
-    """Return the accuracy, the ROC AUC and the F1 score of a set of galaxies.
+    """Return the accuracy, the ROC AUC, the F1 score and the balanced accuracy of some galaxies.
 
     Parameters
     ----------
@@ -53,6 +58,7 @@ def score(probs: NDArray[np.floating], labels: NDArray[np.integer]) -> dict[str,
         curve; for more than two classes, the unweighted mean over each class against the rest.
         It is NaN where a class is absent or a probability is not finite. ``f1``, the unweighted
         mean over the classes, so that no class is singled out as the positive one.
+        ``balanced_accuracy``, see `Accuracy`.
     """
     from sklearn.metrics import f1_score, roc_auc_score
 
@@ -68,13 +74,159 @@ def score(probs: NDArray[np.floating], labels: NDArray[np.integer]) -> dict[str,
             rows = probs.astype(np.float64)
             rows /= rows.sum(axis=1, keepdims=True)
             roc_auc = float(roc_auc_score(labels, rows, multi_class="ovr", labels=every_class))
+    accuracy = measure_accuracy(predicted, labels, n_classes)
     return {
-        "accuracy": float(np.mean(predicted == labels)),
+        "accuracy": float("nan") if accuracy is None else accuracy.accuracy,
         "roc_auc": roc_auc,
         "f1": float(
             f1_score(labels, predicted, labels=every_class, average="macro", zero_division=0)
         ),
+        "balanced_accuracy": float("nan") if accuracy is None else accuracy.balanced_accuracy,
     }
+
+
+class Accuracy(NamedTuple):
+    """How many galaxies are classified correctly, and how many would be without any network.
+
+    Attributes
+    ----------
+    n : int
+        Number of galaxies whose true class is known; at least one.
+    n_right : int
+        Number of those that are classified correctly.
+    accuracy : float
+        Their ratio.
+    majority : int
+        Index of the true class that most of these galaxies have; the first of several.
+    majority_share : float
+        Its share: the accuracy of always predicting this class.
+    balanced_accuracy : float
+        The unweighted mean over the classes of the fraction classified correctly; 1 / C for any
+        prediction that ignores the galaxy. It is NaN where a class has no galaxy.
+    p_chance : float
+        Probability that at least ``n_right`` galaxies were classified correctly if each were with
+        the probability ``majority_share``: the p-value of a one-sided binomial test.
+    """
+
+    n: int
+    n_right: int
+    accuracy: float
+    majority: int
+    majority_share: float
+    balanced_accuracy: float
+    p_chance: float
+
+    @property
+    def is_above_majority(self) -> bool:
+        """Whether the accuracy is above the majority share by more than chance explains (5 %)."""
+        return self.p_chance <= SIGNIFICANCE
+
+
+def measure_accuracy(
+    predicted: NDArray[np.integer], labels: NDArray[np.integer], n_classes: int
+) -> Accuracy | None:
+    """Measure the accuracy of a classifier, and of the majority class beside it.
+
+    Parameters
+    ----------
+    predicted : (N,) ndarray of int
+        Index of the predicted class.
+    labels : (N,) ndarray of int
+        Index of the true class; negative where it is unknown, and the galaxy is not counted.
+    n_classes : int
+        Number of classes, C.
+
+    Returns
+    -------
+    Accuracy or None
+        None if no true class is known.
+    """
+    is_labelled = labels >= 0
+    labels, predicted = labels[is_labelled], predicted[is_labelled]
+    if not len(labels):
+        return None
+    n_in_class = np.bincount(labels, minlength=n_classes)
+    n_right = np.bincount(labels[predicted == labels], minlength=n_classes)
+    balanced = float(np.mean(n_right / n_in_class)) if (n_in_class > 0).all() else float("nan")
+    return rate_accuracy(int(n_right.sum()), n_in_class.tolist(), balanced)
+
+
+def rate_accuracy(
+    n_right: int, n_in_class: Sequence[int], balanced_accuracy: float = float("nan")
+) -> Accuracy:
+    """Rate a number of galaxies classified correctly against the majority class.
+
+    Parameters
+    ----------
+    n_right : int
+        Number of galaxies that are classified correctly.
+    n_in_class : sequence of int
+        Number of galaxies of each true class, (C,); not all zero.
+    balanced_accuracy : float, optional
+        Where it is known.
+
+    Returns
+    -------
+    Accuracy
+    """
+    # scipy.stats takes longer to import.
+    from scipy.special import bdtrc
+
+    n, most = sum(n_in_class), max(n_in_class)
+    # The probability of more galaxies than the first argument.
+    p_chance = float(bdtrc(n_right - 1, n, most / n))
+    majority = list(n_in_class).index(most)
+    return Accuracy(n, n_right, n_right / n, majority, most / n, balanced_accuracy, p_chance)
+
+
+def describe_baseline(accuracy: Accuracy, class_names: Sequence[str]) -> str:
+    """Say that an accuracy is not above the majority share; "" if it is.
+
+    Parameters
+    ----------
+    accuracy : Accuracy
+        From `measure_accuracy`.
+    class_names : (C,) sequence of str
+        Names of the classes.
+
+    Returns
+    -------
+    str
+        A clause with the numbers.
+    """
+    if accuracy.is_above_majority:
+        return ""
+    always = f"always {class_names[accuracy.majority]!r} gives {accuracy.majority_share:.3f}"
+    found = f"the accuracy {accuracy.accuracy:.3f} on {accuracy.n} galaxies"
+    if accuracy.accuracy <= accuracy.majority_share:
+        return f"{found} is no better than a guess: {always}"
+    return f"{found} may be chance (p = {accuracy.p_chance:.2f}): {always}"
+
+
+def describe_few(n_train: Mapping[str, int], n_valid: Mapping[str, int]) -> list[str]:
+    """Say which classes have too few galaxies for their metrics to mean much.
+
+    Parameters
+    ----------
+    n_train, n_valid : mapping of str to int
+        Number of galaxies of each class in the training and validation set.
+
+    Returns
+    -------
+    list of str
+        A clause for each kind of shortage; empty if there is none.
+    """
+    few = {name: n + n_valid.get(name, 0) for name, n in n_train.items()}
+    few = {name: n for name, n in few.items() if n < MIN_IN_CLASS}
+    few_valid = {name: n for name, n in n_valid.items() if n < MIN_IN_VALID}
+    clauses = []
+    if few:
+        counts = ", ".join(f"{n} {name!r}" for name, n in few.items())
+        clauses.append(f"only {counts} to train and validate, expected {MIN_IN_CLASS} of a class")
+    if few_valid:
+        counts = ", ".join(f"{n} {name!r}" for name, n in few_valid.items())
+        clauses.append(f"only {counts} to validate, expected {MIN_IN_VALID} of a class")
+    return clauses
 
 
 def compute_losses(

@@ -22,6 +22,8 @@ from pydantic import (
 from galfig.config import Settings, restore_settings
 from galfig.runtime.options import Split
 
+# Size of the digest of a galaxy: 8 bytes of its identifier, 8 bytes of its image.
+DIGEST_SIZE = 16
 # Attributes of a store that hold JSON.
 _JSON = ("class_names", "class_counts", "config", "training", "image_shift")
 
@@ -45,6 +47,8 @@ class Epoch(_Record):
     accuracy: float
     roc_auc: float
     f1: float
+    # None in checkpoints of galfig 0.1.
+    balanced_accuracy: float | None = None
 
 
 class LearningRateCurve(_Record):
@@ -102,8 +106,8 @@ class StoreRecord(_Record):
 
 
 def _check_digests(data: bytes) -> bytes:
-    if len(data) % 8:
-        raise ValueError(f"{len(data)} bytes, expected digests of 8 bytes each")
+    if len(data) % DIGEST_SIZE:
+        raise ValueError(f"{len(data)} bytes, expected digests of {DIGEST_SIZE} bytes each")
     return data
 
 
@@ -111,11 +115,15 @@ _Digests = Annotated[Base64Bytes, AfterValidator(_check_digests)]
 
 
 class Members(_Record):
-    """Digests of the identifiers of the galaxies that a training used, 8 bytes each."""
+    """Digests of the galaxies that a training used; see `galfig.networks.membership`."""
 
     train: _Digests
     valid: _Digests
     test: _Digests = b""
+
+    def count(self) -> dict[str, int]:
+        """Return the number of galaxies of each split."""
+        return {word: len(data) // DIGEST_SIZE for word, data in self}
 
 
 class CheckpointRecord(_Record):

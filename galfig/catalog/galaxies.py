@@ -8,11 +8,13 @@ import hashlib
 import itertools
 import logging
 import os
+import re
 import string
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from difflib import SequenceMatcher
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +33,8 @@ logger = logging.getLogger(__name__)
 # Words for the split of a galaxy, and what catalogs also write for them.
 SPLITS = ("train", "valid", "test")
 _SYNONYMS = {"val": "valid", "validation": "valid", "training": "train", "testing": "test"}
+# Number of class names that are compared with each other.
+MAX_COMPARED = 100
 # Pairs of a literal text and the column whose cell follows it, if any.
 Template = list[tuple[str, str | None]]
 
@@ -215,11 +219,20 @@ def load_galaxies(settings: Settings, *, labelled: bool = True) -> Galaxies:
     check_objids(objid, path, settings.catalog.id)
 
     labels = _label_rows(table, settings.classes, path, labelled)
+    if alike := find_alike([*labels.counts]):
+        pairs = "; ".join(f"{quote(a)} and {quote(b)}" for a, b in alike)
+        logger.warning(
+            "%s: column %r: classes with nearly the same name: %s; if they are one, correct the "
+            "catalog or set [classes] keep",
+            path,
+            settings.classes.column,
+            pairs,
+        )
     rejected = labels.rejected
     is_used = labels.is_kept & (rejected == "")
     names, root = image_names(table, template, path), settings.images_dir
     lost = is_used & ~_find_files(names, root)
-    rejected[lost] = [f"no image {root / names[row]}" for row in np.flatnonzero(lost)]
+    rejected[lost] = [f"no image {_hide_folder(names[row])}" for row in np.flatnonzero(lost)]
     split = assign_splits(table, labels, settings.split, path)
 
     rows = np.flatnonzero(labels.is_kept & (rejected == ""))
@@ -483,6 +496,41 @@ def _check_classes(
             )
 
 
+def find_alike(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Find pairs of class names that may be one class, written in two ways.
+
+    These are names that differ in case, spaces or punctuation only, and names of which one word of
+    five letters or more is misspelt. Names that differ in numbers or in short words, such as types
+    of galaxies, are different classes.
+
+    Parameters
+    ----------
+    names : sequence of str
+        The names.
+
+    Returns
+    -------
+    list of (str, str)
+        The pairs, in the order of the names.
+    """
+    # Beyond this, the classes are no longer a few words, and the pairs are too many to compare.
+    names = names[:MAX_COMPARED]
+    return [pair for pair in itertools.combinations(names, 2) if _is_alike(*pair)]
+
+
+def _is_alike(first: str, second: str) -> bool:
+    a, b = (re.findall(r"\w+", name.casefold().replace("_", " ")) for name in (first, second))
+    if a and "".join(a) == "".join(b):
+        return True
+    differing = [pair for pair in zip(a, b, strict=False) if pair[0] != pair[1]]
+    if len(a) != len(b) or len(differing) != 1:
+        return False
+    one, other = differing[0]
+    is_text = one.isalpha() and other.isalpha() and min(len(one), len(other)) >= 5
+    is_near = abs(len(one) - len(other)) <= 1
+    return is_text and is_near and SequenceMatcher(None, one, other).ratio() >= 0.8
+
+
 def _check_what_is_left(labels: _Labels, rows: NDArray[np.intp], path: Path) -> None:
     """Raise CatalogError if no galaxy of a class, or no galaxy at all, can be used."""
     if not len(rows):
@@ -518,6 +566,12 @@ def describe_rejected(rejected: dict[str, str]) -> str:
     objid, reason = next(reversed(rejected.items()))
     galaxies = "galaxy" if len(rejected) == 1 else "galaxies"
     return f"{len(rejected)} {galaxies} left out, for example {objid} ({reason})"
+
+
+def _hide_folder(name: str) -> str:
+    """Return the path of an image below its folder, or its name; stores record it."""
+    path = PurePath(name)
+    return path.name if path.is_absolute() or ".." in path.parts else name
 
 
 def _find_files(names: Sequence[str], root: Path) -> NDArray[np.bool_]:

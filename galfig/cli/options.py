@@ -226,9 +226,15 @@ def figure_options(function: Function) -> Function:
 
 def selection_options(n: int | None) -> Callable[[Function], Function]:
     """Add the options that select galaxies; the command receives them as ``query``."""
+    from galfig.runtime.options import Split
     from galfig.store.selection import Query, Sort
 
     choices = [
+        click.option(
+            "--split",
+            type=click.Choice(get_args(Split)),
+            help="Only galaxies that the training used so.  [default: all that did not train]",
+        ),
         click.option(
             "--n",
             cls=BracketedOption,

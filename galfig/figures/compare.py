@@ -68,9 +68,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     )
 
 
-def _is_same(
-    store: Store, above: NDArray[np.intp], other: Store, below: NDArray[np.intp]
-) -> bool:
+def _is_same(store: Store, above: NDArray[np.intp], other: Store, below: NDArray[np.intp]) -> bool:
     """Tell whether two stores hold the same maps of the same galaxies."""
     return store.cams(0).shape == other.cams(0).shape and all(
         np.array_equal(store.cams(int(a)), other.cams(int(b)))

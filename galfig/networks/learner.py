@@ -46,7 +46,7 @@ from galfig.runtime.progress import show_progress
 
 logger = logging.getLogger(__name__)
 
-METRICS = ("accuracy", "roc_auc", "f1")
+METRICS = ("accuracy", "roc_auc", "f1", "balanced_accuracy")
 # The random states of fastai that training changes.
 _RANDOM_STATES = ("random_state", "numpy_state", "torch_state", "torch_cuda_state")
 

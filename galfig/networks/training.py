@@ -14,14 +14,15 @@ from numpy.typing import NDArray
 import galfig
 from galfig.catalog.galaxies import Galaxies, describe_rejected, report_rejected
 from galfig.catalog.sample import load_catalog
-from galfig.config import Settings, load_settings
+from galfig.config import Settings, SplitSettings, load_settings
 from galfig.errors import CatalogError, CheckpointError, GalfigError
 from galfig.images.cutouts import Decoding, load_cutouts
+from galfig.metrics import Accuracy, describe_baseline, describe_few, rate_accuracy
 from galfig.networks.architectures import build_network, find_layer
 from galfig.networks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from galfig.networks.device import choose_device
 from galfig.networks.membership import record_members
-from galfig.networks.recipe import describe_difference, describe_recipe
+from galfig.networks.recipe import describe_difference, describe_recipe, restore_recipe
 from galfig.networks.resume import load_progress, resume_path, save_progress
 from galfig.networks.shift import describe_images
 from galfig.runtime.files import ErrorOrReplace, IfExists, check_output, remove_leftovers
@@ -78,8 +79,8 @@ def train(
     ConfigError
         If a setting is unknown or has the wrong type, or this machine lacks the device.
     CatalogError
-        If the catalog cannot be used, a class has no galaxy in the training set, or the
-        validation set is empty.
+        If the catalog cannot be used, or a class has no galaxy in the training set, or none in
+        the validation set (which the setting ``[split] allow_missing`` permits).
     CheckpointError
         If ``resume`` is "always" and the interrupted run had another recipe.
     OutputError
@@ -148,8 +149,8 @@ def train_network(
     Raises
     ------
     CatalogError
-        If a class has no galaxy in the training set, the validation set is empty, or a channel is
-        the same in every pixel.
+        If a class has no galaxy in the training set, or none in the validation set (which the
+        setting ``[split] allow_missing`` permits), or a channel is the same in every pixel.
     ConfigError
         If the architecture or the layer is unknown, or this machine lacks the device.
     CheckpointError
@@ -162,7 +163,7 @@ def train_network(
     """
     training = settings.training
     device = choose_device(run.device)
-    _check_sets(galaxies)
+    _check_sets(galaxies, settings.split)
     versions = {
         "galfig": galfig.__version__,
         **{name: version(name) for name in ("torch", "torchvision", "fastai")},
@@ -217,7 +218,10 @@ def train_network(
         "lr": lr,
         "lr_finder": finder,
         "history": history,
-        "metrics": {name: history[-1][name] for name in ("valid_loss", *METRICS)},
+        "metrics": {
+            **{name: history[-1][name] for name in ("valid_loss", *METRICS)},
+            "majority_share": _rate(galaxies, history[-1]).majority_share,
+        },
         "versions": versions,
     }
     trained = Checkpoint(learner.model.eval(), galaxies.class_names, layer_name, metadata)
@@ -225,7 +229,16 @@ def train_network(
     metadata["images"] = describe_images(trained, galaxies, decoding)
     checkpoint = save_checkpoint(path, trained.model, metadata, if_exists=if_exists)
     progress.unlink(missing_ok=True)
+    if doubt := describe_baseline(_rate(galaxies, history[-1]), galaxies.class_names):
+        logger.warning("%s: validation set: %s", path, doubt)
     return checkpoint
+
+
+def _rate(galaxies: Galaxies, epoch: Mapping[str, float]) -> Accuracy:
+    """Rate the accuracy of an epoch against the majority class of the validation set."""
+    n_in_class = list(_count(galaxies, galaxies.in_valid).values())
+    n_right = round(epoch["accuracy"] * sum(n_in_class))
+    return rate_accuracy(n_right, n_in_class, epoch["balanced_accuracy"])
 
 
 def _describe_inputs(galaxies: Galaxies, settings: Settings) -> dict[str, Any]:
@@ -360,8 +373,8 @@ def _name_channel(channel: int, n_channels: int) -> str:
     return ("red", "green", "blue")[channel] if n_channels == 3 else "the band"
 
 
-def _check_sets(galaxies: Galaxies) -> None:
-    """Raise CatalogError if a class has no galaxy to train on, or the validation set is empty."""
+def _check_sets(galaxies: Galaxies, split: SplitSettings) -> None:
+    """Raise CatalogError if a class has no galaxy to train on or to validate; warn of few."""
     advice = "change the split or its seed"
     if galaxies.rejected:
         advice = f"{describe_rejected(galaxies.rejected)}: fix these, or {advice}"
@@ -372,6 +385,16 @@ def _check_sets(galaxies: Galaxies) -> None:
             )
     if not galaxies.in_valid.any():
         raise CatalogError(f"validation set: no galaxy, expected at least one; {advice}")
+    n_train, n_valid = (_count(galaxies, mask) for mask in (galaxies.in_train, galaxies.in_valid))
+    lacking = [name for name, n in n_valid.items() if not n]
+    if lacking and not split.allow_missing:
+        raise CatalogError(
+            f"validation set: no galaxy of class {lacking[0]!r}, expected some in each class, "
+            f"without which its metrics are not defined; {advice}, or set [split] allow_missing = "
+            "true"
+        )
+    for shortage in describe_few(n_train, n_valid):
+        logger.warning("few galaxies: %s; the metrics mean little", shortage)
 
 
 def _count(galaxies: Galaxies, mask: NDArray[np.bool_]) -> dict[str, int]:
@@ -419,7 +442,8 @@ def load_or_train(
     allowed: ErrorOrReplace = "replace" if if_exists == "replace" else "error"
     if path.exists() and if_exists != "replace":
         checkpoint = load_checkpoint(path)
-        found, wanted = checkpoint.metadata.get("recipe", {}), describe_recipe(galaxies, settings)
+        found = restore_recipe(checkpoint.metadata.get("recipe", {}))
+        wanted = describe_recipe(galaxies, settings)
         if found == wanted:
             logger.info("%s: already trained with this recipe", path)
             return checkpoint

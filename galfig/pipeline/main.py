@@ -1,5 +1,6 @@
 """The main job: load or train a network, and write every map of every galaxy."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
@@ -16,11 +17,14 @@ from galfig.networks.recipe import warn_of_mismatch
 from galfig.networks.shift import compare_images, warn_of_shift
 from galfig.networks.training import load_or_train
 from galfig.pipeline.build import build_store
-from galfig.pipeline.plan import make_plan
+from galfig.pipeline.plan import describe_plan, make_plan
 from galfig.runtime.files import IfExists, check_output
 from galfig.runtime.messages import require_choice
 from galfig.runtime.options import DEFAULT_RUN, Device, RunOptions, Split
 from galfig.store.reader import Store, open_store
+from galfig.store.summary import list_doubts
+
+logger = logging.getLogger(__name__)
 
 
 def build_maps(
@@ -197,10 +201,11 @@ def run_main_job(
     else:
         checkpoint = load_or_train(galaxies, settings, kept, if_exists=if_exists, run=run)
     plan = make_plan(galaxies, settings, checkpoint, split)
+    logger.info("%s", describe_plan(plan))
     decoding = Decoding(checkpoint.n_channels, settings.catalog.fits_range)
     shift = compare_images(checkpoint, plan.galaxies, decoding, kept)
     warn_of_shift(checkpoint, shift, kept)
-    return build_store(
+    is_new = build_store(
         plan,
         checkpoint,
         path,
@@ -208,3 +213,9 @@ def run_main_job(
         run=run,
         image_shift=shift,
     )
+    # A training has said it already.
+    if is_new and model is not None:
+        with open_store(path) as store:
+            for doubt in list_doubts(store):
+                logger.warning("%s: %s", path, doubt)
+    return is_new

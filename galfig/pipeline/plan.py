@@ -85,7 +85,8 @@ def make_plan(
     if not len(chosen):
         raise CatalogError(
             f"{settings.catalog_path}: no galaxy in split {split!r}, expected at least one; "
-            f'{_describe_splits(galaxies)}; use `split="all"`, or say it in [split] column'
+            f"for this network they are {_describe_splits(galaxies)}; "
+            'use `split="all"`, or say it in [split] column'
         )
     layer_name = checkpoint.layer_name
     if settings.maps.layer != "auto":
@@ -122,9 +123,25 @@ def _choose_split(galaxies: Galaxies, checkpoint: Checkpoint) -> Split:
 
 
 def _describe_splits(galaxies: Galaxies) -> str:
-    """Say how the training of the network used the galaxies of a catalog."""
-    counts = [f"{np.sum(galaxies.split == word)} {word}" for word in SPLITS]
-    return f"for this network they are {', '.join(counts)}, {np.sum(galaxies.split == '')} unknown"
+    """Count galaxies by how the training of the network used them."""
+    counts = {word or "unknown": int(np.sum(galaxies.split == word)) for word in (*SPLITS, "")}
+    return ", ".join(f"{n} {word}" for word, n in counts.items() if n)
+
+
+def describe_plan(plan: Plan) -> str:
+    """Describe the galaxies of a plan by how the training of the network used them.
+
+    Parameters
+    ----------
+    plan : Plan
+        The plan.
+
+    Returns
+    -------
+    str
+        Such as "518 galaxies to explain: 414 train, 104 valid".
+    """
+    return f"{len(plan.galaxies)} galaxies to explain: {_describe_splits(plan.galaxies)}"
 
 
 def digest_part(plan: Plan, shard: slice) -> str:

@@ -18,14 +18,22 @@ from numpy.typing import NDArray
 
 from galfig.cosmology import kpc_per_arcsec
 from galfig.errors import SelectionError, StoreError
-from galfig.metrics import compute_losses
+from galfig.metrics import Accuracy, compute_losses, measure_accuracy
 from galfig.records import StoreRecord, Training, recall_split
 from galfig.runtime.messages import one_line
 from galfig.runtime.options import Split
 from galfig.store.checksums import find_damage
 from galfig.store.hdf5 import READING_ERRORS, open_hdf5, read_attributes, read_texts
 from galfig.store.schema import check_schema, read_record
-from galfig.store.selection import Rows, RowsLike, Sort, find_positions, make_query, select_galaxies
+from galfig.store.selection import (
+    Rows,
+    RowsLike,
+    Sort,
+    find_in_split,
+    find_positions,
+    make_query,
+    select_galaxies,
+)
 
 if TYPE_CHECKING:
     # pandas is slow to import, and most figures do not need it.
@@ -257,11 +265,39 @@ class Store:
 
     @property
     def accuracy(self) -> float | None:
-        """Fraction of the labelled galaxies classified correctly; None without labels."""
-        is_labelled = self.label >= 0
-        if not is_labelled.any():
-            return None
-        return float(np.mean(self.predicted[is_labelled] == self.label[is_labelled]))
+        """Fraction classified correctly of the galaxies that did not train the network.
+
+        It is that of `score` without arguments; None if none of these galaxies has a true class.
+        """
+        score = self.score()
+        return None if score is None else score.accuracy
+
+    def score(self, rows: RowsLike | None = None) -> Accuracy | None:
+        """Count how many galaxies are classified correctly, and how many a guess would get right.
+
+        Parameters
+        ----------
+        rows : int, str, slice or array_like, optional
+            Which galaxies; see `Store`. By default, all that did not train the network or, if the
+            store holds no others, those that did.
+
+        Returns
+        -------
+        Accuracy or None
+            The counts, the accuracy, and its baselines; None if no true class is known.
+
+        Raises
+        ------
+        SelectionError
+            If the store does not hold an identifier.
+        IndexError
+            If a position is out of range.
+        """
+        if rows is None:
+            rows = find_in_split(self)
+        positions = np.atleast_1d(find_positions(self, rows))
+        predicted, labels = self.predicted[positions], self.label[positions]
+        return measure_accuracy(predicted, labels, len(self.class_names))
 
     def cams(self, rows: RowsLike) -> NDArray[np.float32]:
         """Return the signed Grad-CAM maps of galaxies.

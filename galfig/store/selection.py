@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -267,6 +267,7 @@ def select_galaxies(
         both = "" if among is None else " that both stores hold"
         raise SelectionError(
             f"{store.path}: no galaxy {describe_conditions(query, repr)}{both}".replace("  ", " ")
+            + _point_to_training(store, query)
         )
     order = _order(store, candidates, query)
     if query.n is not None and len(candidates) < query.n:
@@ -429,6 +430,14 @@ def _describe_no_redshift(store: "Store", purpose: str) -> str:
     )
 
 
+def _point_to_training(store: "Store", query: Query) -> str:
+    """Say how many galaxies that trained the network a query without split would have found."""
+    if query.split is not None:
+        return ""
+    n = int(_find_candidates(store, replace(query, split="all")).sum())
+    return f'; {n} that trained the network would be found with `split="all"`' if n else ""
+
+
 def _describe_no_split(store: "Store", query: Query) -> str:
     counts = [f"{n} {word or 'unknown'}" for word, n in count_splits(store).items()]
     return (
@@ -478,8 +487,8 @@ def _find_objids(store: "Store", objids: tuple[str, ...]) -> NDArray[np.intp]:
                 hint = f"it holds {len(store)} others"
             else:
                 hint = (
-                    f"it holds {len(store)} others, of split {split!r}; "
-                    '`split="all"` explains every one'
+                    f"it holds {len(store)} others, of split {split!r}; a store of split 'all' "
+                    "holds every one"
                 )
             raise SelectionError(f"{store.path}: no galaxy {objid!r}; {hint}")
     return np.array([position[objid] for objid in objids], dtype=np.intp)

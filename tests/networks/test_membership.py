@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import hashlib
 import json
 
 import numpy as np
@@ -19,6 +20,32 @@ def without_members(checkpoint):
     """Give the checkpoint as a galfig that recorded no members would have written it."""
     metadata = {key: value for key, value in checkpoint.metadata.items() if key != "members"}
     return Checkpoint(checkpoint.model, checkpoint.class_names, checkpoint.layer_name, metadata)
+
+
+def test_the_same_name_may_be_another_galaxy(galaxy_folder, tmp_path, caplog):
+    """In another catalog, a galaxy is known by its image too; the others are named in a warning."""
+    galaxies, _ = load_with_settings(galaxy_folder)
+    checkpoint = make_checkpoint(tmp_path / "m.safetensors", galaxies=galaxies)
+    galaxies.paths[3].write_bytes(galaxies.paths[4].read_bytes())
+    galaxies.paths[5].unlink()
+    other = dataclasses.replace(galaxies, catalog_sha256="other")
+    expected = galaxies.split.copy()
+    expected[[3, 5]] = ""
+    assert find_splits(checkpoint, other).tolist() == expected.tolist()
+    assert "2 galaxies are named like some that the network was trained with" in caplog.text
+    # The catalog of the training itself is known by name: new cutouts show the same galaxies.
+    metadata = {**checkpoint.metadata, "catalog_sha256": galaxies.catalog_sha256}
+    own = Checkpoint(checkpoint.model, ("low", "high"), "conv3", metadata)
+    assert find_splits(own, galaxies).tolist() == galaxies.split.tolist()
+
+
+def test_members_are_digests_of_name_and_image(galaxy_folder):
+    """Eight bytes each, as anyone can compute them."""
+    galaxies, _ = load_with_settings(galaxy_folder)
+    row = int(np.flatnonzero(galaxies.in_valid)[0])
+    data = base64.b64decode(record_members(galaxies.take(np.array([row])))["valid"])
+    assert data[:8] == hashlib.sha256(galaxies.objid[row].encode()).digest()[:8]
+    assert data[8:] == hashlib.sha256(galaxies.paths[row].read_bytes()).digest()[:8]
 
 
 def test_a_network_knows_its_galaxies_in_any_catalog(galaxy_folder, tmp_path):
