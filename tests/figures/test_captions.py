@@ -53,13 +53,16 @@ def test_caption_says_what_was_done(store_path):
         objids = store.objid[selection.indices]
         n_right = round(store.accuracy * 12)
     assert words.startswith(
-        "Grad-CAM maps of three simulated galaxies of the validation set, drawn at random "
-        "(seed 256) from the 8 with 0.03 < z < 0.12.\n"
+        "Grad-CAM maps of 3 of the 8 simulated galaxies of the validation set with "
+        "0.03 < z < 0.12, drawn at random (seed 256).\n"
     )
     assert "low-metallicity and high-metallicity, drawn over the dimmed cutout" in words
     assert "one linear colour scale per row" in words
     assert "The probability p is the softmax" in words
-    assert f"trained on 42 simulated galaxies and correctly classifies {n_right} of" in words
+    assert (
+        f"trained on 42 simulated galaxies, and of the galaxies of the validation set it classifies {n_right} of 12 correctly"
+        in words
+    )
     assert "24 × 24 pixels of 0.396 arcsec, 9.5 arcsec on a side" in words
     assert all(objid in words for objid in objids)
     assert words.rstrip().endswith("no real galaxy is shown.")
@@ -69,12 +72,12 @@ def test_caption_of_named_and_of_all_galaxies(store_path):
     """A choice by name says so, and so does a draw that took all there were."""
     with open_store(store_path) as store:
         named = select_galaxies(store, Query(objids=(store.objid[0],)))
-        assert "one simulated galaxy of the validation set, chosen individually" in describe_panels(
+        assert "1 simulated galaxy of the validation set, chosen individually" in describe_panels(
             store, named, PLAIN
         )
         everything = select_galaxies(store, Query(n=12))
         assert (
-            "Grad-CAM maps of the full validation set (12 simulated galaxies)."
+            "Grad-CAM maps of the 12 simulated galaxies of the validation set."
             in describe_panels(store, everything, PLAIN)
         )
 
