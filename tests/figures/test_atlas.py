@@ -88,5 +88,6 @@ def test_images_of_every_page_are_in_the_file(make_store, tmp_path):
     """Written early, they are still listed, and each page shows its own."""
     render_figure("atlas", make_store(n=100), Query(n=None), tmp_path / "atlas.pdf")
     pages = PdfReader(tmp_path / "atlas.pdf").pages
-    shown = [max(page.images, key=lambda image: len(image.data)).data for page in pages]
-    assert len(set(shown)) == len(pages) > 2
+    # matplotlib lists the images of all pages on each page.
+    large = {image.data for image in pages[0].images if len(image.data) > 2000}
+    assert len(large) == len(pages) > 2

@@ -1,6 +1,7 @@
 """Few and many classes: every figure is drawn, or says in one line what it cannot show."""
 
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -63,7 +64,7 @@ def test_confusion_matrix_is_drawn_for_any_number(n_classes):
         boxes = sorted((label.get_window_extent() for label in labels), key=lambda b: b.x0 + b.y0)
         if high == "y1":
             boxes = sorted(boxes, key=lambda box: box.y0)
-        for one, another in zip(boxes, boxes[1:], strict=False):
+        for one, another in pairwise(boxes):
             assert getattr(one, high) <= getattr(another, low) + 1
     if n_classes <= 10:
         widths = [text.get_window_extent().width for text in ax.texts]
