@@ -352,7 +352,7 @@ def write_split(folder, is_valid):
     write_settings(
         folder,
         catalog={"path": "catalog.csv"},
-        split={"column": "set"},
+        split={"column": "set", "allow_missing": True},
         training={"epochs": 1, "batch_size": 4096, "cutout_size": 32},
     )
 
