@@ -162,10 +162,11 @@ BINS = {
     "labels": ["low", "medium", "high"],
     "name": "metallicity",
 }
+ALL = Query(n=None)
 MIXED = np.array(["train"] * 6 + ["valid"] * 3 + ["test"] * 2 + [""], dtype=object)
 
 
-def describe(store_path, name, query=Query(n=None), other=None):
+def describe(store_path, name, query=ALL, other=None):
     """Return the plain caption of a figure."""
     with draw_figure(name, store_path, query, other=other) as (drawing, _):
         return drawing.describe(PLAIN)
