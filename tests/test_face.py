@@ -108,7 +108,11 @@ def test_from_catalog_to_figure(catalog, tmp_path):
     )
     assert len(store) == 24
     assert store.record.checkpoint_sha256 == trained.digest
-    assert galfig.plot.confusion_matrix(store).data["n"].sum() == 24
+    assert len(store) == 24
+    # Those that trained the network are not counted.
+    assert galfig.plot.confusion_matrix(store).data["n"].sum() == 5
+    every = galfig.plot.confusion_matrix(store, store.select(split="all"))
+    assert every.data["n"].sum() == 24
     with pytest.raises(OutputError, match="already exists"):
         galfig.train(catalog, tmp_path / "model.safetensors")
     with pytest.raises(ConfigError, match="did you mean 'epochs'"):
@@ -184,7 +188,11 @@ def test_checkpoints_have_statistics_of_their_own(catalog, tmp_path):
 @pytest.mark.parametrize(
     ("option", "error", "words"),
     [
-        ({"split": "test"}, ConfigError, "`split` 'test': expected one of 'valid', 'train', 'all'"),
+        (
+            {"split": "some"},
+            ConfigError,
+            "`split` 'some': expected one of 'valid', 'train', 'test', 'all'",
+        ),
         ({"if_exists": "overwrite"}, ConfigError, "`if_exists` 'overwrite'"),
         ({"device": "gpu"}, ConfigError, "`device` 'gpu'"),
         ({"model": print}, TypeError, "`model` is a builtin_function_or_method"),

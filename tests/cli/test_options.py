@@ -67,6 +67,8 @@ def test_options_are_those_of_the_settings(command, table, key):
         ("train", "device", get_args(Device)),
         ("train", "schedule", ("one-cycle", "flat-cos")),
         ("train", "sampler", ("none", "balanced")),
+        ("render", "split", get_args(Split)),
+        ("figure", "split", get_args(Split)),
         ("render", "sort", get_args(Sort)),
         ("figure", "sort", get_args(Sort)),
     ],

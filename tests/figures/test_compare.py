@@ -6,7 +6,7 @@ import pytest
 from galfig.errors import FigureError, SelectionError
 from galfig.figures.compare import draw as draw_compare
 from galfig.figures.drawing import DrawOptions
-from galfig.figures.registry import render_figure
+from galfig.figures.registry import draw_figure, render_figure
 from galfig.store.reader import open_store
 from galfig.store.selection import Query, select_galaxies
 
@@ -58,3 +58,18 @@ def test_compare_needs_two_stores_of_the_same_classes(make_store, tmp_path):
         render_figure("roc", first, Query(), path, other=first)
     with pytest.raises(FigureError, match="takes no `unit`, it is for radial-profile"):
         render_figure("roc", first, Query(), path, unit="z")
+
+
+def test_galaxies_that_trained_either_network_are_not_drawn(make_store):
+    """Unless they are asked for by name, or by their split."""
+    split = np.array(["train"] * 5 + ["valid"] * 7, dtype=object)
+    first, second = make_store("a.h5", split=split), make_store("b.h5", split=split[::-1])
+    objid = [str(1237665024900858100 + index) for index in range(12)]
+    for query, expected in (
+        (Query(n=2), objid[5:7]),
+        (Query(objids=(objid[0],)), objid[:1]),
+        (Query(n=12, split="all"), objid),
+    ):
+        with draw_figure("compare", first, query, other=second) as (_, provenance):
+            drawn = provenance["objid"]
+            assert sorted(objid if drawn == "all" else drawn) == expected

@@ -160,7 +160,7 @@ def test_few_galaxies_are_warned_of(galaxy_folder, settings, tmp_path, caplog):
     assert "to validate, expected 5 of a class" in caplog.text
     facts = describe_file(tmp_path / "m.safetensors")
     assert facts["members"] == {"train": 19, "valid": 5, "test": 0}
-    assert any("only 12 'low', 12 'high'" in doubt for doubt in facts["warnings"])
+    assert any("only 12 'high', 12 'low'" in doubt for doubt in facts["warnings"])
 
 
 @pytest.mark.parametrize(
