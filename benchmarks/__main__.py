@@ -117,6 +117,12 @@ def judge(results: dict[str, Any]) -> list[dict[str, Any]]:
         ),
         ("render, 5 rows [s]", results["drawing"]["render_seconds"], "≤", 2.0),
         ("atlas [galaxies/s]", results["drawing"]["atlas_per_second"], "≥", 50.0),
+        (
+            "peak memory [MB], atlas of 2000 - atlas of 500",
+            results["drawing"]["atlas_memory_mb"],
+            "≤",
+            50.0,
+        ),
     ]
     return [
         {

@@ -1,5 +1,6 @@
-"""Drawing: the wall time of ``galfig render``, and the rate of an atlas of many galaxies."""
+"""Drawing: the wall time of ``galfig render``; the rate and the memory of a large atlas."""
 
+import os
 import statistics
 import subprocess
 import sys
@@ -18,7 +19,10 @@ N_ATLAS = 2000
 
 
 def time_drawing() -> dict[str, float]:
-    """Return the wall time to render five rows [s], and the rate of an atlas [galaxies/s]."""
+    """Return the time of five rows [s], the rate of an atlas [galaxies/s], and its memory [MB].
+
+    The memory is what an atlas of `N_ATLAS` galaxies needs beyond one of a quarter as many.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         store = _write_store(folder, N_ATLAS)
@@ -26,10 +30,12 @@ def time_drawing() -> dict[str, float]:
         render += ["--out", str(folder / "panels.pdf"), "-q"]
         seconds = [_run(render) for _ in range(4)][1:]
         atlas = [sys.executable, "-m", "galfig", "figure", "atlas", str(store), "-q"]
-        atlas += ["--out", str(folder / "atlas.pdf")]
+        atlas += ["--out", str(folder / "atlas.pdf"), "--overwrite"]
+        some = _measure_memory([*atlas, "--n", str(N_ATLAS // 4)])
         return {
             "render_seconds": statistics.median(seconds),
             "atlas_per_second": N_ATLAS / _run(atlas),
+            "atlas_memory_mb": _measure_memory(atlas) - some,
         }
 
 
@@ -37,6 +43,16 @@ def _run(command: list[str]) -> float:
     start = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - start
+
+
+def _measure_memory(command: list[str]) -> float:
+    """Return the largest resident memory of a process [MB]."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise subprocess.CalledProcessError(status, command)
+    # In kilobytes on Linux.
+    return usage.ru_maxrss / 1e3
 
 
 def _write_store(folder: Path, n: int) -> Path:
