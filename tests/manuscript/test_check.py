@@ -24,7 +24,7 @@ def test_check_names_a_figure_edited_by_hand(paper):
     writer.write(path)
     assert check(paper) == [("figures/confusion.pdf", "file edited by hand")]
     (found,) = check_manuscript(paper)
-    assert "inch, expected 2.81 × 2.58" in found.what
+    assert "inch, expected 2.80 × 2.58" in found.what
     path.write_bytes(b"%PDF-")
     assert check(paper) == [("figures/confusion.pdf", "file edited by hand")]
     assert build(paper)["figures/confusion.pdf"] == "file edited by hand: figures/confusion.pdf"
@@ -61,10 +61,11 @@ def test_check_names_a_store_built_otherwise(paper, make_store):
     build(paper)
     make_store("other.h5", n=10, attrs={"plan_digest": "other"}).replace(paper / "maps.h5")
     found = dict(check(paper))
-    assert found["figures/confusion.pdf"] == "store changed: colour"
-    assert found["captions/panels.tex"] == "store changed: colour"
-    assert found["values.tex"] == "store changed: colour"
-    assert set(build(paper).values()) >= {"store changed: colour", "changed"}
+    reason = "store changed: colour (catalog, images, maps)"
+    assert found["figures/confusion.pdf"] == reason
+    assert found["captions/panels.tex"] == reason
+    assert found["values.tex"] == reason
+    assert set(build(paper).values()) >= {reason, "changed"}
     assert check(paper) == []
 
 
