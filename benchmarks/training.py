@@ -54,12 +54,12 @@ def time_epochs(settings: Settings) -> dict[str, float]:
     galaxies = dataclasses.replace(
         load_galaxies(settings, labelled=False).take(np.arange(N_GALAXIES)),
         label=rng.integers(0, 2, N_GALAXIES).astype(np.int16),
-        in_valid=rng.random(N_GALAXIES) < 0.2,
+        split=np.where(rng.random(N_GALAXIES) < 0.2, "valid", "train").astype(object),
     )
     start = time.perf_counter()
     galaxies, cutouts = read_training_set(galaxies, settings)
     reading = time.perf_counter() - start
-    mean, std = channel_statistics(cutouts, ~galaxies.in_valid)
+    mean, std = channel_statistics(cutouts, galaxies.in_train)
     timer = _Timer()
     model = build_network("conv3", 2)
     learner = make_learner(model, galaxies, cutouts, settings.training, mean, std)

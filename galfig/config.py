@@ -3,7 +3,8 @@
 import os
 import tomllib
 from collections.abc import Mapping
-from pathlib import Path
+from hashlib import sha256
+from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -11,9 +12,11 @@ from pydantic import (
     ConfigDict,
     Field,
     PrivateAttr,
+    SerializerFunctionWrapHandler,
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -23,7 +26,6 @@ from galfig.runtime.messages import suggest
 DEFAULT_FILE = "galfig.toml"
 
 # Choices that the settings and the command line share.
-Split = Literal["valid", "train", "all"]
 Precision = Literal["float32", "tf32", "bfloat16"]
 
 
@@ -35,6 +37,25 @@ def _check_distinct(key: str, names: tuple[str, ...]) -> None:
             raise ValueError(f"{name!r} in {key}, expected no line breaks or control characters")
         if names.count(name) > 1:
             raise ValueError(f"{name!r} appears twice in {key}")
+
+
+def record_folder(folder: str) -> str:
+    """Return a name for a folder that says nothing of where it is, but tells it from others.
+
+    Parameters
+    ----------
+    folder : str
+        Its path, or what this function returned.
+
+    Returns
+    -------
+    str
+        Its last part; if there are others, followed by a digest of the whole path.
+    """
+    path = PurePath(folder)
+    if len(path.parts) < 2 and not path.is_absolute() and path.name != "..":
+        return folder
+    return f"{path.name}~{sha256(os.fsencode(folder)).hexdigest()[:8]}"
 
 
 class _Table(BaseModel):
@@ -80,6 +101,18 @@ class CatalogSettings(_Table):
         description="Values of FITS images shown as black and as white, asinh between; default "
         "two percentiles of each image",
     )
+
+    def record_images(self) -> dict[str, str | None]:
+        """Return ``images`` and ``images_dir`` without the folders of this machine."""
+        folder = self.images_dir
+        constant, brace, rest = self.images.partition("{")
+        head, slash, name = constant.rpartition("/")
+        if head.startswith(("/", "..")):
+            constant = f"{record_folder(head)}{slash}{name}"
+        return {
+            "images": f"{constant}{brace}{rest}",
+            "images_dir": None if folder is None else record_folder(folder),
+        }
 
     @field_validator("fits_range")
     @classmethod
@@ -169,13 +202,37 @@ class ClassSettings(_Table):
 
 
 class SplitSettings(_Table):
-    """Which galaxies train the network, and which validate it."""
+    """Which galaxies train the network, which validate it, and which are kept out of both."""
 
     valid_fraction: float = Field(0.2, gt=0, lt=1, description="Fraction drawn for validation")
+    test_fraction: float = Field(
+        0.0, ge=0, lt=1, description="Fraction drawn as a test set, kept out of both"
+    )
     seed: int = Field(256, ge=0, lt=2**32, description="Seed of that draw")
     column: str | None = Field(
-        None, description="Column that says 'train' or 'valid', instead of a random draw"
+        None, description="Column that says 'train', 'valid' or 'test', instead of a random draw"
     )
+    allow_missing: bool = Field(
+        False, description="Train although the validation set lacks a class"
+    )
+
+    @model_validator(mode="after")
+    def _check_fractions(self) -> "SplitSettings":
+        if self.valid_fraction + self.test_fraction >= 1:
+            raise ValueError(
+                f"valid_fraction {self.valid_fraction:g} and test_fraction "
+                f"{self.test_fraction:g} leave nothing to train on"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _leave_out_default(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Checkpoints that were trained before these keys existed stay up to date.
+        keys: dict[str, Any] = serialize(self)
+        for key in ("test_fraction", "allow_missing"):
+            if key in keys and not keys[key]:
+                del keys[key]
+        return keys
 
 
 class TrainingSettings(_Table):
@@ -249,14 +306,19 @@ class Settings(_Table):
     def record(self) -> dict[str, Any]:
         """Return the settings that determine the results, ready for JSON.
 
-        The shard size is left out: it divides the work but does not change the results.
+        The shard size is left out: it divides the work but does not change the results. So are the
+        folders of this machine; see `record_folder`.
 
         Returns
         -------
         dict
             A dict for each table, by name.
         """
-        return self.model_dump(mode="json", exclude={"maps": {"shard_size"}})
+        tables = self.model_dump(mode="json", exclude={"maps": {"shard_size"}})
+        # The digest of the catalog, recorded beside the settings, tells it from another.
+        tables["catalog"]["path"] = PurePath(self.catalog.path).name
+        tables["catalog"] |= self.catalog.record_images()
+        return tables
 
     @property
     def catalog_path(self) -> Path:

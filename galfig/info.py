@@ -6,9 +6,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from pydantic import ValidationError
 
 from galfig.errors import StoreError
+from galfig.metrics import describe_baseline, describe_few, rate_accuracy
+from galfig.records import Training
 from galfig.store.reader import Store, open_store
+from galfig.store.selection import count_splits
+from galfig.store.summary import describe_accuracy, list_warnings
 
 Kind = Literal["store", "checkpoint", "manuscript"]
 EXPECTED = "a store, a checkpoint or the folder of a manuscript"
@@ -172,8 +177,8 @@ def summarise(path: Path) -> str:
     """
     with open_store(path) as store:
         words = [f"{len(store)} galaxies of split {store.record.split!r}"]
-        if store.accuracy is not None:
-            words.append(f"accuracy {store.accuracy:.3f}")
+        if accuracy := describe_accuracy(store):
+            words.append(accuracy)
         if store.rejected:
             words.append(f"{len(store.rejected)} left out")
         words.append(f"{path.stat().st_size / 1e6:.1f} MB")
@@ -182,12 +187,17 @@ def summarise(path: Path) -> str:
 
 def _describe_store(store: Store) -> dict[str, Any]:
     known = store.redshift[np.isfinite(store.redshift)]
-    names = store.class_names
+    names, score = store.class_names, store.score()
     return {
         "kind": "store",
         "galaxies": len(store),
         "classes": {name: int(np.sum(store.label == i)) for i, name in enumerate(names)},
-        "accuracy": store.accuracy,
+        "splits": {word or "unknown": n for word, n in count_splits(store).items()},
+        "accuracy": None if score is None else score.accuracy,
+        "accuracy_on": describe_accuracy(store) or None,
+        "majority_share": None if score is None else score.majority_share,
+        "balanced_accuracy": None if score is None else score.balanced_accuracy,
+        "warnings": list_warnings(store),
         "redshift": [float(known.min()), float(known.max())] if len(known) else None,
         "rejected": len(store.rejected),
         "arch": store.training.arch,
@@ -212,7 +222,23 @@ def _describe_checkpoint(path: Path) -> dict[str, Any]:
         "checkpoint_sha256": checkpoint.digest,
         **checkpoint.metadata,
         "images": _describe_images(checkpoint.metadata.get("images")),
+        "members": checkpoint.record.members and checkpoint.record.members.count(),
+        "warnings": _list_doubts(checkpoint.metadata),
     }
+
+
+def _list_doubts(metadata: dict[str, Any]) -> list[str]:
+    """List why the metrics of a checkpoint may mean little; empty if it does not record them."""
+    try:
+        training = Training.model_validate(metadata)
+    except ValidationError:
+        return []
+    n_valid, accuracy = training.n_valid or {}, (training.metrics or {}).get("accuracy", -1)
+    doubts = describe_few(training.n_train or {}, n_valid)
+    if 0 <= accuracy <= 1 and sum(n_valid.values()) > 0:
+        rated = rate_accuracy(round(accuracy * sum(n_valid.values())), [*n_valid.values()])
+        doubts.append(describe_baseline(rated, [*n_valid]))
+    return [doubt for doubt in doubts if doubt]
 
 
 def _without_nan(value: Any) -> Any:

@@ -5,16 +5,20 @@ drawing a figure.
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-# Bootstrap samples of a ROC curve, and the fraction of them that its interval contains.
-N_RESAMPLES = 1000
+# Probability that the interval of the area under a ROC curve contains the true area.
 LEVEL = 0.95
 # Bins of a reliability diagram.
 N_BINS = 8
+# A classifier is better than chance if chance would do as well with at most this probability.
+SIGNIFICANCE = 0.05
+# With fewer galaxies in a class, or in its part of the validation set, metrics mean little.
+MIN_IN_CLASS, MIN_IN_VALID = 20, 5
 
 
 class RocCurve(NamedTuple):
@@ -27,7 +31,7 @@ class RocCurve(NamedTuple):
     area : float
         Area under the curve.
     low, high : float
-        Bounds of the 95 % bootstrap interval of the area.
+        Bounds of the 95 % interval of the area; see `area_interval`.
     """
 
     false_positive_rate: NDArray[np.float64]
@@ -38,7 +42,7 @@ class RocCurve(NamedTuple):
 
 
 def score(probs: NDArray[np.floating], labels: NDArray[np.integer]) -> dict[str, float]:
-    """Return the accuracy, the ROC AUC and the F1 score of a set of galaxies.
+    """Return the accuracy, the ROC AUC, the F1 score and the balanced accuracy of some galaxies.
 
     Parameters
     ----------
@@ -54,6 +58,7 @@ def score(probs: NDArray[np.floating], labels: NDArray[np.integer]) -> dict[str,
         curve; for more than two classes, the unweighted mean over each class against the rest.
         It is NaN where a class is absent or a probability is not finite. ``f1``, the unweighted
         mean over the classes, so that no class is singled out as the positive one.
+        ``balanced_accuracy``, see `Accuracy`.
     """
     from sklearn.metrics import f1_score, roc_auc_score
 
@@ -69,13 +74,159 @@ def score(probs: NDArray[np.floating], labels: NDArray[np.integer]) -> dict[str,
             rows = probs.astype(np.float64)
             rows /= rows.sum(axis=1, keepdims=True)
             roc_auc = float(roc_auc_score(labels, rows, multi_class="ovr", labels=every_class))
+    accuracy = measure_accuracy(predicted, labels, n_classes)
     return {
-        "accuracy": float(np.mean(predicted == labels)),
+        "accuracy": float("nan") if accuracy is None else accuracy.accuracy,
         "roc_auc": roc_auc,
         "f1": float(
             f1_score(labels, predicted, labels=every_class, average="macro", zero_division=0)
         ),
+        "balanced_accuracy": float("nan") if accuracy is None else accuracy.balanced_accuracy,
     }
+
+
+class Accuracy(NamedTuple):
+    """How many galaxies are classified correctly, and how many would be without any network.
+
+    Attributes
+    ----------
+    n : int
+        Number of galaxies whose true class is known; at least one.
+    n_right : int
+        Number of those that are classified correctly.
+    accuracy : float
+        Their ratio.
+    majority : int
+        Index of the true class that most of these galaxies have; the first of several.
+    majority_share : float
+        Its share: the accuracy of always predicting this class.
+    balanced_accuracy : float
+        The unweighted mean over the classes of the fraction classified correctly; 1 / C for any
+        prediction that ignores the galaxy. It is NaN where a class has no galaxy.
+    p_chance : float
+        Probability that at least ``n_right`` galaxies were classified correctly if each were with
+        the probability ``majority_share``: the p-value of a one-sided binomial test.
+    """
+
+    n: int
+    n_right: int
+    accuracy: float
+    majority: int
+    majority_share: float
+    balanced_accuracy: float
+    p_chance: float
+
+    @property
+    def is_above_majority(self) -> bool:
+        """Whether the accuracy is above the majority share by more than chance explains (5 %)."""
+        return self.p_chance <= SIGNIFICANCE
+
+
+def measure_accuracy(
+    predicted: NDArray[np.integer], labels: NDArray[np.integer], n_classes: int
+) -> Accuracy | None:
+    """Measure the accuracy of a classifier, and of the majority class beside it.
+
+    Parameters
+    ----------
+    predicted : (N,) ndarray of int
+        Index of the predicted class.
+    labels : (N,) ndarray of int
+        Index of the true class; negative where it is unknown, and the galaxy is not counted.
+    n_classes : int
+        Number of classes, C.
+
+    Returns
+    -------
+    Accuracy or None
+        None if no true class is known.
+    """
+    is_labelled = labels >= 0
+    labels, predicted = labels[is_labelled], predicted[is_labelled]
+    if not len(labels):
+        return None
+    n_in_class = np.bincount(labels, minlength=n_classes)
+    n_right = np.bincount(labels[predicted == labels], minlength=n_classes)
+    balanced = float(np.mean(n_right / n_in_class)) if (n_in_class > 0).all() else float("nan")
+    return rate_accuracy(int(n_right.sum()), n_in_class.tolist(), balanced)
+
+
+def rate_accuracy(
+    n_right: int, n_in_class: Sequence[int], balanced_accuracy: float = float("nan")
+) -> Accuracy:
+    """Rate a number of galaxies classified correctly against the majority class.
+
+    Parameters
+    ----------
+    n_right : int
+        Number of galaxies that are classified correctly.
+    n_in_class : sequence of int
+        Number of galaxies of each true class, (C,); not all zero.
+    balanced_accuracy : float, optional
+        Where it is known.
+
+    Returns
+    -------
+    Accuracy
+    """
+    # scipy.stats takes longer to import.
+    from scipy.special import bdtrc
+
+    n, most = sum(n_in_class), max(n_in_class)
+    # The probability of more galaxies than the first argument.
+    p_chance = float(bdtrc(n_right - 1, n, most / n))
+    majority = list(n_in_class).index(most)
+    return Accuracy(n, n_right, n_right / n, majority, most / n, balanced_accuracy, p_chance)
+
+
+def describe_baseline(accuracy: Accuracy, class_names: Sequence[str]) -> str:
+    """Say that an accuracy is not above the majority share; "" if it is.
+
+    Parameters
+    ----------
+    accuracy : Accuracy
+        From `measure_accuracy`.
+    class_names : (C,) sequence of str
+        Names of the classes.
+
+    Returns
+    -------
+    str
+        A clause with the numbers.
+    """
+    if accuracy.is_above_majority:
+        return ""
+    always = f"always {class_names[accuracy.majority]!r} gives {accuracy.majority_share:.3f}"
+    found = f"the accuracy {accuracy.accuracy:.3f} on {accuracy.n} galaxies"
+    if accuracy.accuracy <= accuracy.majority_share:
+        return f"{found} is no better than a guess: {always}"
+    return f"{found} may be chance (p = {accuracy.p_chance:.2f}): {always}"
+
+
+def describe_few(n_train: Mapping[str, int], n_valid: Mapping[str, int]) -> list[str]:
+    """Say which classes have too few galaxies for their metrics to mean much.
+
+    Parameters
+    ----------
+    n_train, n_valid : mapping of str to int
+        Number of galaxies of each class in the training and validation set.
+
+    Returns
+    -------
+    list of str
+        A clause for each kind of shortage; empty if there is none.
+    """
+    few = {name: n + n_valid.get(name, 0) for name, n in n_train.items()}
+    few = {name: n for name, n in few.items() if n < MIN_IN_CLASS}
+    few_valid = {name: n for name, n in n_valid.items() if n < MIN_IN_VALID}
+    clauses = []
+    if few:
+        counts = ", ".join(f"{n} {name!r}" for name, n in few.items())
+        clauses.append(f"only {counts} to train and validate, expected {MIN_IN_CLASS} of a class")
+    if few_valid:
+        counts = ", ".join(f"{n} {name!r}" for name, n in few_valid.items())
+        clauses.append(f"only {counts} to validate, expected {MIN_IN_VALID} of a class")
+    return clauses
 
 
 def compute_losses(
@@ -129,10 +280,11 @@ def count_confusions(
     return confusion_matrix(labels, predicted, labels=list(range(n_classes))).astype(np.int64)
 
 
-def compute_roc(is_class: NDArray[np.bool_], p: NDArray[np.floating], seed: int = 256) -> RocCurve:
-    """Compute a ROC curve, its area, and a percentile bootstrap interval of the area.
+def compute_roc(is_class: NDArray[np.bool_], p: NDArray[np.floating]) -> RocCurve:
+    """Compute a ROC curve, its area, and an interval of the area.
 
-    The bootstrap resamples galaxies inside and outside the class separately [1]_.
+    The galaxies are sorted once. The results are exact counts and closed formulas, so that they do
+    not depend on the order of the galaxies or on a seed.
 
     Parameters
     ----------
@@ -140,33 +292,110 @@ def compute_roc(is_class: NDArray[np.bool_], p: NDArray[np.floating], seed: int 
         True for galaxies of the class; at least one galaxy must be inside it and one outside.
     p : (N,) ndarray of float
         Predicted probability of the class.
-    seed : int, default 256
-        Seed of the bootstrap.
 
     Returns
     -------
     RocCurve
+        The points of the curve at which its direction changes, and the area with its interval.
+    """
+    order = np.argsort(-np.asarray(p, np.float64), kind="stable")
+    ranked = p[order]
+    # The last galaxy of each group of equal p.
+    ends = np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), len(ranked) - 1)
+    n_true = np.append(0, np.cumsum(is_class[order])[ends])
+    n_false = np.append(0, ends + 1) - n_true
+    m, n = int(n_true[-1]), int(n_false[-1])
+    # Half of the pairs with equal p count as ordered. The sum is over whole numbers.
+    area = int(np.sum(np.diff(n_false) * (n_true[1:] + n_true[:-1]))) / (2 * m * n)
+    variance = _area_variance(n_true, n_false, area)
+    low, high = area_interval(area, variance, m, n)
+    is_corner = np.full(len(n_true), True)
+    rise, run = np.diff(n_true), np.diff(n_false)
+    is_corner[1:-1] = rise[:-1] * run[1:] != rise[1:] * run[:-1]
+    return RocCurve(n_false[is_corner] / n, n_true[is_corner] / m, area, low, high)
+
+
+def _area_variance(
+    n_true: NDArray[np.int64], n_false: NDArray[np.int64], area: float
+) -> float | None:
+    """Estimate the variance of the area under a ROC curve as DeLong et al. (1988) do.
+
+    ``n_true`` and ``n_false`` count the galaxies inside and outside the class down to each
+    probability. None where one galaxy alone is inside or outside.
+    """
+    m, n = int(n_true[-1]), int(n_false[-1])
+    if min(m, n) < 2:
+        return None
+    # For a galaxy of the class, the share of the others that it precedes; and the reverse.
+    precedes = 1 - (n_false[1:] + n_false[:-1]) / (2 * n)
+    follows = (n_true[1:] + n_true[:-1]) / (2 * m)
+    inside = np.sum(np.diff(n_true) * (precedes - area) ** 2) / (m - 1)
+    outside = np.sum(np.diff(n_false) * (follows - area) ** 2) / (n - 1)
+    return float(inside / m + outside / n)
+
+
+def area_interval(area: float, variance: float | None, m: int, n: int) -> tuple[float, float]:
+    r"""Return the 95 % interval of the area under a ROC curve.
+
+    The bounds are the areas :math:`x` at which the area measured lies 1.96 standard deviations
+    away: :math:`(A - x)^2 = 1.96^2\, r\, V(x)`. With :math:`V`, the variance of Hanley & McNeil
+    [1]_ in the form of Newcombe, this is his method 5 [2]_, which holds for small numbers and does
+    not degenerate where the area is 0 or 1. His :math:`V` assumes that the probabilities inside and
+    outside the class scatter alike. The factor :math:`r` is the ratio of the variance measured as
+    by DeLong et al. [3]_ to :math:`V(A)`, and corrects for that. A ratio below one is not trusted
+    where hardly any galaxy is misplaced: it is drawn towards one with weight :math:`2 / (2 + E)`
+    for :math:`E = \min(m, n) \min(A, 1 - A)`.
+
+    Simulations with 3 to 1000 galaxies inside and outside the class, areas from 0.5 to 0.999, and
+    scatters that differ threefold, give a mean coverage of 96 %. It is below 88 % for three
+    against three galaxies alone. A bootstrap covers 47 % of the cases with five against five
+    galaxies at an area of 0.95.
+
+    Parameters
+    ----------
+    area : float
+        Area measured, 0 to 1.
+    variance : float or None
+        Its variance by DeLong et al.; None if it cannot be measured.
+    m, n : int
+        Number of galaxies inside and outside the class.
+
+    Returns
+    -------
+    low, high : float
+        Bounds of the area.
 
     References
     ----------
-    .. [1] Efron & Tibshirani 1993, An Introduction to the Bootstrap
+    .. [1] Hanley & McNeil 1982, Radiology 143, 29
+    .. [2] Newcombe 2006, Statistics in Medicine 25, 559
+    .. [3] DeLong, DeLong & Clarke-Pearson 1988, Biometrics 44, 837
     """
-    from sklearn.metrics import roc_auc_score, roc_curve
+    from scipy.optimize import brentq
+    from scipy.special import ndtri
 
-    false_positive, true_positive, _ = roc_curve(is_class, p, drop_intermediate=False)
-    rng = np.random.default_rng(seed)
-    inside, outside = p[is_class], p[~is_class]
-    truth = np.repeat([True, False], [len(inside), len(outside)])
-    areas = [
-        roc_auc_score(
-            truth,
-            np.concatenate([rng.choice(inside, len(inside)), rng.choice(outside, len(outside))]),
-        )
-        for _ in range(N_RESAMPLES)
-    ]
-    low, high = np.quantile(areas, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    area = float(roc_auc_score(is_class, p))
-    return RocCurve(false_positive, true_positive, area, float(low), float(high))
+    model = _model_variance(area, m, n)
+    ratio = variance / model if variance is not None and model > 0 else 1.0
+    if ratio < 1:
+        n_misplaced = min(m, n) * min(area, 1 - area)
+        ratio += (1 - ratio) * 2 / (2 + n_misplaced)
+    z = ndtri((1 + LEVEL) / 2)
+
+    def excess(x: float) -> float:
+        return float((area - x) ** 2 - z**2 * ratio * _model_variance(x, m, n))
+
+    # At an area of 0 or 1 the variance vanishes, and the area itself solves the equation too.
+    below, above = min(area, 1 - 1e-12), max(area, 1e-12)
+    low = brentq(excess, 0.0, below, xtol=1e-12) if area > 0 else 0.0
+    high = brentq(excess, above, 1.0, xtol=1e-12) if area < 1 else 1.0
+    return float(low), float(high)
+
+
+def _model_variance(area: float, m: int, n: int) -> float:
+    """Return the variance of an area for m and n galaxies, as Newcombe (2006) models it."""
+    half = (m + n) / 2 - 1
+    spread = 1 + half * (1 - area) / (2 - area) + half * area / (1 + area)
+    return area * (1 - area) * spread / (m * n)
 
 
 def count_reliability(

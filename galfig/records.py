@@ -8,10 +8,22 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, ValidationError
+from pydantic import (
+    AfterValidator,
+    Base64Bytes,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ValidationError,
+)
 
-from galfig.config import Settings, Split, restore_settings
+from galfig.config import Settings, restore_settings
+from galfig.runtime.options import Split
 
+# Size of the digest of a galaxy: 8 bytes of its identifier, 8 bytes of its image.
+DIGEST_SIZE = 16
 # Attributes of a store that hold JSON.
 _JSON = ("class_names", "class_counts", "config", "training", "image_shift")
 
@@ -35,6 +47,8 @@ class Epoch(_Record):
     accuracy: float
     roc_auc: float
     f1: float
+    # None in checkpoints of galfig 0.1.
+    balanced_accuracy: float | None = None
 
 
 class LearningRateCurve(_Record):
@@ -91,6 +105,27 @@ class StoreRecord(_Record):
     image_shift: ImageShift | None = None
 
 
+def _check_digests(data: bytes) -> bytes:
+    if len(data) % DIGEST_SIZE:
+        raise ValueError(f"{len(data)} bytes, expected digests of {DIGEST_SIZE} bytes each")
+    return data
+
+
+_Digests = Annotated[Base64Bytes, AfterValidator(_check_digests)]
+
+
+class Members(_Record):
+    """Digests of the galaxies that a training used; see `galfig.networks.membership`."""
+
+    train: _Digests
+    valid: _Digests
+    test: _Digests = b""
+
+    def count(self) -> dict[str, int]:
+        """Return the number of galaxies of each split."""
+        return {word: len(data) // DIGEST_SIZE for word, data in self}
+
+
 class CheckpointRecord(_Record):
     """The metadata that a checkpoint needs in order to be used."""
 
@@ -103,6 +138,8 @@ class CheckpointRecord(_Record):
     std: Annotated[list[Annotated[FiniteFloat, Field(gt=0)]], Field(min_length=1)]
     catalog_sha256: str | None = None
     digest: str | None = None
+    # None in checkpoints of other programs, and of older versions.
+    members: Members | None = None
 
 
 def read_store_record(attrs: Mapping[str, Any]) -> StoreRecord:
@@ -126,6 +163,29 @@ def read_store_record(attrs: Mapping[str, Any]) -> StoreRecord:
     return StoreRecord.model_validate(
         {key: json.loads(attrs[key]) if key in _JSON else attrs[key] for key in attrs}
     )
+
+
+def recall_split(record: StoreRecord) -> str:
+    """Return the split of all galaxies of a store of schema version 1; "" if it is not known.
+
+    Such a store records which galaxies were explained, by a draw from its own catalog. This is the
+    split of the training only if the training used the same catalog and the same draw.
+
+    Parameters
+    ----------
+    record : StoreRecord
+        Its root attributes.
+
+    Returns
+    -------
+    {"train", "valid", ""}
+    """
+    trained = record.training.settings
+    if record.split == "all" or trained is None:
+        return ""
+    tables = ("catalog", "classes", "split")
+    is_same = all(getattr(trained, table) == getattr(record.settings, table) for table in tables)
+    return record.split if is_same else ""
 
 
 def describe_invalid(exc: ValidationError) -> tuple[str, str]:

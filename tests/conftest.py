@@ -134,6 +134,7 @@ def make_store(tmp_path):
             "objid": objid,
             "redshift": np.linspace(0.02, 0.13, n),
             "label": (np.arange(n) % n_classes).astype(np.int16),
+            "split": np.full(n, "valid", dtype=object),
             "value": np.linspace(8.2, 9.3, n),
             "logits": logits,
             "probs": probs,

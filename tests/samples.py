@@ -138,6 +138,7 @@ def draw_galaxies(start, stop, *, rejected=None, scale=1.0):
         "objid": np.array([f"g{index}" for index in range(start, stop)], dtype=object),
         "redshift": np.arange(start, stop) / 100,
         "label": np.zeros(n, np.int16),
+        "split": np.full(n, "valid", dtype=object),
         "value": np.full(n, np.nan),
         "logits": rng.normal(size=(n, 2)).astype(np.float32),
         "probs": np.full((n, 2), 0.5, np.float32),
@@ -182,12 +183,13 @@ def note_progress(monkeypatch, module):
     return noted
 
 
-def make_checkpoint(path, class_names=("low", "high"), image_size=32, n_channels=3):
-    """Write the checkpoint of an untrained conv3."""
+def make_checkpoint(path, class_names=("low", "high"), image_size=32, n_channels=3, galaxies=None):
+    """Write the checkpoint of an untrained conv3, which may say that it knows galaxies."""
     import torch
 
     from galfig.networks.architectures import build_network
     from galfig.networks.checkpoint import save_checkpoint
+    from galfig.networks.membership import record_members
 
     torch.manual_seed(0)
     metadata = {
@@ -201,6 +203,8 @@ def make_checkpoint(path, class_names=("low", "high"), image_size=32, n_channels
         "n_train": {"low": 10, "high": 9},
         "simulated": False,
     }
+    if galaxies is not None:
+        metadata["members"] = record_members(galaxies)
     return save_checkpoint(path, build_network("conv3", len(class_names), n_channels), metadata)
 
 

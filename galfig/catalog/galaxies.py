@@ -8,11 +8,13 @@ import hashlib
 import itertools
 import logging
 import os
+import re
 import string
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from difflib import SequenceMatcher
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +30,11 @@ from galfig.runtime.messages import list_some, quote, shorten
 
 logger = logging.getLogger(__name__)
 
+# Words for the split of a galaxy, and what catalogs also write for them.
+SPLITS = ("train", "valid", "test")
+_SYNONYMS = {"val": "valid", "validation": "valid", "training": "train", "testing": "test"}
+# Number of class names that are compared with each other.
+MAX_COMPARED = 100
 # Pairs of a literal text and the column whose cell follows it, if any.
 Template = list[tuple[str, str | None]]
 
@@ -50,8 +57,9 @@ class Galaxies:
         The quantity that was binned, in the unit of its column; NaN where the classes are text.
     label : (N,) array of int16
         Position in ``class_names``, -1 where unknown.
-    in_valid : (N,) array of bool
-        True in the validation set, False in the training set.
+    split : (N,) array of str
+        "train", "valid" or "test", as a training on these galaxies uses them; "" for galaxies
+        without classes, unless a column of the catalog gives the split.
     pixel_scale : (N,) array of float64 or None
         Pixel scale of each image [arcsec/pixel], NaN where unknown.
     class_names : tuple of str
@@ -74,7 +82,7 @@ class Galaxies:
     redshift: NDArray[np.float64]
     value: NDArray[np.float64]
     label: NDArray[np.int16]
-    in_valid: NDArray[np.bool_]
+    split: NDArray[np.object_]
     pixel_scale: NDArray[np.float64] | None
     class_names: tuple[str, ...]
     class_counts: dict[str, int]
@@ -86,15 +94,26 @@ class Galaxies:
     def __len__(self) -> int:
         return len(self.objid)
 
+    @property
+    def in_train(self) -> NDArray[np.bool_]:
+        """True for galaxies of the training set, (N,)."""
+        return np.asarray(self.split == "train", dtype=bool)
+
+    @property
+    def in_valid(self) -> NDArray[np.bool_]:
+        """True for galaxies of the validation set, (N,)."""
+        return np.asarray(self.split == "valid", dtype=bool)
+
     def __repr__(self) -> str:
         classes = ", ".join(
             f"{int(np.sum(self.label == index))} {name}"
             for index, name in enumerate(self.class_names)
         )
-        n_valid = int(self.in_valid.sum())
+        n_train, n_valid, n_test = (int(np.sum(self.split == word)) for word in SPLITS)
+        tested = f" and {n_test} to test" if n_test else ""
         return (
-            f"<Galaxies: {len(self)} ({classes}), {len(self) - n_valid} to train and {n_valid} to "
-            f"validate, {len(self.rejected)} left out>"
+            f"<Galaxies: {len(self)} ({classes}), {n_train} to train and {n_valid} to validate"
+            f"{tested}, {len(self.rejected)} left out>"
         )
 
     def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> "Galaxies":
@@ -119,9 +138,23 @@ class Galaxies:
             redshift=self.redshift[rows],
             value=self.value[rows],
             label=self.label[rows],
-            in_valid=self.in_valid[rows],
+            split=self.split[rows],
             pixel_scale=None if scale is None else scale[rows],
         )
+
+    def drop(self, objids: Container[str]) -> "Galaxies":
+        """Return the galaxies without those of some identifiers.
+
+        Parameters
+        ----------
+        objids : container of str
+            The identifiers to leave out.
+
+        Returns
+        -------
+        Galaxies
+        """
+        return self.take(np.array([objid not in objids for objid in self.objid], dtype=bool))
 
     def reject(self, reasons: Mapping[int, str]) -> "Galaxies":
         """Move galaxies to ``rejected``.
@@ -144,6 +177,17 @@ class Galaxies:
         return dataclasses.replace(self.take(stays), rejected={**self.rejected, **more})
 
 
+class _Labels(NamedTuple):
+    """Labels of every row of a catalog, by `_label_rows`."""
+
+    label: NDArray[np.int16]
+    value: NDArray[np.float64]
+    rejected: NDArray[np.object_]
+    is_kept: NDArray[np.bool_]
+    class_names: tuple[str, ...]
+    counts: dict[str, int]
+
+
 def load_galaxies(settings: Settings, *, labelled: bool = True) -> Galaxies:
     """Read the catalog, assign the classes, find the images and draw the split.
 
@@ -164,7 +208,8 @@ def load_galaxies(settings: Settings, *, labelled: bool = True) -> Galaxies:
     ------
     CatalogError
         If the table cannot be read; a column is missing; an identifier is empty, duplicated,
-        rounded or not a plain file name; a value has the wrong type; or a class has no galaxies.
+        rounded or not a plain file name; a value has the wrong type; a class has no galaxies; or
+        the column of the split holds another word than 'train', 'valid' and 'test'.
     """
     path = settings.catalog_path
     template = parse_template(settings.catalog.images)
@@ -174,12 +219,21 @@ def load_galaxies(settings: Settings, *, labelled: bool = True) -> Galaxies:
     check_objids(objid, path, settings.catalog.id)
 
     labels = _label_rows(table, settings.classes, path, labelled)
+    if alike := find_alike([*labels.counts]):
+        pairs = "; ".join(f"{quote(a)} and {quote(b)}" for a, b in alike)
+        logger.warning(
+            "%s: column %r: classes with nearly the same name: %s; if they are one, correct the "
+            "catalog or set [classes] keep",
+            path,
+            settings.classes.column,
+            pairs,
+        )
     rejected = labels.rejected
     is_used = labels.is_kept & (rejected == "")
     names, root = image_names(table, template, path), settings.images_dir
     lost = is_used & ~_find_files(names, root)
-    rejected[lost] = [f"no image {root / names[row]}" for row in np.flatnonzero(lost)]
-    in_valid = draw_split(table, labels.is_kept, rejected, settings.split, path)
+    rejected[lost] = [f"no image {_hide_folder(names[row])}" for row in np.flatnonzero(lost)]
+    split = assign_splits(table, labels, settings.split, path)
 
     rows = np.flatnonzero(labels.is_kept & (rejected == ""))
     _check_what_is_left(labels, rows, path)
@@ -191,7 +245,7 @@ def load_galaxies(settings: Settings, *, labelled: bool = True) -> Galaxies:
         redshift=_read_redshift(table, settings, path)[rows],
         value=labels.value[rows],
         label=labels.label[rows],
-        in_valid=in_valid[rows],
+        split=split[rows],
         pixel_scale=_read_pixel_scale(table, settings, path, rows),
         class_names=labels.class_names,
         class_counts=labels.counts,
@@ -329,72 +383,67 @@ def image_names(table: pd.DataFrame, template: Template, path: Path) -> list[str
     return ["".join(parts) for parts in zip(*columns, strict=True)]
 
 
-def draw_split(
-    table: pd.DataFrame,
-    is_kept: NDArray[np.bool_],
-    rejected: NDArray[np.object_],
-    split: SplitSettings,
-    path: Path,
-) -> NDArray[np.bool_]:
-    """Decide which rows are in the validation set.
+def assign_splits(
+    table: pd.DataFrame, labels: _Labels, split: SplitSettings, path: Path
+) -> NDArray[np.object_]:
+    """Decide which rows train the network, which validate it, and which are held out as a test.
 
-    Without a column that gives the split, the validation set is drawn at random from the galaxies
-    that are kept and not rejected.
+    A column of the catalog may say so. Otherwise the sets are drawn at random from the galaxies
+    that are kept and not rejected, unless these have no classes.
 
     Parameters
     ----------
     table : DataFrame
         The catalog, with N rows.
-    is_kept : (N,) array of bool
-        True for galaxies whose class is kept.
-    rejected : (N,) array of str
-        Why a galaxy is rejected, "" where it is not. Updated in place: with a column that gives
-        the split, a kept galaxy that is neither 'train' nor 'valid' is rejected.
+    labels : _Labels
+        The labels of its rows. Their ``rejected`` is updated in place: a kept galaxy whose cell in
+        the column is empty is rejected.
     split : SplitSettings
-        Column of the split; or fraction and seed of the draw.
+        Column of the split; or fractions and seed of the draw.
     path : Path
         Path of the catalog, for messages.
 
     Returns
     -------
-    (N,) array of bool
-        True in the validation set.
+    (N,) array of str
+        "train", "valid" or "test"; "" for rows that are not used or have no split.
 
     Raises
     ------
     CatalogError
-        If the column is missing, or holds neither 'train' nor 'valid'.
+        If the column is missing, or holds another word.
     """
-    in_valid = np.zeros(len(table), dtype=bool)
-    if split.column is None:
-        rows = np.flatnonzero(is_kept & (rejected == ""))
+    found = np.full(len(table), "", dtype=object)
+    if split.column is not None:
+        return _read_splits(table, labels, split.column, path)
+    if labels.counts:
+        rows = np.flatnonzero(labels.is_kept & (labels.rejected == ""))
         order = np.random.default_rng(split.seed).permutation(rows)
-        in_valid[order[: max(1, round(split.valid_fraction * len(rows)))]] = True
-        return in_valid
-    cells = read_texts(table, split.column, path, "[split] column")
-    words = np.array([word.lower() for word in cells], dtype=object)
-    if not np.isin(words, ["train", "valid"]).any():
+        n_valid = max(1, round(split.valid_fraction * len(rows)))
+        n_test = round(split.test_fraction * len(rows))
+        found[rows] = "train"
+        found[order[:n_valid]] = "valid"
+        found[order[n_valid : n_valid + n_test]] = "test"
+    return found
+
+
+def _read_splits(
+    table: pd.DataFrame, labels: _Labels, column: str, path: Path
+) -> NDArray[np.object_]:
+    """Read the split of each row from a column, and reject the kept galaxies without one."""
+    cells = read_texts(table, column, path, "[split] column")
+    words = np.array([cell.strip().lower() for cell in cells], dtype=object)
+    words = np.array([_SYNONYMS.get(word, word) for word in words], dtype=object)
+    is_used = labels.is_kept & (labels.rejected == "")
+    strange = np.flatnonzero(is_used & ~np.isin(words, [*SPLITS, ""]))
+    if len(strange):
+        row = strange[0]
         raise CatalogError(
-            f"{path}: column {split.column!r} holds {shorten(sorted(set(words)))}, "
-            "expected 'train' and 'valid'"
+            f"{path}: row {row + 1}, column {column!r}: {quote(cells[row])}, expected 'train', "
+            "'valid' or 'test'"
         )
-    stray = is_kept & (rejected == "") & ~np.isin(words, ["train", "valid"])
-    rejected[stray] = [
-        f"column {split.column!r} is {quote(words[row])}, expected 'train' or 'valid'"
-        for row in np.flatnonzero(stray)
-    ]
-    return words == "valid"
-
-
-class _Labels(NamedTuple):
-    """Labels of every row of a catalog, by `_label_rows`."""
-
-    label: NDArray[np.int16]
-    value: NDArray[np.float64]
-    rejected: NDArray[np.object_]
-    is_kept: NDArray[np.bool_]
-    class_names: tuple[str, ...]
-    counts: dict[str, int]
+    labels.rejected[is_used & (words == "")] = f"no {column}"
+    return np.where(np.isin(words, SPLITS), words, "").astype(object)
 
 
 def _label_rows(table: pd.DataFrame, classes: ClassSettings, path: Path, labelled: bool) -> _Labels:
@@ -447,6 +496,41 @@ def _check_classes(
             )
 
 
+def find_alike(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Find pairs of class names that may be one class, written in two ways.
+
+    These are names that differ in case, spaces or punctuation only, and names of which one word of
+    five letters or more is misspelt. Names that differ in numbers or in short words, such as types
+    of galaxies, are different classes.
+
+    Parameters
+    ----------
+    names : sequence of str
+        The names.
+
+    Returns
+    -------
+    list of (str, str)
+        The pairs, in the order of the names.
+    """
+    # Beyond this, the classes are no longer a few words, and the pairs are too many to compare.
+    names = names[:MAX_COMPARED]
+    return [pair for pair in itertools.combinations(names, 2) if _is_alike(*pair)]
+
+
+def _is_alike(first: str, second: str) -> bool:
+    a, b = (re.findall(r"\w+", name.casefold().replace("_", " ")) for name in (first, second))
+    if a and "".join(a) == "".join(b):
+        return True
+    differing = [pair for pair in zip(a, b, strict=False) if pair[0] != pair[1]]
+    if len(a) != len(b) or len(differing) != 1:
+        return False
+    one, other = differing[0]
+    is_text = one.isalpha() and other.isalpha() and min(len(one), len(other)) >= 5
+    is_near = abs(len(one) - len(other)) <= 1
+    return is_text and is_near and SequenceMatcher(None, one, other).ratio() >= 0.8
+
+
 def _check_what_is_left(labels: _Labels, rows: NDArray[np.intp], path: Path) -> None:
     """Raise CatalogError if no galaxy of a class, or no galaxy at all, can be used."""
     if not len(rows):
@@ -482,6 +566,12 @@ def describe_rejected(rejected: dict[str, str]) -> str:
     objid, reason = next(reversed(rejected.items()))
     galaxies = "galaxy" if len(rejected) == 1 else "galaxies"
     return f"{len(rejected)} {galaxies} left out, for example {objid} ({reason})"
+
+
+def _hide_folder(name: str) -> str:
+    """Return the path of an image below its folder, or its name; stores record it."""
+    path = PurePath(name)
+    return path.name if path.is_absolute() or ".." in path.parts else name
 
 
 def _find_files(names: Sequence[str], root: Path) -> NDArray[np.bool_]:
@@ -561,27 +651,31 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def report_counts(galaxies: Galaxies) -> None:
-    """Log the number of galaxies of each class in the catalog, in training and in validation.
+def report_counts(galaxies: Galaxies, *, with_splits: bool = True) -> None:
+    """Log the number of galaxies of each class in the catalog, and in each split.
 
     Parameters
     ----------
     galaxies : Galaxies
         The galaxies to count.
+    with_splits : bool, default True
+        False if the galaxies will not train a network, so that their splits mean nothing.
     """
     if not galaxies.class_counts:
         logger.info("%d galaxies without classes", len(galaxies))
         return
     width = max(len(name) for name in (*galaxies.class_counts, "class"))
-    logger.info("%-*s  catalog  train  valid", width, "class")
+    splits = [word for word in SPLITS if word != "test" or word in galaxies.split]
+    columns = splits if with_splits else ["used"]
+    logger.info("%s", "  ".join([f"{'class':{width}}", "catalog", *(f"{c:>5}" for c in columns)]))
     for name, n_catalog in galaxies.class_counts.items():
+        cells = ["-"] * len(columns)
         if name in galaxies.class_names:
             is_class = galaxies.label == galaxies.class_names.index(name)
-            n_valid = int((is_class & galaxies.in_valid).sum())
-            n_train = int(is_class.sum()) - n_valid
-            logger.info("%-*s  %7d  %5d  %5d", width, name, n_catalog, n_train, n_valid)
-        else:
-            logger.info("%-*s  %7d      -      -", width, name, n_catalog)
+            in_columns = [galaxies.split == word for word in splits] if with_splits else [True]
+            cells = [str(np.sum(is_class & is_in)) for is_in in in_columns]
+        words = [f"{name:{width}}", f"{n_catalog:7}", *(f"{cell:>5}" for cell in cells)]
+        logger.info("%s", "  ".join(words))
 
 
 def report_rejected(galaxies: Galaxies, path: Path, *, n_known: int = 0) -> None:

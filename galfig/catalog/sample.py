@@ -83,6 +83,7 @@ def load_sample(settings: Settings, *, labelled: bool = True) -> Galaxies:
         logger.info("%s is absent: simulating %d galaxies", settings.catalog_path, N_SIMULATED)
         write_simulated(settings.catalog_path.parent, N_SIMULATED)
     galaxies = load_galaxies(settings, labelled=labelled)
-    report_counts(galaxies)
+    # Galaxies without need of labels are for a network that other galaxies may have trained.
+    report_counts(galaxies, with_splits=labelled)
     report_rejected(galaxies, settings.catalog_path)
     return galaxies

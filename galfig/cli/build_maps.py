@@ -7,10 +7,9 @@ import click
 
 from galfig.cli import options
 from galfig.cli.usage import Command
-from galfig.config import Split
 from galfig.runtime.files import IfExists
 from galfig.runtime.malloc import keep_freed_memory
-from galfig.runtime.options import Device, RunOptions
+from galfig.runtime.options import Device, RunOptions, Split
 
 
 @click.command("build-maps", cls=Command)
@@ -25,9 +24,7 @@ from galfig.runtime.options import Device, RunOptions
 @click.option(
     "--split",
     type=click.Choice(get_args(Split)),
-    default="valid",
-    show_default=True,
-    help="Galaxies to explain.",
+    help="Galaxies to explain.  [default: valid, or all where the network was trained on others]",
 )
 @click.option(
     "--out",
@@ -55,7 +52,7 @@ def build_maps(
     catalog: Path | None,
     images: Path | None,
     model: Path | None,
-    split: Split,
+    split: Split | None,
     out: Path,
     grayscale: bool | None,
     layer: str | None,

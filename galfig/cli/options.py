@@ -89,6 +89,26 @@ class BracketedOption(click.Option):
         return record and (record[0], record[1].replace("]  [", "; "))
 
 
+class OppositeFlags(click.Option):
+    """A pair of opposite flags, of which only one may be given; click alone takes the last."""
+
+    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
+        """Let the parser collect the flags."""
+        for switches, value in ((self.opts, True), (self.secondary_opts, False)):
+            parser.add_option(
+                obj=self, opts=switches, dest=self.name, action="append_const", const=value
+            )
+
+    def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
+        """Return the value that the flags agree on."""
+        if isinstance(value, list):
+            if len(set(value)) > 1:
+                switches = " and ".join([*self.opts, *self.secondary_opts])
+                raise click.UsageError(f"{switches} exclude each other; give one", ctx)
+            value = value[-1]
+        return super().type_cast_value(ctx, value)
+
+
 class _NumberOrWord(click.ParamType):  # type: ignore[type-arg]
     """A number within bounds, or one of a few words."""
 
@@ -206,9 +226,15 @@ def figure_options(function: Function) -> Function:
 
 def selection_options(n: int | None) -> Callable[[Function], Function]:
     """Add the options that select galaxies; the command receives them as ``query``."""
+    from galfig.runtime.options import Split
     from galfig.store.selection import Query, Sort
 
     choices = [
+        click.option(
+            "--split",
+            type=click.Choice(get_args(Split)),
+            help="Only galaxies that the training used so.  [default: all that did not train]",
+        ),
         click.option(
             "--n",
             cls=BracketedOption,
@@ -225,6 +251,7 @@ def selection_options(n: int | None) -> Callable[[Function], Function]:
         ),
         click.option(
             "--correct/--wrong",
+            cls=OppositeFlags,
             default=None,
             help="Only galaxies classified correctly, or only those misclassified.",
         ),

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -20,16 +19,21 @@ from PIL import Image
 from galfig.errors import FigureError
 from galfig.figures.captions import (
     Markup,
+    count_noun,
+    describe_omitted,
     describe_order,
     describe_sample,
     describe_size,
     describe_training,
     format_probability,
+    join_lines,
+    list_classes,
     name_classes,
 )
 from galfig.figures.drawing import Column, Drawing, DrawOptions, tabulate_galaxies
-from galfig.figures.rows import COLORMAP, DIMMED, FADE, format_number
+from galfig.figures.rows import COLORMAP, DIMMED, FADE, format_number, format_total, list_colors
 from galfig.figures.style import (
+    MAX_WIDTH,
     MIN_FONT_SIZE,
     TEXT_WIDTH,
     fit_words,
@@ -43,9 +47,11 @@ DPI = 300
 # Height of a page, of its column headings, and of its footer with the colour bar [inch].
 HEIGHT, HEAD, FOOT = 9.2, 0.3, 0.42
 # Approximate side of a panel, height of the text below it, and gap between galaxies [inch].
-SIDE, WORDS, GAP = 0.56, 0.24, 0.12
-# Distance between the two lines of that text [inch].
+SIDE, WORDS, GAP = 0.56, 0.34, 0.12
+# Distance between the lines of that text [inch].
 LINE = 0.1
+# Width of the frame of the predicted class, and its distance from the edge [pixels].
+FRAME, INSET = 3, 3
 
 
 @dataclass(frozen=True)
@@ -102,24 +108,32 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     if layout.side < DPI * SIDE / 2:
         raise FigureError(
             f"atlas: {layout.width:g} inches for {layout.n_panels} panels, expected at least "
-            f"{layout.n_panels * SIDE / 2:.1f}; draw it wider (`width`)"
+            f"{layout.n_panels * SIDE / 2:.1f}; "
+            + (
+                "draw it wider (`width`)"
+                if layout.n_panels * SIDE / 2 <= MAX_WIDTH
+                else "'top-losses' shows two maps of each galaxy"
+            )
         )
     n_pages = -(-len(selection.indices) // layout.n_page)
-    names = name_classes(store)
     return Drawing(
         "atlas",
-        f"Atlas of Grad-CAM maps: {', '.join(names)}",
+        f"Atlas of Grad-CAM maps: {', '.join(name_classes(store))}",
         _Pages(store, selection.indices, layout, n_pages),
         partial(_describe, store, selection, n_pages),
-        f"{n_pages} page{'s' if n_pages > 1 else ''} of {len(selection.indices)} galaxies, each a "
-        f"cutout and its Grad-CAM maps for {' and '.join(names)}.",
+        f"{count_noun(n_pages, 'page')} of {count_noun(len(selection.indices))}, each a cutout and "
+        f"its Grad-CAM maps for {list_classes(store)}.",
         partial(_tabulate, store, selection.indices, layout.n_page),
         n_pages,
     )
 
 
 def compose_galaxy(
-    cutout: NDArray[np.uint8], cams: NDArray[np.float32], side: int, cmap: str = COLORMAP
+    cutout: NDArray[np.uint8],
+    cams: NDArray[np.float32],
+    side: int,
+    cmap: str = COLORMAP,
+    predicted: int | None = None,
 ) -> NDArray[np.uint8]:
     """Draw a cutout and its maps side by side as an image.
 
@@ -133,6 +147,8 @@ def compose_galaxy(
         Side of each panel [pixels].
     cmap : str, default "inferno"
         Colour map.
+    predicted : int, optional
+        Class whose map has a frame.
 
     Returns
     -------
@@ -153,16 +169,29 @@ def compose_galaxy(
         share = np.clip(share, 0.0, 1.0)
         # The map covers the cutout, which shows through where the map is faint.
         alpha = np.minimum(share / np.float32(FADE), 1.0)[..., None]
-        colors = _list_colors(cmap)[(share * 255).astype(np.uint8)]
+        colors = _tabulate_colors(cmap)[(share * 255).astype(np.uint8)]
         panels.append((dimmed + alpha * (colors - dimmed)).astype(np.uint8))
     row = Image.fromarray(np.concatenate(panels, axis=1))
-    return np.asarray(row.resize((len(panels) * side, side), Image.Resampling.NEAREST))
+    image = np.array(row.resize((len(panels) * side, side), Image.Resampling.NEAREST))
+    if predicted is not None:
+        _draw_frame(image[:, (1 + predicted) * side : (2 + predicted) * side])
+    return image
+
+
+def _draw_frame(panel: NDArray[np.uint8]) -> None:
+    """Draw a white frame with a dark outline just inside a panel."""
+    for outer, color in ((INSET - 1, 0), (INSET, 255)):
+        width = FRAME + 2 * (INSET - outer)
+        inside = panel[outer : len(panel) - outer, outer : len(panel) - outer]
+        kept = inside[width:-width, width:-width].copy()
+        inside[:] = color
+        inside[width:-width, width:-width] = kept
 
 
 @cache
-def _list_colors(cmap: str) -> NDArray[np.float32]:
-    """Return the colours of a colour map, (256, 3), on a scale from 0 to 255."""
-    return (255 * mpl.colormaps[cmap](np.arange(256))[:, :3]).astype(np.float32)
+def _tabulate_colors(cmap: str) -> NDArray[np.float32]:
+    """Return the colours of the scale, (256, 3), as numbers from 0 to 255."""
+    return (255 * list_colors(cmap)(np.arange(256))[:, :3]).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -181,34 +210,49 @@ class _Pages:
         with ThreadPoolExecutor(1) as pool:
             composed = pool.submit(_compose_page, store, batches[0], layout)
             for number, batch in enumerate(batches, 1):
-                image, peaks = composed.result()
+                image, numbers = composed.result()
                 if number < len(batches):
                     composed = pool.submit(_compose_page, store, batches[number], layout)
                 footer = f"Page {number} of {self.n_pages}"
-                yield _draw_page(store, batch, image, peaks, layout, footer)
+                page = _draw_page(store, batch, image, numbers, layout, footer)
+                yield page
+                # The caller has written it. The parts of a figure refer to each other, so that its
+                # image would stay until the next garbage collection.
+                page.clear()
+                del image, page
+
+
+@dataclass(frozen=True)
+class _Numbers:
+    """What is written below a galaxy: the peak of its maps, and the total of each map [logit]."""
+
+    peak: float
+    totals: NDArray[np.float64]
 
 
 def _compose_page(
     store: Store, indices: NDArray[np.intp], layout: Layout
-) -> tuple[NDArray[np.uint8], list[float]]:
-    """Return the panels of a page as one image, and the peak of each galaxy's maps."""
+) -> tuple[NDArray[np.uint8], list[_Numbers]]:
+    """Return the panels of a page as one image, and the numbers of each galaxy."""
     # RGBA, because matplotlib would otherwise convert the image.
     shape = (round(DPI * HEIGHT), round(DPI * layout.width), 4)
-    image, peaks = np.full(shape, 255, np.uint8), []
+    image, numbers = np.full(shape, 255, np.uint8), []
     for number, index in enumerate(indices):
         left, top = layout.place(number)
-        cams = store.cams(int(index))
-        panels = compose_galaxy(store.cutouts(int(index)), cams, layout.side, layout.cmap)
+        cams, predicted = store.cams(int(index)), int(store.predicted[index])
+        cutout = store.cutouts(int(index))
+        panels = compose_galaxy(cutout, cams, layout.side, layout.cmap, predicted)
         image[top : top + layout.side, left : left + panels.shape[1], :3] = panels
-        peaks.append(float(cams.max(initial=0.0)))
-    return image, peaks
+        totals = cams.sum(axis=(1, 2), dtype=np.float64)
+        numbers.append(_Numbers(float(cams.max(initial=0.0)), totals))
+    return image, numbers
 
 
 def _draw_page(
     store: Store,
     indices: NDArray[np.intp],
     image: NDArray[np.uint8],
-    peaks: list[float],
+    numbers: list[_Numbers],
     layout: Layout,
     footer: str,
 ) -> Figure:
@@ -219,17 +263,17 @@ def _draw_page(
         ax = fig.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
         ax.set_axis_off()
         ax.imshow(image, extent=(0, width, height, 0), interpolation="none", aspect="auto")
-        for number, (index, peak) in enumerate(zip(indices, peaks, strict=True)):
-            _write_words(store, int(index), peak, layout, number, ax)
+        for number, (index, found) in enumerate(zip(indices, numbers, strict=True)):
+            _write_words(store, int(index), found, layout, number, ax)
         _write_heads(store, layout, ax)
         _plot_key(fig, layout, footer)
         return fig
 
 
 def _write_words(
-    store: Store, index: int, peak: float, layout: Layout, number: int, ax: Axes
+    store: Store, index: int, numbers: _Numbers, layout: Layout, number: int, ax: Axes
 ) -> None:
-    """Write the identifier, the peak of the maps and the probabilities below a galaxy."""
+    """Write the identifier, the peak of the maps, probabilities and totals below a galaxy."""
     left, top = layout.place(number)
     bottom = top + layout.side
     style: dict[str, Any] = {"fontsize": MIN_FONT_SIZE, "va": "top", "parse_math": False}
@@ -239,12 +283,12 @@ def _write_words(
         name = f"{name}, z = {redshift:.3f}"
     ax.text(left, bottom + 0.02 * DPI, name, **style)
     line = bottom + (0.02 + LINE) * DPI
+    peak = numbers.peak
     ax.text(left, line, format_number(peak) if peak > 0 else "0", **style)
-    for c, p in enumerate(store.probs[index]):
+    for c, (p, total) in enumerate(zip(store.probs[index], numbers.totals, strict=True)):
         weight = "bold" if c == store.predicted[index] else "normal"
-        ax.text(
-            left + (c + 1) * layout.side, line, f"p {format_probability(p)}", weight=weight, **style
-        )
+        words = f"p {format_probability(p)}\n{format_total(total)}"
+        ax.text(left + (c + 1) * layout.side, line, words, weight=weight, linespacing=1.1, **style)
 
 
 def _write_heads(store: Store, layout: Layout, ax: Axes) -> None:
@@ -270,7 +314,7 @@ def _plot_key(fig: Figure, layout: Layout, footer: str) -> None:
     bar = fig.add_axes((0.02, 0.21 / HEIGHT, min(0.2, 1.2 / layout.width), 0.08 / HEIGHT))
     ramp = np.linspace(0.0, 1.0, 256)
     alpha = np.minimum(ramp / FADE, 1.0)[:, None]
-    colors = (alpha * _list_colors(layout.cmap)).astype(np.uint8)[None]
+    colors = (alpha * _tabulate_colors(layout.cmap)).astype(np.uint8)[None]
     bar.imshow(colors, extent=(0, 1, 0, 1), aspect="auto", interpolation="nearest")
     bar.set_yticks([])
     bar.set_xticks([0, 1], ["0", "peak [logit]"], fontsize=MIN_FONT_SIZE)
@@ -284,17 +328,26 @@ def _tabulate(store: Store, indices: NDArray[np.intp], n_page: int) -> dict[str,
 
 
 def _describe(store: Store, selection: Selection, n_pages: int, markup: Markup) -> str:
-    names = " and ".join(markup.text(name) for name in name_classes(store))
-    has_redshift = np.isfinite(store.redshift[selection.indices]).any()
-    labels = "identifier and redshift" if has_redshift else "the identifier"
+    n_redshift = int(np.isfinite(store.redshift[selection.indices]).sum())
+    redshift = ""
+    if n_redshift:
+        known = "" if n_redshift == len(selection.indices) else ", where it is known,"
+        redshift = f" and{known} the redshift"
     shape = store.cutouts(int(selection.indices[0])).shape
-    return (
-        f"Atlas of {describe_sample(store, selection, markup)}, on {n_pages} "
-        f"page{'s' if n_pages > 1 else ''}; order: {describe_order(selection.query)}, down the "
-        "columns.\n"
+    p, sigma = markup.math("p"), markup.sigma
+    return join_lines(
+        f"Atlas of {describe_sample(store, selection, markup)}, on {count_noun(n_pages, 'page')}, "
+        "down the columns.",
+        f"Order: {describe_order(selection.query)}.",
+        describe_omitted(store, selection, "shown"),
         f"Each galaxy is shown by its cutout ({describe_size(store, shape, markup)}) and its "
-        f"Grad-CAM maps (Selvaraju et al. 2017) for {names}, drawn over the dimmed cutout. Only "
-        "positive values are shown, on one linear colour scale from zero to the galaxy's peak.\n"
-        f"The labels give {labels}, the peak in logits, and the probability {markup.math('p')} of "
-        "each class, with that of the predicted class in bold.\n" + describe_training(store, markup)
+        f"Grad-CAM maps (Selvaraju et al. 2017) for {list_classes(store, markup)}, which explain "
+        f"layer {markup.text(store.record.target_layer)}, drawn over the dimmed cutout. Only "
+        "positive values are shown, on one linear colour scale from zero to the galaxy's peak; "
+        "below a tenth of the peak, the cutout shows through.",
+        f"The labels give the identifier{redshift}, the peak in logits and, for each class, the "
+        f"probability {p}, which is the softmax of the network's output, and {sigma}, the sum of "
+        "the map over its pixels, negative ones included, in logits. The predicted class is in "
+        f"bold, and its map has a white frame. The brightness of a map is not {p}.",
+        describe_training(store, markup),
     )

@@ -1,18 +1,38 @@
 """Captions of figures, as plain text and as LaTeX."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from galfig.figures.latex import escape_latex
+from galfig.metrics import Accuracy
 from galfig.store.reader import Store
-from galfig.store.selection import Query, Selection, describe_conditions
+from galfig.store.selection import (
+    Query,
+    Selection,
+    count_splits,
+    describe_conditions,
+    find_in_split,
+)
 
-_SPLITS = {"valid": "validation set", "train": "training set", "all": "catalog"}
-_NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+# Galaxies by how the training of the network used them, after the noun.
+_SPLITS = {
+    "valid": "of the validation set",
+    "test": "of the test set",
+    "train": "that trained the network",
+    "": "whose part in the training is unknown",
+}
+FRAMED = "the predicted class is in bold, and its map has a white frame"
+# With more classes, captions do not name each.
+MAX_NAMES = 8
+# Median correlation below which the two maps of a galaxy are called mirror images.
+MIRROR = -0.9
+# The total of a map is said to be the logit where the two differ by a constant, up to this
+# fraction of the range of the logits. Maps are stored as float16.
+SAME_LOGIT = 0.02
 
 
 @dataclass(frozen=True)
@@ -39,9 +59,19 @@ class Markup:
         """Return a product of two numbers."""
         return rf"${first}\times{second}$" if self.is_latex else f"{first} × {second}"
 
-    def power(self, exponent: int) -> str:
-        """Return a power of ten."""
-        return f"$10^{{{exponent}}}$" if self.is_latex else f"1e{exponent}"
+    def scientific(self, number: float) -> str:
+        """Return a positive number with two significant figures: '0.003', '2.5e-07'."""
+        words = f"{number:.2g}"
+        if not self.is_latex or "e" not in words:
+            return words
+        mantissa, exponent = words.split("e")
+        factor = "" if mantissa == "1" else rf"{mantissa}\times"
+        return f"${factor}10^{{{int(exponent)}}}$"
+
+    @property
+    def sigma(self) -> str:
+        """The symbol of the sum of a map."""
+        return r"$\Sigma$" if self.is_latex else "Σ"
 
     @property
     def percent(self) -> str:
@@ -67,25 +97,45 @@ def describe_panels(store: Store, selection: Selection, markup: Markup) -> str:
     Returns
     -------
     str
-        The galaxies and how they were chosen, the panels, the definition of p, the network and
-        its accuracy, a list of the galaxies, and whether they are simulated.
+        The galaxies and how they were chosen, the panels, how to read them, the network and its
+        accuracy, a list of the galaxies, and whether they are simulated.
     """
-    names = [markup.text(name) for name in name_classes(store)]
     cutout = store.cutouts(int(selection.indices[0]))
-    sentences = [
-        _describe_choice(store, selection, markup),
+    every_class = range(len(store.class_names))
+    shown = [(int(index), every_class) for index in selection.indices]
+    what = "map" if len(store.class_names) == 1 else "maps"
+    return join_lines(
+        f"Grad-CAM maps of {describe_sample(store, selection, markup)}.",
+        describe_omitted(store, selection, "shown"),
         f"Each row shows one galaxy: the cutout ({describe_size(store, cutout.shape, markup)}), "
-        f"then its Grad-CAM {_plural('map', len(names))} for {_join(names)}, drawn over the dimmed "
-        "cutout; the name of the predicted class is in bold.",
+        f"then its Grad-CAM {what} for {list_classes(store, markup)}, drawn over the dimmed "
+        f"cutout; {FRAMED}.",
         describe_maps(store, markup),
-        f"The probability {markup.math('p')} is the softmax of the network's output.",
+        f"{define_symbols(markup)} {describe_reading(store, shown, markup)}",
         describe_scale(store, selection.indices, markup),
         describe_network(store, markup),
         describe_shift(store, markup),
         list_galaxies(store, selection.indices, markup),
         _describe_origin(store),
-    ]
-    return "\n".join(sentence for sentence in sentences if sentence) + "\n"
+    )
+
+
+def join_lines(*sentences: str) -> str:
+    """Join the sentences of a caption, one per line, without those that are empty."""
+    return "\n".join(sentence.strip() for sentence in sentences if sentence.strip()) + "\n"
+
+
+def count_noun(n: int, noun: str = "galaxy") -> str:
+    """Return a number and its noun: '1 galaxy', '5 galaxies', '2 pages'."""
+    return f"{n} {_plural(noun, n)}"
+
+
+def list_classes(store: Store, markup: Markup = PLAIN) -> str:
+    """List the classes by name: 'a, b and c'; many are 'each of the 50 classes'."""
+    names = name_classes(store)
+    if len(names) > MAX_NAMES:
+        return f"each of the {len(names)} classes"
+    return _join([markup.text(name) for name in names])
 
 
 def describe_maps(store: Store, markup: Markup) -> str:
@@ -95,26 +145,114 @@ def describe_maps(store: Store, markup: Markup) -> str:
         f"The maps (Selvaraju et al. 2017) explain layer {layer}, have "
         f"{markup.times(*store.map_shape)} pixels and are interpolated bilinearly. Only positive "
         "values are shown, on one linear colour scale per row from zero to the largest value in "
-        "the row, which the colour bar gives in logits."
+        "the row, which the colour bar gives in logits; below a tenth of it, the cutout shows "
+        "through."
+    )
+
+
+def define_symbols(markup: Markup) -> str:
+    """Say what the numbers on maps are, and that brightness is not probability."""
+    p = markup.math("p")
+    return (
+        f"The probability {p} is the softmax of the network's output; the brightness of a map is "
+        f"not {p}. {markup.sigma} is the sum of a map over its pixels, negative ones included, in "
+        "logits."
+    )
+
+
+def describe_reading(
+    store: Store, shown: Sequence[tuple[int, Sequence[int]]], markup: Markup
+) -> str:
+    """Say how the maps of a figure compare with the output of the network.
+
+    Parameters
+    ----------
+    store : Store
+        An open store.
+    shown : sequence of (int, sequence of int)
+        For each row, the position of its galaxy and the classes whose maps it shows.
+    markup : Markup
+        ``PLAIN`` or ``LATEX``.
+
+    Returns
+    -------
+    str
+        Sentences: whether the sum of a map is the logit, in how many rows the brightest map is not
+        that of the predicted class, and whether two maps mirror each other.
+    """
+    n_deceptive, correlations, totals = 0, [], []
+    for index, classes in shown:
+        cams = store.cams(index)
+        peaks = cams.max(axis=(1, 2))
+        brightest = max(classes, key=peaks.__getitem__)
+        n_deceptive += int(peaks[brightest] > 0 and brightest != store.predicted[index])
+        totals.append(cams.sum(axis=(1, 2), dtype=np.float64))
+        if len(cams) == 2:
+            correlations.append(_correlate(cams[0], cams[1]))
+    sentences = [_compare_with_logits(store, [index for index, _ in shown], totals, markup)]
+    if len(store.class_names) > 1:
+        rows = "row" if len(shown) == 1 else "rows"
+        sentences.append(
+            f"In {n_deceptive} of the {len(shown)} {rows}, the brightest pixel is not on the map "
+            "of the predicted class."
+        )
+    if correlations and (median := float(np.median(correlations))) < MIRROR:
+        sentences.append(
+            "The two maps of a galaxy are nearly mirror images, with a "
+            f"{'median ' if len(correlations) > 1 else ''}correlation of "
+            f"{markup.math(f'{median:.2f}')}: what is positive in one is negative, and so not "
+            "drawn, in the other."
+        )
+    return " ".join(sentences)
+
+
+def _correlate(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """Return the correlation of two maps over their pixels; 0 if one is constant."""
+    a, b = (cam.astype(np.float64).ravel() - cam.mean(dtype=np.float64) for cam in (one, other))
+    norm = np.sqrt((a @ a) * (b @ b))
+    return float(a @ b / norm) if norm > 0 else 0.0
+
+
+def _compare_with_logits(
+    store: Store, indices: Sequence[int], totals: Sequence[NDArray[np.float64]], markup: Markup
+) -> str:
+    """Say how the totals of maps, (n, C), compare with the logits of their classes."""
+    if len(indices) < 3:
+        return (
+            f"{markup.sigma} is the logit of the class, less a constant, only where pooling and "
+            "one linear layer follow the layer explained."
+        )
+    logits = store.logits[list(indices)].astype(np.float64)
+    rest = logits - np.asarray(totals)
+    is_constant = np.ptp(rest, axis=0) <= SAME_LOGIT * np.ptp(logits, axis=0)
+    if is_constant.all():
+        return f"Here {markup.sigma} is the logit of the class, less a constant for each class."
+    return (
+        f"Here {markup.sigma} is not the logit of the class, to which the layers that follow "
+        "contribute too."
     )
 
 
 def describe_scale(store: Store, indices: NDArray[np.intp], markup: Markup) -> str:
     """Describe the scale bars; "" if there are none."""
-    if not np.isfinite(store.pixel_scale[indices]).any():
+    has_bar = np.isfinite(store.pixel_scale[indices])
+    if not has_bar.any():
         return ""
-    if not np.isfinite(store.kpc_per_arcsec[indices]).any():
-        return "The scale bar is in arcsec."
+    bars = "The scale bar" if has_bar.all() else "Where the pixel scale is known, a scale bar"
+    has_length = np.isfinite(store.kpc_per_arcsec[indices]) & has_bar
+    if not has_length.any():
+        return f"{bars} gives the angle in arcsec."
+    where = "" if (has_length == has_bar).all() else "where the redshift is known, "
     return (
-        "The scale bar gives the angle in arcsec and the proper length at the galaxy's redshift, "
+        f"{bars} gives the angle in arcsec and, {where}the proper length at the galaxy's redshift, "
         "in the cosmology of Planck Collaboration (2020)."
-    )
+    ).replace("and, the", "and the")
 
 
 def describe_sample(
     store: Store, selection: Selection, markup: Markup, n: int | None = None
 ) -> str:
-    """Describe the sample of a figure, such as 'the full validation set (76 galaxies)'.
+    """Describe the galaxies of a figure, their splits, and how they were chosen.
 
     Parameters
     ----------
@@ -125,23 +263,78 @@ def describe_sample(
     markup : Markup
         ``PLAIN`` or ``LATEX``.
     n : int, optional
-        Size of the sample, if it differs from the number of galaxies shown.
+        Number of galaxies to describe, if the figure shows fewer of them.
 
     Returns
     -------
     str
-        A noun phrase.
+        A noun phrase: 'the 76 galaxies of the validation set', or '3 of the 40 galaxies of the
+        validation set with 0.05 < z < 0.08, drawn at random (seed 256)'.
     """
     n, query = len(selection.indices) if n is None else n, selection.query
-    galaxies = f"{n} {'simulated ' if store.record.simulated else ''}{_plural('galaxy', n)}"
-    whole = _SPLITS[store.record.split]
+    kind = "simulated " if store.record.simulated else ""
+    splits = count_splits(store, selection.indices)
     if query.objids:
-        return f"{galaxies} of the {whole}, chosen individually"
-    if n == len(store):
-        return f"the full {whole} ({galaxies})"
+        where = f" {_SPLITS[next(iter(splits))]}" if len(splits) == 1 else ""
+        return f"{n} {kind}{_plural('galaxy', n)}{where}, chosen individually{_break(splits)}"
     conditions = describe_conditions(query, markup.text, markup.math)
-    words = f"{galaxies} of the {whole}{f' {conditions}' if conditions else ''}"
-    return f"the {words}" if n == selection.n_candidates else f"{words}, {describe_order(query)}"
+    pool = _describe_pool(store, query)
+    n_pool = selection.n_candidates
+    galaxies = f"{n_pool} {kind}{_plural('galaxy', n_pool)} {pool} {conditions}".strip()
+    if n == n_pool:
+        return f"the {galaxies}{_break(splits)}"
+    return f"{n} of the {galaxies}, {describe_order(query)}{_break(splits)}"
+
+
+def _describe_pool(store: Store, query: Query) -> str:
+    """Describe the galaxies from which a query chooses, by what the training did with them."""
+    words = set(store.split[find_in_split(store, query.split)])
+    if len(words) == 1:
+        return _SPLITS[words.pop()]
+    return "of the store" if "train" in words else "that are not known to have trained the network"
+
+
+def _break(splits: Mapping[str, int]) -> str:
+    """List the splits of galaxies in parentheses, if there are several."""
+    if len(splits) < 2:
+        return ""
+    return f" ({', '.join(f'{n} {_SPLITS[word]}' for word, n in splits.items())})"
+
+
+def describe_omitted(
+    store: Store, selection: Selection, verb: str = "counted", *, needs_label: bool = False
+) -> str:
+    """Say which galaxies of the store a figure leaves out, apart from its conditions.
+
+    Parameters
+    ----------
+    store : Store
+        An open store.
+    selection : Selection
+        The galaxies of the figure.
+    verb : str, default "counted"
+        What is not done with those left out.
+    needs_label : bool, default False
+        Whether galaxies without a true class are left out.
+
+    Returns
+    -------
+    str
+        Sentences; "" if nothing is left out.
+    """
+    sentences, query = [], selection.query
+    n_train = int(np.sum(store.split == "train"))
+    if query.split is None and not query.objids and n_train < len(store) and n_train:
+        words = "The galaxy" if n_train == 1 else f"The {n_train} galaxies"
+        sentences.append(
+            f"{words} of the store that trained the network {_are(n_train)} not {verb}."
+        )
+    n_unknown = int(np.sum(store.label[selection.indices] < 0)) if needs_label else 0
+    if n_unknown:
+        sentences.append(
+            f"Of these, {n_unknown} without a true class {_are(n_unknown)} not {verb}."
+        )
+    return " ".join(sentences)
 
 
 def describe_order(query: Query) -> str:
@@ -156,14 +349,43 @@ def describe_order(query: Query) -> str:
     }[query.sort]
 
 
-def describe_training(store: Store, markup: Markup) -> str:
+def describe_training(store: Store, markup: Markup, *, with_accuracy: bool = True) -> str:
     """Describe the training of the network and its accuracy, in lines that end any caption."""
-    lines = [
-        describe_network(store, markup),
+    return join_lines(
+        describe_network(store, markup, with_accuracy=with_accuracy),
         describe_shift(store, markup),
         _describe_origin(store),
-    ]
-    return "\n".join(line for line in lines if line) + "\n"
+    )
+
+
+def describe_accuracy(score: Accuracy, store: Store, markup: Markup) -> str:
+    """Write an accuracy and its baselines, after 'classifies': '62 of 70 correctly (88.6 %; ...)'.
+
+    Parameters
+    ----------
+    score : Accuracy
+        The accuracy.
+    store : Store
+        Its store.
+    markup : Markup
+        ``PLAIN`` or ``LATEX``.
+
+    Returns
+    -------
+    str
+        The counts; in parentheses, the share, the share of the largest class and, where the classes
+        are of unequal size, the balanced accuracy.
+    """
+    percent = markup.percent
+    majority = markup.text(name_classes(store)[score.majority])
+    words = (
+        f"{score.n_right} of {score.n} correctly ({100 * score.accuracy:.1f}{percent}; always "
+        f"predicting {majority} would give {100 * score.majority_share:.1f}{percent}"
+    )
+    is_unequal = score.majority_share * len(store.class_names) > 1 + 1e-9
+    if is_unequal and np.isfinite(score.balanced_accuracy):
+        words += f", and the balanced accuracy is {100 * score.balanced_accuracy:.1f}{percent}"
+    return f"{words})"
 
 
 def name_classes(store: Store) -> tuple[str, ...]:
@@ -178,62 +400,53 @@ def format_probability(p: float) -> str:
     return {"1.000": "> 0.999", "0.000": "< 0.001"}.get(words, f"= {words}")
 
 
-def _describe_choice(store: Store, selection: Selection, markup: Markup) -> str:
-    """Describe, in a sentence, the galaxies in the panels and how they were chosen."""
-    n, query = len(selection.indices), selection.query
-    kind = "simulated " if store.record.simulated else ""
-    galaxies = f"{kind}{_plural('galaxy', n)}"
-    if n == len(store) and not query.objids:
-        return f"Grad-CAM maps of {describe_sample(store, selection, markup)}."
-    count = _NUMBERS[n] if n < len(_NUMBERS) else str(n)
-    what = f"Grad-CAM maps of {count} {galaxies} of the {_SPLITS[store.record.split]}"
-    if query.objids:
-        return f"{what}, chosen individually."
-    conditions = describe_conditions(query, markup.text, markup.math)
-    if n == selection.n_candidates:
-        return f"{what}, the only {'one' if n == 1 else 'ones'} {conditions}."
-    among = f"{selection.n_candidates}{f' {conditions}' if conditions else ''}"
-    joint = "from" if query.sort == "random" else "of"
-    return f"{what}, {describe_order(query)} {joint} the {among}."
-
-
 def describe_size(store: Store, shape: tuple[int, ...], markup: Markup) -> str:
-    """Describe the size of a cutout: in pixels, and in arcsec if all share one pixel scale."""
+    """Describe the size of a cutout in pixels, in arcsec, and as the network sees it."""
     size = f"{markup.times(shape[1], shape[0])} pixels"
     scales = np.unique(store.pixel_scale[np.isfinite(store.pixel_scale)])
-    if len(scales) != 1:
-        return size
-    side = shape[1] * scales[0]
-    return f"{size} of {scales[0]:g} arcsec, {side:.3g} arcsec on a side"
+    if len(scales) == 1 and np.isfinite(store.pixel_scale).all():
+        side = shape[1] * scales[0]
+        size += f" of {scales[0]:g} arcsec, {side:.3g} arcsec on a side"
+    trained = store.training.settings
+    scaled = None if trained is None else trained.training.image_size
+    if scaled is not None and scaled != shape[1]:
+        size += f"; scaled to {markup.times(scaled, scaled)} pixels for the network"
+    return size
 
 
-def describe_network(store: Store, markup: Markup, subject: str = "The network") -> str:
+def describe_network(
+    store: Store, markup: Markup, subject: str = "The network", *, with_accuracy: bool = True
+) -> str:
     """Describe, in a sentence, the training set and the accuracy of a network."""
     training = store.training
     words = f"{subject}, {markup.text(training.arch)}, "
-    if training.n_train is None:
+    if not training.n_train:
         words += "was not trained by galfig"
     else:
+        n_train = sum(training.n_train.values())
         words += (
-            f"was trained on {sum(training.n_train.values())}"
-            f"{' simulated' if training.simulated else ''} galaxies"
-            f"{' in one band' if store.is_gray else ''}"
+            f"was trained on {n_train}{' simulated' if training.simulated else ''} "
+            f"{_plural('galaxy', n_train)}{' in one band' if store.is_gray else ''}"
         )
     question = _describe_question(store, markup)
-    n_labelled = int(np.sum(store.label >= 0))
-    if store.accuracy is None:
+    score = store.score() if with_accuracy else None
+    if score is None:
         return f"{words}{question}."
-    n_right = round(store.accuracy * n_labelled)
+    is_counted = find_in_split(store) & (store.label >= 0)
+    splits = count_splits(store, np.flatnonzero(is_counted))
+    if len(splits) == 1:
+        galaxies = f"the galaxies {_SPLITS[next(iter(splits))]}"
+    else:
+        galaxies = _join([f"{n} {_plural('galaxy', n)} {_SPLITS[w]}" for w, n in splits.items()])
     return (
-        f"{words}{f'{question},' if question else ''} and correctly classifies {n_right} of the "
-        f"{n_labelled} {_plural('galaxy', n_labelled)} of the {_SPLITS[store.record.split]} "
-        f"({100 * store.accuracy:.1f}{markup.percent})."
+        f"{words}{question}, and of {galaxies} it classifies "
+        f"{describe_accuracy(score, store, markup)}."
     )
 
 
 def _describe_question(store: Store, markup: Markup) -> str:
     """State the classes of the training, if they differ from those of the store; else ""."""
-    if store.training.settings is None:
+    if store.training.settings is None or not store.settings.classes.column:
         return ""
     trained, now = store.training.settings.classes, store.settings.classes
     if (trained.column, trained.edges) == (now.column, now.edges):
@@ -280,6 +493,10 @@ def _describe_origin(store: Store) -> str:
     if store.training.simulated:
         return "The galaxies shown are real; those that trained the network are simulated."
     return ""
+
+
+def _are(n: int) -> str:
+    return "is" if n == 1 else "are"
 
 
 def _plural(noun: str, n: int) -> str:

@@ -1,22 +1,26 @@
 """Class examples: a grid of cutouts, with one row per class."""
 
 from functools import partial
+from typing import Final
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from galfig.errors import FigureError
 from galfig.figures.captions import (
     Markup,
-    describe_order,
+    describe_omitted,
     describe_sample,
     describe_scale,
     describe_training,
+    join_lines,
+    list_classes,
     name_classes,
 )
 from galfig.figures.drawing import Drawing, DrawOptions, name_galaxies, tabulate_galaxies
-from galfig.figures.rows import plot_cutout, plot_scale_bar
+from galfig.figures.rows import PAGE_HEIGHT, plot_cutout, plot_scale_bar
 from galfig.figures.style import (
     TEXT_WIDTH,
     fit_words,
@@ -24,12 +28,14 @@ from galfig.figures.style import (
     plot_outlined_text,
 )
 from galfig.store.reader import Store
-from galfig.store.selection import Selection, require_labels
+from galfig.store.selection import Query, Selection, require_labels
 
 # Approximate side of a cutout [inch].
 SIDE = 1.1
 GAP = 0.04
 MARGIN = 0.24
+# Side below which an identifier is hard to read [inch].
+SMALLEST = 0.7
 
 
 def make_class_examples(
@@ -51,9 +57,9 @@ def make_class_examples(
     Figure
     """
     width = width or TEXT_WIDTH
-    n_columns = count_columns(width)
+    n_columns = count_columns(width, len(rows))
     with paper_style():
-        side = (width - MARGIN - 0.02) / n_columns - GAP
+        side = _fit_side(width, len(rows))
         height = len(rows) * (side + GAP)
         fig = Figure(figsize=(width, height))
         for row, (indices, name) in enumerate(zip(rows, name_classes(store), strict=True)):
@@ -77,26 +83,41 @@ def make_class_examples(
         return fig
 
 
-def count_columns(width: float) -> int:
-    """Return the number of galaxies that fit side by side in a width [inch]."""
-    return max(1, round((width - MARGIN) / (SIDE + GAP)))
+def count_columns(width: float, n_classes: int) -> int:
+    """Return the number of galaxies side by side in a figure of a width [inch].
+
+    With many classes, cutouts are smaller, so that the rows fit on a page.
+    """
+    side = min(SIDE, PAGE_HEIGHT / n_classes - GAP)
+    return max(1, round((width - MARGIN) / (side + GAP)))
+
+
+def _fit_side(width: float, n_classes: int) -> float:
+    """Return the side of a cutout [inch]."""
+    by_width = (width - MARGIN - 0.02) / count_columns(width, n_classes) - GAP
+    return min(by_width, PAGE_HEIGHT / n_classes - GAP)
 
 
 def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     """Draw the first galaxies of each class, in the order of a selection."""
     require_labels(store, "examples of each class")
+    n_classes = len(store.class_names)
+    width = options.width or TEXT_WIDTH
+    most = int(PAGE_HEIGHT / (SMALLEST + GAP))
+    if n_classes > most:
+        raise FigureError(
+            f"class-examples: {n_classes} classes, expected at most {most}, which fit on a page; "
+            "draw the galaxies of one class as panels (`true`)"
+        )
     labels = store.label[selection.indices]
-    n_columns = count_columns(options.width or TEXT_WIDTH)
-    rows = [
-        selection.indices[labels == index][:n_columns] for index in range(len(store.class_names))
-    ]
+    n_columns = count_columns(width, n_classes)
+    rows = [selection.indices[labels == index][:n_columns] for index in range(n_classes)]
     return Drawing(
         "class-examples",
         "Examples of each class",
         (make_class_examples(store, rows, options.width),),
         partial(_describe, store, selection, rows),
-        "A grid of cutouts of galaxies, a row for each true class: "
-        f"{', '.join(name_classes(store))}.",
+        f"A grid of cutouts of galaxies, a row for each true class: {list_classes(store)}.",
         partial(tabulate_galaxies, store, np.concatenate(rows)),
         galaxies=name_galaxies(store, np.concatenate(rows)),
     )
@@ -112,17 +133,32 @@ def _plot_example(store: Store, index: int, ax: Axes, side: float) -> None:
         plot_scale_bar(cutout.shape[1], scale, ax=ax, size=6.0, kpc_per_arcsec=kpc)
 
 
+_FIRST: Final = {
+    "random": "in a random order",
+    "loss": "by decreasing loss",
+    "p": "by decreasing probability of the predicted class",
+    "redshift": "by increasing redshift",
+}
+
+
 def _describe(
     store: Store, selection: Selection, rows: list[NDArray[np.intp]], markup: Markup
 ) -> str:
+    names = name_classes(store)
     counts = ", ".join(
-        f"{len(row)} of {markup.text(name)}"
-        for row, name in zip(rows, name_classes(store), strict=True)
+        f"{len(row)} of {markup.text(name)}" for row, name in zip(rows, names, strict=True)
     )
-    scale = describe_scale(store, np.concatenate(rows), markup)
-    return (
-        f"Examples of each true class, {describe_order(selection.query)}, from "
-        f"{describe_sample(store, selection, markup)}: {counts}.\n"
-        + (f"{scale}\n" if scale else "")
-        + describe_training(store, markup)
+    return join_lines(
+        f"Examples of each true class from {describe_sample(store, selection, markup)}: {counts}.",
+        _describe_first(selection.query),
+        describe_omitted(store, selection, "shown", needs_label=True),
+        describe_scale(store, np.concatenate(rows), markup),
+        describe_training(store, markup),
     )
+
+
+def _describe_first(query: Query) -> str:
+    """Say how the examples were picked from their class, which shows only its first galaxies."""
+    if query.objids:
+        return ""
+    return f"Those shown of each class are the first {_FIRST[query.sort]}."

@@ -1,6 +1,7 @@
 """Compare: the same galaxies explained by two networks, one row above the other."""
 
 import string
+from collections.abc import Iterable
 from functools import partial
 
 import numpy as np
@@ -8,12 +9,18 @@ from numpy.typing import NDArray
 
 from galfig.errors import FigureError
 from galfig.figures.captions import (
+    FRAMED,
     Markup,
+    count_noun,
+    define_symbols,
     describe_maps,
     describe_network,
+    describe_reading,
     describe_sample,
     describe_scale,
     describe_shift,
+    join_lines,
+    list_classes,
     list_galaxies,
     name_classes,
 )
@@ -43,16 +50,29 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     if strangers:
         raise FigureError(f"{other.path}: no galaxy {strangers[0]!r}, expected it in both stores")
     below = np.array([position[store.objid[index]] for index in selection.indices])
+    if _is_same(store, selection.indices, other, below):
+        raise FigureError(
+            f"{other.path}: holds the same maps as {store.path}, expected those of another network "
+            "or layer"
+        )
     rows = _pair_rows(store, selection.indices, other, below)
     return Drawing(
         "compare",
         "Two networks compared",
         (make_rows(rows, options.width, cmap=options.cmap),),
-        partial(_describe, store, selection, other),
-        f"Pairs of rows, one for each of {len(below)} galaxies: cutout and Grad-CAM maps for "
-        f"{' and '.join(name_classes(store))} by the first network, and below it by the second.",
+        partial(_describe, store, selection, other, below),
+        f"Pairs of rows, one for each of {count_noun(len(below))}: cutout and Grad-CAM maps for "
+        f"{list_classes(store)} by the first network, and below it by the second.",
         partial(_tabulate, store, selection.indices, other, below),
         galaxies=name_galaxies(store, selection.indices),
+    )
+
+
+def _is_same(store: Store, above: NDArray[np.intp], other: Store, below: NDArray[np.intp]) -> bool:
+    """Tell whether two stores hold the same maps of the same galaxies."""
+    return store.cams(0).shape == other.cams(0).shape and all(
+        np.array_equal(store.cams(int(a)), other.cams(int(b)))
+        for a, b in zip(above, below, strict=True)
     )
 
 
@@ -83,28 +103,53 @@ def _tabulate(
     }
 
 
-def _describe(store: Store, selection: Selection, other: Store, markup: Markup) -> str:
+def _describe(
+    store: Store, selection: Selection, other: Store, below: NDArray[np.intp], markup: Markup
+) -> str:
     n = len(selection.indices)
-    upper, lower = (
-        ", ".join(f"({letter})" for letter in string.ascii_lowercase[start : 2 * n : 2])
-        for start in (0, 1)
-    )
-    rows = "row" if n == 1 else "rows"
-    both = [source for source in (store, other) if source.record.simulated]
-    lines = [
-        f"Grad-CAM maps of the same galaxies by two networks: {n} of "
-        f"{describe_sample(store, selection, markup, selection.n_candidates)}, all of them "
-        "explained by both networks.",
-        f"{describe_network(store, markup, f'The network of {rows} {upper}')}",
-        describe_shift(store, markup, f"the network of {rows} {upper}"),
-        f"{describe_network(other, markup, f'The network of {rows} {lower}')}",
-        describe_shift(other, markup, f"the network of {rows} {lower}"),
+    rows = ["row" if n == 1 else "rows"] * 2
+    for number, start in enumerate((0, 1)):
+        letters = ", ".join(f"({letter})" for letter in string.ascii_lowercase[start : 2 * n : 2])
+        rows[number] += f" {letters}"
+    every_class = range(len(store.class_names))
+    sources = ((rows[0], store, selection.indices), (rows[1], other, below))
+    return join_lines(
+        f"Grad-CAM maps of the same galaxies by two networks: "
+        f"{describe_sample(store, selection, markup)}"
+        f"{'' if selection.query.objids else ', among those that both stores hold'}.",
+        *(
+            line
+            for words, source, indices in sources
+            for line in (
+                describe_network(source, markup, f"The network of {words}"),
+                _describe_trained(source, indices, words),
+                describe_shift(source, markup, f"the network of {words}"),
+            )
+        ),
         "Each row shows the cutout that the network saw and its maps for "
-        f"{' and '.join(markup.text(name) for name in name_classes(store))}; the name of the "
-        "predicted class is in bold.",
+        f"{list_classes(store, markup)}; {FRAMED}.",
         describe_maps(store, markup),
+        define_symbols(markup),
+        *(
+            f"{words[0].upper()}{words[1:]}: {describe_reading(source, shown, markup)}"
+            for words, source, indices in sources
+            for shown in [[(int(index), every_class) for index in indices]]
+        ),
         describe_scale(store, selection.indices, markup),
         list_galaxies(store, selection.indices, markup),
-        "All images and labels are simulated; no real galaxy is shown." if both else "",
-    ]
-    return "\n".join(line for line in lines if line) + "\n"
+        _describe_origins(sources),
+    )
+
+
+def _describe_trained(source: Store, indices: NDArray[np.intp], words: str) -> str:
+    """Say how many of the galaxies shown trained a network; "" if none is known to have."""
+    n = int(np.sum(source.split[indices] == "train"))
+    return f"{count_noun(n)} of those shown trained the network of {words}." if n else ""
+
+
+def _describe_origins(sources: Iterable[tuple[str, Store, NDArray[np.intp]]]) -> str:
+    """State which of the images are simulated; "" if none is."""
+    simulated = [words for words, source, _ in sources if source.record.simulated]
+    if len(simulated) == 1:
+        return f"The images and labels of {simulated[0]} are simulated."
+    return "All images and labels are simulated; no real galaxy is shown." if simulated else ""

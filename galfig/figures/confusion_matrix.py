@@ -9,12 +9,34 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
-from galfig.figures.captions import Markup, describe_sample, describe_training
+from galfig.errors import FigureError
+from galfig.figures.captions import (
+    Markup,
+    count_noun,
+    describe_accuracy,
+    describe_omitted,
+    describe_sample,
+    describe_training,
+    join_lines,
+)
 from galfig.figures.drawing import Column, Drawing, DrawOptions
-from galfig.figures.style import COLUMN_WIDTH, escape_math, find_figure, open_axes, wrap_words
-from galfig.metrics import count_confusions
+from galfig.figures.style import (
+    COLUMN_WIDTH,
+    MIN_FONT_SIZE,
+    TEXT_WIDTH,
+    escape_math,
+    find_figure,
+    open_axes,
+    wrap_words,
+)
+from galfig.metrics import Accuracy, count_confusions
 from galfig.store.reader import Store
 from galfig.store.selection import Selection, require_labels
+
+# Smallest cell that holds a count and a percentage, and smallest distance of two names [inch].
+MIN_CELL, MIN_NAME = 0.3, 0.12
+# With more classes, the alternative text gives a summary, not every cell.
+MAX_SPELLED = 12
 
 
 def make_confusion_matrix(
@@ -37,7 +59,8 @@ def make_confusion_matrix(
     symbol : str, optional
         Symbol of the quantity for the axis labels: "Z" gives *Predicted Z* and *True Z*.
     width : float, optional
-        Width of the figure [inch]. The default grows with the number of classes, up to one column.
+        Width of the figure [inch]. The default grows with the number of classes, to one column
+        and, for more than 8 classes, to two.
     ax : Axes, optional
         Axes to draw on; a new figure by default.
     cmap : str, optional
@@ -47,7 +70,9 @@ def make_confusion_matrix(
     -------
     Figure
     """
-    side = width or min(COLUMN_WIDTH, 1.6 + 0.6 * len(class_names))
+    n_classes = len(class_names)
+    widest = COLUMN_WIDTH if n_classes <= 8 else TEXT_WIDTH
+    side = width or min(widest, 1.6 + 0.6 * n_classes)
     with open_axes(ax, (side, side * 0.92)) as axes:
         plot_confusion_matrix(counts, class_names, symbol, ax=axes, cmap=cmap)
         return find_figure(axes)
@@ -61,25 +86,63 @@ def plot_confusion_matrix(
     ax: Axes,
     cmap: str | None = None,
 ) -> AxesImage:
-    """Shade each cell by its fraction of the row, and write the count and the percentage."""
+    """Shade each cell by its fraction of the row, and write the count and the percentage.
+
+    Where the cells are too small for text, a colour bar gives the fraction, and only every second,
+    fifth, tenth, ... class is named.
+    """
+    n_classes = len(class_names)
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
     image = ax.imshow(shares, cmap=cmap or "Blues", vmin=0, vmax=1)
-    for (row, column), count in np.ndenumerate(counts):
-        share = shares[row, column]
-        words = f"{count}\n{100 * share:.0f}%" if totals[row, 0] else "0"
-        color = "white" if share > 0.6 else "black"
-        ax.text(column, row, words, ha="center", va="center", color=color, parse_math=False)
     # Approximate width that the axis labels leave [inch].
-    room = 0.75 * ax.figure.bbox.width / ax.figure.dpi
-    ticks = range(len(class_names))
-    names = [wrap_words(escape_math(name), room / len(class_names), 7) for name in class_names]
-    ax.set_xticks(ticks, names)
-    ax.set_yticks(ticks, names, rotation=90, va="center", multialignment="center")
-    ax.tick_params(length=0)
+    room = 0.75 * ax.bbox.width / ax.figure.dpi / 0.775
+    if has_words(n_classes, room):
+        _write_counts(counts, shares, ax, 7 if room / n_classes > 0.4 else MIN_FONT_SIZE)
+    else:
+        bar = find_figure(ax).colorbar(image, ax=ax, shrink=0.8)
+        bar.set_label("Share of the true class")
+    steps = (step * 10**power for power in range(4) for step in (1, 2, 5))
+    step = next(step for step in steps if step * room / n_classes >= MIN_NAME or step > n_classes)
+    ticks = range(0, n_classes, step)
+    # Upright names of neighbours would run into each other.
+    space = step * room / n_classes
+    is_level = space >= 0.5 or max(map(len, class_names)) <= 2
+    names = [
+        wrap_words(escape_math(class_names[tick]), space if is_level else 1.0, 7) for tick in ticks
+    ]
+    ax.set_xticks(ticks, names, rotation=0 if is_level else 90)
+    ax.set_yticks(
+        ticks, names, rotation=90 if is_level else 0, va="center", multialignment="center"
+    )
+    ax.tick_params(length=0 if step == 1 else 2)
     ax.set_xlabel(wrap_words(escape_math(f"Predicted {symbol}".strip()), room, 8))
     ax.set_ylabel(wrap_words(escape_math(f"True {symbol}".strip()), room, 8))
     return image
+
+
+def has_words(n_classes: int, room: float) -> bool:
+    """Tell whether cells that share a width [inch] are large enough for their numbers."""
+    return room / n_classes >= MIN_CELL
+
+
+def _write_counts(
+    counts: NDArray[np.int64], shares: NDArray[np.float64], ax: Axes, size: float
+) -> None:
+    for (row, column), count in np.ndenumerate(counts):
+        share = shares[row, column]
+        words = f"{count}\n{100 * share:.0f}%" if counts[row].any() else "0"
+        color = "white" if share > 0.6 else "black"
+        ax.text(
+            column,
+            row,
+            words,
+            ha="center",
+            va="center",
+            color=color,
+            fontsize=size,
+            parse_math=False,
+        )
 
 
 def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
@@ -89,30 +152,33 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     counts = count_confusions(
         store.label[chosen].astype(np.intp), store.predicted[chosen], len(store.class_names)
     )
+    score = store.score(chosen)
+    if score is None:
+        raise FigureError(
+            f"{store.path}: none of these galaxies has a true class, expected some to count"
+        )
     classes = store.settings.classes
     symbol = classes.symbol or classes.name
+    fig = make_confusion_matrix(
+        counts, store.class_names, symbol, options.width, ax=options.ax, cmap=options.cmap
+    )
+    has_counts = bool((options.ax or fig.axes[0]).texts)
     return Drawing(
         "confusion-matrix",
         "Confusion matrix",
-        (
-            make_confusion_matrix(
-                counts,
-                store.class_names,
-                symbol,
-                options.width,
-                ax=options.ax,
-                cmap=options.cmap,
-            ),
-        ),
-        partial(_describe, store, selection, counts),
-        f"Confusion matrix of {counts.sum()} galaxies, with true classes as rows and predicted "
-        f"classes as columns, in the order {', '.join(store.class_names)}: {_spell_rows(counts)}.",
+        (fig,),
+        partial(_describe, store, selection, score, has_counts=has_counts),
+        f"Confusion matrix of {count_noun(int(counts.sum()))}, with true classes as rows and "
+        f"predicted classes as columns, {_spell_rows(counts, store.class_names)}.",
         partial(_tabulate, counts, store.class_names),
     )
 
 
-def _spell_rows(counts: NDArray[np.int64]) -> str:
-    return "; ".join(" ".join(map(str, row)) for row in counts)
+def _spell_rows(counts: NDArray[np.int64], class_names: Sequence[str]) -> str:
+    if len(counts) > MAX_SPELLED:
+        return f"of {len(counts)} classes; {np.trace(counts)} galaxies lie on the diagonal"
+    rows = "; ".join(" ".join(map(str, row)) for row in counts)
+    return f"in the order {', '.join(class_names)}: {rows}"
 
 
 def _tabulate(counts: NDArray[np.int64], class_names: Sequence[str]) -> dict[str, Column]:
@@ -127,12 +193,25 @@ def _tabulate(counts: NDArray[np.int64], class_names: Sequence[str]) -> dict[str
     }
 
 
-def _describe(store: Store, selection: Selection, counts: NDArray[np.int64], markup: Markup) -> str:
-    n, n_right = int(counts.sum()), int(np.trace(counts))
-    return (
-        f"Confusion matrix of {describe_sample(store, selection, markup)}.\n"
+def _describe(
+    store: Store,
+    selection: Selection,
+    score: Accuracy,
+    markup: Markup,
+    *,
+    has_counts: bool,
+) -> str:
+    cells = (
         "Each cell gives the number of galaxies and their share of the true class; the shade shows "
-        "the same share.\n"
-        f"{n_right} of {n} are classified correctly ({100 * n_right / n:.1f}{markup.percent}).\n"
-        + describe_training(store, markup)
+        "the same share."
+        if has_counts
+        else "The shade of each cell shows the share of the true class; not every class is named."
+    )
+    accuracy = f"The network classifies {describe_accuracy(score, store, markup)}."
+    return join_lines(
+        f"Confusion matrix of {describe_sample(store, selection, markup)}.",
+        describe_omitted(store, selection, needs_label=True),
+        cells,
+        accuracy if selection.query.correct is None else "",
+        describe_training(store, markup, with_accuracy=False),
     )

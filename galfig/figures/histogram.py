@@ -13,7 +13,14 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from galfig.errors import FigureError
-from galfig.figures.captions import Markup, describe_sample, describe_training
+from galfig.figures.captions import (
+    Markup,
+    count_noun,
+    describe_omitted,
+    describe_sample,
+    describe_training,
+    join_lines,
+)
 from galfig.figures.drawing import Column, Drawing, DrawOptions
 from galfig.figures.style import (
     COLORS,
@@ -27,6 +34,10 @@ from galfig.figures.style import (
 from galfig.store.reader import Store
 from galfig.store.selection import Selection
 
+# With more classes, colours and names could not be told apart.
+MAX_CLASSES = 8
+# More lines than this would fill the figure.
+MAX_EDGES = 60
 _HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++")
 
 
@@ -70,9 +81,16 @@ def make_histogram(
 def plot_histogram(
     value: NDArray[np.float64], edges: Sequence[float], labels: Sequence[str], *, ax: Axes
 ) -> None:
-    """Draw the counts of each class, in bins that do not cross an edge, and mark the edges."""
+    """Draw the counts of each class, in bins that do not cross an edge, and mark the edges.
+
+    With more than `MAX_CLASSES` classes, all have one colour and no legend.
+    """
     bins = _bins_between(edges, len(value))
     bars, words = [], []
+    if len(labels) > MAX_CLASSES:
+        inside = value[(value > edges[0]) & (value <= edges[-1])]
+        ax.hist(np.nextafter(inside, -np.inf), bins=bins.tolist(), color=COLORS[0], alpha=0.75)
+        labels = ()
     for index, label in enumerate(labels):
         low, high = edges[index], edges[index + 1]
         inside = value[(value > low) & (value <= high)]
@@ -90,11 +108,12 @@ def plot_histogram(
         )
         bars.append(drawn)
         words.append(f"{label} ({len(inside)})")
-    for edge in edges:
+    for edge in edges if len(edges) <= MAX_EDGES else ():
         ax.axvline(edge, color="0.3", linewidth=0.6, linestyle="--")
     ax.set_ylabel("Galaxies")
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))
-    plot_legend(bars, words, ax=ax)
+    if words:
+        plot_legend(bars, words, ax=ax)
 
 
 def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
@@ -122,8 +141,8 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         "histogram",
         f"Histogram of {classes.column}",
         (make_histogram(value, edges, labels, quantity, options.width, options.ax),),
-        partial(_describe, store, selection),
-        f"Histogram of {quantity} of {len(value)} galaxies from {value.min():.4g} to "
+        partial(_describe, store, selection, len(value)),
+        f"Histogram of {quantity} of {count_noun(len(value))} from {value.min():.4g} to "
         f"{value.max():.4g}, coloured by class, with the edges of the classes.",
         partial(_tabulate, value, edges, labels),
     )
@@ -162,16 +181,45 @@ def _common_divisor(a: Fraction, b: Fraction) -> Fraction:
     return Fraction(shared, a.denominator * b.denominator)
 
 
-def _describe(store: Store, selection: Selection, markup: Markup) -> str:
+def _describe(store: Store, selection: Selection, n: int, markup: Markup) -> str:
     classes = store.settings.classes
-    column = markup.text(classes.column)
-    bounds = [markup.math(f"({a:g}, {b:g}]") for a, b in pairwise(classes.edges or ())]
-    labels = [markup.text(label) for label in classes.labels or ()]
-    bins = "; ".join(map(" ".join, zip(labels, bounds, strict=True)))
-    kept = ", ".join(markup.text(name) for name in store.class_names)
+    edges, labels = classes.edges or (), classes.labels or ()
+    if len(labels) > MAX_CLASSES:
+        names = f"{len(labels)} classes, from {edges[0]:g} to {edges[-1]:g}"
+    else:
+        bounds = [markup.math(f"({a:g}, {b:g}]") for a, b in pairwise(edges)]
+        names = "; ".join(map(" ".join, zip(map(markup.text, labels), bounds, strict=True)))
+    lines = "Dashed lines mark the" if len(edges) <= MAX_EDGES else "The"
+    n_without = len(selection.indices) - n
+    return join_lines(
+        f"Distribution of {markup.text(classes.column)} for "
+        f"{describe_sample(store, selection, markup)}.",
+        describe_omitted(store, selection),
+        f"Of these, {n_without} without a value {'is' if n_without == 1 else 'are'} not counted."
+        if n_without
+        else "",
+        f"{lines} edges of the classes, each closed on the right{':' if labels else ''} {names}.",
+        _describe_absent(store, markup),
+        describe_training(store, markup),
+    )
+
+
+def _describe_absent(store: Store, markup: Markup) -> str:
+    """Say which classes of the catalog the store does not hold; "" if it holds all."""
+    counts = store.record.class_counts
+    absent = [
+        label for label in store.settings.classes.labels or () if label not in store.class_names
+    ]
+    if not absent:
+        return ""
+    words = [
+        f"{count_noun(counts[label])} of class {markup.text(label)}"
+        if label in counts
+        else f"galaxies of class {markup.text(label)}"
+        for label in absent[:MAX_CLASSES]
+    ]
+    more = f" and of {len(absent) - MAX_CLASSES} more classes" if len(absent) > MAX_CLASSES else ""
     return (
-        f"Distribution of {column} for {describe_sample(store, selection, markup)}.\n"
-        f"Dashed lines mark the edges of the classes, each closed on the right: {bins}.\n"
-        f"The network tells apart, and the store holds, the classes {kept}.\n"
-        + describe_training(store, markup)
+        "The store holds only galaxies of the classes that the network tells apart. Not drawn are "
+        f"the catalog's {', '.join(words)}{more}."
     )

@@ -8,9 +8,10 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from galfig.errors import FigureError
-from galfig.figures.captions import Markup, describe_training
+from galfig.figures.captions import Markup, describe_training, join_lines
 from galfig.figures.drawing import Column, Drawing, DrawOptions
 from galfig.figures.style import COLORS, chart_size, find_figure, format_power, open_axes
+from galfig.records import LearningRateCurve
 from galfig.store.reader import Store
 from galfig.store.selection import Selection
 
@@ -76,12 +77,13 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
             'the finder; train with `lr="auto"`'
         )
     losses = np.asarray(finder.loss)
-    is_cut = bool(np.nanmax(losses) > _limit_losses(losses)[1])
+    limit = _limit_losses(losses)[1]
+    is_cut = bool(np.nanmax(losses) > limit)
     return Drawing(
         "learning-rate",
         "Learning rate",
         (make_learning_rate(finder.lr, finder.loss, chosen, options.width, options.ax),),
-        partial(_describe, store, chosen, is_cut),
+        partial(_describe, store, finder, chosen, limit if is_cut else None),
         "Training loss against learning rate on a logarithmic axis, with a point at the rate "
         f"chosen, {chosen:.2g}.",
         lambda: {
@@ -91,11 +93,15 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     )
 
 
-def _describe(store: Store, chosen: float, is_cut: bool, markup: Markup) -> str:
-    return (
-        "Training loss against learning rate, which grows step by step from "
-        f"{markup.power(-7)} (the finder of fastai; Smith 2017).\n"
-        f"The point marks the rate suggested by its 'valley' rule, {chosen:.2g}, the peak rate of "
-        f"the training.{' The curve is cut off where the loss explodes.' if is_cut else ''}\n"
-        + describe_training(store, markup)
+def _describe(
+    store: Store, finder: LearningRateCurve, chosen: float, limit: float | None, markup: Markup
+) -> str:
+    cut = "" if limit is None else f" Losses above {limit:.2g} lie beyond the axis."
+    first, last = (markup.scientific(rate) for rate in (min(finder.lr), max(finder.lr)))
+    return join_lines(
+        f"Training loss against learning rate, which grows step by step from {first} to {last} "
+        "(the finder of fastai; Smith 2017).",
+        f"The point marks the rate suggested by its 'valley' rule, {markup.scientific(chosen)}, "
+        f"the peak rate of the training.{cut}",
+        describe_training(store, markup),
     )

@@ -8,9 +8,15 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from galfig.figures.captions import describe_panels, format_probability, name_classes
+from galfig.figures.captions import (
+    count_noun,
+    describe_panels,
+    format_probability,
+    list_classes,
+    name_classes,
+)
 from galfig.figures.drawing import Drawing, DrawOptions, name_galaxies, tabulate_galaxies
-from galfig.figures.rows import PAGE_HEIGHT, MapLabel, Row, make_rows
+from galfig.figures.rows import PAGE_HEIGHT, MapLabel, Row, format_total, make_rows
 from galfig.store.reader import Store
 from galfig.store.selection import Selection
 
@@ -61,7 +67,7 @@ def make_row(store: Store, index: int, class_idx: Sequence[int], letter: str = "
     index : int
         Position of the galaxy in the store.
     class_idx : sequence of int
-        Classes whose maps the row shows; the name of the predicted class is bold.
+        Classes whose maps the row shows; that of the predicted class has a frame.
     letter : str, optional
         Letter of the row.
 
@@ -70,17 +76,19 @@ def make_row(store: Store, index: int, class_idx: Sequence[int], letter: str = "
     Row
     """
     names = name_classes(store)
+    cams = store.cams(index)[list(class_idx)]
+    totals = cams.sum(axis=(1, 2), dtype=np.float64)
     return Row(
         title=str(store.objid[index]),
         cutout=store.cutouts(index),
-        cams=store.cams(index)[list(class_idx)],
+        cams=cams,
         labels=[
             MapLabel(
                 names[c],
-                f"$p {format_probability(store.probs[index, c])}$",
-                is_bold=bool(c == store.predicted[index]),
+                f"$p {format_probability(store.probs[index, c])}$\n{format_total(total)}",
+                is_predicted=bool(c == store.predicted[index]),
             )
-            for c in class_idx
+            for c, total in zip(class_idx, totals, strict=True)
         ],
         pixel_scale=float(store.pixel_scale[index]),
         kpc_per_arcsec=float(store.kpc_per_arcsec[index]),
@@ -109,9 +117,11 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
 
 def describe_rows_alt(store: Store, indices: NDArray[np.intp]) -> str:
     """Describe rows of panels in one sentence of alternative text."""
-    n_right = int(np.sum(store.predicted[indices] == store.label[indices]))
+    is_labelled = store.label[indices] >= 0
+    n_right = int(np.sum(is_labelled & (store.predicted[indices] == store.label[indices])))
+    rated = f", {n_right} of them classified correctly" if is_labelled.all() else ""
     return (
-        f"Rows of panels, one for each of {len(indices)} galaxies, {n_right} of them classified "
-        "correctly: a cutout, then the same cutout with its Grad-CAM maps for "
-        f"{' and '.join(name_classes(store))}, on one colour scale per row."
+        f"Rows of panels, one for each of {count_noun(len(indices))}{rated}: a cutout, then the "
+        f"same cutout with its Grad-CAM maps for {list_classes(store)}, on one colour scale per "
+        "row."
     )

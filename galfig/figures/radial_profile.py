@@ -10,12 +10,21 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from galfig.errors import FigureError
-from galfig.figures.captions import Markup, describe_sample, describe_training, name_classes
+from galfig.figures.captions import (
+    Markup,
+    count_noun,
+    describe_omitted,
+    describe_sample,
+    describe_training,
+    join_lines,
+    list_classes,
+    name_classes,
+)
 from galfig.figures.drawing import Column, Drawing, DrawOptions
 from galfig.figures.style import (
-    COLORS,
-    LINE_STYLES,
+    MAX_CURVES,
     chart_size,
+    choose_curve_style,
     escape_math,
     find_figure,
     format_power,
@@ -28,25 +37,30 @@ from galfig.store.reader import Store
 from galfig.store.selection import Selection
 
 N_BINS = 24
-N_RESAMPLES = 500
-LEVEL = 0.68
 # Cutouts reach different distances in units of a radius. Profiles end where less than this
 # fraction of the galaxies lie within their cutout.
 COVERAGE = 0.9
 
 
 class Profiles(NamedTuple):
-    """Mean maps in annuli, galaxy by galaxy.
+    """Mean maps in annuli, averaged over galaxies.
 
     Attributes
     ----------
-    values : (n, C, B) ndarray of float64
-        Mean signed map [logit]; NaN where a galaxy has no pixel in an annulus.
+    mean : (C, B) ndarray of float64
+        Mean over the galaxies of the mean signed map in an annulus [logit]; NaN where no galaxy
+        has a pixel in it.
+    error : (C, B) ndarray of float64
+        Standard error of that mean; NaN for fewer than two galaxies.
+    n : (B,) ndarray of int64
+        Number of galaxies with a pixel in each annulus.
     edges : (B + 1,) ndarray of float64
         Radii of the annuli [pixels of the cutout, or units of each galaxy's radius].
     """
 
-    values: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    error: NDArray[np.float64]
+    n: NDArray[np.int64]
     edges: NDArray[np.float64]
 
 
@@ -79,7 +93,10 @@ def bin_radii(
 def measure_profiles(
     store: Store, indices: NDArray[np.intp], radius: NDArray[np.float64] | None = None
 ) -> Profiles:
-    """Measure the mean signed map of each galaxy in annuli.
+    """Measure the mean signed map in annuli, for each galaxy and then over galaxies.
+
+    Galaxies are read one by one in the order of the store, so that the memory does not grow with
+    their number, and the result does not depend on the order of ``indices``.
 
     Parameters
     ----------
@@ -100,48 +117,26 @@ def measure_profiles(
     n_bins = max(1, min(N_BINS, min(store.map_shape) // 2))
     unit = np.ones(len(indices)) if radius is None else radius
     edges = np.linspace(0, np.quantile(size / 2 / unit, 1 - COVERAGE), n_bins + 1)
-    values = np.full((len(indices), len(store.class_names), n_bins), np.nan)
+    n = np.zeros(n_bins, np.int64)
+    mean, squares = np.zeros((2, len(store.class_names), n_bins))
     flat = None
-    for row, index in enumerate(indices):
+    for row in np.argsort(indices, kind="stable"):
         if flat is None or radius is not None:
             flat = bin_radii(store.map_shape, size, edges * unit[row]).ravel()
             counts = np.bincount(flat, minlength=n_bins + 1)[:n_bins]
             # Only the corners of the cutout contribute to an annulus that extends beyond it.
             is_inside = (counts > 0) & (edges[1:] * unit[row] <= size / 2 * (1 + 1e-9))
-        for class_idx, cam in enumerate(store.cams(int(index))):
+        n += is_inside
+        for class_idx, cam in enumerate(store.cams(int(indices[row]))):
             sums = np.bincount(flat, weights=cam.ravel(), minlength=n_bins + 1)[:n_bins]
-            values[row, class_idx, is_inside] = sums[is_inside] / counts[is_inside]
-    return Profiles(values, edges)
-
-
-def bootstrap_mean(
-    profiles: NDArray[np.float64], seed: int = 256
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return the mean over galaxies and its bootstrap percentile interval.
-
-    NaN is ignored; the results are NaN where there is nothing else.
-
-    Parameters
-    ----------
-    profiles : (n, ...) ndarray of float
-        One profile per galaxy.
-    seed : int, default 256
-        Seed of the bootstrap samples.
-
-    Returns
-    -------
-    mean, low, high : (...) ndarrays of float64
-        The mean, and the ends of its 68 % interval.
-    """
-    rng = np.random.default_rng(seed)
-    n = len(profiles)
-    means = np.stack([_mean(profiles[rng.integers(0, n, n)]) for _ in range(N_RESAMPLES)])
-    is_known = ~np.isnan(means).all(axis=0)
-    low, high = np.full((2, *is_known.shape), np.nan)
-    low[is_known], high[is_known] = np.nanquantile(
-        means[:, is_known], [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0
-    )
-    return _mean(profiles), low, high
+            # Welford's update of the mean and of the sum of squared deviations.
+            step = sums[is_inside] / counts[is_inside] - mean[class_idx, is_inside]
+            mean[class_idx, is_inside] += step / n[is_inside]
+            squares[class_idx, is_inside] += step**2 * (1 - 1 / n[is_inside])
+    mean[:, n == 0] = np.nan
+    with np.errstate(invalid="ignore", divide="ignore"):
+        error = np.where(n > 1, np.sqrt(squares / ((n - 1) * n)), np.nan)
+    return Profiles(mean, error, n, edges)
 
 
 def make_radial_profile(
@@ -153,7 +148,7 @@ def make_radial_profile(
     width: float | None = None,
     ax: Axes | None = None,
 ) -> Figure:
-    """Draw the mean profile of each class with its bootstrap band.
+    """Draw the mean profile of each class, with a band of one standard error to each side.
 
     Parameters
     ----------
@@ -188,22 +183,20 @@ def make_radial_profile(
 
 
 def plot_radial_profile(profiles: Profiles, class_names: tuple[str, ...], *, ax: Axes) -> None:
-    """Draw mean profiles and their bootstrap bands against radius."""
-    values, edges = profiles
+    """Draw mean profiles against radius, with bands of one standard error to each side."""
     # The label takes the power of ten, since matplotlib's offset text would overlap the upper axis.
-    peak = float(np.nanmax(np.abs(_mean(values)), initial=0.0))
+    peak = float(np.nanmax(np.abs(profiles.mean), initial=0.0))
     exponent = int(np.floor(np.log10(peak))) if peak > 0 else 0
-    mean, low, high = bootstrap_mean(values / 10.0**exponent)
+    mean, error = (values / 10.0**exponent for values in (profiles.mean, profiles.error))
+    edges = profiles.edges
     radius = (edges[:-1] + edges[1:]) / 2
     ax.axhline(0, color="0.6", linewidth=0.6)
     lines = []
     for class_idx in range(len(class_names)):
-        color = COLORS[class_idx % len(COLORS)]
-        style = LINE_STYLES[class_idx % len(LINE_STYLES)]
-        ax.fill_between(
-            radius, low[class_idx], high[class_idx], color=color, alpha=0.25, linewidth=0
-        )
-        lines += ax.plot(radius, mean[class_idx], color=color, linestyle=style)
+        style = choose_curve_style(class_idx)
+        low, high = mean[class_idx] - error[class_idx], mean[class_idx] + error[class_idx]
+        ax.fill_between(radius, low, high, color=style["color"], alpha=0.25, linewidth=0)
+        lines += ax.plot(radius, mean[class_idx], **style)
     ax.set_xlim(0, edges[-1])
     power = f"{format_power(exponent)} " if exponent else ""
     ax.set_ylabel(f"Mean Grad-CAM [{power}logit]")
@@ -212,6 +205,11 @@ def plot_radial_profile(profiles: Profiles, class_names: tuple[str, ...], *, ax:
 
 def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     """Draw the profiles of the galaxies of a selection."""
+    if len(store.class_names) > MAX_CURVES:
+        raise FigureError(
+            f"radial-profile: {len(store.class_names)} classes, expected at most {MAX_CURVES}, "
+            "whose curves can be told apart"
+        )
     if min(store.map_shape) < 4:
         raise FigureError(
             f"{store.path}: maps of {store.map_shape[0]} pixels, expected at least 4 for a "
@@ -241,19 +239,11 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
                 ax=options.ax,
             ),
         ),
-        partial(_describe, store, selection, len(indices), options.unit),
-        f"Mean Grad-CAM of {' and '.join(names)} against the distance from the centre, with "
-        f"bootstrap bands, of {len(indices)} galaxies.",
+        partial(_describe, store, selection, profiles, len(indices), options.unit),
+        f"Mean Grad-CAM of {list_classes(store)} against the distance from the centre, with bands "
+        f"of one standard error, of {count_noun(len(indices))}.",
         partial(_tabulate, profiles, store.class_names, unit),
     )
-
-
-def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the mean over the first axis, ignoring NaN; NaN where there is nothing else."""
-    is_known = ~np.isnan(values)
-    n = is_known.sum(axis=0)
-    total = np.where(is_known, values, 0.0).sum(axis=0)
-    return np.divide(total, n, out=np.full(total.shape, np.nan), where=n > 0)
 
 
 def _read_radius(store: Store, indices: NDArray[np.intp], column: str) -> NDArray[np.float64]:
@@ -276,31 +266,45 @@ def _read_radius(store: Store, indices: NDArray[np.intp], column: str) -> NDArra
 
 
 def _tabulate(profiles: Profiles, class_names: tuple[str, ...], unit: str) -> dict[str, Column]:
-    mean, low, high = bootstrap_mean(profiles.values)
-    n_classes, n_bins = mean.shape
+    n_classes, n_bins = profiles.mean.shape
     length = "pixel" if unit == "pixel" else ""
     words = "annulus" if unit == "pixel" else f"annulus in units of {unit}"
     return {
         "class": Column(np.repeat(class_names, n_bins), "class that is explained"),
         "inner": Column(np.tile(profiles.edges[:-1], n_classes), f"inner radius, {words}", length),
         "outer": Column(np.tile(profiles.edges[1:], n_classes), f"outer radius, {words}", length),
-        "mean": Column(mean.ravel(), "mean Grad-CAM [logit]"),
-        "low": Column(low.ravel(), f"lower end of the {100 * LEVEL:.0f} % interval [logit]"),
-        "high": Column(high.ravel(), f"upper end of the {100 * LEVEL:.0f} % interval [logit]"),
+        "mean": Column(profiles.mean.ravel(), "mean Grad-CAM [logit]"),
+        "error": Column(profiles.error.ravel(), "standard error of the mean [logit]"),
+        "n": Column(np.tile(profiles.n, n_classes), "galaxies with a pixel in the annulus"),
     }
 
 
-def _describe(store: Store, selection: Selection, n: int, unit: str | None, markup: Markup) -> str:
+def _describe(
+    store: Store, selection: Selection, profiles: Profiles, n: int, unit: str | None, markup: Markup
+) -> str:
     distance = ""
     if unit is not None:
         n_unknown = len(selection.indices) - n
-        left_out = f"; the {n_unknown} without one are left out" if n_unknown else ""
-        distance = f"Distances are in units of each galaxy's {markup.text(unit)}{left_out}.\n"
-    return (
-        f"Mean Grad-CAM of each class against the distance from the centre of the cutout, for "
-        f"{describe_sample(store, selection, markup)}.\n"
-        f"{distance}"
-        "Signed maps are averaged in annuli for each galaxy and then over galaxies. Bands are "
-        f"{100 * LEVEL:.0f}{markup.percent} intervals from {N_RESAMPLES} bootstrap samples of the "
-        "galaxies.\n" + describe_training(store, markup)
+        left_out = (
+            f"; {count_noun(n_unknown)} without one {'is' if n_unknown == 1 else 'are'} left out"
+            if n_unknown
+            else ""
+        )
+        distance = f"Distances are in units of each galaxy's {markup.text(unit)}{left_out}."
+    n_outer = int(profiles.n[-1])
+    fewer = (
+        f"An annulus that extends beyond a galaxy's cutout leaves that galaxy out; the outermost "
+        f"averages {n_outer} of {count_noun(n)}."
+        if n_outer < n
+        else ""
+    )
+    return join_lines(
+        f"Mean Grad-CAM of {list_classes(store, markup)} against the distance from the centre of "
+        f"the cutout, for {describe_sample(store, selection, markup)}.",
+        describe_omitted(store, selection),
+        distance,
+        "Signed maps are averaged in annuli for each galaxy and then over galaxies."
+        + (" Bands extend one standard error of the mean to each side." if n > 1 else ""),
+        fewer,
+        describe_training(store, markup),
     )

@@ -13,15 +13,13 @@ import matplotlib as mpl
 from galfig.errors import FigureError, OutputError
 from galfig.figures.drawing import Drawing, DrawOptions
 from galfig.figures.save import check_format, describe_provenance, write_drawing
-from galfig.figures.style import COLUMN_WIDTH, TEXT_WIDTH
+from galfig.figures.style import COLUMN_WIDTH, MAX_WIDTH, MIN_WIDTH, TEXT_WIDTH
 from galfig.runtime.files import ErrorOrReplace
 from galfig.runtime.messages import suggest
 from galfig.store.reader import Store, open_store
-from galfig.store.selection import Query, Selection, select_galaxies
+from galfig.store.selection import Query, Selection, find_in_split, select_galaxies
 
 WIDTHS = {"column": COLUMN_WIDTH, "text": TEXT_WIDTH}
-# A narrower figure has no room for the labels of its axes, and no page holds a wider one [inch].
-MIN_WIDTH, MAX_WIDTH = 1.5, 20.0
 
 
 @dataclass(frozen=True)
@@ -43,6 +41,8 @@ class FigureKind:
         Order that the figure always uses; None to use that of the query.
     takes_axes : bool
         Whether the figure has a single axes, which the caller may supply.
+    shows_galaxies : bool
+        Whether a selection of galaxies means anything; False for the training of the network.
     """
 
     module: str
@@ -51,6 +51,7 @@ class FigureKind:
     options: tuple[str, ...] = ()
     sort: Literal["loss"] | None = None
     takes_axes: bool = False
+    shows_galaxies: bool = True
 
 
 FIGURES = {
@@ -59,16 +60,19 @@ FIGURES = {
         "histogram", "the binned quantity, its edges and classes", takes_axes=True
     ),
     "class-examples": FigureKind("class_examples", "cutouts, one row per class"),
-    "training-curves": FigureKind("training_curves", "losses and metrics by epoch"),
+    "training-curves": FigureKind(
+        "training_curves", "losses and metrics by epoch", shows_galaxies=False
+    ),
     "learning-rate": FigureKind(
         "learning_rate",
         "curve of the learning-rate finder, and the rate chosen",
         takes_axes=True,
+        shows_galaxies=False,
     ),
     "confusion-matrix": FigureKind(
         "confusion_matrix", "counts and fractions of each true class", takes_axes=True
     ),
-    "roc": FigureKind("roc", "ROC curve, and its area with a bootstrap interval", takes_axes=True),
+    "roc": FigureKind("roc", "ROC curve, and its area with a 95 % interval", takes_axes=True),
     "top-losses": FigureKind(
         "top_losses",
         "the largest losses: maps of the true and the likeliest wrong class",
@@ -78,7 +82,7 @@ FIGURES = {
     "stacked-maps": FigureKind("stacked_maps", "mean maps by true and predicted class"),
     "radial-profile": FigureKind(
         "radial_profile",
-        "mean attribution against radius, with bootstrap bands",
+        "mean attribution against radius, with bands of one standard error",
         options=("unit",),
         takes_axes=True,
     ),
@@ -310,10 +314,31 @@ def draw_from(
     """
     kind = find_figure(name)
     if isinstance(chosen, Query):
-        among = None if options.other is None else set(options.other.objid)
+        _check_query(name, kind, chosen)
+        among = None if options.other is None else _list_objids(options.other, chosen)
         chosen = select_galaxies(store, _complete(chosen, kind), among=among)
     drawing = importlib.import_module(f"galfig.figures.{kind.module}").draw(store, chosen, options)
     return drawing, describe_provenance(name, store, chosen, options)
+
+
+def _check_query(name: str, kind: FigureKind, query: Query) -> None:
+    """Raise FigureError if galaxies are selected for a figure that shows none."""
+    if kind.shows_galaxies:
+        return
+    given, default = dataclasses.asdict(query), dataclasses.asdict(Query(n=None))
+    chosen = [f"`{key}`" for key, value in given.items() if value != default[key]]
+    if chosen:
+        raise FigureError(
+            f"figure {name!r}: shows the training of the network, expected no selection of "
+            f"galaxies; leave out {', '.join(chosen)}"
+        )
+
+
+def _list_objids(other: Store, query: Query) -> set[str]:
+    """Return the galaxies of the second store that a query may choose."""
+    # A galaxy that is asked for by name may have trained the network.
+    split = "all" if query.objids else query.split
+    return set(other.objid[find_in_split(other, split)])
 
 
 def _complete(query: Query, kind: FigureKind) -> Query:

@@ -8,7 +8,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from galfig.figures.captions import Markup, describe_sample, describe_training
+from galfig.figures.captions import (
+    Markup,
+    count_noun,
+    describe_accuracy,
+    describe_omitted,
+    describe_sample,
+    describe_training,
+    join_lines,
+)
 from galfig.figures.drawing import Column, Drawing, DrawOptions
 from galfig.figures.style import COLORS, chart_size, find_figure, paper_style
 from galfig.metrics import N_BINS, count_reliability, wilson_interval
@@ -83,9 +91,9 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         "reliability",
         "Reliability diagram",
         (make_reliability(p, is_right, len(store.class_names), options.width, options.ax),),
-        partial(_describe, store, selection, p, is_right, has_counts=options.ax is None),
-        f"Share of {len(p)} galaxies classified correctly against the probability of the predicted "
-        f"class; the mean probability is {p.mean():.3f} and the share correct "
+        partial(_describe, store, selection, p, has_counts=options.ax is None),
+        f"Share of {count_noun(len(p))} classified correctly against the probability of the "
+        f"predicted class; the mean probability is {p.mean():.3f} and the share correct "
         f"{is_right.mean():.3f}.{' Below, the number of galaxies.' if options.ax is None else ''}",
         partial(_tabulate, p, is_right, len(store.class_names)),
     )
@@ -109,7 +117,6 @@ def _describe(
     store: Store,
     selection: Selection,
     p: NDArray[np.floating],
-    is_right: NDArray[np.bool_],
     markup: Markup,
     *,
     has_counts: bool,
@@ -120,9 +127,14 @@ def _describe(
         "perfect calibration."
     )
     panels = f"Top: s{points} Bottom: galaxies in each bin." if has_counts else f"S{points}"
-    return (
-        f"Reliability of the probabilities of {describe_sample(store, selection, markup)}.\n"
-        f"{panels}\n"
-        f"The mean {markup.math('p')} is {float(p.mean()):.3f}; {float(is_right.mean()):.3f} of "
-        "the galaxies are classified correctly.\n" + describe_training(store, markup)
+    score = store.score(selection.indices)
+    return join_lines(
+        f"Reliability of the probabilities of {describe_sample(store, selection, markup)}.",
+        describe_omitted(store, selection, needs_label=True),
+        panels,
+        f"The mean {markup.math('p')} is {float(p.mean()):.3f}; the network classifies "
+        f"{describe_accuracy(score, store, markup)}."
+        if score is not None and selection.query.correct is None
+        else "",
+        describe_training(store, markup, with_accuracy=False),
     )

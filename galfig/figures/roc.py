@@ -9,19 +9,32 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from galfig.errors import FigureError
-from galfig.figures.captions import Markup, describe_sample, describe_training, name_classes
+from galfig.figures.captions import (
+    Markup,
+    count_noun,
+    describe_omitted,
+    describe_sample,
+    describe_training,
+    join_lines,
+    name_classes,
+)
 from galfig.figures.drawing import Column, Drawing, DrawOptions
 from galfig.figures.style import (
     COLORS,
     COLUMN_WIDTH,
-    LINE_STYLES,
+    MAX_CURVES,
+    MIN_FONT_SIZE,
+    choose_curve_style,
     find_figure,
     open_axes,
     plot_legend,
 )
-from galfig.metrics import N_RESAMPLES, RocCurve, compute_roc
+from galfig.metrics import RocCurve, compute_roc
 from galfig.store.reader import Store
 from galfig.store.selection import Selection, require_labels
+
+# Marks the curves among the lines of axes.
+_GID = "galfig-roc-"
 
 
 def make_roc(
@@ -48,14 +61,19 @@ def make_roc(
 
 
 def plot_roc(curves: Mapping[str, RocCurve], *, ax: Axes) -> None:
-    """Draw ROC curves, and the diagonal of a random classifier."""
-    ax.plot([0, 1], [0, 1], color="0.6", linewidth=0.6, linestyle=":")
-    lines = [
-        ax.plot(curve.false_positive_rate, curve.true_positive_rate, color=color, linestyle=style)[
-            0
-        ]
-        for curve, color, style in zip(curves.values(), COLORS, LINE_STYLES, strict=False)
-    ]
+    """Draw ROC curves, and the diagonal of a random classifier.
+
+    Curves that this function drew on the axes before stay, and are listed in the legend.
+    """
+    lines = [line for line in ax.lines if str(line.get_gid()).startswith(_GID)]
+    if not lines:
+        ax.plot([0, 1], [0, 1], color="0.6", linewidth=0.6, linestyle=":")
+    for name, curve in curves.items():
+        style = choose_curve_style(len(lines))
+        (line,) = ax.plot(curve.false_positive_rate, curve.true_positive_rate, **style)
+        line.set_gid(f"{_GID}{len(lines)}")
+        line.set_label(f"{name}: {curve.area:.3f} [{curve.low:.3f}, {curve.high:.3f}]")
+        lines.append(line)
     ax.set_xlim(-0.02, 1.02)
     ax.set_ylim(-0.02, 1.02)
     ax.set_aspect("equal")
@@ -63,14 +81,12 @@ def plot_roc(curves: Mapping[str, RocCurve], *, ax: Axes) -> None:
     ax.set_ylabel("True positive rate")
     plot_legend(
         lines,
-        [
-            f"{name}: {curve.area:.3f} [{curve.low:.3f}, {curve.high:.3f}]"
-            for name, curve in curves.items()
-        ],
+        [str(line.get_label()) for line in lines],
         ax=ax,
         loc="lower right",
         title="Area [95% interval]",
-        title_fontsize=7,
+        title_fontsize=7 if len(lines) <= len(COLORS) else MIN_FONT_SIZE,
+        fontsize=7 if len(lines) <= len(COLORS) else MIN_FONT_SIZE,
     )
 
 
@@ -83,14 +99,17 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     chosen = selection.indices[store.label[selection.indices] >= 0]
     labels, probs = store.label[chosen], store.probs[chosen]
     names = name_classes(store)
+    if len(names) > MAX_CURVES:
+        raise FigureError(
+            f"roc: {len(names)} classes, expected at most {MAX_CURVES}, whose curves can be told "
+            "apart; draw the confusion matrix"
+        )
     for index, name in enumerate(names):
         if not np.any(labels == index):
             raise FigureError(
                 f"{store.path}: no galaxy of class {name!r} is selected, expected some of each"
             )
     drawn = [1] if len(names) == 2 else range(len(names))
-    if len(names) > len(COLORS):
-        raise FigureError(f"{store.path}: {len(names)} classes, expected at most {len(COLORS)}")
     curves = {names[index]: compute_roc(labels == index, probs[:, index]) for index in drawn}
     areas = "; ".join(f"{name} {curve.area:.3f}" for name, curve in curves.items())
     return Drawing(
@@ -98,8 +117,8 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         "ROC curve",
         (make_roc(curves, options.width, options.ax),),
         partial(_describe, store, selection, curves),
-        f"True positive rate against false positive rate of {len(chosen)} galaxies; area under the "
-        "curve: "
+        f"True positive rate against false positive rate of {count_noun(len(chosen))}; area under "
+        "the curve: "
         f"{areas}.",
         partial(_tabulate, curves),
     )
@@ -130,10 +149,13 @@ def _describe(
         what = f"of {this} against {other}"
     else:
         what = "of each class against the rest"
-    return (
+    areas_of = "Areas" if len(curves) > 1 else "Area"
+    return join_lines(
         f"Receiver operating characteristic {what}, for "
-        f"{describe_sample(store, selection, markup)}.\n"
-        f"Area under the curve, with its 95{markup.percent} interval from {N_RESAMPLES} bootstrap "
-        f"samples of the galaxies: {areas}.\n"
-        "The dotted diagonal is a random classifier.\n" + describe_training(store, markup)
+        f"{describe_sample(store, selection, markup)}.",
+        describe_omitted(store, selection, needs_label=True),
+        f"{areas_of} under the curve with 95{markup.percent} intervals (Newcombe 2006, scaled by "
+        f"the variance of DeLong et al. 1988): {areas}.",
+        "The dotted diagonal is a classifier that guesses.",
+        describe_training(store, markup),
     )

@@ -2,15 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from galfig.errors import FigureError
 from galfig.figures.style import (
+    MAX_WIDTH,
     MIN_FONT_SIZE,
     TEXT_WIDTH,
     fit_words,
@@ -31,7 +36,10 @@ COLORMAP = "inferno"
 # Brightness of the cutout below a map.
 DIMMED = 0.45
 # Fraction of the scale below which the cutout shows through a map.
-FADE = 0.25
+FADE = 0.1
+# Where the scale begins in the colour map. The colours below are as dark as the sky, so that faint
+# values would not be seen.
+START = 0.25
 
 
 @dataclass(frozen=True)
@@ -44,13 +52,14 @@ class MapLabel:
         Text at the top.
     footing : str
         Text at the bottom, which may contain mathematics.
-    is_bold : bool
-        Whether the heading is bold.
+    is_predicted : bool
+        Whether the map is that of the predicted class. Its heading is then bold, and the map has a
+        frame, so that a reader does not take the brightest map for it.
     """
 
     heading: str
     footing: str = ""
-    is_bold: bool = False
+    is_predicted: bool = False
 
 
 @dataclass(frozen=True)
@@ -127,12 +136,8 @@ def make_rows(
     with paper_style():
         n_rows, n_columns = -(-(n_slots or len(rows)) // n_abreast), 1 + len(rows[0].labels)
         block = width / n_abreast
+        check_panels(len(rows[0].labels), block)
         side = _panel_side(n_rows, n_columns, block)
-        if side < SMALLEST_PANEL:
-            raise FigureError(
-                f"`width` {width:g} inches: panels of {side:.2f} inches, expected at least "
-                f"{SMALLEST_PANEL}; draw it wider"
-            )
         margin = FOOTER if footer else 0.02
         height = n_rows * side + (n_rows - 1) * GAP + 0.02 + margin
         fig = Figure(figsize=(width, height))
@@ -185,7 +190,7 @@ def plot_map(
     """Draw the positive part of a map over its dimmed cutout.
 
     Both cover the same extent, whatever their resolution. Only the cutout is visible where the map
-    is zero, and only the map where it exceeds a quarter of ``vmax``.
+    is not positive, and only the map where it exceeds a tenth of ``vmax``.
 
     Parameters
     ----------
@@ -210,12 +215,29 @@ def plot_map(
     return ax.imshow(
         positive,
         extent=_extent(cutout),
-        cmap=cmap,
+        cmap=list_colors(cmap),
         vmin=0.0,
         vmax=vmax,
         alpha=np.clip(positive / (FADE * vmax), 0.0, 1.0),
         interpolation="bilinear",
     )
+
+
+@cache
+def list_colors(name: str) -> ListedColormap:
+    """Return the part of a colour map in which maps are drawn.
+
+    Parameters
+    ----------
+    name : str
+        Name of a colour map of matplotlib.
+
+    Returns
+    -------
+    ListedColormap
+        256 colours, from `START` to the end of the map, under the same name.
+    """
+    return ListedColormap(mpl.colormaps[name](np.linspace(START, 1.0, 256)), name=name)
 
 
 def plot_scale_bar(
@@ -285,11 +307,13 @@ def _plot_row(row: Row, *, axes: list[Axes], bar: Axes, side: float, cmap: str) 
         )
 
     for ax, cam, label in zip(rest, row.cams, row.labels, strict=True):
-        weight = "bold" if label.is_bold else "normal"
+        weight = "bold" if label.is_predicted else "normal"
         plot_map(cam, row.cutout, ax=ax, vmax=vmax, cmap=cmap)
         _plot_heading(label.heading, ax=ax, room=room, size=size, weight=weight)
         if label.footing:
             plot_outlined_text(0.5, 0.05, label.footing, ax=ax, size=size, va="bottom")
+        if label.is_predicted:
+            _plot_frame(ax, side)
     _plot_colorbar(peak, ax=bar, cmap=cmap, label="Grad-CAM [logit]" if side > 1.1 else "logit")
 
 
@@ -302,6 +326,23 @@ def _plot_heading(
     )
 
 
+def _plot_frame(ax: Axes, side: float) -> None:
+    """Draw a white frame with a dark outline just inside a panel of a side [inch]."""
+    inset = 0.03 / side
+    for color, linewidth in (("black", 2.4), ("white", 1.2)):
+        ax.add_patch(
+            Rectangle(
+                (inset, inset),
+                1 - 2 * inset,
+                1 - 2 * inset,
+                transform=ax.transAxes,
+                fill=False,
+                edgecolor=color,
+                linewidth=linewidth,
+            )
+        )
+
+
 def _plot_colorbar(peak: float, *, ax: Axes, cmap: str, label: str) -> None:
     """Draw the colour bar of a row, from zero to its peak, as it looks over a dark cutout."""
     ramp = np.linspace(0.0, 1.0, 256)[:, None]
@@ -309,7 +350,7 @@ def _plot_colorbar(peak: float, *, ax: Axes, cmap: str, label: str) -> None:
     ax.imshow(
         ramp,
         extent=(0, 1, 0, 1),
-        cmap=cmap,
+        cmap=list_colors(cmap),
         vmin=0.0,
         vmax=1.0,
         alpha=np.clip(ramp / FADE, 0.0, 1.0),
@@ -324,6 +365,15 @@ def _plot_colorbar(peak: float, *, ax: Axes, cmap: str, label: str) -> None:
     ax.text(1.6, 0.5, label, fontsize=6.5, rotation=90, ha="left", va="center")
 
 
+def format_total(total: float) -> str:
+    """Write the total of a map with its sign and two decimals: 'Σ = +0.42'."""
+    if abs(total) >= 999.5:
+        power = format_number(abs(total))
+        return f"Σ = {'+' if total > 0 else '−'}{power}"
+    words = f"{total:+.2f}" if abs(total) < 99.95 else f"{total:+.0f}"
+    return f"Σ = {'0.00' if float(words) == 0 else words.replace('-', '−')}"
+
+
 def format_number(number: float) -> str:
     """Write a positive number with two significant figures: 0.0016 as 1.6 × 10⁻³."""
     exponent = int(np.floor(np.log10(number)))
@@ -333,6 +383,36 @@ def format_number(number: float) -> str:
     if mantissa == "10.0":
         mantissa, exponent = "1.0", exponent + 1
     return f"{mantissa} × {format_power(exponent)}"
+
+
+def check_panels(n_maps: int, width: float) -> None:
+    """Check that a cutout and its maps fit a width.
+
+    Parameters
+    ----------
+    n_maps : int
+        Number of maps of a row.
+    width : float
+        Width of the row [inch].
+
+    Raises
+    ------
+    FigureError
+        If the panels would be too small for readable text on them.
+    """
+    side = fit_panel(1 + n_maps, width)
+    if side >= SMALLEST_PANEL:
+        return
+    needed = np.ceil(10 * (width + (1 + n_maps) * (SMALLEST_PANEL - side))) / 10
+    advice = (
+        f"draw it {needed:g} inches wide"
+        if needed <= MAX_WIDTH
+        else "'top-losses' shows two maps of each galaxy"
+    )
+    raise FigureError(
+        f"`width` {width:g} inches: {n_maps} maps in panels of {max(side, 0):.2f} inches, expected "
+        f"at least {SMALLEST_PANEL}; {advice}"
+    )
 
 
 def fit_panel(n_columns: int, width: float) -> float:

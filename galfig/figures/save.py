@@ -7,13 +7,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 
 import galfig
 from galfig.errors import OutputError
 from galfig.figures.captions import LATEX, PLAIN
 from galfig.figures.drawing import Drawing, DrawOptions
+from galfig.figures.pdf import PagewisePdf
 from galfig.figures.style import keep_layout, paper_style
 from galfig.runtime.files import ErrorOrReplace, check_output, replace_file
 from galfig.runtime.progress import track
@@ -155,10 +155,10 @@ def save_figure(
     metadata = by_format[path.suffix.lower()]
     with paper_style(), replace_file(path, if_exists=if_exists) as temporary:
         if path.suffix.lower() == ".pdf":
-            with PdfPages(temporary, metadata=metadata) as pdf:
+            with PagewisePdf(temporary, metadata) as pdf:
                 for page in pages:
                     with keep_layout(page):
-                        pdf.savefig(page)
+                        pdf.add_page(page)
         else:
             (page,) = pages
             with keep_layout(page):

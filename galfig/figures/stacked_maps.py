@@ -10,14 +10,20 @@ from numpy.typing import NDArray
 
 from galfig.errors import FigureError
 from galfig.figures.captions import (
+    FRAMED,
     Markup,
+    count_noun,
     describe_maps,
+    describe_omitted,
     describe_sample,
     describe_training,
+    join_lines,
+    list_classes,
     name_classes,
 )
 from galfig.figures.drawing import Column, Drawing, DrawOptions
-from galfig.figures.rows import MapLabel, Row, make_rows
+from galfig.figures.rows import MapLabel, Row, check_panels, format_total, make_rows
+from galfig.figures.style import TEXT_WIDTH
 from galfig.store.reader import Store
 from galfig.store.selection import Selection, require_labels
 
@@ -52,7 +58,7 @@ def stack_maps(store: Store, indices: NDArray[np.intp]) -> list[Stack]:
     """Average cutouts and signed maps by true and predicted class.
 
     Cutouts are averaged as they are, without recentring, rotation or scaling. The galaxies are read
-    one by one, so the memory does not grow with their number.
+    one by one in the order of the store, so that the memory does not grow with their number.
 
     Parameters
     ----------
@@ -64,24 +70,27 @@ def stack_maps(store: Store, indices: NDArray[np.intp]) -> list[Stack]:
     Returns
     -------
     list of Stack
-        One stack for each pair of classes that has galaxies.
+        One stack for each pair of classes that has galaxies. If there are more than `MAX_ROWS`
+        pairs, only those of correct predictions, and of these the first `MAX_ROWS`.
     """
-    stacks = []
     n_classes = len(store.class_names)
-    for true in range(n_classes):
-        for predicted in range(n_classes):
-            is_meant = (store.label[indices] == true) & (store.predicted[indices] == predicted)
-            members = indices[is_meant]
-            if not len(members):
-                continue
-            cutout = np.zeros(store.cutouts(0).shape)
-            cams = np.zeros((n_classes, *store.map_shape))
-            for index in np.sort(members):
-                cutout += store.cutouts(int(index))
-                cams += store.cams(int(index))
-            n = len(members)
-            stacks.append(Stack(true, predicted, n, cutout / n, cams / n))
-    return stacks
+    pair = store.label[indices].astype(np.intp) * n_classes + store.predicted[indices]
+    pairs = np.unique(pair)
+    if len(pairs) > MAX_ROWS:
+        # With many classes, most confusions are small.
+        pairs = pairs[pairs % (n_classes + 1) == 0][:MAX_ROWS]
+    return [_stack_pair(store, np.sort(indices[pair == number]), number) for number in pairs]
+
+
+def _stack_pair(store: Store, members: NDArray[np.intp], number: int) -> Stack:
+    """Average the galaxies of one pair of true and predicted class."""
+    n_classes, n = len(store.class_names), len(members)
+    cutout = np.zeros(store.cutouts(0).shape)
+    cams = np.zeros((n_classes, *store.map_shape))
+    for index in members:
+        cutout += store.cutouts(int(index))
+        cams += store.cams(int(index))
+    return Stack(int(number // n_classes), int(number % n_classes), n, cutout / n, cams / n)
 
 
 def make_stacked_maps(
@@ -117,7 +126,11 @@ def make_stacked_maps(
                 cutout=np.clip(np.rint(stack.cutout), 0, 255).astype(np.uint8),
                 cams=stack.cams.astype(np.float32),
                 labels=[
-                    MapLabel(name, is_bold=c == stack.predicted)
+                    MapLabel(
+                        name,
+                        format_total(float(stack.cams[c].sum())),
+                        is_predicted=c == stack.predicted,
+                    )
                     for c, name in enumerate(class_names)
                 ],
                 pixel_scale=pixel_scale,
@@ -132,22 +145,24 @@ def make_stacked_maps(
 def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     """Draw the stacks of the galaxies of a selection."""
     require_labels(store, "stacked maps")
+    # A width that does not hold the panels is refused before galaxies are read for hours.
+    check_panels(len(store.class_names), options.width or TEXT_WIDTH)
     labelled = selection.indices[store.label[selection.indices] >= 0]
     stacks = stack_maps(store, labelled)
-    if len(stacks) > MAX_ROWS:
-        # With many classes, most confusions are small. Only the correct predictions are kept.
-        stacks = [stack for stack in stacks if stack.true == stack.predicted][:MAX_ROWS]
     if not stacks:
-        raise FigureError(f"{store.path}: no galaxy with a true class is selected, expected some")
+        raise FigureError(
+            f"{store.path}: no galaxy to stack, expected galaxies with a true class and, for more "
+            f"than {MAX_ROWS} pairs of classes, correct predictions"
+        )
     scales = np.unique(store.pixel_scale[labelled])
     scale = float(scales[0]) if len(scales) == 1 else float("nan")
     return Drawing(
         "stacked-maps",
         "Mean maps by true and predicted class",
         (make_stacked_maps(stacks, name_classes(store), scale, options.width, options.cmap),),
-        partial(_describe, store, selection, stacks),
-        f"Rows of panels, one for each of {len(stacks)} pairs of true and predicted class: the "
-        f"mean cutout, then the mean maps of {' and '.join(name_classes(store))}.",
+        partial(_describe, store, selection, stacks, scale),
+        f"Rows of panels, one for each of {count_noun(len(stacks), 'pair')} of true and "
+        f"predicted class: the mean cutout, then the mean maps of {list_classes(store)}.",
         partial(_tabulate, store, stacks),
     )
 
@@ -168,17 +183,28 @@ def _tabulate(store: Store, stacks: list[Stack]) -> dict[str, Column]:
     return columns
 
 
-def _describe(store: Store, selection: Selection, stacks: list[Stack], markup: Markup) -> str:
+def _describe(
+    store: Store, selection: Selection, stacks: list[Stack], scale: float, markup: Markup
+) -> str:
     names = [markup.text(name) for name in name_classes(store)]
     groups = "; ".join(
         f"{names[stack.true]} classified as {names[stack.predicted]}: {stack.n}" for stack in stacks
     )
-    return (
+    n_shown, n = sum(stack.n for stack in stacks), int(np.sum(store.label[selection.indices] >= 0))
+    return join_lines(
         f"Mean Grad-CAM maps of {describe_sample(store, selection, markup)}, by true and "
-        "predicted class.\n"
-        "Each row shows the mean cutout, headed by the true class, and the mean signed map of each "
-        "class; the name of the predicted class is in bold. Cutouts are stacked as they are, "
-        "neither rotated nor rescaled.\n"
-        f"Number of galaxies, from top to bottom: {groups}.\n"
-        f"{describe_maps(store, markup)}\n" + describe_training(store, markup)
+        "predicted class.",
+        describe_omitted(store, selection, needs_label=True),
+        f"Of the {n} galaxies with a true class, the {n_shown} of these rows are shown: only "
+        "correct predictions, since there are too many pairs of classes for a page."
+        if n_shown < n
+        else "",
+        "Each row shows the mean cutout, headed by the true class and the number of galaxies, and "
+        f"the mean signed map of each class; {FRAMED}. {markup.sigma} is the sum of a mean map "
+        "over its pixels, negative ones included, in logits. Cutouts are stacked as they are, "
+        "neither rotated nor rescaled.",
+        f"Number of galaxies, from top to bottom: {groups}.",
+        describe_maps(store, markup),
+        "The scale bar gives the angle in arcsec." if np.isfinite(scale) else "",
+        describe_training(store, markup),
     )

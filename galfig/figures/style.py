@@ -23,10 +23,14 @@ from galfig.figures.latex import spell_character
 FONT = "DejaVu Sans"
 # Width of a column and of the text (two columns) in AASTeX [inch].
 COLUMN_WIDTH, TEXT_WIDTH = 3.39, 7.1
+# A narrower figure has no room for the labels of its axes, and no page holds a wider one [inch].
+MIN_WIDTH, MAX_WIDTH = 1.5, 20.0
 # Colours of Okabe & Ito (2008), which colour-blind readers can tell apart. Line styles distinguish
 # the curves in greyscale print.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 LINE_STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
+# More curves than this cannot be told apart.
+MAX_CURVES = 2 * len(COLORS)
 # Smaller text is hard to read in print [pt].
 MIN_FONT_SIZE = 6.0
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -149,6 +153,18 @@ def plot_outlined_text(
     return ax.text(x, y, words, color="white", **style)
 
 
+def choose_curve_style(number: int) -> dict[str, Any]:
+    """Return the colour and the line style of a curve, by its number from 0.
+
+    The first `MAX_CURVES` curves differ in colour or in line style.
+    """
+    shift = number // len(COLORS)
+    return {
+        "color": COLORS[number % len(COLORS)],
+        "linestyle": LINE_STYLES[(number + shift) % len(LINE_STYLES)],
+    }
+
+
 def format_power(exponent: int) -> str:
     """Write a power of ten with Unicode superscripts, such as 10⁻³.
 
@@ -178,7 +194,8 @@ def plot_legend(handles: Sequence[Any], words: Sequence[str], *, ax: Axes, **sty
     Legend
     """
     legend = ax.legend(handles, [str(number) for number in range(len(words))], **style)
-    room = 0.8 * ax.figure.bbox.width / ax.figure.dpi
+    # The axes, less the samples of the lines.
+    room = max(0.6, ax.bbox.width / ax.figure.dpi - 0.5)
     for text, label in zip(legend.get_texts(), words, strict=True):
         text.set_parse_math(False)
         text.set_text(wrap_words(spell_missing(label), room, float(text.get_fontsize())))
@@ -188,7 +205,7 @@ def plot_legend(handles: Sequence[Any], words: Sequence[str], *, ax: Axes, **sty
 def wrap_words(words: str, width: float, size: float) -> str:
     """Break text into lines that fit a width [inch] at a font size [pt]."""
     # A character is about 0.6 of the font size wide.
-    n_characters = int(72 * width / (0.6 * size))
+    n_characters = max(1, int(72 * width / (0.6 * size)))
     return words if len(words) <= n_characters else textwrap.fill(words, n_characters)
 
 

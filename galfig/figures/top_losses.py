@@ -4,12 +4,19 @@ from functools import partial
 
 import numpy as np
 
+from galfig.errors import FigureError
 from galfig.figures.captions import (
+    FRAMED,
     Markup,
+    count_noun,
+    define_symbols,
     describe_maps,
+    describe_omitted,
+    describe_reading,
     describe_sample,
     describe_scale,
     describe_training,
+    join_lines,
     list_galaxies,
 )
 from galfig.figures.drawing import Drawing, DrawOptions, name_galaxies, tabulate_galaxies
@@ -25,35 +32,43 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     losses = store.losses
     labelled = [index for index in selection.indices if store.label[index] >= 0]
     worst = sorted(labelled, key=lambda index: (-losses[index], store.objid[index]))
-    rows = []
+    if len(store.class_names) < 2:
+        raise FigureError(f"{store.path}: one class, expected another for the map beside it")
+    shown = []
     for index in worst:
         right = int(store.label[index])
         others = store.probs[index].copy()
         others[right] = -1
-        rows.append(make_row(store, int(index), [right, int(others.argmax())]))
+        shown.append((int(index), [right, int(others.argmax())]))
+    rows = [make_row(store, index, classes) for index, classes in shown]
     return Drawing(
         "top-losses",
         "Galaxies of largest loss",
         (make_rows(rows, options.width, cmap=options.cmap),),
-        partial(_describe, store, selection, worst),
-        f"Rows of panels, one for each of the {len(worst)} galaxies with the largest loss: cutout, "
+        partial(_describe, store, selection, shown),
+        f"Rows of panels, one for each of {count_noun(len(worst))} with the largest loss: cutout, "
         "map of the true class, map of the most probable other class.",
         partial(tabulate_galaxies, store, np.array(worst)),
         galaxies=name_galaxies(store, np.array(worst)),
     )
 
 
-def _describe(store: Store, selection: Selection, worst: list[int], markup: Markup) -> str:
-    scale = describe_scale(store, np.array(worst), markup)
+def _describe(
+    store: Store, selection: Selection, shown: list[tuple[int, list[int]]], markup: Markup
+) -> str:
+    worst = np.array([index for index, _ in shown])
     # In another order than by loss, the galaxies shown are the worst of themselves alone.
     n = selection.n_candidates if selection.query.sort == "loss" else len(selection.indices)
-    return (
-        f"The {len(worst)} galaxies with the largest cross-entropy loss among "
-        f"{describe_sample(store, selection, markup, n)}.\n"
+    n_worst = "galaxy" if len(worst) == 1 else f"{len(worst)} galaxies"
+    return join_lines(
+        f"The {n_worst} with the largest cross-entropy loss among "
+        f"{describe_sample(store, selection, markup, n)}.",
+        describe_omitted(store, selection, "shown"),
         "Each row shows a galaxy's cutout, its Grad-CAM map for the true class, and that for the "
-        "most probable of the other classes; the name of the predicted class is in bold.\n"
-        f"{describe_maps(store, markup)}\n"
-        + (f"{scale}\n" if scale else "")
-        + f"{list_galaxies(store, worst, markup)}\n"
-        + describe_training(store, markup)
+        f"most probable of the other classes; {FRAMED}.",
+        describe_maps(store, markup),
+        f"{define_symbols(markup)} {describe_reading(store, shown, markup)}",
+        describe_scale(store, worst, markup),
+        list_galaxies(store, worst, markup),
+        describe_training(store, markup),
     )

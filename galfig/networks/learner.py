@@ -46,7 +46,7 @@ from galfig.runtime.progress import show_progress
 
 logger = logging.getLogger(__name__)
 
-METRICS = ("accuracy", "roc_auc", "f1")
+METRICS = ("accuracy", "roc_auc", "f1", "balanced_accuracy")
 # The random states of fastai that training changes.
 _RANDOM_STATES = ("random_state", "numpy_state", "torch_state", "torch_cuda_state")
 
@@ -219,7 +219,7 @@ def _make_dataloaders(
             Normalize.from_stats(mean, std, cuda=False),
         ],
     )
-    n_train = int(np.sum(~galaxies.in_valid))
+    n_train = int(np.sum(galaxies.in_train))
     # fastai drops the last, incomplete batch of an epoch, so a small set must be one full batch.
     options = {
         "bs": min(training.batch_size, n_train),
@@ -240,7 +240,7 @@ def _get_image(cutouts: NDArray[np.uint8], row: pd.Series) -> TensorImage:
 
 def _balanced_weights(galaxies: Galaxies) -> list[float]:
     """Return the weight N / (C N_c) of each class, over the training set."""
-    labels = galaxies.label[~galaxies.in_valid]
+    labels = galaxies.label[galaxies.in_train]
     counts = np.bincount(labels, minlength=len(galaxies.class_names))
     return (len(labels) / (len(counts) * counts)).tolist()
 

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from galfig.catalog.galaxies import Galaxies
-from galfig.config import Settings
+from galfig.config import CatalogSettings, Settings
 from galfig.networks.checkpoint import Checkpoint
 
 logger = logging.getLogger(__name__)
@@ -31,14 +31,32 @@ def describe_recipe(galaxies: Galaxies, settings: Settings) -> dict[str, Any]:
     """
     return {
         "catalog_sha256": galaxies.catalog_sha256,
-        "images": settings.catalog.images,
-        "images_dir": settings.catalog.images_dir,
+        **settings.catalog.record_images(),
         "fits_range": settings.catalog.model_dump(mode="json")["fits_range"],
         **{
             table: getattr(settings, table).model_dump(mode="json")
             for table in ("classes", "split", "training")
         },
     }
+
+
+def restore_recipe(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recipe that a checkpoint recorded as it would be recorded now.
+
+    Parameters
+    ----------
+    found : mapping
+        The recipe; galfig 0.1 recorded the folders of images as paths.
+
+    Returns
+    -------
+    dict
+        The recipe without them.
+    """
+    folder, images = found.get("images_dir"), found.get("images")
+    if not isinstance(images, str) or not isinstance(folder, str | None):
+        return dict(found)
+    return {**found, **CatalogSettings(images=images, images_dir=folder).record_images()}
 
 
 def describe_difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
@@ -79,7 +97,7 @@ def _name(value: Any) -> str:
 def warn_of_mismatch(
     checkpoint: Checkpoint, galaxies: Galaxies, settings: Settings, path: Path
 ) -> None:
-    """Warn if a network was trained on other classes, or perhaps on the galaxies to explain.
+    """Warn if a network was trained on other classes, or cannot tell which galaxies trained it.
 
     Parameters
     ----------
@@ -119,10 +137,11 @@ def warn_of_mismatch(
             )
             return
     is_same_catalog = checkpoint.record.catalog_sha256 == galaxies.catalog_sha256
-    if is_same_catalog and trained.split != settings.split:
+    is_unknown = checkpoint.record.members is None
+    if is_same_catalog and is_unknown and trained.split != settings.split:
         logger.warning(
-            "%s: was trained on another split of this catalog, so its training galaxies may be in "
-            "the validation set; set [split] to what 'galfig info %s' shows",
+            "%s: was trained on another split of this catalog, and does not say which galaxies "
+            "trained it; set [split] to what 'galfig info %s' shows",
             path,
             path,
         )

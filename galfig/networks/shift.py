@@ -128,7 +128,7 @@ def describe_images(
     LostCutoutError
         If an image has disappeared.
     """
-    train = galaxies.take(_draw_rows(~galaxies.in_valid, N_SAMPLED))
+    train = galaxies.take(_draw_rows(galaxies.in_train, N_SAMPLED))
     valid = galaxies.take(_draw_rows(galaxies.in_valid, N_SAMPLED))
     seen = measure_images(checkpoint, train.paths, decoding)
     held_out = measure_images(checkpoint, valid.paths, decoding)

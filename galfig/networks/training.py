@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 import galfig
 from galfig.catalog.galaxies import Galaxies, describe_rejected, report_rejected
 from galfig.catalog.sample import load_catalog
-from galfig.config import Settings, load_settings
+from galfig.config import Settings, SplitSettings, load_settings
 from galfig.errors import CatalogError, CheckpointError, GalfigError
 from galfig.images.cutouts import Decoding, load_cutouts
+from galfig.metrics import Accuracy, describe_baseline, describe_few, rate_accuracy
 from galfig.networks.architectures import build_network, find_layer
 from galfig.networks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from galfig.networks.device import choose_device
-from galfig.networks.recipe import describe_difference, describe_recipe
+from galfig.networks.membership import record_members
+from galfig.networks.recipe import describe_difference, describe_recipe, restore_recipe
 from galfig.networks.resume import load_progress, resume_path, save_progress
 from galfig.networks.shift import describe_images
 from galfig.runtime.files import ErrorOrReplace, IfExists, check_output, remove_leftovers
@@ -77,8 +79,8 @@ def train(
     ConfigError
         If a setting is unknown or has the wrong type, or this machine lacks the device.
     CatalogError
-        If the catalog cannot be used, a class has no galaxy in the training set, or the
-        validation set is empty.
+        If the catalog cannot be used, or a class has no galaxy in the training set, or none in
+        the validation set (which the setting ``[split] allow_missing`` permits).
     CheckpointError
         If ``resume`` is "always" and the interrupted run had another recipe.
     OutputError
@@ -106,6 +108,7 @@ def train_network(
     settings: Settings,
     path: Path,
     *,
+    members: Mapping[str, str] | None = None,
     recipe: Mapping[str, Any] | None = None,
     if_exists: ErrorOrReplace = "error",
     resume: Resume = "never",
@@ -123,6 +126,9 @@ def train_network(
         The table ``training`` describes the network and its training; all tables are recorded.
     path : Path
         The checkpoint, a safetensors file; it appears when it is complete.
+    members : mapping of str to str, optional
+        Which galaxies train, validate and test the network, from
+        `galfig.networks.membership.record_members`; by default, that of these galaxies.
     recipe : mapping, optional
         All that the checkpoint depends on; it is recorded, so that the same recipe is trained only
         once.
@@ -143,8 +149,8 @@ def train_network(
     Raises
     ------
     CatalogError
-        If a class has no galaxy in the training set, the validation set is empty, or a channel is
-        the same in every pixel.
+        If a class has no galaxy in the training set, or none in the validation set (which the
+        setting ``[split] allow_missing`` permits), or a channel is the same in every pixel.
     ConfigError
         If the architecture or the layer is unknown, or this machine lacks the device.
     CheckpointError
@@ -157,7 +163,7 @@ def train_network(
     """
     training = settings.training
     device = choose_device(run.device)
-    _check_sets(galaxies)
+    _check_sets(galaxies, settings.split)
     versions = {
         "galfig": galfig.__version__,
         **{name: version(name) for name in ("torch", "torchvision", "fastai")},
@@ -171,7 +177,7 @@ def train_network(
         "device": str(device),
     }
     before = _load_progress(progress, follows_from, resume)
-    mean, std = channel_statistics(cutouts, ~galaxies.in_valid)
+    mean, std = channel_statistics(cutouts, galaxies.in_train)
     # fastai takes seconds to import, and only training needs it.
     from galfig.networks.learner import METRICS, fit_network, make_learner, seeded
 
@@ -207,11 +213,15 @@ def train_network(
         "layer": layer_name,
         "mean": mean,
         "std": std,
+        "members": dict(members or record_members(galaxies)),
         "recipe": dict(recipe or {}),
         "lr": lr,
         "lr_finder": finder,
         "history": history,
-        "metrics": {name: history[-1][name] for name in ("valid_loss", *METRICS)},
+        "metrics": {
+            **{name: history[-1][name] for name in ("valid_loss", *METRICS)},
+            "majority_share": _rate(galaxies, history[-1]).majority_share,
+        },
         "versions": versions,
     }
     trained = Checkpoint(learner.model.eval(), galaxies.class_names, layer_name, metadata)
@@ -219,7 +229,16 @@ def train_network(
     metadata["images"] = describe_images(trained, galaxies, decoding)
     checkpoint = save_checkpoint(path, trained.model, metadata, if_exists=if_exists)
     progress.unlink(missing_ok=True)
+    if doubt := describe_baseline(_rate(galaxies, history[-1]), galaxies.class_names):
+        logger.warning("%s: validation set: %s", path, doubt)
     return checkpoint
+
+
+def _rate(galaxies: Galaxies, epoch: Mapping[str, float]) -> Accuracy:
+    """Rate the accuracy of an epoch against the majority class of the validation set."""
+    n_in_class = list(_count(galaxies, galaxies.in_valid).values())
+    n_right = round(epoch["accuracy"] * sum(n_in_class))
+    return rate_accuracy(n_right, n_in_class, epoch["balanced_accuracy"])
 
 
 def _describe_inputs(galaxies: Galaxies, settings: Settings) -> dict[str, Any]:
@@ -231,7 +250,7 @@ def _describe_inputs(galaxies: Galaxies, settings: Settings) -> dict[str, Any]:
         "cutout_size": training.cutout_size,
         "image_size": training.network_size,
         "settings": settings.record(),
-        "n_train": _count(galaxies, ~galaxies.in_valid),
+        "n_train": _count(galaxies, galaxies.in_train),
         "n_valid": _count(galaxies, galaxies.in_valid),
         "catalog_sha256": galaxies.catalog_sha256,
         "simulated": galaxies.simulated,
@@ -266,14 +285,15 @@ def _load_progress(
 def read_training_set(
     galaxies: Galaxies, settings: Settings, *, n_workers: int | None = None
 ) -> tuple[Galaxies, NDArray[np.uint8]]:
-    """Decode every image once, and move the galaxies whose image fails to ``rejected``.
+    """Decode every image of the training and validation set once.
 
-    Otherwise a single truncated file would abort the training loop.
+    Galaxies whose image fails move to ``rejected``. Otherwise a single truncated file would abort
+    the training loop.
 
     Parameters
     ----------
     galaxies : Galaxies
-        Training and validation set.
+        Galaxies of any split.
     settings : Settings
         The tables ``catalog`` and ``training`` set the range of FITS images and the sizes.
     n_workers : int, optional
@@ -282,7 +302,7 @@ def read_training_set(
     Returns
     -------
     galaxies : Galaxies
-        The N galaxies whose image is readable.
+        The N galaxies of the training and validation set whose image is readable.
     cutouts : (N, H, W, n_channels) ndarray of uint8
         Their images, as the network sees them.
 
@@ -295,6 +315,7 @@ def read_training_set(
     """
     training = settings.training
     decoding = Decoding(training.n_channels, settings.catalog.fits_range)
+    galaxies = galaxies.take(galaxies.in_train | galaxies.in_valid)
     cutouts, reasons = load_cutouts(
         galaxies.paths, training.cutout_size, training.network_size, decoding, n_workers=n_workers
     )
@@ -352,18 +373,28 @@ def _name_channel(channel: int, n_channels: int) -> str:
     return ("red", "green", "blue")[channel] if n_channels == 3 else "the band"
 
 
-def _check_sets(galaxies: Galaxies) -> None:
-    """Raise CatalogError if a class has no galaxy to train on, or the validation set is empty."""
+def _check_sets(galaxies: Galaxies, split: SplitSettings) -> None:
+    """Raise CatalogError if a class has no galaxy to train on or to validate; warn of few."""
     advice = "change the split or its seed"
     if galaxies.rejected:
         advice = f"{describe_rejected(galaxies.rejected)}: fix these, or {advice}"
     for label, name in enumerate(galaxies.class_names):
-        if not np.any((galaxies.label == label) & ~galaxies.in_valid):
+        if not np.any((galaxies.label == label) & galaxies.in_train):
             raise CatalogError(
                 f"training set: no galaxy of class {name!r}, expected at least one; {advice}"
             )
     if not galaxies.in_valid.any():
         raise CatalogError(f"validation set: no galaxy, expected at least one; {advice}")
+    n_train, n_valid = (_count(galaxies, mask) for mask in (galaxies.in_train, galaxies.in_valid))
+    lacking = [name for name, n in n_valid.items() if not n]
+    if lacking and not split.allow_missing:
+        raise CatalogError(
+            f"validation set: no galaxy of class {lacking[0]!r}, expected some in each class, "
+            f"without which its metrics are not defined; {advice}, or set [split] allow_missing = "
+            "true"
+        )
+    for shortage in describe_few(n_train, n_valid):
+        logger.warning("few galaxies: %s; the metrics mean little", shortage)
 
 
 def _count(galaxies: Galaxies, mask: NDArray[np.bool_]) -> dict[str, int]:
@@ -411,7 +442,8 @@ def load_or_train(
     allowed: ErrorOrReplace = "replace" if if_exists == "replace" else "error"
     if path.exists() and if_exists != "replace":
         checkpoint = load_checkpoint(path)
-        found, wanted = checkpoint.metadata.get("recipe", {}), describe_recipe(galaxies, settings)
+        found = restore_recipe(checkpoint.metadata.get("recipe", {}))
+        wanted = describe_recipe(galaxies, settings)
         if found == wanted:
             logger.info("%s: already trained with this recipe", path)
             return checkpoint
@@ -478,7 +510,7 @@ def train_checkpoint(
     # Report a missing device before the images are read, not after.
     choose_device(run.device)
     readable, cutouts = read_training_set(galaxies, settings, n_workers=run.n_workers)
-    if len(readable) < len(galaxies):
+    if len(readable.rejected) > len(galaxies.rejected):
         report_rejected(readable, settings.catalog_path, n_known=len(galaxies.rejected))
     with hold_lock(path, takeover=run.takeover):
         remove_leftovers(path)
@@ -487,6 +519,7 @@ def train_checkpoint(
             cutouts,
             settings,
             path,
+            members=record_members(galaxies.drop(readable.rejected)),
             recipe=describe_recipe(galaxies, settings),
             if_exists=if_exists,
             resume=resume,

@@ -108,7 +108,8 @@ def _explain_group(
             except CutoutError as exc:
                 # A LostCutoutError ends the build. If its galaxy were rejected instead, it would
                 # stay rejected when the file is back.
-                cutouts.append(str(exc))
+                # A store names no folder of the machine that built it.
+                cutouts.append(str(exc).replace(str(path), path.name))
     readable = [cutout for cutout in cutouts if not isinstance(cutout, str)]
     if not readable:
         return [str(cutout) for cutout in cutouts]
@@ -146,6 +147,7 @@ def _make_part(
         "objid": stored.objid,
         "redshift": stored.redshift,
         "label": stored.label,
+        "split": stored.split,
         "value": stored.value,
         "logits": logits,
         "probs": softmax(logits.astype(np.float64), axis=1).astype(np.float32),

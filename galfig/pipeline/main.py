@@ -1,5 +1,6 @@
 """The main job: load or train a network, and write every map of every galaxy."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
@@ -8,7 +9,7 @@ from torch import nn
 
 from galfig.catalog.galaxies import Galaxies
 from galfig.catalog.sample import load_catalog
-from galfig.config import Settings, Split, load_settings
+from galfig.config import Settings, load_settings
 from galfig.images.cutouts import Decoding
 from galfig.networks.checkpoint import Checkpoint, load_checkpoint, wrap_network
 from galfig.networks.device import choose_device
@@ -16,11 +17,14 @@ from galfig.networks.recipe import warn_of_mismatch
 from galfig.networks.shift import compare_images, warn_of_shift
 from galfig.networks.training import load_or_train
 from galfig.pipeline.build import build_store
-from galfig.pipeline.plan import make_plan
+from galfig.pipeline.plan import describe_plan, make_plan
 from galfig.runtime.files import IfExists, check_output
 from galfig.runtime.messages import require_choice
-from galfig.runtime.options import DEFAULT_RUN, Device, RunOptions
+from galfig.runtime.options import DEFAULT_RUN, Device, RunOptions, Split
 from galfig.store.reader import Store, open_store
+from galfig.store.summary import list_doubts
+
+logger = logging.getLogger(__name__)
 
 
 def build_maps(
@@ -65,8 +69,9 @@ def build_maps(
     layer : str, optional
         Name of the layer to explain. By default, that of the settings or of the checkpoint, and
         otherwise the last layer that returns feature maps.
-    split : {"valid", "train", "all"}, optional
-        Galaxies to explain; default "valid", or "all" for a module, which was trained elsewhere.
+    split : {"valid", "train", "test", "all"}, optional
+        Galaxies to explain, by how the training of the network used them. By default, the
+        validation set if this catalog trained the network, and otherwise all.
     if_exists : {"error", "update", "replace"}, default "error"
         What to do if the network or the store exists. "error" and "update" reuse a file that was
         made from the same inputs; for another file "error" raises and "update" replaces it.
@@ -115,7 +120,6 @@ def build_maps(
             image_size=image_size,
             layer=settings.maps.layer,
         )
-        split = split or "all"
     elif any(value is not None for value in (class_names, image_size, *description.values())):
         raise TypeError("build_maps: a checkpoint has its own classes, statistics and sizes")
     run_main_job(
@@ -123,7 +127,7 @@ def build_maps(
         settings,
         path,
         model=Path(model) if isinstance(model, str) else model,
-        split=split or "valid",
+        split=split,
         if_exists=if_exists,
         run=RunOptions(device=device, n_workers=workers, takeover=takeover),
     )
@@ -136,7 +140,7 @@ def run_main_job(
     path: Path,
     *,
     model: Path | Checkpoint | None = None,
-    split: Split = "valid",
+    split: Split | None = None,
     if_exists: IfExists = "error",
     run: RunOptions = DEFAULT_RUN,
 ) -> bool:
@@ -152,8 +156,8 @@ def run_main_job(
         The store. If a network is trained, it is kept beside the store as ``<stem>.safetensors``.
     model : Path or Checkpoint, optional
         A trained network; by default, one is trained.
-    split : {"valid", "train", "all"}, default "valid"
-        Galaxies to explain.
+    split : {"valid", "train", "test", "all"}, optional
+        Galaxies to explain; see `build_maps`.
     if_exists : {"error", "update", "replace"}, default "error"
         What to do if the network or the store exists. "error" and "update" reuse a file that was
         made from the same inputs; for another file "error" raises and "update" replaces it.
@@ -183,7 +187,8 @@ def run_main_job(
     """
     # Report what cannot be used before hours of work, not after them.
     require_choice("if_exists", if_exists, get_args(IfExists))
-    require_choice("split", split, get_args(Split))
+    if split is not None:
+        require_choice("split", split, get_args(Split))
     choose_device(run.device)
     kept = model if isinstance(model, Path) else path.with_suffix(".safetensors")
     if model is None and not kept.exists():
@@ -196,10 +201,11 @@ def run_main_job(
     else:
         checkpoint = load_or_train(galaxies, settings, kept, if_exists=if_exists, run=run)
     plan = make_plan(galaxies, settings, checkpoint, split)
+    logger.info("%s", describe_plan(plan))
     decoding = Decoding(checkpoint.n_channels, settings.catalog.fits_range)
     shift = compare_images(checkpoint, plan.galaxies, decoding, kept)
     warn_of_shift(checkpoint, shift, kept)
-    return build_store(
+    is_new = build_store(
         plan,
         checkpoint,
         path,
@@ -207,3 +213,9 @@ def run_main_job(
         run=run,
         image_shift=shift,
     )
+    # A training has said it already.
+    if is_new and model is not None:
+        with open_store(path) as store:
+            for doubt in list_doubts(store):
+                logger.warning("%s: %s", path, doubt)
+    return is_new

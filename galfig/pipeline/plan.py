@@ -6,15 +6,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from galfig.catalog.galaxies import Galaxies
-from galfig.config import Settings, Split
+from galfig.catalog.galaxies import SPLITS, Galaxies
+from galfig.config import Settings
 from galfig.errors import (
     CatalogError,
     CheckpointError,
 )
 from galfig.networks.architectures import find_layer
 from galfig.networks.checkpoint import Checkpoint
+from galfig.networks.membership import find_splits
 from galfig.runtime.messages import shorten
+from galfig.runtime.options import Split
 from galfig.store.schema import SCHEMA_VERSION
 
 
@@ -30,7 +32,7 @@ class Plan:
         Consecutive ranges of their positions.
     layer_name : str
         Name of the layer to explain.
-    split : {"valid", "train", "all"}
+    split : {"valid", "train", "test", "all"}
         The split that the galaxies were chosen from.
     settings : Settings
         The settings, recorded in the store.
@@ -47,7 +49,7 @@ class Plan:
 
 
 def make_plan(
-    galaxies: Galaxies, settings: Settings, checkpoint: Checkpoint, split: Split = "valid"
+    galaxies: Galaxies, settings: Settings, checkpoint: Checkpoint, split: Split | None = None
 ) -> Plan:
     """Plan the work; the same catalog, settings and checkpoint always give the same plan.
 
@@ -59,8 +61,9 @@ def make_plan(
         The settings; the layer and the size of a shard come from the table ``maps``.
     checkpoint : Checkpoint
         The network.
-    split : {"valid", "train", "all"}, default "valid"
-        Galaxies to explain.
+    split : {"valid", "train", "test", "all"}, optional
+        Galaxies to explain, by how the training of the network used them. By default, the
+        validation set if this catalog trained the network, and otherwise all.
 
     Returns
     -------
@@ -76,12 +79,14 @@ def make_plan(
         If the network does not have the layer.
     """
     galaxies = _match_classes(galaxies, checkpoint)
-    in_split = {"valid": galaxies.in_valid, "train": ~galaxies.in_valid}.get(split)
-    chosen = galaxies if in_split is None else galaxies.take(in_split)
+    galaxies = replace(galaxies, split=find_splits(checkpoint, galaxies))
+    split = split or _choose_split(galaxies, checkpoint)
+    chosen = galaxies if split == "all" else galaxies.take(galaxies.split == split)
     if not len(chosen):
         raise CatalogError(
-            f"{settings.catalog_path}: no galaxy in split {split!r}, expected at least one; use "
-            '`split="all"`, or change [split]'
+            f"{settings.catalog_path}: no galaxy in split {split!r}, expected at least one; "
+            f"for this network they are {_describe_splits(galaxies)}; "
+            'use `split="all"`, or say it in [split] column'
         )
     layer_name = checkpoint.layer_name
     if settings.maps.layer != "auto":
@@ -104,9 +109,39 @@ def make_plan(
         "layer": layer_name,
         "split": split,
         "objid": list(chosen.objid),
+        "splits": list(chosen.split),
     }
     digest = hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()
     return Plan(chosen, shards, layer_name, split, settings, digest)
+
+
+def _choose_split(galaxies: Galaxies, checkpoint: Checkpoint) -> Split:
+    """Return the split to explain by default."""
+    is_own = checkpoint.record.catalog_sha256 == galaxies.catalog_sha256 or "" not in galaxies.split
+    is_valid = is_own and bool(galaxies.in_valid.any()) and bool(np.any(galaxies.label >= 0))
+    return "valid" if is_valid else "all"
+
+
+def _describe_splits(galaxies: Galaxies) -> str:
+    """Count galaxies by how the training of the network used them."""
+    counts = {word or "unknown": int(np.sum(galaxies.split == word)) for word in (*SPLITS, "")}
+    return ", ".join(f"{n} {word}" for word, n in counts.items() if n)
+
+
+def describe_plan(plan: Plan) -> str:
+    """Describe the galaxies of a plan by how the training of the network used them.
+
+    Parameters
+    ----------
+    plan : Plan
+        The plan.
+
+    Returns
+    -------
+    str
+        Such as "518 galaxies to explain: 414 train, 104 valid".
+    """
+    return f"{len(plan.galaxies)} galaxies to explain: {_describe_splits(plan.galaxies)}"
 
 
 def digest_part(plan: Plan, shard: slice) -> str:

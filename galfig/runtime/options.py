@@ -1,9 +1,12 @@
-"""How a job runs: device, number of threads, and whether it may take over a lock."""
+"""How a job runs: device, number of threads, whether it may take over a lock; which galaxies."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 Device = Literal["auto", "cpu", "cuda"]
+# Galaxies, by how the training of a network used them. It is declared here, since the help of the
+# command line needs it, and the settings import pydantic.
+Split = Literal["valid", "train", "test", "all"]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Reading a store: one HDF5 file with the maps, probabilities and cutouts of many galaxies.
 
-This is schema version 1. The file can also be read with h5py or h5dump alone: the attribute
+This is schema version 2. The file can also be read with h5py or h5dump alone: the attribute
 ``description`` of each dataset says what the dataset holds.
 """
 
@@ -18,13 +18,22 @@ from numpy.typing import NDArray
 
 from galfig.cosmology import kpc_per_arcsec
 from galfig.errors import SelectionError, StoreError
-from galfig.metrics import compute_losses
-from galfig.records import StoreRecord, Training
+from galfig.metrics import Accuracy, compute_losses, measure_accuracy
+from galfig.records import StoreRecord, Training, recall_split
 from galfig.runtime.messages import one_line
+from galfig.runtime.options import Split
 from galfig.store.checksums import find_damage
 from galfig.store.hdf5 import READING_ERRORS, open_hdf5, read_attributes, read_texts
 from galfig.store.schema import check_schema, read_record
-from galfig.store.selection import Rows, RowsLike, Sort, find_positions, make_query, select_galaxies
+from galfig.store.selection import (
+    Rows,
+    RowsLike,
+    Sort,
+    find_in_split,
+    find_positions,
+    make_query,
+    select_galaxies,
+)
 
 if TYPE_CHECKING:
     # pandas is slow to import, and most figures do not need it.
@@ -136,6 +145,17 @@ class Store:
         return self._read("label")
 
     @cached_property
+    def split(self) -> NDArray[np.object_]:
+        """How training used each galaxy, (N,) array of str: "train", "valid" or "test".
+
+        It is "" for galaxies of which this is unknown. A store of schema version 1 knows it only
+        if its network was trained with the settings that the store was built with.
+        """
+        if "split" in self._file:
+            return self._read("split")
+        return np.full(len(self), recall_split(self.record), dtype=object)
+
+    @cached_property
     def value(self) -> NDArray[np.float64]:
         """Quantity that was binned into classes, (N,); NaN where the classes are text."""
         return self._read("value")
@@ -207,17 +227,15 @@ class Store:
     def table(self) -> "pd.DataFrame":
         """The catalog with the network's predictions, N rows, indexed by objid.
 
-        Five columns follow those of the catalog: ``split`` ("valid" or "train"), the ``true`` and
-        ``predicted`` class (categories, in the order of `class_names`), the probability ``p`` of
-        the predicted class, and the cross-entropy ``loss``. Unknown values are missing. A catalog
-        column with one of these names is renamed to ``catalog_<name>``.
+        Five columns follow those of the catalog: ``split`` ("train", "valid" or "test"), the
+        ``true`` and ``predicted`` class (categories, in the order of `class_names`), the
+        probability ``p`` of the predicted class, and the cross-entropy ``loss``. Unknown values are
+        missing. A catalog column with one of these names is renamed to ``catalog_<name>``.
         """
         import pandas as pd
 
-        # A store of all galaxies does not record which of them trained the network.
-        split = pd.NA if self.record.split == "all" else self.record.split
         found = {
-            "split": pd.Series([split] * len(self), dtype="string"),
+            "split": pd.Series(self.split, dtype="string").replace("", pd.NA),
             "true": self._name_classes(self.label),
             "predicted": self._name_classes(self.predicted),
             "p": self.probs.max(axis=1),
@@ -247,11 +265,39 @@ class Store:
 
     @property
     def accuracy(self) -> float | None:
-        """Fraction of the labelled galaxies classified correctly; None without labels."""
-        is_labelled = self.label >= 0
-        if not is_labelled.any():
-            return None
-        return float(np.mean(self.predicted[is_labelled] == self.label[is_labelled]))
+        """Fraction classified correctly of the galaxies that did not train the network.
+
+        It is that of `score` without arguments; None if none of these galaxies has a true class.
+        """
+        score = self.score()
+        return None if score is None else score.accuracy
+
+    def score(self, rows: RowsLike | None = None) -> Accuracy | None:
+        """Count how many galaxies are classified correctly, and how many a guess would get right.
+
+        Parameters
+        ----------
+        rows : int, str, slice or array_like, optional
+            Which galaxies; see `Store`. By default, all that did not train the network or, if the
+            store holds no others, those that did.
+
+        Returns
+        -------
+        Accuracy or None
+            The counts, the accuracy, and its baselines; None if no true class is known.
+
+        Raises
+        ------
+        SelectionError
+            If the store does not hold an identifier.
+        IndexError
+            If a position is out of range.
+        """
+        if rows is None:
+            rows = find_in_split(self)
+        positions = np.atleast_1d(find_positions(self, rows))
+        predicted, labels = self.predicted[positions], self.label[positions]
+        return measure_accuracy(predicted, labels, len(self.class_names))
 
     def cams(self, rows: RowsLike) -> NDArray[np.float32]:
         """Return the signed Grad-CAM maps of galaxies.
@@ -354,6 +400,7 @@ class Store:
         self,
         where: str | None = None,
         *,
+        split: Split | None = None,
         n: int | None = None,
         zmin: float | None = None,
         zmax: float | None = None,
@@ -371,6 +418,9 @@ class Store:
         where : str, optional
             A condition on columns of the catalog, such as ``"oh_p50 > 9.15"``; see
             `galfig.store.conditions.find_where`.
+        split : {"valid", "train", "test", "all"}, optional
+            Galaxies to choose from. By default, all that did not train the network or, if the
+            store holds no others, those that did.
         n : int, optional
             Number of galaxies; by default, all that satisfy the conditions.
         zmin, zmax : float, optional
@@ -402,6 +452,7 @@ class Store:
         if objids is not None and not len(objids):
             raise SelectionError("`objids` is empty, expected identifiers, or None for any galaxy")
         query = make_query(
+            split=split,
             n=n,
             zmin=zmin,
             zmax=zmax,

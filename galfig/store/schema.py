@@ -13,11 +13,14 @@ from galfig.errors import StoreError
 from galfig.records import StoreRecord, describe_invalid, read_store_record
 from galfig.store.hdf5 import read_attributes
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+# Earlier versions that can still be read, and what they lack.
+_LACKING = {1: ("split",), SCHEMA_VERSION: ()}
 DESCRIPTIONS = {
     "objid": "identifier of each galaxy, as in the catalog",
     "redshift": "redshift, NaN where unknown",
     "label": "true class as position in the attribute class_names, -1 where unknown",
+    "split": "train, valid or test: how training used each galaxy; empty where unknown",
     "value": "the number that was binned into classes, NaN where the classes are text",
     "logits": "output of the network (N, C), before the softmax",
     "probs": "softmax of the logits (N, C)",
@@ -56,12 +59,13 @@ def check_schema(file: h5py.File, path: Path) -> None:
             f"{path}: an HDF5 file without schema_version, expected a store; it is another "
             "file, or damaged"
         )
-    if found != SCHEMA_VERSION:
+    if found not in _LACKING:
         raise StoreError(
-            f"{path}: schema version {found}, expected {SCHEMA_VERSION}; another version of galfig "
-            "wrote it: use that one, or update galfig"
+            f"{path}: schema version {found}, expected {SCHEMA_VERSION} or before; another version "
+            "of galfig wrote it: use that one, or update galfig"
         )
-    lacking = [name for name in DESCRIPTIONS if name not in file and name not in _OPTIONAL]
+    optional = (*_OPTIONAL, *_LACKING[found])
+    lacking = [name for name in DESCRIPTIONS if name not in file and name not in optional]
     if lacking:
         raise StoreError(
             f"{path}: no dataset {lacking[0]!r}, expected a complete store; edited or damaged, "

@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from galfig.errors import SelectionError
+from galfig.runtime.options import Split
 
 if TYPE_CHECKING:
     from galfig.store.reader import Store
@@ -26,6 +27,9 @@ class Query:
 
     Attributes
     ----------
+    split : {"valid", "train", "test", "all"} or None
+        Choose among galaxies that the training of the network used in this way. None for all that
+        did not train it or, if the store holds no others, those that did.
     n : int or None
         Number of galaxies; None for all of them.
     zmin, zmax : float or None
@@ -45,6 +49,7 @@ class Query:
         Seed of the random draw, which does not depend on the order of the store.
     """
 
+    split: Split | None = None
     n: int | None = 5
     zmin: float | None = None
     zmax: float | None = None
@@ -262,6 +267,7 @@ def select_galaxies(
         both = "" if among is None else " that both stores hold"
         raise SelectionError(
             f"{store.path}: no galaxy {describe_conditions(query, repr)}{both}".replace("  ", " ")
+            + _point_to_training(store, query)
         )
     order = _order(store, candidates, query)
     if query.n is not None and len(candidates) < query.n:
@@ -316,8 +322,55 @@ def describe_conditions(
     return ", ".join(condition for condition in conditions if condition)
 
 
+def find_in_split(store: "Store", split: Split | None = None) -> NDArray[np.bool_]:
+    """Find the galaxies of a store that the training of the network used in some way.
+
+    Parameters
+    ----------
+    store : Store
+        An open store of N galaxies.
+    split : {"valid", "train", "test", "all"}, optional
+        The way. By default, all galaxies that did not train the network, those of unknown split
+        among them; if the store holds no others, those that did.
+
+    Returns
+    -------
+    (N,) ndarray of bool
+        True for these galaxies.
+    """
+    if split == "all":
+        return np.ones(len(store), dtype=bool)
+    if split is not None:
+        return np.asarray(store.split == split, dtype=bool)
+    did_train = np.asarray(store.split == "train", dtype=bool)
+    return did_train if did_train.all() else ~did_train
+
+
+def count_splits(store: "Store", rows: NDArray[np.intp] | None = None) -> dict[str, int]:
+    """Count galaxies of a store by how the training of the network used them.
+
+    Parameters
+    ----------
+    store : Store
+        An open store.
+    rows : (n,) ndarray of int, optional
+        Positions of the galaxies to count; by default, all.
+
+    Returns
+    -------
+    dict of str to int
+        Number of galaxies for "train", "valid", "test" and "" (unknown), without those of which
+        there are none.
+    """
+    found = store.split if rows is None else store.split[rows]
+    counts = {word: int(np.sum(found == word)) for word in ("train", "valid", "test", "")}
+    return {word: count for word, count in counts.items() if count}
+
+
 def _find_candidates(store: "Store", query: Query) -> NDArray[np.bool_]:
-    is_candidate = np.ones(len(store), dtype=bool)
+    is_candidate = find_in_split(store, query.split)
+    if not is_candidate.any():
+        raise SelectionError(_describe_no_split(store, query))
     if query.zmin is not None or query.zmax is not None:
         is_candidate &= _in_redshift_range(store, query.zmin, query.zmax)
     if query.true is not None:
@@ -377,6 +430,22 @@ def _describe_no_redshift(store: "Store", purpose: str) -> str:
     )
 
 
+def _point_to_training(store: "Store", query: Query) -> str:
+    """Say how many galaxies that trained the network a query without split would have found."""
+    if query.split is not None:
+        return ""
+    n = int(_find_candidates(store, replace(query, split="all")).sum())
+    return f'; {n} that trained the network would be found with `split="all"`' if n else ""
+
+
+def _describe_no_split(store: "Store", query: Query) -> str:
+    counts = [f"{n} {word or 'unknown'}" for word, n in count_splits(store).items()]
+    return (
+        f"{store.path}: no galaxy in split {query.split!r}, expected some; it holds "
+        f"{', '.join(counts)}"
+    )
+
+
 def _find_class(store: "Store", name: str, parameter: str) -> int:
     if name not in store.class_names:
         raise SelectionError(
@@ -418,8 +487,8 @@ def _find_objids(store: "Store", objids: tuple[str, ...]) -> NDArray[np.intp]:
                 hint = f"it holds {len(store)} others"
             else:
                 hint = (
-                    f"it holds {len(store)} others, of split {split!r}; "
-                    '`split="all"` explains every one'
+                    f"it holds {len(store)} others, of split {split!r}; a store of split 'all' "
+                    "holds every one"
                 )
             raise SelectionError(f"{store.path}: no galaxy {objid!r}; {hint}")
     return np.array([position[objid] for objid in objids], dtype=np.intp)

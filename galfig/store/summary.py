@@ -2,11 +2,15 @@
 
 import base64
 import io
+from collections.abc import Mapping
 from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
+
+from galfig.metrics import describe_baseline, describe_few
+from galfig.store.selection import count_splits, find_in_split
 
 if TYPE_CHECKING:
     from galfig.store.reader import Store
@@ -14,10 +18,12 @@ if TYPE_CHECKING:
 N_THUMBNAILS = 8
 # Width of a thumbnail [screen pixels].
 THUMBNAIL = 64
+# Galaxies by how the training of the network used them, after their number.
 _SPLITS = {
-    "valid": "the validation set",
-    "train": "the training set",
-    "all": "the whole catalog, which may include the training set",
+    "valid": "of the validation set",
+    "test": "of the test set",
+    "": "that may have trained the network",
+    "train": "that trained the network",
 }
 
 
@@ -40,7 +46,7 @@ def describe(store: "Store") -> str:
     facts = [
         f"{len(store)} galaxies ({_count_classes(store)})",
         f"maps of {height} × {width} pixels of layer {store.record.target_layer}",
-        _describe_accuracy(store),
+        describe_accuracy(store),
         *list_warnings(store),
     ]
     return f"<Store {store.path}: {'; '.join(fact for fact in facts if fact)}>"
@@ -64,7 +70,7 @@ def describe_html(store: "Store") -> str:
     record, (height, width) = store.record, store.map_shape
     facts = {
         "galaxies": f"{len(store)} ({_count_classes(store)})",
-        "accuracy": _describe_accuracy(store).removeprefix("accuracy "),
+        "accuracy": describe_accuracy(store).removeprefix("accuracy "),
         "network": record.training.arch,
         "maps": f"{height} × {width} pixels of layer {record.target_layer}",
         "built by": f"galfig {record.galfig_version}, plan {record.plan_digest[:12]}",
@@ -99,6 +105,7 @@ def list_warnings(store: "Store") -> list[str]:
         warnings.append("galaxies are simulated")
     if not store.training.n_train:
         warnings.append("the network was not trained by galfig")
+    warnings += list_doubts(store)
     shift = store.record.image_shift
     if shift is not None and shift.is_unlike:
         warnings.append(
@@ -111,19 +118,78 @@ def list_warnings(store: "Store") -> list[str]:
     return warnings
 
 
+def list_doubts(store: "Store") -> list[str]:
+    """List why the accuracy of a network may mean little: few galaxies, or a guess does as well.
+
+    Parameters
+    ----------
+    store : Store
+        An open store.
+
+    Returns
+    -------
+    list of str
+        Doubts, each a clause; empty if there are none.
+    """
+    training, score = store.training, store.score()
+    doubts = describe_few(training.n_train or {}, training.n_valid or {})
+    baseline = "" if score is None else describe_baseline(score, store.class_names)
+    return [*doubts, baseline] if baseline else doubts
+
+
+def describe_splits(counts: Mapping[str, int]) -> str:
+    """Describe galaxies by how the training of the network used them.
+
+    Parameters
+    ----------
+    counts : mapping of str to int
+        Number of galaxies for "train", "valid", "test" and "", from
+        `galfig.store.selection.count_splits`.
+
+    Returns
+    -------
+    str
+        Such as "104 galaxies of the validation set and 3 that may have trained the network".
+    """
+    parts = [f"{counts[word]} {words}" for word, words in _SPLITS.items() if counts.get(word)]
+    noun = "galaxy" if parts and parts[0].startswith("1 ") else "galaxies"
+    return " and ".join(parts).replace(" ", f" {noun} ", 1)
+
+
+def describe_accuracy(store: "Store") -> str:
+    """State the accuracy, its baselines, and the galaxies that it was measured on.
+
+    Parameters
+    ----------
+    store : Store
+        An open store.
+
+    Returns
+    -------
+    str
+        A clause; "" if no galaxy has a true class.
+    """
+    score = store.score()
+    if score is None:
+        return ""
+    is_counted = find_in_split(store) & (store.label >= 0)
+    words = [
+        f"accuracy {score.accuracy:.3f} on "
+        f"{describe_splits(count_splits(store, np.flatnonzero(is_counted)))}",
+        f"always {store.class_names[score.majority]!r} would give {score.majority_share:.3f}",
+    ]
+    if np.isfinite(score.balanced_accuracy):
+        words.append(f"balanced accuracy {score.balanced_accuracy:.3f}")
+    n_left = int(np.sum(~find_in_split(store) & (store.label >= 0)))
+    if n_left:
+        words.append(f"{describe_splits({'train': n_left})} are not counted")
+    return ", ".join(words)
+
+
 def _count_classes(store: "Store") -> str:
     counts = [f"{np.sum(store.label == c)} {name}" for c, name in enumerate(store.class_names)]
     n_unknown = int(np.sum(store.label < 0))
     return ", ".join([*counts, f"{n_unknown} of unknown class"] if n_unknown else counts)
-
-
-def _describe_accuracy(store: "Store") -> str:
-    """State the accuracy and the galaxies it was measured on; "" without labels."""
-    if store.accuracy is None:
-        return ""
-    n_labelled = int(np.sum(store.label >= 0))
-    where = _SPLITS[store.record.split] if store.training.n_train else "the catalog"
-    return f"accuracy {store.accuracy:.3f} on {n_labelled} galaxies of {where}"
 
 
 def _show_cutout(store: "Store", row: int) -> str:

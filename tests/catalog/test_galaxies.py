@@ -74,20 +74,40 @@ def test_split_is_by_seed(galaxy_folder):
 
 
 def test_split_by_a_column(galaxy_folder):
-    """A column says train or valid; galaxies of neither are left out by name."""
+    """A column says it in any case; galaxies without an entry are left out, other words refused."""
+    words = ["train", "Validation", "VAL", "test", " valid", ""]
     table = pd.read_csv(galaxy_folder / "catalog.csv", dtype={"objID": str})
-    table["part"] = ["train", "valid", "Valid", "test"] * 6
+    table["part"] = words * 4
     table.to_csv(galaxy_folder / "catalog.csv", index=False)
     galaxies = load(galaxy_folder, split={"column": "part"})
-    assert len(galaxies) == 18
+    assert galaxies.split.tolist() == ["train", "valid", "valid", "test", "valid"] * 4
+    assert galaxies.in_train.sum() == 4
     assert galaxies.in_valid.sum() == 12
-    assert set(galaxies.rejected.values()) == {
-        "column 'part' is 'test', expected 'train' or 'valid'"
-    }
-    with pytest.raises(CatalogError, match=r"'objID' holds .*, expected 'train' and 'valid'"):
+    assert "4 to train and 12 to validate and 4 to test" in repr(galaxies)
+    assert set(galaxies.rejected.values()) == {"no part"}
+    with pytest.raises(
+        CatalogError, match=r"row 1, column 'objID': '1237.*', expected 'train', 'valid' or 'test'"
+    ):
         load(galaxy_folder, split={"column": "objID"})
     with pytest.raises(CatalogError, match=r"row 1, column 'z': 0\.02, expected text or a whole"):
         load(galaxy_folder, split={"column": "z"})
+
+
+def test_galaxies_without_classes_have_no_split(galaxy_folder):
+    """They train nothing, so that a draw would only invent a validation set."""
+    settings = load_settings(
+        {"classes": {"column": ""}}, {("catalog", "path"): galaxy_folder / "catalog.csv"}
+    )
+    galaxies = load_galaxies(settings, labelled=False)
+    assert set(galaxies.split) == {""}
+
+
+def test_a_test_set_is_drawn_beside_the_validation_set(galaxy_folder):
+    """It takes from the training set alone, and the validation set stays as it was."""
+    before, after = load(galaxy_folder), load(galaxy_folder, split={"test_fraction": 0.25})
+    np.testing.assert_array_equal(before.in_valid, after.in_valid)
+    assert np.sum(after.split == "test") == 6
+    assert after.in_train.sum() == before.in_train.sum() - 6
 
 
 def test_text_classes(galaxy_folder):
@@ -115,7 +135,7 @@ def test_missing_images_are_left_out(galaxy_folder):
     galaxies.paths[0].unlink()
     fewer = load(galaxy_folder)
     assert len(fewer) == 23
-    assert fewer.rejected == {galaxies.objid[0]: f"no image {galaxies.paths[0]}"}
+    assert fewer.rejected == {galaxies.objid[0]: f"no image images/{galaxies.objid[0]}.jpg"}
     for path in galaxies.paths[1:]:
         path.unlink()
     with pytest.raises(CatalogError, match="no images found"):
@@ -151,7 +171,7 @@ def test_link_that_leads_nowhere_is_a_missing_image(galaxy_folder):
     broken.symlink_to("../.git/annex/objects/absent")
     real.rename(galaxy_folder / "elsewhere.jpg")
     real.symlink_to(galaxy_folder / "elsewhere.jpg")
-    assert load(galaxy_folder).rejected == {galaxies.objid[1]: f"no image {broken}"}
+    assert load(galaxy_folder).rejected == {galaxies.objid[1]: f"no image images/{broken.name}"}
 
 
 def test_class_without_images_is_named_with_its_own_reason(galaxy_folder):

@@ -225,8 +225,8 @@ def test_bad_renders(make_store, tmp_path):
         file.attrs["schema_version"] = 99
     line = refuse("render", store, cwd=tmp_path)
     assert line == (
-        f"{store}: schema version 99, expected 1; another version of galfig wrote it: use that "
-        "one, or update galfig"
+        f"{store}: schema version 99, expected 2 or before; another version of galfig wrote "
+        "it: use that one, or update galfig"
     )
     (tmp_path / "panels.pdf").write_text("mine")
     line = refuse("render", cwd=tmp_path)

@@ -71,8 +71,8 @@ MESSAGES = [
     ),
     (
         "render",
-        "of split 'valid'; `split=\"all\"` explains every one",
-        "of split 'valid'; 'galfig build-maps --split all' explains every one",
+        'a store of another layer, with `layer="conv2"`',
+        "a store of another layer, with 'galfig build-maps --layer conv2'",
     ),
     # Options with values.
     ("build-maps", 'use `split="all"`, or change [split]', "use --split all, or change [split]"),
@@ -222,10 +222,10 @@ def test_every_parameter_in_a_message_is_in_the_table():
         (
             {"objids": ("12",)},
             ["--objid", "12"],
-            "maps.h5: no galaxy '12'; it holds 12 others, of split 'valid'; "
-            '`split="all"` explains every one',
-            "maps.h5: no galaxy '12'; it holds 12 others, of split 'valid'; 'galfig build-maps "
-            "--split all' explains every one",
+            "maps.h5: no galaxy '12'; it holds 12 others, of split 'valid'; a store of split 'all' "
+            "holds every one",
+            "maps.h5: no galaxy '12'; it holds 12 others, of split 'valid'; a store of split 'all' "
+            "holds every one",
         ),
     ],
 )

@@ -8,8 +8,8 @@ from click.testing import CliRunner
 
 from galfig.attribution.engine import PRECISIONS
 from galfig.cli import main
-from galfig.config import Precision, Settings, Split
-from galfig.runtime.options import Device
+from galfig.config import Precision, Settings
+from galfig.runtime.options import Device, Split
 from galfig.store.selection import Sort
 
 # Options of a command that are settings, by the name of both.

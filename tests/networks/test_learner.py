@@ -18,7 +18,7 @@ def learner_of(settings, galaxies):
 
     training = settings.training
     galaxies, cutouts = read_training_set(galaxies, settings)
-    mean, std = channel_statistics(cutouts, ~galaxies.in_valid)
+    mean, std = channel_statistics(cutouts, galaxies.in_train)
     model = build_network(training.arch, len(galaxies.class_names), training.n_channels)
     return make_learner(model, galaxies, cutouts, training, mean, std)
 
@@ -41,7 +41,7 @@ def test_validation_batch_is_what_is_explained(galaxy_folder, image_size, graysc
     )
     _, read = read_training_set(galaxies, settings)
     assert np.array_equal(read[galaxies.in_valid], cutouts)
-    mean, std = channel_statistics(read, ~galaxies.in_valid)
+    mean, std = channel_statistics(read, galaxies.in_train)
     # fastai resamples validation images on an identical grid, which rounds in the sixth digit.
     torch.testing.assert_close(
         torch.Tensor(batch), normalise(cutouts, mean, std), rtol=0, atol=5e-6
@@ -54,8 +54,8 @@ def test_class_weights_balance_the_loss(galaxy_folder):
     """Three low galaxies to one high: the weights are 2/3 and 2."""
     settings = make_settings(galaxy_folder, class_weights="balanced")
     galaxies = load_galaxies(settings)
-    low = np.flatnonzero((galaxies.label == 0) & ~galaxies.in_valid)[:6]
-    high = np.flatnonzero((galaxies.label == 1) & ~galaxies.in_valid)[:2]
+    low = np.flatnonzero((galaxies.label == 0) & galaxies.in_train)[:6]
+    high = np.flatnonzero((galaxies.label == 1) & galaxies.in_train)[:2]
     valid = np.flatnonzero(galaxies.in_valid)
     few = galaxies.take(np.concatenate([low, high, valid]))
     weights = learner_of(settings, few).loss_func.func.weight

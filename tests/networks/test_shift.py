@@ -129,7 +129,7 @@ def test_training_images_are_described(tmp_path):
     """Sizes, pixel scale, means and spreads are those of the training images, in little room."""
     galaxies = write_galaxies(tmp_path / "a")
     record = make_checkpoint(galaxies).metadata["images"]
-    train = galaxies.take(~galaxies.in_valid)
+    train = galaxies.take(galaxies.in_train)
     cutouts = np.stack([np.asarray(Image.open(path))[8:40, 8:40] for path in train.paths]) / 255
     assert record["n_train"] == len(train) == 84
     assert record["height"] == record["width"] == {"median": 48, "range": [48, 48]}
@@ -150,7 +150,7 @@ def test_pixel_scale_is_described_where_known(tmp_path):
     scale[0] = np.nan
     object.__setattr__(galaxies, "pixel_scale", scale)
     found = make_checkpoint(galaxies).metadata["images"]["pixel_scale"]
-    known = scale[~galaxies.in_valid & np.isfinite(scale)]
+    known = scale[galaxies.in_train & np.isfinite(scale)]
     assert found["median"] == pytest.approx(np.median(known))
     assert found["range"] == pytest.approx([known.min(), known.max()])
 

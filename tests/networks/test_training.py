@@ -23,8 +23,8 @@ def settings(galaxy_folder):
 def test_statistics_are_those_of_the_whole_training_set(settings):
     """Mean and standard deviation are exact over every pixel of every training cutout."""
     galaxies, cutouts = read_training_set(load_galaxies(settings), settings)
-    train = galaxies.take(~galaxies.in_valid)
-    mean, std = channel_statistics(cutouts, ~galaxies.in_valid)
+    train = galaxies.take(galaxies.in_train)
+    mean, std = channel_statistics(cutouts, galaxies.in_train)
     pixels = np.stack([read_cutout(path, 32) for path in train.paths]) / 255.0
     np.testing.assert_allclose(mean, pixels.mean(axis=(0, 1, 2)), rtol=1e-12)
     np.testing.assert_allclose(std, pixels.std(axis=(0, 1, 2)), rtol=1e-9)
@@ -48,7 +48,7 @@ def test_blank_images_are_refused(galaxy_folder, settings):
         Image.new("RGB", (48, 48)).save(path)
     galaxies, cutouts = read_training_set(load_galaxies(settings), settings)
     with pytest.raises(CatalogError, match="same in every pixel"):
-        channel_statistics(cutouts, ~galaxies.in_valid)
+        channel_statistics(cutouts, galaxies.in_train)
 
 
 def test_same_seed_same_bytes(galaxy_folder, tmp_path):

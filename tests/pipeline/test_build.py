@@ -67,15 +67,16 @@ def test_store_holds_the_maps_of_each_galaxy(galaxy_folder, tmp_path, image_size
             np.testing.assert_allclose(store.probs[index], probs, rtol=1e-4)
 
 
-def test_store_says_what_it_was_made_from(galaxy_folder, tmp_path, checkpoint, monkeypatch):
+def test_store_says_what_it_was_made_from(galaxy_folder, tmp_path, monkeypatch):
     """The root attributes are those of the schema."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
-    build_at(tmp_path / "maps.h5", galaxy_folder, checkpoint, split="valid")
     galaxies, settings = load_with_settings(galaxy_folder)
+    checkpoint = make_checkpoint(tmp_path / "m.safetensors", galaxies=galaxies)
+    build_at(tmp_path / "maps.h5", galaxy_folder, checkpoint, split="valid")
     with open_store(tmp_path / "maps.h5") as store:
         attrs = store.attrs
         assert len(store) == galaxies.in_valid.sum()
-    assert attrs["schema_version"] == 1
+    assert attrs["schema_version"] == 2
     assert attrs["created"] == "1970-01-01T00:00:00+00:00"
     assert attrs["checkpoint_sha256"] == checkpoint.digest
     assert attrs["catalog_sha256"] == galaxies.catalog_sha256

@@ -26,11 +26,12 @@ def test_network_of_other_classes_is_refused(galaxy_folder, tmp_path):
         build_at(tmp_path / "maps.h5", galaxy_folder, checkpoint)
 
 
-def test_plan_digest_follows_what_matters(galaxy_folder, tmp_path, checkpoint):
+def test_plan_digest_follows_what_matters(galaxy_folder, tmp_path):
     """Split, layer and network change the digest; planning again does not."""
     galaxies, settings = load_with_settings(galaxy_folder)
+    checkpoint = make_checkpoint(tmp_path / "m.safetensors", galaxies=galaxies)
     _, other_layer = load_with_settings(galaxy_folder, layer="conv2")
-    other = make_checkpoint(tmp_path / "other.safetensors", image_size=24)
+    other = make_checkpoint(tmp_path / "other.safetensors", image_size=24, galaxies=galaxies)
     plans = [
         make_plan(galaxies, settings, checkpoint, "valid"),
         make_plan(galaxies, settings, checkpoint, "train"),

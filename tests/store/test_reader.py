@@ -1,6 +1,7 @@
 """Reading a store: maps, cutouts and table; files that are refused; and closing it."""
 
 import gc
+import json
 import warnings
 
 import h5py
@@ -30,7 +31,7 @@ def test_other_files_are_refused(tmp_path, store_path):
     refuse(store_path, "no dataset 'logits'")
     with h5py.File(store_path, "r+") as file:
         file.attrs["schema_version"] = 99
-    refuse(store_path, "schema version 99, expected 1; another version of galfig")
+    refuse(store_path, "schema version 99, expected 2 or before; another version of galfig")
     store_path.write_bytes(store_path.read_bytes()[:2000])
     refuse(store_path, "cut off, expected a whole store")
     (tmp_path / "model.h5").write_bytes(b"\x02" + bytes(7) + b"{}")
@@ -143,11 +144,47 @@ def test_table_joins_catalog_and_network(store):
 def test_unknown_class_is_missing(make_store):
     """Never the last class, which position -1 of a list would be."""
     label = np.array([0, -1, 1] * 4, np.int16)
-    with open_store(make_store(label=label, attrs={"split": "all"})) as store:
+    split = np.array(["train", "", "test"] * 4, dtype=object)
+    with open_store(make_store(label=label, split=split, attrs={"split": "all"})) as store:
         table = store.table
     assert table["true"].isna().tolist() == [False, True, False] * 4
     assert table["loss"].isna().tolist() == [False, True, False] * 4
-    assert table["split"].isna().all()
+    assert table["split"].isna().tolist() == [False, True, False] * 4
+    assert table["split"].dropna().tolist() == ["train", "test"] * 4
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({}, "valid"),
+        ({"split": "train"}, "train"),
+        ({"split": "all"}, ""),
+        ({"training": {"arch": "conv3"}}, ""),
+        ({"config": {"split": {"seed": 7}}}, ""),
+        ({"config": {"catalog": {"path": "other.csv"}}}, ""),
+    ],
+)
+def test_schema_version_1_is_read(make_store, changed, expected):
+    """It has no split of each galaxy; only a network of the same catalog and draw tells it."""
+    settings = {"classes": {"name": "metallicity"}}
+    training = {"arch": "conv3", "n_train": {"low": 20}, "settings": settings}
+    attrs = {"split": "valid", "config": settings, "training": training} | changed
+    encoded = {k: v if isinstance(v, str) else json.dumps(v) for k, v in attrs.items()}
+    path = make_store(attrs=encoded)
+    with h5py.File(path, "r+", locking=False) as file:
+        del file["split"]
+        file.attrs["schema_version"] = 1
+    with open_store(path) as store:
+        assert store.split.tolist() == [expected] * 12
+        assert len(store.select()) == 12
+
+
+def test_schema_version_2_needs_its_splits(store_path):
+    """A store that lost them is damaged, and not one of version 1."""
+    with h5py.File(store_path, "r+", locking=False) as file:
+        del file["split"]
+    with pytest.raises(StoreError, match="no dataset 'split'"):
+        open_store(store_path)
 
 
 def test_columns_of_the_catalog_keep_apart(make_store):

@@ -14,7 +14,7 @@ def test_plain_h5py_is_enough(store_path):
     code = f"""
 import h5py, json, numpy as np
 with h5py.File({str(store_path)!r}) as f:
-    assert f.attrs["schema_version"] == 1
+    assert f.attrs["schema_version"] == 2
     names = json.loads(f.attrs["class_names"])
     assert "multiply by cam_scale" in f["cams"].attrs["description"].decode()
     cams = f["cams"][3].astype("f4") * f["cam_scale"][3][:, None, None]

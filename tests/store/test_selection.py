@@ -9,7 +9,14 @@ import pytest
 
 from galfig.errors import SelectionError
 from galfig.store.reader import open_store
-from galfig.store.selection import Query, Rows, describe_range, find_positions, select_galaxies
+from galfig.store.selection import (
+    Query,
+    Rows,
+    count_splits,
+    describe_range,
+    find_positions,
+    select_galaxies,
+)
 
 READERS = ("cams", "evidence", "cutouts")
 
@@ -262,3 +269,38 @@ def test_an_identifier_as_a_number_is_told(store):
     """SDSS's are numbers of 19 digits, and text here."""
     with pytest.raises(IndexError, match="identifiers are text: put it in quotes"):
         store.cams(int(store.objid[0]))
+
+
+SPLIT = np.array(["train", "valid", "test", ""] * 3, dtype=object)
+
+
+@pytest.mark.parametrize(
+    ("split", "expected"),
+    [
+        (None, SPLIT != "train"),
+        ("all", SPLIT == SPLIT),
+        ("train", SPLIT == "train"),
+        ("valid", SPLIT == "valid"),
+        ("test", SPLIT == "test"),
+    ],
+)
+def test_galaxies_that_trained_are_asked_for_by_name(make_store, split, expected):
+    """By default only those that did not train the network, or may not have, are counted."""
+    with open_store(make_store(split=SPLIT)) as store:
+        rows = store.select(split=split, sort="redshift")
+        assert rows.tolist() == np.flatnonzero(expected).tolist()
+        counts = {
+            word: int(np.sum(SPLIT[expected] == word)) for word in ("train", "valid", "test", "")
+        }
+        assert count_splits(store, rows) == {word: n for word, n in counts.items() if n}
+        # A galaxy that is asked for by its own name is shown, whatever it did.
+        assert store.select(objids=store.objid[0]).tolist() == [0]
+
+
+def test_a_store_of_training_galaxies_shows_those(make_store):
+    """Nothing else is there; another split is refused, with what there is."""
+    with open_store(make_store(split=np.full(12, "train", dtype=object))) as store:
+        assert len(store.select()) == 12
+        assert count_splits(store) == {"train": 12}
+        with pytest.raises(SelectionError, match=r"no galaxy in split 'valid'.* it holds 12 train"):
+            store.select(split="valid")
