@@ -1,6 +1,7 @@
 """Checking a manuscript: redraw everything in a temporary folder and compare it."""
 
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -14,10 +15,12 @@ from galfig.manuscript.build import (
     write_texts,
 )
 from galfig.manuscript.folder import digest_file, read_file
-from galfig.manuscript.manifest import load_manifest
+from galfig.manuscript.manifest import VALUES, Manifest, load_manifest
 from galfig.manuscript.pixels import compare_figures
 from galfig.manuscript.record import DrawnFigure, load_record
+from galfig.manuscript.values import find_unstated
 from galfig.runtime.progress import track
+from galfig.store.selection import Query
 
 EDITED = "file edited by hand"
 SAME_WORDS = "reads the same, but the bytes differ"
@@ -88,10 +91,25 @@ def check_manuscript(folder: Path, *, exact: bool = False) -> list[Difference]:
                 sha256 = recorded.get(path)
                 differences += _check_file(folder, temporary, path, sha256, reason, exact=exact)
         texts = write_texts(folder, manifest, drawn)
+        differences += _compare_numbers(manifest, drawn, temporary, texts[VALUES])
     reason = next((difference.reason for difference in differences), "") or ELSEWHERE
     for path, words in texts.items():
         differences += _check_text(folder, path, words, record.texts.get(path), reason)
     return differences
+
+
+def _compare_numbers(
+    manifest: Manifest, drawn: Mapping[str, DrawnFigure], folder: Path, macros: str
+) -> list[Difference]:
+    """Compare the numbers of the text with those of captions that state them of all galaxies."""
+    found = []
+    for spec in manifest.figure:
+        if spec.name in drawn and spec.selection == Query(n=None):
+            caption = (folder / spec.caption_path).read_text(encoding="utf-8")
+            for clause in find_unstated(spec.figure, spec.store, macros, caption):
+                what = f"{clause}, expected that number in the caption"
+                found.append(Difference(spec.caption_path, what, "figure and text differ"))
+    return found
 
 
 def _check_file(
