@@ -1,9 +1,9 @@
 """The numbers in a paper's text, as LaTeX macros, and the table of the galaxies in its figures.
 
 The name of a macro is the store's name and a word from this module. For one class, seed or library
-``Of`` and its letters follow: ``\\colourAucFrom`` is an end of an interval, ``\\colourNOfFrom`` counts
-the galaxies of a class "from". No word of this module contains ``Of``, so that no two macros of a
-store have the same name.
+``Of`` and its letters follow: ``\\colourAucFrom`` is an end of an interval, ``\\colourNOfFrom`` the
+number of galaxies of a class "from". No word of this module contains ``Of``, so that no two macros
+of a store have the same name.
 """
 
 import re

@@ -2,6 +2,8 @@
 
 import os
 import re
+import stat
+from pathlib import Path
 
 import pytest
 
@@ -106,3 +108,32 @@ def test_a_file_that_is_there_is_an_error_unless_told_otherwise(tmp_path, if_exi
     with pytest.raises(OutputError, match="is a folder, expected a file name"):
         check_output(tmp_path, if_exists=if_exists)
     assert path.read_text() == "old"
+
+
+@pytest.mark.parametrize("is_there", [True, False], ids=["there", "dangling"])
+def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path, is_there):
+    """As on clusters, where the home is small and the link leads to a large disk."""
+    disk, link = tmp_path / "disk", tmp_path / "maps.h5"
+    disk.mkdir()
+    if is_there:
+        (disk / "maps.h5").write_text("old")
+    link.symlink_to("disk/maps.h5")
+    with replace_file(link, if_exists="replace") as temporary:
+        assert temporary.parent == disk
+        temporary.write_text("new")
+    assert link.is_symlink()
+    assert (disk / "maps.h5").read_text() == "new"
+    assert [path.name for path in disk.iterdir()] == ["maps.h5"]
+
+
+def test_a_pipe_is_no_output(tmp_path):
+    """Nor is a device, such as /dev/null: it would be replaced by a file."""
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/null")):
+        with (
+            pytest.raises(OutputError, match="is a device, pipe or socket, expected a file name"),
+            replace_file(path, if_exists="replace"),
+        ):
+            pass
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
