@@ -18,7 +18,7 @@ def test_a_file_of_an_author_is_no_caption(store_path, tmp_path, name):
     """Only the figure was named, and beside it is none whose caption the file could be."""
     (tmp_path / "paper.pdf").write_bytes(b"%PDF-1.5 by another program\n/Creator (TeX)\n")
     (tmp_path / name).write_text("years of work")
-    with pytest.raises(OutputError, match="already exists; the caption of paper.pdf goes there"):
+    with pytest.raises(OutputError, match=r"already exists; the caption of paper\.pdf goes there"):
         draw(store_path, tmp_path / "paper.pdf")
     assert (tmp_path / name).read_text() == "years of work"
 

@@ -106,9 +106,9 @@ def test_a_write_that_fails_leaves_the_old_file(pair):
     def fail():
         with replace_file(inside, "a.txt") as file:
             file.write(b"half")
-            raise ValueError
+            raise ValueError("the disk fell out")
 
-    with pytest.raises(ValueError, match=""):
+    with pytest.raises(ValueError, match="the disk fell out"):
         fail()
     assert (inside / "a.txt").read_bytes() == b"old"
     assert len(list(inside.iterdir())) == 1
