@@ -282,7 +282,7 @@ def test_two_classes_have_two_macros(make_store):
 
     with open_store(make_store(class_names=("a b", "a-b", "星"), n=12)) as store:
         values = describe_store("x", store)
-    counts = [values[f"xNClass{number}"] for number in ("One", "Two", "Three")]
+    counts = [values[f"xNOfClass{number}"] for number in ("One", "Two", "Three")]
     assert (values["xN"], counts) == ("12", ["4", "4", "4"])
 
 

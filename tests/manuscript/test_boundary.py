@@ -17,7 +17,7 @@ from galfig.manuscript.latex import compile_paper
 from galfig.manuscript.manifest import Step
 from galfig.manuscript.steps import run_steps
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
 ROOT = Path(__file__).resolve().parents[2]
 # What writes a file wherever Python, pytest, latexmk or a shell runs it.
@@ -78,15 +78,16 @@ def test_planted_code_runs_where_python_finds_it(tmp_path):
         (tmp_path / "mark").unlink()
 
 
-def test_check_runs_nothing_and_writes_nothing(paper, tmp_path):
+def test_check_runs_nothing_and_writes_nothing(paper, tmp_path, campaign):
     """Of a pull request with code of every kind, from inside its folder; nor does list."""
     build(paper)
     plant(paper, tmp_path / "mark")
     before = digest_tree(tmp_path)
     for command in ("check", "list"):
-        done = run([command, "."], paper)
-        assert done.returncode == 0, done.stderr
-        assert digest_tree(tmp_path) == before
+        with campaign.trial("manuscript of a stranger: planted code"):
+            done = run([command, "."], paper)
+            assert done.returncode == 0, done.stderr
+            assert digest_tree(tmp_path) == before
     done = subprocess.run(
         [sys.executable, "-P", "-m", "galfig", "manuscript", "check", "."],
         cwd=paper,
@@ -146,17 +147,18 @@ def test_steps_run_galfig_and_no_code_of_the_folder(paper, tmp_path, monkeypatch
         ("galfig build-maps --config sub/galfig.toml --out x.h5", "sub"),
     ],
 )
-def test_steps_write_through_no_link(tmp_path, command, link):
+def test_steps_write_through_no_link(tmp_path, campaign, command, link):
     """Their file, its lock and parts, a network on the way, and the built-in sample."""
     inside, outside = tmp_path / "inside", tmp_path / "outside"
     (inside / link).parent.mkdir(parents=True)
     (outside / "images").mkdir(parents=True)
     (outside / "thesis.h5").write_text("years of work")
     (inside / link).symlink_to(outside / "thesis.h5" if "." in Path(link).name else outside)
-    with pytest.raises(GalfigError, match="is a symbolic link"):
-        run_steps(inside, (Step(command=command, makes="absent"),), {})
-    assert sorted(path.name for path in outside.rglob("*")) == ["images", "thesis.h5"]
-    assert (outside / "thesis.h5").read_text() == "years of work"
+    with campaign.trial("manuscript of a stranger: link"):
+        with pytest.raises(GalfigError, match="is a symbolic link"):
+            run_steps(inside, (Step(command=command, makes="absent"),), {})
+        assert sorted(path.name for path in outside.rglob("*")) == ["images", "thesis.h5"]
+        assert (outside / "thesis.h5").read_text() == "years of work"
 
 
 @pytest.mark.parametrize(
@@ -263,11 +265,12 @@ def claim(words):
     ],
     ids=range(27),
 )
-def test_manifests_of_strangers_are_refused(paper, words, message):
+def test_manifests_of_strangers_are_refused(paper, campaign, words, message):
     """Where two things would write one file, and where a name or a value is no plain one."""
     (paper / "manuscript.toml").write_text(words)
-    with pytest.raises(GalfigError, match=message) as caught:
-        build_manuscript(paper)
-    assert str(caught.value).startswith(f"{paper / 'manuscript.toml'}: ")
-    assert len(str(caught.value)) < 1000
-    assert {path.name for path in paper.iterdir()} == {"maps.h5", "manuscript.toml"}
+    with campaign.trial("manuscript of a stranger: manifest"):
+        with pytest.raises(GalfigError, match=message) as caught:
+            build_manuscript(paper)
+        assert str(caught.value).startswith(f"{paper / 'manuscript.toml'}: ")
+        assert len(str(caught.value)) < 1000
+        assert {path.name for path in paper.iterdir()} == {"maps.h5", "manuscript.toml"}

@@ -40,14 +40,14 @@ def test_check_names_an_edited_number_and_a_caption(paper):
     """The macro is named with what it says and what it should; a caption by its line."""
     build(paper)
     replace_in(paper / "values.tex", r"\colourN}{12}", r"\colourN}{13}")
-    replace_in(paper / "captions/panels.tex", "two simulated", "three simulated")
+    replace_in(paper / "captions/panels.tex", "Grad-CAM maps of 2", "Grad-CAM maps of 3")
     number, caption = sorted(check_manuscript(paper), key=lambda d: d.path)[::-1]
     assert number.path == "values.tex"
     assert number.reason == "file edited by hand"
     expected = r"says '\newcommand{\colourN}{13}', expected '\newcommand{\colourN}{12}'"
     assert number.what == expected
     assert (caption.path, caption.reason) == ("captions/panels.tex", "file edited by hand")
-    assert "three simulated" in caption.what
+    assert "maps of 3" in caption.what
 
 
 def test_check_names_a_changed_selection(paper):
@@ -119,7 +119,7 @@ def test_check_without_a_build_says_so(paper):
 
 
 def test_check_reads_lines_as_tex_does(paper):
-    """Behind U+2028 a comment of TeX goes on, so that macros would vanish; CR LF is a line's end."""
+    """Behind U+2028 a comment of TeX goes on, and macros vanish; CR LF is the end of a line."""
     build(paper)
     path = paper / "values.tex"
     good = path.read_bytes()

@@ -74,6 +74,7 @@ def make_pdf(width, height, n_pages, content=b""):
     return data + head + table + trailer % (size, len(data))
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize(
     ("size", "words"),
     [
@@ -86,16 +87,17 @@ def test_pages_that_are_not_expected_are_not_drawn(tmp_path, monkeypatch, campai
     """A file of a few kB may have pages of gigabytes."""
     good = draw_pdf(tmp_path / "a.pdf").read_bytes()
     monkeypatch.setattr(pixels, "_draw", None)
-    with campaign.trial("hostile figure"):
+    with campaign.trial("manuscript of a stranger: figure"):
         assert words in compare_figures(make_pdf(*size), good)
 
 
+@pytest.mark.faults
 def test_a_page_of_much_text_takes_little_memory(tmp_path, campaign):
     """Nor does one whose content is small only while it is compressed."""
     good = draw_pdf(tmp_path / "a.pdf").read_bytes()
     started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for content in (b"0 0 m 9 9 l S\n" * 300_000, b" " * 100_000_000, b"q " * 3_000_000):
-        with campaign.trial("hostile figure"):
+        with campaign.trial("manuscript of a stranger: figure"):
             assert compare_figures(make_pdf(216, 144, 1, content), good)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - started < 1_500_000
 
