@@ -368,7 +368,7 @@ def roc(
     ax: "Axes | None" = None,
     width: Width | None = None,
 ) -> Plot:
-    """Draw the ROC curve, with the area under it and its bootstrap interval.
+    """Draw the ROC curve, with the area under it and its 95 % interval.
 
     Parameters
     ----------

@@ -121,11 +121,12 @@ def make_store(tmp_path):
         quantity: str = "metallicity",
         attrs: dict | None = None,
         catalog: dict | None = None,
+        seed: int = 0,
         **replaced: np.ndarray,
     ) -> Path:
         from galfig.store.writer import merge_parts, write_part
 
-        rng = np.random.default_rng(0)
+        rng = np.random.default_rng(seed)
         n_classes = len(class_names)
         logits = rng.normal(0, 3, (n, n_classes)).astype(np.float32)
         probs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
@@ -195,6 +196,12 @@ def trained_store(make_store):
     return make_store(
         attrs={"training": json.dumps(training), "config": json.dumps({"classes": classes})}
     )
+
+
+@pytest.fixture
+def other_store(make_store):
+    """Write a store of the same galaxies and classes, explained by another network."""
+    return make_store("other.h5", seed=1, attrs={"checkpoint_sha256": "e" * 64})
 
 
 @pytest.fixture

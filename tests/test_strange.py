@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 import pypdfium2
@@ -20,7 +21,6 @@ from PIL import Image
 from galfig.attribution.gradcam import grad_cam
 from galfig.cli import main
 from galfig.errors import FigureError
-from galfig.figures import roc
 from galfig.figures.latex import escape_latex
 from galfig.figures.registry import FIGURES, render_figure
 from galfig.figures.style import spell_missing
@@ -60,12 +60,6 @@ BINS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _few_resamples(monkeypatch):
-    """Keep the bootstrap of the ROC curve short: it is not what is tried here."""
-    monkeypatch.setattr(roc, "N_RESAMPLES", 20)
-
-
 def run(*args, ok=True):
     """Run a command in this process, where a warning is an error; return its result."""
     result = CliRunner().invoke(main, [str(arg) for arg in args])
@@ -99,12 +93,21 @@ def write_settings(folder, **tables):
     (folder / "galfig.toml").write_text("\n".join(lines), encoding="utf-8")
 
 
+def _disturb(store):
+    """Copy a store, and change a map of each galaxy, as if another network had made it."""
+    copy = store.with_name(f"other {store.name}")
+    shutil.copy(store, copy)
+    with h5py.File(copy, "r+") as file:
+        file["cam_scale"][:] *= 2
+    return copy
+
+
 def draw_all(store, folder, names=tuple(FIGURES)):
     """Draw figures with captions and numbers; return the one-line refusals by name."""
     refused = {}
     for name in names:
         path = folder / f"{name}.pdf"
-        other = store if name == "compare" else None
+        other = _disturb(store) if name == "compare" else None
         data = path.with_suffix(".ecsv")
         try:
             render_figure(name, store, Query(n=None), path, other=other, data=data)
@@ -349,7 +352,7 @@ def write_split(folder, is_valid):
     write_settings(
         folder,
         catalog={"path": "catalog.csv"},
-        split={"column": "set"},
+        split={"column": "set", "allow_missing": True},
         training={"epochs": 1, "batch_size": 4096, "cutout_size": 32},
     )
 
@@ -392,7 +395,7 @@ def test_one_galaxy_among_odd_ones(campaign, make_store, tmp_path):
             attrs={"training": json.dumps(TRAINING), "pixel_scale": float("nan")},
         )
         for name in FIGURES:
-            other = ("--with", store) if name == "compare" else ()
+            other = ("--with", _disturb(store)) if name == "compare" else ()
             out = tmp_path / f"{name}.pdf"
             result = run("figure", name, store, *other, "--out", out, ok=False)
             if result.exit_code:
@@ -488,10 +491,11 @@ store, out = Path(sys.argv[2]), Path(sys.argv[3])
 for name in sys.argv[4:]:
     suffix = Path(name).suffix or ".pdf"
     kind = Path(name).stem
-    other = store if kind == "compare" else None
+    other = store.with_name("other maps.h5") if kind == "compare" else None
+    zmin = None if kind in ("training-curves", "learning-rate") else 0.025
     path = out / f"{kind}{suffix}"
     data = path.with_suffix(".ecsv") if suffix == ".pdf" else None
-    render_figure(kind, store, Query(n=None, zmin=0.025), path, other=other, data=data)
+    render_figure(kind, store, Query(n=None, zmin=zmin), path, other=other, data=data)
 print(locale.localeconv()["decimal_point"])
 """
 
@@ -506,9 +510,11 @@ def start_drawing(store, out, names, *, locale="C", **env):
 @pytest.fixture
 def known_store(make_store):
     """Return a store in which everything is known, so that every figure can be drawn."""
-    return make_store(
+    store = make_store(
         attrs={"training": json.dumps(TRAINING), "config": json.dumps({"classes": BINS})}
     )
+    _disturb(store)
+    return store
 
 
 def read_files(folder):

@@ -191,11 +191,12 @@ def describe_reading(
             correlations.append(_correlate(cams[0], cams[1]))
     sentences = [_compare_with_logits(store, [index for index, _ in shown], totals, markup)]
     if len(store.class_names) > 1:
-        rows = "row" if len(shown) == 1 else "rows"
-        sentences.append(
-            f"In {n_deceptive} of the {len(shown)} {rows}, the brightest pixel is not on the map "
-            "of the predicted class."
-        )
+        if len(shown) == 1:
+            where = f"The brightest pixel is {'not ' if n_deceptive else ''}on the map"
+        else:
+            rows = f"{n_deceptive or 'none'} of the {len(shown)} rows"
+            where = f"In {rows}, the brightest pixel is not on the map"
+        sentences.append(f"{where} of the predicted class.")
     if correlations and (median := float(np.median(correlations))) < MIRROR:
         sentences.append(
             "The two maps of a galaxy are nearly mirror images, with a "
@@ -280,10 +281,17 @@ def describe_sample(
     conditions = describe_conditions(query, markup.text, markup.math)
     pool = _describe_pool(store, query)
     n_pool = selection.n_candidates
-    galaxies = f"{n_pool} {kind}{_plural('galaxy', n_pool)} {pool} {conditions}".strip()
+    # A relative clause comes last: 'with z < 0.1 that trained the network'.
+    parts = (pool, conditions) if pool.startswith("of ") else (conditions, pool)
+    count = "only" if n_pool == 1 else str(n_pool)
+    galaxies = " ".join(
+        part for part in (f"{count} {kind}{_plural('galaxy', n_pool)}", *parts) if part
+    )
+    if n != len(selection.indices):
+        return f"the {galaxies}"
     if n == n_pool:
         return f"the {galaxies}{_break(splits)}"
-    return f"{n} of the {galaxies}, {describe_order(query)}{_break(splits)}"
+    return f"{n} of the {galaxies}{_break(splits, 'shown: ')}, {describe_order(query)}"
 
 
 def _describe_pool(store: Store, query: Query) -> str:
@@ -294,11 +302,11 @@ def _describe_pool(store: Store, query: Query) -> str:
     return "of the store" if "train" in words else "that are not known to have trained the network"
 
 
-def _break(splits: Mapping[str, int]) -> str:
+def _break(splits: Mapping[str, int], head: str = "") -> str:
     """List the splits of galaxies in parentheses, if there are several."""
     if len(splits) < 2:
         return ""
-    return f" ({', '.join(f'{n} {_SPLITS[word]}' for word, n in splits.items())})"
+    return f" ({head}{', '.join(f'{n} {_SPLITS[word]}' for word, n in splits.items())})"
 
 
 def describe_omitted(
@@ -333,6 +341,11 @@ def describe_omitted(
     if n_unknown:
         sentences.append(
             f"Of these, {n_unknown} without a true class {_are(n_unknown)} not {verb}."
+        )
+    n_rejected = len(store.rejected)
+    if n_rejected and verb == "counted":
+        sentences.append(
+            f"The store leaves out {count_noun(n_rejected)} of the catalog, and says why."
         )
     return " ".join(sentences)
 

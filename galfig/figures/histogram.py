@@ -208,7 +208,9 @@ def _describe_absent(store: Store, markup: Markup) -> str:
     """Say which classes of the catalog the store does not hold; "" if it holds all."""
     counts = store.record.class_counts
     absent = [
-        label for label in store.settings.classes.labels or () if label not in store.class_names
+        label
+        for label in store.settings.classes.labels or ()
+        if label not in store.class_names and counts.get(label, 1)
     ]
     if not absent:
         return ""

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from galfig.catalog.galaxies import assign_classes, load_galaxies
+from galfig.catalog.galaxies import assign_classes, find_alike, load_galaxies
 from galfig.config import ClassSettings, load_settings
 from galfig.errors import CatalogError
 
@@ -311,3 +311,32 @@ def test_number_of_classes_does_not_fill_the_line(galaxy_folder):
     ) as caught:
         load(galaxy_folder, classes={"column": "objID", "keep": ["spiral", "elliptical"]})
     assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["spiral", "Spiral", "elliptical"], [("spiral", "Spiral")]),
+        (["spiral", "Sprial"], [("spiral", "Sprial")]),
+        (["edge-on", "edge on", "Edge_On"], [0, 1, 2]),
+        (["barred spiral", "unbarred spiral"], []),
+        (["Sa", "Sb", "Sab", "E0", "E1"], []),
+        (["class 1", "class 2"], []),
+        (["north", "south", "left", "right", "accepted", "rejected"], []),
+        (["low", "medium", "high"], []),
+    ],
+)
+def test_classes_of_nearly_one_name_are_found(names, expected):
+    """Case, spaces and a misspelt word; types that differ in a letter are other types."""
+    if expected == [0, 1, 2]:
+        expected = [(names[0], names[1]), (names[0], names[2]), (names[1], names[2])]
+    assert find_alike(names) == expected
+
+
+def test_a_misspelt_class_is_named(galaxy_folder, caplog):
+    """In a warning, before it is trained on as a class of its own."""
+    table = pd.read_csv(galaxy_folder / "catalog.csv", dtype={"objID": str})
+    table["type"] = ["spiral", "elliptical", "Sprial"] * 8
+    table.to_csv(galaxy_folder / "catalog.csv", index=False)
+    load(galaxy_folder, classes={"column": "type"})
+    assert "classes with nearly the same name: 'Sprial' and 'spiral'" in caplog.text

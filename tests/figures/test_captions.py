@@ -1,10 +1,12 @@
 """Captions: probabilities that do not lie, and words that are safe in LaTeX."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 
+from galfig.errors import FigureError
 from galfig.figures.captions import (
     LATEX,
     PLAIN,
@@ -14,6 +16,7 @@ from galfig.figures.captions import (
     format_probability,
     name_classes,
 )
+from galfig.figures.registry import FIGURES, draw_figure
 from galfig.store.reader import open_store
 from galfig.store.selection import Query, Selection, select_galaxies
 
@@ -53,13 +56,16 @@ def test_caption_says_what_was_done(store_path):
         objids = store.objid[selection.indices]
         n_right = round(store.accuracy * 12)
     assert words.startswith(
-        "Grad-CAM maps of three simulated galaxies of the validation set, drawn at random "
-        "(seed 256) from the 8 with 0.03 < z < 0.12.\n"
+        "Grad-CAM maps of 3 of the 8 simulated galaxies of the validation set with "
+        "0.03 < z < 0.12, drawn at random (seed 256).\n"
     )
     assert "low-metallicity and high-metallicity, drawn over the dimmed cutout" in words
     assert "one linear colour scale per row" in words
     assert "The probability p is the softmax" in words
-    assert f"trained on 42 simulated galaxies and correctly classifies {n_right} of" in words
+    assert (
+        "trained on 42 simulated galaxies, and of the galaxies of the validation set it classifies "
+        f"{n_right} of 12 correctly (" in words
+    )
     assert "24 × 24 pixels of 0.396 arcsec, 9.5 arcsec on a side" in words
     assert all(objid in words for objid in objids)
     assert words.rstrip().endswith("no real galaxy is shown.")
@@ -69,12 +75,12 @@ def test_caption_of_named_and_of_all_galaxies(store_path):
     """A choice by name says so, and so does a draw that took all there were."""
     with open_store(store_path) as store:
         named = select_galaxies(store, Query(objids=(store.objid[0],)))
-        assert "one simulated galaxy of the validation set, chosen individually" in describe_panels(
+        assert "1 simulated galaxy of the validation set, chosen individually" in describe_panels(
             store, named, PLAIN
         )
         everything = select_galaxies(store, Query(n=12))
         assert (
-            "Grad-CAM maps of the full validation set (12 simulated galaxies)."
+            "Grad-CAM maps of the 12 simulated galaxies of the validation set."
             in describe_panels(store, everything, PLAIN)
         )
 
@@ -148,3 +154,200 @@ def test_network_that_was_asked_something_else_says_so(make_store):
             edges = "[8.1, 8.7, 9.1, 9.3]"
             question = f", classified by oh_p50 {edges} rather than, as here, by logMstar {edges}"
             assert (question in words) == says_so
+
+
+BINS = {
+    "column": "oh_p50",
+    "edges": [8.1, 8.7, 9.1, 9.3],
+    "labels": ["low", "medium", "high"],
+    "name": "metallicity",
+}
+MIXED = np.array(["train"] * 6 + ["valid"] * 3 + ["test"] * 2 + [""], dtype=object)
+
+
+def describe(store_path, name, query=Query(n=None), other=None):
+    """Return the plain caption of a figure."""
+    with draw_figure(name, store_path, query, other=other) as (drawing, _):
+        return drawing.describe(PLAIN)
+
+
+@pytest.mark.parametrize(
+    ("split", "query", "words"),
+    [
+        ("valid", Query(n=None), "Confusion matrix of the 12 galaxies of the validation set."),
+        ("test", Query(n=None), "Confusion matrix of the 12 galaxies of the test set."),
+        ("train", Query(n=None), "Confusion matrix of the 12 galaxies that trained the network."),
+        ("", Query(n=None), "of the 12 galaxies whose part in the training is unknown."),
+        (
+            "valid",
+            Query(n=4, sort="loss"),
+            "of 4 of the 12 galaxies of the validation set, those with the largest loss.",
+        ),
+        (
+            MIXED,
+            Query(n=None),
+            "of the 6 galaxies that are not known to have trained the network (3 of the validation "
+            "set, 2 of the test set, 1 whose part in the training is unknown).\nThe 6 galaxies of "
+            "the store that trained the network are not counted.",
+        ),
+        (
+            MIXED,
+            Query(n=None, zmax=0.1, split="all"),
+            "of the 8 galaxies of the store with z < 0.1 (6 that trained the network, 2 of the "
+            "validation set).",
+        ),
+        (MIXED, Query(n=None, split="valid"), "of the 3 galaxies of the validation set."),
+    ],
+)
+def test_caption_says_which_galaxies_were_counted(make_store, split, query, words):
+    """By what the training did with them, and how many it left out."""
+    splits = np.full(12, split, dtype=object) if isinstance(split, str) else split
+    path = make_store(split=splits, attrs={"simulated": False, "split": "all"})
+    assert words in describe(path, "confusion-matrix", query)
+
+
+def test_accuracy_stands_beside_its_baselines(make_store):
+    """Once in a caption, with what the largest class alone would give."""
+    label = np.array([0] * 9 + [1] * 3, np.int16)
+    path = make_store(label=label)
+    for name in ("confusion-matrix", "reliability", "roc", "panels"):
+        words = describe(path, name)
+        with open_store(path) as store:
+            score = store.score()
+        assert words.count(f"{score.n_right} of 12 correctly") == 1
+        assert "always predicting low-metallicity would give 75.0 %" in words
+        assert f"the balanced accuracy is {100 * score.balanced_accuracy:.1f} %" in words
+
+
+def test_network_from_elsewhere_has_no_sets(make_store):
+    """No validation set is invented, nor a number of training galaxies."""
+    attrs = {"training": json.dumps({"arch": "resnet18"}), "split": "all", "simulated": False}
+    path = make_store(split=np.full(12, "", dtype=object), attrs=attrs)
+    for name in ("panels", "roc", "atlas"):
+        words = describe(path, name)
+        assert (
+            "The network, resnet18, was not trained by galfig, and of the galaxies whose" in words
+        )
+        assert "validation" not in words
+        assert "trained on" not in words
+
+
+def test_unlabelled_galaxies_are_not_classified_by_nothing(make_store):
+    """Without a column of classes, there is no other question to tell apart."""
+    training = {"arch": "conv3", "n_train": {"low": 1}, "settings": {"classes": BINS}}
+    path = make_store(
+        label=np.full(12, -1, np.int16),
+        quantity="",
+        attrs={
+            "training": json.dumps(training),
+            "config": json.dumps({"classes": {"column": ""}}),
+        },
+    )
+    words = describe(path, "panels")
+    assert "classified by" not in words
+    assert "The network, conv3, was trained on 1 galaxy." in words
+    some = np.array([0, 1, -1] * 4, np.int16)
+    words = describe(make_store("some.h5", label=some), "confusion-matrix")
+    assert "Of these, 4 without a true class are not counted." in words
+    assert " of 8 correctly" in words
+
+
+def test_brightness_is_not_probability(make_store):
+    """Rows whose brightest pixel deceives are counted, mirrored maps are called so."""
+    rng = np.random.default_rng(0)
+    cam = rng.normal(0, 1, (12, 24, 24))
+    cams = np.stack([-cam, cam], axis=1).astype(np.float32)
+    # The total is the logit but for a constant, yet one pixel outshines it in every fourth galaxy.
+    cams[::4, 0, 0, 0], cams[::4, 1, 0, 0] = 50, -50
+    logits = cams.sum(axis=(2, 3)) + np.array([3.0, -1.0], np.float32)
+    probs = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probs /= probs.sum(axis=1, keepdims=True)
+    peaks = cams.max(axis=(2, 3)).argmax(axis=1)
+    n_deceptive = int(np.sum(peaks != logits.argmax(axis=1)))
+    assert 0 < n_deceptive < 12
+    path = make_store(cams=cams, logits=logits, probs=probs)
+    words = describe(path, "panels", Query(n=12))
+    assert "the brightness of a map is not p." in words
+    assert f"In {n_deceptive} of the 12 rows, the brightest pixel is not on the map of the" in words
+    assert "nearly mirror images, with a median correlation of -1.00:" in words
+    assert "Here Σ is the logit of the class, less a constant for each class." in words
+    others = describe(make_store("o.h5"), "panels", Query(n=12))
+    assert "mirror" not in others
+    assert "Here Σ is not the logit of the class" in others
+
+
+def test_one_of_anything_is_singular(make_store, tmp_path):
+    """'1 galaxies' and '1 pages' were written before."""
+    path = make_store(n=1, split=np.array(["valid"], dtype=object))
+    for name in FIGURES:
+        if name in ("compare", "roc", "training-curves", "learning-rate", "histogram"):
+            continue
+        with draw_figure(name, path, Query(n=None)) as (drawing, _):
+            for words in (drawing.describe(PLAIN), drawing.alt):
+                assert not re.search(r"\b1 (galaxies|pages|rows|pairs)\b", words)
+
+
+def test_histogram_says_which_classes_it_leaves_out(make_store):
+    """The store holds the classes that the network tells apart, and counts the rest."""
+    attrs = {
+        "config": json.dumps({"classes": BINS}),
+        "class_counts": json.dumps({"low": 6, "medium": 31, "high": 6}),
+    }
+    words = describe(make_store(attrs=attrs), "histogram")
+    assert "Not drawn are the catalog's 31 galaxies of class medium." in words
+
+
+def test_scaled_cutouts_say_so(make_store):
+    """What the network saw has other pixels than what is drawn."""
+    tables = {"classes": BINS, "training": {"cutout_size": 24, "image_size": 12}}
+    training = {"arch": "conv3", "n_train": {"low": 1}, "settings": tables}
+    path = make_store(attrs={"training": json.dumps(training)})
+    assert "on a side; scaled to 12 × 12 pixels for the network" in describe(path, "panels")
+    assert "scaled to" not in describe(make_store("o.h5"), "panels")
+
+
+def test_scale_bars_are_explained(make_store):
+    """Wherever there is one: kiloparsecs where the redshift is known."""
+    unknown = np.full(12, np.nan)
+    some = np.where(np.arange(12) < 6, 0.1, np.nan)
+    for redshift, words in (
+        (unknown, "The scale bar gives the angle in arcsec."),
+        (some, "in arcsec and, where the redshift is known, the proper length"),
+    ):
+        path = make_store(f"{redshift[0]}.h5", redshift=redshift)
+        assert words in describe(path, "class-examples")
+    assert "The scale bar gives the angle in arcsec." in describe(path, "stacked-maps")
+    bare = make_store("bare.h5", attrs={"pixel_scale": float("nan")})
+    assert "scale bar" not in describe(bare, "stacked-maps")
+    redshifts = {"unknown": unknown, "some": some}
+    for name, words in (("unknown", "identifier, the"), ("some", "and, where it is known, the")):
+        atlas = describe(make_store(f"{name}.h5", redshift=redshifts[name]), "atlas")
+        assert f"The labels give the {words}" in atlas or words in atlas
+
+
+def test_maps_are_not_compared_with_themselves(make_store, other_store):
+    """Two files of one network say nothing; another network of the same galaxies does."""
+    path = make_store()
+    with pytest.raises(FigureError, match="holds the same maps as"):
+        describe(path, "compare", Query(n=3), other=path)
+    words = describe(path, "compare", Query(n=3, sort="p"), other=other_store)
+    assert (
+        "3 of the 12 simulated galaxies of the validation set, those classified with the" in words
+    )
+
+
+@pytest.mark.parametrize("name", ["training-curves", "learning-rate"])
+def test_figures_of_the_training_take_no_galaxies(trained_store, name):
+    """A condition that changes nothing would be believed."""
+    with pytest.raises(FigureError, match="expected no selection of galaxies; leave out `n`, `zm"):
+        describe(trained_store, name, Query(n=3, zmin=0.1))
+
+
+def test_loss_beyond_the_axis_is_told_only_where_it_is(trained_store, make_store):
+    """A curve that never leaves the axes is not cut."""
+    assert "lie beyond the axis" in describe(trained_store, "learning-rate")
+    finder = {"lr": [1e-7, 1e-3, 1.0], "loss": [0.7, 0.5, 0.4]}
+    training = {"arch": "conv3", "n_train": {"low": 1}, "lr": 0.01, "lr_finder": finder}
+    words = describe(make_store(attrs={"training": json.dumps(training)}), "learning-rate")
+    assert "beyond" not in words
+    assert "from 1e-07 to 1 (" in words

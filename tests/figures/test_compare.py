@@ -33,7 +33,8 @@ def test_compare_pairs_the_same_galaxies(make_store, tmp_path):
             np.testing.assert_array_equal(row.images[0].get_array(), other.cutouts(index))
     render_figure("compare", first, Query(n=3), tmp_path / "f.pdf", other=second)
     words = (tmp_path / "f.txt").read_text()
-    assert "3 of the 10 simulated galaxies of the validation set, all of them explained by" in words
+    assert "3 of the 10 simulated galaxies of the validation set, drawn at random" in words
+    assert "(seed 256), among those that both stores hold.\n" in words
     assert (
         "The network of rows (b), (d), (f), conv3, was trained on 42 simulated galaxies in" in words
     )

@@ -22,7 +22,7 @@ RATES = np.geomspace(1e-7, 10, 50)
 
 
 @pytest.fixture
-def printed(make_store, tmp_path):
+def printed(make_store, other_store, tmp_path):
     """Give a function that draws a figure of a store in which everything is known."""
     classes = {
         "column": "oh_p50",
@@ -46,7 +46,7 @@ def printed(make_store, tmp_path):
 
     def draw(name, width=None):
         path = tmp_path / f"{name}-{width}.pdf"
-        other = store if name == "compare" else None
+        other = other_store if name == "compare" else None
         render_figure(name, store, Query(n=None), path, width=width, other=other)
         return path
 

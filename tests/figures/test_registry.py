@@ -19,12 +19,12 @@ from galfig.store.selection import Query
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FIGURES)
-def test_every_figure_is_written_with_its_caption(trained_store, tmp_path, name):
+def test_every_figure_is_written_with_its_caption(trained_store, other_store, tmp_path, name):
     """Each draws from the store alone, the same bytes twice, and beside it what it says in words
     and in numbers.
     """
     files = []
-    other = trained_store if name == "compare" else None
+    other = other_store if name == "compare" else None
     for folder in ("one", "two"):
         path = tmp_path / folder / f"{name}.pdf"
         data = path.with_suffix(".ecsv")

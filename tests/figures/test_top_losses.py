@@ -38,6 +38,7 @@ def test_top_losses_are_the_worst_of_all_that_could_be_shown(store_path):
         assert drawing.galaxies == tuple(store.objid[worst])
         caption = drawing.describe(PLAIN)
     expected = (
-        "The 2 galaxies with the largest cross-entropy loss among the full validation set (12"
+        "The 2 galaxies with the largest cross-entropy loss among the 12 simulated galaxies of the "
+        "validation set.\n"
     )
     assert expected in caption

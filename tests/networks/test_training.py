@@ -1,5 +1,7 @@
 """Training: exact statistics, what is set aside, and the same bytes for the same seed."""
 
+import logging
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from galfig.catalog.galaxies import load_galaxies
 from galfig.config import load_settings
 from galfig.errors import CatalogError, CheckpointError
 from galfig.images.cutouts import read_cutout
+from galfig.info import describe_file
 from galfig.networks.checkpoint import save_checkpoint
 from galfig.networks.recipe import describe_recipe
 from galfig.networks.training import channel_statistics, load_or_train, read_training_set
@@ -79,7 +82,15 @@ def test_checkpoint_says_what_it_was_made_from(galaxy_folder, settings, tmp_path
     assert metadata["class_names"] == ["low", "high"]
     assert metadata["layer"] == "conv3"
     assert len(metadata["history"]) == 1
-    assert set(metadata["metrics"]) == {"valid_loss", "accuracy", "roc_auc", "f1"}
+    assert set(metadata["metrics"]) == {
+        "valid_loss",
+        "accuracy",
+        "roc_auc",
+        "f1",
+        "balanced_accuracy",
+        "majority_share",
+    }
+    assert metadata["metrics"]["majority_share"] == max(metadata["n_valid"].values()) / 5
     assert sum(metadata["n_train"].values()) + sum(metadata["n_valid"].values()) == 24
     assert metadata["settings"] == settings.record()
     assert metadata["catalog_sha256"] == galaxies.catalog_sha256
@@ -126,6 +137,30 @@ def test_class_without_training_galaxies_is_refused(galaxy_folder, settings, tmp
         CatalogError, match=r"training set: no galaxy of class 'low'.*24 galaxies left"
     ):
         train(galaxies, settings, tmp_path / "m.safetensors")
+
+
+def test_class_without_validation_galaxies_is_refused(galaxy_folder, settings, tmp_path):
+    """Its metrics would not be defined, unless that is wanted."""
+    galaxies = load_galaxies(settings)
+    lopsided = galaxies.take((galaxies.label == 0) | galaxies.in_train)
+    with pytest.raises(CatalogError, match=r"validation set: no galaxy of class 'high'.*allow_mis"):
+        train(lopsided, settings, tmp_path / "m.safetensors")
+    allowed = load_settings(settings, {("split", "allow_missing"): True})
+    metrics = train(lopsided, allowed, tmp_path / "m.safetensors").metadata["metrics"]
+    assert np.isnan(metrics["balanced_accuracy"])
+    assert metrics["majority_share"] == 1
+
+
+def test_few_galaxies_are_warned_of(galaxy_folder, settings, tmp_path, caplog):
+    """Twenty-four galaxies say little, whatever the accuracy: in the log, class by class."""
+    galaxies = load_galaxies(settings)
+    with caplog.at_level(logging.WARNING, "galfig"):
+        train(galaxies, settings, tmp_path / "m.safetensors")
+    assert "few galaxies: only 12 'low', 12 'high' to train and validate" in caplog.text
+    assert "to validate, expected 5 of a class" in caplog.text
+    facts = describe_file(tmp_path / "m.safetensors")
+    assert facts["members"] == {"train": 19, "valid": 5, "test": 0}
+    assert any("only 12 'low', 12 'high'" in doubt for doubt in facts["warnings"])
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,14 @@
 """What a store shows of itself."""
 
+import html
 import json
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from galfig.store.reader import open_store
-from galfig.store.summary import N_THUMBNAILS
+from galfig.store.summary import N_THUMBNAILS, describe_splits
 
 
 def test_repr_says_what_it_holds(store_path):
@@ -21,13 +23,50 @@ def test_repr_says_what_it_holds(store_path):
 
 
 def test_repr_invents_no_accuracy(make_store):
-    """Without labels there is none; of all galaxies, it says that some trained the network."""
+    """Without labels there is none; galaxies that trained the network are counted apart."""
     unknown = np.full(12, -1, np.int16)
     with open_store(make_store("unknown.h5", label=unknown)) as store:
         assert "; accuracy" not in repr(store)
         assert "12 of unknown class" in repr(store)
-    with open_store(make_store("all.h5", attrs={"split": "all"})) as store:
-        assert "include the training set" in repr(store)
+    split = np.array(["train"] * 6 + ["valid"] * 4 + ["", ""], dtype=object)
+    with open_store(make_store("all.h5", split=split, attrs={"split": "all"})) as store:
+        counted = np.mean(store.predicted[6:] == store.label[6:])
+        assert store.accuracy == counted
+        assert (
+            f"accuracy {counted:.3f} on 4 galaxies of the validation set and 2 that may have "
+            "trained the network, always 'low' would give 0.500"
+        ) in repr(store)
+        assert "6 galaxies that trained the network are not counted" in repr(store)
+        assert store.score(split == "train").n == 6
+    seen = np.full(12, "train", dtype=object)
+    with open_store(make_store("train.h5", split=seen)) as store:
+        assert "on 12 galaxies that trained the network, always" in repr(store)
+
+
+def test_repr_says_what_an_accuracy_is_worth(make_store):
+    """Few galaxies, or an accuracy that a guess would reach, in both forms."""
+    training = {"arch": "conv3", "n_train": {"low": 4, "high": 1}, "n_valid": {"low": 1, "high": 0}}
+    label = np.zeros(12, np.int16)
+    attrs = {"training": json.dumps(training)}
+    with open_store(make_store(label=label, attrs=attrs)) as store:
+        for words in (repr(store), html.unescape(store._repr_html_())):
+            assert "only 5 'low', 1 'high' to train and validate, expected 20 of a class" in words
+            assert "only 1 'low', 0 'high' to validate, expected 5 of a class" in words
+            assert "is no better than a guess: always 'low' gives 1.000" in words
+
+
+@pytest.mark.parametrize(
+    ("counts", "words"),
+    [
+        ({"valid": 104}, "104 galaxies of the validation set"),
+        ({"valid": 1}, "1 galaxy of the validation set"),
+        ({"test": 2, "": 1}, "2 galaxies of the test set and 1 that may have trained the network"),
+        ({"train": 9}, "9 galaxies that trained the network"),
+    ],
+)
+def test_splits_in_words(counts, words):
+    """How many galaxies, and what training did with them."""
+    assert describe_splits(counts) == words
 
 
 def test_notebooks_see_a_table_and_cutouts(make_store):

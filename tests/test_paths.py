@@ -1,0 +1,100 @@
+"""No output names a folder of the machine that made it."""
+
+import os
+import zlib
+
+import pytest
+from click.testing import CliRunner
+
+from galfig.cli import main
+from galfig.config import CatalogSettings, load_settings, record_folder
+
+SECRET = "home-of-anna"
+
+
+def run(*args):
+    found = CliRunner().invoke(main, [str(arg) for arg in args])
+    assert found.exit_code == 0, found.output
+    return found
+
+
+def read_all(path):
+    """Give the bytes of a file, with whatever is deflated in a PDF or a PNG."""
+    data = path.read_bytes()
+    parts = [data]
+    for mark in (b"stream\n", b"stream\r\n", b"IDAT"):
+        for piece in data.split(mark)[1:]:
+            try:
+                parts.append(zlib.decompressobj().decompress(piece))
+            except zlib.error:
+                continue
+    return b"".join(parts)
+
+
+@pytest.fixture
+def hidden_folder(galaxy_folder, tmp_path):
+    """Move the galaxies to a folder with a telling name; one image is lost, one is damaged."""
+    folder = tmp_path / SECRET
+    galaxy_folder.rename(folder)
+    (folder / "images").rename(folder / "cutouts")
+    images = sorted((folder / "cutouts").iterdir())
+    images[2].unlink()
+    images[5].write_bytes(images[5].read_bytes()[:200])
+    return folder
+
+
+@pytest.mark.parametrize("way", ["options", "settings", "template", "root"])
+def test_outputs_name_no_folder(hidden_folder, tmp_path, monkeypatch, way):
+    """Checkpoint, store, figures, captions and tables, however the images are named."""
+    out = tmp_path / "out"
+    out.mkdir()
+    monkeypatch.chdir("/" if way == "root" else out)
+    config = out / "galfig.toml"
+    small = "[training]\nepochs = 1\nbatch_size = 8\ncutout_size = 32\n"
+    catalog = hidden_folder / "catalog.csv"
+    options = []
+    if way in ("options", "root"):
+        images = 'images = "cutouts/{objID}.jpg"'
+        config.write_text(f"[catalog]\n{images}\n{small}")
+        options = ["--catalog", catalog, "--images", hidden_folder]
+    elif way == "settings":
+        images = 'images = "{objID}.jpg"'
+        folder = hidden_folder / "cutouts"
+        config.write_text(f"[catalog]\npath='{catalog}'\n{images}\nimages_dir='{folder}'\n{small}")
+    else:
+        template = f"{hidden_folder}/cutouts/{{objID}}.jpg"
+        relative = os.path.relpath(catalog, out)
+        config.write_text(f"[catalog]\npath='{relative}'\nimages='{template}'\n{small}")
+    model, store = out / "m.safetensors", out / "maps.h5"
+    run("train", "--config", config, *options, "--out", model)
+    built = ["build-maps", "--config", config, *options, "--model", model, "--split", "all"]
+    run(*built, "--out", store)
+    for name in ("panels", "confusion-matrix"):
+        for suffix in (".pdf", ".png", ".svg"):
+            figure = out / f"{name}{suffix}"
+            drawn = ["figure", name, store, "--out", figure, "--data", out / f"{name}.ecsv"]
+            run(*drawn, "--overwrite")
+    files = [path for path in out.iterdir() if path != config]
+    assert len(files) >= 12
+    for path in files:
+        assert SECRET.encode() not in read_all(path), path.name
+        assert str(tmp_path).encode() not in read_all(path), path.name
+    rejected = run("info", store, "--rejected").stdout
+    assert "no image" in rejected
+    assert len(rejected.splitlines()) == 2
+    assert SECRET not in rejected + run("info", store).stdout + run("info", model).stdout
+
+
+def test_folders_are_told_apart_by_a_digest():
+    """A plain name stays; any other path becomes its last part and eight digits."""
+    assert record_folder("images") == "images"
+    first, second = record_folder("/data/a/images"), record_folder("../a/images")
+    assert first.startswith("images~")
+    assert second.startswith("images~")
+    assert first != second
+    assert record_folder(first) == first
+    inside = CatalogSettings(images="images/{folder}/{objID}.jpg")
+    assert inside.record_images()["images"] == "images/{folder}/{objID}.jpg"
+    outside = CatalogSettings(images="../x/g{objID}.jpg").record_images()["images"]
+    assert outside == f"{record_folder('../x')}/g{{objID}}.jpg"
+    assert load_settings({}).record()["catalog"]["path"] == "catalog.csv"
