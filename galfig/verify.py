@@ -135,7 +135,8 @@ def _verify_checkpoint(path: Path) -> list[str]:
 
 def _verify_manuscript(folder: Path) -> list[str]:
     """Compare the files of a manuscript with the record of its build; stores may be missing."""
-    from galfig.manuscript.record import digest_file, identify, load_record
+    from galfig.manuscript.folder import digest_file
+    from galfig.manuscript.record import identify, load_record
 
     record = load_record(folder)
     if not record.figures:
@@ -145,12 +146,13 @@ def _verify_manuscript(folder: Path) -> list[str]:
         recorded |= figure.files
     found = []
     for name, sha256 in recorded.items():
-        if not (folder / name).is_file():
+        digest = digest_file(folder, name)
+        if digest is None:
             found.append(f"{name}: missing")
-        elif digest_file(folder / name) != sha256:
+        elif digest != sha256:
             found.append(f"{name}: {CHECKSUM_MISMATCH}")
     for name, made in record.made.items():
         # A file that a recipe can make again may be missing.
-        if (folder / name).is_file() and identify(folder / name) != made.identity:
+        if (folder / name).is_file() and identify(folder, name) != made.identity:
             found.append(f"{name}: not what its recipe made")
     return found

@@ -9,6 +9,7 @@ import click
 from galfig.cli import options
 from galfig.cli.messages import translate
 from galfig.cli.usage import Group
+from galfig.runtime.messages import one_line
 
 EXIT_DIFFERS = 1
 _folder_argument = click.argument(
@@ -116,7 +117,8 @@ def list_files(folder: Path) -> None:
 
 def _echo_table(rows: Iterable[Sequence[str]]) -> None:
     """Print rows with aligned columns."""
-    cells = [list(row) for row in rows]
+    # A record or a file of a stranger may hold what a terminal would obey.
+    cells = [[one_line(cell) for cell in row] for row in rows]
     if not cells:
         return
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]

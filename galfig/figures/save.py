@@ -22,6 +22,10 @@ from galfig.store.reader import Store
 from galfig.store.selection import Selection
 
 FORMATS = (".pdf", ".png", ".svg")
+# How the metadata of a PDF, PNG and SVG begin to name galfig, and within how many bytes of the
+# beginning or the end of the file.
+_MARKS = (b"/Creator (galfig ", b"Software\x00galfig ", b"<dc:title>galfig ")
+_METADATA = 1 << 20
 
 
 def write_drawing(
@@ -35,7 +39,8 @@ def write_drawing(
     """Write a figure and, beside it, its caption (.tex, .txt) and alternative text (.alt.txt).
 
     A caption file that already has the same content is kept, so that a figure can be written as
-    PDF and then as PNG.
+    PDF and then as PNG. Another file in its place is replaced only if a figure of galfig is beside
+    it, whose caption it can be: ``paper.pdf`` may be drawn beside the ``paper.tex`` of an author.
 
     Parameters
     ----------
@@ -71,12 +76,12 @@ def write_drawing(
     tables = [] if data is None else [data]
     for file in (path, *tables):
         check_output(file, if_exists=if_exists)
+    is_ours = any(map(_is_drawn, (path.with_suffix(suffix) for suffix in FORMATS)))
     for file in new:
-        advice = (
-            f"the caption of {path.name} goes there; choose another `path`, or use "
-            '`if_exists="replace"` to replace both'
-        )
-        check_output(file, if_exists=if_exists, advice=advice)
+        advice = f"the caption of {path.name} goes there; choose another `path`"
+        if is_ours:
+            advice += ', or use `if_exists="replace"` to replace both'
+        check_output(file, if_exists=if_exists if is_ours else "error", advice=advice)
     pages = drawing.pages
     if drawing.n_pages > 1:
         pages = track(pages, "drawing", drawing.n_pages, "pages")
@@ -89,7 +94,7 @@ def write_drawing(
         if_exists=if_exists,
     )
     for file, words in new.items():
-        with replace_file(file, if_exists=if_exists) as temporary:
+        with replace_file(file, if_exists="replace") as temporary:
             temporary.write_text(words, encoding="utf-8")
     for file in tables:
         _write_table(file, drawing, provenance, if_exists)
@@ -188,6 +193,17 @@ def _write_table(
 def _holds(path: Path, words: str) -> bool:
     """Return whether a file exists and has exactly this content."""
     return path.is_file() and path.read_bytes() == words.encode()
+
+
+def _is_drawn(path: Path) -> bool:
+    """Return whether a file is a figure of galfig, as its metadata say."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        ends = [file.read(_METADATA)]
+        file.seek(max(0, path.stat().st_size - _METADATA))
+        ends.append(file.read())
+    return any(mark in end for mark in _MARKS for end in ends)
 
 
 def describe_provenance(

@@ -1,6 +1,8 @@
 """Building a manuscript: make its stores, and redraw the figures that are out of date."""
 
 import logging
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -12,25 +14,33 @@ from galfig.figures.captions import LATEX, PLAIN
 from galfig.figures.registry import draw_figure
 from galfig.figures.save import save_figure
 from galfig.manuscript.code import digest_code
-from galfig.manuscript.manifest import FigureSpec, Manifest, load_manifest
+from galfig.manuscript.folder import digest_file, has_file, read_file, replace_file
+from galfig.manuscript.manifest import (
+    GALAXIES,
+    VALUES,
+    FigureSpec,
+    Manifest,
+    load_manifest,
+)
+from galfig.manuscript.pixels import compare_figures
 from galfig.manuscript.record import (
     DrawnFigure,
     Record,
+    StoreIdentity,
     describe_spec,
-    digest_file,
-    identify,
+    identify_store,
     load_record,
     save_record,
 )
 from galfig.manuscript.steps import find_stale, run_steps
 from galfig.manuscript.values import write_galaxies, write_macros
-from galfig.runtime.files import replace_file
 from galfig.runtime.progress import track
 from galfig.store.reader import Store, open_store
 
 logger = logging.getLogger(__name__)
 
-VALUES, GALAXIES = "values.tex", "galaxies.tex"
+# Captions, macros and table that are larger were not written by galfig [byte].
+MAX_BYTES = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -84,22 +94,21 @@ def build_manuscript(
     identities = identify_stores(folder, manifest)
     figures: dict[str, DrawnFigure] = {}
     for spec in track(manifest.figure, "drawing", len(manifest.figure), "figures"):
-        reason = find_reason(folder, spec, before.figures.get(spec.name), identities)
-        states.append(State(spec.path, reason))
+        last = before.figures.get(spec.name)
+        reason = find_reason(folder, spec, last, identities)
         if reason:
             logger.debug("%s: %s", spec.path, reason)
-            try:
-                figures[spec.name] = draw_spec(folder, manifest, spec, folder, identities)
-            except (FigureError, SelectionError) as exc:
-                raise ManuscriptError(f"{folder}: figure {spec.name!r}: {exc}") from exc
+            figures[spec.name], is_kept = _redraw(folder, manifest, spec, identities, last)
+            reason = "" if is_kept else reason
         else:
             figures[spec.name] = before.figures[spec.name]
+        states.append(State(spec.path, reason))
     texts = write_texts(folder, manifest, figures)
     digests: dict[str, str] = {}
     for path, words in texts.items():
-        reason = _write_text(folder / path, words)
+        reason = _write_text(folder, path, words)
         states.append(State(path, reason))
-        digests[path] = digest_file(folder / path)
+        digests[path] = digest_file(folder, path) or ""
     save_record(folder, Record(made=made, figures=figures, texts=digests))
     return states
 
@@ -125,7 +134,10 @@ def list_states(folder: Path) -> list[State]:
     manifest, record = load_manifest(folder), load_record(folder)
     stale = find_stale(folder, manifest.steps, record.made)
     states = [State(step.makes, stale.get(step.makes, "")) for step in manifest.steps]
-    identities = {name: identify(folder / path) or "" for name, path in manifest.stores.items()}
+    absent = StoreIdentity("", {})
+    identities = {
+        name: identify_store(folder, path) or absent for name, path in manifest.stores.items()
+    }
     for spec in manifest.figure:
         made_anew = [manifest.stores[name] for name in _stores_of(spec)]
         reason = find_reason(folder, spec, record.figures.get(spec.name), identities)
@@ -133,8 +145,9 @@ def list_states(folder: Path) -> list[State]:
             reason = "store to be made"
         states.append(State(spec.path, reason))
     for path in (VALUES, GALAXIES):
-        reason = "missing" if not (folder / path).is_file() else ""
-        if not reason and digest_file(folder / path) != record.texts.get(path):
+        found = digest_file(folder, path)
+        reason = "missing" if found is None else ""
+        if not reason and found != record.texts.get(path):
             reason = "file edited by hand"
         states.append(State(path, reason))
     return states
@@ -144,7 +157,7 @@ def find_reason(
     folder: Path,
     spec: FigureSpec,
     before: DrawnFigure | None,
-    identities: Mapping[str, str],
+    identities: Mapping[str, StoreIdentity],
 ) -> str:
     """Determine why a figure is out of date.
 
@@ -156,8 +169,8 @@ def find_reason(
         The figure's entry in the manifest.
     before : DrawnFigure or None
         The record of the last drawing; None if there is none.
-    identities : mapping of str to str
-        Plan digest of each store, by name.
+    identities : mapping of str to StoreIdentity
+        Identity of each store, by name.
 
     Returns
     -------
@@ -167,17 +180,19 @@ def find_reason(
     files = _files_of(spec)
     if before is None:
         return "new"
-    missing = [path for path in files if not (folder / path).is_file()]
+    missing = [path for path in files if not has_file(folder, path)]
     if missing:
         return f"missing: {missing[0]}"
     changed = find_changes(spec, before, identities)
     if changed:
         return changed
-    edited = [path for path in files if digest_file(folder / path) != before.files.get(path)]
+    edited = [path for path in files if digest_file(folder, path) != before.files.get(path)]
     return f"file edited by hand: {edited[0]}" if edited else ""
 
 
-def find_changes(spec: FigureSpec, before: DrawnFigure, identities: Mapping[str, str]) -> str:
+def find_changes(
+    spec: FigureSpec, before: DrawnFigure, identities: Mapping[str, StoreIdentity]
+) -> str:
     """Determine which input of a figure has changed since it was drawn.
 
     Parameters
@@ -186,8 +201,8 @@ def find_changes(spec: FigureSpec, before: DrawnFigure, identities: Mapping[str,
         The figure's entry in the manifest.
     before : DrawnFigure
         The record of the last drawing.
-    identities : mapping of str to str
-        Plan digest of each store, by name.
+    identities : mapping of str to StoreIdentity
+        Identity of each store, by name.
 
     Returns
     -------
@@ -200,8 +215,14 @@ def find_changes(spec: FigureSpec, before: DrawnFigure, identities: Mapping[str,
         details = ", ".join(_describe_change(key, before.spec.get(key), now[key]) for key in keys)
         return f"settings changed: {details}"
     for name in _stores_of(spec):
-        if identities[name] != before.stores.get(name):
+        was, now_is = before.content.get(name, {}), identities[name].content
+        parts = [part for part in now_is if now_is[part] != was.get(part)]
+        if parts and was:
+            return f"store changed: {name} ({', '.join(parts)})"
+        if identities[name].plan != before.stores.get(name):
             return f"store changed: {name}"
+        if parts:
+            return f"content of the store not recorded: {name}"
     return "galfig or matplotlib changed" if digest_code(spec.figure) != before.code else ""
 
 
@@ -244,8 +265,62 @@ def open_stores(folder: Path, manifest: Manifest) -> Iterator[dict[str, Store]]:
         }
 
 
+def _redraw(
+    folder: Path,
+    manifest: Manifest,
+    spec: FigureSpec,
+    identities: Mapping[str, StoreIdentity],
+    before: DrawnFigure | None,
+) -> tuple[DrawnFigure, bool]:
+    """Draw a figure elsewhere and copy it to its place; return whether the old one could stay.
+
+    It can where it looks the same. Maps that another processor computed differ in the sixth digit,
+    for which the files of a paper need not change.
+    """
+    with tempfile.TemporaryDirectory(prefix="galfig-") as name:
+        drawn = Path(name)
+        try:
+            figure = draw_spec(folder, manifest, spec, drawn, identities)
+        except (FigureError, SelectionError) as exc:
+            raise ManuscriptError(f"{folder}: figure {spec.name!r}: {exc}") from exc
+        if before is not None and _looks_the_same(folder, drawn, figure, before):
+            return figure.model_copy(update={"files": before.files}), True
+        for path in figure.files:
+            with (drawn / path).open("rb") as source, replace_file(folder, path) as target:
+                shutil.copyfileobj(source, target)
+    return figure, False
+
+
+def _looks_the_same(folder: Path, drawn: Path, figure: DrawnFigure, before: DrawnFigure) -> bool:
+    """Return whether files that only the content of a store made out of date can stay."""
+    # The plan digests are in the metadata of the figure, which then stay true.
+    if (figure.spec, figure.stores, figure.code) != (before.spec, before.stores, before.code):
+        return False
+    for path in figure.files:
+        found = digest_file(folder, path)
+        if found is None or found != before.files.get(path):
+            return False
+        expected = (drawn / path).read_bytes()
+        data = read_file(folder, path, limit_size(expected))
+        is_same = data == expected
+        if data is not None and not is_same and path.endswith(".pdf"):
+            is_same = not compare_figures(data, expected)
+        if not is_same:
+            return False
+    return True
+
+
+def limit_size(expected: bytes) -> int:
+    """Return the size that a file may have which should be equal to another [byte]."""
+    return 2 * len(expected) + (1 << 20)
+
+
 def draw_spec(
-    folder: Path, manifest: Manifest, spec: FigureSpec, out: Path, identities: Mapping[str, str]
+    folder: Path,
+    manifest: Manifest,
+    spec: FigureSpec,
+    out: Path,
+    identities: Mapping[str, StoreIdentity],
 ) -> DrawnFigure:
     """Draw a figure of the manifest, with its caption and alternative text.
 
@@ -258,9 +333,9 @@ def draw_spec(
     spec : FigureSpec
         The figure's entry in it.
     out : Path
-        Folder to write to; the paths in it are those of the manuscript's folder.
-    identities : mapping of str to str
-        Plan digest of each store, by name.
+        Folder of galfig's own to write to; the paths in it are those of the manuscript's folder.
+    identities : mapping of str to StoreIdentity
+        Identity of each store, by name.
 
     Returns
     -------
@@ -288,19 +363,20 @@ def draw_spec(
             provenance=provenance,
             if_exists="replace",
         )
-        _write_text(out / spec.caption_path, drawing.describe(LATEX))
-        _write_text(out / spec.alt_path, f"{drawing.alt}\n")
+        _write_text(out, spec.caption_path, drawing.describe(LATEX))
+        _write_text(out, spec.alt_path, f"{drawing.alt}\n")
     return DrawnFigure(
         spec=describe_spec(spec),
-        stores={name: identities[name] for name in _stores_of(spec)},
+        stores={name: identities[name].plan for name in _stores_of(spec)},
+        content={name: identities[name].content for name in _stores_of(spec)},
         code=digest_code(spec.figure),
         galaxies=drawing.galaxies,
-        files={path: digest_file(out / path) for path in _files_of(spec)},
+        files={path: digest_file(out, path) or "" for path in _files_of(spec)},
     )
 
 
-def identify_stores(folder: Path, manifest: Manifest) -> dict[str, str]:
-    """Read the plan digest of each store.
+def identify_stores(folder: Path, manifest: Manifest) -> dict[str, StoreIdentity]:
+    """Identify each store.
 
     Parameters
     ----------
@@ -311,8 +387,8 @@ def identify_stores(folder: Path, manifest: Manifest) -> dict[str, str]:
 
     Returns
     -------
-    dict of str to str
-        Plan digests by name.
+    dict of str to StoreIdentity
+        Identities by name.
 
     Raises
     ------
@@ -321,7 +397,7 @@ def identify_stores(folder: Path, manifest: Manifest) -> dict[str, str]:
     """
     identities = {}
     for name, path in manifest.stores.items():
-        identity = identify(folder / path)
+        identity = identify_store(folder, path)
         if identity is None and (folder / path).is_file():
             raise ManuscriptError(
                 f"{folder / path}: cannot be read, expected the store {name!r}; 'galfig verify "
@@ -355,13 +431,11 @@ def _describe_change(key: str, before: Any, now: Any) -> str:
     return f"{key} {before} → {now}"
 
 
-def _write_text(path: Path, words: str) -> str:
+def _write_text(folder: Path, path: str, words: str) -> str:
     """Write a text file unless it has this content already; return why it was written."""
-    reason = "missing"
-    if path.is_file():
-        if path.read_bytes() == words.encode():
-            return ""
-        reason = "changed"
-    with replace_file(path, if_exists="replace") as temporary:
-        temporary.write_text(words, encoding="utf-8")
-    return reason
+    found = read_file(folder, path, MAX_BYTES)
+    if found == words.encode():
+        return ""
+    with replace_file(folder, path) as file:
+        file.write(words.encode())
+    return "missing" if found is None else "changed"

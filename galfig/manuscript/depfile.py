@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 
 from galfig.config import DEFAULT_FILE
-from galfig.manuscript.build import GALAXIES, VALUES
-from galfig.manuscript.manifest import FILE_NAME, load_manifest
+from galfig.errors import OutputError
+from galfig.manuscript.manifest import FILE_NAME, GALAXIES, VALUES, load_manifest
 from galfig.runtime.files import replace_file
 
 
@@ -24,14 +24,14 @@ def write_depfile(folder: Path, path: Path) -> None:
     ManuscriptError
         If the manifest is not valid.
     OutputError
-        If the file cannot be written.
+        If the file cannot be written, or the folder's path has a character that make cannot read.
     """
     manifest = load_manifest(folder)
     made = {step.makes for step in manifest.steps if not step.kept}
     targets = [VALUES, GALAXIES]
     for spec in manifest.figure:
         targets += [spec.path, spec.caption_path]
-    named = {word for step in manifest.steps for word in step.arguments}
+    named = {path for step in manifest.steps for path in step.parsed.paths.values()}
     sources = {FILE_NAME, DEFAULT_FILE, *named, *manifest.stores.values()} - made
     present = [name for name in sorted(sources) if (folder / name).is_file()]
     words = f"{_join(folder, targets)}: {_join(folder, present)}\n"
@@ -44,6 +44,11 @@ def _join(folder: Path, names: list[str]) -> str:
     escaped = []
     for name in names:
         word = os.path.relpath(folder / name)
+        if not word.isprintable() or set(word) & set(":;%|'\"\\"):
+            raise OutputError(
+                f"{folder}: path {word!r}, expected none of the characters : ; % | ' \" \\ and no "
+                "line break, which make cannot read"
+            )
         for char, escape in (("$", "$$"), (" ", "\\ "), ("#", "\\#")):
             word = word.replace(char, escape)
         escaped.append(word)

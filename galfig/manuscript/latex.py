@@ -1,19 +1,24 @@
 """Compiling a paper with latexmk, and reporting LaTeX's errors and warnings in one line each."""
 
+import os
 import re
 import shutil
 import subprocess
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from galfig.errors import ManuscriptError
-from galfig.runtime.files import replace_file
+from galfig.manuscript.folder import has_file, read_file, replace_file, require_own
+from galfig.manuscript.manifest import AUX
 
 PACKAGES = (
     "latexmk texlive-publishers texlive-latex-extra texlive-plain-generic texlive-fonts-recommended"
 )
 # An overfull box that is wider than this is visible in print [pt].
 MAX_OVERFULL = 2.0
-AUX = "build"
+# TeX may then neither read nor write hidden files, or files outside the folder and TeX's own trees.
+CONFINED = {"openin_any": "p", "openout_any": "p", "shell_escape": "f"}
+# A log or a paper that is larger is none that a reader could use [byte].
+MAX_BYTES = 1 << 28
 
 
 def compile_paper(folder: Path, tex: str) -> tuple[Path, list[str]]:
@@ -38,30 +43,36 @@ def compile_paper(folder: Path, tex: str) -> tuple[Path, list[str]]:
     ------
     ManuscriptError
         If LaTeX is not installed, the source is missing, or it does not compile. The message gives
-        LaTeX's first error.
+        LaTeX's first error. Also if a symbolic link is in the way.
     """
     if shutil.which("latexmk") is None or shutil.which("pdflatex") is None:
         raise ManuscriptError(
             f"latexmk or pdflatex: not found, expected LaTeX; on Debian install {PACKAGES}"
         )
     source = folder / tex
-    if not source.is_file():
+    if not has_file(folder, tex):
         raise ManuscriptError(f"{source}: no such file, expected the paper")
-    # Without -g, latexmk does not retry a failed paper until its source changes, even after a
-    # missing package is installed.
-    command = ["latexmk", "-g", "-pdf", "-norc", "-interaction=nonstopmode", "-halt-on-error"]
+    require_own(folder, AUX, recursive=True)
+    # -norc: a latexmkrc in the folder is a program. Without -g, latexmk does not retry a failed
+    # paper until its source changes, even after a missing package is installed.
+    command = ["latexmk", "-norc", "-g", "-pdf", "-interaction=nonstopmode", "-halt-on-error"]
     command += ["-file-line-error", "-pdflatex=pdflatex -no-shell-escape %O %S"]
     finished = subprocess.run(
-        [*command, f"-outdir={AUX}", tex], cwd=folder, capture_output=True, check=False
+        [*command, f"-outdir={AUX}", f"./{tex}"],
+        cwd=folder,
+        env={**os.environ, **CONFINED},
+        capture_output=True,
+        check=False,
     )
-    log = _read_log(folder / AUX / f"{source.stem}.log")
-    made = folder / AUX / f"{source.stem}.pdf"
-    if finished.returncode or not made.is_file():
+    stem = f"{AUX}/{source.stem}"
+    log = (read_file(folder, f"{stem}.log", MAX_BYTES) or b"").decode("utf-8", "replace")
+    made = read_file(folder, f"{stem}.pdf", MAX_BYTES)
+    if finished.returncode or made is None:
         raise ManuscriptError(f"{source}: {_find_error(log, finished.stdout)}")
-    pdf = source.with_suffix(".pdf")
-    with replace_file(pdf, if_exists="replace") as temporary:
-        shutil.copyfile(made, temporary)
-    return pdf, find_complaints(log)
+    pdf = PurePosixPath(tex).with_suffix(".pdf")
+    with replace_file(folder, str(pdf)) as file:
+        file.write(made)
+    return folder / pdf, find_complaints(log)
 
 
 def find_complaints(log: str) -> list[str]:
@@ -97,7 +108,3 @@ def _find_error(log: str, output: bytes) -> str:
         return f"LaTeX says: {match.group()}"
     lines = output.decode("utf-8", "replace").strip().splitlines()
     return f"latexmk says: {lines[-1]}" if lines else "latexmk failed"
-
-
-def _read_log(path: Path) -> str:
-    return path.read_text("utf-8", "replace") if path.is_file() else ""

@@ -1,7 +1,7 @@
 """The manifest of a paper: how to make its stores, and which figures it shows."""
 
 import re
-import shlex
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
@@ -15,28 +15,28 @@ from pydantic import (
     model_validator,
 )
 
+from galfig.config import DEFAULT_FILE
 from galfig.errors import FigureError, ManuscriptError
 from galfig.figures.registry import check_figure, parse_width
+from galfig.manuscript.commands import Command, fold, normalise, parse_command
+from galfig.manuscript.folder import read_file
 from galfig.runtime.documents import load_toml
-from galfig.runtime.inputs import read_regular
+from galfig.runtime.messages import quote
 from galfig.store.selection import Query
 
-FILE_NAME = "manuscript.toml"
-# Largest manifest [byte].
-MAX_BYTES = 1_000_000
-# A recipe may run only these commands of galfig, which make files, and no other program.
-COMMANDS = ("simulate", "train", "build-maps")
+FILE_NAME, RECORD = "manuscript.toml", "manuscript.lock"
+VALUES, GALAXIES = "values.tex", "galaxies.tex"
+# Folder of LaTeX's auxiliary files.
+AUX = "build"
+# What latexmk makes beside the paper, if its author runs it there.
+_LATEX = (".pdf", ".aux", ".bbl", ".blg", ".log", ".out", ".fls", ".fdb_latexmk")
+# Bounds on what is read and parsed; the manifest of a paper has a few kB.
+MAX_BYTES = 1 << 20
+MAX_FIGURES, MAX_STEPS = 1000, 100
+# More than this of a value makes no message clearer.
+_MAX_QUOTED = 200
 
-
-def _check_inside(path: str) -> str:
-    """Refuse a path that leaves the manuscript's folder."""
-    parts = PurePosixPath(path).parts
-    if not parts or PurePosixPath(path).is_absolute() or ".." in parts or "\\" in path:
-        raise ValueError(f"{path!r} leaves the folder, expected a relative path inside it")
-    return path
-
-
-Inside = Annotated[str, AfterValidator(_check_inside)]
+Inside = Annotated[str, AfterValidator(normalise)]
 
 
 class _Table(BaseModel):
@@ -49,14 +49,14 @@ class Step(_Table):
     Attributes
     ----------
     command : str
-        The command with its arguments; one of ``COMMANDS``.
+        The command with its arguments; see `galfig.manuscript.commands`.
     makes : str
         The file that it makes, relative to the folder.
     kept : bool
         Whether the file is kept with the paper, and remade only when the network is retrained.
     """
 
-    command: str = Field(description="Such as 'galfig build-maps --out maps.h5'")
+    command: str = Field(max_length=2000, description="Such as 'galfig build-maps --out maps.h5'")
     makes: Inside = Field(description="File that it makes; where it is there the step is done")
     kept: bool = Field(
         False, description="The file is kept with the paper, and made anew only by a retraining"
@@ -65,24 +65,13 @@ class Step(_Table):
     @field_validator("command")
     @classmethod
     def _check_command(cls, command: str) -> str:
-        words = shlex.split(command)
-        if len(words) < 2 or words[0] != "galfig" or words[1] not in COMMANDS:
-            expected = ", ".join(f"galfig {name}" for name in COMMANDS)
-            raise ValueError(f"command {command!r}, expected one of {expected}")
-        # A command may read files anywhere, but write only inside the folder.
-        for word, following in zip(words[2:], [*words[3:], ""], strict=True):
-            if word == "--out":
-                _check_inside(following)
-            elif word.startswith("--out="):
-                _check_inside(word.removeprefix("--out="))
-            elif words[1] == "simulate" and not word.startswith("-"):
-                _check_inside(word)
+        parse_command(command)
         return command
 
     @property
-    def arguments(self) -> list[str]:
-        """The arguments that follow ``galfig``."""
-        return shlex.split(self.command)[1:]
+    def parsed(self) -> Command:
+        """The command, with its paths and with what it writes."""
+        return parse_command(self.command)
 
 
 class FigureSpec(_Table):
@@ -106,10 +95,14 @@ class FigureSpec(_Table):
         The galaxies.
     """
 
-    name: str = Field(description="Its name in the paper: letters, digits and hyphens")
-    figure: str = Field(description="One of those that 'galfig figure' draws")
-    store: str = Field(description="Name of its store")
-    other: str | None = Field(None, description="Name of the second store of 'compare'")
+    name: str = Field(
+        max_length=100, description="Its name in the paper: letters, digits and hyphens"
+    )
+    figure: str = Field(max_length=100, description="One of those that 'galfig figure' draws")
+    store: str = Field(max_length=100, description="Name of its store")
+    other: str | None = Field(
+        None, max_length=100, description="Name of the second store of 'compare'"
+    )
     width: str | float | None = Field(None, description="'column', 'text' or inches")
     unit: str | None = Field(None, description="Column with the radius, of 'radial-profile'")
     file: Inside | None = Field(None, description="Default figures/NAME.pdf")
@@ -129,7 +122,7 @@ class FigureSpec(_Table):
 
     @model_validator(mode="after")
     def _check_figure(self) -> "FigureSpec":
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]*", self.name):
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]{0,99}", self.name):
             raise ValueError(f"name {self.name!r}, expected letters, digits and hyphens")
         try:
             other = None if self.other is None else Path(self.other)
@@ -173,15 +166,27 @@ class Manifest(_Table):
     """
 
     tex: Inside = Field("paper.tex", description="The paper")
-    steps: tuple[Step, ...] = Field((), description="How its files are made, in order")
+    steps: tuple[Step, ...] = Field(
+        (), max_length=MAX_STEPS, description="How its files are made, in order"
+    )
     stores: dict[str, Inside] = Field(description="File of each store, by name")
-    figure: tuple[FigureSpec, ...] = Field(min_length=1, description="The figures, in order")
+    figure: tuple[FigureSpec, ...] = Field(
+        min_length=1, max_length=MAX_FIGURES, description="The figures, in order"
+    )
+
+    @field_validator("tex")
+    @classmethod
+    def _check_tex(cls, tex: str) -> str:
+        if not tex.endswith(".tex") or " " in tex:
+            raise ValueError(f"{tex!r}, expected the name of a file .tex, without blanks")
+        return tex
 
     @model_validator(mode="after")
     def _check_names(self) -> "Manifest":
         for name in self.stores:
-            if not (name.isascii() and name.isalpha()):
-                raise ValueError(f"store {name!r}, expected letters: LaTeX's macros begin with it")
+            if not (name.isascii() and name.isalpha() and len(name) <= 100):
+                found = quote(name)
+                raise ValueError(f"store {found}, expected letters: LaTeX's macros begin with it")
         seen: set[str] = set()
         for spec in self.figure:
             for store in (spec.store, spec.other):
@@ -190,11 +195,54 @@ class Manifest(_Table):
                         f"figure {spec.name!r}: store {store!r}, expected one of "
                         f"{', '.join(self.stores)}"
                     )
-            for key in (spec.name, spec.path):
-                if key in seen:
-                    raise ValueError(f"figure {spec.name!r}: {key!r} appears twice")
-                seen.add(key)
+            if spec.name in seen:
+                raise ValueError(f"figure {spec.name!r}: {spec.name!r} appears twice")
+            seen.add(spec.name)
+        made = [step.makes for step in self.steps]
+        for name in made:
+            if made.count(name) > 1:
+                raise ValueError(f"steps: {name!r} is made twice, expected one step for each file")
         return self
+
+    @model_validator(mode="after")
+    def _check_collisions(self) -> "Manifest":
+        """Refuse a manifest by which two things would write one file, or one inside the other."""
+        claims: dict[tuple[str, ...], str] = {}
+        for owner, path in self._iter_claims():
+            other = claims.setdefault(fold(path), owner)
+            if other != owner:
+                raise ValueError(f"{owner}: would write {path!r}, which is that of {other}")
+        for parts, owner in claims.items():
+            for length in range(1, len(parts)):
+                other = claims.get(parts[:length], owner)
+                if other != owner:
+                    raise ValueError(
+                        f"{owner}: would write {'/'.join(parts)!r}, which is below that of {other}"
+                    )
+        return self
+
+    def _iter_claims(self) -> Iterator[tuple[str, str]]:
+        """Yield each file that belongs to something, with what it belongs to.
+
+        Steps and stores count as one, since the steps of a recipe work on each other's files.
+        """
+        yield "the manifest", FILE_NAME
+        yield "the record", RECORD
+        yield "the settings", DEFAULT_FILE
+        yield "the numbers of the text", VALUES
+        yield "the table of galaxies", GALAXIES
+        for path in (self.tex, AUX):
+            yield "the paper", path
+        for suffix in _LATEX:
+            yield "the paper", str(PurePosixPath(self.tex).with_suffix(suffix))
+        for step in self.steps:
+            for path in (step.makes, *step.parsed.outputs):
+                yield "a step or store", path
+        for path in self.stores.values():
+            yield "a step or store", path
+        for spec in self.figure:
+            for path in (spec.path, spec.caption_path, spec.alt_path):
+                yield f"figure {spec.name!r}", path
 
 
 def load_manifest(folder: Path) -> Manifest:
@@ -216,12 +264,13 @@ def load_manifest(folder: Path) -> Manifest:
         path leaves the folder; or if a command is not one of galfig's.
     """
     path = folder / FILE_NAME
-    try:
-        tables = load_toml(read_regular(path, MAX_BYTES).decode("utf-8"))
-    except OSError as exc:
+    data = read_file(folder, FILE_NAME, MAX_BYTES)
+    if data is None:
         raise ManuscriptError(
-            f"{path}: cannot be read ({exc.strerror}), expected a manuscript's manifest"
-        ) from exc
+            f"{path}: cannot be read (No such file or directory), expected a manuscript's manifest"
+        )
+    try:
+        tables = load_toml(data.decode("utf-8"))
     except UnicodeDecodeError as exc:
         raise ManuscriptError(f"{path}: not valid TOML ({exc})") from exc
     except ValueError as exc:
@@ -252,5 +301,5 @@ def _describe(exc: ValidationError, tables: dict[str, Any]) -> str:
     elif error["type"] == "missing":
         message = "missing"
     else:
-        message = f"found {error['input']!r}; {error['msg'].lower()}"
+        message = f"found {quote(error['input'], _MAX_QUOTED)}; {error['msg'].lower()}"
     return f"{place}: {message}" if place else message

@@ -1,18 +1,19 @@
 """The record of a build: what each file of a manuscript was made from."""
 
-import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from galfig.errors import ManuscriptError
-from galfig.manuscript.manifest import FigureSpec
-from galfig.runtime.files import replace_file
+from galfig.manuscript.folder import digest_file, read_file, replace_file
+from galfig.manuscript.manifest import RECORD, FigureSpec
+from galfig.store.content import read_content
 from galfig.store.reader import read_digest
 
-FILE_NAME = "manuscript.lock"
+# An atlas of a million galaxies, each of which the record names, has less [byte].
+MAX_BYTES = 1 << 26
 
 
 class _Table(BaseModel):
@@ -43,6 +44,9 @@ class DrawnFigure(_Table):
         The figure's entry in the manifest.
     stores : dict of str to str
         Plan digest of each of its stores, by name.
+    content : dict of str to dict of str to str
+        Digest of each part of the content of its stores, by name and part; see
+        `galfig.store.content`. Empty in the records of older versions.
     code : str
         Digest of the code that drew it; see `galfig.manuscript.code.digest_code`.
     galaxies : tuple of str
@@ -53,9 +57,25 @@ class DrawnFigure(_Table):
 
     spec: dict[str, Any]
     stores: dict[str, str]
+    content: dict[str, dict[str, str]] = {}
     code: str
     galaxies: tuple[str, ...]
     files: dict[str, str]
+
+
+class StoreIdentity(NamedTuple):
+    """What identifies a store.
+
+    Attributes
+    ----------
+    plan : str
+        Its plan digest.
+    content : dict of str to str
+        Digest of each part of its content; see `galfig.store.content.read_content`.
+    """
+
+    plan: str
+    content: dict[str, str]
 
 
 class Record(_Table):
@@ -92,16 +112,16 @@ def load_record(folder: Path) -> Record:
     Raises
     ------
     ManuscriptError
-        If the file is not a record.
+        If the file is not a record, or a symbolic link.
     """
-    path = folder / FILE_NAME
-    if not path.exists():
+    data = read_file(folder, RECORD, MAX_BYTES)
+    if data is None:
         return Record()
     try:
-        return Record.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as exc:
+        return Record.model_validate_json(data)
+    except ValidationError as exc:
         raise ManuscriptError(
-            f"{path}: not a galfig record; remove it and build the manuscript again"
+            f"{folder / RECORD}: not a galfig record; remove it and build the manuscript again"
         ) from exc
 
 
@@ -121,35 +141,46 @@ def save_record(folder: Path, record: Record) -> None:
         If the file cannot be written.
     """
     words = json.dumps(record.model_dump(mode="json"), indent=1, sort_keys=True)
-    with replace_file(folder / FILE_NAME, if_exists="replace") as temporary:
-        temporary.write_text(f"{words}\n", encoding="utf-8")
+    with replace_file(folder, RECORD) as file:
+        file.write(f"{words}\n".encode())
 
 
-def identify(path: Path) -> str | None:
-    """Return the identity of a file.
+def identify(folder: Path, name: str) -> str | None:
+    """Return the identity of a file of a manuscript.
 
     Parameters
     ----------
-    path : Path
-        A file.
+    folder : Path
+        The manuscript's folder.
+    name : str
+        The file, relative to the folder.
 
     Returns
     -------
     str or None
         The plan digest of a store, or the SHA-256 of any other file. None if the file is missing,
         or is a store that cannot be read.
+
+    Raises
+    ------
+    ManuscriptError
+        If the name leads through a symbolic link, and is not that of a store, which is only read.
     """
-    if not path.is_file():
-        return None
+    path = folder / name
     if path.suffix == ".h5":
-        return read_digest(path)
-    return digest_file(path)
+        return read_digest(path) if path.is_file() else None
+    return digest_file(folder, name)
 
 
-def digest_file(path: Path) -> str:
-    """Return the SHA-256 of a file as hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def identify_store(folder: Path, name: str) -> StoreIdentity | None:
+    """Return the identity of a store of a manuscript; None if it is missing or cannot be read.
+
+    A store may be a symbolic link, such as one to another disk: it is only read.
+    """
+    path = folder / name
+    plan = read_digest(path) if path.is_file() else None
+    content = None if plan is None else read_content(path)
+    return None if plan is None or content is None else StoreIdentity(plan, content)
 
 
 def describe_spec(spec: FigureSpec) -> dict[str, Any]:

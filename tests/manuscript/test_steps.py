@@ -35,7 +35,7 @@ def test_step_that_fails_or_makes_nothing_is_named(paper):
     """The command is in the message, and nothing is drawn."""
     text = (paper / "manuscript.toml").read_text()
     for command, words in (
-        ("galfig simulate maps.h5 --n 2", "failed with exit status 2"),
+        ("galfig simulate data --n 0", "failed with exit status 2"),
         ("galfig simulate data --n 2", "did not write"),
     ):
         step = f'[[steps]]\ncommand = "{command}"\nmakes = "absent.csv"\n'
@@ -61,7 +61,7 @@ def test_file_that_was_there_before_is_taken_as_it_is(paper):
         ("galfig build-maps --out a.h5", ["--update"]),
         ("galfig build-maps --out a.h5 --overwrite", ["--overwrite"]),
         ("galfig build-maps --update --out a.h5", ["--update"]),
-        ("galfig train --out a.h5", ["--overwrite"]),
+        ("galfig train --out a.safetensors", ["--overwrite"]),
     ],
 )
 @pytest.mark.parametrize("level", [logging.INFO, logging.ERROR])

@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 from pathlib import Path
 
 import pytest
@@ -129,3 +130,32 @@ def test_folder_and_file_named_tilde_are_usable(tmp_path, monkeypatch):
         with replace_file(path) as temporary:
             temporary.write_bytes(b"x")
         assert path.read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("is_there", [True, False], ids=["there", "dangling"])
+def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path, is_there):
+    """As on clusters, where the home is small and the link leads to a large disk."""
+    disk, link = tmp_path / "disk", tmp_path / "maps.h5"
+    disk.mkdir()
+    if is_there:
+        (disk / "maps.h5").write_text("old")
+    link.symlink_to("disk/maps.h5")
+    with replace_file(link, if_exists="replace") as temporary:
+        assert temporary.parent == disk
+        temporary.write_text("new")
+    assert link.is_symlink()
+    assert (disk / "maps.h5").read_text() == "new"
+    assert [path.name for path in disk.iterdir()] == ["maps.h5"]
+
+
+def test_a_pipe_is_no_output(tmp_path):
+    """Nor is a device, such as /dev/null: it would be replaced by a file."""
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/null")):
+        with (
+            pytest.raises(OutputError, match="is a device, pipe or socket, expected a file name"),
+            replace_file(path, if_exists="replace"),
+        ):
+            pass
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
