@@ -14,7 +14,6 @@ import string
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
@@ -27,7 +26,7 @@ from galfig.catalog.formats import read_file, read_table
 from galfig.catalog.identifiers import check_objids, is_plain_name
 from galfig.config import ClassSettings, Settings, SplitSettings
 from galfig.errors import CatalogError
-from galfig.runtime.messages import list_some, quote, shorten
+from galfig.runtime.messages import find_near, list_some, quote, shorten
 
 logger = logging.getLogger(__name__)
 
@@ -530,7 +529,7 @@ def _is_alike(first: str, second: str) -> bool:
     one, other = differing[0]
     is_text = one.isalpha() and other.isalpha() and min(len(one), len(other)) >= 5
     is_near = abs(len(one) - len(other)) <= 1
-    return is_text and is_near and SequenceMatcher(None, one, other).ratio() >= 0.8
+    return is_text and is_near and find_near(one, (other,), cutoff=0.8) is not None
 
 
 def _check_what_is_left(labels: _Labels, rows: NDArray[np.intp], path: Path) -> None:

@@ -6,10 +6,7 @@ draw from another catalog would call galaxies a validation set that never were o
 
 import base64
 import logging
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
-from hashlib import file_digest, sha256
-from pathlib import Path
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -18,6 +15,7 @@ from pydantic import ValidationError
 
 from galfig.catalog.galaxies import SPLITS, Galaxies
 from galfig.config import restore_settings
+from galfig.images.identity import digest_files
 from galfig.networks.checkpoint import Checkpoint
 
 logger = logging.getLogger(__name__)
@@ -38,12 +36,17 @@ def record_members(galaxies: Galaxies) -> dict[str, str]:
     -------
     dict of str to str
         For "train", "valid" and "test", 16 bytes for each galaxy as base64: the first 8 bytes of
-        the SHA-256 of the identifier, and of the image file (zero if it cannot be read). They are
-        in increasing order.
+        the SHA-256 of the identifier, and of the image file (zero if it is empty or no image). They
+        are in increasing order.
+
+    Raises
+    ------
+    LostCutoutError
+        If an image file is missing, or cannot be read for a reason that is not its own.
     """
     found = np.empty(len(galaxies), _GALAXY)
     found["name"] = _digest_names(galaxies.objid)
-    found["image"] = _digest_images(galaxies.paths)
+    found["image"] = digest_files(galaxies.paths)
     return {
         word: base64.b64encode(np.sort(found[galaxies.split == word]).tobytes()).decode()
         for word in SPLITS
@@ -86,7 +89,7 @@ def find_splits(checkpoint: Checkpoint, galaxies: Galaxies) -> NDArray[np.object
         known = np.frombuffer(getattr(members, word), _GALAXY)
         rows = np.flatnonzero(np.isin(names, known["name"]))
         if not is_own:
-            images = _digest_images([galaxies.paths[row] for row in rows])
+            images = digest_files([galaxies.paths[row] for row in rows]).tolist()
             pairs = set(known.tolist())
             is_same = [pair in pairs for pair in zip(names[rows].tolist(), images, strict=True)]
             n_strangers += len(rows) - sum(is_same)
@@ -105,23 +108,6 @@ def find_splits(checkpoint: Checkpoint, galaxies: Galaxies) -> NDArray[np.object
 def _digest_names(objid: NDArray[np.object_]) -> NDArray[np.uint64]:
     """Return the first 8 bytes of the SHA-256 of each identifier, (N,)."""
     return np.array([_shorten(sha256(name.encode()).digest()) for name in objid], np.uint64)
-
-
-def _digest_images(paths: Iterable[Path]) -> list[int]:
-    """Return the first 8 bytes of the SHA-256 of each file; 0 if it cannot be read."""
-    with ThreadPoolExecutor() as pool:
-        return list(pool.map(_digest_image, paths))
-
-
-def _digest_image(path: Path) -> int:
-    try:
-        # A named pipe would never end.
-        if not path.is_file():
-            return 0
-        with path.open("rb") as file:
-            return _shorten(file_digest(file, "sha256").digest())
-    except OSError:
-        return 0
 
 
 def _shorten(digest: bytes) -> int:

@@ -92,11 +92,10 @@ def require_choice(name: str, value: object, choices: Sequence[object]) -> None:
         raise ConfigError(f"`{name}` {value!r}: expected one of {expected}")
 
 
-def find_near(name: str, known: Iterable[str]) -> str | None:
+def find_near(name: str, known: Iterable[str], *, cutoff: float = 0.65) -> str | None:
     """Find the known name that is most similar to an unknown one.
 
-    Case and the leading dashes of an option are ignored. The cutoff is above the default of
-    `difflib`, 0.6, at which "paint" would match "train".
+    Case and the leading dashes of an option are ignored.
 
     Parameters
     ----------
@@ -104,6 +103,9 @@ def find_near(name: str, known: Iterable[str]) -> str | None:
         The unknown name.
     known : iterable of str
         The known names.
+    cutoff : float, default 0.65
+        Least similarity, from 0 to 1, as `difflib` measures it. At that library's default, 0.6,
+        "paint" would match "train".
 
     Returns
     -------
@@ -113,7 +115,7 @@ def find_near(name: str, known: Iterable[str]) -> str | None:
     bare: dict[str, str] = {}
     for word in known:
         bare.setdefault(_strip(word), word)
-    near = difflib.get_close_matches(_strip(name), bare, n=1, cutoff=0.65)
+    near = difflib.get_close_matches(_strip(name), bare, n=1, cutoff=cutoff)
     return bare[near[0]] if near else None
 
 

@@ -46,6 +46,8 @@ MESSAGES = [
         'use `if_exists="replace"` to train again, or `model` m to explain that network',
         "use --overwrite to train again, or --model m to explain that network",
     ),
+    ("build-maps", 'use `layer="auto"`', "use --layer auto"),
+    ("build-maps", 'use `precision="float32"`', "use --precision float32"),
     # Flags, and what another command takes.
     ("train", "is gone, use `takeover=True` to go on", "is gone, use --takeover to go on"),
     ("train", "train without `resume` to start over", "train without --resume to start over"),

@@ -12,7 +12,7 @@ from samples import load_with_settings, make_checkpoint, make_settings, train
 from galfig.catalog.galaxies import load_galaxies
 from galfig.config import load_settings
 from galfig.errors import CheckpointError
-from galfig.networks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from galfig.networks.checkpoint import Checkpoint, save_checkpoint
 from galfig.networks.membership import find_splits, record_members
 
 
@@ -27,7 +27,7 @@ def test_the_same_name_may_be_another_galaxy(galaxy_folder, tmp_path, caplog):
     galaxies, _ = load_with_settings(galaxy_folder)
     checkpoint = make_checkpoint(tmp_path / "m.safetensors", galaxies=galaxies)
     galaxies.paths[3].write_bytes(galaxies.paths[4].read_bytes())
-    galaxies.paths[5].unlink()
+    galaxies.paths[5].write_bytes(b"")
     other = dataclasses.replace(galaxies, catalog_sha256="other")
     expected = galaxies.split.copy()
     expected[[3, 5]] = ""
@@ -130,11 +130,9 @@ def test_another_catalog_holds_out_its_own_test_set(galaxy_folder, tmp_path):
 
 @pytest.mark.parametrize("data", ["not base64!", base64.b64encode(b"seven b").decode(), 3])
 def test_damaged_members_are_refused(tmp_path, data):
-    """In one line, when the checkpoint is read."""
+    """In one line, before such a checkpoint is written."""
     checkpoint = make_checkpoint(tmp_path / "m.safetensors")
     metadata = {**checkpoint.metadata, "members": {"train": data, "valid": ""}}
     metadata = json.loads(json.dumps(metadata))
     with pytest.raises(CheckpointError, match=r"its metadata members\.train"):
         save_checkpoint(tmp_path / "bad.safetensors", checkpoint.model, metadata)
-    with pytest.raises(CheckpointError, match=r"its metadata members\.train"):
-        load_checkpoint(tmp_path / "bad.safetensors")
