@@ -107,6 +107,7 @@ MESSAGES = [
     ),
     ("render", "`predicted` 'hihg'", "--predicted 'hihg'"),
     ("figure", "`objids` '12': not in the other store", "--objid '12': not in the other store"),
+    ("build-maps", '`layer="auto"` finds a layer', "--layer auto finds a layer"),
     ("figure", "draw fewer (`n`)", "draw fewer (--n)"),
     ("figure", "`seed` -1: expected 0 or more", "--seed -1: expected 0 or more"),
     ("figure", "`width` 'x', expected column", "--width 'x', expected column"),
