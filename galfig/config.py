@@ -402,8 +402,7 @@ def load_settings(
         If the file cannot be read, a key is unknown (the message suggests the nearest known key),
         or a value has the wrong type or is out of range.
     """
-    # A broken link or a folder of this name is an error; the defaults would be other settings.
-    if source is None and os.path.lexists(DEFAULT_FILE):
+    if source is None and _may_exist(Path(DEFAULT_FILE)):
         source = Path(DEFAULT_FILE)
     path, tables, folder = _open_source(source)
     for (table, key), value in (overrides or {}).items():
@@ -421,6 +420,21 @@ def load_settings(
         raise ConfigError(f"{where}: {_describe(exc)}") from exc
     settings._folder = folder
     return settings
+
+
+def _may_exist(path: Path) -> bool:
+    """Return False only if there is nothing of this name.
+
+    A broken link, a folder, or a folder around it that may not be searched is an error when it is
+    read: the defaults would be other settings.
+    """
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def _open_source(

@@ -1,5 +1,6 @@
 """Settings: what holds, where from, and what is refused."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -198,3 +199,15 @@ def test_settings_that_cannot_be_read_are_no_defaults(tmp_path, monkeypatch, kin
     assert str(caught.value).startswith(f"galfig.toml: {reason}")
     assert len(str(caught.value)) < 400
     assert "\n" not in str(caught.value)
+
+
+def test_settings_in_a_closed_folder_are_no_defaults(monkeypatch):
+    """Whether there are any cannot be told where the folder may not be searched."""
+
+    def refuse(*args, **options):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("os.stat", refuse)
+    monkeypatch.setattr("os.lstat", refuse)
+    with pytest.raises(ConfigError, match=r"galfig\.toml: cannot be read \(Permission denied\)"):
+        load_settings()
