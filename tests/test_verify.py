@@ -147,7 +147,9 @@ def test_images_are_compared_where_there_is_a_catalog(galaxy_folder, tmp_path, c
     galaxies, _ = load_with_settings(galaxy_folder)
     galaxies.paths[2].write_bytes(b"no image")
     build_at(path, galaxy_folder, checkpoint)
-    assert verify(path, "--catalog", catalog).stdout == f"{path}: intact\n"
+    found = verify(path, "--catalog", catalog).stdout
+    assert found.startswith(f"{path}: intact: ")
+    assert found.endswith("the images are those that it was made from\n")
     for row, source in ((4, 9), (2, 9)):
         galaxies.paths[row].write_bytes(galaxies.paths[source].read_bytes())
     galaxies.paths[7].unlink()
