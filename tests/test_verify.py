@@ -149,7 +149,8 @@ def test_images_are_compared_where_there_is_a_catalog(galaxy_folder, tmp_path, c
     build_at(path, galaxy_folder, checkpoint)
     sound = verify(path, "--catalog", catalog)
     assert sound.exit_code == 0
-    assert sound.stdout.endswith("; the images are those that it was made from\n")
+    assert sound.stdout.startswith(f"{path}: intact: ")
+    assert sound.stdout.endswith("the images are those that it was made from\n")
     for row, source in ((4, 9), (2, 9)):
         galaxies.paths[row].write_bytes(galaxies.paths[source].read_bytes())
     galaxies.paths[7].unlink()
