@@ -106,8 +106,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     most = int(PAGE_HEIGHT / (SMALLEST + GAP))
     if n_classes > most:
         raise FigureError(
-            f"class-examples: {n_classes} classes, expected at most {most}, which fit on a page; "
-            "draw the galaxies of one class as panels (`true`)"
+            f"class-examples: {n_classes} classes, expected at most {most}, which fit on a page"
         )
     labels = store.label[selection.indices]
     n_columns = count_columns(width, n_classes)

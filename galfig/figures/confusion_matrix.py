@@ -162,12 +162,20 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     fig = make_confusion_matrix(
         counts, store.class_names, symbol, options.width, ax=options.ax, cmap=options.cmap
     )
-    has_counts = bool((options.ax or fig.axes[0]).texts)
+    axes = options.ax or fig.axes[0]
+    describe = partial(
+        _describe,
+        store,
+        selection,
+        score,
+        has_counts=bool(axes.texts),
+        n_named=len(axes.get_xticks()),
+    )
     return Drawing(
         "confusion-matrix",
         "Confusion matrix",
         (fig,),
-        partial(_describe, store, selection, score, has_counts=has_counts),
+        describe,
         f"Confusion matrix of {count_noun(int(counts.sum()))}, with true classes as rows and "
         f"predicted classes as columns, {_spell_rows(counts, store.class_names)}.",
         partial(_tabulate, counts, store.class_names),
@@ -200,12 +208,14 @@ def _describe(
     markup: Markup,
     *,
     has_counts: bool,
+    n_named: int,
 ) -> str:
     cells = (
         "Each cell gives the number of galaxies and their share of the true class; the shade shows "
         "the same share."
         if has_counts
-        else "The shade of each cell shows the share of the true class; not every class is named."
+        else "The shade of each cell shows the share of the true class"
+        f"{'.' if n_named == len(store.class_names) else '; not every class is named.'}"
     )
     accuracy = f"The network classifies {describe_accuracy(score, store, markup)}."
     return join_lines(

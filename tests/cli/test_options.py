@@ -123,3 +123,14 @@ def test_help_shows_default_and_range_together():
     assert (
         "Resize cutouts to this [pixels]. [default: the size of the cutouts; 8<=x<=8192]" in words
     )
+
+
+@pytest.mark.parametrize("flags", [["--correct", "--wrong"], ["--wrong", "--correct"]])
+@pytest.mark.parametrize("command", [["render"], ["figure", "roc"]])
+def test_opposite_flags_exclude_each_other(store_path, command, flags):
+    """The last one does not win in silence; one alone, given twice, is one."""
+    found = CliRunner().invoke(main, [*command, str(store_path), *flags])
+    assert found.exit_code == 2
+    assert "--correct and --wrong exclude each other; give one" in found.stderr
+    twice = ["render", str(store_path), flags[0], flags[0], "--n", "1", "-q"]
+    assert CliRunner().invoke(main, twice).exit_code == 0

@@ -15,7 +15,7 @@ from galfig.cosmology import kpc_per_arcsec
 from galfig.errors import FigureError, OutputError
 from galfig.figures.drawing import DrawOptions
 from galfig.figures.panels import draw, make_panels
-from galfig.figures.rows import plot_map, plot_scale_bar
+from galfig.figures.rows import format_total, plot_map, plot_scale_bar
 from galfig.figures.save import describe_provenance, write_drawing
 from galfig.figures.style import TEXT_WIDTH
 from galfig.store.reader import open_store
@@ -279,3 +279,45 @@ def test_drawing_needs_no_torch_and_no_pyplot():
         "sys.exit(str(heavy) if heavy else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("total", "words"),
+    [
+        (0.4249, "Σ = +0.42"),
+        (-0.2551, "Σ = −0.26"),
+        (-0.001, "Σ = 0.00"),
+        (0.0, "Σ = 0.00"),
+        (-12.345, "Σ = −12.35"),
+        (123.4, "Σ = +123"),
+        (-45678.0, "Σ = −4.6 × 10⁴"),
+    ],
+)
+def test_total_of_a_map_has_a_sign(total, words):
+    """Two decimals of a logit, with a sign that cannot be overlooked."""
+    assert format_total(total) == words
+
+
+def test_each_map_gives_its_total(store_path):
+    """Below p, the sum over all pixels, negative ones included; the predicted class is framed."""
+    with open_store(store_path) as store:
+        _, low, high, _ = panels_of(make_panels(store, [3]))[0]
+        totals = store.cams(3).astype(float).sum(axis=(1, 2))
+        predicted = store.predicted[3]
+    for c, ax in enumerate((low, high)):
+        assert words_on(ax)[1].split("\n")[1] == format_total(totals[c])
+        assert len(ax.patches) == (2 if c == predicted else 0)
+
+
+def test_faint_values_differ_from_the_sky():
+    """A twentieth of the scale is seen over black sky, and zero is not drawn."""
+    fig = Figure(figsize=(1, 1), dpi=60)
+    ax = fig.add_axes((0, 0, 1, 1))
+    cam = np.zeros((6, 6), np.float32)
+    cam[:, 3:] = 0.05
+    plot_map(cam, np.full((6, 6, 3), 5, np.uint8), ax=ax, vmax=1.0)
+    canvas = FigureCanvasAgg(fig)
+    canvas.draw()
+    light = np.asarray(canvas.buffer_rgba())[..., :3].astype(int)
+    assert light[30, 5].max() <= 5
+    assert light[30, 55].max() > 25
