@@ -157,8 +157,8 @@ def test_weights_and_normalisation_are_part_of_the_plan(catalog, tmp_path):
     ("change", "error", "words"),
     [
         ({"mean": None}, TypeError, "needs `mean`"),
-        ({"mean": [0.1]}, ConfigError, "1 and 3 numbers"),
-        ({"std": [0.1, 0.0, 0.1]}, ConfigError, "`std.1`"),
+        ({"mean": [0.1]}, ConfigError, "`std`: 3 numbers, expected 1"),
+        ({"std": [0.1, 0.0, 0.1]}, ConfigError, "`std`: input should be greater"),
         ({"class_names": ["low", "high", "more"]}, ConfigError, "expected logits"),
         ({"class_names": ["left", "right"]}, CheckpointError, "expected those of the settings"),
         ({"layer": "bodi.2"}, ConfigError, "did you mean 'body.2'"),
