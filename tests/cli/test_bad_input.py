@@ -75,7 +75,10 @@ def _spoil_cell(row, column, cell):
         ),
         (_spoil_ids(0, "a/b"), "catalog.csv: row 1, column 'objID': 'a/b' is not a plain"),
         (_spoil_ids(2, ".."), "catalog.csv: row 3, column 'objID': '..' is not a plain"),
-        (_spoil_ids(2, "a\0b"), "catalog.csv: row 3, column 'objID': 'a\\x00b', expected text without NUL"),
+        (
+            _spoil_ids(2, "a\0b"),
+            "catalog.csv: row 3, column 'objID': 'a\\x00b', expected text without NUL",
+        ),
         (_spoil_ids(7, ""), "catalog.csv: row 8, column 'objID': empty, expected an identifier"),
         (
             _spoil_cell(9, "oh_p50", "high"),
