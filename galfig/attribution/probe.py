@@ -23,7 +23,7 @@ N_WHITE = 2
 # of many layers, each in some directions and their opposites; see `find_disagreement`.
 NUDGES = (2e-6, -2e-6, 1e-5, -1e-5)
 N_DIRECTIONS = 2
-# A map is rounding if a pixel of it holds less than this of the logit that a pixel holds on average.
+# A map is as good as zero below this share of the logit that a pixel holds on average.
 NEGLIGIBLE = 1e-2
 # An activation at a kink moves a map by less than this; what is wrong, by more.
 LARGEST_KINK = 0.1
@@ -142,10 +142,10 @@ def find_disagreement(
 
     Logits agree to 1e-4 of the largest, and so do the maps of an image, or to 1e-6 of the largest
     logit over the number of pixels: before an instance norm, for example, maps are zero but for
-    rounding. There is one exception. Where an activation above the layer is so close to the kink of a ReLU that rounding decides on
-    which side it lies, both gradients are right. So up to half of the images may differ more, each
-    by no more than four times as much as the exact path itself differs if rounding is added to the
-    image, and by less than a tenth.
+    rounding. There is one exception. Where an activation above the layer is so close to the kink
+    of a ReLU that rounding decides on which side it lies, both gradients are right. So up to half
+    of the images may differ more, each by no more than four times as much as the exact path itself
+    differs if rounding is added to the image, and by less than a tenth.
 
     Parameters
     ----------
