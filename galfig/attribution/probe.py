@@ -16,7 +16,8 @@ from galfig.attribution.gradcam import (
     take_logits,
 )
 
-# The first few of these images are white noise; the others are as smooth as galaxies are.
+# The first few of these images are white noise, the last is a galaxy on a flat sky, and the others
+# are as smooth as galaxies are.
 N_PROBES = 5
 N_WHITE = 2
 # Changes of an image, relative to its largest value, that do no more than rounding in a network
@@ -59,6 +60,8 @@ def make_probes(shape: Sequence[int], like: Tensor) -> Tensor:
     smooth = nn.functional.interpolate(coarse, tuple(shape[1:]), mode="bilinear")
     # A little noise keeps neighbouring pixels from being equal.
     images = torch.cat([white[:N_WHITE], smooth[N_WHITE:] + 0.05 * white[N_WHITE:]])
+    y, x = (torch.linspace(-2, 2, side) for side in shape[1:])
+    images[-1] = images[-1] * torch.exp(-2 * (y[:, None] ** 2 + x**2)) - 0.5
     return images.to(like.device, like.dtype if like.is_floating_point() else torch.float32)
 
 
