@@ -334,7 +334,7 @@ class Engine:
         except Exception as exc:
             raise ValueError(
                 f"precision: the network does not run in {self._precision} "
-                f'({_describe_failure(exc)}); use `precision="float32"`'
+                f'({_describe_failure(exc)}); use precision="float32"'
             ) from exc
 
     def _explain(self, runner: _Runner, images: Tensor, size: int, precision: str) -> CamBatch:

@@ -9,6 +9,8 @@ from torch import nn
 
 from galfig.attribution.gradcam import CamBatch
 
+# torch deprecates its old weight norm, which networks still have.
+pytestmark = pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
 N_SEEDS = 25
 
 

@@ -375,7 +375,7 @@ def test_precision_must_run(images):
 
     model = Strict().eval()
     make_engine(model, model.conv, shape=(3, 24, 24))
-    with pytest.raises(ValueError, match=r'float32 only\); use `precision="float32"`'):
+    with pytest.raises(ValueError, match=r'float32 only\); use precision="float32"'):
         make_engine(model, model.conv, precision="bfloat16", shape=(3, 24, 24))
 
 

@@ -18,9 +18,11 @@ from astropy.io import fits
 from PIL import Image, ImageFile
 from samples import CPU, build_at, load_with_settings, make_checkpoint, note_progress
 
-from galfig.attribution.gradcam import grad_cam
+from galfig.attribution import variants
+from galfig.attribution.gradcam import CamBatch, grad_cam
 from galfig.errors import (
     CatalogError,
+    CheckpointError,
     DamagedPartError,
     LockError,
     LostCutoutError,
@@ -31,7 +33,7 @@ from galfig.images.identity import digest_files
 from galfig.networks.checkpoint import save_checkpoint
 from galfig.pipeline import build
 from galfig.pipeline.build import build_store
-from galfig.pipeline.explain import explain_galaxies
+from galfig.pipeline.explain import explain_galaxies, read_first_images
 from galfig.pipeline.plan import make_plan
 from galfig.runtime.options import RunOptions
 from galfig.store.reader import open_store, read_image_digests
@@ -393,6 +395,72 @@ def test_part_that_changes_again_and_again_ends_the_build(
     assert not (tmp_path / "maps.h5").exists()
 
 
+def test_store_says_how_its_maps_were_computed(galaxy_folder, tmp_path, checkpoint, caplog):
+    """Which path was taken is in the store and in the log."""
+    caplog.set_level("INFO")
+    build_at(tmp_path / "maps.h5", galaxy_folder, checkpoint)
+    with open_store(tmp_path / "maps.h5") as store:
+        engine = store.record.engine
+    assert (engine.path, engine.n_fused, engine.copies, engine.reasons) == (
+        "closed form",
+        3,
+        True,
+        (),
+    )
+    assert any(message.startswith("engine: closed form") for message in caplog.messages)
+
+
+def test_engine_is_compared_on_the_first_galaxies(galaxy_folder, tmp_path, checkpoint, monkeypatch):
+    """Where only galaxies show that it is wrong, a slower path explains them."""
+    original = variants._explain_linear_head
+
+    def err_on_galaxies(*arguments):
+        batch = original(*arguments)
+        # Galaxies have 256 values in each channel; noise has as many as pixels.
+        return CamBatch(batch.cams * (1 + (arguments[-1].unique().numel() < 1000)), batch.logits)
+
+    galaxies, _ = load_with_settings(galaxy_folder)
+    images = read_first_images(galaxies, checkpoint, Decoding(3))
+    assert images.shape == (6, 3, 32, 32)
+    monkeypatch.setattr(variants, "_explain_linear_head", err_on_galaxies)
+    build_at(tmp_path / "maps.h5", galaxy_folder, checkpoint)
+    with open_store(tmp_path / "maps.h5") as store:
+        assert store.record.engine.path == "cut graph"
+        assert "maps differ" in store.record.engine.reasons[0]
+        expected = grad_cam(checkpoint.model, images, checkpoint.model.get_submodule("conv3")).cams
+        for index in range(6):
+            atol = 6e-4 * float(expected[index].abs().max())
+            np.testing.assert_allclose(store.cams(index), expected[index].numpy(), atol=atol)
+
+
+def test_parts_of_another_path_are_not_mixed_in(galaxy_folder, tmp_path, checkpoint, monkeypatch):
+    """A build that resumes on a slower path explains the first shards again."""
+    explained = []
+
+    def explain(galaxies, *arguments, **options):
+        explained.append(galaxies.objid[0])
+        if len(explained) == 3:
+            raise KeyboardInterrupt
+        return explain_galaxies(galaxies, *arguments, **options)
+
+    monkeypatch.setattr(build, "explain_galaxies", explain)
+    with pytest.raises(KeyboardInterrupt):
+        build_at(tmp_path / "maps.h5", galaxy_folder, checkpoint, shard_size=8)
+    with monkeypatch.context() as patched:
+        # As on a processor that cannot pack convolutions.
+        patched.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+        build_at(tmp_path / "maps.h5", galaxy_folder, checkpoint, shard_size=8)
+    assert len(explained) == 3 + 3
+
+
+def test_network_that_is_no_function_of_one_image_is_refused(galaxy_folder, tmp_path, checkpoint):
+    """In one line, before any galaxy is explained."""
+    torch.nn.Sequential.append(checkpoint.model, Centred())
+    with pytest.raises(CheckpointError, match="cannot be explained; model: gives other logits"):
+        build_at(tmp_path / "maps.h5", galaxy_folder, checkpoint)
+    assert not (tmp_path / "maps.h5").exists()
+
+
 @pytest.mark.parametrize("moment", ["write_part", "merge_parts"])
 def test_build_whose_lock_was_taken_over_publishes_nothing(
     galaxy_folder, tmp_path, checkpoint, monkeypatch, moment
@@ -549,3 +617,14 @@ def test_parts_of_images_that_were_replaced_are_made_again(
     assert "000001.h5: the image of 1 galaxy changed since it was made" in caplog.text
     build_at(tmp_path / "undisturbed.h5", galaxy_folder, checkpoint)
     assert_same_store(path, tmp_path / "undisturbed.h5")
+
+
+class Centred(torch.nn.Module):
+    """Subtracts the mean over the batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.eval()
+
+    def forward(self, logits):
+        return logits - 0.5 * logits.mean(0)
