@@ -50,12 +50,12 @@ def record_folder(folder: str) -> str:
     Returns
     -------
     str
-        Its last part; if there are others, followed by a digest of the whole path.
+        The path if it is a plain name, and otherwise a digest of it.
     """
     path = PurePath(folder)
     if len(path.parts) < 2 and not path.is_absolute() and path.name != "..":
         return folder
-    return f"{path.name}~{sha256(os.fsencode(folder)).hexdigest()[:8]}"
+    return f"~{sha256(os.fsencode(folder)).hexdigest()[:8]}"
 
 
 class _Table(BaseModel):
