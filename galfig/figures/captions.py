@@ -191,12 +191,7 @@ def describe_reading(
             correlations.append(_correlate(cams[0], cams[1]))
     sentences = [_compare_with_logits(store, [index for index, _ in shown], totals, markup)]
     if len(store.class_names) > 1:
-        if len(shown) == 1:
-            where = f"The brightest pixel is {'not ' if n_deceptive else ''}on the map"
-        else:
-            rows = f"{n_deceptive or 'none'} of the {len(shown)} rows"
-            where = f"In {rows}, the brightest pixel is not on the map"
-        sentences.append(f"{where} of the predicted class.")
+        sentences.append(_describe_brightest(n_deceptive, len(shown)))
     if correlations and (median := float(np.median(correlations))) < MIRROR:
         sentences.append(
             "The two maps of a galaxy are nearly mirror images, with a "
@@ -205,6 +200,22 @@ def describe_reading(
             "drawn, in the other."
         )
     return " ".join(sentences)
+
+
+def _describe_brightest(n_deceptive: int, n: int) -> str:
+    """Say in how many of n rows the brightest pixel is not on the map of the predicted class."""
+    if n == 1:
+        where = "is not on the map" if n_deceptive else "is on no other map than that"
+        return f"The brightest pixel {where} of the predicted class."
+    if not n_deceptive:
+        return (
+            f"In none of the {n} rows is the brightest pixel on another map than that of the "
+            "predicted class."
+        )
+    return (
+        f"In {n_deceptive} of the {n} rows, the brightest pixel is not on the map of the "
+        "predicted class."
+    )
 
 
 def _correlate(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
