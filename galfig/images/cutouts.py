@@ -126,9 +126,9 @@ def decode_image(
         memory does not suffice.
     """
     path = Path(path)
-    data = _read_file(path)
-    on_bytes(path, data)
     try:
+        data = _read_file(path)
+        on_bytes(path, data)
         pixels = _decode(data, decoding)
     except ValueError as exc:
         raise CutoutError(f"{path}: {exc}") from exc
