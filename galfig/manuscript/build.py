@@ -209,15 +209,16 @@ def find_changes(
     str
         The settings, the store or the code that has changed; "" if nothing has.
     """
-    now = describe_spec(spec)
-    keys = [key for key in now if now[key] != before.spec.get(key)]
+    # A setting that is new in galfig is absent from an older record, and None where it is not used.
+    now, was = _drop_none(describe_spec(spec)), _drop_none(before.spec)
+    keys = [key for key in {**was, **now} if now.get(key) != was.get(key)]
     if keys:
-        details = ", ".join(_describe_change(key, before.spec.get(key), now[key]) for key in keys)
+        details = ", ".join(_describe_change(key, was.get(key), now.get(key)) for key in keys)
         return f"settings changed: {details}"
     for name in _stores_of(spec):
-        was, now_is = before.content.get(name, {}), identities[name].content
-        parts = [part for part in now_is if now_is[part] != was.get(part)]
-        if parts and was:
+        recorded, content = before.content.get(name, {}), identities[name].content
+        parts = [part for part in content if content[part] != recorded.get(part)]
+        if parts and recorded:
             return f"store changed: {name} ({', '.join(parts)})"
         if identities[name].plan != before.stores.get(name):
             return f"store changed: {name}"
@@ -420,13 +421,22 @@ def _stores_of(spec: FigureSpec) -> list[str]:
     return [name for name in (spec.store, spec.other) if name is not None]
 
 
+def _drop_none(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings, and settings within them, without those that are None."""
+    return {
+        key: _drop_none(value) if isinstance(value, dict) else value
+        for key, value in settings.items()
+        if value is not None
+    }
+
+
 def _describe_change(key: str, before: Any, now: Any) -> str:
     """Describe a changed setting: 'selection n 5 → 3'."""
     if isinstance(before, dict) and isinstance(now, dict):
         return ", ".join(
-            f"{key} {name} {before.get(name)} → {now[name]}"
-            for name in now
-            if before.get(name) != now[name]
+            f"{key} {name} {before.get(name)} → {now.get(name)}"
+            for name in {**before, **now}
+            if before.get(name) != now.get(name)
         )
     return f"{key} {before} → {now}"
 
