@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from pathlib import Path
 
 import matplotlib as mpl
@@ -47,6 +48,9 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    # A shell has its background jobs ignore Ctrl-C, and so would the commands that tests interrupt.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[_CAMPAIGN] = Campaign(is_full=config.getoption("--campaign") == "full")
 
 
