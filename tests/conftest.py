@@ -102,10 +102,10 @@ def real_data():
     return folder
 
 
-@pytest.fixture
-def galaxy_folder(tmp_path):
-    """Write 24 galaxies, blue of low and red of high metallicity, and their catalog."""
-    folder = tmp_path / "galaxies"
+@pytest.fixture(scope="session")
+def drawn_galaxies(tmp_path_factory):
+    """Write the galaxies of `galaxy_folder` once."""
+    folder = tmp_path_factory.mktemp("drawn") / "galaxies"
     (folder / "images").mkdir(parents=True)
     rng = np.random.default_rng(1)
     rows = []
@@ -118,6 +118,12 @@ def galaxy_folder(tmp_path):
         rows.append({"objID": objid, "z": round(0.02 + 0.004 * index, 4), "oh_p50": round(oh, 4)})
     pd.DataFrame(rows).to_csv(folder / "catalog.csv", index=False)
     return folder
+
+
+@pytest.fixture
+def galaxy_folder(tmp_path, drawn_galaxies):
+    """Give 24 galaxies, blue of low and red of high metallicity, and their catalog."""
+    return Path(shutil.copytree(drawn_galaxies, tmp_path / "galaxies"))
 
 
 @pytest.fixture
@@ -244,16 +250,16 @@ def other_store(make_store):
 
 
 @pytest.fixture(scope="session")
-def _untrained(tmp_path_factory):
+def untrained(tmp_path_factory):
     """Write the checkpoint of an untrained conv3 once."""
     path = tmp_path_factory.mktemp("network") / "model.safetensors"
     return path, make_checkpoint(path)
 
 
 @pytest.fixture
-def checkpoint(tmp_path, _untrained):
+def checkpoint(tmp_path, untrained):
     """Write and return the checkpoint of an untrained conv3."""
-    path, made = _untrained
+    path, made = untrained
     shutil.copyfile(path, tmp_path / path.name)
     return copy.deepcopy(made)
 

@@ -259,6 +259,7 @@ def refuse(checkpoint, record, galaxies):
     assert "\n" not in str(err.value)
 
 
+@pytest.mark.slow
 def test_main_job_warns_and_records(tmp_path, caplog):
     """A trained network says in one line that images are unlike its own; the store says it too."""
     train = write_galaxies(tmp_path / "train")

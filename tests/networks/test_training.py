@@ -230,7 +230,7 @@ def test_checkpoint_says_what_it_was_made_from(galaxy_folder, settings, tmp_path
         {"schedule": "flat-cos"},
         {"class_weights": "balanced", "label_smoothing": 0.1},
         {"sampler": "balanced"},
-        {"arch": "xresnet18"},
+        pytest.param({"arch": "xresnet18"}, marks=pytest.mark.slow),
         {"batch_size": 512},
     ],
     ids=lambda recipe: next(iter(recipe)),
