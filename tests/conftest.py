@@ -1,7 +1,11 @@
 """Fixtures: networks, analytic galaxies, small stores, a paper; and where real galaxies may be."""
 
+import copy
 import json
 import os
+import pickle
+import shutil
+import signal
 from pathlib import Path
 
 import matplotlib as mpl
@@ -47,7 +51,16 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    # A shell has its background jobs ignore Ctrl-C, and so would the commands that tests interrupt.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[_CAMPAIGN] = Campaign(is_full=config.getoption("--campaign") == "full")
+
+
+def pytest_itemcollected(item):
+    """Have every test that counts trials be part of the campaign."""
+    if "campaign" in item.fixturenames:
+        item.add_marker(pytest.mark.faults)
 
 
 def pytest_terminal_summary(terminalreporter, config):
@@ -89,10 +102,10 @@ def real_data():
     return folder
 
 
-@pytest.fixture
-def galaxy_folder(tmp_path):
-    """Write 24 galaxies, blue of low and red of high metallicity, and their catalog."""
-    folder = tmp_path / "galaxies"
+@pytest.fixture(scope="session")
+def drawn_galaxies(tmp_path_factory):
+    """Write the galaxies of `galaxy_folder` once."""
+    folder = tmp_path_factory.mktemp("drawn") / "galaxies"
     (folder / "images").mkdir(parents=True)
     rng = np.random.default_rng(1)
     rows = []
@@ -108,62 +121,87 @@ def galaxy_folder(tmp_path):
 
 
 @pytest.fixture
+def galaxy_folder(tmp_path, drawn_galaxies):
+    """Give 24 galaxies, blue of low and red of high metallicity, and their catalog."""
+    return Path(shutil.copytree(drawn_galaxies, tmp_path / "galaxies"))
+
+
+@pytest.fixture
 def tiny_cnn():
     """Return a seeded CNN in evaluation mode, with running statistics that are not trivial."""
     return make_tiny_cnn()
 
 
+def _write_store(
+    path: Path,
+    *,
+    n: int = 12,
+    size: int = 24,
+    map_size: int = 24,
+    class_names: tuple[str, ...] = ("low", "high"),
+    quantity: str = "metallicity",
+    attrs: dict | None = None,
+    catalog: dict | None = None,
+    seed: int = 0,
+    **replaced: np.ndarray,
+) -> Path:
+    """Write a small store."""
+    from galfig.store.writer import merge_parts, write_part
+
+    rng = np.random.default_rng(seed)
+    n_classes = len(class_names)
+    logits = rng.normal(0, 3, (n, n_classes)).astype(np.float32)
+    probs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    objid = np.array([str(1237665024900858100 + index) for index in range(n)], dtype=object)
+    arrays = {
+        "objid": objid,
+        "redshift": np.linspace(0.02, 0.13, n),
+        "label": (np.arange(n) % n_classes).astype(np.int16),
+        "split": np.full(n, "valid", dtype=object),
+        "image_digest": np.arange(1, n + 1, dtype=np.uint64),
+        "value": np.linspace(8.2, 9.3, n),
+        "logits": logits,
+        "probs": probs,
+        "cutouts": np.stack([draw_galaxy(size, red=0.8 + 0.05 * i) for i in range(n)]),
+    }
+    cams = replaced.pop("cams", None)
+    if cams is None:
+        cams = rng.normal(0, 1e-3, (n, n_classes, map_size, map_size)).astype(np.float32)
+    arrays |= replaced
+    part = path.with_name(f"{path.name}.part")
+    write_part(part, make_part(arrays, cams), "digest")
+    columns = {"objID": arrays["objid"], "z": arrays["redshift"], **(catalog or {})}
+    merge_parts(
+        path,
+        [part],
+        pd.DataFrame(columns, index=arrays["objid"]),
+        make_attributes(class_names, n, size, quantity) | (attrs or {}),
+        {},
+    )
+    part.unlink()
+    return path
+
+
+@pytest.fixture(scope="session")
+def _find_store(tmp_path_factory):
+    """Give a function that writes a store once for each set of options."""
+    folder, written = tmp_path_factory.mktemp("stores"), {}
+
+    def find(options: dict) -> Path:
+        key = pickle.dumps(options)
+        if key not in written:
+            written[key] = _write_store(folder / f"{len(written)}.h5", **options)
+        return written[key]
+
+    return find
+
+
 @pytest.fixture
-def make_store(tmp_path):
-    """Give a function that writes a small store; its keywords replace the defaults."""
+def make_store(tmp_path, _find_store):
+    """Give a function that makes a small store; its keywords replace the defaults."""
 
-    def make(
-        name: str = "maps.h5",
-        *,
-        n: int = 12,
-        size: int = 24,
-        map_size: int = 24,
-        class_names: tuple[str, ...] = ("low", "high"),
-        quantity: str = "metallicity",
-        attrs: dict | None = None,
-        catalog: dict | None = None,
-        seed: int = 0,
-        **replaced: np.ndarray,
-    ) -> Path:
-        from galfig.store.writer import merge_parts, write_part
-
-        rng = np.random.default_rng(seed)
-        n_classes = len(class_names)
-        logits = rng.normal(0, 3, (n, n_classes)).astype(np.float32)
-        probs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-        objid = np.array([str(1237665024900858100 + index) for index in range(n)], dtype=object)
-        arrays = {
-            "objid": objid,
-            "redshift": np.linspace(0.02, 0.13, n),
-            "label": (np.arange(n) % n_classes).astype(np.int16),
-            "split": np.full(n, "valid", dtype=object),
-            "image_digest": np.arange(1, n + 1, dtype=np.uint64),
-            "value": np.linspace(8.2, 9.3, n),
-            "logits": logits,
-            "probs": probs,
-            "cutouts": np.stack([draw_galaxy(size, red=0.8 + 0.05 * i) for i in range(n)]),
-        }
-        cams = replaced.pop("cams", None)
-        if cams is None:
-            cams = rng.normal(0, 1e-3, (n, n_classes, map_size, map_size)).astype(np.float32)
-        arrays |= replaced
-        part = tmp_path / f"{name}.part"
-        write_part(part, make_part(arrays, cams), "digest")
-        columns = {"objID": arrays["objid"], "z": arrays["redshift"], **(catalog or {})}
-        merge_parts(
-            tmp_path / name,
-            [part],
-            pd.DataFrame(columns, index=arrays["objid"]),
-            make_attributes(class_names, n, size, quantity) | (attrs or {}),
-            {},
-        )
-        part.unlink()
-        return tmp_path / name
+    def make(name: str = "maps.h5", **options) -> Path:
+        return Path(shutil.copyfile(_find_store(options), tmp_path / name))
 
     return make
 
@@ -211,10 +249,19 @@ def other_store(make_store):
     return make_store("other.h5", seed=1, attrs={"checkpoint_sha256": "e" * 64})
 
 
+@pytest.fixture(scope="session")
+def untrained(tmp_path_factory):
+    """Write the checkpoint of an untrained conv3 once."""
+    path = tmp_path_factory.mktemp("network") / "model.safetensors"
+    return path, make_checkpoint(path)
+
+
 @pytest.fixture
-def checkpoint(tmp_path):
+def checkpoint(tmp_path, untrained):
     """Write and return the checkpoint of an untrained conv3."""
-    return make_checkpoint(tmp_path / "model.safetensors")
+    path, made = untrained
+    shutil.copyfile(path, tmp_path / path.name)
+    return copy.deepcopy(made)
 
 
 @pytest.fixture

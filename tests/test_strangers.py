@@ -321,7 +321,6 @@ def test_edited_store_is_valid_or_refused(base):
 
 
 @pytest.mark.slow
-@pytest.mark.faults
 def test_every_edit_of_a_store_is_valid_or_refused(base, campaign):
     """All of them in the campaign."""
     edits = list_edits(base)
@@ -331,7 +330,6 @@ def test_every_edit_of_a_store_is_valid_or_refused(base, campaign):
 
 
 @pytest.mark.slow
-@pytest.mark.faults
 def test_edited_store_in_every_figure_and_command(base, campaign, tmp_path):
     """What is not refused is drawn, or the figure is refused."""
     edits = list_edits(base)

@@ -61,7 +61,7 @@ def read_file(path: Path) -> bytes:
     Raises
     ------
     CatalogError
-        If the file is missing, cannot be read, is no regular file, or is larger than `MAX_BYTES`
+        If the file is missing, cannot be read, is no regular file, or is larger than ``MAX_BYTES``
         or than an eighth of the memory.
     """
     try:

@@ -34,7 +34,7 @@ class Output:
         Feature maps (N, K, h, w) of more than one pixel; maps (N, K, 1, 1); maps (N, h, w, K);
         a sequence (N, T, K); or anything else.
     shape : tuple of int
-        Shape for `N_IMAGES` square images.
+        Shape for ``N_IMAGES`` square images.
     n_runs : int
         How often the submodule runs in one forward pass.
     """

@@ -86,7 +86,8 @@ def find_splits(checkpoint: Checkpoint, galaxies: Galaxies) -> NDArray[np.object
     is_own = checkpoint.record.catalog_sha256 == galaxies.catalog_sha256
     n_strangers = 0
     for word in SPLITS:
-        known = np.frombuffer(getattr(members, word), _GALAXY)
+        # numpy looks for few numbers in its own order of bytes only.
+        known = np.frombuffer(getattr(members, word), _GALAXY).astype(_GALAXY.newbyteorder("="))
         rows = np.flatnonzero(np.isin(names, known["name"]))
         if not is_own:
             images = digest_files([galaxies.paths[row] for row in rows]).tolist()

@@ -1,7 +1,8 @@
 """JSON and TOML from files, however deep or long, and JSON that any reader accepts.
 
-The parsers of Python raise `RecursionError` for deep nesting, and a bare `ValueError` for integers
-of thousands of digits. These functions raise only `ValueError`, whose message is one line.
+The parsers of Python raise ``RecursionError`` for deep nesting, and a bare ``ValueError`` for
+integers of thousands of digits. These functions raise only ``ValueError``, whose message is one
+line.
 """
 
 import json

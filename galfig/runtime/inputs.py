@@ -55,7 +55,7 @@ def open_regular(path: Path | str) -> BinaryIO:
     UnusableFileError
         If the path is a named pipe, a socket or a device.
     OSError
-        If the file cannot be opened; `IsADirectoryError` for a folder.
+        If the file cannot be opened; ``IsADirectoryError`` for a folder.
     """
     # Opening a device can have effects of its own, so that it is examined before.
     _check_mode(os.stat(path).st_mode, path)  # noqa: PTH116

@@ -332,6 +332,9 @@ def _write_holder(handle: int, lock: Lock, *, has_flock: bool) -> None:
         os.ftruncate(handle, 0)
         os.pwrite(handle, json.dumps(record).encode(), 0)
     except OSError as exc:
+        # Without a record the lock names nobody, and no process would remove it.
+        if _is_still(lock.file, handle):
+            lock.file.unlink(missing_ok=True)
         raise OutputError(f"{lock.file}: cannot be written ({exc.strerror})") from exc
 
 

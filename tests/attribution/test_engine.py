@@ -45,7 +45,7 @@ def test_engine_equals_the_reference(case, images):
     ("arch", "layer"),
     [
         ("conv3", "auto"),
-        ("conv3", "conv2"),
+        pytest.param("conv3", "conv2", marks=pytest.mark.slow),
         pytest.param("xresnet18", "auto", marks=pytest.mark.slow),
     ],
 )

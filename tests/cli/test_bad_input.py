@@ -1,6 +1,7 @@
 """Bad input, in a real process: exit status 1 and one line that says where, what and what to do."""
 
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -134,6 +135,7 @@ def test_bad_settings(galaxy_folder, settings, message):
     assert line.startswith(f"galfig.toml: {message}")
 
 
+@pytest.mark.slow
 def test_bad_files(galaxy_folder):
     """A missing catalog, an unknown suffix, a missing folder and a damaged file are named."""
     line = refuse("train", "--catalog", "absent.csv", cwd=galaxy_folder)
@@ -256,8 +258,9 @@ def test_what_cannot_be_used_is_left_out_and_counted(galaxy_folder, table):
     assert "warning: catalog.csv: 3 galaxies left out" in result.stderr
     assert "warning: catalog.csv: 4 galaxies left out" in result.stderr
     assert ", 3 of them reported before" in result.stderr
-    # A line a stage (catalog, images, maps), not a line a galaxy.
-    assert result.stderr.count("warning: ") == 3
+    # A line a stage (catalog, images, maps), not a line a galaxy; others say that 20 are few.
+    told = re.findall("^warning: .*(?:left out|could not be explained)", result.stderr, re.M)
+    assert len(told) == 3
     with h5py.File(galaxy_folder / "maps.h5") as file:
         rejected = dict(
             zip(file["rejected/objid"].asstr()[:], file["rejected/reason"].asstr()[:], strict=True)
@@ -285,7 +288,10 @@ def test_interrupt_ends_with_130_and_leaves_nothing_half_written(galaxy_folder):
         while "epoch 2" not in log.read_text() and time.monotonic() < deadline:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=30) == 130
+        try:
+            assert process.wait(timeout=30) == 130
+        finally:
+            process.kill()
     words = log.read_text()
     assert "galfig: interrupted" in words
     assert "Traceback" not in words

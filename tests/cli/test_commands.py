@@ -211,6 +211,7 @@ def test_quiet_says_nothing(galaxy_folder, tmp_path, monkeypatch):
     assert result.stdout.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_progress_is_a_bar_on_a_terminal_alone(tmp_path):
     """On a terminal a bar is redrawn; a log has no carriage returns, and no line for short work."""
     command = [sys.executable, "-m", "galfig", "simulate", "--n", "3"]
@@ -261,6 +262,7 @@ def test_real_galaxies_from_catalog_to_figure(real_data, tmp_path, monkeypatch):
         assert store.catalog["velDisp"].isna().any()
 
 
+@pytest.mark.slow
 def test_network_of_another_question_is_warned_of(galaxy_folder, tmp_path, monkeypatch):
     """A network trained for other bins is explained with a warning; another seed draws nothing."""
     monkeypatch.chdir(tmp_path)

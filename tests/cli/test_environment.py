@@ -32,40 +32,29 @@ def draw(store_path, folder, **environment):
     return (folder / "y.png").read_bytes()
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        b"\xff\xfe not a style",
-        b"backend: module://evil\ntext.usetex: True\nfont.family: nothing\nsavefig.dpi: 7\n",
-        None,
-    ],
-    ids=["damaged", "hostile", "pipe"],
-)
-def test_matplotlibrc_does_not_matter(store_path, tmp_path, words):
-    """In the working directory, where matplotlib looks first; the figure is the same."""
-    plain, other = tmp_path / "plain", tmp_path / "other"
-    plain.mkdir()
-    other.mkdir()
-    expected = draw(store_path, plain)
-    if words is None:
-        os.mkfifo(other / "matplotlibrc")
-    else:
-        (other / "matplotlibrc").write_bytes(words)
-    assert draw(store_path, other) == expected
+NO_STYLE = b"\xff\xfe not a style"
+HOSTILE = b"backend: module://evil\ntext.usetex: True\nfont.family: nothing\nsavefig.dpi: 7\n"
 
 
-@pytest.mark.parametrize("backend", ["Qt4Agg", "module://gone.backend"])
-def test_backend_of_the_shell_does_not_matter(store_path, tmp_path, backend):
-    """A profile may still set one that matplotlib no longer has, or one that needs a display."""
-    draw(store_path, tmp_path, MPLBACKEND=backend, DISPLAY="")
-
-
-@pytest.mark.parametrize("place", ["MATPLOTLIBRC", "MPLCONFIGDIR"])
-def test_settings_elsewhere_do_not_matter(store_path, tmp_path, place):
-    """Neither a file that the shell names nor that of the user's own folder is read."""
-    (tmp_path / "rc").mkdir()
-    (tmp_path / "rc" / "matplotlibrc").write_bytes(b"\xff\xfe")
-    draw(store_path, tmp_path, **{place: str(tmp_path / "rc")})
+def test_settings_of_matplotlib_do_not_matter(store_path, tmp_path):
+    """Nor does its backend: where it looks first, in the shell, or in the user's own folder."""
+    folders = {name: tmp_path / name for name in ("plain", "damaged", "hostile", "pipe", "rc")}
+    for folder in folders.values():
+        folder.mkdir()
+    expected = draw(store_path, folders["plain"])
+    (folders["damaged"] / "matplotlibrc").write_bytes(NO_STYLE)
+    (folders["hostile"] / "matplotlibrc").write_bytes(HOSTILE)
+    os.mkfifo(folders["pipe"] / "matplotlibrc")
+    (folders["rc"] / "matplotlibrc").write_bytes(NO_STYLE)
+    # A profile may still set a backend that matplotlib no longer has, or one that needs a display.
+    for name, environment in (
+        ("damaged", {"MPLBACKEND": "Qt4Agg", "DISPLAY": ""}),
+        ("hostile", {"MPLBACKEND": "module://gone.backend"}),
+        ("pipe", {"MPLCONFIGDIR": str(folders["rc"])}),
+        ("plain", {"MATPLOTLIBRC": str(folders["rc"] / "matplotlibrc")}),
+    ):
+        (folders["plain"] / "y.png").unlink(missing_ok=True)
+        assert draw(store_path, folders[name], **environment) == expected, name
 
 
 def test_a_notebook_keeps_its_backend(monkeypatch):

@@ -11,6 +11,7 @@ from galfig.store.reader import open_store
 from galfig.store.selection import Query, select_galaxies
 
 
+@pytest.mark.slow
 def test_compare_pairs_the_same_galaxies(make_store, tmp_path):
     """By name, not by position; only galaxies of both stores; letters from top to bottom."""
     first = make_store("first.h5")

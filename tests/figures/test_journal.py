@@ -103,7 +103,10 @@ def test_figure_is_as_the_journal_wants_it(printed, name, width, inches):
 
 
 @pytest.mark.skipif(shutil.which("pdffonts") is None, reason="no pdffonts (poppler-utils)")
-@pytest.mark.parametrize("name", ["panels", "learning-rate", "radial-profile"])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param("panels", marks=pytest.mark.slow), "learning-rate", "radial-profile"],
+)
 def test_poppler_agrees_on_the_fonts(printed, name):
     """pdffonts finds TrueType only, embedded, as a subset, with a map to Unicode."""
     lines = subprocess.run(

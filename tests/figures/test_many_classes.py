@@ -115,6 +115,7 @@ def test_histogram_of_many_bins_has_no_legend():
         assert sum(bar.get_height() for c in ax.containers for bar in c) == 500
 
 
+@pytest.mark.slow
 def test_a_pile_of_confusions_reads_each_galaxy_once(make_classified, tmp_path, monkeypatch):
     """Pairs of classes that are not drawn are not averaged."""
     path = make_classified(5)

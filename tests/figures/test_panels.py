@@ -207,7 +207,10 @@ def test_no_scale_bar_without_a_scale(make_store):
         assert not make_panels(store, [0]).axes[0].lines
 
 
-@pytest.mark.parametrize("suffix", [".pdf", ".png", ".svg"])
+@pytest.mark.parametrize(
+    "suffix",
+    [".svg", *(pytest.param(suffix, marks=pytest.mark.slow) for suffix in (".pdf", ".png"))],
+)
 def test_two_runs_give_the_same_bytes(store_path, tmp_path, suffix):
     """A figure and its captions are the same files each time, with their provenance inside."""
     files = []
@@ -250,6 +253,7 @@ def test_png_and_svg_carry_provenance(store_path, tmp_path):
     assert "plan_digest" in svg
 
 
+@pytest.mark.slow
 def test_files_that_are_there_are_kept(store_path, tmp_path):
     """Neither figure nor caption is replaced unasked, and an unknown format is refused."""
     (tmp_path / "f.tex").write_text("mine")

@@ -54,6 +54,7 @@ def test_unknown_figure_is_answered_with_the_known(trained_store, tmp_path, name
         render_figure(name, trained_store, Query(), tmp_path / "f.pdf")
 
 
+@pytest.mark.slow
 def test_former_name_draws_the_same_figure(trained_store, tmp_path, monkeypatch):
     """The histogram of any quantity was once called that of metallicity; manifests still say so."""
     monkeypatch.chdir(tmp_path)

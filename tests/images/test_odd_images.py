@@ -176,7 +176,6 @@ def read_or_explain(path, size=24):
         return None, str(exc)
 
 
-@pytest.mark.faults
 @pytest.mark.parametrize("kind", KINDS)
 def test_damage_gives_a_cutout_or_a_reason(tmp_path, campaign, capfd, kind):
     """Bytes cut off, lost or flipped: a cutout of the right shape, or one line; no third way."""
@@ -199,7 +198,6 @@ def test_damage_gives_a_cutout_or_a_reason(tmp_path, campaign, capfd, kind):
             assert printed.err == "" or kind == "TIFF, LZW"
 
 
-@pytest.mark.faults
 @pytest.mark.parametrize("kind", ["PNG", "PNG, palette", "PNG, 16 bits", "FITS, gzip"])
 def test_checksums_are_compared(tmp_path, campaign, kind):
     """Where the format has checksums, no damage gives other pixels."""
@@ -213,7 +211,6 @@ def test_checksums_are_compared(tmp_path, campaign, kind):
             assert cutout is None or np.array_equal(cutout, whole)
 
 
-@pytest.mark.faults
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_part_of_a_file_is_another_galaxy(tmp_path, campaign, kind):
     """A file cut off anywhere is refused, or lacks no pixel: none is filled up with grey."""

@@ -370,7 +370,9 @@ def test_jpeg_of_very_many_scans_is_refused():
         decode_raster(data[:-2] + scan * 100 + data[-2:])
 
 
-@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "GIF", "BMP", "WEBP"])
+@pytest.mark.parametrize(
+    "format", ["JPEG", "PNG", "TIFF", pytest.param("GIF", marks=pytest.mark.slow), "BMP", "WEBP"]
+)
 def test_large_honest_images_are_read(format):
     """The bounds leave room: a large image of noise, which compresses worst."""
     image = Image.fromarray(noise(1200, 1300, 3))

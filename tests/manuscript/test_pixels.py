@@ -74,7 +74,6 @@ def make_pdf(width, height, n_pages, content=b""):
     return data + head + table + trailer % (size, len(data))
 
 
-@pytest.mark.faults
 @pytest.mark.parametrize(
     ("size", "words"),
     [
@@ -91,7 +90,6 @@ def test_pages_that_are_not_expected_are_not_drawn(tmp_path, monkeypatch, campai
         assert words in compare_figures(make_pdf(*size), good)
 
 
-@pytest.mark.faults
 def test_a_page_of_much_text_takes_little_memory(tmp_path, campaign):
     """Nor does one whose content is small only while it is compressed."""
     good = draw_pdf(tmp_path / "a.pdf").read_bytes()

@@ -67,7 +67,7 @@ def test_what_a_network_cannot_take_is_said():
         # The last stage has 1 × 1 maps, and the last larger ones are within a block.
         ("resnet50", 32, "layer3"),
         # Mixed_7a joins three branches, after which the maps have a single pixel.
-        ("inception_v3", 96, "Mixed_6e"),
+        pytest.param("inception_v3", 96, "Mixed_6e", marks=pytest.mark.slow),
     ],
 )
 def test_default_layer_is_never_within_a_branch(arch, size, layer):

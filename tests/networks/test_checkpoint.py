@@ -226,6 +226,7 @@ def test_layer_auto_is_resolved(tmp_path):
     assert load_checkpoint(write_by_hand(tmp_path / "hand", metadata)).layer_name == "conv3"
 
 
+@pytest.mark.slow
 def test_layer_within_a_branch_is_recorded(tmp_path):
     """A layer that only a part of the image flows through is taken, and the file says so."""
     model, metadata = build_network("xresnet18", 2), {**METADATA, "arch": "xresnet18"}

@@ -136,3 +136,13 @@ def test_damaged_members_are_refused(tmp_path, data):
     metadata = json.loads(json.dumps(metadata))
     with pytest.raises(CheckpointError, match=r"its metadata members\.train"):
         save_checkpoint(tmp_path / "bad.safetensors", checkpoint.model, metadata)
+
+
+def test_one_member_is_found(galaxy_folder, tmp_path):
+    """A validation set of one galaxy, whatever its digest is."""
+    galaxies, _ = load_with_settings(galaxy_folder)
+    for index in range(6):
+        split = np.where(np.arange(24) == index, "valid", "train").astype(object)
+        one = dataclasses.replace(galaxies, split=split)
+        checkpoint = make_checkpoint(tmp_path / f"{index}.safetensors", galaxies=one)
+        assert find_splits(checkpoint, one).tolist() == split.tolist()

@@ -165,7 +165,6 @@ def test_nothing_is_left_behind(tmp_path):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.faults
 def test_images_of_another_kind_are_noticed(tmp_path, campaign):
     """Whatever a survey does otherwise is unlike; other galaxies, or one class alone, are not."""
     for seed in range(campaign.n(1, 8)):
@@ -231,7 +230,6 @@ def test_old_checkpoint_is_not_compared(tmp_path):
     assert compare_images(checkpoint, galaxies, RGB) is None
 
 
-@pytest.mark.faults
 def test_damaged_record_is_refused_in_one_line(tmp_path, campaign):
     """Whatever of the record is absent, of another shape or no number is refused by name."""
     galaxies = write_galaxies(tmp_path / "a", 20)
@@ -261,6 +259,7 @@ def refuse(checkpoint, record, galaxies):
     assert "\n" not in str(err.value)
 
 
+@pytest.mark.slow
 def test_main_job_warns_and_records(tmp_path, caplog):
     """A trained network says in one line that images are unlike its own; the store says it too."""
     train = write_galaxies(tmp_path / "train")

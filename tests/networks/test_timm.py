@@ -25,13 +25,14 @@ OTHERS = {
     # Convolutions without padding: 96 pixels become 47, 45, 22, 20, 9, then 4 in Mixed_6e. Mixed_7a
     # makes a single pixel of them.
     ("inception_v3", 96): 4,
-    # Patches of 7 pixels, and no stage is coarser.
+    # Patches of 14 pixels, and no stage is coarser.
     ("convmixer_1024_20_ks9_p14", 224): 16,
     ("vgg11", 96): 3,
     # The channels come last.
     ("swin_tiny_patch4_window7_224", 224): 7,
     ("mambaout_femto", 224): 7,
-    ("sequencer2d_s", 224): 14,
+    # Patches of 7 pixels, then twice as large. It looks at each row pixel by pixel, which is slow.
+    ("sequencer2d_s", 56): 4,
 }
 # Transformers that end in a sequence.
 SEQUENCES = [

@@ -51,6 +51,14 @@ def read_datasets(path):
     return found
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, drawn_galaxies, untrained):
+    """Build the store of all galaxies once, with nothing to disturb it."""
+    path = tmp_path_factory.mktemp("undisturbed") / "maps.h5"
+    build_at(path, drawn_galaxies, untrained[1], shard_size=5)
+    return path
+
+
 def assert_same_store(one, two):
     one, two = read_datasets(one), read_datasets(two)
     assert one.keys() == two.keys()
@@ -119,7 +127,9 @@ def test_shards_and_workers_do_not_show(galaxy_folder, tmp_path, checkpoint):
     assert_same_store(tmp_path / "one.h5", tmp_path / "threads.h5")
 
 
-def test_killed_build_goes_on(galaxy_folder, tmp_path, checkpoint, monkeypatch, caplog):
+def test_killed_build_goes_on(
+    galaxy_folder, tmp_path, checkpoint, undisturbed, monkeypatch, caplog
+):
     """A build stopped in its third shard keeps the first two, and ends as if undisturbed."""
     calls = []
 
@@ -146,8 +156,7 @@ def test_killed_build_goes_on(galaxy_folder, tmp_path, checkpoint, monkeypatch, 
     assert calls[2] == calls[3]
     assert "2 of 5 shards are done" in caplog.text
     assert not parts.exists()
-    build_at(tmp_path / "undisturbed.h5", galaxy_folder, checkpoint, shard_size=5)
-    assert_same_store(path, tmp_path / "undisturbed.h5")
+    assert_same_store(path, undisturbed)
 
 
 def test_part_that_was_half_written_goes_with_the_others(galaxy_folder, tmp_path, checkpoint):
@@ -237,10 +246,9 @@ def test_unreadable_image_is_rejected_by_name(galaxy_folder, tmp_path, checkpoin
 
 @pytest.mark.parametrize("n_lost", [1, 14])
 def test_images_that_vanish_stop_the_build_and_reject_nobody(
-    galaxy_folder, tmp_path, checkpoint, n_lost
+    galaxy_folder, tmp_path, checkpoint, undisturbed, n_lost
 ):
     """A folder that goes away halfway stops the build in one line; back again, it goes on."""
-    build_at(tmp_path / "undisturbed.h5", galaxy_folder, checkpoint, shard_size=5)
     galaxies, settings = load_with_settings(galaxy_folder, shard_size=5)
     plan = make_plan(galaxies, settings, checkpoint, "all")
     path, away = tmp_path / "maps.h5", tmp_path / "away"
@@ -256,17 +264,16 @@ def test_images_that_vanish_stop_the_build_and_reject_nobody(
     for image in lost:
         (away / image.name).rename(image)
     assert build_at(path, galaxy_folder, checkpoint, shard_size=5)
-    assert_same_store(path, tmp_path / "undisturbed.h5")
+    assert_same_store(path, undisturbed)
 
 
 @pytest.mark.parametrize(
     "fault", [MemoryError(), OSError(errno.EMFILE, "Too many open files")], ids=["memory", "files"]
 )
 def test_shortage_stops_the_build_and_rejects_nobody(
-    galaxy_folder, tmp_path, checkpoint, monkeypatch, fault
+    galaxy_folder, tmp_path, checkpoint, undisturbed, monkeypatch, fault
 ):
     """A machine that runs short in the middle of an image makes no healthy galaxy a bad one."""
-    build_at(tmp_path / "undisturbed.h5", galaxy_folder, checkpoint, shard_size=5)
     galaxies, settings = load_with_settings(galaxy_folder, shard_size=5)
     plan = make_plan(galaxies, settings, checkpoint, "all")
     real, left = ImageFile.ImageFile.load, iter(range(12))
@@ -283,7 +290,7 @@ def test_shortage_stops_the_build_and_rejects_nobody(
             build_store(plan, checkpoint, path, run=CPU)
     assert not path.exists()
     assert build_at(path, galaxy_folder, checkpoint, shard_size=5)
-    assert_same_store(path, tmp_path / "undisturbed.h5")
+    assert_same_store(path, undisturbed)
 
 
 def test_no_readable_image_at_all_is_an_error(galaxy_folder, tmp_path, checkpoint):
@@ -359,18 +366,18 @@ def damage(part):
 
 @pytest.mark.parametrize("fault", ["damaged", "removed", "of another network"])
 def test_part_that_changed_is_made_again(
-    galaxy_folder, tmp_path, checkpoint, monkeypatch, caplog, fault
+    galaxy_folder, tmp_path, checkpoint, undisturbed, monkeypatch, caplog, fault
 ):
     """Another process, or the disk, changed a part after it was written: no trace in the store."""
-    build_at(tmp_path / "undisturbed.h5", galaxy_folder, checkpoint, shard_size=5)
-    other = make_checkpoint(tmp_path / "other.safetensors")
-    with torch.no_grad():
-        next(other.model.parameters()).mul_(-1)
-    other = save_checkpoint(tmp_path / "other2.safetensors", other.model, other.metadata)
     kept = tmp_path / "kept.h5"
-    with monkeypatch.context() as patch:
-        spoil_before_merging(patch, lambda part: shutil.copy(part, kept))
-        build_at(tmp_path / "other.h5", galaxy_folder, other, shard_size=5)
+    if fault == "of another network":
+        other = make_checkpoint(tmp_path / "other.safetensors")
+        with torch.no_grad():
+            next(other.model.parameters()).mul_(-1)
+        other = save_checkpoint(tmp_path / "other2.safetensors", other.model, other.metadata)
+        with monkeypatch.context() as patch:
+            spoil_before_merging(patch, lambda part: shutil.copy(part, kept))
+            build_at(tmp_path / "other.h5", galaxy_folder, other, shard_size=5)
     faults = {
         "damaged": damage,
         "removed": Path.unlink,
@@ -382,7 +389,7 @@ def test_part_that_changed_is_made_again(
         build_at(tmp_path / "maps.h5", galaxy_folder, checkpoint, shard_size=5)
     assert "000000.h5: " in caplog.text
     assert "explaining its galaxies again" in caplog.text
-    assert_same_store(tmp_path / "maps.h5", tmp_path / "undisturbed.h5")
+    assert_same_store(tmp_path / "maps.h5", undisturbed)
 
 
 def test_part_that_changes_again_and_again_ends_the_build(
@@ -501,7 +508,7 @@ build_at(out, folder, load_checkpoint(model), shard_size=5)
 
 
 @pytest.mark.slow
-def test_two_builds_without_flock_do_not_mix(galaxy_folder, tmp_path, checkpoint):
+def test_two_builds_without_flock_do_not_mix(galaxy_folder, tmp_path, checkpoint, undisturbed):
     """As on Lustre: the second is refused, and the store is the first one's."""
     save_checkpoint(tmp_path / "m.safetensors", checkpoint.model, checkpoint.metadata)
     command = [sys.executable, "-c", BUILD, tmp_path / "maps.h5", galaxy_folder]
@@ -525,8 +532,7 @@ def test_two_builds_without_flock_do_not_mix(galaxy_folder, tmp_path, checkpoint
     with start(0) as third:
         assert third.communicate(timeout=120)[1] == ""
         assert third.returncode == 0
-    build_at(tmp_path / "undisturbed.h5", galaxy_folder, checkpoint)
-    assert_same_store(tmp_path / "maps.h5", tmp_path / "undisturbed.h5")
+    assert_same_store(tmp_path / "maps.h5", undisturbed)
 
 
 def test_folder_of_parts_is_no_link(galaxy_folder, tmp_path, checkpoint):

@@ -203,7 +203,9 @@ def test_state_dict_is_converted_as_documented(galaxy_folder, monkeypatch):
     options = ["--catalog", "catalog.csv", "--model", "model.safetensors", "--split", "all"]
     done = CliRunner().invoke(main, ["build-maps", *options])
     assert done.exit_code == 0, done.output
-    assert "warning" not in done.stderr
+    # These weights were never trained, which is all that is said.
+    warnings = [line for line in done.stderr.splitlines() if "warning" in line]
+    assert all("is no better than a guess" in line for line in warnings), warnings
     for command in (["render", "--n", "2"], ["info", "maps.h5"], ["info", "model.safetensors"]):
         done = CliRunner().invoke(main, command)
         assert done.exit_code == 0, done.output

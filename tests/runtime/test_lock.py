@@ -1,6 +1,7 @@
 """Locks: one process at a time, and the next is told who."""
 
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -322,4 +323,22 @@ def test_folder_that_cannot_be_written_is_named(tmp_path):
         pytest.raises(OutputError, match="cannot be written"),
         hold_lock(tmp_path / "blocked" / "maps.h5"),
     ):
+        pass
+
+
+def test_full_disk_leaves_no_lock(path, monkeypatch):
+    """Its file takes no room, but its record does."""
+
+    def refuse(*args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("galfig.runtime.lock.os.pwrite", refuse)
+        with (
+            pytest.raises(OutputError, match=r"maps\.h5\.lock: cannot be written \(No space left"),
+            hold_lock(path),
+        ):
+            pass
+    assert list(path.parent.iterdir()) == []
+    with hold_lock(path):
         pass

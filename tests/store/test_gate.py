@@ -54,7 +54,6 @@ def be_virtual_of_itself(file, folder):
     file["objid"] = np.array([b"g%d" % index for index in range(12)], TEXT)
 
 
-@pytest.mark.faults
 @pytest.mark.parametrize(
     ("put", "words"),
     [
@@ -78,7 +77,6 @@ def test_data_of_other_files_are_refused(campaign, store_path, secret, put, word
                 read(store_path)
 
 
-@pytest.mark.faults
 @pytest.mark.parametrize("name", ["objid", "cams", "catalog/z", "rejected/reason"])
 @pytest.mark.parametrize("place", ["root", "group"])
 def test_link_to_nowhere_is_refused(campaign, store_path, name, place):
@@ -103,7 +101,6 @@ def declare(name, **options):
     return edit
 
 
-@pytest.mark.faults
 @pytest.mark.parametrize("name", ["objid", "label", "probs", "catalog/z", "rejected/reason"])
 @pytest.mark.parametrize("options", [{}, {"chunks": True}, {"chunks": True, "compression": "gzip"}])
 def test_arrays_that_are_declared_only_are_refused(campaign, store_path, name, options):
@@ -117,7 +114,6 @@ def test_arrays_that_are_declared_only_are_refused(campaign, store_path, name, o
         open_store(store_path)
 
 
-@pytest.mark.faults
 def test_images_that_are_declared_only_are_refused(campaign, store_path):
     """Maps of a galaxy that was written, and of ten million that were not."""
     with h5py.File(store_path, "r+") as file:
@@ -131,7 +127,6 @@ def test_images_that_are_declared_only_are_refused(campaign, store_path):
         open_store(store_path)
 
 
-@pytest.mark.faults
 def test_images_that_expand_without_end_are_refused(campaign, store_path):
     """A chunk of some bytes that declares 128 MB; what zlib really can do is accepted."""
     with h5py.File(store_path, "r+") as file:
