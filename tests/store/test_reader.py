@@ -181,7 +181,7 @@ def test_schema_version_1_is_read(make_store, changed, expected):
 
 
 def test_a_store_without_splits_does_not_guess_them(make_store):
-    """Settings tell the split of all galaxies in schema version 1; version 2 knows each, or none."""
+    """Settings tell the split of all galaxies in schema version 1 only."""
     settings = {"classes": {"name": "metallicity"}}
     training = {"arch": "conv3", "n_train": {"low": 20}, "settings": settings}
     attrs = {"split": "valid", "config": json.dumps(settings), "training": json.dumps(training)}
