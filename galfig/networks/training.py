@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 import galfig
 from galfig.catalog.galaxies import Galaxies, describe_rejected, report_rejected
 from galfig.catalog.sample import load_catalog
-from galfig.config import Settings, SplitSettings, load_settings
+from galfig.config import Settings, SplitSettings, TrainingSettings, load_settings
 from galfig.errors import CatalogError, CheckpointError, GalfigError
 from galfig.images.cutouts import Decoding, load_cutouts
 from galfig.images.identity import NO_DIGEST, combine_digests, digest_files, note_digest
@@ -23,6 +23,7 @@ from galfig.networks.architectures import build_network, find_layer
 from galfig.networks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from galfig.networks.device import choose_device, computing_with
 from galfig.networks.membership import record_members
+from galfig.networks.memory import check_memory, measure_training
 from galfig.networks.recipe import (
     describe_difference,
     describe_recipe,
@@ -353,6 +354,25 @@ def read_training_set(
     return galaxies.reject(reasons), cutouts[: len(stays)]
 
 
+def _check_memory(galaxies: Galaxies, training: TrainingSettings, device: torch.device) -> None:
+    """Raise ConfigError if a step of the training cannot fit in the memory."""
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        skeleton = build_network(training.arch, len(galaxies.class_names), training.n_channels)
+    shape = (training.n_channels, training.network_size, training.network_size)
+    n_images = min(training.batch_size, int(np.sum(galaxies.in_train)))
+    try:
+        needed = measure_training(skeleton, shape, max(n_images, 1))
+    except Exception:
+        # A network that cannot take such images is refused by `find_layer`, which says why.
+        return
+    check_memory(
+        f"{training.arch}, training on {n_images} images of {shape[-1]} pixels at a time",
+        needed,
+        device,
+        "choose a smaller `image_size` or `batch_size`",
+    )
+
+
 def _take_used(galaxies: Galaxies) -> Galaxies:
     """Return the galaxies of the training and validation set."""
     return galaxies.take(galaxies.in_train | galaxies.in_valid)
@@ -538,6 +558,8 @@ def train_checkpoint(
 
     Raises
     ------
+    ConfigError
+        If the memory cannot hold a step of the training.
     LockError
         If another process is making the same file.
     LostCutoutError
@@ -545,8 +567,8 @@ def train_checkpoint(
     GalfigError
         As `train_network`.
     """
-    # Report a missing device before the images are read, not after.
-    choose_device(run.device)
+    # Report a missing device, and one that is too small, before the images are read, not after.
+    _check_memory(galaxies, settings.training, choose_device(run.device))
     digests: dict[Path, int] = {}
     readable, cutouts = read_training_set(
         galaxies, settings, n_workers=run.n_workers, on_bytes=partial(note_digest, digests)

@@ -28,6 +28,8 @@ from galfig.store.writer import Part
 # Smallest number of galaxies that a thread takes at a time; and groups ahead, per processor.
 GROUP_SIZE = 8
 N_AHEAD = 4
+# The most memory of the cutouts that a thread takes at a time [byte], but one at least.
+GROUP_BYTES = 256_000_000
 # Number of galaxies on which the engine is compared with the exact maps.
 N_FIRST = 6
 
@@ -85,7 +87,9 @@ def explain_galaxies(
     """
     stopwatch = stopwatch or Stopwatch()
     size = (checkpoint.n_channels, checkpoint.image_size, checkpoint.image_size)
+    n_bytes = checkpoint.n_channels * checkpoint.cutout_size**2
     n_group = max(GROUP_SIZE, engine.choose_micro_batch(size))
+    n_group = max(1, min(n_group, GROUP_BYTES // n_bytes))
     groups = [galaxies.paths[start : start + n_group] for start in range(0, len(galaxies), n_group)]
 
     digests: dict[Path, int] = {}

@@ -14,6 +14,7 @@ from galfig.images.cutouts import Decoding
 from galfig.networks.accuracy import check_accuracy
 from galfig.networks.checkpoint import Checkpoint, load_checkpoint, wrap_network
 from galfig.networks.device import choose_device
+from galfig.networks.memory import check_memory, measure_explaining
 from galfig.networks.recipe import warn_of_mismatch
 from galfig.networks.shift import compare_images, warn_of_shift
 from galfig.networks.training import load_or_train
@@ -174,7 +175,7 @@ def run_main_job(
     Raises
     ------
     ConfigError
-        If the device or the layer does not exist.
+        If the device or the layer does not exist, or the memory cannot hold the images.
     CheckpointError
         If the network cannot be used, or was trained by another recipe and must not be replaced.
     CatalogError
@@ -190,7 +191,7 @@ def run_main_job(
     require_choice("if_exists", if_exists, get_args(IfExists))
     if split is not None:
         require_choice("split", split, get_args(Split))
-    choose_device(run.device)
+    device = choose_device(run.device)
     kept = model if isinstance(model, Path) else path.with_suffix(".safetensors")
     if model is None and not kept.exists():
         check_output(path, if_exists=if_exists)
@@ -201,6 +202,13 @@ def run_main_job(
         warn_of_mismatch(checkpoint, galaxies, settings, model)
     else:
         checkpoint = load_or_train(galaxies, settings, kept, if_exists=if_exists, run=run)
+    size = checkpoint.image_size
+    check_memory(
+        f"{checkpoint.record.arch}, explaining images of {size} pixels",
+        measure_explaining(checkpoint.model, (checkpoint.n_channels, size, size)),
+        device,
+        "use a network that takes smaller images, or a machine with more memory",
+    )
     plan = make_plan(galaxies, settings, checkpoint, split)
     logger.info("%s", describe_plan(plan))
     decoding = Decoding(checkpoint.n_channels, settings.catalog.fits_range)

@@ -156,18 +156,21 @@ class Store:
     def split(self) -> NDArray[np.object_]:
         """How training used each galaxy, (N,) array of str: "train", "valid" or "test".
 
-        It is "" for galaxies of which this is unknown. A store of schema version 1 knows it only
-        if its network was trained with the settings that the store was built with.
+        It is "" for galaxies of which this is unknown: for all of them if the store lacks the
+        dataset. A store of schema version 1 knows it only if its network was trained with the
+        settings that the store was built with.
         """
         if "split" in self._file:
             return self._read("split")
-        return np.full(len(self), recall_split(self.record), dtype=object)
+        has_recorded = self._file.attrs["schema_version"] > 1
+        split = "" if has_recorded else recall_split(self.record)
+        return np.full(len(self), split, dtype=object)
 
     @cached_property
     def image_digest(self) -> NDArray[np.uint64] | None:
         """Digest of each galaxy's image, (N,): the first 8 bytes of the SHA-256 of its file.
 
-        None for a store of schema version 1.
+        None for a store that does not record them, such as those of schema version 1.
         """
         return self._read("image_digest") if "image_digest" in self._file else None
 

@@ -18,8 +18,8 @@ from galfig.store.gate import check_contents
 from galfig.store.hdf5 import GROUPS, open_hdf5, read_attribute, read_attributes
 
 SCHEMA_VERSION = 2
-# Earlier versions that can still be read, and what they lack.
-_LACKING = {1: ("split", "image_digest"), SCHEMA_VERSION: ()}
+# Version 1 had neither splits nor digests of images.
+_READABLE = (1, SCHEMA_VERSION)
 DESCRIPTIONS = {
     "objid": "identifier of each galaxy, as in the catalog",
     "redshift": "redshift, NaN where unknown",
@@ -35,7 +35,8 @@ DESCRIPTIONS = {
     "image_digest": "first 8 bytes, big-endian, of the SHA-256 of each image's file",
     "kpc_per_arcsec": "proper length of an arcsec (Planck Collaboration 2020), NaN where unknown",
 }
-_OPTIONAL = ("pixel_scale", "kpc_per_arcsec")
+# Datasets that a store may lack: then nothing is known of them.
+_OPTIONAL = ("split", "image_digest", "pixel_scale", "kpc_per_arcsec")
 # Marks an empty cell in an integer column, since HDF5 has no missing values.
 MISSING_INTEGER = np.iinfo(np.int64).min
 # Sum of the probabilities of a galaxy, in float32; and their difference from the softmax.
@@ -154,14 +155,13 @@ def check_schema(file: h5py.File, path: Path) -> StoreRecord:
             f"{path}: an HDF5 file without schema_version, expected a store; it is another "
             "file, or damaged"
         )
-    if type(found) is not int or found not in _LACKING:
+    if type(found) is not int or found not in _READABLE:
         raise StoreError(
             f"{path}: schema version {quote(found)}, expected {SCHEMA_VERSION} or before; another "
             "version of galfig wrote it: use that one, or update galfig"
         )
     record = read_record(attrs, path)
-    optional = (*_OPTIONAL, *_LACKING[found])
-    lacking = [n for n in (*DESCRIPTIONS, *GROUPS) if n not in file and n not in optional]
+    lacking = [n for n in (*DESCRIPTIONS, *GROUPS) if n not in file and n not in _OPTIONAL]
     if lacking:
         raise StoreError(
             f"{path}: no dataset {lacking[0]!r}, expected a complete store; edited or damaged, "

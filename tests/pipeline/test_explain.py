@@ -1,5 +1,7 @@
 """Explaining: a galaxy without finite numbers is rejected by name."""
 
+import numpy as np
+import pytest
 import torch
 from samples import load_with_settings
 
@@ -26,3 +28,27 @@ def test_galaxy_without_finite_numbers_is_rejected(galaxy_folder, tmp_path, chec
     assert list(part.rejected) == [galaxies.objid[2]]
     assert "not finite" in part.rejected[galaxies.objid[2]]
     assert len(part.images) == len(part.arrays["objid"]) == 23
+
+
+@pytest.mark.parametrize(("n_bytes", "n_expected"), [(1, 1), (3 * 32**2 * 5, 5)])
+def test_large_cutouts_are_taken_a_few_at_a_time(
+    monkeypatch, galaxy_folder, checkpoint, n_bytes, n_expected
+):
+    """The memory of a thread bounds its group, and the maps stay the same to the last bit."""
+    galaxies, _ = load_with_settings(galaxy_folder)
+    engine = make_engine(checkpoint.model, checkpoint.model.get_submodule("conv3"))
+    explain, sizes = engine.explain, []
+
+    def note(images):
+        sizes.append(len(images))
+        return explain(images)
+
+    with open_workers(2) as pool:
+        whole = explain_galaxies(galaxies, checkpoint, engine, Decoding(), pool=pool)
+        monkeypatch.setattr("galfig.pipeline.explain.GROUP_BYTES", n_bytes)
+        engine.explain = note
+        few = explain_galaxies(galaxies, checkpoint, engine, Decoding(), pool=pool)
+    assert max(sizes) == n_expected
+    assert sum(sizes) == len(galaxies)
+    assert np.array_equal(whole.arrays["logits"], few.arrays["logits"])
+    assert [one.cams for one in whole.images] == [one.cams for one in few.images]

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from galfig.errors import StoreError
-from galfig.store.reader import open_store, read_digest
+from galfig.store.checksums import seal_file
+from galfig.store.reader import open_store, read_digest, verify_store
 
 
 def test_other_files_are_refused(tmp_path, store_path):
@@ -179,12 +180,34 @@ def test_schema_version_1_is_read(make_store, changed, expected):
         assert len(store.select()) == 12
 
 
-def test_schema_version_2_needs_its_splits(store_path):
-    """A store that lost them is damaged, and not one of version 1."""
-    with h5py.File(store_path, "r+", locking=False) as file:
-        del file["split"]
-    with pytest.raises(StoreError, match="no dataset 'split'"):
-        open_store(store_path)
+def test_a_store_without_splits_does_not_guess_them(make_store):
+    """Settings tell the split of all galaxies in schema version 1 only."""
+    settings = {"classes": {"name": "metallicity"}}
+    training = {"arch": "conv3", "n_train": {"low": 20}, "settings": settings}
+    attrs = {"split": "valid", "config": json.dumps(settings), "training": json.dumps(training)}
+    path = make_store(attrs=attrs)
+    with h5py.File(path, "r+", locking=False) as file:
+        for name in ("split", "image_digest"):
+            file.pop(name, None)
+        seal_file(file)
+    with open_store(path) as store:
+        assert store.split.tolist() == [""] * 12
+        assert store.image_digest is None
+        assert len(store.select()) == 12
+        assert store.table["split"].isna().all()
+    assert verify_store(path) == []
+
+
+@pytest.mark.parametrize("name", ["split", "image_digest"])
+def test_a_dataset_that_was_taken_out_is_noticed(make_store, name):
+    """A store may lack splits, but not one that was sealed with them."""
+    path = make_store()
+    with h5py.File(path, "r+", locking=False) as file:
+        if name not in file:
+            file[name] = np.ones(12, np.uint64)
+        seal_file(file)
+        del file[name]
+    assert verify_store(path)
 
 
 def test_columns_of_the_catalog_keep_apart(make_store):
