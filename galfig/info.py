@@ -176,11 +176,12 @@ def summarise(path: Path) -> str:
         If the file is not a store, or is damaged.
     """
     with open_store(path) as store:
-        words = [f"{len(store)} galaxies of split {store.record.split!r}"]
+        galaxies = "galaxy" if len(store) == 1 else "galaxies"
+        words = [f"{len(store)} {galaxies} of split {store.record.split!r}"]
         if accuracy := describe_accuracy(store):
             words.append(accuracy)
         if store.rejected:
-            words.append(f"{len(store.rejected)} left out")
+            words.append(f"{len(store.rejected)} of the catalog could not be used")
         words.append(f"{path.stat().st_size / 1e6:.1f} MB")
         return f"{path}: {', '.join(words)}"
 

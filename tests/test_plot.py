@@ -173,7 +173,7 @@ def test_captions_of_galaxies_in_another_order_are_true(store):
     caption = plot.top_losses(store, store.select(n=4)).caption
     assert "loss among 4 of the 12 simulated galaxies of the validation set, drawn" in caption
     assert "among the 12 simulated galaxies of" in plot.top_losses(store).caption
-    assert "Order: in the order given" in plot.atlas(store, [2, 0, 1]).caption
+    assert "down the columns, in the order given." in plot.atlas(store, [2, 0, 1]).caption
 
 
 def test_caption_of_a_diagram_on_ones_own_axes_names_no_other_panel(store):

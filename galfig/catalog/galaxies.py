@@ -670,7 +670,7 @@ def report_counts(galaxies: Galaxies, *, with_splits: bool = True) -> None:
         return
     width = max(len(name) for name in (*galaxies.class_counts, "class"))
     splits = [word for word in SPLITS if word != "test" or word in galaxies.split]
-    columns = splits if with_splits else ["used"]
+    columns = splits if with_splits else ["kept"]
     logger.info("%s", "  ".join([f"{'class':{width}}", "catalog", *(f"{c:>5}" for c in columns)]))
     for name, n_catalog in galaxies.class_counts.items():
         cells = ["-"] * len(columns)

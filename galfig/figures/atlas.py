@@ -18,10 +18,11 @@ from PIL import Image
 
 from galfig.errors import FigureError
 from galfig.figures.captions import (
+    ORDERS,
     Markup,
     count_noun,
+    describe_bypass,
     describe_omitted,
-    describe_order,
     describe_sample,
     describe_size,
     describe_training,
@@ -337,17 +338,27 @@ def _describe(store: Store, selection: Selection, n_pages: int, markup: Markup) 
     p, sigma = markup.math("p"), markup.sigma
     return join_lines(
         f"Atlas of {describe_sample(store, selection, markup)}, on {count_noun(n_pages, 'page')}, "
-        "down the columns.",
-        f"Order: {describe_order(selection.query)}.",
+        f"down the columns{_describe_order(selection)}.",
         describe_omitted(store, selection, "shown"),
         f"Each galaxy is shown by its cutout ({describe_size(store, shape, markup)}) and its "
         f"Grad-CAM maps (Selvaraju et al. 2017) for {list_classes(store, markup)}, which explain "
         f"layer {markup.text(store.record.target_layer)}, drawn over the dimmed cutout. Only "
         "positive values are shown, on one linear colour scale from zero to the galaxy's peak; "
-        "below a tenth of the peak, the cutout shows through.",
+        f"below a tenth of the peak, the cutout shows through. {describe_bypass(store)}",
         f"The labels give the identifier{redshift}, the peak in logits and, for each class, the "
         f"probability {p}, which is the softmax of the network's output, and {sigma}, the sum of "
         "the map over its pixels, negative ones included, in logits. The predicted class is in "
         f"bold, and its map has a white frame. The brightness of a map is not {p}.",
         describe_training(store, markup),
     )
+
+
+def _describe_order(selection: Selection) -> str:
+    """Say how the galaxies are ordered; "" where the choice of the galaxies says it already."""
+    query, is_part = selection.query, len(selection.indices) < selection.n_candidates
+    if query.objids:
+        return ", in the order given"
+    if is_part:
+        return ""
+    seed = f" (seed {query.seed})" if query.sort == "random" else ""
+    return f", {ORDERS[query.sort]}{seed}"

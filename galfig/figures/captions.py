@@ -3,6 +3,8 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +35,16 @@ MIRROR = -0.9
 # The total of a map is said to be the logit where the two differ by a constant, up to this
 # fraction of the range of the logits. Maps are stored as float16.
 SAME_LOGIT = 0.02
+# Galaxies for which they are compared, beside those shown.
+N_COMPARED = 16
+
+# How a figure orders its galaxies.
+ORDERS: Final = {
+    "random": "in a random order",
+    "loss": "by decreasing loss",
+    "p": "by decreasing probability of the predicted class",
+    "redshift": "by increasing redshift",
+}
 
 
 @dataclass(frozen=True)
@@ -113,8 +125,9 @@ def describe_panels(store: Store, selection: Selection, markup: Markup) -> str:
         describe_maps(store, markup),
         f"{define_symbols(markup)} {describe_reading(store, shown, markup)}",
         describe_scale(store, selection.indices, markup),
+        describe_classes(store, markup),
         describe_network(store, markup),
-        describe_shift(store, markup),
+        describe_doubts(store, markup),
         list_galaxies(store, selection.indices, markup),
         _describe_origin(store),
     )
@@ -140,13 +153,36 @@ def list_classes(store: Store, markup: Markup = PLAIN) -> str:
 
 def describe_maps(store: Store, markup: Markup) -> str:
     """Describe the maps and how they are drawn."""
-    layer = markup.text(store.record.target_layer)
+    return f"{describe_layer(store, markup)} {describe_drawing()}"
+
+
+def describe_layer(
+    store: Store, markup: Markup, subject: str = "The maps (Selvaraju et al. 2017)"
+) -> str:
+    """Describe what maps explain and how large they are."""
+    words = (
+        f"{subject} explain layer {markup.text(store.record.target_layer)} and have "
+        f"{markup.times(*store.map_shape)} pixels. {describe_bypass(store)}"
+    )
+    return words.strip()
+
+
+def describe_drawing() -> str:
+    """Describe how maps are drawn in rows."""
     return (
-        f"The maps (Selvaraju et al. 2017) explain layer {layer}, have "
-        f"{markup.times(*store.map_shape)} pixels and are interpolated bilinearly. Only positive "
-        "values are shown, on one linear colour scale per row from zero to the largest value in "
-        "the row, which the colour bar gives in logits; below a tenth of it, the cutout shows "
-        "through."
+        "They are interpolated bilinearly. Only positive values are shown, on one linear colour "
+        "scale per row from zero to the largest value in the row, which the colour bar gives in "
+        "logits; below a tenth of it, the cutout shows through."
+    )
+
+
+def describe_bypass(store: Store) -> str:
+    """Say that maps show only part of the evidence; "" where they show all of it."""
+    if not store.record.layer_is_bypassed:
+        return ""
+    return (
+        "The image also reaches the output of the network past this layer, so that these maps show "
+        "only part of the evidence."
     )
 
 
@@ -180,16 +216,15 @@ def describe_reading(
         Sentences: whether the sum of a map is the logit, in how many rows the brightest map is not
         that of the predicted class, and whether two maps mirror each other.
     """
-    n_deceptive, correlations, totals = 0, [], []
+    n_deceptive, correlations = 0, []
     for index, classes in shown:
         cams = store.cams(index)
         peaks = cams.max(axis=(1, 2))
         brightest = max(classes, key=peaks.__getitem__)
         n_deceptive += int(peaks[brightest] > 0 and brightest != store.predicted[index])
-        totals.append(cams.sum(axis=(1, 2), dtype=np.float64))
         if len(cams) == 2:
             correlations.append(_correlate(cams[0], cams[1]))
-    sentences = [_compare_with_logits(store, [index for index, _ in shown], totals, markup)]
+    sentences = [_compare_with_logits(store, [index for index, _ in shown], markup)]
     if len(store.class_names) > 1:
         sentences.append(_describe_brightest(n_deceptive, len(shown)))
     if correlations and (median := float(np.median(correlations))) < MIRROR:
@@ -212,9 +247,9 @@ def _describe_brightest(n_deceptive: int, n: int) -> str:
             f"In none of the {n} rows is the brightest pixel on another map than that of the "
             "predicted class."
         )
+    count = "each" if n_deceptive == n else str(n_deceptive)
     return (
-        f"In {n_deceptive} of the {n} rows, the brightest pixel is not on the map of the "
-        "predicted class."
+        f"In {count} of the {n} rows, the brightest pixel is not on the map of the predicted class."
     )
 
 
@@ -225,16 +260,20 @@ def _correlate(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     return float(a @ b / norm) if norm > 0 else 0.0
 
 
-def _compare_with_logits(
-    store: Store, indices: Sequence[int], totals: Sequence[NDArray[np.float64]], markup: Markup
-) -> str:
-    """Say how the totals of maps, (n, C), compare with the logits of their classes."""
+def _compare_with_logits(store: Store, shown: Sequence[int], markup: Markup) -> str:
+    """Say how the totals of maps compare with the logits of their classes.
+
+    The answer depends on the network alone, so that some other galaxies are compared, too.
+    """
+    others = np.linspace(0, len(store) - 1, N_COMPARED).astype(int)
+    indices = np.union1d(np.asarray(shown, int), others)
     if len(indices) < 3:
         return (
             f"{markup.sigma} is the logit of the class, less a constant, only where pooling and "
             "one linear layer follow the layer explained."
         )
-    logits = store.logits[list(indices)].astype(np.float64)
+    totals = [store.cams(int(index)).sum(axis=(1, 2), dtype=np.float64) for index in indices]
+    logits = store.logits[indices].astype(np.float64)
     rest = logits - np.asarray(totals)
     is_constant = np.ptp(rest, axis=0) <= SAME_LOGIT * np.ptp(logits, axis=0)
     if is_constant.all():
@@ -356,9 +395,20 @@ def describe_omitted(
     n_rejected = len(store.rejected)
     if n_rejected and verb == "counted":
         sentences.append(
-            f"The store leaves out {count_noun(n_rejected)} of the catalog, and says why."
+            f"{count_noun(n_rejected)} of the catalog could not be used; the store lists the "
+            "reasons."
         )
     return " ".join(sentences)
+
+
+def describe_choice(selection: Selection) -> str:
+    """Warn of numbers on galaxies that were chosen by the output of the network; "" of others."""
+    if not selection.depends_on_output:
+        return ""
+    return (
+        "These galaxies were chosen by the output of the network, so that the numbers do not "
+        "measure how well it classifies."
+    )
 
 
 def describe_order(query: Query) -> str:
@@ -373,13 +423,73 @@ def describe_order(query: Query) -> str:
     }[query.sort]
 
 
-def describe_training(store: Store, markup: Markup, *, with_accuracy: bool = True) -> str:
-    """Describe the training of the network and its accuracy, in lines that end any caption."""
+def describe_training(
+    store: Store, markup: Markup, *, with_accuracy: bool = True, with_classes: bool = True
+) -> str:
+    """Describe the classes, the network and its accuracy, in lines that end any caption."""
     return join_lines(
+        describe_classes(store, markup) if with_classes else "",
         describe_network(store, markup, with_accuracy=with_accuracy),
-        describe_shift(store, markup),
+        describe_doubts(store, markup),
         _describe_origin(store),
     )
+
+
+def describe_classes(store: Store, markup: Markup) -> str:
+    """Define the classes, and say which galaxies of the catalog belong to none of them.
+
+    A reader would otherwise take "low" and "high" for the halves of the sample, although a network
+    may know only its ends.
+
+    Parameters
+    ----------
+    store : Store
+        An open store.
+    markup : Markup
+        ``PLAIN`` or ``LATEX``.
+
+    Returns
+    -------
+    str
+        A sentence; "" if no galaxy has a true class, or if the names say it all.
+    """
+    classes = store.settings.classes
+    if not np.any(store.label >= 0):
+        return ""
+    names = dict(zip(store.class_names, name_classes(store), strict=True))
+    bounds = [
+        f"{markup.text(names[label])} {markup.math(f'({low:g}, {high:g}]')}"
+        for label, (low, high) in zip(
+            classes.labels or (), pairwise(classes.edges or ()), strict=False
+        )
+        if label in names
+    ]
+    # Many classes are not listed, nor are those of a store whose settings name others.
+    is_listed = 0 < len(bounds) == len(names) <= MAX_NAMES
+    words = f"The classes are those of {markup.text(classes.column)}"
+    if is_listed:
+        words = f"The classes are intervals of {markup.text(classes.column)}: {_join(bounds)}"
+    absent = describe_absent(store, markup)
+    if not absent and not is_listed:
+        return ""
+    return f"{words}, without the catalog's {absent}." if absent else f"{words}."
+
+
+def describe_absent(store: Store, markup: Markup) -> str:
+    """List the classes of the catalog that the store does not hold; "" if it holds all."""
+    counts = store.record.class_counts
+    known = store.settings.classes.labels or tuple(counts)
+    absent = [label for label in known if label not in store.class_names and counts.get(label, 1)]
+    words = [
+        f"{count_noun(counts[label])} of class {markup.text(label)}"
+        if label in counts
+        else f"galaxies of class {markup.text(label)}"
+        for label in absent[:MAX_NAMES]
+    ]
+    more = len(absent) - MAX_NAMES
+    if more > 0:
+        words.append(f"those of {more} more classes")
+    return _join(words) if words else ""
 
 
 def describe_accuracy(score: Accuracy, store: Store, markup: Markup) -> str:
@@ -398,14 +508,14 @@ def describe_accuracy(score: Accuracy, store: Store, markup: Markup) -> str:
     -------
     str
         The counts; in parentheses, the share, the share of the largest class and, where the classes
-        are of unequal size, the balanced accuracy.
+        are of unequal size, the balanced accuracy. If all are of one class, only that.
     """
     percent = markup.percent
     majority = markup.text(name_classes(store)[score.majority])
-    words = (
-        f"{score.n_right} of {score.n} correctly ({100 * score.accuracy:.1f}{percent}; always "
-        f"predicting {majority} would give {100 * score.majority_share:.1f}{percent}"
-    )
+    words = f"{score.n_right} of {score.n} correctly ({100 * score.accuracy:.1f}{percent}; "
+    if score.majority_share == 1:
+        return f"{words}{'all are' if score.n > 1 else 'it is'} {majority})"
+    words += f"always predicting {majority} would give {100 * score.majority_share:.1f}{percent}"
     is_unequal = score.majority_share * len(store.class_names) > 1 + 1e-9
     if is_unequal and np.isfinite(score.balanced_accuracy):
         words += f", and the balanced accuracy is {100 * score.balanced_accuracy:.1f}{percent}"
@@ -491,6 +601,49 @@ def describe_shift(store: Store, markup: Markup, subject: str = "the network") -
         f"The images are unlike those that trained {subject}, so its predictions may be "
         f"unreliable: the {markup.text(shift.measure)} is {shift.value:.3g}, where at most "
         f"{shift.threshold:.3g} is expected."
+    )
+
+
+def describe_check(store: Store, markup: Markup, subject: str = "the network") -> str:
+    """State that a network failed the check of its accuracy; "" if it did not.
+
+    Parameters
+    ----------
+    store : Store
+        An open store.
+    markup : Markup
+        ``PLAIN`` or ``LATEX``.
+    subject : str, default "the network"
+        Words for the network.
+
+    Returns
+    -------
+    str
+        A sentence with what was found before the maps were computed, and what was expected.
+    """
+    check = store.record.accuracy_check
+    if check is None or not check.warning:
+        return ""
+    percent = markup.percent
+    words = (
+        f"In a check of {count_noun(check.n, 'labelled galaxy')}, {subject} was right for "
+        f"{100 * check.accuracy:.1f}{percent}"
+    )
+    if check.recorded is not None and check.recorded > check.accuracy:
+        words += f", where its record says {100 * check.recorded:.1f}{percent}"
+    elif check.accuracy <= check.majority_share:
+        words += ", no more often than a guess"
+    if check.class_order:
+        order = ", ".join(markup.text(name) for name in check.class_order[:MAX_NAMES])
+        more = ", ..." if len(check.class_order) > MAX_NAMES else ""
+        return f"{words}; its classes seem to be named in the wrong order (right: {order}{more})."
+    return f"{words}, so its predictions may be unreliable."
+
+
+def describe_doubts(store: Store, markup: Markup, subject: str = "the network") -> str:
+    """State why the predictions of a network may be unreliable, in lines; "" if nothing is."""
+    return join_lines(
+        describe_check(store, markup, subject), describe_shift(store, markup, subject)
     )
 
 

@@ -1,7 +1,6 @@
 """Class examples: a grid of cutouts, with one row per class."""
 
 from functools import partial
-from typing import Final
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from galfig.errors import FigureError
 from galfig.figures.captions import (
+    ORDERS,
     Markup,
     describe_omitted,
     describe_sample,
@@ -132,24 +132,18 @@ def _plot_example(store: Store, index: int, ax: Axes, side: float) -> None:
         plot_scale_bar(cutout.shape[1], scale, ax=ax, size=6.0, kpc_per_arcsec=kpc)
 
 
-_FIRST: Final = {
-    "random": "in a random order",
-    "loss": "by decreasing loss",
-    "p": "by decreasing probability of the predicted class",
-    "redshift": "by increasing redshift",
-}
-
-
 def _describe(
     store: Store, selection: Selection, rows: list[NDArray[np.intp]], markup: Markup
 ) -> str:
-    names = name_classes(store)
+    labels = store.label[selection.indices]
     counts = ", ".join(
-        f"{len(row)} of {markup.text(name)}" for row, name in zip(rows, names, strict=True)
+        f"{len(row)} of {np.sum(labels == index)} {markup.text(name)}"
+        for index, (row, name) in enumerate(zip(rows, name_classes(store), strict=True))
     )
+    n_shown = sum(map(len, rows))
     return join_lines(
         f"Examples of each true class from {describe_sample(store, selection, markup)}: {counts}.",
-        _describe_first(selection.query),
+        _describe_first(selection.query) if n_shown < np.sum(labels >= 0) else "",
         describe_omitted(store, selection, "shown", needs_label=True),
         describe_scale(store, np.concatenate(rows), markup),
         describe_training(store, markup),
@@ -160,4 +154,5 @@ def _describe_first(query: Query) -> str:
     """Say how the examples were picked from their class, which shows only its first galaxies."""
     if query.objids:
         return ""
-    return f"Those shown of each class are the first {_FIRST[query.sort]}."
+    seed = f" (seed {query.seed})" if query.sort == "random" else ""
+    return f"Those shown of each class are the first {ORDERS[query.sort]}{seed}."

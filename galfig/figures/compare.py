@@ -1,7 +1,7 @@
 """Compare: the same galaxies explained by two networks, one row above the other."""
 
 import string
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 import numpy as np
@@ -13,12 +13,15 @@ from galfig.figures.captions import (
     Markup,
     count_noun,
     define_symbols,
+    describe_classes,
+    describe_doubts,
+    describe_drawing,
+    describe_layer,
     describe_maps,
     describe_network,
     describe_reading,
     describe_sample,
     describe_scale,
-    describe_shift,
     join_lines,
     list_classes,
     list_galaxies,
@@ -123,12 +126,13 @@ def _describe(
             for line in (
                 describe_network(source, markup, f"The network of {words}"),
                 _describe_trained(source, indices, words),
-                describe_shift(source, markup, f"the network of {words}"),
+                describe_doubts(source, markup, f"the network of {words}"),
             )
         ),
         "Each row shows the cutout that the network saw and its maps for "
         f"{list_classes(store, markup)}; {FRAMED}.",
-        describe_maps(store, markup),
+        describe_classes(store, markup),
+        _describe_layers(sources, markup),
         define_symbols(markup),
         *(
             f"{words[0].upper()}{words[1:]}: {describe_reading(source, shown, markup)}"
@@ -141,10 +145,27 @@ def _describe(
     )
 
 
+def _describe_layers(sources: Sequence[tuple[str, Store, NDArray[np.intp]]], markup: Markup) -> str:
+    """Describe the maps, of each network where they differ in layer or size."""
+    _, store, _ = sources[0]
+    words = [describe_layer(source, markup) for _, source, _ in sources]
+    if words[0] == words[1]:
+        return describe_maps(store, markup)
+    subjects = (f"The maps of {sources[0][0]} (Selvaraju et al. 2017)", f"Those of {sources[1][0]}")
+    each = [
+        describe_layer(source, markup, subject)
+        for (_, source, _), subject in zip(sources, subjects, strict=True)
+    ]
+    return f"{' '.join(each)} {describe_drawing()}"
+
+
 def _describe_trained(source: Store, indices: NDArray[np.intp], words: str) -> str:
-    """Say how many of the galaxies shown trained a network; "" if none is known to have."""
-    n = int(np.sum(source.split[indices] == "train"))
-    return f"{count_noun(n)} of those shown trained the network of {words}." if n else ""
+    """Say how many of the galaxies shown trained a network, or may have; "" if none has."""
+    sentences = []
+    for split, verb in (("train", "trained"), ("", "may have trained")):
+        if n := int(np.sum(source.split[indices] == split)):
+            sentences.append(f"{count_noun(n)} of those shown {verb} the network of {words}.")
+    return " ".join(sentences)
 
 
 def _describe_origins(sources: Iterable[tuple[str, Store, NDArray[np.intp]]]) -> str:

@@ -14,6 +14,7 @@ from galfig.figures.captions import (
     Markup,
     count_noun,
     describe_accuracy,
+    describe_choice,
     describe_omitted,
     describe_sample,
     describe_training,
@@ -217,11 +218,12 @@ def _describe(
         else "The shade of each cell shows the share of the true class"
         f"{'.' if n_named == len(store.class_names) else '; not every class is named.'}"
     )
+    is_biased = selection.depends_on_output
     accuracy = f"The network classifies {describe_accuracy(score, store, markup)}."
     return join_lines(
         f"Confusion matrix of {describe_sample(store, selection, markup)}.",
         describe_omitted(store, selection, needs_label=True),
         cells,
-        accuracy if selection.query.correct is None else "",
-        describe_training(store, markup, with_accuracy=False),
+        describe_choice(selection) if is_biased else accuracy,
+        describe_training(store, markup, with_accuracy=is_biased),
     )

@@ -16,6 +16,7 @@ from galfig.errors import FigureError
 from galfig.figures.captions import (
     Markup,
     count_noun,
+    describe_absent,
     describe_omitted,
     describe_sample,
     describe_training,
@@ -191,6 +192,7 @@ def _describe(store: Store, selection: Selection, n: int, markup: Markup) -> str
         names = "; ".join(map(" ".join, zip(map(markup.text, labels), bounds, strict=True)))
     lines = "Dashed lines mark the" if len(edges) <= MAX_EDGES else "The"
     n_without = len(selection.indices) - n
+    absent = describe_absent(store, markup)
     return join_lines(
         f"Distribution of {markup.text(classes.column)} for "
         f"{describe_sample(store, selection, markup)}.",
@@ -198,30 +200,9 @@ def _describe(store: Store, selection: Selection, n: int, markup: Markup) -> str
         f"Of these, {n_without} without a value {'is' if n_without == 1 else 'are'} not counted."
         if n_without
         else "",
-        f"{lines} edges of the classes, each closed on the right{':' if labels else ''} {names}.",
-        _describe_absent(store, markup),
-        describe_training(store, markup),
-    )
-
-
-def _describe_absent(store: Store, markup: Markup) -> str:
-    """Say which classes of the catalog the store does not hold; "" if it holds all."""
-    counts = store.record.class_counts
-    absent = [
-        label
-        for label in store.settings.classes.labels or ()
-        if label not in store.class_names and counts.get(label, 1)
-    ]
-    if not absent:
-        return ""
-    words = [
-        f"{count_noun(counts[label])} of class {markup.text(label)}"
-        if label in counts
-        else f"galaxies of class {markup.text(label)}"
-        for label in absent[:MAX_CLASSES]
-    ]
-    more = f" and of {len(absent) - MAX_CLASSES} more classes" if len(absent) > MAX_CLASSES else ""
-    return (
-        "The store holds only galaxies of the classes that the network tells apart. Not drawn are "
-        f"the catalog's {', '.join(words)}{more}."
+        f"{lines} edges of the classes, which are intervals closed on the right: {names}.",
+        f"Not drawn are the catalog's {absent}, which the network does not tell apart."
+        if absent
+        else "",
+        describe_training(store, markup, with_classes=False),
     )

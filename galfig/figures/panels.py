@@ -119,7 +119,7 @@ def describe_rows_alt(store: Store, indices: NDArray[np.intp]) -> str:
     """Describe rows of panels in one sentence of alternative text."""
     is_labelled = store.label[indices] >= 0
     n_right = int(np.sum(is_labelled & (store.predicted[indices] == store.label[indices])))
-    rated = f", {n_right} of them classified correctly" if is_labelled.all() else ""
+    rated = f", {n_right or 'none'} of them classified correctly" if is_labelled.all() else ""
     return (
         f"Rows of panels, one for each of {count_noun(len(indices))}{rated}: a cutout, then the "
         f"same cutout with its Grad-CAM maps for {list_classes(store)}, on one colour scale per "

@@ -13,6 +13,7 @@ from galfig.errors import FigureError
 from galfig.figures.captions import (
     Markup,
     count_noun,
+    describe_bypass,
     describe_omitted,
     describe_sample,
     describe_training,
@@ -303,8 +304,10 @@ def _describe(
         f"the cutout, for {describe_sample(store, selection, markup)}.",
         describe_omitted(store, selection),
         distance,
-        "Signed maps are averaged in annuli for each galaxy and then over galaxies."
+        "Each curve is of the maps for one class, in all of these galaxies, whatever their own "
+        "class. Signed maps are averaged in annuli for each galaxy and then over galaxies."
         + (" Bands extend one standard error of the mean to each side." if n > 1 else ""),
         fewer,
+        describe_bypass(store),
         describe_training(store, markup),
     )

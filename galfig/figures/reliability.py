@@ -12,6 +12,7 @@ from galfig.figures.captions import (
     Markup,
     count_noun,
     describe_accuracy,
+    describe_choice,
     describe_omitted,
     describe_sample,
     describe_training,
@@ -127,14 +128,15 @@ def _describe(
         "perfect calibration."
     )
     panels = f"Top: s{points} Bottom: galaxies in each bin." if has_counts else f"S{points}"
-    score = store.score(selection.indices)
+    score, is_biased = store.score(selection.indices), selection.depends_on_output
     return join_lines(
         f"Reliability of the probabilities of {describe_sample(store, selection, markup)}.",
         describe_omitted(store, selection, needs_label=True),
         panels,
         f"The mean {markup.math('p')} is {float(p.mean()):.3f}; the network classifies "
         f"{describe_accuracy(score, store, markup)}."
-        if score is not None and selection.query.correct is None
+        if score is not None and not is_biased
         else "",
-        describe_training(store, markup, with_accuracy=False),
+        describe_choice(selection),
+        describe_training(store, markup, with_accuracy=is_biased),
     )

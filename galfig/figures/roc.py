@@ -12,6 +12,7 @@ from galfig.errors import FigureError
 from galfig.figures.captions import (
     Markup,
     count_noun,
+    describe_choice,
     describe_omitted,
     describe_sample,
     describe_training,
@@ -149,13 +150,15 @@ def _describe(
         what = f"of {this} against {other}"
     else:
         what = "of each class against the rest"
-    areas_of = "Areas" if len(curves) > 1 else "Area"
+    several = len(curves) > 1
     return join_lines(
         f"Receiver operating characteristic {what}, for "
         f"{describe_sample(store, selection, markup)}.",
         describe_omitted(store, selection, needs_label=True),
-        f"{areas_of} under the curve with 95{markup.percent} intervals (Newcombe 2006, scaled by "
-        f"the variance of DeLong et al. 1988): {areas}.",
+        f"{'Areas under the curves' if several else 'Area under the curve'} with "
+        f"{'their' if several else 'its'} 95{markup.percent} interval{'s' if several else ''} "
+        f"(Newcombe 2006, scaled by the variance of DeLong et al. 1988): {areas}.",
+        describe_choice(selection),
         "The dotted diagonal is a classifier that guesses.",
         describe_training(store, markup),
     )

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from galfig.errors import FigureError
-from galfig.figures.captions import Markup, describe_training
+from galfig.figures.captions import Markup, count_noun, describe_training
 from galfig.figures.drawing import Column, Drawing, DrawOptions
 from galfig.figures.style import COLORS, LINE_STYLES, chart_size, paper_style
 from galfig.records import Epoch
@@ -81,9 +81,9 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         "Training curves",
         (make_training_curves(history, options.width),),
         partial(_describe, store, history),
-        f"Two charts over {len(history)} epochs: training and validation loss, which ends at "
-        f"{history[-1].valid_loss:.3f}; and accuracy, ROC AUC and F1, of which the accuracy "
-        f"ends at {history[-1].accuracy:.3f}.",
+        f"Two charts over {count_noun(len(history), 'epoch')}: training loss, and validation loss, "
+        f"which ends at {history[-1].valid_loss:.3f}; and accuracy, ROC AUC and F1, of which the "
+        f"accuracy ends at {history[-1].accuracy:.3f}.",
         partial(_tabulate, history),
     )
 
@@ -103,7 +103,9 @@ def _describe(store: Store, history: History, markup: Markup) -> str:
     )
     return (
         "Losses and metrics of the network by epoch.\n"
-        "The training loss is a running mean over steps. The validation loss and the metrics are "
-        "measured on the validation set at the end of each epoch; ROC AUC and F1 are unweighted "
+        "The training loss is an exponential average over about the last 50 steps, on galaxies "
+        "that are turned and flipped at random, and so lags behind. The validation loss and the "
+        "metrics are measured on the validation set at the end of each epoch; ROC AUC and F1 are "
+        "unweighted "
         f"means over the classes.\n{undefined}" + describe_training(store, markup)
     )

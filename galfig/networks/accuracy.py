@@ -83,6 +83,7 @@ def check_accuracy(
         checkpoint.class_names,
         recorded=(metadata.get("metrics") or {}).get("accuracy"),
         n_recorded=sum((metadata.get("n_valid") or {}).values()),
+        is_held_out=bool((sample.split[rows] != "").all()),
     )
     if found_out["warning"]:
         logger.warning("%s: %s", path, found_out["warning"])
@@ -96,6 +97,7 @@ def judge_accuracy(
     *,
     recorded: float | None = None,
     n_recorded: int = 0,
+    is_held_out: bool = True,
 ) -> dict[str, Any]:
     r"""Compare an accuracy with a recorded one, with chance, and with other orders of the classes.
 
@@ -117,6 +119,8 @@ def judge_accuracy(
         Accuracy that was measured after the training.
     n_recorded : int, default 0
         Number of galaxies that it was measured on; 0 where it is unknown.
+    is_held_out : bool, default True
+        Whether all of the galaxies are known not to have trained the network, for the warning.
 
     Returns
     -------
@@ -157,8 +161,9 @@ def judge_accuracy(
     warning = ""
     if reasons:
         warning = (
-            f"classifies {n_right} of {n} labelled galaxies that did not train it "
-            f"({n_right / n:.1%}), but {'; and '.join(reasons)}"
+            f"classifies {n_right} of {n} labelled galaxies"
+            f"{' that did not train it' if is_held_out else ''} ({n_right / n:.1%}), "
+            f"but {'; and '.join(reasons)}"
         )
     return {
         "n": n,

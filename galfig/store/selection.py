@@ -81,6 +81,16 @@ class Selection:
     n_candidates: int
     query: Query = field(default_factory=Query)
 
+    @property
+    def depends_on_output(self) -> bool:
+        """Whether the output of the network decided which galaxies these are."""
+        query, is_part = self.query, len(self.indices) < self.n_candidates
+        return (
+            query.correct is not None
+            or query.predicted is not None
+            or (is_part and query.sort in ("loss", "p"))
+        )
+
 
 class Rows(NDArray[np.intp]):
     """Positions of galaxies in a store, (n,), with a record of how they were selected.

@@ -122,7 +122,9 @@ def list_warnings(store: "Store") -> list[str]:
         )
     if store.rejected:
         n = len(store.rejected)
-        warnings.append(f"{n} {'galaxy' if n == 1 else 'galaxies'} of the catalog left out")
+        warnings.append(
+            f"{n} {'galaxy' if n == 1 else 'galaxies'} of the catalog could not be used"
+        )
     return warnings
 
 

@@ -295,7 +295,10 @@ def test_histogram_says_which_classes_it_leaves_out(make_store):
         "class_counts": json.dumps({"low": 6, "medium": 31, "high": 6}),
     }
     words = describe(make_store(attrs=attrs), "histogram")
-    assert "Not drawn are the catalog's 31 galaxies of class medium." in words
+    assert (
+        "Not drawn are the catalog's 31 galaxies of class medium, which the network does not tell"
+        in words
+    )
 
 
 def test_scaled_cutouts_say_so(make_store):
