@@ -3,7 +3,7 @@
 # make check-paper  set up, then compare the manuscript with stores made here
 # make test         set up, then every test
 # make test-fast    set up, then the tests that are not marked slow or faults
-# make test-faults  set up, then the whole campaign of faults (a quarter of an hour at most)
+# make test-faults  set up, then the whole campaign of faults (about twenty minutes)
 # make test-differential  set up, then random networks on every path (MINUTES=60)
 # make bench        set up, then every benchmark (ten minutes of a quiet machine)
 # make lint         ruff and mypy

@@ -335,7 +335,7 @@ def test_edited_store_in_every_figure_and_command(base, campaign, tmp_path):
     edits = list_edits(base)
     names = sorted(edits)
     random.Random(1).shuffle(names)
-    n_drawn, n_most = 0, campaign.n(2, 25)
+    n_drawn, n_most = 0, campaign.n(2, 20)
     while names and n_drawn < n_most:
         name = names.pop()
         path = edit_store(base, edits[name])

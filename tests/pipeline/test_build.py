@@ -1,5 +1,6 @@
 """Building: the right numbers in the store, resumed work, shards that do not show."""
 
+import contextlib
 import errno
 import json
 import logging
@@ -55,7 +56,9 @@ def read_datasets(path):
 def undisturbed(tmp_path_factory, drawn_galaxies, untrained):
     """Build the store of all galaxies once, with nothing to disturb it."""
     path = tmp_path_factory.mktemp("undisturbed") / "maps.h5"
-    build_at(path, drawn_galaxies, untrained[1], shard_size=5)
+    # Not where pytest was started: settings of that folder would be read.
+    with contextlib.chdir(path.parent):
+        build_at(path, drawn_galaxies, untrained[1], shard_size=5)
     return path
 
 
