@@ -231,7 +231,7 @@ def describe_reading(
         sentences.append(
             "The two maps of a galaxy are nearly mirror images, with a "
             f"{'median ' if len(correlations) > 1 else ''}correlation of "
-            f"{markup.math(f'{median:.2f}')}: what is positive in one is negative, and so not "
+            f"{markup.math(f'{median:.3f}')}: what is positive in one is negative, and so not "
             "drawn, in the other."
         )
     return " ".join(sentences)
