@@ -89,7 +89,7 @@ def test_each_network_has_its_own_maps(make_store):
     assert (
         "Those of rows (b), (d) explain layer body.3 and have 6 × 6 pixels. The image also reaches "
         "the output of the network past this layer, so that these maps show only part of the "
-        "evidence. They are interpolated" in words
+        "evidence. Maps are interpolated" in words
     )
     assert words.count("Selvaraju") == words.count("only part of the evidence") == 1
     assert "2 galaxies of those shown may have trained the network of rows (b), (d)." in words
