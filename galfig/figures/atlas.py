@@ -266,7 +266,7 @@ def _draw_page(
         ax.imshow(image, extent=(0, width, height, 0), interpolation="none", aspect="auto")
         for number, (index, found) in enumerate(zip(indices, numbers, strict=True)):
             _write_words(store, int(index), found, layout, number, ax)
-        _write_heads(store, layout, ax)
+        _write_heads(store, layout, -(-len(indices) // layout.n_down), ax)
         _plot_key(fig, layout, footer)
         return fig
 
@@ -292,10 +292,10 @@ def _write_words(
         ax.text(left + (c + 1) * layout.side, line, words, weight=weight, linespacing=1.1, **style)
 
 
-def _write_heads(store: Store, layout: Layout, ax: Axes) -> None:
-    """Write the headings of the panels above each column of galaxies."""
+def _write_heads(store: Store, layout: Layout, n_columns: int, ax: Axes) -> None:
+    """Write the headings of the panels above each column that has galaxies."""
     heads = ("cutout", *name_classes(store))
-    for column in range(layout.n_abreast):
+    for column in range(n_columns):
         left, top = layout.place(column * layout.n_down)
         for panel, words in enumerate(heads):
             lines, size = fit_words(words, 0.95 * layout.side / DPI, 7)

@@ -170,7 +170,7 @@ def describe_layer(
 def describe_drawing() -> str:
     """Describe how maps are drawn in rows."""
     return (
-        "They are interpolated bilinearly. Only positive values are shown, on one linear colour "
+        "Maps are interpolated bilinearly. Only positive values are shown, on one linear colour "
         "scale per row from zero to the largest value in the row, which the colour bar gives in "
         "logits; below a tenth of it, the cutout shows through."
     )
@@ -231,7 +231,7 @@ def describe_reading(
         sentences.append(
             "The two maps of a galaxy are nearly mirror images, with a "
             f"{'median ' if len(correlations) > 1 else ''}correlation of "
-            f"{markup.math(f'{median:.2f}')}: what is positive in one is negative, and so not "
+            f"{markup.math(f'{median:.3f}')}: what is positive in one is negative, and so not "
             "drawn, in the other."
         )
     return " ".join(sentences)
@@ -279,8 +279,7 @@ def _compare_with_logits(store: Store, shown: Sequence[int], markup: Markup) -> 
     if is_constant.all():
         return f"Here {markup.sigma} is the logit of the class, less a constant for each class."
     return (
-        f"Here {markup.sigma} is not the logit of the class, to which the layers that follow "
-        "contribute too."
+        f"Here {markup.sigma} is not the logit of the class, to which other layers contribute too."
     )
 
 

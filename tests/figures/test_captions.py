@@ -270,7 +270,7 @@ def test_brightness_is_not_probability(make_store):
     words = describe(path, "panels", Query(n=12))
     assert "the brightness of a map is not p." in words
     assert f"In {n_deceptive} of the 12 rows, the brightest pixel is not on the map of the" in words
-    assert "nearly mirror images, with a median correlation of -1.00:" in words
+    assert "nearly mirror images, with a median correlation of -1.000:" in words
     assert "Here Σ is the logit of the class, less a constant for each class." in words
     others = describe(make_store("o.h5"), "panels", Query(n=12))
     assert "mirror" not in others
@@ -355,3 +355,123 @@ def test_loss_beyond_the_axis_is_told_only_where_it_is(trained_store, make_store
     words = describe(make_store(attrs={"training": json.dumps(training)}), "learning-rate")
     assert "beyond" not in words
     assert "from 1e-07 to 1 (" in words
+
+
+def test_classes_are_defined_once(make_store):
+    """Readers would take 'low' and 'high' for halves of the sample, while its middle is missing."""
+    attrs = {
+        "config": json.dumps({"classes": BINS}),
+        "class_counts": json.dumps({"low": 6, "medium": 31, "high": 6}),
+    }
+    path = make_store(attrs=attrs)
+    words = (
+        "The classes are intervals of oh_p50: low-metallicity (8.1, 8.7] and high-metallicity "
+        "(9.1, 9.3], without the catalog's 31 galaxies of class medium."
+    )
+    for name in ("panels", "roc", "confusion-matrix", "atlas", "top-losses"):
+        assert describe(path, name).count(words) == 1
+    assert "The classes are intervals" not in describe(path, "histogram")
+    unlabelled = make_store("u.h5", label=np.full(12, -1, np.int16), attrs=attrs)
+    assert "The classes are" not in describe(unlabelled, "panels")
+
+
+@pytest.mark.parametrize(
+    "name", ["panels", "top-losses", "stacked-maps", "atlas", "radial-profile"]
+)
+def test_maps_past_which_the_image_flows_say_so(make_store, name):
+    """The image also reaches the logits past the layer, so that maps are only a part."""
+    words = "these maps show only part of the evidence"
+    assert describe(make_store(attrs={"layer_is_bypassed": True}), name).count(words) == 1
+    assert words not in describe(make_store("o.h5"), name)
+
+
+@pytest.mark.parametrize(
+    ("check", "words"),
+    [
+        (
+            {"accuracy": 0.25, "majority_share": 0.5, "recorded": 0.875},
+            "In a check of 40 labelled galaxies, the network was right for 25.0 %, where its "
+            "record says 87.5 %, so its predictions may be unreliable.",
+        ),
+        (
+            {"accuracy": 0.25, "majority_share": 0.5},
+            "right for 25.0 %, no more often than a guess, so its predictions may be unreliable.",
+        ),
+        (
+            {"accuracy": 0.75, "majority_share": 0.5, "class_order": ["high", "low_%"]},
+            "75.0 %; its classes seem to be named in the wrong order (right: high, low_%).",
+        ),
+    ],
+)
+def test_captions_tell_of_a_failed_check(make_store, check, words):
+    """Beside the accuracy, in every figure, and escaped in LaTeX."""
+    record = {"n": 40, "warning": "does badly", **check}
+    path = make_store(attrs={"accuracy_check": json.dumps(record)})
+    for name in ("panels", "roc", "confusion-matrix", "atlas"):
+        assert describe(path, name).count(words) == 1
+    with open_store(path) as store:
+        assert r"low\_\%" in describe_training(store, LATEX) or "order" not in words
+    record["warning"] = ""
+    fine = make_store("fine.h5", attrs={"accuracy_check": json.dumps(record)})
+    assert "In a check" not in describe(fine, "roc")
+
+
+@pytest.mark.parametrize("name", ["confusion-matrix", "reliability", "roc"])
+def test_galaxies_chosen_by_the_output_measure_nothing(make_store, name):
+    """The worst six are all wrong, which does not say that the network is."""
+    rng = np.random.default_rng(1)
+    logits = rng.normal(0, 1, (40, 2)).astype(np.float32)
+    probs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    path = make_store(n=40, logits=logits, probs=probs)
+    words = "These galaxies were chosen by the output of the network"
+    for query in (
+        Query(n=10, sort="loss"),
+        Query(n=10, sort="p"),
+        Query(n=None, correct=False),
+        Query(n=None, predicted="low"),
+    ):
+        caption = describe(path, name, query)
+        assert caption.count(words) == 1
+        # The accuracy is that of all galaxies.
+        assert caption.count(" of 40 correctly (") == 1
+    for query in (ALL, Query(n=20), Query(n=None, sort="loss"), Query(n=None, zmax=0.1)):
+        assert words not in describe(path, name, query)
+
+
+def test_galaxies_of_one_class_have_no_baseline(make_store):
+    """Always predicting it would give 100 %, which says nothing of the network."""
+    words = describe(make_store(), "confusion-matrix", Query(n=None, true="low"))
+    assert "; all are low-metallicity)." in words
+    assert "always predicting" not in words.split("The network, ")[0]
+
+
+def test_examples_are_counted_of_their_class(make_store):
+    """Six shown of thirty are not said to be all, and an order that decides nothing is not told."""
+    words = describe(make_store(n=60), "class-examples")
+    assert "6 of 30 low-metallicity, 6 of 30 high-metallicity." in words
+    assert "the first in a random order (seed 256)." in words
+    words = describe(make_store("few.h5", n=6), "class-examples")
+    assert "3 of 3 low-metallicity" in words
+    assert "the first" not in words
+
+
+def test_an_atlas_tells_its_order_once(make_store):
+    """Where the choice of the galaxies is an order, it is not repeated."""
+    path = make_store()
+    assert "down the columns, in a random order (seed 256).\n" in describe(path, "atlas")
+    words = describe(path, "atlas", Query(n=None, sort="p"))
+    assert "down the columns, by decreasing probability of the predicted class.\n" in words
+    words = describe(path, "atlas", Query(n=3, sort="loss"))
+    assert "those with the largest loss, on 1 page, down the columns.\n" in words
+
+
+def test_sum_and_logit_are_compared_beyond_the_rows_shown(make_store):
+    """The answer depends on the network, and one row is too few to tell."""
+    rng = np.random.default_rng(0)
+    cams = rng.normal(0, 1, (12, 2, 24, 24)).astype(np.float32)
+    logits = cams.sum(axis=(2, 3)) + np.float32(2)
+    probs = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probs /= probs.sum(axis=1, keepdims=True)
+    path = make_store(cams=cams, logits=logits, probs=probs)
+    assert "Here Σ is the logit of the class" in describe(path, "panels", Query(n=1))
+    assert "Here Σ is not the logit" in describe(make_store("o.h5"), "panels", Query(n=1))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from galfig.errors import FigureError, SelectionError
+from galfig.figures.captions import PLAIN
 from galfig.figures.compare import draw as draw_compare
 from galfig.figures.drawing import DrawOptions
 from galfig.figures.registry import draw_figure, render_figure
@@ -75,3 +76,22 @@ def test_galaxies_that_trained_either_network_are_not_drawn(make_store):
         with draw_figure("compare", first, query, other=second) as (_, provenance):
             drawn = provenance["objid"]
             assert sorted(objid if drawn == "all" else drawn) == expected
+
+
+def test_each_network_has_its_own_maps(make_store):
+    """Layer and size of the second are not those of the first, and may show only a part."""
+    first = make_store("a.h5")
+    unknown = np.full(12, "", dtype=object)
+    attrs = {"target_layer": "body.3", "layer_is_bypassed": True}
+    second = make_store("b.h5", seed=1, map_size=6, attrs=attrs, split=unknown)
+    with draw_figure("compare", first, Query(n=2), other=second) as (drawing, _):
+        words = drawing.describe(PLAIN)
+    assert "The maps of rows (a), (c) (Selvaraju et al. 2017) explain layer" in words
+    assert (
+        "Those of rows (b), (d) explain layer body.3 and have 6 × 6 pixels. The image also reaches "
+        "the output of the network past this layer, so that these maps show only part of the "
+        "evidence. Maps are interpolated" in words
+    )
+    assert words.count("Selvaraju") == words.count("only part of the evidence") == 1
+    assert "2 galaxies of those shown may have trained the network of rows (b), (d)." in words
+    assert "have trained the network of rows (a)" not in words

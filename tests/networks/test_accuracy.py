@@ -96,3 +96,12 @@ def test_galaxies_that_trained_the_network_do_not_count(galaxy_folder, checkpoin
     assert message.startswith(f"m.safetensors: classifies {n_low} of 16 labelled galaxies")
     none = replace(galaxies, split=np.full(24, "train", dtype=object))
     assert check_accuracy(strange, none, Decoding(3)) is None
+
+
+def test_nothing_is_claimed_of_galaxies_of_unknown_split():
+    """A network from elsewhere may have been trained on them."""
+    label = np.arange(256) % 2
+    words = "labelled galaxies that did not train it"
+    assert words in judge_accuracy(label, 1 - label, NAMES[:2])["warning"]
+    found = judge_accuracy(label, 1 - label, NAMES[:2], is_held_out=False)["warning"]
+    assert found.startswith("classifies 0 of 256 labelled galaxies (0.0%), but ")
