@@ -8,7 +8,6 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galfig.errors import GalfigError
+from galfig.runtime.inputs import open_regular
 from galfig.runtime.messages import quote
 
 # The format of HDF5 1.10 (2016) is the first with checksums on all of its own structures.
@@ -39,9 +39,30 @@ GROUPS = ("catalog", "rejected")
 # More attributes than any object of a store has, and the longest [byte]: the names of columns.
 MAX_ATTRIBUTES, MAX_ATTRIBUTE = 64, 1 << 26
 
-# A file never changes once it has its final name, and a file being written has a temporary name.
-# HDF5's lock would therefore protect nothing, and it fails on network file systems without locks.
-open_hdf5 = partial(h5py.File, mode="r", locking=False)
+
+def open_hdf5(path: Path) -> h5py.File:
+    """Open an HDF5 file for reading.
+
+    A file never changes once it has its final name, and a file being written has a temporary name.
+    HDF5's lock would therefore protect nothing, and it fails on network file systems without locks.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    h5py.File
+        The file, open for reading.
+
+    Raises
+    ------
+    OSError
+        If it is no regular file or cannot be opened. HDF5 itself would wait for a named pipe.
+    """
+    open_regular(path).close()
+    return h5py.File(path, mode="r", locking=False)
 
 
 @contextmanager

@@ -84,6 +84,11 @@ MESSAGES = [
         "--device cuda: no CUDA device found; use --device auto or --device cpu",
     ),
     ("train", "choose another `arch` or `image_size`", "choose another --arch or --image-size"),
+    (
+        "train",
+        "choose a smaller `image_size` or `batch_size`",
+        "choose a smaller --image-size or --batch-size",
+    ),
     ("build-maps", "choose another `arch` or `image_size`", "choose another arch or image_size"),
     ("train", "choose a `layer` from a, b", "choose a --layer from a, b"),
     ("figure", "build it again with an earlier `layer`", "build it again with an earlier layer"),

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 import warnings
 
 import h5py
@@ -10,7 +11,7 @@ import pytest
 
 from galfig.errors import StoreError
 from galfig.store.checksums import seal_file
-from galfig.store.reader import open_store, read_digest, verify_store
+from galfig.store.reader import open_store, read_digest, read_image_digests, verify_store
 
 
 def test_other_files_are_refused(tmp_path, store_path):
@@ -223,3 +224,13 @@ def test_arrays_of_a_store_are_read_only(store):
     for array in (store.redshift, store.label, store.objid, store.probs):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = array[1]
+
+
+def test_a_named_pipe_is_no_store_and_keeps_nobody_waiting(tmp_path):
+    """HDF5 itself would wait until something is written to it."""
+    path = tmp_path / "000000.h5"
+    os.mkfifo(path)
+    assert read_digest(path) is None
+    assert read_image_digests(path) is None
+    with pytest.raises(StoreError), open_store(path):
+        pass
