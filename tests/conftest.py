@@ -2,6 +2,7 @@
 
 import copy
 import json
+import logging
 import os
 import pickle
 import shutil
@@ -69,6 +70,14 @@ def pytest_terminal_summary(terminalreporter, config):
     if campaign.tried:
         terminalreporter.section("faults")
         terminalreporter.write("\n".join(campaign.write_table()) + "\n")
+
+
+@pytest.fixture(autouse=True)
+def library_logger():
+    """Have a test find the logger as the library leaves it, whatever a command did before."""
+    logger = logging.getLogger("galfig")
+    logger.propagate, logger.handlers = True, []
+    logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture
