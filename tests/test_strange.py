@@ -370,7 +370,8 @@ def test_one_galaxy_or_one_class_to_explain(campaign, galaxy_folder, monkeypatch
         trained = run("train", "--out", "maps.safetensors")
         assert "roc_auc nan" in trained.stdout
         built = run("build-maps", "--model", "maps.safetensors")
-        assert f"maps.h5: {n_valid} galaxies of split 'valid'" in built.stdout
+        stored = "1 galaxy" if n_valid == 1 else f"{n_valid} galaxies"
+        assert f"maps.h5: {stored} of split 'valid'" in built.stdout
         run("render", "--n", 5)
         few = ["training-curves", "learning-rate", "confusion-matrix", "roc", "reliability"]
         refused = draw_all(Path("maps.h5"), Path("drawn"), campaign.n(few, list(FIGURES)))

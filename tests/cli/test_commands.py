@@ -252,7 +252,7 @@ def test_real_galaxies_from_catalog_to_figure(real_data, tmp_path, monkeypatch):
     assert "153 galaxies left out" in built.stderr
     run("render", "--n", 5, "--zmin", 0.05, "--zmax", 0.08)
     words = Path("panels.txt").read_text()
-    assert "five galaxies" in words
+    assert "5 of the 14 galaxies of the validation set" in words
     assert "simulated" not in words
     with open_store("maps.h5") as store:
         assert len(store) == 70
