@@ -14,7 +14,7 @@ from galfig.catalog.galaxies import load_galaxies
 from galfig.config import Settings
 from galfig.networks.architectures import build_network
 from galfig.networks.learner import make_learner
-from galfig.networks.training import channel_statistics, read_training_set
+from galfig.networks.training_set import channel_statistics, read_training_set
 from galfig.runtime.malloc import keep_freed_memory
 
 N_GALAXIES, N_EPOCHS = 512, 3

@@ -219,7 +219,8 @@ def make_settings(folder, **training):
 
 def train(galaxies, settings, path):
     """Read the images and train."""
-    from galfig.networks.training import read_training_set, train_network
+    from galfig.networks.training import train_network
+    from galfig.networks.training_set import read_training_set
 
     return train_network(*read_training_set(galaxies, settings), settings, path, run=CPU)
 

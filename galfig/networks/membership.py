@@ -6,7 +6,10 @@ draw from another catalog would call galaxies a validation set that never were o
 
 import base64
 import logging
+from collections.abc import Mapping
 from hashlib import sha256
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -24,13 +27,18 @@ logger = logging.getLogger(__name__)
 _GALAXY = np.dtype([("name", ">u8"), ("image", ">u8")])
 
 
-def record_members(galaxies: Galaxies) -> dict[str, str]:
+def record_members(
+    galaxies: Galaxies, *, known: Mapping[Path, int] = MappingProxyType({})
+) -> dict[str, str]:
     """Record which galaxies a training uses, and how.
 
     Parameters
     ----------
     galaxies : Galaxies
-        The galaxies, with their split. Their image files are read.
+        The galaxies, with their split.
+    known : mapping of Path to int, optional
+        Digests of images, from `galfig.networks.training_set.read_training_set`; the other image
+        files are read.
 
     Returns
     -------
@@ -46,7 +54,9 @@ def record_members(galaxies: Galaxies) -> dict[str, str]:
     """
     found = np.empty(len(galaxies), _GALAXY)
     found["name"] = _digest_names(galaxies.objid)
-    found["image"] = digest_files(galaxies.paths)
+    unread = [path for path in galaxies.paths if path not in known]
+    digests = {**known, **dict(zip(unread, digest_files(unread).tolist(), strict=True))}
+    found["image"] = [digests[path] for path in galaxies.paths]
     return {
         word: base64.b64encode(np.sort(found[galaxies.split == word]).tobytes()).decode()
         for word in SPLITS

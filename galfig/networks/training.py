@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -10,14 +9,14 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 import galfig
 from galfig.catalog.galaxies import Galaxies, describe_rejected, report_rejected
 from galfig.catalog.sample import load_catalog
 from galfig.config import Settings, SplitSettings, TrainingSettings, load_settings
 from galfig.errors import CatalogError, CheckpointError, GalfigError
-from galfig.images.cutouts import Decoding, load_cutouts
-from galfig.images.identity import NO_DIGEST, combine_digests, digest_files, note_digest
+from galfig.images.cutouts import Decoding
 from galfig.metrics import Accuracy, describe_baseline, describe_few, rate_accuracy
 from galfig.networks.architectures import build_network, find_layer
 from galfig.networks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -32,6 +31,11 @@ from galfig.networks.recipe import (
 )
 from galfig.networks.resume import load_progress, resume_path, save_progress
 from galfig.networks.shift import describe_images
+from galfig.networks.training_set import (
+    channel_statistics,
+    digest_training_set,
+    read_training_set,
+)
 from galfig.runtime.files import ErrorOrReplace, IfExists, check_output, remove_leftovers
 from galfig.runtime.lock import hold_lock
 from galfig.runtime.messages import require_choice
@@ -172,7 +176,6 @@ def train_network(
     OutputError
         If the file exists and ``if_exists`` is "error", or the file cannot be written.
     """
-    training = settings.training
     device = choose_device(run.device)
     _check_sets(galaxies, settings.split)
     versions = {
@@ -187,21 +190,59 @@ def train_network(
         "versions": versions,
         "device": str(device),
     }
-    before = _load_progress(progress, follows_from, resume)
-    mean, std = channel_statistics(cutouts, galaxies.in_train)
-    # fastai takes seconds to import, and only training needs it.
-    from galfig.networks.learner import METRICS, fit_network, make_learner, seeded
-
-    # On a CPU, assembling the batches takes a small fraction of the time.
-    n_workers = torch.get_num_threads() if device.type == "cuda" else 0
 
     def keep(state: dict[str, Any]) -> None:
         check()
         save_progress(progress, follows_from, state)
 
+    before = _load_progress(progress, follows_from, resume)
+    model, fitted = _fit(galaxies, cutouts, settings, device, before, keep)
+    metadata = {
+        **_describe_inputs(galaxies, settings),
+        **fitted,
+        "metrics": _describe_metrics(galaxies, fitted["history"][-1]),
+        "members": dict(members or record_members(galaxies)),
+        "recipe": dict(recipe or {}),
+        "versions": versions,
+    }
+    trained = Checkpoint(model, galaxies.class_names, metadata["layer"], metadata)
+    decoding = Decoding(settings.training.n_channels, settings.catalog.fits_range)
+    metadata["images"] = describe_images(trained, galaxies, decoding)
+    check()
+    checkpoint = save_checkpoint(path, trained.model, metadata, if_exists=if_exists)
+    progress.unlink(missing_ok=True)
+    if doubt := describe_baseline(_rate(galaxies, metadata["history"][-1]), galaxies.class_names):
+        logger.warning("%s: validation set: %s", path, doubt)
+    return checkpoint
+
+
+def _fit(
+    galaxies: Galaxies,
+    cutouts: NDArray[np.uint8],
+    settings: Settings,
+    device: torch.device,
+    before: dict[str, Any] | None,
+    keep: Callable[[dict[str, Any]], None],
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Fit a network, from the state of an interrupted run if there is one.
+
+    Returns
+    -------
+    model : nn.Module
+        The network in evaluation mode.
+    metadata : dict
+        Its layer, the normalisation of its images, and how the training went.
+    """
+    # fastai takes seconds to import, and only training needs it.
+    from galfig.networks.learner import fit_network, make_learner, seeded
+
+    training = settings.training
+    mean, std = channel_statistics(cutouts, galaxies.in_train)
+    # On a CPU, assembling the batches takes a small fraction of the time.
+    n_workers = torch.get_num_threads() if device.type == "cuda" else 0
     with seeded(training.seed), computing_with(training.threads):
         model = build_network(training.arch, len(galaxies.class_names), training.n_channels)
-        layer_name, _ = find_layer(
+        layer, _ = find_layer(
             model.eval(),
             settings.maps.layer,
             training.network_size,
@@ -225,30 +266,24 @@ def train_network(
             f"number; try a learning rate below {lr:g}"
         )
     metadata = {
-        **_describe_inputs(galaxies, settings),
-        "layer": layer_name,
+        "layer": layer,
         "mean": mean,
         "std": std,
-        "members": dict(members or record_members(galaxies)),
-        "recipe": dict(recipe or {}),
         "lr": lr,
         "lr_finder": finder,
         "history": history,
-        "metrics": {
-            **{name: history[-1][name] for name in ("valid_loss", *METRICS)},
-            "majority_share": _rate(galaxies, history[-1]).majority_share,
-        },
-        "versions": versions,
     }
-    trained = Checkpoint(learner.model.eval(), galaxies.class_names, layer_name, metadata)
-    decoding = Decoding(training.n_channels, settings.catalog.fits_range)
-    metadata["images"] = describe_images(trained, galaxies, decoding)
-    check()
-    checkpoint = save_checkpoint(path, trained.model, metadata, if_exists=if_exists)
-    progress.unlink(missing_ok=True)
-    if doubt := describe_baseline(_rate(galaxies, history[-1]), galaxies.class_names):
-        logger.warning("%s: validation set: %s", path, doubt)
-    return checkpoint
+    return learner.model.eval(), metadata
+
+
+def _describe_metrics(galaxies: Galaxies, epoch: Mapping[str, float]) -> dict[str, float]:
+    """Return the metrics of an epoch, with the share of the majority class beside them."""
+    from galfig.networks.learner import METRICS
+
+    return {
+        **{name: epoch[name] for name in ("valid_loss", *METRICS)},
+        "majority_share": _rate(galaxies, epoch).majority_share,
+    }
 
 
 def _rate(galaxies: Galaxies, epoch: Mapping[str, float]) -> Accuracy:
@@ -299,61 +334,6 @@ def _load_progress(
         return None
 
 
-def read_training_set(
-    galaxies: Galaxies,
-    settings: Settings,
-    *,
-    n_workers: int | None = None,
-    on_bytes: Callable[[Path, bytes], object] = lambda path, data: None,
-) -> tuple[Galaxies, NDArray[np.uint8]]:
-    """Decode every image of the training and validation set once.
-
-    Galaxies whose image fails move to ``rejected``. Otherwise a single truncated file would abort
-    the training loop.
-
-    Parameters
-    ----------
-    galaxies : Galaxies
-        Galaxies of any split.
-    settings : Settings
-        The tables ``catalog`` and ``training`` set the range of FITS images and the sizes.
-    n_workers : int, optional
-        Number of threads that decode; default one per processor.
-    on_bytes : callable, optional
-        Called in these threads with the path and the bytes of each image.
-
-    Returns
-    -------
-    galaxies : Galaxies
-        The N galaxies of the training and validation set whose image is readable.
-    cutouts : (N, H, W, n_channels) ndarray of uint8
-        Their images, as the network sees them.
-
-    Raises
-    ------
-    LostCutoutError
-        If an image has disappeared since the catalog was read.
-    OutputError
-        If the images do not fit in the memory, nor in a temporary file.
-    """
-    training = settings.training
-    decoding = Decoding(training.n_channels, settings.catalog.fits_range)
-    galaxies = _take_used(galaxies)
-    cutouts, reasons = load_cutouts(
-        galaxies.paths,
-        training.cutout_size,
-        training.network_size,
-        decoding,
-        n_workers=n_workers,
-        on_bytes=on_bytes,
-    )
-    stays = [row for row in range(len(galaxies)) if row not in reasons]
-    for row, source in enumerate(stays if reasons else ()):
-        # In place, since the memory may not hold the images twice.
-        cutouts[row] = cutouts[source]
-    return galaxies.reject(reasons), cutouts[: len(stays)]
-
-
 def _check_memory(galaxies: Galaxies, training: TrainingSettings, device: torch.device) -> None:
     """Raise ConfigError if a step of the training cannot fit in the memory."""
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
@@ -371,58 +351,6 @@ def _check_memory(galaxies: Galaxies, training: TrainingSettings, device: torch.
         device,
         "choose a smaller `image_size` or `batch_size`",
     )
-
-
-def _take_used(galaxies: Galaxies) -> Galaxies:
-    """Return the galaxies of the training and validation set."""
-    return galaxies.take(galaxies.in_train | galaxies.in_valid)
-
-
-def channel_statistics(
-    cutouts: NDArray[np.uint8], in_train: NDArray[np.bool_]
-) -> tuple[list[float], list[float]]:
-    """Return the mean and standard deviation of each channel over the training set.
-
-    The sums are over 8-bit integers, so they are exact and independent of the order. They run
-    over the whole training set; fastai's ``Normalize`` would use one random batch.
-
-    Parameters
-    ----------
-    cutouts : (N, H, W, n_channels) ndarray of uint8
-        Images.
-    in_train : (N,) ndarray of bool
-        True for images of the training set.
-
-    Returns
-    -------
-    mean, std : (n_channels,) list of float
-        For values in [0, 1].
-
-    Raises
-    ------
-    CatalogError
-        If a channel is the same in every pixel of every image.
-    """
-    n_channels, n_pixels = cutouts.shape[-1], 0
-    total, squares = np.zeros(n_channels, np.int64), np.zeros(n_channels, np.int64)
-    for row in np.flatnonzero(in_train):
-        pixels = cutouts[row].reshape(-1, n_channels).astype(np.int64)
-        total += pixels.sum(axis=0)
-        squares += (pixels**2).sum(axis=0)
-        n_pixels += len(pixels)
-    mean = total / n_pixels
-    variance = squares / n_pixels - mean**2
-    if np.any(variance <= 0):
-        raise CatalogError(
-            f"training set: {_name_channel(int(np.argmin(variance)), n_channels)} is the same in "
-            "every pixel of every image, expected images of galaxies; check an image, and "
-            "[catalog] images and fits_range"
-        )
-    return (mean / 255).tolist(), (np.sqrt(variance) / 255).tolist()
-
-
-def _name_channel(channel: int, n_channels: int) -> str:
-    return ("red", "green", "blue")[channel] if n_channels == 3 else "the band"
 
 
 def _check_sets(galaxies: Galaxies, split: SplitSettings) -> None:
@@ -498,9 +426,7 @@ def load_or_train(
         wanted = describe_recipe(galaxies, settings)
         if is_same_recipe(found, wanted) and "image_digest" in found:
             # Only now, since all images must be read for it.
-            used = _take_used(galaxies)
-            digests = digest_files(used.paths, n_workers=run.n_workers)
-            image_digest = combine_digests(used.objid.tolist(), digests.tolist())
+            image_digest = digest_training_set(galaxies, n_workers=run.n_workers)
             wanted = describe_recipe(galaxies, settings, image_digest)
         if is_same_recipe(found, wanted):
             logger.info("%s: already trained with this recipe", path)
@@ -571,12 +497,9 @@ def train_checkpoint(
     _check_memory(galaxies, settings.training, choose_device(run.device))
     digests: dict[Path, int] = {}
     readable, cutouts = read_training_set(
-        galaxies, settings, n_workers=run.n_workers, on_bytes=partial(note_digest, digests)
+        galaxies, settings, n_workers=run.n_workers, digests=digests
     )
-    used = _take_used(galaxies)
-    image_digest = combine_digests(
-        used.objid.tolist(), [digests.get(path, NO_DIGEST) for path in used.paths]
-    )
+    image_digest = digest_training_set(galaxies, known=digests)
     if len(readable.rejected) > len(galaxies.rejected):
         report_rejected(readable, settings.catalog_path, n_known=len(galaxies.rejected))
     with hold_lock(path, takeover=run.takeover) as lock:
@@ -586,7 +509,7 @@ def train_checkpoint(
             cutouts,
             settings,
             path,
-            members=record_members(galaxies.drop(readable.rejected)),
+            members=record_members(galaxies.drop(readable.rejected), known=digests),
             recipe=describe_recipe(galaxies, settings, image_digest),
             if_exists=if_exists,
             resume=resume,

@@ -10,7 +10,7 @@ from samples import make_settings, train
 from galfig.catalog.galaxies import load_galaxies
 from galfig.images.cutouts import Decoding, read_cutout, scale_cutout
 from galfig.networks.learner import find_lr, make_learner
-from galfig.networks.training import channel_statistics, read_training_set
+from galfig.networks.training_set import channel_statistics, read_training_set
 
 
 def learner_of(settings, galaxies):

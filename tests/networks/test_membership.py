@@ -12,6 +12,7 @@ from samples import load_with_settings, make_checkpoint, make_settings, train
 from galfig.catalog.galaxies import load_galaxies
 from galfig.config import load_settings
 from galfig.errors import CheckpointError
+from galfig.images.identity import digest_files
 from galfig.networks.checkpoint import Checkpoint, save_checkpoint
 from galfig.networks.membership import find_splits, record_members
 
@@ -146,3 +147,19 @@ def test_one_member_is_found(galaxy_folder, tmp_path):
         one = dataclasses.replace(galaxies, split=split)
         checkpoint = make_checkpoint(tmp_path / f"{index}.safetensors", galaxies=one)
         assert find_splits(checkpoint, one).tolist() == split.tolist()
+
+
+def test_images_that_were_read_are_not_read_again(galaxy_folder, monkeypatch):
+    galaxies = load_galaxies(make_settings(galaxy_folder))
+    known = dict(zip(galaxies.paths, digest_files(galaxies.paths).tolist(), strict=True))
+    read = []
+
+    def note(paths):
+        read.extend(paths)
+        return digest_files(paths)
+
+    monkeypatch.setattr("galfig.networks.membership.digest_files", note)
+    last = galaxies.paths[-1]
+    partly = {path: digest for path, digest in known.items() if path != last}
+    assert record_members(galaxies, known=partly) == record_members(galaxies)
+    assert read == [last, *galaxies.paths]

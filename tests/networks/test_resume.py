@@ -14,7 +14,8 @@ from galfig.errors import CheckpointError
 from galfig.networks import learner
 from galfig.networks.checkpoint import digest_content
 from galfig.networks.resume import load_progress, resume_path, save_progress
-from galfig.networks.training import read_training_set, train_network
+from galfig.networks.training import train_network
+from galfig.networks.training_set import read_training_set
 
 
 def make_settings(folder, **training):

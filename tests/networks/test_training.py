@@ -22,12 +22,8 @@ from galfig.networks.checkpoint import save_checkpoint
 from galfig.networks.device import computing_with
 from galfig.networks.recipe import describe_recipe
 from galfig.networks.resume import resume_path
-from galfig.networks.training import (
-    channel_statistics,
-    load_or_train,
-    read_training_set,
-    train_network,
-)
+from galfig.networks.training import load_or_train, train_network
+from galfig.networks.training_set import channel_statistics, read_training_set
 
 
 @pytest.fixture

@@ -1,0 +1,169 @@
+"""The training set: the images that train and validate a network, read once."""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from galfig.catalog.galaxies import Galaxies
+from galfig.config import Settings
+from galfig.errors import CatalogError
+from galfig.images.cutouts import Decoding, load_cutouts
+from galfig.images.identity import NO_DIGEST, combine_digests, digest_files, note_digest
+
+
+def take_used(galaxies: Galaxies) -> Galaxies:
+    """Return the galaxies that train and validate a network.
+
+    Parameters
+    ----------
+    galaxies : Galaxies
+        Galaxies of any split.
+
+    Returns
+    -------
+    Galaxies
+        Those of the training and validation set.
+    """
+    return galaxies.take(galaxies.in_train | galaxies.in_valid)
+
+
+def read_training_set(
+    galaxies: Galaxies,
+    settings: Settings,
+    *,
+    n_workers: int | None = None,
+    digests: dict[Path, int] | None = None,
+) -> tuple[Galaxies, NDArray[np.uint8]]:
+    """Decode every image of the training and validation set once.
+
+    Galaxies whose image fails move to ``rejected``. Otherwise a single truncated file would abort
+    the training loop.
+
+    Parameters
+    ----------
+    galaxies : Galaxies
+        Galaxies of any split.
+    settings : Settings
+        The tables ``catalog`` and ``training`` set the range of FITS images and the sizes.
+    n_workers : int, optional
+        Number of threads that decode; default one per processor.
+    digests : dict of Path to int, optional
+        Receives the digest of each image that could be read, from
+        `galfig.images.identity.digest_image`.
+
+    Returns
+    -------
+    galaxies : Galaxies
+        The N galaxies of the training and validation set whose image is readable.
+    cutouts : (N, H, W, n_channels) ndarray of uint8
+        Their images, as the network sees them.
+
+    Raises
+    ------
+    LostCutoutError
+        If an image has disappeared since the catalog was read.
+    OutputError
+        If the images do not fit in the memory, nor in a temporary file.
+    """
+    training = settings.training
+    decoding = Decoding(training.n_channels, settings.catalog.fits_range)
+    galaxies = take_used(galaxies)
+    cutouts, reasons = load_cutouts(
+        galaxies.paths,
+        training.cutout_size,
+        training.network_size,
+        decoding,
+        n_workers=n_workers,
+        on_bytes=partial(note_digest, {} if digests is None else digests),
+    )
+    stays = [row for row in range(len(galaxies)) if row not in reasons]
+    for row, source in enumerate(stays if reasons else ()):
+        # In place, since the memory may not hold the images twice.
+        cutouts[row] = cutouts[source]
+    return galaxies.reject(reasons), cutouts[: len(stays)]
+
+
+def digest_training_set(
+    galaxies: Galaxies,
+    *,
+    known: Mapping[Path, int] | None = None,
+    n_workers: int | None = None,
+) -> str:
+    """Return one digest of all images that train and validate a network.
+
+    Parameters
+    ----------
+    galaxies : Galaxies
+        Galaxies of any split.
+    known : mapping of Path to int, optional
+        Digests of the images, from `read_training_set`, which could not read the others; by
+        default, the files are read.
+    n_workers : int, optional
+        Number of threads that read.
+
+    Returns
+    -------
+    str
+        SHA-256, as hexadecimal digits.
+
+    Raises
+    ------
+    LostCutoutError
+        If an image has disappeared since the catalog was read.
+    """
+    used = take_used(galaxies)
+    if known is None:
+        digests = digest_files(used.paths, n_workers=n_workers).tolist()
+    else:
+        digests = [known.get(path, NO_DIGEST) for path in used.paths]
+    return combine_digests(used.objid.tolist(), digests)
+
+
+def channel_statistics(
+    cutouts: NDArray[np.uint8], in_train: NDArray[np.bool_]
+) -> tuple[list[float], list[float]]:
+    """Return the mean and standard deviation of each channel over the training set.
+
+    The sums are over 8-bit integers, so they are exact and independent of the order. They run
+    over the whole training set; fastai's ``Normalize`` would use one random batch.
+
+    Parameters
+    ----------
+    cutouts : (N, H, W, n_channels) ndarray of uint8
+        Images.
+    in_train : (N,) ndarray of bool
+        True for images of the training set.
+
+    Returns
+    -------
+    mean, std : (n_channels,) list of float
+        For values in [0, 1].
+
+    Raises
+    ------
+    CatalogError
+        If a channel is the same in every pixel of every image.
+    """
+    n_channels, n_pixels = cutouts.shape[-1], 0
+    total, squares = np.zeros(n_channels, np.int64), np.zeros(n_channels, np.int64)
+    for row in np.flatnonzero(in_train):
+        pixels = cutouts[row].reshape(-1, n_channels).astype(np.int64)
+        total += pixels.sum(axis=0)
+        squares += (pixels**2).sum(axis=0)
+        n_pixels += len(pixels)
+    mean = total / n_pixels
+    variance = squares / n_pixels - mean**2
+    if np.any(variance <= 0):
+        raise CatalogError(
+            f"training set: {_name_channel(int(np.argmin(variance)), n_channels)} is the same in "
+            "every pixel of every image, expected images of galaxies; check an image, and "
+            "[catalog] images and fits_range"
+        )
+    return (mean / 255).tolist(), (np.sqrt(variance) / 255).tolist()
+
+
+def _name_channel(channel: int, n_channels: int) -> str:
+    return ("red", "green", "blue")[channel] if n_channels == 3 else "the band"
