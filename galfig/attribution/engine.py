@@ -17,10 +17,12 @@ from torch import Tensor, nn
 
 from galfig.attribution.gradcam import CamBatch, Output, check_explainable, unwrap
 from galfig.attribution.probe import (
+    AGREEMENT,
     check_function_of_one_image,
     explain_one_by_one,
     find_disagreement,
     make_probes,
+    measure_interference,
     measure_kinks,
 )
 from galfig.attribution.variants import (
@@ -78,6 +80,8 @@ class _Runner:
 
     def __init__(self, prepared: Prepared, *, is_shared: bool) -> None:
         self.prepared = prepared
+        # Where threads take turns, nothing can happen in the middle of a run.
+        self.is_independent = is_shared
         # Two threads cannot share a function, since it cuts the graph by hooks on its network.
         self._idle: queue.SimpleQueue[Explain] = queue.SimpleQueue()
         self._turn = threading.Lock() if is_shared else contextlib.nullcontext()
@@ -89,7 +93,7 @@ class _Runner:
             try:
                 explain = self._idle.get_nowait()
             except queue.Empty:
-                explain = self.prepared.make_explain()
+                explain = self.prepared.make_copy().explain
             try:
                 yield explain
             finally:
@@ -212,8 +216,9 @@ class Engine:
         `galfig.attribution.probe.find_disagreement`. If they do not, or if the engine raises, it
         takes the next slower way: the gradients of the graph in place of the closed form, no packed
         and no folded weights, contiguous in place of channels-last tensors, and at last `grad_cam`
-        itself. The first images of each shape are preceded by a few images of noise, so that
-        calling this is optional.
+        itself. So it does if two copies of the network disturb each other, as they do if a function
+        that was put on a module keeps something for later. The first images of each shape are
+        preceded by a few images of noise, so that calling this is optional.
 
         All of this runs in one thread, so that on one machine the same images always lead to the
         same choice.
@@ -309,9 +314,12 @@ class Engine:
         for images, expected in known:
             try:
                 size = self._micro_batch or self._fit_cache(runner, images.shape[1:])
-                found = self._explain(runner, images, size, "float32")
+                # In reverse, since a network that remembers the last run of another copy is right
+                # about the same images in the same order.
+                found = self._explain(runner, images.flip(0), size, "float32")
             except Exception as exc:
                 return _describe_failure(exc)
+            found = CamBatch(cams=found.cams.flip(0), logits=found.logits.flip(0))
             with set_arithmetic("float32", self.device):
                 reason = find_disagreement(
                     found,
@@ -322,7 +330,25 @@ class Engine:
                 )
             if reason:
                 return reason
-        return ""
+        return self._find_dependence(runner, known[0][0])
+
+    def _find_dependence(self, runner: _Runner, images: Tensor) -> str:
+        """Return how two copies of a network disturb each other, or "" if they do not."""
+        if runner.is_independent:
+            return ""
+        copies = runner.prepared.make_copy(), runner.prepared.make_copy()
+        try:
+            with set_arithmetic("float32", self.device):
+                change = measure_interference(*copies, images)
+        except Exception as exc:
+            return f"two copies of the network at a time: {_describe_failure(exc)}"
+        runner.is_independent = change <= AGREEMENT
+        if runner.is_independent:
+            return ""
+        return (
+            f"maps of one copy of the network change by {change:.2g} of the largest if another "
+            "copy runs at the same time"
+        )
 
     def _check_precision(self, runner: _Runner, images: Tensor) -> None:
         """Raise ValueError if the network cannot run at the precision that was asked for."""

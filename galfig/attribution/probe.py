@@ -15,6 +15,7 @@ from galfig.attribution.gradcam import (
     grad_cam,
     take_logits,
 )
+from galfig.attribution.variants import Copy
 
 # The first few of these images are white noise, the last is a galaxy on a flat sky, and the others
 # are as smooth as galaxies are.
@@ -31,6 +32,9 @@ AGREEMENT = 3e-5
 NEGLIGIBLE = 1e-2
 # An activation at a kink moves a map by less than this; what is wrong, by more.
 LARGEST_KINK = 0.1
+
+# How often one copy of a network is interrupted by another, at modules spread over it.
+N_INTERRUPTIONS = 12
 
 MIXED = (
     "model: gives other logits for an image alone than among others, expected the same, or the map "
@@ -219,6 +223,40 @@ def measure_kinks(
     nudged = torch.cat([image + size * image.abs().max() * noise for size in NUDGES])
     floor = find_floor(expected)
     return max(differ(cam, expected.cams[index], floor) for cam in explain(nudged).cams)
+
+
+def measure_interference(first: Copy, second: Copy, images: Tensor) -> float:
+    """Return by how much the maps of one copy of a network change if another runs in the middle.
+
+    In two threads this happens at any time. A test by threads would find it only now and then.
+
+    Parameters
+    ----------
+    first, second : Copy
+        Two copies; hooks remain on the first.
+    images : (N, n_channels, H, W) Tensor
+        Images. The first copy explains the first, the second copy the last.
+
+    Returns
+    -------
+    float
+        Change relative to the largest value, of maps or of logits.
+    """
+    place, stops = 0, frozenset[int]()
+
+    def step(module: nn.Module, inputs: object, found: object) -> None:
+        nonlocal place
+        place += 1
+        if place in stops:
+            second.explain(images[-1:])
+
+    for module in first.model.modules():
+        module.register_forward_hook(step)
+    expected = first.explain(images[:1])
+    n_steps, place = place, 0
+    stops = frozenset(1 + i * n_steps // N_INTERRUPTIONS for i in range(N_INTERRUPTIONS))
+    found = first.explain(images[:1])
+    return max(differ(found.logits, expected.logits), differ(found.cams, expected.cams))
 
 
 def find_floor(batch: CamBatch) -> float:

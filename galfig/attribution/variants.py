@@ -5,7 +5,7 @@ import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -76,6 +76,21 @@ def list_variants() -> list[Variant]:
     return [*variants, plain, Variant("plain", "contiguous", copies=False)]
 
 
+class Copy(NamedTuple):
+    """A copy of a prepared network, for one thread at a time.
+
+    Attributes
+    ----------
+    model : torch.nn.Module
+        The copy.
+    explain : callable
+        Explains a batch of images with it.
+    """
+
+    model: nn.Module
+    explain: Explain
+
+
 @dataclass(frozen=True)
 class Prepared:
     """A network prepared to run in one variant.
@@ -86,8 +101,8 @@ class Prepared:
         The variant.
     model : torch.nn.Module
         The prepared network.
-    make_explain : callable
-        Makes a function that explains a batch of images, for one thread at a time.
+    make_copy : callable
+        Makes a `Copy` of it.
     n_fused : int
         Number of batch norms folded into the convolution before them.
     n_packed : int
@@ -96,7 +111,7 @@ class Prepared:
 
     variant: Variant
     model: nn.Module
-    make_explain: Callable[[], Explain]
+    make_copy: Callable[[], Copy]
     n_fused: int
     n_packed: int
 
@@ -135,7 +150,7 @@ def prepare(
     if not variant.copies:
         layer = model.get_submodule(layer_name)
         explain = partial(_explain_cut_graph, model, layer, torch.contiguous_format, options)
-        return Prepared(variant, model, lambda: explain, 0, 0)
+        return Prepared(variant, model, lambda: Copy(model, explain), 0, 0)
     model = copy_network(model)
     n_fused = n_packed = 0
     memory_format = torch.contiguous_format
@@ -161,12 +176,12 @@ def prepare(
             memory_format = torch.channels_last
             model.to(memory_format=memory_format)
     if variant.path != "closed form":
-        make_explain = partial(_copy_cut_graph, model, layer_name, memory_format, options)
+        make_copy = partial(_copy_cut_graph, model, layer_name, memory_format, options)
     elif channels_last or output is not None or not is_closed_form(model, layer_name):
         return None
     else:
-        make_explain = partial(_copy_closed_form, model, layer_name, memory_format)
-    return Prepared(variant, model, make_explain, n_fused, n_packed)
+        make_copy = partial(_copy_closed_form, model, layer_name, memory_format)
+    return Prepared(variant, model, make_copy, n_fused, n_packed)
 
 
 def copy_network(model: nn.Module) -> nn.Module:
@@ -207,12 +222,11 @@ def _copy_cut_graph(
     layer_name: str,
     memory_format: torch.memory_format,
     options: Mapping[str, object],
-) -> Explain:
-    """Return a function that explains through a cut graph, on its own copy of a network."""
+) -> Copy:
+    """Copy a network, to explain through a cut graph."""
     model = _share_copy(model)
-    return partial(
-        _explain_cut_graph, model, model.get_submodule(layer_name), memory_format, options
-    )
+    layer = model.get_submodule(layer_name)
+    return Copy(model, partial(_explain_cut_graph, model, layer, memory_format, options))
 
 
 def _explain_cut_graph(
@@ -245,11 +259,12 @@ def is_closed_form(model: nn.Module, layer_name: str) -> bool:
 
 def _copy_closed_form(
     model: nn.Module, layer_name: str, memory_format: torch.memory_format
-) -> Explain:
-    """Return a function that explains in closed form, on its own copy of a network."""
+) -> Copy:
+    """Copy a network, to explain in closed form."""
     model = _share_copy(model)
     split = _split_at_linear_head(model, model.get_submodule(layer_name))
-    return partial(_explain_linear_head, *cast("tuple[nn.Module, nn.Linear]", split), memory_format)
+    trunk, linear = cast("tuple[nn.Module, nn.Linear]", split)
+    return Copy(model, partial(_explain_linear_head, trunk, linear, memory_format))
 
 
 def _explain_linear_head(

@@ -6,14 +6,16 @@ from torch import nn
 from torch.nn import functional
 
 from galfig.attribution.engine import make_engine
-from galfig.attribution.gradcam import CamBatch
+from galfig.attribution.gradcam import CamBatch, differ
 from galfig.attribution.probe import (
     check_function_of_one_image,
     explain_one_by_one,
     find_disagreement,
     make_probes,
+    measure_interference,
     measure_kinks,
 )
+from galfig.attribution.variants import Variant, prepare
 
 
 class Head(nn.Module):
@@ -153,3 +155,75 @@ def test_kinks_are_measured():
 
     assert measure_kinks(explain, away, explain(away), 0) < 1e-4
     assert measure_kinks(explain, at_kink, explain(at_kink), 0) > 1e-2
+
+
+class Recalling(nn.Module):
+    """A convolution whose output a head uses too, from where it was put."""
+
+    kept = None
+
+    def __init__(self, kind):
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1))
+        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+        self.recall = lambda: None
+        first = self.body[0]
+        if kind == "dictionary of a hook":
+            found = {}
+            first.register_forward_hook(lambda module, inputs, out: found.update(first=out))
+            self.recall = lambda: found["first"]
+        elif kind == "function on the object":
+            forward = first.forward
+
+            def keep(x):
+                self.kept = forward(x)
+                return self.kept
+
+            first.forward = keep
+        elif kind == "its class":
+            first.register_forward_hook(
+                lambda module, inputs, out: setattr(Recalling, "kept", out.detach())
+            )
+        else:
+            first.register_forward_hook(self.note)
+
+    def note(self, module, inputs, out):
+        self.kept = out
+
+    def forward(self, x):
+        maps = self.body(x)
+        kept = self.recall()
+        return self.head(maps + (self.kept if kept is None else kept))
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_copied"),
+    [
+        ("dictionary of a hook", False),
+        ("function on the object", False),
+        ("its class", False),
+        ("method of the copy", True),
+    ],
+)
+def test_copies_that_disturb_each_other_are_not_used(kind, is_copied, images):
+    """Threads would read what another one keeps there; an image would get a galaxy's map."""
+    model = Recalling(kind).eval()
+    engine = make_engine(model, model.body[2], shape=(3, 16, 16), micro_batch=1)
+    assert engine.record.copies is is_copied
+    assert engine.record.path == ("cut graph" if is_copied else "plain")
+    many = torch.cat([images, images.flip(0), -images])
+    expected = explain_one_by_one(model, many, model.body[2])
+    found = engine(many)
+    assert differ(found.logits, expected.logits) <= 1e-5
+    assert differ(found.cams, expected.cams) <= 1e-5
+
+
+def test_interference_is_measured(images):
+    """A copy that another one disturbs at one place changes by as much as it is disturbed."""
+    for kind, is_right in (("dictionary of a hook", False), ("method of the copy", True)):
+        model = Recalling(kind).eval()
+        variant = Variant("plain", "contiguous")
+        prepared = prepare(model, "body.2", variant, images)
+        change = measure_interference(prepared.make_copy(), prepared.make_copy(), images)
+        assert (change == 0) if is_right else (change > 0.01)

@@ -38,7 +38,7 @@ def test_every_variant_gives_the_maps_of_the_reference(case, images):
     for variant in list_variants():
         prepared = prepare(model, layer_name, variant, images)
         if prepared is not None:
-            assert relative_error(prepared.make_explain()(images).cams, expected) <= 1e-5
+            assert relative_error(prepared.make_copy().explain(images).cams, expected) <= 1e-5
             tried += 1
     assert tried >= 4
 
@@ -57,7 +57,7 @@ def test_copies_of_threads_share_tensors_and_no_modules(tiny_cnn, images):
     """The weights are in memory once; what a module notes on itself stays with its thread."""
     variant = Variant("cut graph", "channels-last", folds=True, packs=True)
     prepared = prepare(tiny_cnn, "1", variant, images)
-    first, second = (prepared.make_explain().args[0] for _ in range(2))
+    first, second = (prepared.make_copy().model for _ in range(2))
     assert first is not second
     for own, other in zip(first.parameters(), second.parameters(), strict=True):
         assert own is other
