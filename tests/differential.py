@@ -424,10 +424,16 @@ def make_case(seed: int) -> Case:
         )
         model = Wrapped(model, wrap).eval()
     images = _draw_images(rng, seed, size)
+    try:
+        layer = _draw_layer(rng, model, images)
+    except RuntimeError as exc:
+        if "Padding size" not in str(exc):
+            raise
+        raise UnsuitableError("pads maps of one pixel by reflection") from exc
     return Case(
         f"{seed}: {', '.join(words)}, {size} px",
         model,
-        _draw_layer(rng, model, images),
+        layer,
         images,
         micro_batch=rng.choice([None, None, 1, 3]),
         output=output,

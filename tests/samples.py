@@ -184,7 +184,7 @@ def note_progress(monkeypatch, module):
     return noted
 
 
-def make_checkpoint(path, class_names=("low", "high"), image_size=32, n_channels=3, galaxies=None):
+def make_checkpoint(path, class_names=("low", "high"), image_size=16, n_channels=3, galaxies=None):
     """Write the checkpoint of an untrained conv3, which may say that it knows galaxies."""
     import torch
 

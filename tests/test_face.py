@@ -89,6 +89,7 @@ def test_types_know_every_name():
     assert imported == set(galfig.__all__) == set(galfig._PLACES)
 
 
+@pytest.mark.slow
 def test_the_ten_lines_run_as_written(make_store, tmp_path):
     """In a plain process, on a store in the working directory."""
     make_store(catalog={"oh_p50": np.linspace(8.2, 9.3, 12)})
@@ -143,6 +144,7 @@ def test_a_network_of_ones_own_needs_no_conversion(catalog, tmp_path):
     assert "validation" not in caption + repr(store)
 
 
+@pytest.mark.slow
 def test_weights_and_normalisation_are_part_of_the_plan(catalog, tmp_path):
     """Another network, or another normalisation, is another store."""
     path = tmp_path / "maps.h5"

@@ -43,13 +43,8 @@ def hidden_folder(galaxy_folder, tmp_path):
     return folder
 
 
-@pytest.mark.parametrize(
-    "way",
-    [
-        "settings",
-        *(pytest.param(way, marks=pytest.mark.slow) for way in ("options", "template", "root")),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["settings", "options", "template", "root"])
 def test_outputs_name_no_folder(hidden_folder, tmp_path, monkeypatch, way):
     """Checkpoint, store, figures, captions and tables, however the images are named."""
     out = tmp_path / "out"

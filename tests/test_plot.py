@@ -51,6 +51,7 @@ def draw(other_store):
         yield call
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_is_one_of_python(store, draw, other_store, name, tmp_path):
     """Shown, described, tabulated; and saved, after that, as galfig figure writes it."""
@@ -142,6 +143,7 @@ def test_compare_names_a_galaxy_that_one_store_lacks(store, make_store):
         plot.compare(store, [0], other=other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["panels", "atlas", "confusion-matrix", "stacked-maps"])
 def test_colour_map_is_an_argument(store, draw, name):
     """Another map gives other colours; an unknown one is named with the nearest."""
@@ -160,6 +162,7 @@ def test_files_that_are_there_are_kept(store, tmp_path):
         found.save(tmp_path / "roc.pdf")
 
 
+@pytest.mark.slow
 def test_an_atlas_is_drawn_as_often_as_it_is_asked_for(store, tmp_path):
     """Shown first and saved after, with all of its pages."""
     found = plot.atlas(store)

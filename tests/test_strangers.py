@@ -312,6 +312,7 @@ def test_base_has_everything(base):
         use()
 
 
+@pytest.mark.slow
 def test_edited_store_is_valid_or_refused(base):
     """A draw of the edits, and all that concern the structure."""
     edits = list_edits(base)

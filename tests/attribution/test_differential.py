@@ -11,7 +11,7 @@ from galfig.attribution.gradcam import CamBatch
 
 # torch deprecates its old weight norm, which networks still have.
 pytestmark = pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
-N_SEEDS = 25
+N_SEEDS = 15
 
 
 def test_random_networks_agree():
@@ -29,6 +29,7 @@ def test_random_networks_agree_for_as_long_as_told(request):
     assert faults == []
 
 
+@pytest.mark.slow
 def test_a_wrong_engine_is_found(monkeypatch):
     """The comparison sees maps that are off by a thousandth, and a refusal without reason."""
 

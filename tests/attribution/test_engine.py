@@ -110,7 +110,9 @@ def test_engine_chooses_its_path():
     assert paths["two linear layers"] == "cut graph"
 
 
-@pytest.mark.parametrize(("arch", "n_fused"), [("conv3", 3), ("xresnet18", 22)])
+@pytest.mark.parametrize(
+    ("arch", "n_fused"), [("conv3", 3), pytest.param("xresnet18", 22, marks=pytest.mark.slow)]
+)
 def test_batch_norms_are_folded(arch, n_fused):
     """Every batch norm behind a convolution is folded, and the maps stay the same."""
     torch.manual_seed(0)

@@ -41,6 +41,7 @@ def test_maps_equal_captum(case, images):
         assert relative_error(found.cams[:, class_idx], expected[:, 0].detach()) <= 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", ["conv3", "xresnet18"])
 def test_maps_of_real_architectures(arch):
     """conv3 and a residual network of fastai agree with captum and with the reference."""

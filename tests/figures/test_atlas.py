@@ -54,6 +54,7 @@ def test_atlas_shows_every_galaxy_once(make_store, tmp_path):
     assert not (tmp_path / "atlas.png").exists()
 
 
+@pytest.mark.slow
 def test_atlas_is_written_page_by_page(make_store, tmp_path, monkeypatch):
     """However many pages there are, one figure and the images of one page are held at a time.
 

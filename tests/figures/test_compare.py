@@ -62,6 +62,7 @@ def test_compare_needs_two_stores_of_the_same_classes(make_store, tmp_path):
         render_figure("roc", first, Query(), path, unit="z")
 
 
+@pytest.mark.slow
 def test_galaxies_that_trained_either_network_are_not_drawn(make_store):
     """Unless they are asked for by name, or by their split."""
     split = np.array(["train"] * 5 + ["valid"] * 7, dtype=object)

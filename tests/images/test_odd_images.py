@@ -59,6 +59,7 @@ def decode_plainly(path):
     return pixels[top : top + SIZE, left : left + SIZE]
 
 
+@pytest.mark.slow
 def test_every_odd_image_is_stored_or_named(archive, tmp_path):
     """Of 340 files each is in the store with its pixels, or among the rejected with the reason."""
     catalog, folder = archive

@@ -63,6 +63,7 @@ def test_digest_follows_the_modules(tmp_path, monkeypatch, changed, is_another):
     assert (code.digest_code.__wrapped__("panels") != before) == is_another
 
 
+@pytest.mark.slow
 def test_every_figure_has_a_digest():
     """And a former name that of the figure."""
     assert len({code.digest_code(name) for name in FIGURES}) == len(FIGURES)

@@ -9,6 +9,7 @@ from galfig.errors import ConfigError
 from galfig.networks.architectures import LayerTraits, build_network, describe_layer, find_layer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arch", "layer", "shape"),
     [
@@ -39,6 +40,7 @@ def test_wrong_layer_lists_the_right_ones():
         find_layer(model, "linear", 96, "conv3")
 
 
+@pytest.mark.slow
 def test_transformer_is_not_explained_unasked():
     """A vision transformer's only maps are its patch embedding, which nobody means by 'auto'."""
     model = build_network("vit_tiny_patch16_224", 2).eval()

@@ -15,6 +15,7 @@ from galfig.networks.device import choose_layout
 HEAD = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", ["conv3", "xresnet18", "xresnet50"])
 def test_networks_of_plain_convolutions_train_channels_last(arch):
     """The networks that galfig brings keep the fast layout."""

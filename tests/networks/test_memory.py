@@ -54,6 +54,7 @@ def test_explaining_counts_the_widest_module():
     assert all(torch.equal(weight, same) and not weight.is_meta for weight, same in pairs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", ["conv3", "xresnet18"])
 def test_the_bound_for_training_is_no_more_than_is_taken(arch):
     """What autograd really keeps on a CPU, and the tensors of the weights, are no fewer bytes."""
@@ -103,7 +104,7 @@ def test_what_fits_passes(monkeypatch):
 def test_build_is_refused_before_an_image_is_read(galaxy_folder, tmp_path, checkpoint):
     """The store, its lock and its parts are not begun either."""
     galaxies, settings = load_with_settings(galaxy_folder)
-    with pytest.raises(ConfigError, match="explaining images of 32 pixels: needs") as caught:
+    with pytest.raises(ConfigError, match="explaining images of 16 pixels: needs") as caught:
         run_main_job(galaxies, settings, tmp_path / "maps.h5", model=checkpoint, split="all")
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.glob("maps.h5*"))

@@ -99,6 +99,7 @@ def test_superiority_is_the_share_of_pairs():
     assert superiority(np.full(3, np.inf), held_out) == 1.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n_new", "n_held_out"), [(8, 21), (21, 21), (256, 21), (256, 120)])
 def test_threshold_allows_for_small_samples(n_new, n_held_out):
     """Two samples of one distribution reach the threshold less than once in 200 times."""
@@ -316,6 +317,7 @@ def test_store_of_an_old_checkpoint_says_null(tmp_path, galaxy_folder):
         assert "unlike" not in describe_training(store, PLAIN)
 
 
+@pytest.mark.slow
 def test_real_galaxies_at_another_scale_are_unlike(real_data, tmp_path):
     """Cutouts of a fixed scale are unlike those scaled to the galaxy; galaxies held out are not."""
     catalog = real_data("sdss-oh") / "catalog.csv"

@@ -130,6 +130,7 @@ def test_shards_and_workers_do_not_show(galaxy_folder, tmp_path, checkpoint):
     assert_same_store(tmp_path / "one.h5", tmp_path / "threads.h5")
 
 
+@pytest.mark.slow
 def test_killed_build_goes_on(
     galaxy_folder, tmp_path, checkpoint, undisturbed, monkeypatch, caplog
 ):
@@ -172,6 +173,7 @@ def test_part_that_was_half_written_goes_with_the_others(galaxy_folder, tmp_path
     assert not folder.exists()
 
 
+@pytest.mark.slow
 def test_parts_of_another_plan_are_not_used(galaxy_folder, tmp_path, checkpoint):
     """Parts that a network since replaced has left behind are made anew."""
     path = tmp_path / "maps.h5"
@@ -197,6 +199,7 @@ def test_finished_store_is_left_alone(galaxy_folder, tmp_path, checkpoint):
     assert path.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_store_is_updated_where_it_is_of_another_plan(galaxy_folder, tmp_path, checkpoint):
     """One of this plan stays, one of another is replaced, and what is no store is somebody's."""
     path = tmp_path / "maps.h5"
@@ -213,6 +216,7 @@ def test_store_is_updated_where_it_is_of_another_plan(galaxy_folder, tmp_path, c
     assert path.read_text() == "notes"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("found", ["this plan", "another plan", "no store"])
 def test_any_file_is_replaced_on_word(galaxy_folder, tmp_path, checkpoint, found):
     """With "replace" the store is built anew, whatever is there."""
@@ -247,6 +251,7 @@ def test_unreadable_image_is_rejected_by_name(galaxy_folder, tmp_path, checkpoin
         np.testing.assert_array_equal(store.cams(4), whole.cams(5))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_lost", [1, 14])
 def test_images_that_vanish_stop_the_build_and_reject_nobody(
     galaxy_folder, tmp_path, checkpoint, undisturbed, n_lost
@@ -270,6 +275,7 @@ def test_images_that_vanish_stop_the_build_and_reject_nobody(
     assert_same_store(path, undisturbed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault", [MemoryError(), OSError(errno.EMFILE, "Too many open files")], ids=["memory", "files"]
 )
@@ -367,6 +373,7 @@ def damage(part):
         file["logits"][0, 0] += 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["damaged", "removed", "of another network"])
 def test_part_that_changed_is_made_again(
     galaxy_folder, tmp_path, checkpoint, undisturbed, monkeypatch, caplog, fault
@@ -431,7 +438,7 @@ def test_engine_is_compared_on_the_first_galaxies(galaxy_folder, tmp_path, check
 
     galaxies, _ = load_with_settings(galaxy_folder)
     images = read_first_images(galaxies, checkpoint, Decoding(3))
-    assert images.shape == (6, 3, 32, 32)
+    assert images.shape == (6, 3, 16, 16)
     monkeypatch.setattr(variants, "_explain_linear_head", err_on_galaxies)
     build_at(tmp_path / "maps.h5", galaxy_folder, checkpoint)
     with open_store(tmp_path / "maps.h5") as store:
@@ -443,6 +450,7 @@ def test_engine_is_compared_on_the_first_galaxies(galaxy_folder, tmp_path, check
             np.testing.assert_allclose(store.cams(index), expected[index].numpy(), atol=atol)
 
 
+@pytest.mark.slow
 def test_parts_of_another_path_are_not_mixed_in(galaxy_folder, tmp_path, checkpoint, monkeypatch):
     """A build that resumes on a slower path explains the first shards again."""
     explained = []
@@ -582,6 +590,7 @@ def test_store_knows_its_images(galaxy_folder, tmp_path, checkpoint):
     assert found == dict(zip(galaxies.objid, digests.tolist(), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("was_readable", [True, False])
 def test_store_of_images_that_were_replaced_is_not_kept(
     galaxy_folder, tmp_path, checkpoint, was_readable
@@ -608,6 +617,7 @@ def test_store_of_images_that_were_replaced_is_not_kept(
         assert store.image_digest.tolist() == digest_files(galaxies.paths).tolist()
 
 
+@pytest.mark.slow
 def test_parts_of_images_that_were_replaced_are_made_again(
     galaxy_folder, tmp_path, checkpoint, monkeypatch, caplog
 ):

@@ -6,7 +6,7 @@ import torch
 from samples import load_with_settings
 
 from galfig.attribution.engine import make_engine, open_workers
-from galfig.images.cutouts import Decoding, read_cutout
+from galfig.images.cutouts import Decoding, load_cutouts
 from galfig.pipeline.explain import explain_galaxies
 
 
@@ -15,7 +15,8 @@ def test_galaxy_without_finite_numbers_is_rejected(galaxy_folder, tmp_path, chec
     galaxies, _ = load_with_settings(galaxy_folder)
     engine = make_engine(checkpoint.model, checkpoint.model.get_submodule("conv3"))
     explain = engine.explain
-    sick = checkpoint.normalise(read_cutout(galaxies.paths[2], 32)[None])
+    cutouts, _ = load_cutouts(galaxies.paths, checkpoint.cutout_size, checkpoint.image_size)
+    sick = checkpoint.normalise(cutouts[2:3])
 
     def explain_sick(images):
         batch = explain(images)

@@ -26,6 +26,7 @@ def test_network_of_other_classes_is_refused(galaxy_folder, tmp_path):
         build_at(tmp_path / "maps.h5", galaxy_folder, checkpoint)
 
 
+@pytest.mark.slow
 def test_plan_digest_follows_what_matters(galaxy_folder, tmp_path):
     """Split, layer and network change the digest; planning again does not."""
     galaxies, settings = load_with_settings(galaxy_folder)
