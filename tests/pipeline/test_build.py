@@ -31,6 +31,7 @@ from galfig.errors import (
 )
 from galfig.images.cutouts import Decoding, read_cutout, scale_cutout
 from galfig.images.identity import digest_files
+from galfig.info import describe_file
 from galfig.networks.checkpoint import save_checkpoint
 from galfig.pipeline import build
 from galfig.pipeline.build import build_store
@@ -444,6 +445,7 @@ def test_engine_is_compared_on_the_first_galaxies(galaxy_folder, tmp_path, check
     with open_store(tmp_path / "maps.h5") as store:
         assert store.record.engine.path == "cut graph"
         assert "maps differ" in store.record.engine.reasons[0]
+        assert describe_file(tmp_path / "maps.h5")["engine"]["path"] == "cut graph"
         expected = grad_cam(checkpoint.model, images, checkpoint.model.get_submodule("conv3")).cams
         for index in range(6):
             atol = 6e-4 * float(expected[index].abs().max())
