@@ -61,7 +61,7 @@ Side = Annotated[int, Field(strict=True, ge=1, le=8192)]
 Truth = Annotated[bool, Field(strict=True)]
 Number = Annotated[FiniteFloat, Field(strict=True)]
 Positive = Annotated[FiniteFloat, Field(strict=True, gt=0)]
-NumberOrNan = Annotated[float, BeforeValidator(_as_nan), Field(strict=True)]
+NumberOrNan = Annotated[float, Field(strict=True), BeforeValidator(_as_nan)]
 
 
 def _restore(tables: Any) -> Any:
