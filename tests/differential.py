@@ -511,7 +511,7 @@ def find_fault(case: Case) -> str:
     if case.is_refused and (effect := _measure_mixing(case)) > TOLERANCE:
         return f"is not refused, although other images or chance change its logits by {effect:.2g}"
     plain = explain(images)
-    words = _compare(found, plain, explain, images)
+    words = _compare(found, plain, explain, model, images)
     if words:
         return f"engine against grad_cam: {words}; {engine.record}"
     size = images.dtype
@@ -523,7 +523,7 @@ def find_fault(case: Case) -> str:
         return ""
     finally:
         model.to(size)
-    words = _compare(found, exact, explain, images)
+    words = _compare(found, exact, explain, model, images)
     return f"engine against float64: {words}; {engine.record}" if words else ""
 
 
@@ -549,7 +549,9 @@ def _measure_mixing(case: Case) -> float:
     return max(differ(again, together), differ(torch.cat(alone), together))
 
 
-def _compare(found: CamBatch, exact: CamBatch, explain: Callable, images: Tensor) -> str:
+def _compare(
+    found: CamBatch, exact: CamBatch, explain: Callable, model: nn.Module, images: Tensor
+) -> str:
     """Compare maps image by image; where they differ, the network must be at a kink there."""
     exact = CamBatch(exact.cams.float(), exact.logits.float())
     if (error := differ(found.logits, exact.logits)) > TOLERANCE:
@@ -558,7 +560,7 @@ def _compare(found: CamBatch, exact: CamBatch, explain: Callable, images: Tensor
     floor = 0.01 * float(exact.logits.abs().max()) / exact.cams[0, 0].numel()
     errors = [differ(*pair, floor) for pair in zip(found.cams, exact.cams, strict=True)]
     for index, error in enumerate(errors):
-        if error > TOLERANCE and error > 4 * measure_kinks(explain, images, exact, index):
+        if error > TOLERANCE and error > 4 * measure_kinks(explain, model, images, exact, index):
             return f"maps differ by {error:.2g}"
     return ""
 

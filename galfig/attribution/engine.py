@@ -324,7 +324,7 @@ class Engine:
                 reason = find_disagreement(
                     found,
                     expected,
-                    partial(measure_kinks, self._explain_exactly, images, expected),
+                    partial(measure_kinks, self._explain_exactly, self._model, images, expected),
                     dtype=self._like.dtype if self._like.is_floating_point() else torch.float32,
                     is_plain=runner.prepared.variant.path == "plain",
                 )

@@ -1,6 +1,7 @@
 """Probes: what a network does to a few images, measured before many are explained."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import cast
 
 import torch
@@ -25,6 +26,9 @@ N_WHITE = 2
 # of many layers, each in some directions and their opposites; see `find_disagreement`.
 NUDGES = (2e-6, -2e-6, 1e-5, -1e-5)
 N_DIRECTIONS = 2
+# What rounding adds to the output of a module, relative to its largest value; group norm of
+# channels-last tensors rounds that coarsely.
+ROUNDING_STEP = 1e-6
 # Faster ways agree to this, relative to the largest value. Rounding stays below 6e-6 in networks of
 # timm; group norm of channels-last tensors, which torch computes less exactly, reaches 2e-4.
 AGREEMENT = 3e-5
@@ -196,7 +200,11 @@ def find_disagreement(
 
 
 def measure_kinks(
-    explain: Callable[[Tensor], CamBatch], images: Tensor, expected: CamBatch, index: int
+    explain: Callable[[Tensor], CamBatch],
+    model: nn.Module,
+    images: Tensor,
+    expected: CamBatch,
+    index: int,
 ) -> float:
     """Return by how much the map of an image changes with rounding.
 
@@ -204,6 +212,8 @@ def measure_kinks(
     ----------
     explain : callable
         The exact path, of a batch of images.
+    model : torch.nn.Module
+        The network that it explains.
     images : (N, n_channels, H, W) Tensor
         Images.
     expected : CamBatch
@@ -214,15 +224,41 @@ def measure_kinks(
     Returns
     -------
     float
-        Largest change over `N_DIRECTIONS` changes of the image by each of `NUDGES`, relative to
-        the largest value of the map.
+        Largest change over `N_DIRECTIONS` changes of the image by each of `NUDGES`, and of the
+        output of every module by `ROUNDING_STEP`, relative to the largest value of the map.
     """
     generator = torch.Generator().manual_seed(0)
     image = images[index]
     noise = torch.randn(N_DIRECTIONS, *image.shape, generator=generator).to(image)
     nudged = torch.cat([image + size * image.abs().max() * noise for size in NUDGES])
     floor = find_floor(expected)
-    return max(differ(cam, expected.cams[index], floor) for cam in explain(nudged).cams)
+    batches = [explain(nudged)]
+    with _rounding(model):
+        batches.append(explain(image.repeat(2 * N_DIRECTIONS, 1, 1, 1)))
+    return max(differ(cam, expected.cams[index], floor) for batch in batches for cam in batch.cams)
+
+
+@contextmanager
+def _rounding(model: nn.Module) -> Iterator[None]:
+    """Change the output of every module as rounding does.
+
+    A changed image leaves pixels equal whose neighbourhoods are equal, such as those of an empty
+    sky. Which of them a maximum takes is up to rounding in between.
+    """
+    generator = torch.Generator().manual_seed(0)
+
+    def shake(module: nn.Module, inputs: object, found: object) -> object:
+        if not isinstance(found, Tensor) or not found.is_floating_point():
+            return found
+        noise = torch.randn(found.shape, generator=generator).to(found)
+        return found + ROUNDING_STEP * found.detach().abs().max() * noise
+
+    handles = [module.register_forward_hook(shake) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def measure_interference(first: Copy, second: Copy, images: Tensor) -> float:

@@ -4,7 +4,7 @@ import time
 
 import differential
 import pytest
-from differential import Case, find_fault, make_case, try_seed
+from differential import Case, find_fault, make_case, make_timm_case, try_seed
 from torch import nn
 
 from galfig.attribution.gradcam import CamBatch
@@ -27,6 +27,20 @@ def test_random_networks_agree_for_as_long_as_told(request):
         faults += [words for words in (try_seed(seed),) if words]
         seed += 1
     assert faults == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "make", "n_short", "n_full"),
+    [
+        ("networks drawn at random, one in ten of them to be refused", make_case, 5, 1000),
+        ("networks of timm, with random weights and layers", make_timm_case, 1, 60),
+    ],
+)
+def test_networks_of_the_campaign(campaign, kind, make, n_short, n_full):
+    """Engine, grad_cam and float64 agree, or the network is refused for the true reason."""
+    for seed in range(N_SEEDS, N_SEEDS + campaign.n(n_short, n_full)):
+        with campaign.trial(kind):
+            assert try_seed(seed, make) == ""
 
 
 @pytest.mark.slow

@@ -153,8 +153,23 @@ def test_kinks_are_measured():
     def explain(images):
         return explain_one_by_one(model, images, model[0])
 
-    assert measure_kinks(explain, away, explain(away), 0) < 1e-4
-    assert measure_kinks(explain, at_kink, explain(at_kink), 0) > 1e-2
+    assert measure_kinks(explain, model, away, explain(away), 0) < 1e-4
+    assert measure_kinks(explain, model, at_kink, explain(at_kink), 0) > 1e-2
+
+
+def test_kinks_are_measured_where_the_image_does_not_reach():
+    """In a saturated sky no change of the image moves an activation; rounding in between does."""
+    head = [nn.Conv2d(1, 1, 1), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2)]
+    model = nn.Sequential(nn.Hardtanh(), nn.Conv2d(1, 1, 1), *head).eval()
+    for parameter in model.parameters():
+        nn.init.constant_(parameter, 0.5)
+    nn.init.constant_(model[2].bias, -0.5)  # 0.5 · (0.5 · 1 + 0.5) - 0.5
+    images = torch.full((1, 1, 4, 4), 3.0)
+
+    def explain(images):
+        return explain_one_by_one(model, images, model[1])
+
+    assert measure_kinks(explain, model, images, explain(images), 0) > 1e-2
 
 
 class Recalling(nn.Module):
