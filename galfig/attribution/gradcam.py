@@ -173,10 +173,6 @@ def check_explainable(model: nn.Module, layer: nn.Module) -> None:
     """
     for name, module in model.named_modules():
         where = name or "it"
-        if module.training:
-            raise ValueError(
-                f"model: {where} is in training mode, expected evaluation mode; call model.eval()"
-            )
         if isinstance(module, _BatchNorm) and module.running_mean is None:
             raise ValueError(
                 f"model: {where} normalises with the statistics of the batch, so that the map of "
@@ -192,6 +188,11 @@ def check_explainable(model: nn.Module, layer: nn.Module) -> None:
             raise ValueError(
                 f"model: {where} is compiled, so that its layers cannot be looked into; pass the "
                 "network as it was before torch.compile"
+            )
+        # Last, since the wrapper of a compiled network may be in training mode by itself.
+        if module.training:
+            raise ValueError(
+                f"model: {where} is in training mode, expected evaluation mode; call model.eval()"
             )
     if not any(module is layer for module in model.modules()):
         raise ValueError("layer: not a submodule of the model, expected one of model.modules()")

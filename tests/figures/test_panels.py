@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 from pypdf import PdfReader
+from scipy.integrate import trapezoid
 
 from galfig.cosmology import kpc_per_arcsec
 from galfig.errors import FigureError, OutputError
@@ -180,7 +181,7 @@ def test_scale_bar_gives_the_proper_length(redshift):
     radiation = 9.2e-5
     x = np.linspace(0, redshift, 2001)
     hubble = np.sqrt(matter * (1 + x) ** 3 + radiation * (1 + x) ** 4 + 1 - matter - radiation)
-    comoving = 299792.458 / h0 * np.trapezoid(1 / hubble, x) * 1e3
+    comoving = 299792.458 / h0 * trapezoid(1 / hubble, x) * 1e3
     expected = comoving / (1 + redshift) * np.pi / 180 / 3600
     (found, *unknown) = kpc_per_arcsec([redshift, -0.001, float("nan")])
     assert found == pytest.approx(expected, rel=1e-3)
