@@ -1,6 +1,7 @@
 """Atlas: every galaxy once, drawn as the panels draw it."""
 
 import gc
+import re
 import weakref
 
 import numpy as np
@@ -44,8 +45,9 @@ def test_atlas_shows_every_galaxy_once(make_store, tmp_path):
     words = [page.extract_text() for page in reader.pages]
     assert len({tuple(page.mediabox) for page in reader.pages}) == 1
     with open_store(path) as store:
-        found = [word.strip(",") for page in words for word in page.split()]
-        assert [word for word in found if word in store.objid] == list(store.objid)
+        # pypdf may join the first word of a column to the last of the one before it.
+        names = re.compile("|".join(store.objid))
+        assert names.findall(" ".join(words)) == list(store.objid)
     n_pages = len(reader.pages)
     assert n_pages > 1
     assert all(f"Page {i} of {n_pages}" in page for i, page in enumerate(words, 1))
