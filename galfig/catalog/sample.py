@@ -76,7 +76,8 @@ def load_sample(settings: Settings, *, labelled: bool = True) -> Galaxies:
         If the simulated sample cannot be written.
     """
     default = CatalogSettings.model_fields["path"].default
-    if settings.catalog.path == default and not settings.catalog_path.exists():
+    is_default = settings.catalog.path == default and "train" not in settings.split.catalogs
+    if is_default and not settings.catalog_path.exists():
         # This imports astropy and matplotlib, which a user's own catalog does not need.
         from galfig.catalog.simulate import write_simulated
 

@@ -164,13 +164,13 @@ def test_nested_identifiers_are_refused(tmp_path, cells, shown):
         read_table(tmp_path / "a.parquet", "objID")
 
 
-def test_arrays_in_cells_of_fits_are_left_out_with_a_warning(tmp_path, caplog):
-    """Magnitudes in five bands are no column of a flat table; that they go is said."""
-    columns = {"objID": [int(OBJID), 7], "mags": np.zeros((2, 5)), "z": [0.1, 0.2]}
+def test_long_arrays_in_cells_are_left_out_with_a_warning(tmp_path, caplog):
+    """A spectrum in each cell is no column of a flat table; that it goes is said."""
+    columns = {"objID": [int(OBJID), 7], "flux": np.zeros((2, 4000)), "z": [0.1, 0.2]}
     Table(columns).write(tmp_path / "a.fits")
     assert read_table(tmp_path / "a.fits", "objID").columns.tolist() == ["objID", "z"]
     assert caplog.messages == [
-        f"{tmp_path / 'a.fits'}: columns of arrays, times or coordinates are left out: 'mags'"
+        f"{tmp_path / 'a.fits'}: columns of long arrays, times or coordinates are left out: 'flux'"
     ]
 
 
@@ -218,7 +218,7 @@ def read_whole_parquet(path, table, **options):
 
 def test_parquet_that_decodes_to_more_than_the_memory(tmp_path, monkeypatch):
     """Rows that share one long text, and numbers that repeat, are counted before they are made."""
-    monkeypatch.setattr("galfig.catalog.formats.find_memory", lambda: 8 * 10_000_000)
+    monkeypatch.setattr("galfig.catalog.limits.find_memory", lambda: 8 * 10_000_000)
     path, n = tmp_path / "a.parquet", 20_000
     objid = pa.array([str(index) for index in range(n)])
     few = pa.table({"objID": objid, "note": pa.array(["x" * 10] * n)})
@@ -235,7 +235,7 @@ def test_parquet_that_decodes_to_more_than_the_memory(tmp_path, monkeypatch):
 
 def test_gzip_that_unpacks_to_more_than_the_memory(tmp_path, monkeypatch):
     """The limit holds for the sum of all its streams; the streams themselves are all read."""
-    monkeypatch.setattr("galfig.catalog.formats.find_memory", lambda: 8_000_000)
+    monkeypatch.setattr("galfig.catalog.limits.find_memory", lambda: 8_000_000)
     path = tmp_path / "a.csv.gz"
     path.write_bytes(gzip.compress(b"objID\na\n") + gzip.compress(b"b\n") + bytes(512))
     assert read_table(path, "objID")["objID"].tolist() == ["a", "b"]
@@ -265,7 +265,7 @@ def test_arrays_that_share_a_heap_are_counted(tmp_path, monkeypatch):
     claim = struct.pack(">ii", 3, 0)
     assert data.count(claim) == 1
     path.write_bytes(data.replace(claim, struct.pack(">ii", 1 << 30, 0)))
-    monkeypatch.setattr("galfig.catalog.formats.find_memory", lambda: 8 << 30)
+    monkeypatch.setattr("galfig.catalog.limits.find_memory", lambda: 8 << 30)
     with pytest.raises(CatalogError, match=r"more than 1\.1 GB in arrays of variable length"):
         read_table(path, "objID")
 
@@ -296,7 +296,7 @@ def test_what_is_no_catalog_file_is_refused_at_once(tmp_path, monkeypatch, kind)
         path.symlink_to("/dev/zero")
     else:
         path.write_bytes(bytes(2000))
-        monkeypatch.setattr("galfig.catalog.formats.find_memory", lambda: 8000)
+        monkeypatch.setattr("galfig.catalog.limits.find_memory", lambda: 8000)
     words = {"folder": "Is a directory", "large": "2.0 kB, expected at most 1.0 kB"}
     words = words.get(kind, f"a {'named pipe' if kind == 'pipe' else kind}, expected a regular")
     with pytest.raises(CatalogError, match=rf"a\.csv: cannot be read \({words}"):
