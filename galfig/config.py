@@ -348,7 +348,7 @@ class SplitSettings(_Table):
     @property
     def catalogs(self) -> dict[str, str]:
         """The catalogs that say the split of all their galaxies, by split."""
-        found = {split: path for split, path in (self.files or {}).items()}
+        found = {str(split): path for split, path in (self.files or {}).items()}
         return found if self.test is None else {**found, "test": self.test}
 
     def record(self) -> dict[str, Any]:

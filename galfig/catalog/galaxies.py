@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 # Words for the split of a galaxy, and what catalogs also write for them.
 SPLITS = ("train", "valid", "test")
 NO_SPLIT = tuple(text.lower() for text in EMPTY_CELLS)
-_SYNONYMS = {"val": "valid", "validation": "valid", "training": "train", "testing": "test"}
+SYNONYMS = {"val": "valid", "validation": "valid", "training": "train", "testing": "test"}
 # Local Group galaxies have redshifts down to -0.001, and the farthest known ones about 14. Catalogs
 # write -9999, 99 or 9999 for unknown.
 MIN_REDSHIFT, MAX_REDSHIFT = -0.01, 20.0
@@ -301,7 +301,7 @@ def _read_part(source: Source, settings: Settings, template: Template) -> _Part:
         faults=faults,
     )
     objid = table[catalog.id].to_numpy(dtype=object)
-    bad = find_bad_objids(objid, source.path, catalog.id)
+    bad = find_bad_objids(objid.tolist(), source.path, catalog.id)
     bad |= {row - 1: reason for row, reason in faults.items()}
     rejected = np.full(len(table), "", dtype=object)
     for row, reason in bad.items():
@@ -390,11 +390,12 @@ def _reject_doubled(
         if not is_first_kept:
             advice = 'all are left out; [catalog] duplicates = "first" keeps the first row of each'
         logger.warning(
-            "%s: column %r: %d identifiers are in several rows, %d rows in all: %s; %s",
+            "%s: column %r: %d rows share their identifier with another, %d identifiers in all: "
+            "%s; %s",
             path,
             column,
-            len(doubled),
             sum(n for _, n in doubled),
+            len(doubled),
             shorten([objid[row] for row, _ in doubled]),
             advice,
         )
@@ -460,7 +461,7 @@ def assign_classes(
     bins = np.where(np.isnan(bins), -1, bins).astype(int)
     names = np.array([*(classes.labels or ()), ""], dtype=object)[bins]
     rejected = np.full(len(table), "", dtype=object)
-    for row in np.flatnonzero(names == ""):
+    for row in np.flatnonzero(names == "").tolist():
         if row in bad:
             rejected[row] = f"{classes.column} = {bad[row]}, expected a number"
         elif np.isnan(value[row]):
@@ -629,7 +630,7 @@ def _read_splits(
     path = part.source.path
     cells = read_texts(part.table, column, path, "[split] column")
     words = np.array([cell.strip().lower() for cell in cells], dtype=object)
-    words = np.array([_SYNONYMS.get(word, word) for word in words], dtype=object)
+    words = np.array([SYNONYMS.get(word, word) for word in words], dtype=object)
     strange = np.flatnonzero(is_used & ~np.isin(words, [*SPLITS, *NO_SPLIT]))
     if len(strange):
         row = strange[0]

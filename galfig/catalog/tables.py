@@ -104,9 +104,8 @@ def read_votable(data: bytes, path: Path, id_column: str, chosen: str | None) ->
             str(index): (table.name or table.ID or "", [field.name for field in table.fields])
             for index, table in enumerate(found)
         }
-        if chosen is not None:
-            chosen = next((n for n, table in enumerate(found) if chosen == table.ID), chosen)
-        number = _choose(tables, id_column, None if chosen is None else str(chosen), path)
+        known = {table.ID: str(index) for index, table in enumerate(found) if table.ID}
+        number = _choose(tables, id_column, known.get(chosen, chosen), path)
         return make_frame(found[int(number)].to_table(use_names_over_ids=True), path)
 
 

@@ -36,11 +36,11 @@ MAX_NAME, MAX_CELL = 1000, 131_072
 _N_HEAD = 300
 # Formats that begin with a description of the table, and how they are known.
 _DESCRIBED = (
-    ("mrt", re.compile(r"^\s*Byte-by-byte Description of file", re.MULTILINE | re.IGNORECASE)),
-    ("sextractor", re.compile(r"\A\s*#\s*1\s+[A-Za-z_]\w*")),
-    ("ipac", re.compile(r"\A(?:\\[^\n]*\n)*\|[^\n]*\|\s*\n(?:\|[^\n]*\n)*(?![|\n])")),
-    ("fixed_width", re.compile(r"\A\s*\|[^\n]*\|\s*\n")),
-    ("fixed_width_two_line", re.compile(r"\A[^\n]*\w[^\n]*\n\s*[-=]+(?:\s+[-=]+)+\s*\n")),
+    ("Mrt", re.compile(r"^\s*Byte-by-byte Description of file", re.MULTILINE | re.IGNORECASE)),
+    ("SExtractor", re.compile(r"\A\s*#\s*1\s+[A-Za-z_]\w*")),
+    ("Ipac", re.compile(r"\A(?:\\[^\n]*\n)*\|[^\n]*\|\s*\n(?:\|[^\n]*\n)*(?![|\n])")),
+    ("FixedWidth", re.compile(r"\A\s*\|[^\n]*\|\s*\n")),
+    ("FixedWidthTwoLine", re.compile(r"\A[^\n]*\w[^\n]*\n\s*[-=]+(?:\s+[-=]+)+\s*\n")),
 )
 _DELIMITERS = ("\t", ",", ";", "|", " ")
 # Types that archives write below the header.
@@ -173,7 +173,7 @@ def name_columns(names: Iterable[object], path: Path) -> list[str]:
 
 
 def _find_description(head: Sequence[str]) -> str | None:
-    """Return astropy's name of the format of a file that describes its columns, or None."""
+    """Return astropy's reader for a file that describes its columns, by name, or None."""
     words = "".join(line.replace("\r\n", "\n") for line in head)
     return next((name for name, pattern in _DESCRIBED if pattern.search(words)), None)
 
@@ -253,7 +253,9 @@ def _find_layout(head: Sequence[str], delimiter: str, path: Path, wish: Wish) ->
             f"{path}: one column {quote(names[0])}, expected {expected} between columns, "
             f"not {separator!r}"
         )
-    n_passed = _count_units(head[n_lines:], delimiter, len(names))
+    rows, ends = _split_rows(head[n_lines:], delimiter)
+    n_rows = _count_units(rows, len(names))
+    n_passed = ends[n_rows - 1] if n_rows else 0
     if n_passed:
         logger.warning(
             "%s: passed over what looks like units or a rule below the header: %s",
@@ -261,6 +263,19 @@ def _find_layout(head: Sequence[str], delimiter: str, path: Path, wish: Wish) ->
             ", ".join(quote(line.strip()) for line in head[n_lines : n_lines + n_passed]),
         )
     return _Layout(names, delimiter, n_lines + n_passed)
+
+
+def _split_rows(lines: Sequence[str], delimiter: str) -> tuple[list[list[str]], list[int]]:
+    """Return the first rows, blank lines left out, and the number of lines to the end of each."""
+    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
+    rows, ends = [], []
+    # The last row may be cut where the head ends.
+    with contextlib.suppress(csv.Error):
+        for row in reader:
+            if len(row) > 1 or any(row):
+                rows.append([cell.strip() for cell in row])
+                ends.append(reader.line_num)
+    return rows, ends
 
 
 def _is_galaxy(cells: Sequence[str]) -> bool:
@@ -275,18 +290,12 @@ def _is_number(cell: str) -> bool:
     return False
 
 
-def _count_units(lines: Sequence[str], delimiter: str, n_columns: int) -> int:
-    """Count the lines at the start of the rows that hold units, types or a rule."""
-    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
-    rows, ends = [], []
-    with contextlib.suppress(csv.Error):
-        for row in reader:
-            rows.append([cell.strip() for cell in row])
-            ends.append(reader.line_num)
+def _count_units(rows: Sequence[Sequence[str]], n_columns: int) -> int:
+    """Count the rows at the start that hold units, types or a rule instead of a galaxy."""
     # A rule ends the header of VizieR and others; units, if any, stand above it.
     for index, row in enumerate(rows[:3]):
-        if row and any(row) and all(re.fullmatch(r"[-=]*", cell) for cell in row):
-            return ends[index]
+        if any(row) and all(re.fullmatch(r"[-=]*", cell) for cell in row):
+            return index + 1
     n_passed = 0
     while n_passed < min(2, len(rows) - 1):
         row, others = rows[n_passed], rows[n_passed + 1 :]
@@ -294,7 +303,7 @@ def _count_units(lines: Sequence[str], delimiter: str, n_columns: int) -> int:
         if not (is_blank or _is_units(row, others)):
             break
         n_passed += 1
-    return ends[n_passed - 1] if n_passed else 0
+    return n_passed
 
 
 def _is_units(row: Sequence[str], others: Sequence[Sequence[str]]) -> bool:
@@ -451,56 +460,63 @@ def _find_undecodable(data: bytes) -> int:
 def _read_described(data: bytes, path: Path, form: str, wish: Wish) -> pd.DataFrame:
     """Read a file that describes its columns through astropy, every cell as text."""
     from astropy.io import ascii as astropy_ascii
-    from astropy.table import Table
 
-    words = data.decode("utf-8-sig").replace("\r\n", "\n")
-    converters = {"*": [astropy_ascii.convert_numpy(str)]}
+    def keep_texts(cols: Sequence[Any], meta: object) -> list[tuple[str, list[str]]]:
+        return [(col.name, _take_texts(col)) for col in cols]
+
+    reader = astropy_ascii.get_reader(getattr(astropy_ascii, form))
+    # astropy would turn the texts into numbers, and "01" into 1.
+    reader.outputter = keep_texts
     with warnings.catch_warnings():
         # The error that follows already reports a damaged file.
         warnings.simplefilter("ignore")
-        table = Table.read(words.split("\n"), format=f"ascii.{form}", converters=converters)
-    return _type_texts(
-        table.colnames,
-        [
-            ["" if text == "--" else text for text in table[name].astype(str)]
-            for name in table.colnames
-        ],
-        path,
-        wish,
-    )
+        columns = reader.read(data.decode("utf-8-sig").splitlines())
+    rows = list(zip(*(texts for _, texts in columns), strict=True))
+    return _type_texts([name for name, _ in columns], rows, path, wish)
+
+
+def _take_texts(col: Any) -> list[str]:
+    """Return the texts of a column of astropy's reader, "" where they are masked."""
+    masked = getattr(col, "mask", None)
+    if masked is None:
+        return [text.strip() for text in col.str_vals]
+    return ["" if m else text.strip() for text, m in zip(col.str_vals, masked, strict=True)]
 
 
 def _read_fixed_width(data: bytes, path: Path, wish: Wish) -> pd.DataFrame:
     """Read columns that are told apart by blanks in every line, also where texts hold blanks."""
-    lines = [line for line in data.decode("utf-8-sig").splitlines() if line.strip()]
-    while lines and lines[0].startswith("#") and lines[0].lstrip("# ").split()[:1] == []:
-        lines.pop(0)
-    names = list(wish.names) if wish.names is not None else None
+    lines = [line.rstrip() for line in data.decode("utf-8-sig").splitlines() if line.strip()]
+    start = 0
+    while start < len(lines) - 1 and lines[start + 1].startswith("#"):
+        start += 1
+    # The last comment names the columns, unless a line without "#" does.
+    start += lines[start].startswith("#") and wish.id_column not in lines[start].split()
+    lines = [lines[start].replace("#", " ", 1), *lines[start + 1 :]] if lines else []
+    lines = [line for line in lines if not line.startswith("#")]
     table = pd.read_fwf(
-        io.StringIO("\n".join(line.lstrip("#") if not i else line for i, line in enumerate(lines))),
+        io.StringIO("\n".join(lines)),
         dtype=str,
         keep_default_na=False,
+        header=None,
         infer_nrows=len(lines),
-        header=None if names else 0,
-        names=names,
     )
-    found = [str(name) for name in table.columns]
-    if any(name.startswith("Unnamed: ") or " " in name for name in found):
+    rows = list(table.itertuples(index=False, name=None))
+    names, rows = (wish.names, rows) if wish.names is not None else (rows[0], rows[1:])
+    if len(names) != len(table.columns) or not all(names) or any(" " in name for name in names):
         raise CatalogError(
             f"{path}: lines with different numbers of cells, and columns that do not lie below "
-            f"their names: {shorten(found)}; expected commas, tabs or one kind of blanks between "
-            "columns, or columns of fixed width"
+            f"their names: {shorten(list(names))}; expected commas, tabs or one kind of blanks "
+            "between columns, or columns of fixed width"
         )
-    return _type_texts(found, [list(table[name]) for name in table.columns], path, wish)
+    return _type_texts(list(names), rows, path, wish)
 
 
 def _type_texts(
-    names: Sequence[str], columns: Sequence[Sequence[str]], path: Path, wish: Wish
+    names: Sequence[str], rows: Sequence[Sequence[str]], path: Path, wish: Wish
 ) -> pd.DataFrame:
-    """Make a table of columns of text, whose types pandas finds as in any other file."""
+    """Make a table of rows of text, whose types pandas finds as in any other file."""
     stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_MINIMAL)
-    writer.writerows(zip(*columns, strict=True))
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerows(rows[_count_units(rows[:_N_HEAD], len(names)) :])
     stream.seek(0)
-    layout = _Layout(name_columns(names, path), ",", 0)
-    return _parse(stream, layout, wish)
+    return _parse(stream, _Layout(name_columns(names, path), ",", 0), wish)
