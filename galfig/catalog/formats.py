@@ -16,7 +16,7 @@ from galfig.catalog.limits import find_limit, unpack
 from galfig.catalog.text import Wish, name_columns, read_text
 from galfig.errors import CatalogError
 from galfig.runtime.inputs import is_shortage, read_regular
-from galfig.runtime.messages import quote
+from galfig.runtime.messages import find_near, quote, shorten
 
 TEXT = {".csv": ".csv", ".tsv": ".tsv", ".tab": ".tsv"}
 # Text whose layout is found from its first lines.
@@ -133,6 +133,13 @@ def read_table(
         reason = "out of memory" if is_shortage(exc) else _first_line(exc)
         raise CatalogError(f"{path}: cannot be read ({reason})") from exc
     table.columns = pd.Index(name_columns(table.columns, path))
+    is_unnamed = suffix in TEXT and names is None and not find_near(id_column, table.columns)
+    if is_unnamed and id_column not in table:
+        raise CatalogError(
+            f"{path}: no column {id_column!r}, expected by [catalog] id; it has "
+            f"{shorten(list(table.columns))}; if these are no names but a galaxy, give the names "
+            "in [catalog] names"
+        )
     require_column(table, id_column, path, "[catalog] id")
     if table.empty:
         raise CatalogError(f"{path}: no rows, expected at least one galaxy")

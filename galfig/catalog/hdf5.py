@@ -108,7 +108,8 @@ def read_table(file: h5py.File, name: str, path: Path) -> "Table":
         _check_dataset(item, path)
         if not _is_variable(item.dtype):
             # astropy restores the masks and the types that it has recorded beside a table.
-            return Table.read(item, format="hdf5")
+            _check_meta(file, name, path)
+            return Table.read(file, format="hdf5", path=name)
         rows = _read(item, path)
         return Table({key: rows[key] for key in rows.dtype.names})
     table = Table()
@@ -144,6 +145,16 @@ def _iter_members(group: h5py.Group) -> Iterator[tuple[str, Any]]:
     for key in group:
         if isinstance(group.get(key, getlink=True), h5py.HardLink):
             yield key, group[key]
+
+
+def _check_meta(file: h5py.File, name: str, path: Path) -> None:
+    """Raise CatalogError if what astropy has recorded beside a table lies elsewhere."""
+    beside = f"{name}.__table_column_meta__"
+    link = file.get(beside, getlink=True) if beside in file else None
+    if link is not None and not isinstance(link, h5py.HardLink):
+        raise CatalogError(f"{path}: {quote(beside)} lies elsewhere, expected all data in this one")
+    if link is not None:
+        _check_dataset(file[beside], path)
 
 
 def _check_dataset(dataset: h5py.Dataset, path: Path) -> None:

@@ -40,7 +40,8 @@ def find_bad_objids(objid: Sequence[str], path: Path, column: str) -> dict[int, 
     """
     reasons = {}
     for row, name in enumerate(objid):
-        if not name:
+        # Tables write signs such as "--" for an empty cell.
+        if not any(map(str.isalnum, name)):
             reasons[row] = f"no {column}"
         elif not is_plain_name(name):
             reasons[row] = (
