@@ -111,8 +111,7 @@ def read_classes(table: pd.DataFrame, column: str, path: Path) -> list[str]:
     series = table[column]
     is_number = False
     if series.dtype.kind == "f":
-        cells = series.to_numpy(dtype=np.float64, na_value=np.nan)
-        is_number = bool(np.any(cells[~np.isnan(cells)] % 1 != 0))
+        is_number = not holds_whole_numbers(series)
     texts = [] if is_number else read_texts(table, column, path, "[classes] column")
     texts = ["" if text in NO_CLASS else text for text in texts]
     filled = [text for text in texts if text]
@@ -122,6 +121,25 @@ def read_classes(table: pd.DataFrame, column: str, path: Path) -> list[str]:
             "set [classes] edges and labels to bin them"
         )
     return texts
+
+
+def holds_whole_numbers(series: pd.Series) -> bool:
+    """Return whether all numbers of a column of floats are whole, and too small to be rounded.
+
+    Parameters
+    ----------
+    series : Series of float
+        The column; NaN is an empty cell.
+
+    Returns
+    -------
+    bool
+    """
+    cells = series.to_numpy(dtype=np.float64, na_value=np.nan)
+    cells = cells[~np.isnan(cells)]
+    # Infinity has no remainder, and is not below the limit.
+    is_small = np.abs(cells) < 2.0 ** (np.finfo(series.dtype.type).nmant + 1)
+    return bool(np.all(is_small)) and bool(np.all(cells % 1 == 0))
 
 
 def read_numbers(

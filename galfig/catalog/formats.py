@@ -7,11 +7,10 @@ written meanwhile cannot make the digest that of another catalog.
 from collections.abc import Collection
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from galfig.catalog import arrow, tables
-from galfig.catalog.columns import read_texts, require_column
+from galfig.catalog.columns import holds_whole_numbers, read_texts, require_column
 from galfig.catalog.limits import find_limit, unpack
 from galfig.catalog.text import Wish, name_columns, read_text
 from galfig.errors import CatalogError
@@ -153,12 +152,7 @@ def read_table(
 def _check_floats(table: pd.DataFrame, id_column: str, path: Path) -> None:
     """Raise CatalogError if identifiers are floats that may have lost digits."""
     series = table[id_column]
-    if series.dtype.kind != "f":
-        return
-    numbers = series.to_numpy(dtype=np.float64, na_value=np.nan)
-    known = numbers[~np.isnan(numbers)]
-    exact = 2.0 ** (np.finfo(series.dtype.type).nmant + 1)
-    if np.any(known % 1 != 0) or np.any(np.abs(known) >= exact):
+    if series.dtype.kind == "f" and not holds_whole_numbers(series):
         raise CatalogError(
             f"{path}: column {id_column!r} holds floating-point numbers, which cannot hold every "
             "identifier exactly; write it as text or as 64-bit integers"

@@ -241,6 +241,10 @@ def load_galaxies(settings: Settings, *, labelled: bool = True) -> Galaxies:
     objid = np.concatenate([part.objid for part in parts])
     unusable = np.concatenate([part.rejected for part in parts])
     _reject_doubled(parts, table, unusable, settings)
+    if np.all(unusable != ""):
+        raise CatalogError(
+            f"{path}: no galaxy is left, expected at least one; {_count_reasons(unusable)}"
+        )
 
     labels = _label_rows(parts, unusable, settings, labelled)
     if alike := find_alike([*labels.counts]):

@@ -349,6 +349,8 @@ def _read_rows(data: bytes, path: Path, layout: _Layout, wish: Wish) -> pd.DataF
         raise CatalogError(f"{path}: {next(iter(faults.values()))}")
     if len(faults) > n_rows - len(faults):
         raise CatalogError(f"{path}: {next(iter(faults.values()))}")
+    if n_rows in faults and not data.endswith((b"\n", b"\r")):
+        raise CatalogError(f"{path}: {faults[n_rows]}; the file seems to be cut short")
     with _open_rows(data, layout) as stream:
         rows = _leave_out(stream, layout, path, faults) if faults else stream
         table = _parse(rows, layout, wish)

@@ -16,7 +16,6 @@ from samples import OBJID
 from galfig.catalog.formats import read_file, read_table
 from galfig.errors import CatalogError
 
-
 SUFFIXES = (
     *(".csv", ".csv.gz", ".tsv", ".dat", ".txt", ".mrt", ".tbl", ".ecsv", ".vot", ".vot.gz"),
     *(".xml", ".fits", ".fits.gz", ".parquet", ".feather", ".arrow", ".h5"),
