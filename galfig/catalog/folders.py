@@ -16,7 +16,7 @@ from galfig.catalog.galaxies import SPLITS, SYNONYMS
 from galfig.catalog.identifiers import is_plain_name
 from galfig.errors import CatalogError
 from galfig.runtime.files import ErrorOrReplace, replace_file
-from galfig.runtime.messages import quote, shorten
+from galfig.runtime.messages import shorten
 
 logger = logging.getLogger(__name__)
 
@@ -141,28 +141,21 @@ def _scan(folder: Path) -> list[os.DirEntry[str]]:
         with os.scandir(folder) as entries:
             return sorted(entries, key=lambda entry: entry.name)
     except OSError as exc:
-        raise CatalogError(f"{quote(str(folder))}: cannot be read ({exc.strerror})") from exc
+        raise CatalogError(f"{folder}: cannot be read ({exc.strerror})") from exc
 
 
 def _name(images: list[_Image]) -> list[str]:
     """Return an identifier for each image: as much of its path as makes all of them unique."""
-    stems = [_strip_suffix(image.file) for image in images]
-    choices = (
-        stems,
-        [f"{image.class_name}_{stem}" for image, stem in zip(images, stems, strict=True)],
-        [
-            f"{image.split}_{image.class_name}_{stem}"
-            for image, stem in zip(images, stems, strict=True)
-        ],
-    )
-    for names in choices:
-        if len(set(names)) == len(names):
-            return names
-    doubled = Counter(choices[-1])
+    names = [_strip_suffix(image.file) for image in images]
+    for level in ("class_name", "split"):
+        if len(set(names)) < len(names):
+            parts = [getattr(image, level) for image in images]
+            names = [f"{part}_{name}".lstrip("_") for part, name in zip(parts, names, strict=True)]
+    counts = Counter(names)
     # One name with two suffixes: the suffix tells them apart.
     return [
-        name if doubled[name] == 1 else f"{name}{image.file.removeprefix(stem)}"
-        for name, image, stem in zip(choices[-1], images, stems, strict=True)
+        name if counts[name] == 1 else f"{name}{image.file.removeprefix(_strip_suffix(image.file))}"
+        for name, image in zip(names, images, strict=True)
     ]
 
 

@@ -38,8 +38,7 @@ _N_HEAD = 300
 _DESCRIBED = (
     ("Mrt", re.compile(r"^\s*Byte-by-byte Description of file", re.MULTILINE | re.IGNORECASE)),
     ("SExtractor", re.compile(r"\A\s*#\s*1\s+[A-Za-z_]\w*")),
-    ("Ipac", re.compile(r"\A(?:\\[^\n]*\n)*\|[^\n]*\|\s*\n(?:\|[^\n]*\n)*(?![|\n])")),
-    ("FixedWidth", re.compile(r"\A\s*\|[^\n]*\|\s*\n")),
+    ("Ipac", re.compile(r"\A(?:\\[^\n]*\n)*(?:\|[^\n]*\|\s*\n)+(?= *[^|\s])")),
     ("FixedWidthTwoLine", re.compile(r"\A[^\n]*\w[^\n]*\n\s*[-=]+(?:\s+[-=]+)+\s*\n")),
 )
 _DELIMITERS = ("\t", ",", ";", "|", " ")
@@ -116,8 +115,8 @@ def read_text(data: bytes, path: Path, suffix: str, wish: Wish) -> pd.DataFrame:
             delimiter = _find_delimiter(head, wish)
         if delimiter is None:
             return _read_fixed_width(data, path, wish)
-        if delimiter == " ":
-            data = _normalise_blanks(data)
+        if delimiter in (" ", "|"):
+            data = _normalise(data, delimiter)
             with _open_text(data) as stream:
                 head = list(itertools.islice(stream, _N_HEAD))
         layout = _find_layout(head, delimiter, path, wish)
@@ -206,12 +205,14 @@ def _split(line: str, delimiter: str) -> list[str]:
     return [cell.strip() for cell in cells]
 
 
-def _normalise_blanks(data: bytes) -> bytes:
-    """Put one blank between cells, and leave out comments below the header."""
+def _normalise(data: bytes, delimiter: str) -> bytes:
+    """Put one blank between cells, or no bar around them, and leave out comments in the rows."""
     with _open_text(data) as stream:
         lines = [" ".join(line.split()) for line in stream]
     start = next((i for i, line in enumerate(lines) if line and not line.startswith("#")), 0)
     body = [line for line in lines[start:] if line and not line.startswith("#")]
+    if delimiter == "|" and all(line[0] == line[-1] == "|" for line in body):
+        body = [line[1:-1] for line in body]
     return "\n".join([*lines[:start], *body, ""]).encode()
 
 
@@ -229,8 +230,8 @@ def _find_layout(head: Sequence[str], delimiter: str, path: Path, wish: Wish) ->
                 f"{len(wish.names)}, expected a name for each column"
             )
         return _Layout(name_columns(wish.names, path), delimiter, start)
-    comments = [line for line in head[:start] if line.strip()]
-    named = _split(comments[-1].lstrip("# \t"), delimiter) if comments else []
+    comments = [_split(line.lstrip("# \t"), delimiter) for line in head[:start] if line.strip()]
+    named = next((cells for cells in comments if wish.id_column in cells), (comments or [[]])[-1])
     is_named = wish.id_column not in first and (
         wish.id_column in named or (len(named) == len(first) > 1 and _is_galaxy(first))
     )
@@ -329,7 +330,9 @@ def _is_unit(cell: str) -> bool:
     from astropy import units
 
     # VizieR writes logarithms in brackets, and positions in hours as "h:m:s".
-    cell = re.sub(r"^(log(10)?)?[\[(](.*)[\])]$", r"\3", cell.strip("'\""))
+    cell = cell.strip("'\"")
+    while inner := re.fullmatch(r"(?:log(?:10)?)?[\[(](.*)[\])]", cell):
+        cell = inner[1]
     if re.fullmatch("[hdms:]+", cell):
         return True
     with warnings.catch_warnings():
@@ -368,7 +371,7 @@ def _read_rows(data: bytes, path: Path, layout: _Layout, wish: Wish) -> pd.DataF
 def _parse(stream: IO[str], layout: _Layout, wish: Wish) -> pd.DataFrame:
     """Have pandas read the rows, identifiers and other texts as they are."""
     texts = {wish.id_column, *wish.text_columns}
-    return pd.read_csv(
+    table = pd.read_csv(
         stream,
         sep=layout.delimiter,
         header=None,
@@ -384,12 +387,17 @@ def _parse(stream: IO[str], layout: _Layout, wish: Wish) -> pd.DataFrame:
         # pandas would otherwise infer a type for each chunk of a column.
         low_memory=False,
     )
+    # pandas skips blanks before a cell, and keeps those behind it.
+    for name in table.columns[table.dtypes == "string"]:
+        table[name] = table[name].str.strip()
+    return table
 
 
 def _count_rows(stream: IO[str], layout: _Layout, path: Path) -> tuple[int, dict[int, str]]:
     """Count the rows, and describe those with a wrong number of cells or with a NUL."""
     n_rows, n_columns = 0, len(layout.names)
     faults = {}
+    cells: list[str] = []
     for cells in _iter_rows(stream, layout, path):
         if not (len(cells) > 1 or any(cells)):
             # A blank line; of one column, it is an empty cell, which pandas passes over too.
@@ -408,6 +416,8 @@ def _count_rows(stream: IO[str], layout: _Layout, path: Path) -> tuple[int, dict
             if any("\n" in cell for cell in cells):
                 # A quote that is never closed makes one cell of all the rows that follow.
                 raise CatalogError(f"{path}: {faults[n_rows]}; close every quote")
+    if cells and "\n" in cells[-1]:
+        raise CatalogError(f"{path}: row {n_rows}: {quote(cells[-1])}; close every quote")
     return n_rows, faults
 
 
@@ -462,9 +472,10 @@ def _find_undecodable(data: bytes) -> int:
 def _read_described(data: bytes, path: Path, form: str, wish: Wish) -> pd.DataFrame:
     """Read a file that describes its columns through astropy, every cell as text."""
     from astropy.io import ascii as astropy_ascii
+    from astropy.table import Table
 
-    def keep_texts(cols: Sequence[Any], meta: object) -> list[tuple[str, list[str]]]:
-        return [(col.name, _take_texts(col)) for col in cols]
+    def keep_texts(cols: Sequence[Any], meta: object) -> Table:
+        return Table({col.name: _take_texts(col) for col in cols})
 
     reader = astropy_ascii.get_reader(getattr(astropy_ascii, form))
     # astropy would turn the texts into numbers, and "01" into 1.
@@ -472,9 +483,9 @@ def _read_described(data: bytes, path: Path, form: str, wish: Wish) -> pd.DataFr
     with warnings.catch_warnings():
         # The error that follows already reports a damaged file.
         warnings.simplefilter("ignore")
-        columns = reader.read(data.decode("utf-8-sig").splitlines())
-    rows = list(zip(*(texts for _, texts in columns), strict=True))
-    return _type_texts([name for name, _ in columns], rows, path, wish)
+        table = reader.read(data.decode("utf-8-sig").splitlines())
+    rows = list(zip(*(table[name].tolist() for name in table.colnames), strict=True))
+    return _type_texts(table.colnames, rows, path, wish)
 
 
 def _take_texts(col: Any) -> list[str]:
@@ -486,31 +497,34 @@ def _take_texts(col: Any) -> list[str]:
 
 
 def _read_fixed_width(data: bytes, path: Path, wish: Wish) -> pd.DataFrame:
-    """Read columns that are told apart by blanks in every line, also where texts hold blanks."""
+    """Read columns that lie below their names, also where their texts hold blanks."""
     lines = [line.rstrip() for line in data.decode("utf-8-sig").splitlines() if line.strip()]
     start = 0
     while start < len(lines) - 1 and lines[start + 1].startswith("#"):
         start += 1
     # The last comment names the columns, unless a line without "#" does.
     start += lines[start].startswith("#") and wish.id_column not in lines[start].split()
-    lines = [lines[start].replace("#", " ", 1), *lines[start + 1 :]] if lines else []
-    lines = [line for line in lines if not line.startswith("#")]
-    table = pd.read_fwf(
-        io.StringIO("\n".join(lines)),
-        dtype=str,
-        keep_default_na=False,
-        header=None,
-        infer_nrows=len(lines),
-    )
-    rows = list(table.itertuples(index=False, name=None))
-    names, rows = (wish.names, rows) if wish.names is not None else (rows[0], rows[1:])
-    if len(names) != len(table.columns) or not all(names) or any(" " in name for name in names):
+    header = lines[start].replace("#", " ", 1)
+    body = [line for line in lines[start + 1 :] if not line.startswith("#")]
+    words = list(re.finditer(r"\S+", header))
+    starts, ends = [word.start() for word in words], [word.end() for word in words]
+    if all(line[: starts[0]].strip() == "" for line in body) and _is_blank(body, starts[1:], -1):
+        bounds = list(zip(starts, [*starts[1:], None], strict=True))
+    elif _is_blank(body, ends, 0):
+        bounds = list(zip([0, *ends[:-1]], ends, strict=True))
+    else:
         raise CatalogError(
             f"{path}: lines with different numbers of cells, and columns that do not lie below "
-            f"their names: {shorten(list(names))}; expected commas, tabs or one kind of blanks "
+            f"their names: {shorten([word[0] for word in words])}; expected commas, tabs or blanks "
             "between columns, or columns of fixed width"
         )
-    return _type_texts(list(names), rows, path, wish)
+    rows = [[line[first:last].strip() for first, last in bounds] for line in body]
+    return _type_texts([word[0] for word in words], rows, path, wish)
+
+
+def _is_blank(lines: Sequence[str], places: Sequence[int], shift: int) -> bool:
+    """Return whether every line has a blank, or has ended, at all of some places."""
+    return all(line[at + shift : at + shift + 1].strip() == "" for line in lines for at in places)
 
 
 def _type_texts(
