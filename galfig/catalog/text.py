@@ -362,7 +362,8 @@ def _read_rows(data: bytes, path: Path, layout: _Layout, wish: Wish) -> pd.DataF
             f"{path}: {len(table)} of {n_rows} rows can be read, expected all; close every quote"
         )
     if faults and wish.faults is not None:
-        wish.faults.update({row: words.partition(": ")[2] for row, words in faults.items()})
+        lines = {row: words.removeprefix(f"row {row}") for row, words in faults.items()}
+        wish.faults.update({row: words.lstrip(",: ") for row, words in lines.items()})
         table.index = pd.Index([row for row in range(1, n_rows + 1) if row not in faults])
         table = table.reindex(range(1, n_rows + 1)).reset_index(drop=True)
     return table
