@@ -54,6 +54,11 @@ def read_file(path: Path) -> bytes:
         return read_regular(path, find_limit())
     except FileNotFoundError as exc:
         raise CatalogError(f"{path}: no such file, expected a catalog") from exc
+    except IsADirectoryError as exc:
+        raise CatalogError(
+            f"{path}: cannot be read ({exc.strerror}), expected a catalog; 'galfig catalog "
+            "from-folders' makes one of folders of images"
+        ) from exc
     except OSError as exc:
         raise CatalogError(f"{path}: cannot be read ({exc.strerror})") from exc
 

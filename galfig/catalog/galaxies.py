@@ -258,7 +258,7 @@ def load_galaxies(settings: Settings, *, labelled: bool = True) -> Galaxies:
         )
     rejected = labels.rejected
     is_used = labels.is_kept & (rejected == "")
-    names, paths, is_there = _find_images(parts, settings, template)
+    names, roots, is_there = _find_images(parts, settings, template)
     lost = is_used & ~is_there
     rejected[lost] = [f"no image {_hide_folder(names[row])}" for row in np.flatnonzero(lost)]
     split = assign_splits(parts, labels, settings.split)
@@ -271,7 +271,7 @@ def load_galaxies(settings: Settings, *, labelled: bool = True) -> Galaxies:
     return Galaxies(
         table=table.iloc[rows],
         objid=objid[rows],
-        paths=tuple(paths[row] for row in rows),
+        paths=tuple(roots[row] / names[row] for row in rows),
         redshift=np.concatenate(redshift)[rows],
         value=labels.value[rows],
         label=labels.label[rows],
@@ -408,20 +408,21 @@ def _reject_doubled(
 def _find_images(
     parts: Sequence[_Part], settings: Settings, template: Template
 ) -> tuple[list[str], list[Path], NDArray[np.bool_]]:
-    """Return the name of each row's image, its path, and whether it exists."""
+    """Return the name of each row's image, the folder that it starts at, and whether it exists."""
     names: list[str] = []
-    paths: list[Path] = []
+    roots: list[Path] = []
     found = []
     for part in parts:
-        # An identifier that is not usable must not lead out of the folder of the images.
-        usable = np.where(part.rejected == "", part.objid, "")
-        table = part.table.assign(**{settings.catalog.id: usable})
-        root = settings.find_images(part.source)
+        table, root = part.table, settings.find_images(part.source)
+        if np.any(part.rejected != ""):
+            # An identifier that is not usable must not lead out of the folder of the images.
+            usable = np.where(part.rejected == "", part.objid, "")
+            table = table.assign(**{settings.catalog.id: usable})
         here = image_names(table, template, part.source.path)
         names += here
-        paths += [root / name for name in here]
+        roots += [root] * len(here)
         found.append(_find_files(here, root))
-    return names, paths, np.concatenate(found)
+    return names, roots, np.concatenate(found)
 
 
 def assign_classes(
@@ -481,25 +482,27 @@ def _assign_largest(
 ) -> tuple[NDArray[np.object_], NDArray[np.float64], NDArray[np.object_]]:
     """Assign the class whose column has the largest number, such as the fraction of votes."""
     columns = classes.columns or ()
-    bad: dict[int, str] = {}
-    votes = np.stack(
-        [read_numbers(table, name, path, "[classes] columns", bad=bad) for name in columns], axis=1
-    )
+    numbers: list[NDArray[np.float64]] = []
+    reasons: dict[int, str] = {}
+    for name in columns:
+        bad: dict[int, str] = {}
+        numbers.append(read_numbers(table, name, path, "[classes] columns", bad=bad))
+        reasons |= {row: f"{name} = {cell}, expected a number" for row, cell in bad.items()}
     # A question that nobody was asked has no votes: the others decide.
-    known = np.where(np.isnan(votes), -np.inf, votes)
+    known = np.nan_to_num(np.stack(numbers, axis=1), nan=-np.inf, posinf=np.inf, neginf=-np.inf)
     largest = known.max(axis=1)
     names = np.array(classes.labels or columns, dtype=object)[known.argmax(axis=1)]
     rejected = np.full(len(table), "", dtype=object)
     least = -np.inf if classes.threshold is None else classes.threshold
-    for row in range(len(table)):
-        if row in bad:
-            rejected[row] = f"a vote = {bad[row]}, expected a number"
-        elif largest[row] == -np.inf:
+    for row, value in enumerate(largest):
+        if row in reasons:
+            rejected[row] = reasons[row]
+        elif value == -np.inf:
             rejected[row] = f"no {', '.join(columns)}"
-        elif np.sum(known[row] == largest[row]) > 1:
-            rejected[row] = f"no single largest vote, {largest[row]:g} is there twice"
-        elif largest[row] < least:
-            rejected[row] = f"{names[row]} = {largest[row]:g}, below the threshold {least:g}"
+        elif np.sum(known[row] == value) > 1:
+            rejected[row] = f"no single largest value, {value:g} is there more than once"
+        elif value < least:
+            rejected[row] = f"{names[row]} = {value:g}, below the threshold {least:g}"
     names[rejected != ""] = ""
     return names, np.full(len(table), np.nan), rejected
 

@@ -520,7 +520,7 @@ def test_the_largest_of_several_columns_gives_the_class(galaxy_folder):
     assert galaxies.class_names == ("smooth", "disc")
     assert galaxies.label.tolist() == [0, 1, 0, 1] * 4
     assert set(galaxies.rejected.values()) == {
-        "no single largest vote, 0.5 is there twice",
+        "no single largest value, 0.5 is there more than once",
         "no smooth, disc",
     }
     galaxies = load(galaxy_folder, classes={**classes, "threshold": 0.6})
