@@ -34,6 +34,8 @@ EXACT_FLOATS: dict[str, Any] = (
 MAX_NAME, MAX_CELL = 1000, 131_072
 # Lines from which the layout of a file is found.
 _N_HEAD = 300
+# Share of the lines that must have one number of cells.
+_SHARE = 0.8
 # Formats that begin with a description of the table, and how they are known.
 _DESCRIBED = (
     ("Mrt", re.compile(r"^\s*Byte-by-byte Description of file", re.MULTILINE | re.IGNORECASE)),
@@ -114,7 +116,10 @@ def read_text(data: bytes, path: Path, suffix: str, wish: Wish) -> pd.DataFrame:
                 return _read_described(data, path, described, wish)
             delimiter = _find_delimiter(head, wish)
         if delimiter is None:
-            return _read_fixed_width(data, path, wish)
+            table = _read_fixed_width(data, path, wish, is_required=not _is_nearly_even(head))
+            if table is not None:
+                return table
+            delimiter = " "
         if delimiter in (" ", "|"):
             data = _normalise(data, delimiter)
             with _open_text(data) as stream:
@@ -178,23 +183,32 @@ def _find_description(head: Sequence[str]) -> str | None:
 
 
 def _find_delimiter(head: Sequence[str], wish: Wish) -> str | None:
-    """Return the delimiter that gives all lines the same number of cells, or None."""
+    """Return the delimiter that gives the lines the same number of cells; None if there is none.
+
+    Blanks must do so for all lines: columns of fixed width have them, too, inside their cells.
+    """
     lines = [line for line in head if line.strip() and not line.startswith("#")]
     counts = {}
     for delimiter in _DELIMITERS:
         cells = [len(_split(line, delimiter)) for line in lines]
-        # The last of the lines may be cut where the head ends, and one may be a stray.
+        # One of the lines may be bad, or cut where the head ends.
         found, n_lines = Counter(cells).most_common(1)[0] if cells else (1, 0)
-        if found > 1 and (
-            n_lines == len(cells) or (delimiter != " " and n_lines > 0.8 * len(cells))
-        ):
+        if found > 1 and n_lines >= (1 if delimiter == " " else _SHARE) * len(cells):
             counts[delimiter] = found
-    if wish.names is not None and len(wish.names) in counts.values():
-        return next(char for char, count in counts.items() if count == len(wish.names))
-    if counts:
-        return next(iter(counts))
-    # Without a delimiter, one column of identifiers is left, or columns of fixed width.
+    if wish.names is not None:
+        return next((char for char, n in counts.items() if n == len(wish.names)), " ")
+    tops = [line.lstrip("# \t") for line in head if line.startswith("#")] + lines[:1]
+    having = [char for char in counts if any(wish.id_column in _split(top, char) for top in tops)]
+    if having or counts:
+        return (having or list(counts))[0]
+    # One column of identifiers needs no delimiter.
     return " " if all(len(line.split()) == 1 for line in lines) else None
+
+
+def _is_nearly_even(head: Sequence[str]) -> bool:
+    """Return whether blanks give most of the lines the same number of cells."""
+    counts = Counter(len(line.split()) for line in head if line.strip() and line[0] != "#")
+    return max(counts.values()) >= _SHARE * sum(counts.values())
 
 
 def _split(line: str, delimiter: str) -> list[str]:
@@ -497,8 +511,10 @@ def _take_texts(col: Any) -> list[str]:
     return ["" if m else text.strip() for text, m in zip(col.str_vals, masked, strict=True)]
 
 
-def _read_fixed_width(data: bytes, path: Path, wish: Wish) -> pd.DataFrame:
-    """Read columns that lie below their names, also where their texts hold blanks."""
+def _read_fixed_width(
+    data: bytes, path: Path, wish: Wish, *, is_required: bool
+) -> pd.DataFrame | None:
+    """Read columns that lie below their names; if they do not, it is an error, or None."""
     lines = [line.rstrip() for line in data.decode("utf-8-sig").splitlines() if line.strip()]
     start = 0
     while start < len(lines) - 1 and lines[start + 1].startswith("#"):
@@ -513,6 +529,8 @@ def _read_fixed_width(data: bytes, path: Path, wish: Wish) -> pd.DataFrame:
         bounds = list(zip(starts, [*starts[1:], None], strict=True))
     elif _is_blank(body, ends, 0):
         bounds = list(zip([0, *ends[:-1]], ends, strict=True))
+    elif not is_required:
+        return None
     else:
         raise CatalogError(
             f"{path}: lines with different numbers of cells, and columns that do not lie below "

@@ -110,6 +110,29 @@ def test_votables_hold_several_tables(tmp_path):
         read_table(path, "objID", chosen="quasars")
 
 
+@pytest.mark.parametrize("form", ["tabledata", "binary2"])
+def test_votables_of_each_serialization_are_exact(tmp_path, form):
+    """Numbers in bytes have no other digits than numbers in text."""
+    ids = MaskedColumn([int(OBJID), 0, int(OBJID) + 2], mask=[False, True, False])
+    table = Table({"objID": ["a", "b", "c"], "other": ids})
+    table.write(tmp_path / "a.vot", format="votable", tabledata_format=form)
+    read = read_table(tmp_path / "a.vot", "other")
+    assert read["other"].tolist() == [OBJID, "", str(int(OBJID) + 2)]
+    assert read["objID"].tolist() == ["a", "b", "c"]
+
+
+def test_tables_of_text_in_fits_are_exact(tmp_path):
+    """The ASCII tables of FITS hold numbers of any length."""
+    columns = [
+        fits.Column("objID", "A19", array=[OBJID, "7"]),
+        fits.Column("z", "D25.17", array=[0.1, 0.2]),
+    ]
+    fits.TableHDU.from_columns(columns).writeto(tmp_path / "a.fits")
+    read = read_table(tmp_path / "a.fits", "objID")
+    assert read["objID"].tolist() == [OBJID, "7"]
+    assert read["z"].tolist() == [0.1, 0.2]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

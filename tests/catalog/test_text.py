@@ -139,6 +139,8 @@ def test_columns_of_fixed_width_may_hold_blanks(tmp_path):
     assert table["type"].tolist() == ["Compact, not star", "E", "late type"]
     assert table["z"].tolist()[::2] == [0.1, 0.25]
     assert table["z"].isna().tolist() == [False, True, False]
+    right = "  objID     z         type\n     a1   0.1  not a star\n    a22  0.25           E\n"
+    assert read(tmp_path, right, "c.dat")["type"].tolist() == ["not a star", "E"]
     with pytest.raises(CatalogError, match="different numbers of cells, and columns that do not"):
         read(tmp_path, "objID z type\na1 0.1 late type\na2 E\nb33333 0.25 Sb\n", "b.txt")
 
@@ -202,6 +204,31 @@ def test_rows_of_another_length_are_left_out_and_named(tmp_path):
     ]:
         with pytest.raises(CatalogError, match=message):
             read(tmp_path, bad, faults=None if bad == words else {})
+
+
+@pytest.mark.parametrize("name", ["a.dat", "a.tsv"])
+def test_one_bad_row_hides_no_delimiter(tmp_path, name):
+    """The others tell how the cells are separated, and the bad one is left out."""
+    mark = "\t" if name == "a.tsv" else " "
+    lines = [f"g{index}{mark}0.{index}{mark}Sb" for index in range(20)]
+    lines[7] += f"{mark}more"
+    faults = {}
+    header = mark.join(["objID", "redshift", "type"])
+    table = read(tmp_path, "\n".join([header, *lines, ""]), name, faults=faults)
+    assert faults == {8: "4 cells, expected 3 as in the header"}
+    assert table["objID"].tolist() == [f"g{i}" if i != 7 else "" for i in range(20)]
+    names = ("objID", "z", "type")
+    found = read(tmp_path, "\n".join([*lines, ""]), name, names=names, faults=faults)
+    assert found["z"].tolist()[6] == 0.6
+    with pytest.raises(CatalogError, match=r"3 cells in the first line, and .* names has 4"):
+        read(tmp_path, "\n".join([*lines, ""]), name, names=(*names, "more"))
+
+
+def test_the_delimiter_is_the_one_that_shows_the_identifiers(tmp_path):
+    """Decimal commas are as even as the semicolons between the columns."""
+    table = read(tmp_path, "objID;z;w\na;0,1;2,5\nb;0,2;3,5\n", "a.txt")
+    assert table["objID"].tolist() == ["a", "b"]
+    assert table["z"].tolist() == ["0,1", "0,2"]
 
 
 def test_what_is_said_of_no_galaxy_warns_of_nothing(tmp_path, caplog):
