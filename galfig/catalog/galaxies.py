@@ -231,8 +231,8 @@ def load_galaxies(settings: Settings, *, labelled: bool = True) -> Galaxies:
     ------
     CatalogError
         If the table cannot be read; a column is missing; no identifier is usable; most values of
-        a column have the wrong type; a class has no galaxies; or the column of the split holds
-        another word than 'train', 'valid' and 'test'.
+        a column have the wrong type; a class has no galaxies; or most cells of the column of the
+        split hold other words than 'train', 'valid' and 'test'.
     """
     path = settings.catalog_path
     template = parse_template(settings.catalog.images)
@@ -594,7 +594,7 @@ def assign_splits(
         The files of the catalog, N rows in all.
     labels : _Labels
         The labels of the rows. Their ``rejected`` is updated in place: a kept galaxy whose cell in
-        the column is empty is rejected.
+        the column is empty, or holds another word, is rejected.
     split : SplitSettings
         Column or files of the split; or fractions and seed of the draw.
 
@@ -606,7 +606,7 @@ def assign_splits(
     Raises
     ------
     CatalogError
-        If the column is missing, or holds another word.
+        If the column is missing, or most of its cells hold another word.
     """
     first = parts[0]
     n_first = len(first.table)
@@ -639,12 +639,14 @@ def _read_splits(
     words = np.array([cell.strip().lower() for cell in cells], dtype=object)
     words = np.array([SYNONYMS.get(word, word) for word in words], dtype=object)
     strange = np.flatnonzero(is_used & ~np.isin(words, [*SPLITS, *NO_SPLIT]))
-    if len(strange):
+    if 2 * len(strange) > np.sum(is_used):
         row = strange[0]
         raise CatalogError(
             f"{path}: row {row + 1}, column {column!r}: {quote(cells[row])}, expected 'train', "
             "'valid' or 'test'"
         )
+    for row in strange:
+        rejected[row] = f"{column} = {quote(cells[row])}, expected 'train', 'valid' or 'test'"
     rejected[: len(words)][is_used & np.isin(words, NO_SPLIT)] = f"no {column}"
     return np.where(np.isin(words, SPLITS), words, "").astype(object)
 

@@ -91,6 +91,11 @@ def test_split_by_a_column(galaxy_folder):
     assert galaxies.in_valid.sum() == 12
     assert "4 to train and 12 to validate and 4 to test" in repr(galaxies)
     assert set(galaxies.rejected.values()) == {"no part"}
+    table["part"] = ["train", "valid", "train", "valid", "valid", "holdout"] * 4
+    table.to_csv(galaxy_folder / "catalog.csv", index=False)
+    galaxies = load(galaxy_folder, split={"column": "part"})
+    reason = "part = 'holdout', expected 'train', 'valid' or 'test'"
+    assert list(galaxies.rejected.values()) == [reason] * 4
     with pytest.raises(
         CatalogError, match=r"row 1, column 'objID': '1237.*', expected 'train', 'valid' or 'test'"
     ):
