@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from galfig.attribution.engine import make_engine as make_engine
     from galfig.attribution.gradcam import CamBatch as CamBatch
     from galfig.attribution.gradcam import grad_cam as grad_cam
+    from galfig.catalog.folders import catalog_from_folders as catalog_from_folders
     from galfig.catalog.galaxies import Galaxies as Galaxies
     from galfig.catalog.sample import load_catalog as load_catalog
     from galfig.config import Settings as Settings
@@ -43,6 +44,7 @@ __all__ = [
     "Settings",
     "Store",
     "build_maps",
+    "catalog_from_folders",
     "grad_cam",
     "load_catalog",
     "load_checkpoint",
@@ -64,6 +66,7 @@ _PLACES = {
     "Settings": "galfig.config",
     "Store": "galfig.store.reader",
     "build_maps": "galfig.pipeline.main",
+    "catalog_from_folders": "galfig.catalog.folders",
     "grad_cam": "galfig.attribution.gradcam",
     "load_catalog": "galfig.catalog.sample",
     "load_checkpoint": "galfig.networks.checkpoint",

@@ -1,10 +1,11 @@
 """Settings: one model, read from ``galfig.toml``, overridden by options, recorded with results."""
 
 import os
+import re
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path, PurePath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
     BaseModel,
@@ -61,6 +62,42 @@ def record_folder(folder: str) -> str:
     return f"~{sha256(os.fsencode(folder)).hexdigest()[:8]}"
 
 
+# A file of several tables, and the one that is meant: "cat.fits[OBJECTS]", "cat.h5[group/table]".
+_CHOSEN = re.compile(r"(?P<file>.*\.\w+)\[(?P<table>[^\[\]]+)\]", re.DOTALL)
+
+
+class Source(NamedTuple):
+    """A file with galaxies.
+
+    Attributes
+    ----------
+    path : Path
+        The file, relative to the working directory.
+    table : str or None
+        Name or number of a table in it.
+    split : str
+        "train", "valid" or "test" where the file says it of all its galaxies; "" otherwise.
+    """
+
+    path: Path
+    table: str | None
+    split: str
+
+
+def _parse_source(path: str, folder: Path, split: str = "") -> Source:
+    """Return the file and the table that a path of the settings names."""
+    found = _CHOSEN.fullmatch(path)
+    if found is None:
+        return Source(folder / path, None, split)
+    return Source(folder / found["file"], found["table"], split)
+
+
+def _record_name(path: str) -> str:
+    """Return a path of a catalog without its folder."""
+    source = _parse_source(path, Path())
+    return source.path.name + (f"[{source.table}]" if source.table is not None else "")
+
+
 class _Table(BaseModel):
     """A table of ``galfig.toml``; it is immutable and accepts only declared keys."""
 
@@ -81,7 +118,7 @@ class _Table(BaseModel):
     @classmethod
     def _refuse_unprintable(cls, value: Any, info: ValidationInfo) -> Any:
         # A path may hold anything. All other words may end in a figure or its caption.
-        if info.field_name in ("path", "images", "images_dir"):
+        if info.field_name in ("path", "images", "images_dir", "test", "files"):
             return value
         for words in value if isinstance(value, tuple) else (value,):
             if isinstance(words, str) and (found := find_unprintable(words)):
@@ -94,7 +131,14 @@ class CatalogSettings(_Table):
 
     path: str = Field(
         "data/simulated/catalog.csv",
-        description="Catalog: CSV (also .gz), Parquet, FITS or ECSV; relative to the settings file",
+        description="Catalog: text, FITS, VOTable, Parquet, ...; relative to the settings file. "
+        "'cat.fits[NAME]' is another table of a file",
+    )
+    names: tuple[str, ...] | None = Field(
+        None, description="Names of the columns of a text file that has no header line"
+    )
+    duplicates: Literal["none", "first"] = Field(
+        "none", description="Galaxies kept of those that share an identifier"
     )
     id: str = Field("objID", description="Column with the identifier of each galaxy")
     images: str = Field(
@@ -115,6 +159,22 @@ class CatalogSettings(_Table):
         description="Values of FITS images shown as black and as white, asinh between; default "
         "two percentiles of each image",
     )
+
+    @field_validator("names")
+    @classmethod
+    def _check_names(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if names is not None:
+            _check_distinct("names", names)
+        return names
+
+    @model_serializer(mode="wrap")
+    def _leave_out_default(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Stores and checkpoints that were made before these keys existed stay up to date.
+        keys: dict[str, Any] = serialize(self)
+        for key in ("names", "duplicates"):
+            if key in keys and keys[key] == type(self).model_fields[key].default:
+                del keys[key]
+        return keys
 
     def record_images(self) -> dict[str, str | None]:
         """Return ``images`` and ``images_dir`` without the folders of this machine."""
@@ -147,6 +207,14 @@ class ClassSettings(_Table):
     """The classes that the network separates: bins of a number, or a column of text."""
 
     column: str = Field("oh_p50", description="Column that is binned, or that holds the classes")
+    columns: tuple[str, ...] | None = Field(
+        None,
+        description="Columns of numbers, such as fractions of votes, of which the largest gives "
+        "the class",
+    )
+    threshold: float | None = Field(
+        None, description="Least value that the largest of the columns must have"
+    )
     edges: tuple[float, ...] | None = Field(
         (8.1, 8.7, 9.1, 9.3),
         description="Increasing bin edges; bins are (a, b] as in pandas.cut. "
@@ -173,6 +241,12 @@ class ClassSettings(_Table):
         # edges must not inherit the bins, the labels or the name of metallicity.
         if isinstance(values, dict):
             values = dict(values)
+            if isinstance(columns := values.get("columns"), list | tuple):
+                words = f"the largest of {', '.join(map(str, columns))}"
+                if values.setdefault("column", words) != words:
+                    raise ValueError("column and columns are given, expected one of them")
+                if values.get("edges"):
+                    raise ValueError("edges and columns are given, expected one of them")
             if values.get("column", "oh_p50") != "oh_p50":
                 values.setdefault("edges", None)
                 values.setdefault("name", "")
@@ -185,7 +259,20 @@ class ClassSettings(_Table):
 
     @model_validator(mode="after")
     def _check_bins(self) -> "ClassSettings":
-        if self.edges is None:
+        if self.columns is not None:
+            _check_distinct("columns", self.columns)
+            if len(self.columns) < 2:
+                raise ValueError(f"columns {list(self.columns)} are fewer than two")
+            if self.labels is not None:
+                _check_distinct("labels", self.labels)
+                if len(self.labels) != len(self.columns):
+                    raise ValueError(
+                        f"{len(self.columns)} columns, but there are {len(self.labels)} labels "
+                        f"{list(self.labels)}"
+                    )
+        elif self.threshold is not None:
+            raise ValueError("threshold is given without columns")
+        elif self.edges is None:
             if self.labels is not None:
                 raise ValueError("labels are given without edges; a text column needs only 'keep'")
         else:
@@ -206,13 +293,22 @@ class ClassSettings(_Table):
             _check_distinct("keep", self.keep)
             if len(self.keep) < 2:
                 raise ValueError(f"keep {list(self.keep)} names fewer than two classes")
-            labels = self.labels or self.keep
+            labels = self.labels or self.columns or self.keep
             unknown = [name for name in self.keep if name not in labels]
             if unknown:
                 raise ValueError(
                     f"keep names {unknown[0]!r}, which is not one of the labels {list(labels)}"
                 )
         return self
+
+    @model_serializer(mode="wrap")
+    def _leave_out_default(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Stores and checkpoints that were made before these keys existed stay up to date.
+        keys: dict[str, Any] = serialize(self)
+        for key in ("columns", "threshold"):
+            if key in keys and keys[key] is None:
+                del keys[key]
+        return keys
 
 
 class SplitSettings(_Table):
@@ -226,6 +322,10 @@ class SplitSettings(_Table):
     column: str | None = Field(
         None, description="Column that says 'train', 'valid' or 'test', instead of a random draw"
     )
+    test: str | None = Field(None, description="Another catalog, whose galaxies are the test set")
+    files: dict[Literal["train", "valid", "test"], str] | None = Field(
+        None, description="A catalog for each of 'train', 'valid' and 'test'"
+    )
     allow_missing: bool = Field(
         False, description="Train although the validation set lacks a class"
     )
@@ -237,13 +337,34 @@ class SplitSettings(_Table):
                 f"valid_fraction {self.valid_fraction:g} and test_fraction "
                 f"{self.test_fraction:g} leave nothing to train on"
             )
+        if self.test is not None and "test" in (self.files or {}):
+            raise ValueError("test and files.test are given, expected one of them")
+        if self.files is not None and self.column is not None:
+            raise ValueError("files and column are given, expected one of them")
+        if self.files is not None and not self.files:
+            raise ValueError("files is empty, expected a catalog for 'train', 'valid' or 'test'")
         return self
+
+    @property
+    def catalogs(self) -> dict[str, str]:
+        """The catalogs that say the split of all their galaxies, by split."""
+        found = {str(split): path for split, path in (self.files or {}).items()}
+        return found if self.test is None else {**found, "test": self.test}
+
+    def record(self) -> dict[str, Any]:
+        """Return the table, ready for JSON, without the folders of this machine."""
+        keys = self.model_dump(mode="json")
+        if self.test is not None:
+            keys["test"] = _record_name(self.test)
+        if self.files is not None:
+            keys["files"] = {split: _record_name(path) for split, path in self.files.items()}
+        return keys
 
     @model_serializer(mode="wrap")
     def _leave_out_default(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # Checkpoints that were trained before these keys existed stay up to date.
         keys: dict[str, Any] = serialize(self)
-        for key in ("test_fraction", "allow_missing"):
+        for key in ("test_fraction", "test", "files", "allow_missing"):
             if key in keys and not keys[key]:
                 del keys[key]
         return keys
@@ -333,20 +454,48 @@ class Settings(_Table):
         """
         tables = self.model_dump(mode="json", exclude={"maps": {"shard_size"}})
         # The digest of the catalog, recorded beside the settings, tells it from another.
-        tables["catalog"]["path"] = PurePath(self.catalog.path).name
+        tables["catalog"]["path"] = _record_name(self.catalog.path)
         tables["catalog"] |= self.catalog.record_images()
+        tables["split"] = self.split.record()
         return tables
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The files with galaxies, the catalog first; see `SplitSettings.catalogs`."""
+        catalogs = self.split.catalogs
+        first = _parse_source(catalogs.get("train", self.catalog.path), self._folder)
+        others = [
+            _parse_source(path, self._folder, split)
+            for split, path in catalogs.items()
+            if split != "train"
+        ]
+        return first, *others
 
     @property
     def catalog_path(self) -> Path:
         """Path of the catalog, relative to the working directory."""
-        return self._folder / self.catalog.path
+        return self.sources[0].path
 
     @property
     def images_dir(self) -> Path:
         """Folder that the template of image paths is relative to."""
+        return self.find_images(self.sources[0])
+
+    def find_images(self, source: Source) -> Path:
+        """Return the folder that the image paths of a file are relative to.
+
+        Parameters
+        ----------
+        source : Source
+            One of ``sources``.
+
+        Returns
+        -------
+        Path
+            ``images_dir`` of the settings, or else the folder of the file.
+        """
         if self.catalog.images_dir is None:
-            return self.catalog_path.parent
+            return source.path.parent
         return self._folder / self.catalog.images_dir
 
 
@@ -411,6 +560,10 @@ def load_settings(
         if isinstance(value, Path):
             value = os.path.relpath(value, folder)
         tables.setdefault(table, {})[key] = value
+        if (table, key) == ("catalog", "path") and isinstance(tables.get("split"), dict):
+            # A catalog that is given is all of it: the files of the settings are another's splits.
+            split = tables["split"]
+            tables["split"] = {k: split[k] for k in split if k not in ("test", "files")}
     try:
         settings = Settings.model_validate(tables)
     except ValidationError as exc:
@@ -418,6 +571,11 @@ def load_settings(
         options = {place for place, value in (overrides or {}).items() if value is not None}
         where = "arguments" if place in options else path or "settings"
         raise ConfigError(f"{where}: {_describe(exc)}") from exc
+    if "path" in tables.get("catalog", {}) and "train" in settings.split.catalogs:
+        raise ConfigError(
+            f"{path or 'settings'}: [catalog] path and [split] files.train are given, expected one "
+            "of them"
+        )
     settings._folder = folder
     return settings
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from galfig.config import Settings, load_settings
+from galfig.config import Settings, load_settings, restore_settings
 from galfig.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -211,3 +211,72 @@ def test_settings_in_a_closed_folder_are_no_defaults(monkeypatch):
     monkeypatch.setattr("os.lstat", refuse)
     with pytest.raises(ConfigError, match=r"galfig\.toml: cannot be read \(Permission denied\)"):
         load_settings()
+
+
+def test_settings_of_before_are_recorded_as_before():
+    """Keys that came later are not recorded at their defaults: digests stay what they were."""
+    record = Settings().record()
+    assert not {"names", "duplicates"} & set(record["catalog"])
+    assert not {"columns", "threshold"} & set(record["classes"])
+    assert not {"test", "files"} & set(record["split"])
+    given = {
+        "catalog": {"names": ["objID", "kind"], "duplicates": "first"},
+        "classes": {"columns": ["a", "b"], "threshold": 0.6},
+        "split": {"test": "/home/me/test.csv", "files": {"valid": "/home/me/v.h5[a/b]"}},
+    }
+    settings = load_settings(given)
+    record = settings.record()
+    assert record["catalog"]["names"] == ["objID", "kind"]
+    assert record["catalog"]["duplicates"] == "first"
+    assert record["classes"]["column"] == "the largest of a, b"
+    assert record["split"]["test"] == "test.csv"
+    assert record["split"]["files"] == {"valid": "v.h5[a/b]"}
+    assert restore_settings(record).record() == record
+    assert load_settings(settings).record() == record
+
+
+def test_a_path_may_name_a_table_of_a_file(tmp_path):
+    """What stands in brackets behind a suffix is the table; images lie beside the file."""
+    (tmp_path / "galfig.toml").write_text('[catalog]\npath = "data/a.h5[group/table]"\n')
+    settings = load_settings(tmp_path / "galfig.toml")
+    assert settings.sources == ((tmp_path / "data" / "a.h5", "group/table", ""),)
+    assert settings.images_dir == tmp_path / "data"
+    assert settings.record()["catalog"]["path"] == "a.h5[group/table]"
+    plain = load_settings({"catalog": {"path": "a[1]/b.csv"}})
+    assert plain.sources == ((Path("a[1]/b.csv"), None, ""),)
+
+
+def test_a_catalog_that_is_given_is_all_of_it():
+    """The files of the settings say the splits of another catalog."""
+    tables = {"split": {"files": {"train": "a.csv", "valid": "b.csv"}, "seed": 3}}
+    assert [str(source.path) for source in load_settings(tables).sources] == ["a.csv", "b.csv"]
+    other = load_settings(tables, {("catalog", "path"): Path("c.csv")})
+    assert [str(source.path) for source in other.sources] == ["c.csv"]
+    assert other.split.seed == 3
+
+
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        ({"classes": {"columns": ["a"]}}, "are fewer than two"),
+        ({"classes": {"columns": ["a", "b"], "column": "c"}}, "column and columns are given"),
+        ({"classes": {"columns": ["a", "b"], "edges": [1, 2]}}, "edges and columns are given"),
+        ({"classes": {"columns": ["a", "b"], "labels": ["x"]}}, "2 columns, but .* 1 labels"),
+        ({"classes": {"columns": ["a", "b"], "keep": ["a", "c"]}}, "keep names 'c', which is not"),
+        ({"classes": {"column": "c", "threshold": 0.5}}, "threshold is given without columns"),
+        ({"catalog": {"names": ["a", "a"]}}, "'a' appears twice in names"),
+        ({"catalog": {"duplicates": "last"}}, "duplicates: found .last.; input should"),
+        ({"split": {"files": {"dev": "a.csv"}}}, "input should be 'train', 'valid' or 'test'"),
+        ({"split": {"files": {}}}, "files is empty, expected a catalog"),
+        ({"split": {"files": {"test": "a"}, "test": "b"}}, "test and files.test are given"),
+        ({"split": {"files": {"test": "a"}, "column": "b"}}, "files and column are given"),
+        (
+            {"split": {"files": {"train": "a"}}, "catalog": {"path": "b"}},
+            r"settings: \[catalog\] path and \[split\] files.train are given, expected one of them",
+        ),
+    ],
+)  # fmt: skip
+def test_settings_of_catalogs_that_contradict_each_other(tables, message):
+    """One of two is meant, and only the user knows which."""
+    with pytest.raises(ConfigError, match=message):
+        load_settings(tables)

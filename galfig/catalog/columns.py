@@ -1,5 +1,6 @@
 """Columns of a catalog, read as exact text or as numbers; errors name the offending cell."""
 
+import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,13 @@ from galfig.errors import CatalogError
 from galfig.runtime.messages import quote, shorten, suggest
 
 EMPTY_CELLS = ["", "NA", "N/A", "n/a", "nan", "NaN", "-nan", "null", "NULL", "None", "<NA>", "--"]
+# SpArcFiRe writes two quotes for nothing.
+EMPTY_CELLS += ["''"]
+# "None" is the class of a galaxy that has no bar, ring or lens.
+NO_CLASS = frozenset(EMPTY_CELLS) - {"None"}
+# A whole number that a float was made of: 7839.0
+_WHOLE = re.compile(r"([+-]?\d{1,17})(\.0*)?")
+_EXACT = 2**53
 
 
 def require_column(table: pd.DataFrame, name: str, path: Path, setting: str) -> None:
@@ -56,7 +64,8 @@ def read_texts(table: pd.DataFrame, column: str, path: Path, setting: str) -> li
     Returns
     -------
     list of str
-        N texts, "" where a cell is empty.
+        N texts, "" where a cell is empty. If all cells are whole numbers below 2^53, a decimal
+        point that a float has added is taken off: 7839.0 becomes "7839".
 
     Raises
     ------
@@ -73,10 +82,74 @@ def read_texts(table: pd.DataFrame, column: str, path: Path, setting: str) -> li
                 f"{path}: row {row}, column {column!r}: {quote(cell)}, "
                 "expected text or a whole number"
             ) from exc
+    return _undo_floats(texts)
+
+
+def read_classes(table: pd.DataFrame, column: str, path: Path) -> list[str]:
+    """Return a column of classes as text.
+
+    Parameters
+    ----------
+    table : DataFrame
+        The catalog, with N rows.
+    column : str
+        Name of the column.
+    path : Path
+        Path of the catalog, for messages.
+
+    Returns
+    -------
+    list of str
+        N names, "" where a cell is empty, or holds what stands for an empty one in any format.
+
+    Raises
+    ------
+    CatalogError
+        If the column is missing, or holds numbers with decimals.
+    """
+    require_column(table, column, path, "[classes] column")
+    series = table[column]
+    is_number = False
+    if series.dtype.kind == "f":
+        is_number = not holds_whole_numbers(series)
+    texts = [] if is_number else read_texts(table, column, path, "[classes] column")
+    texts = ["" if text in NO_CLASS else text for text in texts]
+    filled = [text for text in texts if text]
+    if is_number or (any("." in text for text in filled) and all(map(_is_number, filled))):
+        raise CatalogError(
+            f"{path}: column {column!r} holds numbers, expected classes as text; "
+            "set [classes] edges and labels to bin them"
+        )
     return texts
 
 
-def read_numbers(table: pd.DataFrame, column: str, path: Path, setting: str) -> NDArray[np.float64]:
+def holds_whole_numbers(series: pd.Series) -> bool:
+    """Return whether all numbers of a column of floats are whole, and too small to be rounded.
+
+    Parameters
+    ----------
+    series : Series of float
+        The column; NaN is an empty cell.
+
+    Returns
+    -------
+    bool
+    """
+    cells = series.to_numpy(dtype=np.float64, na_value=np.nan)
+    cells = cells[~np.isnan(cells)]
+    # Infinity has no remainder, and is not below the limit.
+    is_small = np.abs(cells) < 2.0 ** (np.finfo(series.dtype.type).nmant + 1)
+    return bool(np.all(is_small)) and bool(np.all(cells % 1 == 0))
+
+
+def read_numbers(
+    table: pd.DataFrame,
+    column: str,
+    path: Path,
+    setting: str,
+    *,
+    bad: dict[int, str] | None = None,
+) -> NDArray[np.float64]:
     """Return a column as numbers.
 
     Parameters
@@ -89,31 +162,39 @@ def read_numbers(table: pd.DataFrame, column: str, path: Path, setting: str) -> 
         Path of the catalog, for messages.
     setting : str
         Setting that names the column, for messages.
+    bad : dict of int to str, optional
+        Filled with the cells that are not numbers, quoted, by the position of their row. Without
+        it, the first of them is an error.
 
     Returns
     -------
     (N,) ndarray of float64
-        NaN where a cell is empty.
+        NaN where a cell is empty or not a number.
 
     Raises
     ------
     CatalogError
-        If the column is missing, or a cell is not a number.
+        If the column is missing, or a cell is not a number; with ``bad``, if there are more such
+        cells than numbers.
     """
     require_column(table, column, path, setting)
     series = table[column]
     if series.dtype.kind in "iuf":
         return np.asarray(series.to_numpy(dtype=np.float64, na_value=np.nan), dtype=np.float64)
-    numbers = np.empty(len(series))
+    numbers, found = np.full(len(series), np.nan), {}
     for row, cell in enumerate(series):
         try:
             numbers[row] = _as_number(cell)
-        except (TypeError, ValueError, OverflowError) as exc:
-            hint = " with a decimal point and no thousands separators"
-            hint = hint if "," in str(cell) else ""
-            raise CatalogError(
-                f"{path}: row {row + 1}, column {column!r}: {quote(cell)}, expected a number{hint}"
-            ) from exc
+        except (TypeError, ValueError, OverflowError):
+            found[row] = cell
+    if found and (bad is None or len(found) > np.sum(~np.isnan(numbers))):
+        row, cell = next(iter(found.items()))
+        hint = " with a decimal point and no thousands separators" if "," in str(cell) else ""
+        raise CatalogError(
+            f"{path}: row {row + 1}, column {column!r}: {quote(cell)}, expected a number{hint}"
+        )
+    if bad is not None:
+        bad.update({row: quote(cell) for row, cell in found.items()})
     return numbers
 
 
@@ -128,8 +209,30 @@ def _as_text(cell: Any) -> str:
     if pd.isna(cell):
         return ""
     if isinstance(cell, float | np.floating):
-        raise TypeError("a float has lost digits, or shows some that are not there")
+        exact = 2 ** (np.finfo(type(cell)).nmant + 1)
+        if not (float(cell).is_integer() and abs(cell) < exact):
+            raise TypeError("a float has lost digits, or shows some that are not there")
+        return str(int(cell))
     return str(cell).strip()
+
+
+def _undo_floats(texts: list[str]) -> list[str]:
+    """Take the decimal point off whole numbers, if all texts are such numbers below 2^53."""
+    if not any("." in text for text in texts):
+        return texts
+    filled = [text for text in texts if text not in EMPTY_CELLS]
+    found = [_WHOLE.fullmatch(text) for text in filled]
+    if not all(match is not None and abs(int(match[1])) < _EXACT for match in found):
+        return texts
+    return ["" if text in EMPTY_CELLS else text.partition(".")[0] for text in texts]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        _as_number(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _as_number(cell: Any) -> float:

@@ -7,6 +7,7 @@ import dataclasses
 import errno
 import hashlib
 import itertools
+import json
 import logging
 import os
 import re
@@ -21,10 +22,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from galfig.catalog.columns import read_numbers, read_texts, require_column
+from galfig.catalog.columns import (
+    EMPTY_CELLS,
+    read_classes,
+    read_numbers,
+    read_texts,
+)
 from galfig.catalog.formats import read_file, read_table
-from galfig.catalog.identifiers import check_objids, is_plain_name
-from galfig.config import ClassSettings, Settings, SplitSettings
+from galfig.catalog.identifiers import find_bad_objids, find_doubled, is_plain_name
+from galfig.config import ClassSettings, Settings, Source, SplitSettings
 from galfig.errors import CatalogError
 from galfig.runtime.messages import find_near, list_some, quote, shorten
 
@@ -32,7 +38,11 @@ logger = logging.getLogger(__name__)
 
 # Words for the split of a galaxy, and what catalogs also write for them.
 SPLITS = ("train", "valid", "test")
-_SYNONYMS = {"val": "valid", "validation": "valid", "training": "train", "testing": "test"}
+NO_SPLIT = tuple(text.lower() for text in EMPTY_CELLS)
+SYNONYMS = {"val": "valid", "validation": "valid", "training": "train", "testing": "test"}
+# Local Group galaxies have redshifts down to -0.001, and the farthest known ones about 14. Catalogs
+# write -9999, 99 or 9999 for unknown.
+MIN_REDSHIFT, MAX_REDSHIFT = -0.01, 20.0
 # Number of class names that are compared with each other.
 MAX_COMPARED = 100
 # Pairs of a literal text and the column whose cell follows it, if any.
@@ -67,9 +77,11 @@ class Galaxies:
     class_counts : dict of str to int
         Number of galaxies of each class of the catalog, including classes that are not kept.
     rejected : dict of str to str
-        Why a galaxy of a kept or unknown class was left out, by objid.
+        Why a galaxy of a kept or unknown class was left out, by objid; by the row of the catalog,
+        such as "row 13", if it has no identifier of its own.
     catalog_sha256 : str
-        SHA-256 of the catalog file.
+        SHA-256 of the catalog file; of several files together, or of a table in a file and its
+        choice.
     simulated : bool
         True if the catalog marks any galaxy as simulated.
     settings : Settings
@@ -177,6 +189,16 @@ class Galaxies:
         return dataclasses.replace(self.take(stays), rejected={**self.rejected, **more})
 
 
+class _Part(NamedTuple):
+    """One file of the catalog, by `_read_part`; each array has an entry per row."""
+
+    source: Source
+    sha256: str
+    table: pd.DataFrame
+    objid: NDArray[np.object_]
+    rejected: NDArray[np.object_]
+
+
 class _Labels(NamedTuple):
     """Labels of every row of a catalog, by `_label_rows`."""
 
@@ -202,24 +224,29 @@ def load_galaxies(settings: Settings, *, labelled: bool = True) -> Galaxies:
     Returns
     -------
     Galaxies
-        In the order of the catalog; ``rejected`` lists the galaxies that were left out, and why.
+        In the order of the catalog, and of its files; ``rejected`` lists the galaxies that were
+        left out, and why.
 
     Raises
     ------
     CatalogError
-        If the table cannot be read; a column is missing; an identifier is empty, duplicated,
-        rounded or not a plain file name; a value has the wrong type; a class has no galaxies; or
-        the column of the split holds another word than 'train', 'valid' and 'test'.
+        If the table cannot be read; a column is missing; no identifier is usable; most values of
+        a column have the wrong type; a class has no galaxies; or most cells of the column of the
+        split hold other words than 'train', 'valid' and 'test'.
     """
     path = settings.catalog_path
     template = parse_template(settings.catalog.images)
-    fields = [field for _, field in template if field is not None]
-    data = read_file(path)
-    table = read_table(path, settings.catalog.id, fields, data=data)
-    objid = table[settings.catalog.id].to_numpy(dtype=object)
-    check_objids(objid, path, settings.catalog.id)
+    parts = [_read_part(source, settings, template) for source in settings.sources]
+    table = _join([part.table for part in parts])
+    objid = np.concatenate([part.objid for part in parts])
+    unusable = np.concatenate([part.rejected for part in parts])
+    _reject_doubled(parts, table, unusable, settings)
+    if np.all(unusable != ""):
+        raise CatalogError(
+            f"{path}: no galaxy is left, expected at least one; {_count_reasons(unusable)}"
+        )
 
-    labels = _label_rows(table, settings.classes, path, labelled)
+    labels = _label_rows(parts, unusable, settings, labelled)
     if alike := find_alike([*labels.counts]):
         pairs = "; ".join(f"{quote(a)} and {quote(b)}" for a, b in alike)
         logger.warning(
@@ -231,30 +258,171 @@ def load_galaxies(settings: Settings, *, labelled: bool = True) -> Galaxies:
         )
     rejected = labels.rejected
     is_used = labels.is_kept & (rejected == "")
-    names, root = image_names(table, template, path), settings.images_dir
-    lost = is_used & ~_find_files(names, root)
+    names, roots, is_there = _find_images(parts, settings, template)
+    lost = is_used & ~is_there
     rejected[lost] = [f"no image {_hide_folder(names[row])}" for row in np.flatnonzero(lost)]
-    split = assign_splits(table, labels, settings.split, path)
+    split = assign_splits(parts, labels, settings.split)
 
     rows = np.flatnonzero(labels.is_kept & (rejected == ""))
     _check_what_is_left(labels, rows, path)
+    redshift = [_read_redshift(part.table, settings, part.source.path) for part in parts]
     flag = table.get("simulated")
+    keys = _name_rows(parts, objid, unusable)
     return Galaxies(
         table=table.iloc[rows],
         objid=objid[rows],
-        paths=tuple(root / names[row] for row in rows),
-        redshift=_read_redshift(table, settings, path)[rows],
+        paths=tuple(roots[row] / names[row] for row in rows),
+        redshift=np.concatenate(redshift)[rows],
         value=labels.value[rows],
         label=labels.label[rows],
         split=split[rows],
-        pixel_scale=_read_pixel_scale(table, settings, path, rows),
+        pixel_scale=_read_pixel_scale(parts, settings, rows),
         class_names=labels.class_names,
         class_counts=labels.counts,
-        rejected={objid[row]: rejected[row] for row in np.flatnonzero(rejected != "")},
-        catalog_sha256=hashlib.sha256(data).hexdigest(),
+        rejected={keys[row]: rejected[row] for row in np.flatnonzero(rejected != "")},
+        catalog_sha256=_digest_catalog(parts, settings),
         simulated=flag is not None and bool((flag.astype(str).str.lower() == "true").any()),
         settings=settings,
     )
+
+
+def _read_part(source: Source, settings: Settings, template: Template) -> _Part:
+    """Read a file of the catalog; rows without a usable identifier are rejected."""
+    catalog, classes = settings.catalog, settings.classes
+    texts = {field for _, field in template if field is not None}
+    texts |= {settings.split.column} if settings.split.column is not None else set()
+    if classes.edges is None and classes.columns is None:
+        texts.add(classes.column)
+    data = read_file(source.path)
+    faults: dict[int, str] = {}
+    table = read_table(
+        source.path,
+        catalog.id,
+        texts,
+        data=data,
+        chosen=source.table,
+        names=catalog.names,
+        faults=faults,
+    )
+    objid = table[catalog.id].to_numpy(dtype=object)
+    bad = find_bad_objids(objid.tolist(), source.path, catalog.id)
+    bad |= {row - 1: reason for row, reason in faults.items()}
+    rejected = np.full(len(table), "", dtype=object)
+    for row, reason in bad.items():
+        rejected[row] = reason
+    return _Part(source, hashlib.sha256(data).hexdigest(), table, objid, rejected)
+
+
+def _join(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Return the rows of all files; a column that a file lacks is empty there."""
+    return tables[0] if len(tables) == 1 else pd.concat(tables, ignore_index=True)
+
+
+def _digest_catalog(parts: Sequence[_Part], settings: Settings) -> str:
+    """Return the SHA-256 of a file, or of all that tells several files, or a part of one."""
+    first = parts[0]
+    if len(parts) == 1 and first.source.table is None and settings.catalog.names is None:
+        return first.sha256
+    files = [(part.source.split, part.source.table, part.sha256) for part in parts]
+    return hashlib.sha256(json.dumps([files, settings.catalog.names]).encode()).hexdigest()
+
+
+def _place(parts: Sequence[_Part], position: int) -> tuple[_Part, int]:
+    """Return the file of a row, and its number there from 1."""
+    for part in parts:
+        if position < len(part.table):
+            return part, position + 1
+        position -= len(part.table)
+    raise IndexError(position)
+
+
+def _name_row(parts: Sequence[_Part], position: int) -> str:
+    """Return the name of a row, such as "row 13", or "row 13 of test.csv" of several files."""
+    part, row = _place(parts, position)
+    return f"row {row}" if len(parts) == 1 else f"row {row} of {part.source.path.name}"
+
+
+def _name_rows(
+    parts: Sequence[_Part], objid: NDArray[np.object_], unusable: NDArray[np.object_]
+) -> list[str]:
+    """Name each row by its identifier, or by its number if that is no identifier of its own."""
+    return [
+        _name_row(parts, row) if reason else name
+        for row, (name, reason) in enumerate(zip(objid, unusable, strict=True))
+    ]
+
+
+def _reject_doubled(
+    parts: Sequence[_Part],
+    table: pd.DataFrame,
+    rejected: NDArray[np.object_],
+    settings: Settings,
+) -> None:
+    """Reject rows that share an identifier; one of rows that are the same everywhere stays."""
+    column, is_first_kept = settings.catalog.id, settings.catalog.duplicates == "first"
+    objid = np.where(rejected == "", table[column].to_numpy(dtype=object), "").tolist()
+    groups = find_doubled(objid)
+    if not groups:
+        return
+    among = [row for rows in groups for row in rows]
+    is_copy = dict(zip(among, table.iloc[among].astype(str).duplicated(), strict=True))
+    n_copies, doubled = 0, []
+    for rows in groups:
+        first, *others = rows
+        differ = [row for row in others if not is_copy[row]]
+        for row in others:
+            if is_copy[row]:
+                rejected[row] = f"the same as {_name_row(parts, first)} in every column"
+                n_copies += 1
+            elif is_first_kept:
+                rejected[row] = (
+                    f"{column} {quote(objid[row])} is already in {_name_row(parts, first)}"
+                )
+        if differ:
+            doubled.append((first, 1 + len(differ)))
+        if differ and not is_first_kept:
+            for row in (first, *differ):
+                other = next(row2 for row2 in (first, *differ) if row2 != row)
+                rejected[row] = f"{column} {quote(objid[row])} is also in {_name_row(parts, other)}"
+    path = settings.catalog_path
+    if n_copies:
+        logger.warning(
+            "%s: %d rows repeat another one in every column, and count once", path, n_copies
+        )
+    if doubled:
+        advice = 'the first row of each is kept, as [catalog] duplicates = "first" asks'
+        if not is_first_kept:
+            advice = 'all are left out; [catalog] duplicates = "first" keeps the first row of each'
+        logger.warning(
+            "%s: column %r: %d rows share their identifier with another, %d identifiers in all: "
+            "%s; %s",
+            path,
+            column,
+            sum(n for _, n in doubled),
+            len(doubled),
+            shorten([objid[row] for row, _ in doubled]),
+            advice,
+        )
+
+
+def _find_images(
+    parts: Sequence[_Part], settings: Settings, template: Template
+) -> tuple[list[str], list[Path], NDArray[np.bool_]]:
+    """Return the name of each row's image, the folder that it starts at, and whether it exists."""
+    names: list[str] = []
+    roots: list[Path] = []
+    found = []
+    for part in parts:
+        table, root = part.table, settings.find_images(part.source)
+        if np.any(part.rejected != ""):
+            # An identifier that is not usable must not lead out of the folder of the images.
+            usable = np.where(part.rejected == "", part.objid, "")
+            table = table.assign(**{settings.catalog.id: usable})
+        here = image_names(table, template, part.source.path)
+        names += here
+        roots += [root] * len(here)
+        found.append(_find_files(here, root))
+    return names, roots, np.concatenate(found)
 
 
 def assign_classes(
@@ -283,32 +451,60 @@ def assign_classes(
     Raises
     ------
     CatalogError
-        If the column is missing, or holds text where numbers are expected or the reverse.
+        If a column is missing, or holds text where numbers are expected or the reverse.
     """
-    require_column(table, classes.column, path, "[classes] column")
-    series = table[classes.column]
+    if classes.columns is not None:
+        return _assign_largest(table, classes, path)
     if classes.edges is None:
-        if series.dtype.kind == "f":
-            raise CatalogError(
-                f"{path}: column {classes.column!r} holds numbers, expected classes as text; "
-                "set [classes] edges and labels to bin them"
-            )
-        names = np.array(read_texts(table, classes.column, path, "[classes] column"), dtype=object)
+        names = np.array(read_classes(table, classes.column, path), dtype=object)
         rejected = np.where(names == "", f"no {classes.column}", "").astype(object)
         return names, np.full(len(table), np.nan), rejected
-    value = read_numbers(table, classes.column, path, "[classes] column")
+    bad: dict[int, str] = {}
+    value = read_numbers(table, classes.column, path, "[classes] column", bad=bad)
     bins = pd.cut(value, bins=list(classes.edges), labels=False)
     # A galaxy outside every bin has index -1, which picks the last name: "".
     bins = np.where(np.isnan(bins), -1, bins).astype(int)
     names = np.array([*(classes.labels or ()), ""], dtype=object)[bins]
     rejected = np.full(len(table), "", dtype=object)
-    for row in np.flatnonzero(names == ""):
-        if np.isnan(value[row]):
+    for row in np.flatnonzero(names == "").tolist():
+        if row in bad:
+            rejected[row] = f"{classes.column} = {bad[row]}, expected a number"
+        elif np.isnan(value[row]):
             rejected[row] = f"no {classes.column}"
         else:
             low, high = classes.edges[0], classes.edges[-1]
             rejected[row] = f"{classes.column} = {value[row]:g} outside ({low:g}, {high:g}]"
     return names, value, rejected
+
+
+def _assign_largest(
+    table: pd.DataFrame, classes: ClassSettings, path: Path
+) -> tuple[NDArray[np.object_], NDArray[np.float64], NDArray[np.object_]]:
+    """Assign the class whose column has the largest number, such as the fraction of votes."""
+    columns = classes.columns or ()
+    numbers: list[NDArray[np.float64]] = []
+    reasons: dict[int, str] = {}
+    for name in columns:
+        bad: dict[int, str] = {}
+        numbers.append(read_numbers(table, name, path, "[classes] columns", bad=bad))
+        reasons |= {row: f"{name} = {cell}, expected a number" for row, cell in bad.items()}
+    # A question that nobody was asked has no votes: the others decide.
+    known = np.nan_to_num(np.stack(numbers, axis=1), nan=-np.inf, posinf=np.inf, neginf=-np.inf)
+    largest = known.max(axis=1)
+    names = np.array(classes.labels or columns, dtype=object)[known.argmax(axis=1)]
+    rejected = np.full(len(table), "", dtype=object)
+    least = -np.inf if classes.threshold is None else classes.threshold
+    for row, value in enumerate(largest):
+        if row in reasons:
+            rejected[row] = reasons[row]
+        elif value == -np.inf:
+            rejected[row] = f"no {', '.join(columns)}"
+        elif np.sum(known[row] == value) > 1:
+            rejected[row] = f"no single largest value, {value:g} is there more than once"
+        elif value < least:
+            rejected[row] = f"{names[row]} = {value:g}, below the threshold {least:g}"
+    names[rejected != ""] = ""
+    return names, np.full(len(table), np.nan), rejected
 
 
 def parse_template(template: str) -> Template:
@@ -385,24 +581,22 @@ def image_names(table: pd.DataFrame, template: Template, path: Path) -> list[str
 
 
 def assign_splits(
-    table: pd.DataFrame, labels: _Labels, split: SplitSettings, path: Path
+    parts: Sequence[_Part], labels: _Labels, split: SplitSettings
 ) -> NDArray[np.object_]:
     """Decide which rows train the network, which validate it, and which are held out as a test.
 
-    A column of the catalog may say so. Otherwise the sets are drawn at random from the galaxies
-    that are kept and not rejected, unless these have no classes.
+    A file or a column of the catalog may say so. Otherwise the sets are drawn at random from the
+    galaxies that are kept and not rejected, unless these have no classes.
 
     Parameters
     ----------
-    table : DataFrame
-        The catalog, with N rows.
+    parts : sequence of _Part
+        The files of the catalog, N rows in all.
     labels : _Labels
-        The labels of its rows. Their ``rejected`` is updated in place: a kept galaxy whose cell in
-        the column is empty is rejected.
+        The labels of the rows. Their ``rejected`` is updated in place: a kept galaxy whose cell in
+        the column is empty, or holds another word, is rejected.
     split : SplitSettings
-        Column of the split; or fractions and seed of the draw.
-    path : Path
-        Path of the catalog, for messages.
+        Column or files of the split; or fractions and seed of the draw.
 
     Returns
     -------
@@ -412,16 +606,24 @@ def assign_splits(
     Raises
     ------
     CatalogError
-        If the column is missing, or holds another word.
+        If the column is missing, or most of its cells hold another word.
     """
-    found = np.full(len(table), "", dtype=object)
+    first = parts[0]
+    n_first = len(first.table)
+    found = np.full(len(labels.label), "", dtype=object)
+    said = [np.full(len(part.table), part.source.split, dtype=object) for part in parts[1:]]
+    found[n_first:] = np.concatenate(said) if said else ""
+    is_used = (labels.is_kept & (labels.rejected == ""))[:n_first]
     if split.column is not None:
-        return _read_splits(table, labels, split.column, path)
-    if labels.counts:
-        rows = np.flatnonzero(labels.is_kept & (labels.rejected == ""))
+        found[:n_first] = _read_splits(first, is_used, labels.rejected, split.column)
+    elif labels.counts:
+        rows = np.flatnonzero(is_used)
         order = np.random.default_rng(split.seed).permutation(rows)
         n_valid = max(1, round(split.valid_fraction * len(rows)))
         n_test = round(split.test_fraction * len(rows))
+        # What has a catalog of its own is not drawn.
+        n_valid = 0 if "valid" in split.catalogs else n_valid
+        n_test = 0 if "test" in split.catalogs else n_test
         found[rows] = "train"
         found[order[:n_valid]] = "valid"
         found[order[n_valid : n_valid + n_test]] = "test"
@@ -429,38 +631,46 @@ def assign_splits(
 
 
 def _read_splits(
-    table: pd.DataFrame, labels: _Labels, column: str, path: Path
+    part: _Part, is_used: NDArray[np.bool_], rejected: NDArray[np.object_], column: str
 ) -> NDArray[np.object_]:
     """Read the split of each row from a column, and reject the kept galaxies without one."""
-    cells = read_texts(table, column, path, "[split] column")
+    path = part.source.path
+    cells = read_texts(part.table, column, path, "[split] column")
     words = np.array([cell.strip().lower() for cell in cells], dtype=object)
-    words = np.array([_SYNONYMS.get(word, word) for word in words], dtype=object)
-    is_used = labels.is_kept & (labels.rejected == "")
-    strange = np.flatnonzero(is_used & ~np.isin(words, [*SPLITS, ""]))
-    if len(strange):
+    words = np.array([SYNONYMS.get(word, word) for word in words], dtype=object)
+    strange = np.flatnonzero(is_used & ~np.isin(words, [*SPLITS, *NO_SPLIT]))
+    if 2 * len(strange) > np.sum(is_used):
         row = strange[0]
         raise CatalogError(
             f"{path}: row {row + 1}, column {column!r}: {quote(cells[row])}, expected 'train', "
             "'valid' or 'test'"
         )
-    labels.rejected[is_used & (words == "")] = f"no {column}"
+    for row in strange:
+        rejected[row] = f"{column} = {quote(cells[row])}, expected 'train', 'valid' or 'test'"
+    rejected[: len(words)][is_used & np.isin(words, NO_SPLIT)] = f"no {column}"
     return np.where(np.isin(words, SPLITS), words, "").astype(object)
 
 
-def _label_rows(table: pd.DataFrame, classes: ClassSettings, path: Path, labelled: bool) -> _Labels:
+def _label_rows(
+    parts: Sequence[_Part], unusable: NDArray[np.object_], settings: Settings, labelled: bool
+) -> _Labels:
     """Label each row; a row of a class that is not kept is neither kept nor rejected."""
-    n = len(table)
-    if not labelled and classes.column not in table:
+    classes, path, n = settings.classes, settings.catalog_path, len(unusable)
+    needed = classes.columns or (classes.column,)
+    if not labelled and not any(name in part.table for part in parts for name in needed):
         return _Labels(
             label=np.full(n, -1, np.int16),
             value=np.full(n, np.nan),
-            rejected=np.full(n, "", dtype=object),
+            rejected=unusable.copy(),
             is_kept=np.ones(n, dtype=bool),
             class_names=classes.keep or (),
             counts={},
         )
-    names, value, rejected = assign_classes(table, classes, path)
-    order = classes.labels or tuple(sorted(set(names) - {""}))
+    assigned = [assign_classes(part.table, classes, part.source.path) for part in parts]
+    names, value, rejected = (np.concatenate(arrays) for arrays in zip(*assigned, strict=True))
+    names[unusable != ""] = ""
+    rejected = np.where(unusable != "", unusable, rejected)
+    order = classes.labels or classes.columns or tuple(sorted(set(names) - {""}))
     found = Counter(names)
     counts = {name: found[name] for name in order}
     class_names = classes.keep or order
@@ -469,6 +679,8 @@ def _label_rows(table: pd.DataFrame, classes: ClassSettings, path: Path, labelle
     advice = f"change [classes] {'column or' if classes.edges is None else 'edges or'} keep"
     if not labelled:
         advice = 'to explain galaxies without classes set [classes] column = ""'
+    if np.any(unusable != ""):
+        advice = f"{_count_reasons(unusable)}; {advice}"
     _check_classes(class_names, counts, path, classes.column, f"{runs}; {advice}")
     position = {name: index for index, name in enumerate(class_names)}
     label = np.array([position.get(name, -1) for name in names], dtype=np.int16)
@@ -619,40 +831,53 @@ def _read_redshift(table: pd.DataFrame, settings: Settings, path: Path) -> NDArr
     # The default column may be missing, since not every catalog has redshifts.
     if column is None or (column not in table and not is_named):
         return np.full(len(table), np.nan)
-    redshift = read_numbers(table, column, path, "[catalog] redshift")
-    # Local Group galaxies have redshifts down to -0.001. Catalogs write -9999 or inf for unknown.
-    is_wrong = np.isinf(redshift) | (redshift <= -1)
-    if is_wrong.any():
-        row = int(np.argmax(is_wrong))
+    bad: dict[int, str] = {}
+    redshift = read_numbers(table, column, path, "[catalog] redshift", bad=bad)
+    is_wrong = (redshift < MIN_REDSHIFT) | (redshift > MAX_REDSHIFT)
+    n_wrong = int(is_wrong.sum()) + len(bad)
+    if n_wrong:
+        row = min([*bad, *np.flatnonzero(is_wrong)[:1].tolist()])
         logger.warning(
-            "%s: column %r: %d redshifts are -1 or less, or infinite, and treated as unknown, "
-            "first: %g in row %d",
+            "%s: column %r: %d redshifts are below %g, above %g or not numbers, and treated as "
+            "unknown, first: %s in row %d",
             path,
             column,
-            int(is_wrong.sum()),
-            redshift[row],
+            n_wrong,
+            MIN_REDSHIFT,
+            MAX_REDSHIFT,
+            bad.get(row) or f"{redshift[row]:g}",
             row + 1,
         )
     return np.where(is_wrong, np.nan, redshift)
 
 
 def _read_pixel_scale(
-    table: pd.DataFrame, settings: Settings, path: Path, rows: NDArray[np.intp]
+    parts: Sequence[_Part], settings: Settings, rows: NDArray[np.intp]
 ) -> NDArray[np.float64] | None:
+    """Return the pixel scales of some rows, NaN where they are unknown or impossible."""
     scale = settings.catalog.pixel_scale
     if scale is None:
         return None
-    if isinstance(scale, str):
-        scales = read_numbers(table, scale, path, "[catalog] pixel_scale")
-        wrong = rows[(scales[rows] <= 0) | np.isinf(scales[rows])]
-        if len(wrong):
-            row = wrong[0]
-            raise CatalogError(
-                f"{path}: row {row + 1}, column {scale!r}: {scales[row]:g}, expected a pixel "
-                "scale above zero [arcsec/pixel]"
-            )
-        return scales[rows]
-    return np.full(len(rows), scale)
+    if not isinstance(scale, str):
+        return np.full(len(rows), scale)
+    found = [
+        read_numbers(part.table, scale, part.source.path, "[catalog] pixel_scale") for part in parts
+    ]
+    scales = np.concatenate(found)[rows]
+    is_wrong = (scales <= 0) | np.isinf(scales)
+    if is_wrong.any():
+        row = int(np.argmax(is_wrong))
+        part, number = _place(parts, int(rows[row]))
+        logger.warning(
+            "%s: column %r: %d pixel scales are not above zero [arcsec/pixel], and treated as "
+            "unknown, first: %g in row %d",
+            part.source.path,
+            scale,
+            int(is_wrong.sum()),
+            scales[row],
+            number,
+        )
+    return np.where(is_wrong, np.nan, scales)
 
 
 def report_counts(galaxies: Galaxies, *, with_splits: bool = True) -> None:

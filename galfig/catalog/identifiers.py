@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from galfig.errors import CatalogError
@@ -16,47 +16,70 @@ _ROUNDED = re.compile(r"[+-]?\d+([.,]\d*)?[eE][+-]\d+|[+-]?\d+\.0*|\d{1,3}(,\d{3
 _SPREADSHEET_DIGITS = 15
 
 
-def check_objids(objid: Iterable[str], path: Path, column: str) -> None:
-    """Check that identifiers are unique, exact and usable as file names.
+def find_bad_objids(objid: Sequence[str], path: Path, column: str) -> dict[int, str]:
+    """Find the rows whose identifier is empty, has lost digits, or is no file name.
 
     Parameters
     ----------
-    objid : iterable of str
+    objid : sequence of str
         Identifiers, in the order of the rows.
     path : Path
         Path of the catalog, for messages.
     column : str
         Column of the identifiers, for messages.
 
+    Returns
+    -------
+    dict of int to str
+        The reason for each such row, by its position.
+
     Raises
     ------
     CatalogError
-        If an identifier is empty, duplicated, rounded or not a plain file name.
+        If every long number ends in zeros, as spreadsheets round them.
     """
-    first_row: dict[str, int] = {}
-    for row, name in enumerate(objid, start=1):
-        where = f"{path}: row {row}, column {column!r}"
-        if not name:
-            raise CatalogError(f"{where}: empty, expected an identifier")
-        if not is_plain_name(name):
-            raise CatalogError(
-                f"{where}: {quote(name)} is not a plain file name, expected one without '/', "
+    reasons = {}
+    for row, name in enumerate(objid):
+        # Tables write signs such as "--" for an empty cell.
+        if not any(map(str.isalnum, name)):
+            reasons[row] = f"no {column}"
+        elif not is_plain_name(name):
+            reasons[row] = (
+                f"{column} {quote(name)} is not a plain file name, expected one without '/', "
                 f"'\\', '..' or invisible characters, at most {MAX_NAME} bytes long"
             )
-        if _ROUNDED.fullmatch(name):
-            raise CatalogError(
-                f"{where}: {quote(name)} looks rounded by a spreadsheet or float conversion, "
+        elif _ROUNDED.fullmatch(name):
+            reasons[row] = (
+                f"{column} {quote(name)} looks rounded by a spreadsheet or float conversion, "
                 "expected every digit and nothing else; export this column as text"
             )
-        # On some systems, two encodings of one accented letter name the same file.
-        key = name if name.isascii() else unicodedata.normalize("NFC", name)
-        if key in first_row:
-            raise CatalogError(
-                f"{where}: {quote(name)} is already in row {first_row[key]}, "
-                "expected each identifier once"
-            )
-        first_row[key] = row
-    _check_digits(first_row, path, column)
+    _check_digits(dict.fromkeys(objid), path, column)
+    return reasons
+
+
+def find_doubled(objid: Sequence[str]) -> list[list[int]]:
+    """Find the rows that share an identifier with others.
+
+    Parameters
+    ----------
+    objid : sequence of str
+        Identifiers, in the order of the rows; "" is none.
+
+    Returns
+    -------
+    list of list of int
+        The positions of the rows of each identifier that appears more than once. The two
+        spellings in Unicode of an accented letter are the same: on some systems, they name the
+        same file.
+    """
+    if len(set(objid)) == len(objid) and all(map(str.isascii, objid)):
+        return []
+    rows: dict[str, list[int]] = {}
+    for row, name in enumerate(objid):
+        if name:
+            key = name if name.isascii() else unicodedata.normalize("NFC", name)
+            rows.setdefault(key, []).append(row)
+    return [found for found in rows.values() if len(found) > 1]
 
 
 def _check_digits(objid: Iterable[str], path: Path, column: str) -> None:

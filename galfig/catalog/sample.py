@@ -24,8 +24,9 @@ def load_catalog(
     Parameters
     ----------
     path : Path or str, optional
-        Catalog: CSV, Parquet, FITS or ECSV. By default, that of the settings; the default
-        settings name the built-in simulated sample.
+        Catalog: text, FITS, VOTable, Parquet, HDF5, ...; ``"cat.fits[NAME]"`` is another table of
+        a file. It is the whole catalog: files for the splits are not read. By default, that of the
+        settings; the default settings name the built-in simulated sample.
     settings : Settings, mapping, Path or str, optional
         Settings as in ``galfig.toml``, such as ``{"classes": {"column": "morphology"}}``, or the
         path of such a file. By default, ``galfig.toml`` of the working directory where there is
@@ -76,7 +77,8 @@ def load_sample(settings: Settings, *, labelled: bool = True) -> Galaxies:
         If the simulated sample cannot be written.
     """
     default = CatalogSettings.model_fields["path"].default
-    if settings.catalog.path == default and not settings.catalog_path.exists():
+    is_default = settings.catalog.path == default and "train" not in settings.split.catalogs
+    if is_default and not settings.catalog_path.exists():
         # This imports astropy and matplotlib, which a user's own catalog does not need.
         from galfig.catalog.simulate import write_simulated
 

@@ -19,6 +19,7 @@ EXIT_FAILED = 1
 # of commands needs no import.
 COMMANDS = {
     "simulate": "galfig.cli.simulate:simulate",
+    "catalog": "galfig.cli.catalog:catalog",
     "train": "galfig.cli.train:train",
     "build-maps": "galfig.cli.build_maps:build_maps",
     "render": "galfig.cli.render:render",
@@ -29,6 +30,7 @@ COMMANDS = {
 }
 SUMMARIES = {
     "simulate": "Simulate SDSS-like galaxies: cutouts and a catalog.",
+    "catalog": "Make a catalog of images that have none.",
     "train": "Train a classifier and write its checkpoint.",
     "build-maps": "Explain every galaxy for every class, and write the store.",
     "render": "Draw galaxies from STORE with their maps, one row each.",

@@ -32,7 +32,7 @@ config_option = click.option(
 catalog_option = click.option(
     "--catalog",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Catalog: CSV, Parquet, FITS or ECSV.",
+    help="Catalog: text, FITS, VOTable, Parquet, HDF5, ...; FILE[NAME] for a table of a file.",
 )
 images_option = click.option(
     "--images",

@@ -85,7 +85,8 @@ def find_splits(checkpoint: Checkpoint, galaxies: Galaxies) -> NDArray[np.object
         "train", "valid" or "test"; "" where it is unknown.
     """
     unknown = np.full(len(galaxies), "", dtype=object)
-    has_column = galaxies.settings.split.column is not None
+    asked = galaxies.settings.split
+    has_column = asked.column is not None or bool(asked.catalogs)
     members = checkpoint.record.members
     if members is None:
         is_known = has_column or _is_same_draw(checkpoint, galaxies)
@@ -134,7 +135,8 @@ def _is_same_draw(checkpoint: Checkpoint, galaxies: Galaxies) -> bool:
         trained = restore_settings(metadata["settings"])
     except (KeyError, AttributeError, ValidationError):
         return False
-    if (trained.classes, trained.split) != (galaxies.settings.classes, galaxies.settings.split):
+    asked = restore_settings(galaxies.settings.record())
+    if (trained.classes, trained.split) != (asked.classes, asked.split):
         return False
     # The draw depends on which images are there, and so do the numbers in each class.
     counts: dict[str, Any] = {

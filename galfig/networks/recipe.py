@@ -35,15 +35,13 @@ def describe_recipe(
         The recipe, ready for JSON. Equal recipes need only one training.
     """
     images = {} if image_digest is None else {"image_digest": image_digest}
+    tables = settings.record()
     return {
         **images,
         "catalog_sha256": galaxies.catalog_sha256,
         **settings.catalog.record_images(),
         "fits_range": settings.catalog.model_dump(mode="json")["fits_range"],
-        **{
-            table: getattr(settings, table).model_dump(mode="json")
-            for table in ("classes", "split", "training")
-        },
+        **{table: tables[table] for table in ("classes", "split", "training")},
     }
 
 

@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from astropy.io import fits
+from astropy.table import Table
 from hypothesis import given
 from hypothesis import strategies as st
 
-from galfig.catalog import formats
+from galfig.catalog import text
 from galfig.catalog.galaxies import assign_classes, find_alike, load_galaxies
 from galfig.config import ClassSettings, load_settings
 from galfig.errors import CatalogError
@@ -89,11 +91,16 @@ def test_split_by_a_column(galaxy_folder):
     assert galaxies.in_valid.sum() == 12
     assert "4 to train and 12 to validate and 4 to test" in repr(galaxies)
     assert set(galaxies.rejected.values()) == {"no part"}
+    table["part"] = ["train", "valid", "train", "valid", "valid", "holdout"] * 4
+    table.to_csv(galaxy_folder / "catalog.csv", index=False)
+    galaxies = load(galaxy_folder, split={"column": "part"})
+    reason = "part = 'holdout', expected 'train', 'valid' or 'test'"
+    assert list(galaxies.rejected.values()) == [reason] * 4
     with pytest.raises(
         CatalogError, match=r"row 1, column 'objID': '1237.*', expected 'train', 'valid' or 'test'"
     ):
         load(galaxy_folder, split={"column": "objID"})
-    with pytest.raises(CatalogError, match=r"row 1, column 'z': 0\.02, expected text or a whole"):
+    with pytest.raises(CatalogError, match=r"row 1, column 'z': '0\.02', expected 'train', 'va"):
         load(galaxy_folder, split={"column": "z"})
 
 
@@ -210,13 +217,13 @@ def test_catalog_replaced_while_it_is_read_is_not_recorded(galaxy_folder, monkey
     """The digest is that of the bytes that became the galaxies."""
     path = galaxy_folder / "catalog.csv"
     first = hashlib.sha256(path.read_bytes()).hexdigest()
-    real = formats._read_header
+    real = text._find_layout
 
     def replace(*arguments):
         path.write_text(path.read_text().replace("12376", "99999"))
         return real(*arguments)
 
-    monkeypatch.setattr(formats, "_read_header", replace)
+    monkeypatch.setattr(text, "_find_layout", replace)
     galaxies = load(galaxy_folder)
     assert galaxies.catalog_sha256 == first
     assert all(objid.startswith("12376") for objid in galaxies.objid)
@@ -267,7 +274,7 @@ def test_redshift_is_optional_unless_named(galaxy_folder):
         load(galaxy_folder, catalog={"redshift": "zspec"})
 
 
-def test_pixel_scale_by_number_and_by_column(galaxy_folder):
+def test_pixel_scale_by_number_and_by_column(galaxy_folder, caplog):
     """A constant holds for all galaxies, a column for each."""
     assert set(load(galaxy_folder, catalog={"pixel_scale": 0.4}).pixel_scale) == {0.4}
     galaxies = load(galaxy_folder, catalog={"pixel_scale": "z"})
@@ -275,8 +282,10 @@ def test_pixel_scale_by_number_and_by_column(galaxy_folder):
     table = pd.read_csv(galaxy_folder / "catalog.csv", dtype={"objID": str})
     table.loc[2, "z"] = 0
     table.to_csv(galaxy_folder / "catalog.csv", index=False)
-    with pytest.raises(CatalogError, match="row 3, column 'z': 0, expected a pixel scale above"):
-        load(galaxy_folder, catalog={"pixel_scale": "z"})
+    galaxies = load(galaxy_folder, catalog={"pixel_scale": "z"})
+    assert np.flatnonzero(np.isnan(galaxies.pixel_scale)).tolist() == [2]
+    assert "1 pixel scales are not above zero [arcsec/pixel]" in caplog.text
+    assert "first: 0 in row 3" in caplog.text
 
 
 def test_unlabelled_catalog_is_taken_whole(galaxy_folder):
@@ -335,8 +344,8 @@ def test_redshifts_that_no_galaxy_has_are_unknown(galaxy_folder, caplog):
     np.testing.assert_array_equal(galaxies.redshift, expected)
     assert galaxies.table["z"].tolist() == table["z"].tolist()
     assert [record.getMessage().split(": ", 1)[1] for record in caplog.records] == [
-        "column 'z': 16 redshifts are -1 or less, or infinite, and treated as unknown, "
-        "first: -9999 in row 2"
+        "column 'z': 16 redshifts are below -0.01, above 20 or not numbers, and treated as "
+        "unknown, first: -9999 in row 2"
     ]
 
 
@@ -349,8 +358,9 @@ def test_pixel_scale_is_finite(galaxy_folder):
     np.testing.assert_array_equal(scales, [0.4, np.nan] * 12)
     table.loc[4, "scale"] = np.inf
     table.to_csv(galaxy_folder / "catalog.csv", index=False)
-    with pytest.raises(CatalogError, match="row 5, column 'scale': inf, expected a pixel scale"):
-        load(galaxy_folder, catalog={"pixel_scale": "scale"})
+    scales[4] = np.nan
+    found = load(galaxy_folder, catalog={"pixel_scale": "scale"}).pixel_scale
+    np.testing.assert_array_equal(found, scales)
 
 
 def test_number_of_classes_does_not_fill_the_line(galaxy_folder):
@@ -389,3 +399,219 @@ def test_a_misspelt_class_is_named(galaxy_folder, caplog):
     table.to_csv(galaxy_folder / "catalog.csv", index=False)
     load(galaxy_folder, classes={"column": "type"})
     assert "classes with nearly the same name: 'Sprial' and 'spiral'" in caplog.text
+
+
+def read_catalog(folder):
+    return pd.read_csv(folder / "catalog.csv", dtype={"objID": str})
+
+
+def test_rows_without_an_identifier_are_left_out(galaxy_folder):
+    """Each is listed by its row; the galaxies around it stay."""
+    table = read_catalog(galaxy_folder)
+    objid = table["objID"].tolist()
+    table.loc[[2, 5, 7], "objID"] = ["", "--", "../x"]
+    table.to_csv(galaxy_folder / "catalog.csv", index=False)
+    galaxies = load(galaxy_folder)
+    assert galaxies.objid.tolist() == [name for i, name in enumerate(objid) if i not in (2, 5, 7)]
+    assert list(galaxies.rejected) == ["row 3", "row 6", "row 8"]
+    assert galaxies.rejected["row 3"] == galaxies.rejected["row 6"] == "no objID"
+    assert galaxies.rejected["row 8"].startswith("objID '../x' is not a plain file name")
+    assert sum(galaxies.class_counts.values()) == 21
+    table["objID"] = ""
+    table.to_csv(galaxy_folder / "catalog.csv", index=False)
+    with pytest.raises(CatalogError, match=r"no galaxy is left.*; 24 left out, first: no objID"):
+        load(galaxy_folder)
+
+
+def test_doubled_identifiers_are_left_out_or_kept_once(galaxy_folder, caplog):
+    """All rows are counted; the setting keeps the first; equal rows count once without it."""
+    table = read_catalog(galaxy_folder)
+    first, second = table["objID"][:2]
+    copies = pd.concat([table, table.iloc[[1, 1]], table.iloc[[0, 0]]], ignore_index=True)
+    copies.loc[26, "z"] = 0.077
+    copies.to_csv(galaxy_folder / "catalog.csv", index=False)
+    galaxies = load(galaxy_folder)
+    assert len(galaxies) == 23
+    assert first not in galaxies.objid
+    assert second in galaxies.objid
+    same = {f"row {row}": "the same as row 2 in every column" for row in (25, 26)}
+    assert galaxies.rejected == {
+        "row 1": f"objID '{first}' is also in row 27",
+        **same,
+        "row 27": f"objID '{first}' is also in row 1",
+        "row 28": "the same as row 1 in every column",
+    }
+    assert "3 rows repeat another one in every column, and count once" in caplog.text
+    assert (
+        f"column 'objID': 2 rows share their identifier with another, 1 identifiers in all: "
+        f"'{first}'; all are left out; [catalog] duplicates = \"first\" keeps the first row of each"
+    ) in caplog.text
+    galaxies = load(galaxy_folder, catalog={"duplicates": "first"})
+    assert galaxies.objid.tolist() == table["objID"].tolist()
+    assert galaxies.redshift[0] == table["z"][0]
+    assert galaxies.rejected["row 27"] == f"objID '{first}' is already in row 1"
+
+
+def write_classes(path, objid, kinds):
+    """Write identifiers and classes in any format."""
+    table = pd.DataFrame({"objID": objid, "kind": kinds})
+    if path.suffix == ".csv":
+        table.to_csv(path, index=False)
+    elif path.suffix == ".parquet":
+        table.to_parquet(path)
+    elif path.suffix == ".tsv":
+        table.to_csv(path, index=False, sep="\t")
+    else:
+        form = {".dat": "ascii.basic", ".vot": "votable", ".mrt": "ascii.mrt"}.get(path.suffix)
+        Table.from_pandas(table).write(path, **({"format": form} if form else {}))
+
+
+@pytest.mark.parametrize(
+    "suffix", [".csv", ".tsv", ".dat", ".mrt", ".parquet", ".fits", ".ecsv", ".vot"]
+)
+def test_classes_are_text_in_every_format(galaxy_folder, suffix):
+    """'None' is a class, '01' keeps its zero, and 'true' its case."""
+    objid = load(galaxy_folder).objid.tolist()
+    path = galaxy_folder / f"kinds{suffix}"
+    write_classes(path, objid, ["None", "01", "true", "1e5"] * 6)
+    settings = load_settings({"classes": {"column": "kind"}}, {("catalog", "path"): path})
+    galaxies = load_galaxies(settings)
+    assert galaxies.class_counts == {"01": 6, "1e5": 6, "None": 6, "true": 6}
+    assert [galaxies.class_names[label] for label in galaxies.label[:4]] == [
+        *("None", "01", "true", "1e5")
+    ]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".fits", ".ecsv", ".vot"])
+def test_whole_numbers_are_classes_with_or_without_a_point(galaxy_folder, suffix):
+    """pandas writes 0.0 and 1.0 where a cell is empty; 0.5 is no class."""
+    objid = load(galaxy_folder).objid.tolist()
+    path = galaxy_folder / f"kinds{suffix}"
+    settings = load_settings({"classes": {"column": "kind"}}, {("catalog", "path"): path})
+    write_classes(path, objid, [0.0, 1.0, np.nan, 1.0] * 6)
+    galaxies = load_galaxies(settings)
+    assert galaxies.class_counts == {"0": 6, "1": 12}
+    assert set(galaxies.rejected.values()) == {"no kind"}
+    path.unlink()
+    write_classes(path, objid, [0.0, 1.0, 0.5, np.nan] * 6)
+    with pytest.raises(CatalogError, match="column 'kind' holds numbers, expected classes as text"):
+        load_galaxies(settings)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".fits", ".ecsv", ".vot"])
+def test_whole_numbers_are_identifiers_below_2_to_the_53(galaxy_folder, suffix):
+    """No digit of 7839.0 is lost; at 2^53, one may be."""
+    for index, path in enumerate(load(galaxy_folder).paths):
+        path.rename(path.with_name(f"{7839 + index}.jpg"))
+    numbers = 7839.0 + np.arange(24)
+    path = galaxy_folder / f"kinds{suffix}"
+    settings = load_settings({"classes": {"column": "kind"}}, {("catalog", "path"): path})
+    write_classes(path, numbers, ["E", "S"] * 12)
+    assert load_galaxies(settings).objid.tolist() == [str(7839 + index) for index in range(24)]
+    path.unlink()
+    write_classes(path, numbers + 2.0**53, ["E", "S"] * 12)
+    with pytest.raises(CatalogError, match=r"floating-point numbers|looks rounded by a spreadsh"):
+        load_galaxies(settings)
+
+
+def test_the_largest_of_several_columns_gives_the_class(galaxy_folder):
+    """Ties, votes below the threshold and rows without any are left out with their reason."""
+    table = read_catalog(galaxy_folder)
+    table["smooth"] = [0.9, 0.2, 0.5, np.nan, 0.55, np.nan] * 4
+    table["disc"] = [0.1, 0.8, 0.5, np.nan, 0.45, 0.9] * 4
+    table.to_csv(galaxy_folder / "catalog.csv", index=False)
+    classes = {"columns": ["smooth", "disc"]}
+    galaxies = load(galaxy_folder, classes=classes)
+    assert galaxies.class_names == ("smooth", "disc")
+    assert galaxies.label.tolist() == [0, 1, 0, 1] * 4
+    assert set(galaxies.rejected.values()) == {
+        "no single largest value, 0.5 is there more than once",
+        "no smooth, disc",
+    }
+    galaxies = load(galaxy_folder, classes={**classes, "threshold": 0.6})
+    assert galaxies.label.tolist() == [0, 1, 1] * 4
+    assert "smooth = 0.55, below the threshold 0.6" in galaxies.rejected.values()
+    labels = {**classes, "labels": ["round", "flat"], "keep": ["flat", "round"]}
+    assert load(galaxy_folder, classes=labels).label.tolist() == [1, 0, 1, 0] * 4
+    with pytest.raises(CatalogError, match=r"no column 'bar', expected by \[classes\] columns"):
+        load(galaxy_folder, classes={"columns": ["smooth", "bar"]})
+
+
+def test_a_cell_that_is_no_number_costs_its_galaxy(galaxy_folder, caplog):
+    """In the column of the classes; in that of the redshift, it is unknown and counted."""
+    table = read_catalog(galaxy_folder).astype({"oh_p50": object, "z": object})
+    table.loc[3, "oh_p50"] = "8.9?"
+    table.loc[4, "z"] = "high"
+    table.loc[5:8, "z"] = [99, 9999, -0.05, -0.484]
+    table.to_csv(galaxy_folder / "catalog.csv", index=False)
+    galaxies = load(galaxy_folder)
+    assert galaxies.rejected == {table["objID"][3]: "oh_p50 = '8.9?', expected a number"}
+    assert np.flatnonzero(np.isnan(galaxies.redshift)).tolist() == [3, 4, 5, 6, 7]
+    assert "5 redshifts are below -0.01, above 20 or not numbers" in caplog.text
+    assert "first: 'high' in row 5" in caplog.text
+    table["z"] = "high"
+    table.to_csv(galaxy_folder / "catalog.csv", index=False)
+    with pytest.raises(CatalogError, match="row 1, column 'z': 'high', expected a number"):
+        load(galaxy_folder)
+
+
+def part(folder, **rows):
+    """Write parts of the catalog of a folder, by name of the file."""
+    table = read_catalog(folder)
+    for name, chosen in rows.items():
+        table.iloc[chosen].to_csv(folder / f"{name}.csv", index=False)
+
+
+def test_a_test_set_may_have_a_catalog_of_its_own(galaxy_folder):
+    """The others are split as before; no galaxy of the test trains the network."""
+    part(galaxy_folder, rest=slice(0, 18), held=slice(18, 24))
+    catalog = {"path": str(galaxy_folder / "rest.csv")}
+    settings = load_settings(
+        {"catalog": catalog, "split": {"test": str(galaxy_folder / "held.csv")}}
+    )
+    galaxies = load_galaxies(settings)
+    assert galaxies.split[18:].tolist() == ["test"] * 6
+    alone = load_galaxies(load_settings({"catalog": catalog}))
+    assert galaxies.split[:18].tolist() == alone.split.tolist()
+    assert galaxies.objid.tolist() == load(galaxy_folder).objid.tolist()
+    assert galaxies.catalog_sha256 != alone.catalog_sha256
+    # A galaxy that is in both catalogs, with other words beside it, is in neither set.
+    table = pd.read_csv(galaxy_folder / "held.csv", dtype={"objID": str})
+    table.loc[0, "objID"] = galaxies.objid[0]
+    table.to_csv(galaxy_folder / "held.csv", index=False)
+    found = load_galaxies(settings)
+    assert galaxies.objid[0] not in found.objid
+    assert f"objID '{galaxies.objid[0]}' is also in row 1 of held.csv" in found.rejected.values()
+    assert list(found.rejected) == ["row 1 of rest.csv", "row 1 of held.csv"]
+
+
+def test_each_split_may_have_a_file(galaxy_folder):
+    """Without one for the validation, that is drawn from the file of the training."""
+    part(galaxy_folder, a=slice(0, 12), b=slice(12, 18), c=slice(18, 24))
+    files = {word: str(galaxy_folder / f"{name}.csv") for word, name in
+             (("train", "a"), ("valid", "b"), ("test", "c"))}  # fmt: skip
+    galaxies = load_galaxies(load_settings({"split": {"files": files}}))
+    assert galaxies.split.tolist() == ["train"] * 12 + ["valid"] * 6 + ["test"] * 6
+    del files["valid"]
+    galaxies = load_galaxies(load_settings({"split": {"files": files}}))
+    assert sorted(galaxies.split[:12]) == ["train"] * 10 + ["valid"] * 2
+    assert galaxies.split[12:].tolist() == ["test"] * 6
+
+
+def test_a_table_of_a_file_is_another_catalog(galaxy_folder):
+    """Its name is part of the path; the digest tells it from another table of the file."""
+    objid = load(galaxy_folder).objid.tolist()
+    hdus = [fits.PrimaryHDU(), fits.BinTableHDU(Table({"header": [1]}), name="HEAD")]
+    for name, kinds in (("ONE", ["E", "S"]), ("TWO", ["S", "E"])):
+        table = Table({"objID": [int(name) for name in objid], "kind": kinds * 12})
+        hdus.append(fits.BinTableHDU(table, name=name))
+    fits.HDUList(hdus).writeto(galaxy_folder / "cat.fits")
+    found = []
+    for chosen in ("ONE", "3"):
+        path = galaxy_folder / f"cat.fits[{chosen}]"
+        overrides = {("catalog", "path"): path, ("classes", "column"): "kind"}
+        found.append(load_galaxies(load_settings(None, overrides)))
+    assert found[0].label.tolist() == [0, 1] * 12
+    assert found[1].label.tolist() == [1, 0] * 12
+    assert found[0].catalog_sha256 != found[1].catalog_sha256
+    assert found[0].settings.record()["catalog"]["path"] == "cat.fits[ONE]"

@@ -320,3 +320,21 @@ def test_figure_list_and_figure(store_path, tmp_path, monkeypatch):
     assert drawn.stdout.split() == [
         f"confusion-matrix.{suffix}" for suffix in ("pdf", "tex", "txt", "alt.txt")
     ]
+
+
+def test_catalog_from_folders_prints_settings_that_read_it(galaxy_folder, tmp_path):
+    """The catalog is written, and standard output is a file of settings as it is."""
+    images = galaxy_folder / "images"
+    for index, path in enumerate(sorted(images.iterdir())):
+        home = tmp_path / "sorted" / ("spiral", "E")[index % 2]
+        home.mkdir(parents=True, exist_ok=True)
+        path.rename(home / path.name)
+    out = tmp_path / "catalog.csv"
+    result = run("catalog", "from-folders", tmp_path / "sorted", "--out", out)
+    assert result.stderr == ""
+    (tmp_path / "galfig.toml").write_text(result.stdout)
+    galaxies = galfig.load_catalog(settings=tmp_path / "galfig.toml")
+    assert galaxies.class_counts == {"E": 12, "spiral": 12}
+    again = run("catalog", "from-folders", tmp_path / "sorted", "--out", out, ok=False)
+    assert again.exit_code == 1
+    assert f"{out}: already exists; use --overwrite to replace it" in again.stderr
