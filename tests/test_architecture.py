@@ -29,10 +29,10 @@ HOMES = {
     "torch": {"attribution", "networks", "pipeline"},
     "fastai": {"networks"},
     "safetensors": {"networks"},
-    "h5py": {"store"},
+    "h5py": {"store", "images"},
     "matplotlib": {"figures"},
     "click": {"cli"},
-    "pyarrow": {"catalog"},
+    "pyarrow": {"catalog", "images"},
 }
 # Beside the standard library and itself, all that a room may know.
 ONLY = {"attribution": {"torch"}}
@@ -170,6 +170,7 @@ OPENED = {
     "runtime/files.py": "files that are being written",
     "images/cutouts.py": "the temporary file of decoded images",
     "images/fits.py": "bytes in memory",
+    "images/arrays.py": "HDF5 opens by name; a file that is no regular one is refused before",
     "images/raster.py": "bytes in memory",
     "catalog/formats.py": "bytes in memory",
     "catalog/galaxies.py": "`read_table` of formats, which is given the bytes",

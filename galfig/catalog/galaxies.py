@@ -4,17 +4,14 @@ Messages count *rows* from 1, the first galaxy below the header.
 """
 
 import dataclasses
-import errno
 import hashlib
 import itertools
 import logging
-import os
 import re
-import string
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -23,9 +20,11 @@ from numpy.typing import NDArray
 
 from galfig.catalog.columns import read_numbers, read_texts, require_column
 from galfig.catalog.formats import read_file, read_table
-from galfig.catalog.identifiers import check_objids, is_plain_name
+from galfig.catalog.identifiers import check_objids
+from galfig.catalog.paths import locate_images, note_reasons, parse_templates
 from galfig.config import ClassSettings, Settings, SplitSettings
 from galfig.errors import CatalogError
+from galfig.images.sources import Source
 from galfig.runtime.messages import find_near, list_some, quote, shorten
 
 logger = logging.getLogger(__name__)
@@ -35,8 +34,6 @@ SPLITS = ("train", "valid", "test")
 _SYNONYMS = {"val": "valid", "validation": "valid", "training": "train", "testing": "test"}
 # Number of class names that are compared with each other.
 MAX_COMPARED = 100
-# Pairs of a literal text and the column whose cell follows it, if any.
-Template = list[tuple[str, str | None]]
 
 
 @dataclass(frozen=True, repr=False)
@@ -49,8 +46,8 @@ class Galaxies:
         Every column of the catalog, N rows.
     objid : (N,) array of str
         Identifiers.
-    paths : tuple of Path
-        N image files.
+    paths : tuple of Path, BandFiles or Element
+        N images: a file each, several files, or an element of an array.
     redshift : (N,) array of float64
         Redshifts, NaN where unknown.
     value : (N,) array of float64
@@ -78,7 +75,7 @@ class Galaxies:
 
     table: pd.DataFrame
     objid: NDArray[np.object_]
-    paths: tuple[Path, ...]
+    paths: tuple[Source, ...]
     redshift: NDArray[np.float64]
     value: NDArray[np.float64]
     label: NDArray[np.int16]
@@ -212,8 +209,8 @@ def load_galaxies(settings: Settings, *, labelled: bool = True) -> Galaxies:
         the column of the split holds another word than 'train', 'valid' and 'test'.
     """
     path = settings.catalog_path
-    template = parse_template(settings.catalog.images)
-    fields = [field for _, field in template if field is not None]
+    templates = parse_templates(settings.catalog)
+    fields = [column for template in templates for column in template.columns]
     data = read_file(path)
     table = read_table(path, settings.catalog.id, fields, data=data)
     objid = table[settings.catalog.id].to_numpy(dtype=object)
@@ -231,9 +228,8 @@ def load_galaxies(settings: Settings, *, labelled: bool = True) -> Galaxies:
         )
     rejected = labels.rejected
     is_used = labels.is_kept & (rejected == "")
-    names, root = image_names(table, template, path), settings.images_dir
-    lost = is_used & ~_find_files(names, root)
-    rejected[lost] = [f"no image {_hide_folder(names[row])}" for row in np.flatnonzero(lost)]
+    images, lost = locate_images(table, templates, settings.images_dir, path, is_used)
+    note_reasons(rejected, lost)
     split = assign_splits(table, labels, settings.split, path)
 
     rows = np.flatnonzero(labels.is_kept & (rejected == ""))
@@ -242,7 +238,7 @@ def load_galaxies(settings: Settings, *, labelled: bool = True) -> Galaxies:
     return Galaxies(
         table=table.iloc[rows],
         objid=objid[rows],
-        paths=tuple(root / names[row] for row in rows),
+        paths=tuple(images[row] for row in rows),
         redshift=_read_redshift(table, settings, path)[rows],
         value=labels.value[rows],
         label=labels.label[rows],
@@ -309,79 +305,6 @@ def assign_classes(
             low, high = classes.edges[0], classes.edges[-1]
             rejected[row] = f"{classes.column} = {value[row]:g} outside ({low:g}, {high:g}]"
     return names, value, rejected
-
-
-def parse_template(template: str) -> Template:
-    """Split a template of image paths into literal texts and column names.
-
-    Parameters
-    ----------
-    template : str
-        Such as ``images/{objID}.jpg``.
-
-    Returns
-    -------
-    list of (str, str or None)
-        Pairs of a literal text and the column whose cell follows it; None at the end of the
-        template.
-
-    Raises
-    ------
-    CatalogError
-        If the text is not a template, or names no column.
-    """
-    try:
-        parts = list(string.Formatter().parse(template))
-    except ValueError as exc:
-        raise CatalogError(
-            f"[catalog] images: {template!r} is not a valid template ({exc})"
-        ) from exc
-    if any(spec or conversion for _, _, spec, conversion in parts) or not any(
-        field for _, field, _, _ in parts
-    ):
-        raise CatalogError(
-            f"[catalog] images: {template!r}, expected a template such as 'images/{{objID}}.jpg' "
-            "with plain column names in braces"
-        )
-    return [(text, field) for text, field, _, _ in parts]
-
-
-def image_names(table: pd.DataFrame, template: Template, path: Path) -> list[str]:
-    """Fill the template of image paths for every row.
-
-    Parameters
-    ----------
-    table : DataFrame
-        The catalog, with N rows.
-    template : list of (str, str or None)
-        The result of `parse_template`.
-    path : Path
-        Path of the catalog, for messages.
-
-    Returns
-    -------
-    list of str
-        N image paths, relative to the images' folder.
-
-    Raises
-    ------
-    CatalogError
-        If the template names a column that the catalog lacks, or a cell is not a plain file name.
-    """
-    columns: list[Iterable[str]] = []
-    for text, field in template:
-        columns.append(itertools.repeat(text, len(table)))
-        if field is None:
-            continue
-        cells = read_texts(table, field, path, "[catalog] images")
-        for row, cell in enumerate(cells, start=1):
-            if cell and not is_plain_name(cell):
-                raise CatalogError(
-                    f"{path}: row {row}, column {field!r}: {quote(cell)} is not a plain file name; "
-                    "put folder and file in two columns, '{folder}/{file}'"
-                )
-        columns.append(cells)
-    return ["".join(parts) for parts in zip(*columns, strict=True)]
 
 
 def assign_splits(
@@ -567,49 +490,6 @@ def describe_rejected(rejected: dict[str, str]) -> str:
     objid, reason = next(reversed(rejected.items()))
     galaxies = "galaxy" if len(rejected) == 1 else "galaxies"
     return f"{len(rejected)} {galaxies} left out, for example {objid} ({reason})"
-
-
-def _hide_folder(name: str) -> str:
-    """Return the path of an image below its folder, or its name; stores record it."""
-    path = PurePath(name)
-    return path.name if path.is_absolute() or ".." in path.parts else name
-
-
-def _find_files(names: Sequence[str], root: Path) -> NDArray[np.bool_]:
-    """Return which files below a root exist, (N,); each folder is listed only once."""
-    places = [os.path.split(name) for name in names]
-    folders = {head: _list_folder(root / head) for head in {head for head, _ in places}}
-    if not any(folders.values()):
-        first = root / names[0]
-        raise CatalogError(
-            f"{first.parent}: no images found, expected files such as {first.name}; set [catalog] "
-            "images or `images_dir`"
-        )
-    return np.array([tail in folders[head] for head, tail in places], dtype=bool)
-
-
-def _list_folder(folder: Path) -> set[str]:
-    """Return the names in a folder without broken links; an empty set if there is no folder."""
-    try:
-        if not folder.is_dir():
-            return set()
-        with os.scandir(folder) as entries:
-            return {
-                entry.name for entry in entries if not entry.is_symlink() or _leads_to_file(entry)
-            }
-    except OSError as exc:
-        raise CatalogError(f"{folder}: cannot be read ({exc.strerror})") from exc
-
-
-def _leads_to_file(link: os.DirEntry[str]) -> bool:
-    """Return whether a symbolic link leads somewhere; raise OSError if that cannot be told."""
-    try:
-        link.stat()
-    except OSError as exc:
-        if exc.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-            raise
-        return False
-    return True
 
 
 def _read_redshift(table: pd.DataFrame, settings: Settings, path: Path) -> NDArray[np.float64]:

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from galfig.catalog.galaxies import Galaxies
 from galfig.config import CatalogSettings, Settings
+from galfig.images.sources import find_stretch
 from galfig.networks.checkpoint import Checkpoint
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,9 @@ def describe_recipe(
         **images,
         "catalog_sha256": galaxies.catalog_sha256,
         **settings.catalog.record_images(),
+        **settings.catalog.record_pixels(),
+        # Images of FITS were stretched otherwise before this was recorded.
+        **({"stretch": "sky"} if find_stretch(galaxies.paths, settings.catalog) == "sky" else {}),
         "fits_range": settings.catalog.model_dump(mode="json")["fits_range"],
         **{
             table: getattr(settings, table).model_dump(mode="json")

@@ -11,7 +11,8 @@ from astropy.visualization import AsinhStretch, ManualInterval
 
 from galfig.errors import CutoutError
 from galfig.images.cutouts import Decoding, read_cutout
-from galfig.images.fits import PERCENTILES, _find_percentiles, decode_fits, is_fits
+from galfig.images.fits import decode_fits, is_fits
+from galfig.images.stretch import PERCENTILES, Stretch, _find_percentiles
 
 
 def as_fits(values, kind=fits.PrimaryHDU):
@@ -30,7 +31,7 @@ def sky():
 
 def test_image_is_stretched_as_astropy_does_top_row_first(sky):
     """The first row of FITS is the lowest; between the limits the stretch is asinh."""
-    pixels = decode_fits(as_fits(sky), (0.0, 50.0))
+    pixels = decode_fits(as_fits(sky), Stretch((0.0, 50.0)))
     expected = 255 * AsinhStretch(0.1)(ManualInterval(0.0, 50.0)(sky))
     np.testing.assert_array_equal(pixels, np.rint(expected).astype(np.uint8)[::-1])
     assert pixels.argmax() == (20 - 1 - 2) * 30 + 3
@@ -41,7 +42,7 @@ def test_image_is_stretched_as_astropy_does_top_row_first(sky):
 def test_every_number_format_and_kind_of_image(dtype, kind):
     """Integers, with an offset or not, floats, extensions and tile compression are all read."""
     values = np.arange(400).reshape(20, 20).astype(dtype)
-    pixels = decode_fits(as_fits(values, kind), (0, 399))
+    pixels = decode_fits(as_fits(values, kind), Stretch((0, 399)))
     expected = 255 * AsinhStretch(0.1)(np.arange(400).reshape(20, 20) / 399)
     assert np.abs(pixels[::-1].astype(int) - expected).max() < (4 if dtype == "f8" else 0.51)
 
@@ -50,11 +51,14 @@ def test_cube_goes_from_blue_to_red():
     """The last plane is red; grey in all planes stays grey, stretched as one plane is."""
     cube = np.zeros((3, 8, 8))
     cube[2] = 1.0
-    pixels = decode_fits(as_fits(cube), (0, 1))
+    pixels = decode_fits(as_fits(cube), Stretch((0, 1)))
     assert (pixels[..., 0] > 100).all()
     assert pixels[..., 1:].max() == 0
     grey = np.repeat(np.linspace(0, 1, 64).reshape(1, 8, 8), 3, axis=0)
-    colour, plane = decode_fits(as_fits(grey), (0, 1)), decode_fits(as_fits(grey[0]), (0, 1))
+    colour, plane = (
+        decode_fits(as_fits(grey), Stretch((0, 1))),
+        decode_fits(as_fits(grey[0]), Stretch((0, 1))),
+    )
     assert np.abs(colour.astype(int) - plane[..., None]).max() <= 1
 
 
@@ -68,16 +72,16 @@ def test_gzip_and_missing_pixels(sky, tmp_path):
     path = tmp_path / "a.fits.gz"
     path.write_bytes(data)
     assert read_cutout(path, 16).shape == (16, 16, 3)
-    assert read_cutout(path, 16, Decoding(1, (0.0, 1.0))).shape == (16, 16, 1)
+    assert read_cutout(path, 16, Decoding(1, Stretch((0.0, 1.0)))).shape == (16, 16, 1)
 
 
 @pytest.mark.parametrize(
     ("values", "words"),
     [
         (np.zeros((4, 8, 8)), "8 × 8 × 4, expected one plane or three"),
-        (np.zeros((2, 3, 8, 8)), "expected one plane or three"),
+        (np.zeros((2, 3, 8, 8)), "8 × 8 × 3 × 2, expected one of two axes, or a cube of three"),
         (np.zeros((5, 8, 8)), "8 × 8 × 5, expected one plane or three"),
-        (np.zeros(64), "an image of 64, expected one plane or three"),
+        (np.zeros(64), "without an image"),
         (np.full((8, 8), np.nan), "no finite value"),
         (np.tile([-1.5e308, 1.5e308], (8, 4)), "a range beyond float64"),
         (np.zeros((3, 9)), "9 × 3 pixels, expected at least 8 on each side"),
@@ -104,7 +108,7 @@ def test_scale_and_blanks_of_the_header_are_applied():
         b"BSCALE  =                  1.0", b"BSCALE  =                  0.5"
     )
     np.testing.assert_array_equal(
-        decode_fits(data, (100, 140)), decode_fits(as_fits(plain), (100, 140))
+        decode_fits(data, Stretch((100, 140))), decode_fits(as_fits(plain), Stretch((100, 140)))
     )
 
 
@@ -125,9 +129,9 @@ def test_first_image_is_found_behind_a_table():
 def test_infinities_are_as_bright_or_faint_as_can_be(n_planes):
     """Infinite pixels are white or black, do not shift the others, and nothing is warned of."""
     planes = np.repeat(np.linspace(0, 1, 400).reshape(1, 20, 20), n_planes, axis=0)
-    expected = decode_fits(as_fits(planes), (0, 1))
+    expected = decode_fits(as_fits(planes), Stretch((0, 1)))
     planes[:, 0, 0], planes[:, 0, 1], planes[:, 0, 2] = np.inf, -np.inf, np.nan
-    pixels = decode_fits(as_fits(planes), (0, 1))
+    pixels = decode_fits(as_fits(planes), Stretch((0, 1)))
     assert (pixels[-1, 0] >= 254).all()
     assert not pixels[-1, 1:3].any()
     np.testing.assert_array_equal(pixels[:-1], expected[:-1])
@@ -172,13 +176,13 @@ def test_blocks_give_what_the_whole_image_gives(monkeypatch, shape, dtype):
     whole = values.astype(np.float64)
     intensity = whole if whole.ndim == 2 else whole.mean(axis=0)
     low, high = np.percentile(intensity, PERCENTILES)
-    monkeypatch.setattr("galfig.images.fits.BLOCK", 100)
-    pixels = decode_fits(as_fits(values))
+    monkeypatch.setattr("galfig.images.stretch.BLOCK", 100)
+    pixels = decode_fits(as_fits(values), Stretch(kind="percentiles"))
     if whole.ndim == 2:
         expected = np.rint(255 * AsinhStretch(0.1)(ManualInterval(low, high)(whole)))
         np.testing.assert_array_equal(pixels, expected.astype(np.uint8)[::-1])
-    monkeypatch.setattr("galfig.images.fits.BLOCK", 1 << 20)
-    np.testing.assert_array_equal(pixels, decode_fits(as_fits(values), (low, high)))
+    monkeypatch.setattr("galfig.images.stretch.BLOCK", 1 << 20)
+    np.testing.assert_array_equal(pixels, decode_fits(as_fits(values), Stretch((low, high))))
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 400, 401, 10_000])
@@ -194,9 +198,11 @@ def test_percentiles_are_those_of_numpy(n, dtype):
 def test_tiles_are_checked_and_read(kind):
     """Tiles that do not divide the image, too."""
     values = np.arange(20 * 20, dtype=np.int16).reshape(20, 20)
-    plain = decode_fits(as_fits(values), (0, 400))
+    plain = decode_fits(as_fits(values), Stretch((0, 400)))
     for tile in ((8, 8), (20, 20), (5, 20)):
-        np.testing.assert_array_equal(decode_fits(compress(kind, values, tile), (0, 400)), plain)
+        np.testing.assert_array_equal(
+            decode_fits(compress(kind, values, tile), Stretch((0, 400))), plain
+        )
 
 
 def test_tile_that_inflates_is_refused():
@@ -266,7 +272,7 @@ def test_gzip_beyond_the_limit_is_refused(monkeypatch):
     """What is small when packed is measured unpacked, and a truncated stream is told from it."""
     packed = gzip.compress(as_fits(np.zeros((100, 100))))
     monkeypatch.setattr("galfig.images.fits.MAX_SMALL", 1000)
-    assert decode_fits(packed, (0, 1)).shape == (100, 100)
+    assert decode_fits(packed, Stretch((0, 1))).shape == (100, 100)
     with pytest.raises(ValueError, match="gzip data that is truncated"):
         decode_fits(packed[:-20])
     monkeypatch.setattr("galfig.images.fits.MAX_BYTES", 10_000)
