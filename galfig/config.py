@@ -1,8 +1,9 @@
 """Settings: one model, read from ``galfig.toml``, overridden by options, recorded with results."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
+from itertools import takewhile
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal
 
@@ -165,6 +166,23 @@ class CatalogSettings(_Table):
         # One plane alone is a grey image.
         return 3 if len(chosen) < 2 else len(chosen)
 
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """A name for each channel, as far as the settings give one."""
+        numbers = range(self.n_channels)
+        if self.planes and len(self.planes) > 1:
+            return tuple(f"plane {plane}" for plane in self.planes)
+        if self.extensions and len(self.extensions) > 1:
+            return tuple(f"extension {key}" for key in self.extensions)
+        if self.bands:
+            # Such as g and r of '{id}_g.fits' and '{id}_r.fits'.
+            start = _count_shared(self.bands)
+            end = _count_shared([band[start:][::-1] for band in self.bands])
+            names = [band[start : len(band) - end] for band in self.bands]
+            if all(name.isalnum() and len(name) < 9 for name in names):
+                return tuple(f"band {name}" for name in names)
+        return tuple(f"channel {number}" for number in numbers)
+
     def record_images(self) -> dict[str, Any]:
         """Return the templates and ``images_dir`` without the folders of this machine."""
         folder = self.images_dir
@@ -219,6 +237,11 @@ class CatalogSettings(_Table):
         if isinstance(values, dict) and "id" in values and "images" not in values:
             values = {**values, "images": f"images/{{{values['id']}}}.jpg"}
         return values
+
+
+def _count_shared(texts: Sequence[str]) -> int:
+    """Return the number of characters with which all texts begin."""
+    return sum(1 for _ in takewhile(lambda chars: len(set(chars)) == 1, zip(*texts, strict=False)))
 
 
 def _record_template(template: str) -> str:

@@ -284,7 +284,26 @@ def _compare_with_logits(store: Store, shown: Sequence[int], markup: Markup) -> 
 
 
 def describe_scale(store: Store, indices: NDArray[np.intp], markup: Markup) -> str:
-    """Describe the scale bars; "" if there are none."""
+    """Describe the channels that are shown and the scale bars; "" if neither needs words."""
+    return f"{describe_channels(store, markup)} {_describe_bars(store, indices)}".strip()
+
+
+def describe_channels(store: Store, markup: Markup) -> str:
+    """Say which channels are shown as which colours; "" for images in colour or in one band."""
+    shown, n_channels = store.shown_channels, store.n_channels
+    if n_channels == 1 or (n_channels == 3 and shown == (0, 1, 2)):
+        return ""
+    names = store.record.settings.catalog.channel_names
+    if len(names) != n_channels:
+        names = tuple(f"channel {number}" for number in range(n_channels))
+    words = [markup.text(names[channel]) for channel in shown]
+    if len(set(words)) == 1:
+        return f"Cutouts show {words[0]}, one of {n_channels} that the network sees, in grey."
+    seen = f", of {n_channels} that the network sees" if n_channels > 3 else ""
+    return f"Red, green and blue are {_join(words)}{seen}."
+
+
+def _describe_bars(store: Store, indices: NDArray[np.intp]) -> str:
     has_bar = np.isfinite(store.pixel_scale[indices])
     if not has_bar.any():
         return ""

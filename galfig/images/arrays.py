@@ -71,6 +71,20 @@ def is_array(data: bytes) -> bool:
     return data.startswith(NPY_MAGIC)
 
 
+def measure_array(data: bytes) -> tuple[int, int]:
+    """Return the height and width [pixels] that the header of an image in numpy's format states.
+
+    Raises
+    ------
+    ValueError
+        If the file holds no image.
+    """
+    sides = [side for side in _read_header(io.BytesIO(data))[0] if side > MAX_CHANNELS]
+    if len(sides) != 2:
+        raise UnusableError(f"an array with sides of {sides}, expected an image")
+    return sides[0], sides[1]
+
+
 def decode_array(data: bytes, stretch: Stretch = BY_SKY) -> NDArray[np.uint8]:
     """Decode an image in numpy's format; numbers other than bytes are stretched like fluxes.
 

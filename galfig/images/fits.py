@@ -122,6 +122,52 @@ def decode_fits(
         return _decode([one for one in plain if one is not None], stretch, choice, is_alone=True)
 
 
+def measure_fits(data: bytes, choice: Choice = FIRST) -> tuple[int, int, tuple[str, ...]]:
+    """Read the size of an image from its header, and what else the file holds.
+
+    Parameters
+    ----------
+    data : bytes
+        The file.
+    choice : Choice, default `FIRST`
+        The extensions that are used.
+
+    Returns
+    -------
+    height, width : int
+        Size of the image [pixels].
+    unused : tuple of str
+        Names, or numbers, of the further images in the file.
+
+    Raises
+    ------
+    ValueError
+        If the file holds no such image, or cannot be read.
+    """
+    from astropy.io import fits
+
+    plain = _unpack(data, MAX_SMALL)
+    if plain is None or END_CARD not in plain[:MAX_HEADER]:
+        raise ValueError("a large or damaged file, whose size is known once it is read")
+    with guard_decoder(), fits.open(MeteredBytes(plain, 1 << 16)) as hdus:
+        used = [_find_extension(hdus, key) for key in choice.extensions or ()]
+        used = used or [_find_first(hdus)]
+        names = [
+            hdu.name or str(number)
+            for number, hdu in enumerate(hdus)
+            if hdu not in used and hdu in list_images(hdus)
+        ]
+        shape = drop_single(used[0].shape)
+        is_last = len(shape) == 3 and _plane_axis(shape) == 2
+        height, width = shape[:2] if is_last else shape[-2:]
+        return height, width, tuple(names)
+
+
+def is_companion(name: str) -> bool:
+    """Return whether an extension is, by its name, the weights, errors or mask of an image."""
+    return _COMPANION.search(name) is not None
+
+
 def _unpack(data: bytes, max_bytes: int) -> bytes | None:
     """Undo gzip; return None if the result is larger than a limit."""
     if not data.startswith(GZIP_MAGIC):
@@ -189,7 +235,7 @@ def _find_first(hdus: Any) -> Any:
     images = list_images(hdus)
     if not images:
         raise UnusableError("a FITS file without an image")
-    return next((one for one in images if not _COMPANION.search(one.name)), images[0])
+    return next((one for one in images if not is_companion(one.name)), images[0])
 
 
 def _find_extension(hdus: Any, key: str | int) -> Any:

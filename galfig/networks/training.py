@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 import galfig
+from galfig.catalog.frames import report_frames
 from galfig.catalog.galaxies import Galaxies, describe_rejected, report_rejected
 from galfig.catalog.sample import load_catalog
 from galfig.config import Settings, SplitSettings, load_settings
@@ -36,6 +37,7 @@ from galfig.networks.training_set import (
     channel_statistics,
     digest_training_set,
     read_training_set,
+    take_used,
 )
 from galfig.runtime.files import ErrorOrReplace, IfExists, check_output, remove_leftovers
 from galfig.runtime.lock import hold_lock
@@ -497,6 +499,9 @@ def train_checkpoint(
     """
     # Report a missing device, and one that is too small, before the images are read, not after.
     _check_memory(galaxies, settings, choose_device(run.device))
+    report_frames(
+        take_used(galaxies), settings.catalog, settings.cutout_size, settings.catalog_path
+    )
     digests: dict[Source, int] = {}
     readable, cutouts = read_training_set(
         galaxies, settings, n_workers=run.n_workers, digests=digests

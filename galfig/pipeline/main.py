@@ -7,6 +7,7 @@ from typing import get_args
 
 from torch import nn
 
+from galfig.catalog.frames import report_frames
 from galfig.catalog.galaxies import Galaxies
 from galfig.catalog.sample import load_catalog
 from galfig.config import Settings, load_settings
@@ -212,6 +213,10 @@ def run_main_job(
     plan = make_plan(galaxies, settings, checkpoint, split)
     logger.info("%s", describe_plan(plan))
     decoding = choose_decoding(settings.catalog, checkpoint.n_channels)
+    if model is not None:
+        # A training has said it already.
+        size = checkpoint.cutout_size
+        report_frames(plan.galaxies, settings.catalog, size, settings.catalog_path)
     shift = compare_images(checkpoint, plan.galaxies, decoding, kept)
     warn_of_shift(checkpoint, shift, kept)
     # A network that was trained here, or by this recipe, is the one that its record is about.

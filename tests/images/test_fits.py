@@ -11,7 +11,7 @@ from astropy.visualization import AsinhStretch, ManualInterval
 
 from galfig.errors import CutoutError
 from galfig.images.cutouts import Decoding, read_cutout
-from galfig.images.fits import decode_fits, is_fits
+from galfig.images.fits import Choice, decode_fits, is_fits, measure_fits
 from galfig.images.stretch import PERCENTILES, Stretch, _find_percentiles
 
 
@@ -278,3 +278,108 @@ def test_gzip_beyond_the_limit_is_refused(monkeypatch):
     monkeypatch.setattr("galfig.images.fits.MAX_BYTES", 10_000)
     with pytest.raises(ValueError, match=r"more than 0\.0 GB when unpacked"):
         decode_fits(packed)
+
+
+def write_hdus(*hdus):
+    stream = io.BytesIO()
+    fits.HDUList(list(hdus)).writeto(stream)
+    return stream.getvalue()
+
+
+RANGE = Stretch((0.0, 255.0))
+
+
+def plane(value, size=8):
+    """A plane that is told by its last pixel."""
+    values = np.zeros((size, size), np.float32)
+    values[0, 0] = value
+    return values
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 8, 8), (1, 8, 8), (8, 8, 1), (1, 8, 1, 8)])
+def test_axes_of_length_one_do_not_count(shape):
+    """Radio images have axes of frequency and Stokes."""
+    expected = decode_fits(as_fits(plane(200)), RANGE)
+    np.testing.assert_array_equal(decode_fits(as_fits(plane(200).reshape(shape)), RANGE), expected)
+
+
+@pytest.mark.parametrize("primary", [np.zeros((0, 0)), np.zeros(5), None])
+def test_a_primary_without_an_image_is_passed_over(primary):
+    """It is empty, has one axis, or none."""
+    data = write_hdus(fits.PrimaryHDU(primary), fits.ImageHDU(plane(200)))
+    np.testing.assert_array_equal(decode_fits(data, RANGE), decode_fits(as_fits(plane(200)), RANGE))
+
+
+def test_weights_are_no_image_by_default():
+    """Whatever stands first; a file of weights alone is what it is."""
+    images = [fits.ImageHDU(np.full((8, 8), 9.0), name="WHT"), fits.ImageHDU(plane(200), name="A")]
+    data = write_hdus(fits.PrimaryHDU(), *images)
+    assert decode_fits(data, RANGE)[-1, 0] > 200
+    assert measure_fits(data) == (8, 8, ("WHT",))
+    assert decode_fits(write_hdus(fits.PrimaryHDU(), images[0]), RANGE).min() > 0
+
+
+@pytest.mark.parametrize("keys", [("R", "G", "B"), (3, 2, 1), ("r", 2, "B")])
+def test_extensions_are_channels_in_the_order_given(keys):
+    """By name, in any case, or number; each holds one plane."""
+    images = [fits.ImageHDU(plane(v), name=n) for n, v in (("B", 50), ("G", 100), ("R", 250))]
+    data = write_hdus(fits.PrimaryHDU(), *images)
+    pixels = decode_fits(data, RANGE, Choice(extensions=keys))
+    assert pixels[-1, 0, 0] > pixels[-1, 0, 1] > pixels[-1, 0, 2] > 0
+    assert measure_fits(data, Choice(extensions=keys[:1]))[2] == ("B", "G")
+    one = decode_fits(data, RANGE, Choice(extensions=keys[:1]))
+    assert one.shape == (8, 8)
+
+
+def test_planes_are_channels_in_the_order_given():
+    """Four bands, of which some are used; planes behind or before the others."""
+    cube = np.stack([plane(value) for value in (40, 80, 120, 250)])
+    limits = Stretch((0.0, 250.0))
+    for values in (cube, np.moveaxis(np.pad(cube, ((0, 0), (0, 20), (0, 20))), 0, -1)):
+        pixels = decode_fits(as_fits(values), limits, Choice(planes=(3, 1, 0)))
+        assert pixels.shape[2] == 3
+        assert pixels[-1, 0, 0] > pixels[-1, 0, 1] > pixels[-1, 0, 2] > 0
+    four = decode_fits(as_fits(cube), limits, Choice(planes=(0, 1, 2, 3)))
+    assert four[-1, 0].tolist() == sorted(four[-1, 0].tolist())
+    np.testing.assert_array_equal(
+        decode_fits(as_fits(cube), limits, Choice(planes=(2,))),
+        decode_fits(as_fits(cube[2]), limits),
+    )
+
+
+def test_a_cube_of_colours_can_be_turned():
+    """Stored red first, instead of blue first."""
+    cube = np.stack([plane(value) for value in (250, 100, 50)])
+    by_default = decode_fits(as_fits(cube), RANGE)
+    chosen = decode_fits(as_fits(cube), RANGE, Choice(planes=(0, 1, 2)))
+    np.testing.assert_array_equal(chosen, by_default[..., ::-1])
+    assert chosen[-1, 0].argmax() == 0
+
+
+def test_a_file_per_band():
+    """Bands of one size become the channels; a cube among them has no place."""
+    files = [as_fits(plane(value)) for value in (250, 100, 50, 20)]
+    pixels = decode_fits(files, RANGE)
+    assert pixels.shape == (8, 8, 4)
+    assert pixels[-1, 0].tolist() == sorted(pixels[-1, 0].tolist(), reverse=True)
+    with pytest.raises(ValueError, match="bands of 8 × 8 and 9 × 9 pixels, expected one size"):
+        decode_fits([files[0], as_fits(plane(1, 9))], RANGE)
+    with pytest.raises(ValueError, match="a cube in a file of one band"):
+        decode_fits([files[0], as_fits(np.zeros((3, 8, 8)))], RANGE)
+
+
+@pytest.mark.parametrize(
+    ("choice", "words"),
+    [
+        (Choice(extensions=("SCI",)), "no extension 'SCI', expected one of: 0 PRIMARY, 1 B"),
+        (Choice(extensions=(7,)), "no extension 7"),
+        (Choice(extensions=(0,)), "extension 0 holds no image"),
+        (Choice(planes=(1,)), "expected plane 1, counted from 0"),
+        (Choice(extensions=("B", "CUBE")), "expected one plane in each extension"),
+    ],
+)
+def test_what_is_asked_for_and_not_there(choice, words):
+    """The message lists what there is."""
+    images = [fits.ImageHDU(plane(9), name="B"), fits.ImageHDU(np.zeros((3, 8, 8)), name="CUBE")]
+    with pytest.raises(ValueError, match=words):
+        decode_fits(write_hdus(fits.PrimaryHDU(), *images), RANGE, choice)

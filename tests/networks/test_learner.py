@@ -35,7 +35,7 @@ def test_validation_batch_is_what_is_explained(galaxy_folder, image_size, graysc
     batch, labels = learner.dls.valid.one_batch()
     valid = galaxies.take(galaxies.in_valid)
     size = settings.training.network_size
-    decoding = Decoding(settings.training.n_channels)
+    decoding = Decoding(settings.n_channels)
     cutouts = np.stack(
         [scale_cutout(read_cutout(path, 32, decoding), size) for path in valid.paths]
     )
