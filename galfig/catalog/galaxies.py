@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from galfig.catalog.arrays import find_array, read_array_table
 from galfig.catalog.columns import read_numbers, read_texts, require_column
 from galfig.catalog.formats import read_file, read_table
 from galfig.catalog.identifiers import check_objids
@@ -209,10 +210,15 @@ def load_galaxies(settings: Settings, *, labelled: bool = True) -> Galaxies:
         the column of the split holds another word than 'train', 'valid' and 'test'.
     """
     path = settings.catalog_path
-    templates = parse_templates(settings.catalog)
-    fields = [column for template in templates for column in template.columns]
-    data = read_file(path)
-    table = read_table(path, settings.catalog.id, fields, data=data)
+    array = find_array(settings)
+    templates = [] if array is not None else parse_templates(settings.catalog)
+    if array is not None and array.is_catalog:
+        table, digest = read_array_table(array, settings.catalog.id)
+    else:
+        fields = [column for template in templates for column in template.columns]
+        data = read_file(path)
+        table = read_table(path, settings.catalog.id, fields, data=data)
+        digest = hashlib.sha256(data).hexdigest()
     objid = table[settings.catalog.id].to_numpy(dtype=object)
     check_objids(objid, path, settings.catalog.id)
 
@@ -228,8 +234,11 @@ def load_galaxies(settings: Settings, *, labelled: bool = True) -> Galaxies:
         )
     rejected = labels.rejected
     is_used = labels.is_kept & (rejected == "")
-    images, lost = locate_images(table, templates, settings.images_dir, path, is_used)
-    note_reasons(rejected, lost)
+    if array is not None:
+        images = array.locate(len(table), path)
+    else:
+        images, lost = locate_images(table, templates, settings.images_dir, path, is_used)
+        note_reasons(rejected, lost)
     split = assign_splits(table, labels, settings.split, path)
 
     rows = np.flatnonzero(labels.is_kept & (rejected == ""))
@@ -247,7 +256,7 @@ def load_galaxies(settings: Settings, *, labelled: bool = True) -> Galaxies:
         class_names=labels.class_names,
         class_counts=labels.counts,
         rejected={objid[row]: rejected[row] for row in np.flatnonzero(rejected != "")},
-        catalog_sha256=hashlib.sha256(data).hexdigest(),
+        catalog_sha256=digest,
         simulated=flag is not None and bool((flag.astype(str).str.lower() == "true").any()),
         settings=settings,
     )

@@ -19,7 +19,7 @@ def learner_of(settings, galaxies):
     training = settings.training
     galaxies, cutouts = read_training_set(galaxies, settings)
     mean, std = channel_statistics(cutouts, galaxies.in_train)
-    model = build_network(training.arch, len(galaxies.class_names), training.n_channels)
+    model = build_network(training.arch, len(galaxies.class_names), settings.n_channels)
     return make_learner(model, galaxies, cutouts, training, mean, std)
 
 
