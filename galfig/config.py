@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from itertools import takewhile
-from pathlib import Path, PurePath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -175,12 +175,13 @@ class CatalogSettings(_Table):
         if self.extensions and len(self.extensions) > 1:
             return tuple(f"extension {key}" for key in self.extensions)
         if self.bands:
-            # Such as g and r of '{id}_g.fits' and '{id}_r.fits'.
-            start = _count_shared(self.bands)
-            end = _count_shared([band[start:][::-1] for band in self.bands])
-            names = [band[start : len(band) - end] for band in self.bands]
-            if all(name.isalnum() and len(name) < 9 for name in names):
-                return tuple(f"band {name}" for name in names)
+            # Such as g and r of '{id}_g.fits' and '{id}_r.fits', or of 'g/{id}.fits'.
+            for words in ([PurePosixPath(band).name for band in self.bands], self.bands):
+                start = _count_shared(words)
+                end = _count_shared([one[start:][::-1] for one in words])
+                names = [one[start : len(one) - end] for one in words]
+                if all(name.isalnum() and len(name) < 9 for name in names):
+                    return tuple(f"band {name}" for name in names)
         return tuple(f"channel {number}" for number in numbers)
 
     def record_images(self) -> dict[str, Any]:

@@ -30,7 +30,12 @@ FRAME_DIFFERENCE, N_OF_CLASS = 0.1, 5
 
 
 def report_frames(
-    galaxies: Galaxies, catalog: CatalogSettings, cutout_size: int, path: Path
+    galaxies: Galaxies,
+    catalog: CatalogSettings,
+    cutout_size: int,
+    path: Path,
+    *,
+    is_chosen: bool = False,
 ) -> None:
     """Log, once, what share of the images is used, and what of their files is not.
 
@@ -44,6 +49,8 @@ def report_frames(
         Side of the cutouts [pixels].
     path : Path
         Path of the catalog, for messages.
+    is_chosen : bool, default False
+        Whether somebody chose this side, so that a small part of large images is meant.
     """
     rows = np.unique(np.linspace(0, len(galaxies) - 1, N_SURVEYED).astype(int))
     measure = partial(measure_frame, choice=Choice(catalog.extensions, catalog.planes))
@@ -57,7 +64,7 @@ def report_frames(
     _report_unused(frames, path)
     sides = np.array([frame[:2] for frame in frames])
     if catalog.scale == "pixels":
-        _report_sizes(sides, cutout_size, path)
+        _report_sizes(sides, cutout_size, path, is_chosen)
         _report_padding(galaxies, np.array([row for row, _ in found]), sides, cutout_size, path)
     elif (sides[:, 0] != sides[:, 1]).any():
         n = int((sides[:, 0] != sides[:, 1]).sum())
@@ -78,7 +85,7 @@ def _report_unused(frames: Sequence[Frame], path: Path) -> None:
     logger.log(level, words, path, n, len(frames), shorten(list(names)))
 
 
-def _report_sizes(sides: NDArray[np.intp], size: int, path: Path) -> None:
+def _report_sizes(sides: NDArray[np.intp], size: int, path: Path, is_chosen: bool) -> None:
     """Say how the images compare with the cutout, if they are of another size."""
     inside = np.minimum(sides, size).prod(axis=1)
     used, filled = inside / sides.prod(axis=1), inside / size**2
@@ -96,7 +103,7 @@ def _report_sizes(sides: NDArray[np.intp], size: int, path: Path) -> None:
     if n_cropped := int((used < 1).sum()):
         which = "each" if n_cropped == n else f"{n_cropped} of {n}"
         parts.append(f"the central {size} × {size} of {which} is used ({_range(used)})")
-    is_odd = n_padded or np.median(used) < LEAST_USED
+    is_odd = n_padded or (np.median(used) < LEAST_USED and not is_chosen)
     advice = '; set [training] cutout_size, or [catalog] scale = "whole"' if is_odd else ""
     logger.log(
         logging.WARNING if is_odd else logging.INFO,

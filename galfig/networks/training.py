@@ -500,7 +500,11 @@ def train_checkpoint(
     # Report a missing device, and one that is too small, before the images are read, not after.
     _check_memory(galaxies, settings, choose_device(run.device))
     report_frames(
-        take_used(galaxies), settings.catalog, settings.cutout_size, settings.catalog_path
+        take_used(galaxies),
+        settings.catalog,
+        settings.cutout_size,
+        settings.catalog_path,
+        is_chosen="cutout_size" in settings.training.model_fields_set,
     )
     digests: dict[Source, int] = {}
     readable, cutouts = read_training_set(

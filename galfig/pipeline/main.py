@@ -215,8 +215,8 @@ def run_main_job(
     decoding = choose_decoding(settings.catalog, checkpoint.n_channels)
     if model is not None:
         # A training has said it already.
-        size = checkpoint.cutout_size
-        report_frames(plan.galaxies, settings.catalog, size, settings.catalog_path)
+        sized = (settings.catalog, checkpoint.cutout_size, settings.catalog_path)
+        report_frames(plan.galaxies, *sized, is_chosen=True)
     shift = compare_images(checkpoint, plan.galaxies, decoding, kept)
     warn_of_shift(checkpoint, shift, kept)
     # A network that was trained here, or by this recipe, is the one that its record is about.
