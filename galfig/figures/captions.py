@@ -576,6 +576,8 @@ def format_probability(p: float) -> str:
 def describe_size(store: Store, shape: tuple[int, ...], markup: Markup) -> str:
     """Describe the size of a cutout in pixels, in arcsec, and as the network sees it."""
     size = f"{markup.times(shape[1], shape[0])} pixels"
+    if store.record.settings.catalog.scale == "whole":
+        size = f"the whole image, scaled to {size}"
     scales = np.unique(store.pixel_scale[np.isfinite(store.pixel_scale)])
     if len(scales) == 1 and np.isfinite(store.pixel_scale).all():
         side = shape[1] * scales[0]

@@ -132,6 +132,32 @@ def _name(value: Any) -> str:
     return "none" if value is None else repr(value)
 
 
+def _warn_of_other_pixels(
+    checkpoint: Checkpoint, galaxies: Galaxies, settings: Settings, path: Path
+) -> None:
+    """Warn if the files of images become other pixels than those that trained a network."""
+    trained = checkpoint.record.recipe
+    if trained is None:
+        return
+    keys = ("extensions", "planes", "scale", "stretch", "fits_range")
+    now = describe_recipe(galaxies, settings)
+    # Only images of FITS are stretched.
+    is_fits = bool(find_stretch(galaxies.paths, settings.catalog))
+    for key in keys if is_fits else ("scale",):
+        before, after = trained.get(key), now.get(key)
+        if before != after:
+            advice = ' (set [catalog] stretch = "percentiles")' if key == "stretch" else ""
+            logger.warning(
+                "%s: was trained on images with %s %s, and these have %s%s",
+                path,
+                key,
+                _name(before),
+                _name(after),
+                advice if after == "sky" else "",
+            )
+            return
+
+
 def warn_of_mismatch(
     checkpoint: Checkpoint, galaxies: Galaxies, settings: Settings, path: Path
 ) -> None:
@@ -162,6 +188,7 @@ def warn_of_mismatch(
             path,
         )
         return
+    _warn_of_other_pixels(checkpoint, galaxies, settings, path)
     for key in ("column", "edges"):
         before, now = getattr(trained.classes, key), getattr(settings.classes, key)
         if before != now and galaxies.class_counts:
