@@ -2,9 +2,10 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
-from pathlib import Path, PurePath
+from itertools import takewhile
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
@@ -31,6 +32,14 @@ MAX_BYTES = 1_000_000
 
 # Choices that the settings and the command line share.
 Precision = Literal["float32", "tf32", "bfloat16"]
+# The most channels of an image: beyond these, a file is a cube of spectra.
+MAX_CHANNELS = 16
+# Keys of `[catalog]` that older versions did not know. Left at their defaults, they are not
+# recorded, so that what was made before them stays up to date.
+_NEW_CATALOG_KEYS = (
+    *("names", "duplicates"),
+    *("bands", "extensions", "planes", "rgb", "stretch", "scale", "array"),
+)
 
 
 def _check_distinct(key: str, names: tuple[str, ...]) -> None:
@@ -66,7 +75,7 @@ def record_folder(folder: str) -> str:
 _CHOSEN = re.compile(r"(?P<file>.*\.\w+)\[(?P<table>[^\[\]]+)\]", re.DOTALL)
 
 
-class Source(NamedTuple):
+class CatalogFile(NamedTuple):
     """A file with galaxies.
 
     Attributes
@@ -84,17 +93,17 @@ class Source(NamedTuple):
     split: str
 
 
-def _parse_source(path: str, folder: Path, split: str = "") -> Source:
+def _parse_file(path: str, folder: Path, split: str = "") -> CatalogFile:
     """Return the file and the table that a path of the settings names."""
     found = _CHOSEN.fullmatch(path)
     if found is None:
-        return Source(folder / path, None, split)
-    return Source(folder / found["file"], found["table"], split)
+        return CatalogFile(folder / path, None, split)
+    return CatalogFile(folder / found["file"], found["table"], split)
 
 
 def _record_name(path: str) -> str:
     """Return a path of a catalog without its folder."""
-    source = _parse_source(path, Path())
+    source = _parse_file(path, Path())
     return source.path.name + (f"[{source.table}]" if source.table is not None else "")
 
 
@@ -118,7 +127,7 @@ class _Table(BaseModel):
     @classmethod
     def _refuse_unprintable(cls, value: Any, info: ValidationInfo) -> Any:
         # A path may hold anything. All other words may end in a figure or its caption.
-        if info.field_name in ("path", "images", "images_dir", "test", "files"):
+        if info.field_name in ("path", "images", "images_dir", "bands", "test", "files"):
             return value
         for words in value if isinstance(value, tuple) else (value,):
             if isinstance(words, str) and (found := find_unprintable(words)):
@@ -157,7 +166,44 @@ class CatalogSettings(_Table):
     fits_range: tuple[float, float] | None = Field(
         None,
         description="Values of FITS images shown as black and as white, asinh between; default "
-        "two percentiles of each image",
+        "from each image, see 'stretch'",
+    )
+    stretch: Literal["sky", "percentiles"] = Field(
+        "sky",
+        description="How each FITS image is stretched without 'fits_range': from its sky to the "
+        "brightest of its source, or between two percentiles of its pixels",
+    )
+    bands: tuple[str, ...] | None = Field(
+        None,
+        min_length=2,
+        max_length=MAX_CHANNELS,
+        description="Templates of the paths of several files, one per band, instead of 'images'",
+    )
+    extensions: tuple[Annotated[int, Field(ge=0)] | str, ...] | None = Field(
+        None,
+        min_length=1,
+        max_length=MAX_CHANNELS,
+        description="Extensions of FITS files, by name or number, instead of the first image",
+    )
+    planes: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
+        None,
+        min_length=1,
+        max_length=MAX_CHANNELS,
+        description="Planes of FITS cubes, counted from 0, in the order red, green, blue, others",
+    )
+    rgb: tuple[int, int, int] | None = Field(
+        None,
+        description="Channels that figures show as red, green and blue, counted from 0; default "
+        "the first three",
+    )
+    scale: Literal["pixels", "whole"] = Field(
+        "pixels",
+        description="Crop or pad each image to the cutout, or scale the whole image to it",
+    )
+    array: str | None = Field(
+        None,
+        description="Array or column that holds the images, in a catalog that holds them itself; "
+        "default the only one",
     )
 
     @field_validator("names")
@@ -167,26 +213,71 @@ class CatalogSettings(_Table):
             _check_distinct("names", names)
         return names
 
+    @property
+    def n_channels(self) -> int:
+        """Number of channels that the files are asked for: 3 unless bands or planes are named."""
+        chosen = self.bands or self.planes or self.extensions or ()
+        # One plane alone is a grey image.
+        return 3 if len(chosen) < 2 else len(chosen)
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """A name for each channel, as far as the settings give one."""
+        numbers = range(self.n_channels)
+        if self.planes and len(self.planes) > 1:
+            return tuple(f"plane {plane}" for plane in self.planes)
+        if self.extensions and len(self.extensions) > 1:
+            return tuple(f"extension {key}" for key in self.extensions)
+        if self.bands:
+            # Such as g and r of '{id}_g.fits' and '{id}_r.fits', or of 'g/{id}.fits'.
+            for words in ([PurePosixPath(band).name for band in self.bands], self.bands):
+                start = _count_shared(words)
+                end = _count_shared([one[start:][::-1] for one in words])
+                names = [one[start : len(one) - end] for one in words]
+                if all(name.isalnum() and len(name) < 9 for name in names):
+                    return tuple(f"band {name}" for name in names)
+        return tuple(f"channel {number}" for number in numbers)
+
+    def record_images(self) -> dict[str, Any]:
+        """Return the templates and ``images_dir`` without the folders of this machine."""
+        folder = self.images_dir
+        bands = {"bands": [*map(_record_template, self.bands)]} if self.bands else {}
+        return {
+            "images": _record_template(self.images),
+            "images_dir": None if folder is None else record_folder(folder),
+            **bands,
+        }
+
+    def record_pixels(self) -> dict[str, Any]:
+        """Return the settings, other than those of the stretch, by which files become other pixels.
+
+        Those at their defaults are left out.
+        """
+        keys = ("extensions", "planes", "scale", "array")
+        found = self.model_dump(mode="json")
+        return {key: found[key] for key in keys if key in found}
+
     @model_serializer(mode="wrap")
     def _leave_out_default(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Stores and checkpoints that were made before these keys existed stay up to date.
         keys: dict[str, Any] = serialize(self)
-        for key in ("names", "duplicates"):
-            if key in keys and keys[key] == type(self).model_fields[key].default:
+        for key in _NEW_CATALOG_KEYS:
+            if key in keys and getattr(self, key) == type(self).model_fields[key].default:
                 del keys[key]
         return keys
 
-    def record_images(self) -> dict[str, str | None]:
-        """Return ``images`` and ``images_dir`` without the folders of this machine."""
-        folder = self.images_dir
-        constant, brace, rest = self.images.partition("{")
-        head, slash, name = constant.rpartition("/")
-        if head.startswith(("/", "..")):
-            constant = f"{record_folder(head)}{slash}{name}"
-        return {
-            "images": f"{constant}{brace}{rest}",
-            "images_dir": None if folder is None else record_folder(folder),
-        }
+    @model_validator(mode="after")
+    def _check_channels(self) -> "CatalogSettings":
+        if self.planes and self.bands:
+            raise ValueError("planes are of a single file, expected either bands or planes")
+        if self.planes and self.extensions and len(self.extensions) > 1:
+            raise ValueError("planes are of one extension, expected one, or no planes")
+        if self.extensions and self.bands and len(self.extensions) > 1:
+            raise ValueError("several extensions and several bands, expected either")
+        if self.rgb is not None and not all(0 <= band < self.n_channels for band in self.rgb):
+            raise ValueError(
+                f"rgb {list(self.rgb)}, expected channels from 0 to {self.n_channels - 1}"
+            )
+        return self
 
     @field_validator("fits_range")
     @classmethod
@@ -201,6 +292,20 @@ class CatalogSettings(_Table):
         if isinstance(values, dict) and "id" in values and "images" not in values:
             values = {**values, "images": f"images/{{{values['id']}}}.jpg"}
         return values
+
+
+def _count_shared(texts: Sequence[str]) -> int:
+    """Return the number of characters with which all texts begin."""
+    return sum(1 for _ in takewhile(lambda chars: len(set(chars)) == 1, zip(*texts, strict=False)))
+
+
+def _record_template(template: str) -> str:
+    """Return a template of paths without the folders of this machine."""
+    constant, brace, rest = template.partition("{")
+    head, slash, name = constant.rpartition("/")
+    if head.startswith(("/", "..")):
+        constant = f"{record_folder(head)}{slash}{name}"
+    return f"{constant}{brace}{rest}"
 
 
 class ClassSettings(_Table):
@@ -408,11 +513,6 @@ class TrainingSettings(_Table):
         """Side of the images that the network sees [pixels]."""
         return self.image_size or self.cutout_size
 
-    @property
-    def n_channels(self) -> int:
-        """Number of channels that the network sees: 1 for one band, 3 for RGB."""
-        return 1 if self.grayscale else 3
-
 
 class MapSettings(_Table):
     """The Grad-CAM maps."""
@@ -438,6 +538,31 @@ class Settings(_Table):
     training: TrainingSettings = TrainingSettings()
     maps: MapSettings = MapSettings()
 
+    @model_validator(mode="after")
+    def _check_images(self) -> "Settings":
+        if self.training.grayscale and self.catalog.n_channels != 3:
+            raise ValueError(
+                f"[catalog] names {self.catalog.n_channels} channels, of which there is no "
+                "luminance; expected three, or training without grayscale"
+            )
+        if self.catalog.scale == "whole" and self.catalog.pixel_scale is not None:
+            raise ValueError(
+                '[catalog] scale = "whole" changes the pixel scale of each image, expected no '
+                "pixel_scale"
+            )
+        return self
+
+    @property
+    def n_channels(self) -> int:
+        """Number of channels that a network trained with these settings sees."""
+        return 1 if self.training.grayscale else self.catalog.n_channels
+
+    @property
+    def cutout_size(self) -> int:
+        """Side of the cutouts that a training makes of the images [pixels]."""
+        is_whole = self.catalog.scale == "whole"
+        return self.training.network_size if is_whole else self.training.cutout_size
+
     # Not recorded, since outputs must not depend on the location of the folder.
     _folder: Path = PrivateAttr(default_factory=Path)
 
@@ -460,12 +585,12 @@ class Settings(_Table):
         return tables
 
     @property
-    def sources(self) -> tuple[Source, ...]:
+    def sources(self) -> tuple[CatalogFile, ...]:
         """The files with galaxies, the catalog first; see `SplitSettings.catalogs`."""
         catalogs = self.split.catalogs
-        first = _parse_source(catalogs.get("train", self.catalog.path), self._folder)
+        first = _parse_file(catalogs.get("train", self.catalog.path), self._folder)
         others = [
-            _parse_source(path, self._folder, split)
+            _parse_file(path, self._folder, split)
             for split, path in catalogs.items()
             if split != "train"
         ]
@@ -481,12 +606,12 @@ class Settings(_Table):
         """Folder that the template of image paths is relative to."""
         return self.find_images(self.sources[0])
 
-    def find_images(self, source: Source) -> Path:
+    def find_images(self, source: CatalogFile) -> Path:
         """Return the folder that the image paths of a file are relative to.
 
         Parameters
         ----------
-        source : Source
+        source : CatalogFile
             One of ``sources``.
 
         Returns
@@ -630,6 +755,9 @@ def _read_toml(path: Path) -> dict[str, Any]:
 def _describe(exc: ValidationError) -> str:
     """Describe the first of pydantic's errors in one line."""
     error = exc.errors()[0]
+    if not error["loc"]:
+        # Of two tables that do not fit each other; the message names them.
+        return str(error["ctx"]["error"])
     # For a union, pydantic appends the member that it tried ('float', 'literal[...]') to the key.
     keys = [str(part) for part in error["loc"][:2]]
     where = f"[{keys[0]}] {keys[1]}" if len(keys) > 1 else f"[{keys[0]}]"

@@ -7,7 +7,7 @@ the caption then states how they were selected. They may also be positions or id
 """
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -149,6 +149,7 @@ def panels(
     ax: "Axes | None" = None,
     width: Width | None = None,
     cmap: str | None = None,
+    classes: Sequence[str] = (),
 ) -> Plot:
     """Draw one row per galaxy: its cutout, then the map of each class over the cutout.
 
@@ -164,6 +165,9 @@ def panels(
         Width of the figure: an AASTeX width, or a number [inch]. Default "text", 7.1 inch.
     cmap : str, optional
         Colour map of the Grad-CAM maps; it should be dark at zero. Default "inferno".
+    classes : sequence of str, optional
+        Classes whose maps are shown. By default, all of up to four; of more, the true and the
+        predicted class.
 
     Returns
     -------
@@ -178,7 +182,7 @@ def panels(
     SelectionError
         If ``rows`` contains an identifier that the store does not hold.
     """
-    return _plot("panels", store, rows, ax=ax, width=width, cmap=cmap)
+    return _plot("panels", store, rows, ax=ax, width=width, cmap=cmap, classes=classes)
 
 
 def histogram(
@@ -563,6 +567,7 @@ def compare(
     ax: "Axes | None" = None,
     width: Width | None = None,
     cmap: str | None = None,
+    classes: Sequence[str] = (),
 ) -> Plot:
     """Draw the same galaxies explained by two networks, in pairs of rows.
 
@@ -578,6 +583,9 @@ def compare(
         Width of the figure: an AASTeX width, or a number [inch]. Default "text", 7.1 inch.
     cmap : str, optional
         Colour map of the Grad-CAM maps; it should be dark at zero. Default "inferno".
+    classes : sequence of str, optional
+        Classes whose maps are shown. By default, all of up to four; of more, the true and the
+        predicted class.
 
     Returns
     -------
@@ -592,7 +600,9 @@ def compare(
     SelectionError
         If ``rows`` contains an identifier that the store does not hold.
     """
-    return _plot("compare", store, rows, ax=ax, width=width, cmap=cmap, other=other)
+    return _plot(
+        "compare", store, rows, ax=ax, width=width, cmap=cmap, classes=classes, other=other
+    )
 
 
 def atlas(
@@ -644,13 +654,14 @@ def _plot(
     cmap: str | None = None,
     unit: str | None = None,
     other: Store | None = None,
+    classes: Sequence[str] = (),
 ) -> Plot:
     """Draw a figure of the registry from an open store."""
     if ax is not None and not FIGURES[name].takes_axes:
         raise FigureError(f"{name}: has several axes, expected no `ax`; it makes its own figure")
     if cmap is not None:
         check_colormap(cmap)
-    options = DrawOptions(width=parse_width(width), unit=unit, other=other, ax=ax, cmap=cmap)
+    options = DrawOptions(parse_width(width), unit, other, ax, cmap, tuple(classes))
     drawn = draw_from(store, name, _choose(store, rows), options)
     return Plot(*drawn, is_own=ax is None)
 

@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from galfig.config import Settings, restore_settings
+from galfig.config import MAX_CHANNELS, Settings, restore_settings
 from galfig.runtime.documents import load_json
 from galfig.runtime.messages import find_unprintable, make_printable
 from galfig.runtime.options import Split
@@ -173,6 +173,9 @@ class StoreRecord(_Record):
     # Whether the image also reaches the logits past the layer.
     layer_is_bypassed: Truth = False
     accuracy_check: Annotated[AccuracyCheck | None, BeforeValidator(_parse)] = None
+    # What decided where FITS images are black and white: "range", "sky" or "percentiles". Older
+    # versions, which took percentiles, did not say so.
+    stretch: PrintableText = ""
 
     @field_validator("pixel_scale")
     @classmethod
@@ -211,8 +214,11 @@ def _check_not_blank(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _check_bands(mean: list[float]) -> list[float]:
-    if len(mean) not in (1, 3):
-        raise ValueError(f"{len(mean)} numbers, expected 3 for three channels, or 1 for one band")
+    if not 1 <= len(mean) <= MAX_CHANNELS:
+        raise ValueError(
+            f"{len(mean)} numbers, expected one for each channel: 3 for colours, 1 for one band, "
+            f"at most {MAX_CHANNELS}"
+        )
     return mean
 
 

@@ -4,24 +4,22 @@ Messages count *rows* from 1, the first galaxy below the header.
 """
 
 import dataclasses
-import errno
 import hashlib
 import itertools
 import json
 import logging
-import os
 import re
-import string
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from galfig.catalog.arrays import ImageArray, find_array, read_array_table
 from galfig.catalog.columns import (
     EMPTY_CELLS,
     read_classes,
@@ -29,9 +27,11 @@ from galfig.catalog.columns import (
     read_texts,
 )
 from galfig.catalog.formats import read_file, read_table
-from galfig.catalog.identifiers import find_bad_objids, find_doubled, is_plain_name
-from galfig.config import ClassSettings, Settings, Source, SplitSettings
+from galfig.catalog.identifiers import find_bad_objids, find_doubled
+from galfig.catalog.paths import Template, locate_images, note_reasons, parse_templates
+from galfig.config import CatalogFile, ClassSettings, Settings, SplitSettings
 from galfig.errors import CatalogError
+from galfig.images.sources import Source
 from galfig.runtime.messages import find_near, list_some, quote, shorten
 
 logger = logging.getLogger(__name__)
@@ -45,8 +45,6 @@ SYNONYMS = {"val": "valid", "validation": "valid", "training": "train", "testing
 MIN_REDSHIFT, MAX_REDSHIFT = -0.01, 20.0
 # Number of class names that are compared with each other.
 MAX_COMPARED = 100
-# Pairs of a literal text and the column whose cell follows it, if any.
-Template = list[tuple[str, str | None]]
 
 
 @dataclass(frozen=True, repr=False)
@@ -59,8 +57,8 @@ class Galaxies:
         Every column of the catalog, N rows.
     objid : (N,) array of str
         Identifiers.
-    paths : tuple of Path
-        N image files.
+    paths : tuple of Path, BandFiles or Element
+        N images: a file each, several files, or an element of an array.
     redshift : (N,) array of float64
         Redshifts, NaN where unknown.
     value : (N,) array of float64
@@ -90,7 +88,7 @@ class Galaxies:
 
     table: pd.DataFrame
     objid: NDArray[np.object_]
-    paths: tuple[Path, ...]
+    paths: tuple[Source, ...]
     redshift: NDArray[np.float64]
     value: NDArray[np.float64]
     label: NDArray[np.int16]
@@ -192,7 +190,7 @@ class Galaxies:
 class _Part(NamedTuple):
     """One file of the catalog, by `_read_part`; each array has an entry per row."""
 
-    source: Source
+    file: CatalogFile
     sha256: str
     table: pd.DataFrame
     objid: NDArray[np.object_]
@@ -235,8 +233,9 @@ def load_galaxies(settings: Settings, *, labelled: bool = True) -> Galaxies:
         split hold other words than 'train', 'valid' and 'test'.
     """
     path = settings.catalog_path
-    template = parse_template(settings.catalog.images)
-    parts = [_read_part(source, settings, template) for source in settings.sources]
+    array = find_array(settings)
+    templates = [] if array is not None else parse_templates(settings.catalog)
+    parts = [_read_part(file, settings, templates, array) for file in settings.sources]
     table = _join([part.table for part in parts])
     objid = np.concatenate([part.objid for part in parts])
     unusable = np.concatenate([part.rejected for part in parts])
@@ -258,20 +257,22 @@ def load_galaxies(settings: Settings, *, labelled: bool = True) -> Galaxies:
         )
     rejected = labels.rejected
     is_used = labels.is_kept & (rejected == "")
-    names, roots, is_there = _find_images(parts, settings, template)
-    lost = is_used & ~is_there
-    rejected[lost] = [f"no image {_hide_folder(names[row])}" for row in np.flatnonzero(lost)]
+    if array is not None:
+        images = array.locate(len(table), path)
+    else:
+        images, lost = _find_images(parts, settings, templates, is_used)
+        note_reasons(rejected, lost)
     split = assign_splits(parts, labels, settings.split)
 
     rows = np.flatnonzero(labels.is_kept & (rejected == ""))
     _check_what_is_left(labels, rows, path)
-    redshift = [_read_redshift(part.table, settings, part.source.path) for part in parts]
+    redshift = [_read_redshift(part.table, settings, part.file.path) for part in parts]
     flag = table.get("simulated")
     keys = _name_rows(parts, objid, unusable)
     return Galaxies(
         table=table.iloc[rows],
         objid=objid[rows],
-        paths=tuple(roots[row] / names[row] for row in rows),
+        paths=tuple(images[row] for row in rows),
         redshift=np.concatenate(redshift)[rows],
         value=labels.value[rows],
         label=labels.label[rows],
@@ -286,31 +287,47 @@ def load_galaxies(settings: Settings, *, labelled: bool = True) -> Galaxies:
     )
 
 
-def _read_part(source: Source, settings: Settings, template: Template) -> _Part:
+def _read_part(
+    file: CatalogFile,
+    settings: Settings,
+    templates: Sequence[Template],
+    array: ImageArray | None,
+) -> _Part:
     """Read a file of the catalog; rows without a usable identifier are rejected."""
-    catalog, classes = settings.catalog, settings.classes
-    texts = {field for _, field in template if field is not None}
-    texts |= {settings.split.column} if settings.split.column is not None else set()
-    if classes.edges is None and classes.columns is None:
-        texts.add(classes.column)
-    data = read_file(source.path)
+    catalog = settings.catalog
     faults: dict[int, str] = {}
-    table = read_table(
-        source.path,
-        catalog.id,
-        texts,
-        data=data,
-        chosen=source.table,
-        names=catalog.names,
-        faults=faults,
-    )
+    if array is not None and array.is_catalog:
+        table, digest = read_array_table(array, catalog.id)
+    else:
+        data = read_file(file.path)
+        digest = hashlib.sha256(data).hexdigest()
+        table = read_table(
+            file.path,
+            catalog.id,
+            _list_texts(settings, templates),
+            data=data,
+            chosen=file.table,
+            names=catalog.names,
+            faults=faults,
+        )
     objid = table[catalog.id].to_numpy(dtype=object)
-    bad = find_bad_objids(objid.tolist(), source.path, catalog.id)
+    bad = find_bad_objids(objid.tolist(), file.path, catalog.id)
     bad |= {row - 1: reason for row, reason in faults.items()}
     rejected = np.full(len(table), "", dtype=object)
     for row, reason in bad.items():
         rejected[row] = reason
-    return _Part(source, hashlib.sha256(data).hexdigest(), table, objid, rejected)
+    return _Part(file, digest, table, objid, rejected)
+
+
+def _list_texts(settings: Settings, templates: Sequence[Template]) -> set[str]:
+    """Return the columns that are text from the first byte, whatever their cells look like."""
+    classes = settings.classes
+    texts = {column for template in templates for column in template.columns}
+    if settings.split.column is not None:
+        texts.add(settings.split.column)
+    if classes.edges is None and classes.columns is None:
+        texts.add(classes.column)
+    return texts
 
 
 def _join(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -321,9 +338,9 @@ def _join(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 def _digest_catalog(parts: Sequence[_Part], settings: Settings) -> str:
     """Return the SHA-256 of a file, or of all that tells several files, or a part of one."""
     first = parts[0]
-    if len(parts) == 1 and first.source.table is None and settings.catalog.names is None:
+    if len(parts) == 1 and first.file.table is None and settings.catalog.names is None:
         return first.sha256
-    files = [(part.source.split, part.source.table, part.sha256) for part in parts]
+    files = [(part.file.split, part.file.table, part.sha256) for part in parts]
     return hashlib.sha256(json.dumps([files, settings.catalog.names]).encode()).hexdigest()
 
 
@@ -339,7 +356,7 @@ def _place(parts: Sequence[_Part], position: int) -> tuple[_Part, int]:
 def _name_row(parts: Sequence[_Part], position: int) -> str:
     """Return the name of a row, such as "row 13", or "row 13 of test.csv" of several files."""
     part, row = _place(parts, position)
-    return f"row {row}" if len(parts) == 1 else f"row {row} of {part.source.path.name}"
+    return f"row {row}" if len(parts) == 1 else f"row {row} of {part.file.path.name}"
 
 
 def _name_rows(
@@ -406,23 +423,30 @@ def _reject_doubled(
 
 
 def _find_images(
-    parts: Sequence[_Part], settings: Settings, template: Template
-) -> tuple[list[str], list[Path], NDArray[np.bool_]]:
-    """Return the name of each row's image, the folder that it starts at, and whether it exists."""
-    names: list[str] = []
-    roots: list[Path] = []
-    found = []
+    parts: Sequence[_Part],
+    settings: Settings,
+    templates: Sequence[Template],
+    is_used: NDArray[np.bool_],
+) -> tuple[list[Source], dict[int, str]]:
+    """Return the image of each row, and why a row that is used has none."""
+    images: list[Source] = []
+    lost: dict[int, str] = {}
     for part in parts:
-        table, root = part.table, settings.find_images(part.source)
+        table, start = part.table, len(images)
         if np.any(part.rejected != ""):
             # An identifier that is not usable must not lead out of the folder of the images.
             usable = np.where(part.rejected == "", part.objid, "")
             table = table.assign(**{settings.catalog.id: usable})
-        here = image_names(table, template, part.source.path)
-        names += here
-        roots += [root] * len(here)
-        found.append(_find_files(here, root))
-    return names, roots, np.concatenate(found)
+        found, reasons = locate_images(
+            table,
+            templates,
+            settings.find_images(part.file),
+            part.file.path,
+            is_used[start : start + len(table)],
+        )
+        images += found
+        lost |= {start + row: reason for row, reason in reasons.items()}
+    return images, lost
 
 
 def assign_classes(
@@ -507,79 +531,6 @@ def _assign_largest(
     return names, np.full(len(table), np.nan), rejected
 
 
-def parse_template(template: str) -> Template:
-    """Split a template of image paths into literal texts and column names.
-
-    Parameters
-    ----------
-    template : str
-        Such as ``images/{objID}.jpg``.
-
-    Returns
-    -------
-    list of (str, str or None)
-        Pairs of a literal text and the column whose cell follows it; None at the end of the
-        template.
-
-    Raises
-    ------
-    CatalogError
-        If the text is not a template, or names no column.
-    """
-    try:
-        parts = list(string.Formatter().parse(template))
-    except ValueError as exc:
-        raise CatalogError(
-            f"[catalog] images: {template!r} is not a valid template ({exc})"
-        ) from exc
-    if any(spec or conversion for _, _, spec, conversion in parts) or not any(
-        field for _, field, _, _ in parts
-    ):
-        raise CatalogError(
-            f"[catalog] images: {template!r}, expected a template such as 'images/{{objID}}.jpg' "
-            "with plain column names in braces"
-        )
-    return [(text, field) for text, field, _, _ in parts]
-
-
-def image_names(table: pd.DataFrame, template: Template, path: Path) -> list[str]:
-    """Fill the template of image paths for every row.
-
-    Parameters
-    ----------
-    table : DataFrame
-        The catalog, with N rows.
-    template : list of (str, str or None)
-        The result of `parse_template`.
-    path : Path
-        Path of the catalog, for messages.
-
-    Returns
-    -------
-    list of str
-        N image paths, relative to the images' folder.
-
-    Raises
-    ------
-    CatalogError
-        If the template names a column that the catalog lacks, or a cell is not a plain file name.
-    """
-    columns: list[Iterable[str]] = []
-    for text, field in template:
-        columns.append(itertools.repeat(text, len(table)))
-        if field is None:
-            continue
-        cells = read_texts(table, field, path, "[catalog] images")
-        for row, cell in enumerate(cells, start=1):
-            if cell and not is_plain_name(cell):
-                raise CatalogError(
-                    f"{path}: row {row}, column {field!r}: {quote(cell)} is not a plain file name; "
-                    "put folder and file in two columns, '{folder}/{file}'"
-                )
-        columns.append(cells)
-    return ["".join(parts) for parts in zip(*columns, strict=True)]
-
-
 def assign_splits(
     parts: Sequence[_Part], labels: _Labels, split: SplitSettings
 ) -> NDArray[np.object_]:
@@ -611,7 +562,7 @@ def assign_splits(
     first = parts[0]
     n_first = len(first.table)
     found = np.full(len(labels.label), "", dtype=object)
-    said = [np.full(len(part.table), part.source.split, dtype=object) for part in parts[1:]]
+    said = [np.full(len(part.table), part.file.split, dtype=object) for part in parts[1:]]
     found[n_first:] = np.concatenate(said) if said else ""
     is_used = (labels.is_kept & (labels.rejected == ""))[:n_first]
     if split.column is not None:
@@ -634,7 +585,7 @@ def _read_splits(
     part: _Part, is_used: NDArray[np.bool_], rejected: NDArray[np.object_], column: str
 ) -> NDArray[np.object_]:
     """Read the split of each row from a column, and reject the kept galaxies without one."""
-    path = part.source.path
+    path = part.file.path
     cells = read_texts(part.table, column, path, "[split] column")
     words = np.array([cell.strip().lower() for cell in cells], dtype=object)
     words = np.array([SYNONYMS.get(word, word) for word in words], dtype=object)
@@ -666,7 +617,7 @@ def _label_rows(
             class_names=classes.keep or (),
             counts={},
         )
-    assigned = [assign_classes(part.table, classes, part.source.path) for part in parts]
+    assigned = [assign_classes(part.table, classes, part.file.path) for part in parts]
     names, value, rejected = (np.concatenate(arrays) for arrays in zip(*assigned, strict=True))
     names[unusable != ""] = ""
     rejected = np.where(unusable != "", unusable, rejected)
@@ -781,49 +732,6 @@ def describe_rejected(rejected: dict[str, str]) -> str:
     return f"{len(rejected)} {galaxies} left out, for example {objid} ({reason})"
 
 
-def _hide_folder(name: str) -> str:
-    """Return the path of an image below its folder, or its name; stores record it."""
-    path = PurePath(name)
-    return path.name if path.is_absolute() or ".." in path.parts else name
-
-
-def _find_files(names: Sequence[str], root: Path) -> NDArray[np.bool_]:
-    """Return which files below a root exist, (N,); each folder is listed only once."""
-    places = [os.path.split(name) for name in names]
-    folders = {head: _list_folder(root / head) for head in {head for head, _ in places}}
-    if not any(folders.values()):
-        first = root / names[0]
-        raise CatalogError(
-            f"{first.parent}: no images found, expected files such as {first.name}; set [catalog] "
-            "images or `images_dir`"
-        )
-    return np.array([tail in folders[head] for head, tail in places], dtype=bool)
-
-
-def _list_folder(folder: Path) -> set[str]:
-    """Return the names in a folder without broken links; an empty set if there is no folder."""
-    try:
-        if not folder.is_dir():
-            return set()
-        with os.scandir(folder) as entries:
-            return {
-                entry.name for entry in entries if not entry.is_symlink() or _leads_to_file(entry)
-            }
-    except OSError as exc:
-        raise CatalogError(f"{folder}: cannot be read ({exc.strerror})") from exc
-
-
-def _leads_to_file(link: os.DirEntry[str]) -> bool:
-    """Return whether a symbolic link leads somewhere; raise OSError if that cannot be told."""
-    try:
-        link.stat()
-    except OSError as exc:
-        if exc.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-            raise
-        return False
-    return True
-
-
 def _read_redshift(table: pd.DataFrame, settings: Settings, path: Path) -> NDArray[np.float64]:
     """Return redshifts, NaN where they are unknown or impossible."""
     column = settings.catalog.redshift
@@ -861,7 +769,7 @@ def _read_pixel_scale(
     if not isinstance(scale, str):
         return np.full(len(rows), scale)
     found = [
-        read_numbers(part.table, scale, part.source.path, "[catalog] pixel_scale") for part in parts
+        read_numbers(part.table, scale, part.file.path, "[catalog] pixel_scale") for part in parts
     ]
     scales = np.concatenate(found)[rows]
     is_wrong = (scales <= 0) | np.isinf(scales)
@@ -871,7 +779,7 @@ def _read_pixel_scale(
         logger.warning(
             "%s: column %r: %d pixel scales are not above zero [arcsec/pixel], and treated as "
             "unknown, first: %g in row %d",
-            part.source.path,
+            part.file.path,
             scale,
             int(is_wrong.sum()),
             scales[row],

@@ -53,6 +53,7 @@ def _list_figures(ctx: click.Context, parameter: click.Parameter, is_asked: bool
     type=click.Path(path_type=Path, dir_okay=False),
     help="Second store (compare).",
 )
+@options.classes_option
 @options.figure_options
 @options.if_exists_options()
 @options.standard_options
@@ -63,6 +64,7 @@ def figure(
     query: "Query",
     unit: str | None,
     other: Path | None,
+    classes: tuple[str, ...],
     width: str | None,
     data: Path | None,
     if_exists: ErrorOrReplace,
@@ -89,6 +91,7 @@ def figure(
         width=width,
         unit=unit,
         other=other,
+        classes=classes,
         data=data,
         if_exists=if_exists,
     ):

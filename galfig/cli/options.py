@@ -226,6 +226,17 @@ def figure_options(function: Function) -> Function:
     )(function)
 
 
+def classes_option(function: Function) -> Function:
+    """Add the option for the classes whose maps are shown."""
+    return click.option(
+        "--classes",
+        multiple=True,
+        metavar="CLASS[,CLASS...]",
+        help="Show the maps of these classes.  [default: all of up to four; of more, those of the "
+        "true and the predicted class]",
+    )(function)
+
+
 def selection_options(n: int | None) -> Callable[[Function], Function]:
     """Add the options that select galaxies; the command receives them as ``query``."""
     from galfig.runtime.options import Split

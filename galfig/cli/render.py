@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Figure to write: .pdf, .png or .svg; captions go beside it.",
 )
+@options.classes_option
 @options.figure_options
 @options.if_exists_options()
 @options.standard_options
@@ -34,14 +35,15 @@ def render(
     store: Path,
     query: "Query",
     out: Path,
+    classes: tuple[str, ...],
     width: str | None,
     data: Path | None,
     if_exists: ErrorOrReplace,
 ) -> None:
     """Draw galaxies from STORE with their maps, one row each.
 
-    A row shows the cutout and the map of each class. STORE is what build-maps wrote, maps.h5 by
-    default; nothing else is needed.
+    A row shows the cutout and the map of each class; of more than four classes, it shows two. STORE
+    is what build-maps wrote, maps.h5 by default; nothing else is needed.
 
     \b
     Examples:
@@ -52,6 +54,13 @@ def render(
     from galfig.figures.registry import render_figure
 
     for path in render_figure(
-        "panels", store, query, out, width=width, data=data, if_exists=if_exists
+        "panels",
+        store,
+        query,
+        out,
+        width=width,
+        classes=classes,
+        data=data,
+        if_exists=if_exists,
     ):
         click.echo(path)

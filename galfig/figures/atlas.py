@@ -22,6 +22,7 @@ from galfig.figures.captions import (
     Markup,
     count_noun,
     describe_bypass,
+    describe_channels,
     describe_omitted,
     describe_sample,
     describe_size,
@@ -349,6 +350,7 @@ def _describe(store: Store, selection: Selection, n_pages: int, markup: Markup) 
         f"probability {p}, which is the softmax of the network's output, and {sigma}, the sum of "
         "the map over its pixels, negative ones included, in logits. The predicted class is in "
         f"bold, and its map has a white frame. The brightness of a map is not {p}.",
+        describe_channels(store, markup),
         describe_training(store, markup),
     )
 

@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from galfig.figures.choice import MAX_MAPS, choose_maps
 from galfig.figures.latex import escape_latex
 from galfig.metrics import Accuracy
 from galfig.store.reader import Store
@@ -94,7 +95,9 @@ class Markup:
 PLAIN, LATEX = Markup(is_latex=False), Markup(is_latex=True)
 
 
-def describe_panels(store: Store, selection: Selection, markup: Markup) -> str:
+def describe_panels(
+    store: Store, selection: Selection, markup: Markup, chosen: Sequence[int] = ()
+) -> str:
     """Write the caption of the panels, one sentence per line.
 
     Parameters
@@ -105,6 +108,8 @@ def describe_panels(store: Store, selection: Selection, markup: Markup) -> str:
         The galaxies shown, from top to bottom.
     markup : Markup
         ``PLAIN`` or ``LATEX``.
+    chosen : sequence of int, optional
+        The classes whose maps are shown; see `galfig.figures.choice.choose_maps`.
 
     Returns
     -------
@@ -113,15 +118,15 @@ def describe_panels(store: Store, selection: Selection, markup: Markup) -> str:
         accuracy, a list of the galaxies, and whether they are simulated.
     """
     cutout = store.cutouts(int(selection.indices[0]))
-    every_class = range(len(store.class_names))
-    shown = [(int(index), every_class) for index in selection.indices]
-    what = "map" if len(store.class_names) == 1 else "maps"
+    indices = map(int, selection.indices)
+    shown = [(index, choose_maps(store, index, chosen)) for index in indices]
+    what = "map" if len(chosen or store.class_names) == 1 else "maps"
     return join_lines(
         f"Grad-CAM maps of {describe_sample(store, selection, markup)}.",
         describe_omitted(store, selection, "shown"),
         f"Each row shows one galaxy: the cutout ({describe_size(store, cutout.shape, markup)}), "
-        f"then its Grad-CAM {what} for {list_classes(store, markup)}, drawn over the dimmed "
-        f"cutout; {FRAMED}.",
+        f"then its Grad-CAM {what} for {describe_choice_of_maps(store, markup, chosen)}, drawn "
+        f"over the dimmed cutout; {FRAMED}.",
         describe_maps(store, markup),
         f"{define_symbols(markup)} {describe_reading(store, shown, markup)}",
         describe_scale(store, selection.indices, markup),
@@ -148,7 +153,20 @@ def list_classes(store: Store, markup: Markup = PLAIN) -> str:
     names = name_classes(store)
     if len(names) > MAX_NAMES:
         return f"each of the {len(names)} classes"
-    return _join([markup.text(name) for name in names])
+    return list_words([markup.text(name) for name in names])
+
+
+def describe_choice_of_maps(store: Store, markup: Markup, chosen: Sequence[int] = ()) -> str:
+    """Name the classes whose maps rows show, as `choose_maps` chooses them: 'a and b'."""
+    n_classes, names = len(store.class_names), name_classes(store)
+    if chosen:
+        return list_words([markup.text(names[index]) for index in chosen])
+    if n_classes <= MAX_MAPS:
+        return list_classes(store, markup)
+    return (
+        f"two of the {n_classes} classes: the true and the predicted one or, where they are the "
+        "same or the true class is unknown, the predicted one and the next in probability"
+    )
 
 
 def describe_maps(store: Store, markup: Markup) -> str:
@@ -216,17 +234,20 @@ def describe_reading(
         Sentences: whether the sum of a map is the logit, in how many rows the brightest map is not
         that of the predicted class, and whether two maps mirror each other.
     """
-    n_deceptive, correlations = 0, []
+    n_deceptive, n_predicted, correlations = 0, 0, []
     for index, classes in shown:
         cams = store.cams(index)
         peaks = cams.max(axis=(1, 2))
         brightest = max(classes, key=peaks.__getitem__)
-        n_deceptive += int(peaks[brightest] > 0 and brightest != store.predicted[index])
+        if store.predicted[index] in classes:
+            n_predicted += 1
+            n_deceptive += int(peaks[brightest] > 0 and brightest != store.predicted[index])
         if len(cams) == 2:
             correlations.append(_correlate(cams[0], cams[1]))
     sentences = [_compare_with_logits(store, [index for index, _ in shown], markup)]
-    if len(store.class_names) > 1:
-        sentences.append(_describe_brightest(n_deceptive, len(shown)))
+    # Of a row without the map of the predicted class, there is nothing to say.
+    if len(store.class_names) > 1 and n_predicted:
+        sentences.append(_describe_brightest(n_deceptive, n_predicted))
     if correlations and (median := float(np.median(correlations))) < MIRROR:
         sentences.append(
             "The two maps of a galaxy are nearly mirror images, with a "
@@ -284,7 +305,26 @@ def _compare_with_logits(store: Store, shown: Sequence[int], markup: Markup) -> 
 
 
 def describe_scale(store: Store, indices: NDArray[np.intp], markup: Markup) -> str:
-    """Describe the scale bars; "" if there are none."""
+    """Describe the channels that are shown and the scale bars; "" if neither needs words."""
+    return f"{describe_channels(store, markup)} {_describe_bars(store, indices)}".strip()
+
+
+def describe_channels(store: Store, markup: Markup) -> str:
+    """Say which channels are shown as which colours; "" for images in colour or in one band."""
+    shown, n_channels = store.shown_channels, store.n_channels
+    if n_channels == 1 or (n_channels == 3 and shown == (0, 1, 2)):
+        return ""
+    names = store.record.settings.catalog.channel_names
+    if len(names) != n_channels:
+        names = tuple(f"channel {number}" for number in range(n_channels))
+    words = [markup.text(names[channel]) for channel in shown]
+    if len(set(words)) == 1:
+        return f"Cutouts show {words[0]}, one of {n_channels} that the network sees, in grey."
+    seen = f", of {n_channels} that the network sees" if n_channels > 3 else ""
+    return f"Red, green and blue are {list_words(words)}{seen}."
+
+
+def _describe_bars(store: Store, indices: NDArray[np.intp]) -> str:
     has_bar = np.isfinite(store.pixel_scale[indices])
     if not has_bar.any():
         return ""
@@ -467,7 +507,7 @@ def describe_classes(store: Store, markup: Markup) -> str:
     is_listed = 0 < len(bounds) == len(names) <= MAX_NAMES
     words = f"The classes are those of {markup.text(classes.column)}"
     if is_listed:
-        words = f"The classes are intervals of {markup.text(classes.column)}: {_join(bounds)}"
+        words = f"The classes are intervals of {markup.text(classes.column)}: {list_words(bounds)}"
     absent = describe_absent(store, markup)
     if not absent and not is_listed:
         return ""
@@ -488,7 +528,7 @@ def describe_absent(store: Store, markup: Markup) -> str:
     more = len(absent) - MAX_NAMES
     if more > 0:
         words.append(f"those of {more} more classes")
-    return _join(words) if words else ""
+    return list_words(words) if words else ""
 
 
 def describe_accuracy(score: Accuracy, store: Store, markup: Markup) -> str:
@@ -536,6 +576,8 @@ def format_probability(p: float) -> str:
 def describe_size(store: Store, shape: tuple[int, ...], markup: Markup) -> str:
     """Describe the size of a cutout in pixels, in arcsec, and as the network sees it."""
     size = f"{markup.times(shape[1], shape[0])} pixels"
+    if store.record.settings.catalog.scale == "whole":
+        size = f"the whole image, scaled to {size}"
     scales = np.unique(store.pixel_scale[np.isfinite(store.pixel_scale)])
     if len(scales) == 1 and np.isfinite(store.pixel_scale).all():
         side = shape[1] * scales[0]
@@ -570,7 +612,9 @@ def describe_network(
     if len(splits) == 1:
         galaxies = f"the galaxies {_SPLITS[next(iter(splits))]}"
     else:
-        galaxies = _join([f"{n} {_plural('galaxy', n)} {_SPLITS[w]}" for w, n in splits.items()])
+        galaxies = list_words(
+            [f"{n} {_plural('galaxy', n)} {_SPLITS[w]}" for w, n in splits.items()]
+        )
     return (
         f"{words}{question}, and of {galaxies} it classifies "
         f"{describe_accuracy(score, store, markup)}."
@@ -681,5 +725,5 @@ def _plural(noun: str, n: int) -> str:
     return re.sub("y$", "ie", noun) + "s"
 
 
-def _join(words: list[str]) -> str:
+def list_words(words: list[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from galfig.errors import FigureError
 from galfig.figures.captions import (
     FRAMED,
+    PLAIN,
     Markup,
     count_noun,
     define_symbols,
+    describe_choice_of_maps,
     describe_classes,
     describe_doubts,
     describe_drawing,
@@ -23,10 +25,10 @@ from galfig.figures.captions import (
     describe_sample,
     describe_scale,
     join_lines,
-    list_classes,
     list_galaxies,
     name_classes,
 )
+from galfig.figures.choice import choose_maps, find_classes
 from galfig.figures.drawing import Column, Drawing, DrawOptions, name_galaxies, tabulate_galaxies
 from galfig.figures.panels import make_row
 from galfig.figures.rows import Row, make_rows
@@ -58,14 +60,16 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
             f"{other.path}: holds the same maps as {store.path}, expected those of another network "
             "or layer"
         )
-    rows = _pair_rows(store, selection.indices, other, below)
+    chosen = find_classes(store, options.classes)
+    rows = _pair_rows(store, selection.indices, other, below, chosen)
     return Drawing(
         "compare",
         "Two networks compared",
         (make_rows(rows, options.width, cmap=options.cmap),),
-        partial(_describe, store, selection, other, below),
+        partial(_describe, store, selection, other, below, chosen=chosen),
         f"Pairs of rows, one for each of {count_noun(len(below))}: cutout and Grad-CAM maps for "
-        f"{list_classes(store)} by the first network, and below it by the second.",
+        f"{describe_choice_of_maps(store, PLAIN, chosen)} by the first network, and below it by "
+        "the second.",
         partial(_tabulate, store, selection.indices, other, below),
         galaxies=name_galaxies(store, selection.indices),
     )
@@ -80,12 +84,15 @@ def _is_same(store: Store, above: NDArray[np.intp], other: Store, below: NDArray
 
 
 def _pair_rows(
-    store: Store, above: NDArray[np.intp], other: Store, below: NDArray[np.intp]
+    store: Store,
+    above: NDArray[np.intp],
+    other: Store,
+    below: NDArray[np.intp],
+    chosen: Sequence[int],
 ) -> list[Row]:
     letters = iter(string.ascii_lowercase)
-    every_class = range(len(store.class_names))
     return [
-        make_row(source, int(index), every_class, next(letters))
+        make_row(source, int(index), choose_maps(source, int(index), chosen), next(letters))
         for pair in zip(above, below, strict=True)
         for source, index in zip((store, other), pair, strict=True)
     ]
@@ -107,14 +114,18 @@ def _tabulate(
 
 
 def _describe(
-    store: Store, selection: Selection, other: Store, below: NDArray[np.intp], markup: Markup
+    store: Store,
+    selection: Selection,
+    other: Store,
+    below: NDArray[np.intp],
+    markup: Markup,
+    chosen: Sequence[int] = (),
 ) -> str:
     n = len(selection.indices)
     rows = ["row" if n == 1 else "rows"] * 2
     for number, start in enumerate((0, 1)):
         letters = ", ".join(f"({letter})" for letter in string.ascii_lowercase[start : 2 * n : 2])
         rows[number] += f" {letters}"
-    every_class = range(len(store.class_names))
     sources = ((rows[0], store, selection.indices), (rows[1], other, below))
     return join_lines(
         f"Grad-CAM maps of the same galaxies by two networks: "
@@ -130,14 +141,14 @@ def _describe(
             )
         ),
         "Each row shows the cutout that the network saw and its maps for "
-        f"{list_classes(store, markup)}; {FRAMED}.",
+        f"{describe_choice_of_maps(store, markup, chosen)}; {FRAMED}.",
         describe_classes(store, markup),
         _describe_layers(sources, markup),
         define_symbols(markup),
         *(
             f"{words[0].upper()}{words[1:]}: {describe_reading(source, shown, markup)}"
             for words, source, indices in sources
-            for shown in [[(int(index), every_class) for index in indices]]
+            for shown in [[(int(i), choose_maps(source, int(i), chosen)) for i in indices]]
         ),
         describe_scale(store, selection.indices, markup),
         list_galaxies(store, selection.indices, markup),

@@ -48,6 +48,8 @@ class DrawOptions:
         Axes supplied by the caller, for a figure with a single axes.
     cmap : str or None
         Name of the colour map; None for the figure's default.
+    classes : tuple of str
+        Classes whose maps rows of panels show; nothing for the figure's default.
     """
 
     width: float | None = None
@@ -55,6 +57,7 @@ class DrawOptions:
     other: Store | None = None
     ax: Axes | None = None
     cmap: str | None = None
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,14 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from galfig.figures.captions import (
+    PLAIN,
     count_noun,
+    describe_choice_of_maps,
     describe_panels,
     format_probability,
-    list_classes,
     name_classes,
 )
+from galfig.figures.choice import choose_maps, find_classes
 from galfig.figures.drawing import Drawing, DrawOptions, name_galaxies, tabulate_galaxies
 from galfig.figures.rows import PAGE_HEIGHT, MapLabel, Row, format_total, make_rows
 from galfig.store.reader import Store
@@ -28,8 +30,10 @@ def make_panels(
     indices: Sequence[int] | NDArray[np.intp],
     width: float | None = None,
     cmap: str | None = None,
+    *,
+    chosen: Sequence[int] = (),
 ) -> Figure:
-    """Draw one row per galaxy: its cutout, then the map of each class over the dimmed cutout.
+    """Draw one row per galaxy: its cutout, then maps of classes over the dimmed cutout.
 
     Parameters
     ----------
@@ -41,6 +45,8 @@ def make_panels(
         Width of the figure [inch]; default 7.1, two columns of AASTeX.
     cmap : str, optional
         Colour map; default "inferno".
+    chosen : sequence of int, optional
+        Classes whose maps are shown; for the default, see `galfig.figures.choice.choose_maps`.
 
     Returns
     -------
@@ -52,8 +58,7 @@ def make_panels(
     FigureError
         If the width is too small for readable panels.
     """
-    every_class = range(len(store.class_names))
-    rows = [make_row(store, int(index), every_class) for index in indices]
+    rows = [make_row(store, int(i), choose_maps(store, int(i), chosen)) for i in indices]
     return make_rows(rows, width, cmap=cmap)
 
 
@@ -98,7 +103,8 @@ def make_row(store: Store, index: int, class_idx: Sequence[int], letter: str = "
 
 def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     """Draw the galaxies of a selection; see `make_panels`."""
-    fig = make_panels(store, selection.indices, options.width, options.cmap)
+    chosen = find_classes(store, options.classes)
+    fig = make_panels(store, selection.indices, options.width, options.cmap, chosen=chosen)
     height = fig.get_figheight()
     if height > PAGE_HEIGHT + 0.1:
         logger.warning(
@@ -108,20 +114,20 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         "panels",
         f"Grad-CAM maps: {', '.join(name_classes(store))}",
         (fig,),
-        partial(describe_panels, store, selection),
-        describe_rows_alt(store, selection.indices),
+        partial(describe_panels, store, selection, chosen=chosen),
+        describe_rows_alt(store, selection.indices, chosen),
         partial(tabulate_galaxies, store, selection.indices),
         galaxies=name_galaxies(store, selection.indices),
     )
 
 
-def describe_rows_alt(store: Store, indices: NDArray[np.intp]) -> str:
+def describe_rows_alt(store: Store, indices: NDArray[np.intp], chosen: Sequence[int] = ()) -> str:
     """Describe rows of panels in one sentence of alternative text."""
     is_labelled = store.label[indices] >= 0
     n_right = int(np.sum(is_labelled & (store.predicted[indices] == store.label[indices])))
     rated = f", {n_right or 'none'} of them classified correctly" if is_labelled.all() else ""
     return (
         f"Rows of panels, one for each of {count_noun(len(indices))}{rated}: a cutout, then the "
-        f"same cutout with its Grad-CAM maps for {list_classes(store)}, on one colour scale per "
-        "row."
+        f"same cutout with its Grad-CAM maps for {describe_choice_of_maps(store, PLAIN, chosen)}, "
+        "on one colour scale per row."
     )

@@ -2,7 +2,7 @@
 
 import dataclasses
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +55,9 @@ class FigureKind:
 
 
 FIGURES = {
-    "panels": FigureKind("panels", "rows of cutout and maps, as galfig render", n=5),
+    "panels": FigureKind(
+        "panels", "rows of cutout and maps, as galfig render", n=5, options=("classes",)
+    ),
     "histogram": FigureKind(
         "histogram", "the binned quantity, its edges and classes", takes_axes=True
     ),
@@ -91,7 +93,9 @@ FIGURES = {
         "how often predictions of each probability are correct",
         takes_axes=True,
     ),
-    "compare": FigureKind("compare", "the same galaxies from two stores", n=3, options=("other",)),
+    "compare": FigureKind(
+        "compare", "the same galaxies from two stores", n=3, options=("other", "classes")
+    ),
     "atlas": FigureKind("atlas", "every galaxy, on many pages"),
 }
 # Former names of figures, which existing manifests of papers still use.
@@ -161,7 +165,13 @@ def find_figure(name: str) -> FigureKind:
     return FIGURES[known]
 
 
-def check_figure(name: str, *, unit: str | None = None, other: Path | None = None) -> FigureKind:
+def check_figure(
+    name: str,
+    *,
+    unit: str | None = None,
+    other: Path | None = None,
+    classes: Sequence[str] = (),
+) -> FigureKind:
     """Look up a kind of figure, and check the options it is given.
 
     Parameters
@@ -172,6 +182,8 @@ def check_figure(name: str, *, unit: str | None = None, other: Path | None = Non
         Column with the radius that is the unit of distance.
     other : Path, optional
         A second store.
+    classes : sequence of str, optional
+        Classes whose maps are shown.
 
     Returns
     -------
@@ -184,7 +196,7 @@ def check_figure(name: str, *, unit: str | None = None, other: Path | None = Non
         store that is not given.
     """
     kind = find_figure(name)
-    for field, value in (("unit", unit), ("other", other)):
+    for field, value in (("unit", unit), ("other", other), ("classes", classes or None)):
         if value is not None and field not in kind.options:
             takers = [name for name, kind in FIGURES.items() if field in kind.options]
             raise FigureError(f"figure {name!r}: takes no `{field}`, it is for {', '.join(takers)}")
@@ -202,6 +214,7 @@ def render_figure(
     width: str | float | None = None,
     unit: str | None = None,
     other: Path | None = None,
+    classes: Sequence[str] = (),
     data: Path | None = None,
     if_exists: ErrorOrReplace = "error",
 ) -> list[Path]:
@@ -223,6 +236,8 @@ def render_figure(
         Column of the catalog with the radius [arcsec] that is the unit of distance.
     other : Path, optional
         A second store, for ``compare``.
+    classes : sequence of str, optional
+        Classes whose maps rows show; see `galfig.figures.choice.find_classes`.
     data : Path, optional
         Table to write with the numbers that the figure shows: .ecsv.
     if_exists : {"error", "replace"}, default "error"
@@ -247,7 +262,9 @@ def render_figure(
     """
     check_format(path)
     check_table(data)
-    with draw_figure(name, store, query, width=width, unit=unit, other=other) as drawn:
+    with draw_figure(
+        name, store, query, width=width, unit=unit, other=other, classes=classes
+    ) as drawn:
         return write_drawing(*drawn, path, data=data, if_exists=if_exists)
 
 
@@ -260,6 +277,7 @@ def draw_figure(
     width: str | float | None = None,
     unit: str | None = None,
     other: Path | None = None,
+    classes: Sequence[str] = (),
 ) -> Iterator[tuple[Drawing, dict[str, Any]]]:
     """Draw a figure, and keep its stores open inside a ``with`` block.
 
@@ -273,12 +291,13 @@ def draw_figure(
     provenance : dict
         What the figure was made from.
     """
-    check_figure(name, unit=unit, other=other)
+    check_figure(name, unit=unit, other=other, classes=classes)
     inches = parse_width(width)
     with ExitStack() as stores:
         opened = stores.enter_context(open_store(store))
         second = None if other is None else stores.enter_context(open_store(other))
-        yield draw_from(opened, name, query, DrawOptions(width=inches, unit=unit, other=second))
+        options = DrawOptions(inches, unit, second, classes=tuple(classes))
+        yield draw_from(opened, name, query, options)
 
 
 def draw_from(

@@ -407,7 +407,7 @@ def check_panels(n_maps: int, width: float) -> None:
     advice = (
         f"draw it {needed:g} inches wide"
         if needed <= MAX_WIDTH
-        else "'top-losses' shows two maps of each galaxy"
+        else "'panels' shows two maps of each galaxy, or those of chosen `classes`"
     )
     raise FigureError(
         f"`width` {width:g} inches: {n_maps} maps in panels of {max(side, 0):.2f} inches, expected "

@@ -233,7 +233,11 @@ def describe_provenance(
         "galfig_version": galfig.__version__,
         "store": _describe_store(store),
         **other,
-        "options": {"width": options.width, "unit": options.unit},
+        "options": {
+            "width": options.width,
+            "unit": options.unit,
+            **({"classes": list(options.classes)} if options.classes else {}),
+        },
         "settings": load_json(store.attrs["config"]),
         "selection": {"n_candidates": selection.n_candidates, **asdict(selection.query)},
         # The identifiers of all galaxies can be read from the store.

@@ -13,6 +13,7 @@ from galfig.figures.captions import (
     FRAMED,
     Markup,
     count_noun,
+    describe_channels,
     describe_maps,
     describe_omitted,
     describe_sample,
@@ -205,6 +206,7 @@ def _describe(
         "neither rotated nor rescaled.",
         f"Number of galaxies, from top to bottom: {groups}.",
         describe_maps(store, markup),
+        describe_channels(store, markup),
         "The scale bar gives the angle in arcsec." if np.isfinite(scale) else "",
         describe_training(store, markup),
     )

@@ -10,10 +10,12 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
+from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.legend import Legend
-from matplotlib.patheffects import Stroke
+from matplotlib.patheffects import Normal, Stroke
 from matplotlib.text import Text
 from matplotlib.textpath import TextPath
 
@@ -120,8 +122,7 @@ def plot_outlined_text(
 ) -> Text:
     """Write white text with a dark outline, in axes coordinates.
 
-    The outline is a second text below the white one. matplotlib draws text with path effects as
-    curves, which can be neither searched nor copied in a PDF.
+    The outline is a second text below the white one; see `_Letters`.
 
     Parameters
     ----------
@@ -150,7 +151,23 @@ def plot_outlined_text(
     }
     outline = ax.text(x, y, words, color="black", **style)
     outline.set_path_effects([Stroke(linewidth=1.6, foreground="black")])
-    return ax.text(x, y, words, color="white", **style)
+    letters = _Letters(x, y, words, color="white", clip_on=False, **style)
+    ax.add_artist(letters)
+    return letters
+
+
+class _Letters(Text):
+    """Text over an outline, drawn from the same curves as the outline where it is pixels.
+
+    matplotlib draws text with path effects as curves. In a PDF these could be neither searched nor
+    copied. In pixels, it would set text without them letter by letter on whole pixels, so that the
+    letters drift away from the curves of their outline.
+    """
+
+    def draw(self, renderer: RendererBase, *args: Any, **kwargs: Any) -> None:
+        """Draw the text."""
+        self.set_path_effects([Normal()] if isinstance(renderer, RendererAgg) else [])
+        super().draw(renderer, *args, **kwargs)
 
 
 def choose_curve_style(number: int) -> dict[str, Any]:

@@ -8,17 +8,20 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from galfig.errors import CutoutError, LostCutoutError, OutputError
+from galfig.config import CatalogSettings
+from galfig.errors import ConfigError, CutoutError, LostCutoutError, OutputError
 from galfig.images.ahead import map_ahead
-from galfig.images.fits import MAX_BYTES, decode_fits, is_fits
+from galfig.images.arrays import decode_array, is_array
+from galfig.images.fits import FIRST, MAX_BYTES, Choice, decode_fits, is_fits
 from galfig.images.raster import decode_raster
-from galfig.runtime.inputs import is_fault_of_machine, read_regular
+from galfig.images.sources import Source, join_parts, read_parts
+from galfig.images.stretch import BY_SKY, Stretch
+from galfig.runtime.inputs import is_fault_of_machine
 from galfig.runtime.machine import count_processors, find_memory
 from galfig.runtime.messages import one_line
 from galfig.runtime.progress import track
@@ -43,35 +46,75 @@ class Decoding:
     ----------
     n_channels : int
         Channels of the pixels, whatever the file holds: 3 for RGB, 1 for one band. For one band,
-        a colour image is reduced to its luminance (ITU-R 601-2).
-    fits_range : (float, float) or None
-        Values of FITS images shown as black and as white; see `galfig.images.fits.decode_fits`.
+        a colour image is reduced to its luminance (ITU-R 601-2). Any other number is that of the
+        bands, planes or extensions that are chosen.
+    stretch : Stretch
+        How fluxes become pixels; see `galfig.images.stretch.stretch_image`.
+    choice : Choice
+        Extensions and planes of FITS files; see `galfig.images.fits.decode_fits`.
+    is_whole : bool
+        Whether the whole image is scaled to the cutout, instead of cropped or padded.
     """
 
     n_channels: int = 3
-    fits_range: tuple[float, float] | None = None
+    stretch: Stretch = BY_SKY
+    choice: Choice = FIRST
+    is_whole: bool = False
 
 
 RGB = Decoding()
 
 
-def _ignore(path: Path, data: bytes) -> None:
+def choose_decoding(catalog: CatalogSettings, n_channels: int) -> Decoding:
+    """Return how image files become pixels by the settings.
+
+    Parameters
+    ----------
+    catalog : CatalogSettings
+        The settings.
+    n_channels : int
+        Number of channels of the network.
+
+    Returns
+    -------
+    Decoding
+
+    Raises
+    ------
+    ConfigError
+        If the settings name another number of channels.
+    """
+    if n_channels not in (1, catalog.n_channels) or (n_channels == 1 and catalog.n_channels != 3):
+        raise ConfigError(
+            f"the network sees {n_channels} channels, but the settings name {catalog.n_channels}; "
+            "set [catalog] planes, extensions or bands to those that it was trained on"
+        )
+    return Decoding(
+        n_channels,
+        Stretch(catalog.fits_range, catalog.stretch),
+        Choice(catalog.extensions, catalog.planes),
+        catalog.scale == "whole",
+    )
+
+
+def _ignore(source: Source, data: bytes) -> None:
     """Do nothing with the bytes of a file."""
 
 
 def read_cutout(
-    path: Path,
+    path: Source,
     size: int,
     decoding: Decoding = RGB,
     *,
-    on_bytes: Callable[[Path, bytes], object] = _ignore,
+    on_bytes: Callable[[Source, bytes], object] = _ignore,
 ) -> NDArray[np.uint8]:
     """Decode an image file and take its centre.
 
     Parameters
     ----------
-    path : Path
-        JPEG, PNG, TIFF, GIF, BMP, WebP or FITS file.
+    path : Path, BandFiles or Element
+        JPEG, PNG, TIFF, GIF, BMP, WebP or FITS file; several of one band each; or an element of
+        an array.
     size : int
         Side of the cutout [pixels].
     decoding : Decoding, default RGB
@@ -92,21 +135,44 @@ def read_cutout(
         If the file is missing or may not be read, the file system no longer responds, or the
         memory does not suffice.
     """
-    return crop_or_pad(decode_image(path, decoding, on_bytes=on_bytes), size)
+    image = decode_image(path, decoding, on_bytes=on_bytes)
+    return fit_image(image, size, is_whole=decoding.is_whole)
+
+
+def fit_image(image: NDArray[np.uint8], size: int, *, is_whole: bool) -> NDArray[np.uint8]:
+    """Make a cutout of an image: its centre, or the whole of it scaled.
+
+    Parameters
+    ----------
+    image : (H, W, n_channels) ndarray of uint8
+        The image.
+    size : int
+        Side of the cutout [pixels].
+    is_whole : bool
+        Whether to scale the largest square around the centre of the image.
+
+    Returns
+    -------
+    (size, size, n_channels) ndarray of uint8
+    """
+    if not is_whole:
+        return crop_or_pad(image, size)
+    return scale_cutout(crop_or_pad(image, min(image.shape[:2])), size)
 
 
 def decode_image(
-    path: Path,
+    path: Source,
     decoding: Decoding = RGB,
     *,
-    on_bytes: Callable[[Path, bytes], object] = _ignore,
+    on_bytes: Callable[[Source, bytes], object] = _ignore,
 ) -> NDArray[np.uint8]:
     """Decode a whole image file.
 
     Parameters
     ----------
-    path : Path
-        JPEG, PNG, TIFF, GIF, BMP, WebP or FITS file.
+    path : Path, BandFiles or Element
+        JPEG, PNG, TIFF, GIF, BMP, WebP or FITS file; several of one band each; or an element of
+        an array.
     decoding : Decoding, default RGB
         How the file becomes pixels.
     on_bytes : callable, optional
@@ -125,11 +191,10 @@ def decode_image(
         If the file is missing or may not be read, the file system no longer responds, or the
         memory does not suffice.
     """
-    path = Path(path)
     try:
-        data = _read_file(path)
-        on_bytes(path, data)
-        pixels = _decode(data, decoding)
+        parts = _read_files(path)
+        on_bytes(path, join_parts(parts))
+        pixels = _decode(parts, decoding)
     except ValueError as exc:
         raise CutoutError(f"{path}: {exc}") from exc
     except Exception as exc:
@@ -141,37 +206,72 @@ def decode_image(
         raise CutoutError(
             f"{path}: {width} × {height} pixels, expected at least {MIN_SIDE} on each side"
         )
+    if _is_blank(pixels):
+        raise CutoutError(f"{path}: all pixels are the same, expected an image of a galaxy")
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
-def _decode(data: bytes, decoding: Decoding) -> NDArray[np.uint8]:
-    if not is_fits(data):
-        return decode_raster(data, decoding.n_channels)
-    pixels = decode_fits(data, decoding.fits_range)
-    if pixels.ndim == 2 and decoding.n_channels == 3:
+def _is_blank(pixels: NDArray[np.uint8]) -> bool:
+    """Return whether all pixels are the same, as in the stamps of servers without data."""
+    # Nearly every image is told by a few of its pixels.
+    return all(bool((some == some[0, 0]).all()) for some in (pixels[::16, ::16], pixels))
+
+
+def _decode(parts: list[bytes], decoding: Decoding) -> NDArray[np.uint8]:
+    """Decode a file, or one file per band."""
+    if all(map(is_fits, parts)):
+        pixels = decode_fits(parts, decoding.stretch, decoding.choice)
+    elif len(parts) == 1:
+        pixels = _decode_other(parts[0], decoding.n_channels, decoding.stretch)
+    elif any(map(is_fits, parts)):
+        raise ValueError("FITS and other formats among its bands, expected one format")
+    else:
+        bands = [_decode_other(part, 1, decoding.stretch) for part in parts]
+        sizes = [f"{band.shape[1]} × {band.shape[0]}" for band in bands]
+        if len(set(sizes)) > 1:
+            raise ValueError(f"bands of {' and '.join(dict.fromkeys(sizes))}, expected one size")
+        pixels = np.stack(bands, axis=-1)
+    return _fit_channels(pixels, decoding.n_channels)
+
+
+def _decode_other(data: bytes, n_channels: int, stretch: Stretch) -> NDArray[np.uint8]:
+    """Decode a file that is not FITS."""
+    if is_array(data):
+        return decode_array(data, stretch)
+    return decode_raster(data, 1 if n_channels == 1 else 3)
+
+
+def _fit_channels(pixels: NDArray[np.uint8], n_channels: int) -> NDArray[np.uint8]:
+    """Return pixels with the channels that are asked for; raise ValueError if they have others."""
+    n_found = 1 if pixels.ndim == 2 else pixels.shape[2]
+    if n_found == 1 and n_channels == 3:
         # Grey in every channel, without three copies of what may be a large image.
-        return np.broadcast_to(pixels[..., None], (*pixels.shape, 3))
-    if pixels.ndim == 3 and decoding.n_channels == 1:
+        return np.broadcast_to(pixels.reshape(*pixels.shape[:2], 1), (*pixels.shape[:2], 3))
+    if n_found == 3 and n_channels == 1:
         return np.asarray(Image.fromarray(pixels).convert("L"))
+    if n_found != n_channels:
+        raise ValueError(
+            f"{n_found} channels, expected {n_channels}; see [catalog] planes, extensions and bands"
+        )
     return pixels
 
 
-def _read_file(path: Path) -> bytes:
-    """Read a file; raise ValueError if it cannot be an image."""
+def _read_files(source: Source) -> list[bytes]:
+    """Read the files of an image; raise ValueError if one cannot be an image."""
     try:
-        data = read_regular(path, MAX_BYTES)
+        parts = read_parts(source, MAX_BYTES)
     except IsADirectoryError as exc:
         raise ValueError("a folder, expected an image") from exc
     except OSError as exc:
         if is_fault_of_machine(exc):
             raise
         raise ValueError(str(exc.strerror)) from exc
-    if not data:
+    if not all(parts):
         raise ValueError("empty file, expected an image")
-    return data
+    return parts
 
 
-def _make_lost(path: Path, exc: Exception) -> LostCutoutError:
+def _make_lost(path: Source, exc: Exception) -> LostCutoutError:
     """Make the error for an image that the machine cannot read or decode today."""
     reason = getattr(exc, "strerror", None) or one_line(exc) or "out of memory"
     if isinstance(exc, PermissionError):
@@ -226,27 +326,32 @@ def scale_cutout(cutout: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """
     if cutout.shape[0] == size:
         return cutout
-    # Pillow takes no array of shape (H, W, 1).
-    image = Image.fromarray(cutout if cutout.shape[2] > 1 else cutout[..., 0])
-    scaled = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
-    return scaled.reshape(size, size, -1)
+    if cutout.shape[2] == 3:
+        return _resize(cutout, size)
+    # Pillow knows one channel and three, and each channel is scaled by itself in any case.
+    return np.stack([_resize(band, size) for band in np.moveaxis(cutout, -1, 0)], axis=-1)
+
+
+def _resize(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
 
 
 def load_cutouts(
-    paths: Sequence[Path],
+    paths: Sequence[Source],
     cutout_size: int,
     image_size: int,
     decoding: Decoding = RGB,
     *,
     n_workers: int | None = None,
-    on_bytes: Callable[[Path, bytes], object] = _ignore,
+    on_bytes: Callable[[Source, bytes], object] = _ignore,
 ) -> tuple[NDArray[np.uint8], dict[int, str]]:
     """Decode, crop and scale every file once, for a network that sees each image many times.
 
     Parameters
     ----------
-    paths : sequence of Path
-        N image files.
+    paths : sequence of Path, BandFiles or Element
+        N images.
     cutout_size : int
         Side of the central crop [pixels].
     image_size : int
@@ -313,19 +418,19 @@ def _allocate(shape: tuple[int, ...]) -> NDArray[np.uint8]:
 
 
 def iter_cutouts(
-    paths: Iterable[Path],
+    paths: Iterable[Source],
     size: int,
     decoding: Decoding = RGB,
     *,
     n_workers: int | None = None,
-    on_bytes: Callable[[Path, bytes], object] = _ignore,
+    on_bytes: Callable[[Source, bytes], object] = _ignore,
 ) -> Iterator[NDArray[np.uint8] | CutoutError]:
     """Decode files in threads, some ahead of the consumer.
 
     Parameters
     ----------
-    paths : iterable of Path
-        Image files.
+    paths : iterable of Path, BandFiles or Element
+        Images.
     size : int
         Side of the cutouts [pixels].
     decoding : Decoding, default RGB
@@ -348,7 +453,7 @@ def iter_cutouts(
         does not suffice.
     """
 
-    def read(path: Path) -> NDArray[np.uint8] | CutoutError:
+    def read(path: Source) -> NDArray[np.uint8] | CutoutError:
         try:
             return read_cutout(path, size, decoding, on_bytes=on_bytes)
         except CutoutError as exc:

@@ -1,18 +1,24 @@
-"""FITS images: fluxes stretched to eight bits, so that they become cutouts like any others."""
+"""FITS images: found in their files and read, so that they become cutouts like any others."""
 
 import math
+import re
 import zlib
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from galfig.config import MAX_CHANNELS
 from galfig.images.decoders import (
     MeteredBytes,
     UnusableError,
     decoding_memory,
     guard_decoder,
 )
+from galfig.images.stretch import BY_SKY, Stretch, stretch_image
 
 if TYPE_CHECKING:
     from astropy.io.fits import CompImageHDU
@@ -25,15 +31,15 @@ MAX_BYTES = 8 * MAX_VALUES
 MAX_SMALL = 1 << 24
 # Longest header [byte]: some 36 000 cards, which take astropy a second.
 MAX_HEADER = 1000 * 2880
-# Values stretched at a time, so that few are in double precision at once.
-BLOCK = 1 << 20
 GZIP_MAGIC, FITS_MAGIC, END_CARD = b"\x1f\x8b", b"SIMPLE", b"END".ljust(80)
 # Compressions of tiles that are decoded. PLIO is for masks.
 TILES = ("RICE_1", "RICE_ONE", "GZIP_1", "GZIP_2", "HCOMPRESS_1", "NOCOMPRESS")
-# Fraction of the range where the asinh stretch turns from linear to logarithmic.
-SOFTENING = 0.1
-# Percentiles of the pixels that are black and white by default.
-PERCENTILES = (0.25, 99.75)
+# Names of extensions that go with an image: its weights, errors and masks.
+_COMPANION = re.compile(
+    r"^(WHT|WEIGHTS?|INVVAR|IVAR|VAR|VARIANCE|ERR|ERROR|RMS|SIGMA|DQ|MASK|MSK|FLAGS?|EXP|CTX|CON|"
+    r"NEXP|PSF)(_.*)?$",
+    re.IGNORECASE,
+)
 
 
 def is_fits(data: bytes) -> bool:
@@ -56,44 +62,110 @@ def is_fits(data: bytes) -> bool:
     return data.startswith(FITS_MAGIC)
 
 
-def decode_fits(data: bytes, limits: tuple[float, float] | None = None) -> NDArray[np.uint8]:
-    """Decode the first image of a FITS file, with an asinh stretch.
+@dataclass(frozen=True)
+class Choice:
+    """Which images of a FITS file are used.
+
+    Attributes
+    ----------
+    extensions : tuple of str or int, or None
+        Names or numbers of the extensions; None for the first that holds an image.
+    planes : tuple of int or None
+        Planes of a cube, from 0, in the order of the channels; None for all.
+    """
+
+    extensions: tuple[str | int, ...] | None = None
+    planes: tuple[int, ...] | None = None
+
+
+FIRST = Choice()
+
+
+def decode_fits(
+    data: bytes | Sequence[bytes], stretch: Stretch = BY_SKY, choice: Choice = FIRST
+) -> NDArray[np.uint8]:
+    """Decode an image of one FITS file or several, and stretch it.
 
     Parameters
     ----------
-    data : bytes
-        The file, which may be compressed by gzip or fpack. It holds an image (H, W), or a cube
-        (3, H, W) with planes from blue to red, as in Legacy Survey cutouts (g, r, z).
-    limits : (float, float), optional
-        Values shown as black and as white, in the unit of the image; default the 0.25 and 99.75
-        percentiles of the image itself.
+    data : bytes, or sequence of bytes
+        The file, which may be compressed by gzip or fpack; or a file per band. By default, a file
+        holds an image (H, W), or a cube (3, H, W) with planes from blue to red, as in Legacy Survey
+        cutouts (g, r, z). Axes of length one do not count.
+    stretch : Stretch, default `BY_SKY`
+        How fluxes become pixels.
+    choice : Choice, default `FIRST`
+        The extensions and planes to use. Several extensions, and planes that are chosen, are in
+        the order of the channels: red comes first.
 
     Returns
     -------
-    (H, W) or (H, W, 3) ndarray of uint8
-        Rows from top to bottom, as in other images; FITS stores them from the bottom. Colours
-        follow Lupton et al. [1]_. NaN is black.
+    (H, W) or (H, W, B) ndarray of uint8
+        Rows from top to bottom, as in other images; FITS stores them from the bottom.
 
     Raises
     ------
     ValueError
-        If the file holds no image, an image of another shape, without a finite value or of more
+        If a file holds no image, an image of another shape, without a finite value or of more
         than `MAX_VALUES` values, or cannot be read.
     MemoryError
         If the memory does not suffice.
-
-    References
-    ----------
-    .. [1] Lupton et al. 2004, PASP 116, 133, arXiv:astro-ph/0312483
     """
-    plain = _unpack(data, MAX_SMALL)
-    if plain is not None:
-        return _decode(plain, limits, is_alone=False)
+    files = [data] if isinstance(data, bytes) else list(data)
+    plain = [_unpack(one, MAX_SMALL) for one in files]
+    if None not in plain:
+        return _decode([one for one in plain if one is not None], stretch, choice, is_alone=False)
     with decoding_memory().take(MAX_BYTES):
-        plain = _unpack(data, MAX_BYTES)
-        if plain is None:
+        plain = [_unpack(one, MAX_BYTES // len(files)) for one in files]
+        if None in plain:
             raise ValueError(f"more than {MAX_BYTES / 1e9:.1f} GB when unpacked, expected less")
-        return _decode(plain, limits, is_alone=True)
+        return _decode([one for one in plain if one is not None], stretch, choice, is_alone=True)
+
+
+def measure_fits(data: bytes, choice: Choice = FIRST) -> tuple[int, int, tuple[str, ...]]:
+    """Read the size of an image from its header, and what else the file holds.
+
+    Parameters
+    ----------
+    data : bytes
+        The file.
+    choice : Choice, default `FIRST`
+        The extensions that are used.
+
+    Returns
+    -------
+    height, width : int
+        Size of the image [pixels].
+    unused : tuple of str
+        Names, or numbers, of the further images in the file.
+
+    Raises
+    ------
+    ValueError
+        If the file holds no such image, or cannot be read.
+    """
+    from astropy.io import fits
+
+    plain = _unpack(data, MAX_SMALL)
+    if plain is None or END_CARD not in plain[:MAX_HEADER]:
+        raise ValueError("a large or damaged file, whose size is known once it is read")
+    with guard_decoder(), fits.open(MeteredBytes(plain, 1 << 16)) as hdus:
+        used = [_find_extension(hdus, key) for key in choice.extensions or ()]
+        used = used or [_find_first(hdus)]
+        names = [
+            hdu.name or str(number)
+            for number, hdu in enumerate(hdus)
+            if hdu not in used and hdu in list_images(hdus)
+        ]
+        shape = drop_single(used[0].shape)
+        is_last = len(shape) == 3 and _plane_axis(shape) == 2
+        height, width = shape[:2] if is_last else shape[-2:]
+        return height, width, tuple(names)
+
+
+def is_companion(name: str) -> bool:
+    """Return whether an extension is, by its name, the weights, errors or mask of an image."""
+    return _COMPANION.search(name) is not None
 
 
 def _unpack(data: bytes, max_bytes: int) -> bytes | None:
@@ -111,36 +183,138 @@ def _unpack(data: bytes, max_bytes: int) -> bytes | None:
 
 
 def _decode(
-    data: bytes, limits: tuple[float, float] | None, *, is_alone: bool
+    files: list[bytes], stretch: Stretch, choice: Choice, *, is_alone: bool
 ) -> NDArray[np.uint8]:
-    """Find, read and stretch the image; ``is_alone`` if the memory for it is taken already."""
+    """Find, read and stretch the images; ``is_alone`` if the memory for it is taken already."""
+    with guard_decoder(), ExitStack() as stack:
+        found = [image for data in files for image in _open_images(data, choice, stack)]
+        # The values, read and scaled, their mask and a copy; then a coloured image.
+        n_bytes = sum(
+            math.prod(image.shape) * (3 * max(32, abs(image.header["BITPIX"])) // 8 + 12)
+            for image in found
+        )
+        _check_count(sum(math.prod(image.shape) for image in found))
+        with decoding_memory().take(0 if is_alone else n_bytes):
+            planes = _collect([_read_planes(image, choice) for image in found])
+            if choice.planes is None and len(found) == 1 and len(planes) == 3:
+                # Files have the shortest wavelength first, pixels the longest.
+                planes = planes[::-1]
+            # A file stores its rows from the bottom.
+            return stretch_image((planes[0] if len(planes) == 1 else planes)[..., ::-1, :], stretch)
+
+
+def _open_images(data: bytes, choice: Choice, stack: ExitStack) -> list[Any]:
+    """Open a file and return the images of it that are used, none of which has been read."""
     from astropy.io import fits
 
     if END_CARD not in data[:MAX_HEADER]:
         raise ValueError("a header without an end, or of too many cards, expected a FITS image")
-    with guard_decoder(), fits.open(MeteredBytes(data, 1 << 16)) as hdus:
-        image = next((hdu for hdu in hdus if hdu.is_image and hdu.shape), None)
-        if image is None:
-            raise UnusableError("a FITS file without an image")
-        _check_shape(image.shape)
+    hdus = stack.enter_context(fits.open(MeteredBytes(data, 1 << 16)))
+    images = [_find_extension(hdus, key) for key in choice.extensions or ()]
+    for image in images or [_find_first(hdus)]:
+        _check_shape(drop_single(image.shape), choice, is_alone=len(images) < 2)
         if isinstance(image, fits.CompImageHDU):
             _check_tiles(data, image, hdus.index(image))
-        n_values = math.prod(image.shape)
-        # The values, read and scaled, their mask and a copy; then a coloured image.
-        n_bytes = n_values * (3 * max(32, abs(image.header["BITPIX"])) // 8 + 12)
-        with decoding_memory().take(0 if is_alone else n_bytes):
-            values = np.asarray(image.data)
-            is_plane = values.ndim == 3 and len(values) == 1
-            return _stretch_image(values[0] if is_plane else values, limits)
+    return images or [_find_first(hdus)]
 
 
-def _check_shape(shape: tuple[int, ...]) -> None:
-    """Reject an image with another number of planes, or with too many values."""
-    if len(shape) not in (2, 3) or (len(shape) == 3 and shape[0] not in (1, 3)):
-        size = " × ".join(map(str, reversed(shape)))
-        raise UnusableError(f"an image of {size}, expected one plane or three")
-    if not 0 < math.prod(shape) <= MAX_VALUES:
-        raise UnusableError(f"{math.prod(shape)} values, expected 1 to {MAX_VALUES}")
+def list_images(hdus: Any) -> list[Any]:
+    """Return the HDUs of a file that hold an image of two axes or more, with values.
+
+    A primary HDU is often empty, with no axes, with one, or with axes of length zero.
+    """
+    return [
+        hdu
+        for hdu in hdus
+        if hdu.is_image and len(drop_single(hdu.shape)) >= 2 and math.prod(hdu.shape)
+    ]
+
+
+def _find_first(hdus: Any) -> Any:
+    """Return the first image that is not, by its name, the weights or the mask of another."""
+    images = list_images(hdus)
+    if not images:
+        raise UnusableError("a FITS file without an image")
+    return next((one for one in images if not is_companion(one.name)), images[0])
+
+
+def _find_extension(hdus: Any, key: str | int) -> Any:
+    """Return an extension by its name or number."""
+    there = ", ".join(f"{number} {hdu.name}".strip() for number, hdu in enumerate(hdus))
+    try:
+        found = hdus[key]
+    except (KeyError, IndexError):
+        raise UnusableError(f"no extension {key!r}, expected one of: {there[:300]}") from None
+    if found not in list_images(hdus):
+        raise UnusableError(f"extension {key!r} holds no image; there are: {there[:300]}")
+    return found
+
+
+def drop_single(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return a shape without axes of length one, as radio images have for frequency and Stokes.
+
+    Two axes remain in any case.
+    """
+    sides = list(shape)
+    while len(sides) > 2 and 1 in sides:
+        sides.remove(1)
+    return tuple(sides)
+
+
+def _check_shape(shape: tuple[int, ...], choice: Choice, *, is_alone: bool) -> None:
+    """Reject an image without the planes that are asked for, or with others than are known."""
+    size = " × ".join(map(str, reversed(shape)))
+    if len(shape) not in (2, 3):
+        raise UnusableError(f"an image of {size}, expected one of two axes, or a cube of three")
+    n_planes = 1 if len(shape) == 2 else shape[_plane_axis(shape)]
+    if choice.planes is not None:
+        if max(choice.planes) >= n_planes:
+            raise UnusableError(
+                f"an image of {size}, expected plane {max(choice.planes)}, counted from 0"
+            )
+    elif not is_alone and n_planes > 1:
+        raise UnusableError(f"an image of {size}, expected one plane in each extension")
+    elif n_planes not in (1, 3) or (len(shape) == 3 and shape[0] != n_planes):
+        raise UnusableError(
+            f"an image of {size}, expected one plane or three; choose with [catalog] planes, such "
+            "as planes = [2, 1, 0] for red, green and blue"
+        )
+
+
+def _plane_axis(shape: tuple[int, ...]) -> int:
+    """Return the axis of the planes of a cube: the first, unless only the last is short."""
+    is_last = shape[-1] <= MAX_CHANNELS < min(shape[:2])
+    return 2 if is_last else 0
+
+
+def _check_count(n_values: int) -> None:
+    if not 0 < n_values <= MAX_VALUES:
+        raise UnusableError(f"{n_values} values, expected 1 to {MAX_VALUES}")
+
+
+def _read_planes(image: Any, choice: Choice) -> NDArray[Any]:
+    """Read the planes (B, H, W) of an image that are used."""
+    values = np.asarray(image.data)
+    values = values.reshape(drop_single(values.shape))
+    if values.ndim == 2:
+        values = values[None]
+    elif _plane_axis(values.shape):
+        values = np.moveaxis(values, -1, 0)
+    return values if choice.planes is None else values[list(choice.planes)]
+
+
+def _collect(images: list[NDArray[Any]]) -> NDArray[Any]:
+    """Join the planes of several images, which must be of one size."""
+    if len(images) == 1:
+        return images[0]
+    sizes = [f"{one.shape[2]} × {one.shape[1]}" for one in images]
+    if len(set(sizes)) > 1:
+        raise UnusableError(
+            f"bands of {' and '.join(dict.fromkeys(sizes))} pixels, expected one size"
+        )
+    if any(len(one) > 1 for one in images):
+        raise UnusableError("a cube in a file of one band, expected one plane")
+    return np.concatenate(images)
 
 
 def _check_tiles(data: bytes, image: "CompImageHDU", index: int) -> None:
@@ -193,57 +367,3 @@ def _inflates_within(stream: bytes, max_bytes: int) -> bool:
             return False
         stream = inflate.unused_data
     return True
-
-
-def _stretch_image(values: NDArray[Any], limits: tuple[float, float] | None) -> NDArray[np.uint8]:
-    """Stretch one plane or three, block by block, and turn the rows around."""
-    # The results below handle infinite values and their sums, so numpy need not warn of them.
-    with np.errstate(all="ignore"):
-        intensity = values if values.ndim == 2 else values.mean(axis=0, dtype=np.float64)
-        finite = intensity[np.isfinite(intensity)]
-        if not len(finite):
-            raise UnusableError("no finite value in the image")
-        low, high = limits or _find_percentiles(finite)
-        del finite, intensity
-        if not math.isfinite(high - low):
-            raise UnusableError(f"values from {low:.3g} to {high:.3g}, a range beyond float64")
-        if not high > low:
-            low, high = low - 0.5, low + 0.5
-        height, width = values.shape[-2:]
-        pixels = np.empty((height, width, *values.shape[:-2]), np.uint8)
-        n_rows = max(1, BLOCK // width)
-        for start in range(0, height, n_rows):
-            rows = slice(start, start + n_rows)
-            pixels[rows] = _stretch(values[..., rows, :].astype(np.float64), low, high)
-        return pixels[::-1]
-
-
-def _find_percentiles(values: NDArray[Any]) -> tuple[float, float]:
-    """Return `PERCENTILES` as `numpy.percentile` does in double precision; reorders the values."""
-    places = [(len(values) - 1) * (percentile / 100) for percentile in PERCENTILES]
-    below = [math.floor(place) for place in places]
-    above = [min(index + 1, len(values) - 1) for index in below]
-    values.partition(sorted({*below, *above}))
-    found = []
-    for place, index, other in zip(places, below, above, strict=True):
-        first, second, weight = float(values[index]), float(values[other]), place - index
-        step = second - first
-        found.append(first + step * weight if weight < 0.5 else second - step * (1 - weight))
-    return found[0], found[1]
-
-
-def _stretch(values: NDArray[np.float64], low: float, high: float) -> NDArray[np.uint8]:
-    """Map low to black and high to white; NaN and minus infinity are black."""
-    from astropy.visualization import AsinhStretch, ManualInterval, make_lupton_rgb
-
-    values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
-    if values.ndim == 2:
-        scaled = AsinhStretch(SOFTENING)(ManualInterval(low, high)(values))
-        return np.rint(255 * scaled).astype(np.uint8)
-    # The same stretch of the intensity, expressed in the parameters of Lupton et al.
-    strength = 10 * math.sinh(0.1 * math.asinh(1 / SOFTENING))
-    blue, green, red = values
-    # astropy divides by zero where the sky is black, and then replaces the result by zero.
-    return make_lupton_rgb(
-        red, green, blue, minimum=low, stretch=strength * SOFTENING * (high - low), Q=strength
-    )

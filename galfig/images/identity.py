@@ -1,14 +1,14 @@
 """Identity: which images a result was made from, by the content of their files.
 
 Names and times do not tell: an image may be replaced under its name by one with an older time. The
-digest of an image is the first 8 bytes, big-endian, of the SHA-256 of its file.
+digest of an image is the first 8 bytes, big-endian, of the SHA-256 of its file. That of an image
+of several files is of all of them, and that of an element of an array is of its values.
 """
 
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,8 @@ from galfig.errors import LostCutoutError
 from galfig.images.ahead import map_ahead
 from galfig.images.cutouts import N_AHEAD
 from galfig.images.fits import MAX_BYTES
-from galfig.runtime.inputs import is_fault_of_machine, read_regular
+from galfig.images.sources import Source, join_parts, read_parts
+from galfig.runtime.inputs import is_fault_of_machine
 from galfig.runtime.progress import track
 
 # Of an image that is empty, or is no file that can be read; a digest is zero once in 2^64.
@@ -40,18 +41,18 @@ def digest_image(data: bytes) -> int:
     return int.from_bytes(hashlib.sha256(data).digest()[:8], "big") if data else NO_DIGEST
 
 
-def note_digest(found: dict[Path, int], path: Path, data: bytes) -> None:
+def note_digest(found: dict[Source, int], path: Source, data: bytes) -> None:
     """Add the digest of an image to those found; for `galfig.images.cutouts.read_cutout`."""
     found[path] = digest_image(data)
 
 
-def digest_files(paths: Sequence[Path], *, n_workers: int | None = None) -> NDArray[np.uint64]:
+def digest_files(paths: Sequence[Source], *, n_workers: int | None = None) -> NDArray[np.uint64]:
     """Read image files, without decoding them, and return their digests.
 
     Parameters
     ----------
-    paths : sequence of Path
-        N files.
+    paths : sequence of Path, BandFiles or Element
+        N images.
     n_workers : int, optional
         Number of threads; default `N_AHEAD`, since most of the time they wait for files.
 
@@ -98,9 +99,11 @@ def combine_digests(objid: Sequence[str], digests: Sequence[int]) -> str:
     return digest.hexdigest()
 
 
-def _digest_file(path: Path) -> int:
+def _digest_file(path: Source) -> int:
     try:
-        return digest_image(read_regular(path, MAX_BYTES))
+        return digest_image(join_parts(read_parts(path, MAX_BYTES)))
+    except ValueError:
+        return NO_DIGEST
     except OSError as exc:
         if not is_fault_of_machine(exc):
             return NO_DIGEST

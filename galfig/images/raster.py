@@ -76,8 +76,8 @@ def decode_raster(data: bytes, n_channels: int = 3) -> NDArray[np.uint8]:
     Returns
     -------
     (H, W, 3) or (H, W) ndarray of uint8
-        Oriented as EXIF says; black where the image is transparent. 16-bit grey is scaled to 8
-        bits; for 16-bit colour Pillow keeps the upper 8 bits.
+        Oriented as EXIF says; black where the image is transparent. 12- and 16-bit grey is
+        scaled to 8 bits; for 16-bit colour Pillow keeps the upper 8 bits.
 
     Raises
     ------
@@ -92,9 +92,22 @@ def decode_raster(data: bytes, n_channels: int = 3) -> NDArray[np.uint8]:
         with decoding_memory().take(BYTES_PER_PIXEL * image.width * image.height):
             image.load()
             upright = _turn_upright(image)
-            visible = _reduce_depth(upright) if upright.mode in DEEP_MODES else _blacken(upright)
+            is_deep = upright.mode in DEEP_MODES
+            visible = _reduce_depth(upright, _read_depth(image)) if is_deep else _blacken(upright)
             mode = "RGB" if n_channels == 3 else "L"
             return np.asarray(visible if visible.mode == mode else visible.convert(mode))
+
+
+def measure_raster(data: bytes) -> tuple[int, int]:
+    """Return the height and width [pixels] that the header of an image states.
+
+    Raises
+    ------
+    ValueError
+        If the file is not an image, or is damaged.
+    """
+    with guard_decoder(), _open_image(data) as image:
+        return image.height, image.width
 
 
 def _open_image(data: bytes) -> Image.Image:
@@ -175,11 +188,20 @@ def _check_tiff(image: TiffImagePlugin.TiffImageFile) -> None:
     if set(tags.get(TiffImagePlugin.SAMPLEFORMAT, (1,))) != {1}:
         raise UnusableError("TIFF of signed integers, expected unsigned; convert it, or use FITS")
     if image.mode in DEEP_MODES:
-        depth = tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,))[0]
-        if depth != 16:
-            raise UnusableError(f"{depth}-bit TIFF, expected 8 or 16 bits; convert it")
+        depth = _read_depth(image)
+        if depth not in (12, 16):
+            raise UnusableError(f"{depth}-bit TIFF, expected 8, 12 or 16 bits; convert it")
         if tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) != 1:
-            raise UnusableError("16-bit TIFF in which zero is white, expected black; convert it")
+            raise UnusableError(
+                f"{depth}-bit TIFF in which zero is white, expected black; convert it"
+            )
+
+
+def _read_depth(image: Image.Image) -> int:
+    """Return the bits of a sample of grey that is deeper than 8 bits."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return 16
+    return int(image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (1,))[0])
 
 
 def _turn_upright(image: Image.Image) -> Image.Image:
@@ -193,10 +215,10 @@ def _turn_upright(image: Image.Image) -> Image.Image:
     return image if method is None else image.transpose(method)
 
 
-def _reduce_depth(image: Image.Image) -> Image.Image:
-    """Scale 16-bit grey to 8 bits."""
-    values = np.asarray(image).astype(np.uint32)
-    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+def _reduce_depth(image: Image.Image, depth: int) -> Image.Image:
+    """Scale grey of 12 or 16 bits to 8 bits."""
+    values, white = np.asarray(image).astype(np.uint32), (1 << depth) - 1
+    return Image.fromarray(((2 * 255 * values + white) // (2 * white)).astype(np.uint8))
 
 
 def _blacken(image: Image.Image) -> Image.Image:

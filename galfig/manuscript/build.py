@@ -355,6 +355,7 @@ def draw_spec(
         width=spec.width,
         unit=spec.unit,
         other=None if spec.other is None else folder / manifest.stores[spec.other],
+        classes=spec.classes,
     ) as (drawing, provenance):
         save_figure(
             drawing.pages,

@@ -89,6 +89,8 @@ class FigureSpec(_Table):
         "column", "text", or a number [inch].
     unit : str or None
         Column with the radius [arcsec] that is the unit of distance.
+    classes : tuple of str
+        Classes whose maps are shown; nothing for the figure's default.
     file : str or None
         Path of the figure in the folder; None for ``figures/NAME.pdf``.
     selection : Query
@@ -105,6 +107,9 @@ class FigureSpec(_Table):
     )
     width: str | float | None = Field(None, description="'column', 'text' or inches")
     unit: str | None = Field(None, description="Column with the radius, of 'radial-profile'")
+    classes: tuple[str, ...] = Field(
+        (), max_length=100, description="Classes whose maps 'panels' and 'compare' show"
+    )
     file: Inside | None = Field(None, description="Default figures/NAME.pdf")
     selection: Query = Field(Query(n=None), description="The options of every figure")
 
@@ -126,7 +131,7 @@ class FigureSpec(_Table):
             raise ValueError(f"name {self.name!r}, expected letters, digits and hyphens")
         try:
             other = None if self.other is None else Path(self.other)
-            check_figure(self.figure, unit=self.unit, other=other)
+            check_figure(self.figure, unit=self.unit, other=other, classes=self.classes)
             parse_width(self.width)
         except FigureError as exc:
             raise ValueError(str(exc)) from exc

@@ -185,4 +185,5 @@ def identify_store(folder: Path, name: str) -> StoreIdentity | None:
 
 def describe_spec(spec: FigureSpec) -> dict[str, Any]:
     """Return a figure's entry in the manifest as JSON can hold it."""
-    return spec.model_dump(mode="json")
+    # Records from before the classes of a figure could be chosen stay up to date.
+    return spec.model_dump(mode="json", exclude=None if spec.classes else {"classes"})

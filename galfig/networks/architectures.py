@@ -199,8 +199,7 @@ def try_images(
             if _runs(partial(run, other)):
                 raise ConfigError(
                     f"{where}: takes images of {_write_channels(other)}, but `mean` and `std` "
-                    f"have {n_channels}; galfig knows images of 3 channels and of one band, and "
-                    "needs a mean and a std for each"
+                    f"have {n_channels}; it needs a mean and a std for each channel"
                 ) from exc
         raise ConfigError(
             f"{where}: cannot take images of {image_size} pixels "

@@ -8,7 +8,6 @@ import base64
 import logging
 from collections.abc import Mapping
 from hashlib import sha256
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -19,6 +18,7 @@ from pydantic import ValidationError
 from galfig.catalog.galaxies import SPLITS, Galaxies
 from galfig.config import restore_settings
 from galfig.images.identity import digest_files
+from galfig.images.sources import Source
 from galfig.networks.checkpoint import Checkpoint
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ _GALAXY = np.dtype([("name", ">u8"), ("image", ">u8")])
 
 
 def record_members(
-    galaxies: Galaxies, *, known: Mapping[Path, int] = MappingProxyType({})
+    galaxies: Galaxies, *, known: Mapping[Source, int] = MappingProxyType({})
 ) -> dict[str, str]:
     """Record which galaxies a training uses, and how.
 
@@ -36,7 +36,7 @@ def record_members(
     ----------
     galaxies : Galaxies
         The galaxies, with their split.
-    known : mapping of Path to int, optional
+    known : mapping of Path (or other source) to int, optional
         Digests of images, from `galfig.networks.training_set.read_training_set`; the other image
         files are read.
 

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from galfig.catalog.galaxies import Galaxies
 from galfig.config import CatalogSettings, Settings
+from galfig.images.sources import find_stretch
 from galfig.networks.checkpoint import Checkpoint
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,9 @@ def describe_recipe(
         **images,
         "catalog_sha256": galaxies.catalog_sha256,
         **settings.catalog.record_images(),
+        **settings.catalog.record_pixels(),
+        # Images of FITS were stretched otherwise before this was recorded.
+        **({"stretch": "sky"} if find_stretch(galaxies.paths, settings.catalog) == "sky" else {}),
         "fits_range": settings.catalog.model_dump(mode="json")["fits_range"],
         **{table: tables[table] for table in ("classes", "split", "training")},
     }
@@ -126,6 +130,32 @@ def _name(value: Any) -> str:
     return "none" if value is None else repr(value)
 
 
+def _warn_of_other_pixels(
+    checkpoint: Checkpoint, galaxies: Galaxies, settings: Settings, path: Path
+) -> None:
+    """Warn if the files of images become other pixels than those that trained a network."""
+    trained = checkpoint.record.recipe
+    if trained is None:
+        return
+    keys = ("extensions", "planes", "scale", "stretch", "fits_range")
+    now = describe_recipe(galaxies, settings)
+    # Only images of FITS are stretched.
+    is_fits = bool(find_stretch(galaxies.paths, settings.catalog))
+    for key in keys if is_fits else ("scale",):
+        before, after = trained.get(key), now.get(key)
+        if before != after:
+            advice = ' (set [catalog] stretch = "percentiles")' if key == "stretch" else ""
+            logger.warning(
+                "%s: was trained on images with %s %s, and these have %s%s",
+                path,
+                key,
+                _name(before),
+                _name(after),
+                advice if after == "sky" else "",
+            )
+            return
+
+
 def warn_of_mismatch(
     checkpoint: Checkpoint, galaxies: Galaxies, settings: Settings, path: Path
 ) -> None:
@@ -156,6 +186,7 @@ def warn_of_mismatch(
             path,
         )
         return
+    _warn_of_other_pixels(checkpoint, galaxies, settings, path)
     for key in ("column", "edges"):
         before, now = getattr(trained.classes, key), getattr(settings.classes, key)
         if before != now and galaxies.class_counts:

@@ -27,10 +27,11 @@ from galfig.images.cutouts import (
     N_AHEAD,
     Decoding,
     choose_ahead,
-    crop_or_pad,
     decode_image,
+    fit_image,
     scale_cutout,
 )
+from galfig.images.sources import Source
 from galfig.networks.checkpoint import Checkpoint
 from galfig.networks.device import computing_with
 from galfig.runtime.machine import count_processors
@@ -310,7 +311,7 @@ def offset_threshold(n_new: int, n_class: int) -> float:
 
 
 def measure_images(
-    checkpoint: Checkpoint, paths: Sequence[Path], decoding: Decoding
+    checkpoint: Checkpoint, paths: Sequence[Source], decoding: Decoding
 ) -> Measurements:
     """Measure images as a network sees them, skipping those that cannot be decoded.
 
@@ -372,7 +373,7 @@ def draw_rows(mask: NDArray[np.bool_], n: int) -> NDArray[np.intp]:
 
 
 def read_batches(
-    paths: Sequence[Path], checkpoint: Checkpoint, decoding: Decoding
+    paths: Sequence[Source], checkpoint: Checkpoint, decoding: Decoding
 ) -> Iterator[tuple[list[int], list[tuple[int, int]], NDArray[np.uint8]]]:
     """Decode files in threads, a batch at a time, skipping those that cannot be decoded.
 
@@ -400,12 +401,12 @@ def read_batches(
         If an image has disappeared.
     """
 
-    def read(path: Path) -> tuple[tuple[int, int], NDArray[np.uint8]] | None:
+    def read(path: Source) -> tuple[tuple[int, int], NDArray[np.uint8]] | None:
         try:
             image = decode_image(path, decoding)
         except CutoutError:
             return None
-        cutout = crop_or_pad(image, checkpoint.cutout_size)
+        cutout = fit_image(image, checkpoint.cutout_size, is_whole=decoding.is_whole)
         return image.shape[:2], scale_cutout(cutout, checkpoint.image_size)
 
     n_workers = count_processors()
@@ -443,7 +444,8 @@ def _measure_radius(light: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _name_pixels(n_channels: int) -> list[str]:
-    channels = _CHANNELS[n_channels]
+    others = tuple(f" in channel {number}" for number in range(n_channels))
+    channels = _CHANNELS.get(n_channels, others)
     moments = [f"{name}{channel}" for name in ("brightness", "contrast") for channel in channels]
     return [*moments, "size of the galaxy in the frame", "fineness"]
 

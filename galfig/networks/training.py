@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 import galfig
+from galfig.catalog.frames import report_frames
 from galfig.catalog.galaxies import Galaxies, describe_rejected, report_rejected
 from galfig.catalog.sample import load_catalog
-from galfig.config import Settings, SplitSettings, TrainingSettings, load_settings
+from galfig.config import Settings, SplitSettings, load_settings
 from galfig.errors import CatalogError, CheckpointError, GalfigError
-from galfig.images.cutouts import Decoding
+from galfig.images.cutouts import choose_decoding
+from galfig.images.sources import Source
 from galfig.metrics import Accuracy, describe_baseline, describe_few, rate_accuracy
 from galfig.networks.architectures import build_network, find_layer
 from galfig.networks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -35,6 +37,7 @@ from galfig.networks.training_set import (
     channel_statistics,
     digest_training_set,
     read_training_set,
+    take_used,
 )
 from galfig.runtime.files import ErrorOrReplace, IfExists, check_output, remove_leftovers
 from galfig.runtime.lock import hold_lock
@@ -206,7 +209,7 @@ def train_network(
         "versions": versions,
     }
     trained = Checkpoint(model, galaxies.class_names, metadata["layer"], metadata)
-    decoding = Decoding(settings.training.n_channels, settings.catalog.fits_range)
+    decoding = choose_decoding(settings.catalog, settings.n_channels)
     metadata["images"] = describe_images(trained, galaxies, decoding)
     check()
     checkpoint = save_checkpoint(path, trained.model, metadata, if_exists=if_exists)
@@ -241,13 +244,13 @@ def _fit(
     # On a CPU, assembling the batches takes a small fraction of the time.
     n_workers = torch.get_num_threads() if device.type == "cuda" else 0
     with seeded(training.seed), computing_with(training.threads):
-        model = build_network(training.arch, len(galaxies.class_names), training.n_channels)
+        model = build_network(training.arch, len(galaxies.class_names), settings.n_channels)
         layer, _ = find_layer(
             model.eval(),
             settings.maps.layer,
             training.network_size,
             training.arch,
-            training.n_channels,
+            settings.n_channels,
         )
         learner = make_learner(
             model.train(),
@@ -299,7 +302,7 @@ def _describe_inputs(galaxies: Galaxies, settings: Settings) -> dict[str, Any]:
     return {
         "arch": training.arch,
         "class_names": list(galaxies.class_names),
-        "cutout_size": training.cutout_size,
+        "cutout_size": settings.cutout_size,
         "image_size": training.network_size,
         "settings": settings.record(),
         "n_train": _count(galaxies, galaxies.in_train),
@@ -334,11 +337,12 @@ def _load_progress(
         return None
 
 
-def _check_memory(galaxies: Galaxies, training: TrainingSettings, device: torch.device) -> None:
+def _check_memory(galaxies: Galaxies, settings: Settings, device: torch.device) -> None:
     """Raise ConfigError if a step of the training cannot fit in the memory."""
+    training = settings.training
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        skeleton = build_network(training.arch, len(galaxies.class_names), training.n_channels)
-    shape = (training.n_channels, training.network_size, training.network_size)
+        skeleton = build_network(training.arch, len(galaxies.class_names), settings.n_channels)
+    shape = (settings.n_channels, training.network_size, training.network_size)
     n_images = min(training.batch_size, int(np.sum(galaxies.in_train)))
     try:
         needed = measure_training(skeleton, shape, max(n_images, 1))
@@ -494,8 +498,15 @@ def train_checkpoint(
         As `train_network`.
     """
     # Report a missing device, and one that is too small, before the images are read, not after.
-    _check_memory(galaxies, settings.training, choose_device(run.device))
-    digests: dict[Path, int] = {}
+    _check_memory(galaxies, settings, choose_device(run.device))
+    report_frames(
+        take_used(galaxies),
+        settings.catalog,
+        settings.cutout_size,
+        settings.catalog_path,
+        is_chosen="cutout_size" in settings.training.model_fields_set,
+    )
+    digests: dict[Source, int] = {}
     readable, cutouts = read_training_set(
         galaxies, settings, n_workers=run.n_workers, digests=digests
     )

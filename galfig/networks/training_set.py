@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +9,9 @@ from numpy.typing import NDArray
 from galfig.catalog.galaxies import Galaxies
 from galfig.config import Settings
 from galfig.errors import CatalogError
-from galfig.images.cutouts import Decoding, load_cutouts
+from galfig.images.cutouts import choose_decoding, load_cutouts
 from galfig.images.identity import NO_DIGEST, combine_digests, digest_files, note_digest
+from galfig.images.sources import Source
 
 
 def take_used(galaxies: Galaxies) -> Galaxies:
@@ -35,7 +35,7 @@ def read_training_set(
     settings: Settings,
     *,
     n_workers: int | None = None,
-    digests: dict[Path, int] | None = None,
+    digests: dict[Source, int] | None = None,
 ) -> tuple[Galaxies, NDArray[np.uint8]]:
     """Decode every image of the training and validation set once.
 
@@ -50,7 +50,7 @@ def read_training_set(
         The tables ``catalog`` and ``training`` set the range of FITS images and the sizes.
     n_workers : int, optional
         Number of threads that decode; default one per processor.
-    digests : dict of Path to int, optional
+    digests : dict of Path (or other source) to int, optional
         Receives the digest of each image that could be read, from
         `galfig.images.identity.digest_image`.
 
@@ -69,11 +69,11 @@ def read_training_set(
         If the images do not fit in the memory, nor in a temporary file.
     """
     training = settings.training
-    decoding = Decoding(training.n_channels, settings.catalog.fits_range)
+    decoding = choose_decoding(settings.catalog, settings.n_channels)
     galaxies = take_used(galaxies)
     cutouts, reasons = load_cutouts(
         galaxies.paths,
-        training.cutout_size,
+        settings.cutout_size,
         training.network_size,
         decoding,
         n_workers=n_workers,
@@ -89,7 +89,7 @@ def read_training_set(
 def digest_training_set(
     galaxies: Galaxies,
     *,
-    known: Mapping[Path, int] | None = None,
+    known: Mapping[Source, int] | None = None,
     n_workers: int | None = None,
 ) -> str:
     """Return one digest of all images that train and validate a network.
@@ -98,7 +98,7 @@ def digest_training_set(
     ----------
     galaxies : Galaxies
         Galaxies of any split.
-    known : mapping of Path to int, optional
+    known : mapping of Path (or other source) to int, optional
         Digests of the images, from `read_training_set`, which could not read the others; by
         default, the files are read.
     n_workers : int, optional
@@ -166,4 +166,6 @@ def channel_statistics(
 
 
 def _name_channel(channel: int, n_channels: int) -> str:
-    return ("red", "green", "blue")[channel] if n_channels == 3 else "the band"
+    if n_channels == 3:
+        return ("red", "green", "blue")[channel]
+    return "the band" if n_channels == 1 else f"channel {channel}"

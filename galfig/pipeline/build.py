@@ -23,7 +23,8 @@ from galfig.errors import (
     DamagedPartError,
     OutputError,
 )
-from galfig.images.cutouts import Decoding
+from galfig.images.cutouts import choose_decoding
+from galfig.images.sources import find_stretch
 from galfig.networks.checkpoint import Checkpoint
 from galfig.networks.device import choose_device
 from galfig.pipeline.changes import describe_changed, find_changed
@@ -247,7 +248,7 @@ def _prove_engine(plan: Plan, checkpoint: Checkpoint, run: RunOptions) -> Engine
     way of computing.
     """
     model = checkpoint.model.to(choose_device(run.device))
-    decoding = Decoding(checkpoint.n_channels, plan.settings.catalog.fits_range)
+    decoding = choose_decoding(plan.settings.catalog, checkpoint.n_channels)
     images = read_first_images(plan.galaxies, checkpoint, decoding)
     try:
         engine = make_engine(
@@ -286,7 +287,7 @@ def _explain_shards(
         return
     n_galaxies = len(plan.galaxies)
     n_todo = sum(shard.stop - shard.start for shard, _, _ in todo)
-    decoding = Decoding(checkpoint.n_channels, plan.settings.catalog.fits_range)
+    decoding = choose_decoding(plan.settings.catalog, checkpoint.n_channels)
     stopwatch, start = Stopwatch(), time.perf_counter()
     with (
         show_progress("explaining", n_galaxies, "galaxies", initial=n_galaxies - n_todo) as advance,
@@ -383,6 +384,8 @@ def _describe_store(
     }
     if plan.layer.is_bypassed:
         attrs["layer_is_bypassed"] = True
+    if stretch := find_stretch(galaxies.paths, plan.settings.catalog):
+        attrs["stretch"] = stretch
     if isinstance(plan.settings.catalog.pixel_scale, float):
         attrs["pixel_scale"] = plan.settings.catalog.pixel_scale
     return attrs

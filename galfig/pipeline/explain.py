@@ -4,7 +4,6 @@ import contextlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +18,7 @@ from galfig.errors import CutoutError, LostCutoutError
 from galfig.images.ahead import map_ahead
 from galfig.images.cutouts import Decoding, read_cutout, scale_cutout
 from galfig.images.identity import NO_DIGEST, note_digest
+from galfig.images.sources import Source
 from galfig.networks.checkpoint import Checkpoint
 from galfig.runtime.machine import count_processors
 from galfig.runtime.timing import Stopwatch
@@ -92,9 +92,9 @@ def explain_galaxies(
     n_group = max(1, min(n_group, GROUP_BYTES // n_bytes))
     groups = [galaxies.paths[start : start + n_group] for start in range(0, len(galaxies), n_group)]
 
-    digests: dict[Path, int] = {}
+    digests: dict[Source, int] = {}
 
-    def explain(paths: Sequence[Path]) -> list[Explained | str]:
+    def explain(paths: Sequence[Source]) -> list[Explained | str]:
         return _explain_group(paths, checkpoint, engine, decoding, stopwatch, digests)
 
     explained: list[Explained | str] = []
@@ -138,12 +138,12 @@ def read_first_images(
 
 
 def _explain_group(
-    paths: Sequence[Path],
+    paths: Sequence[Source],
     checkpoint: Checkpoint,
     engine: Engine,
     decoding: Decoding,
     stopwatch: Stopwatch,
-    digests: dict[Path, int],
+    digests: dict[Source, int],
 ) -> list[Explained | str]:
     """Explain some files in one thread; return the result for each, or why there is none."""
     note = partial(note_digest, digests)

@@ -7,10 +7,11 @@ from typing import get_args
 
 from torch import nn
 
+from galfig.catalog.frames import report_frames
 from galfig.catalog.galaxies import Galaxies
 from galfig.catalog.sample import load_catalog
 from galfig.config import Settings, load_settings
-from galfig.images.cutouts import Decoding
+from galfig.images.cutouts import choose_decoding
 from galfig.networks.accuracy import check_accuracy
 from galfig.networks.checkpoint import Checkpoint, load_checkpoint, wrap_network
 from galfig.networks.device import choose_device
@@ -211,7 +212,11 @@ def run_main_job(
     )
     plan = make_plan(galaxies, settings, checkpoint, split)
     logger.info("%s", describe_plan(plan))
-    decoding = Decoding(checkpoint.n_channels, settings.catalog.fits_range)
+    decoding = choose_decoding(settings.catalog, checkpoint.n_channels)
+    if model is not None:
+        # A training has said it already.
+        sized = (settings.catalog, checkpoint.cutout_size, settings.catalog_path)
+        report_frames(plan.galaxies, *sized, is_chosen=True)
     shift = compare_images(checkpoint, plan.galaxies, decoding, kept)
     warn_of_shift(checkpoint, shift, kept)
     # A network that was trained here, or by this recipe, is the one that its record is about.

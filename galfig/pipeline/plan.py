@@ -13,6 +13,7 @@ from galfig.errors import (
     CatalogError,
     CheckpointError,
 )
+from galfig.images.sources import find_stretch
 from galfig.networks.architectures import LayerTraits, describe_layer, find_layer
 from galfig.networks.checkpoint import Checkpoint
 from galfig.networks.membership import find_splits
@@ -114,6 +115,9 @@ def make_plan(
         "objid": list(chosen.objid),
         "splits": list(chosen.split),
     }
+    if find_stretch(chosen.paths, settings.catalog) == "sky":
+        # Images of FITS were stretched otherwise before this was recorded.
+        ingredients["stretch"] = "sky"
     digest = hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()
     return Plan(chosen, shards, layer_name, traits, split, settings, digest)
 

@@ -36,7 +36,7 @@ PARTS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ),
         (),
     ),
-    "images": (("image_shift",), ("image_digest", "cutouts")),
+    "images": (("image_shift", "stretch"), ("image_digest", "cutouts")),
     "maps": ((), ("logits", "probs", "cams", "cam_scale", "features")),
 }
 # Length of the checksum with which HDF5 ends each chunk [byte].

@@ -386,8 +386,24 @@ class Store:
         p = self.probs[find_positions(self, rows)]
         return cams - np.einsum("...c,...chw->...hw", p, cams)[..., None, :, :]
 
+    @property
+    def n_channels(self) -> int:
+        """Number of channels of the cutouts."""
+        return int(self._file["cutouts"].shape[3])
+
+    @property
+    def shown_channels(self) -> tuple[int, ...]:
+        """Channels that are shown as red, green and blue; one or two channels are shown as grey.
+
+        These are the first three, unless `[catalog] rgb` named others when the store was built.
+        """
+        rgb = self.record.settings.catalog.rgb
+        if rgb is not None and max(rgb) < self.n_channels:
+            return rgb
+        return (0, 1, 2) if self.n_channels >= 3 else (0, 0, 0)
+
     def cutouts(self, rows: RowsLike) -> NDArray[np.uint8]:
-        """Return the cutouts of galaxies; a cutout in one band is returned as grey RGB.
+        """Return the cutouts of galaxies as they are shown; see `Store.shown_channels`.
 
         Parameters
         ----------
@@ -410,8 +426,9 @@ class Store:
         """
         positions = find_positions(self, rows)
         if isinstance(positions, int):
-            cutout = self._read("cutouts", positions)
-            return cutout if cutout.shape[2] == 3 else np.repeat(cutout, 3, axis=2)
+            return np.ascontiguousarray(
+                self._read("cutouts", positions)[..., list(self.shown_channels)]
+            )
         shape = (len(positions), *self._file["cutouts"].shape[1:3], 3)
         return _stack((self.cutouts(int(row)) for row in positions), shape, np.uint8)
 

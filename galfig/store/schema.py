@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from galfig.config import MAX_CHANNELS
 from galfig.errors import StoreError
 from galfig.records import StoreRecord, describe_invalid, read_store_record
 from galfig.runtime.documents import load_json
@@ -30,7 +31,7 @@ DESCRIPTIONS = {
     "probs": "softmax of the logits (N, C)",
     "cams": "signed Grad-CAM (N, C, h, w); multiply by cam_scale (N, C) to have logits",
     "cam_scale": "power of two by which each map was divided to lie within [-1, 1]",
-    "cutouts": "central cutout (N, H, W, RGB or one band), rows from the top of the image",
+    "cutouts": "central cutout (N, H, W, RGB or other channels), rows from the top of the image",
     "pixel_scale": "pixel scale of each cutout [arcsec/pixel], NaN where unknown",
     "image_digest": "first 8 bytes, big-endian, of the SHA-256 of each image's file",
     "kpc_per_arcsec": "proper length of an arcsec (Planck Collaboration 2020), NaN where unknown",
@@ -334,7 +335,7 @@ def _check_datasets(file: h5py.File, path: Path, sizes: Mapping[str, int]) -> No
             (size >= 1 if isinstance(wanted, str) else size == wanted)
             for size, wanted in zip(found, expected, strict=True)
         )
-        if not fits or (rule.axes[-1] == "B" and found[-1] not in (1, 3)):
+        if not fits or (rule.axes[-1] == "B" and found[-1] > MAX_CHANNELS):
             words = ", ".join(map(str, expected))
             raise StoreError(
                 f"{path}: {name} of shape {found}, expected ({words}{',' * (len(expected) == 1)}), "

@@ -117,6 +117,7 @@ MESSAGES = [
     ("figure", "`seed` -1: expected 0 or more", "--seed -1: expected 0 or more"),
     ("figure", "`width` 'x', expected column", "--width 'x', expected column"),
     ("figure", "`unit` 'r', expected a column", "--unit 'r', expected a column"),
+    ("render", "`classes` 'x': not a class of m.h5", "--classes 'x': not a class of m.h5"),
     ("figure", "name the second with `other`", "name the second with --with"),
     # What comes from the user or from a file.
     ("render", "`where` '`n` > 1': no column 'n'", "--where '`n` > 1': no column 'n'"),

@@ -8,6 +8,7 @@ import pytest
 from pypdf import PdfReader
 
 from galfig.errors import FigureError
+from galfig.figures.choice import choose_maps, find_classes
 from galfig.figures.confusion_matrix import make_confusion_matrix
 from galfig.figures.histogram import make_histogram
 from galfig.figures.registry import FIGURES, find_figure, render_figure
@@ -87,22 +88,24 @@ def test_each_figure_is_drawn_or_refused_in_a_line(make_classified, tmp_path, n_
         except FigureError as exc:
             refused[name] = str(exc)
     assert all("\n" not in words and "expected" in words for words in refused.values())
-    always = {"confusion-matrix", "reliability", "top-losses"}
+    always = {"confusion-matrix", "reliability", "top-losses", "panels"}
     assert not always & set(refused)
     if n_classes <= 3:
         assert not refused
     if n_classes >= 50:
         assert set(refused) == set(OF_GALAXIES) - always
-        assert "'top-losses' shows two maps of each galaxy" in refused["panels"]
+        assert "'panels' shows two maps of each galaxy" in refused["stacked-maps"]
 
 
 def test_wider_panels_are_named_where_they_help(make_classified, tmp_path):
     """The width that the message asks for is one at which the figure is drawn."""
     store = make_classified(10)
+    every_class = [f"bin {number}" for number in range(10)]
     with pytest.raises(FigureError, match=r"draw it ([\d.]+) inches wide") as caught:
-        render_figure("panels", store, Query(n=1), tmp_path / "p.png")
+        render_figure("panels", store, Query(n=1), tmp_path / "p.png", classes=every_class)
     width = str(caught.value).split("draw it ")[1].split()[0]
-    render_figure("panels", store, Query(n=1), tmp_path / "p.png", width=width)
+    out = tmp_path / "p.png"
+    render_figure("panels", store, Query(n=1), out, width=width, classes=every_class)
 
 
 def test_histogram_of_many_bins_has_no_legend():
@@ -126,3 +129,27 @@ def test_a_pile_of_confusions_reads_each_galaxy_once(make_classified, tmp_path, 
     monkeypatch.setattr(kind, "cams", lambda store, rows: read.append(rows) or cams(store, rows))
     render_figure("stacked-maps", path, Query(n=None), tmp_path / "s.pdf")
     assert len(read) == len(set(read)) <= 12
+
+
+def test_rows_of_many_classes_show_two_maps(make_classified, tmp_path):
+    """Beyond four classes, the true and the predicted one; or those that are asked for."""
+    path = make_classified(10)
+    with open_store(path) as store:
+        wrong = int(np.flatnonzero(store.predicted != store.label)[0])
+        right = int(np.flatnonzero(store.predicted == store.label)[0])
+        assert choose_maps(store, wrong, ()) == [store.label[wrong], store.predicted[wrong]]
+        runner_up = int(np.argsort(store.probs[right])[-2])
+        assert choose_maps(store, right, ()) == [store.predicted[right], runner_up]
+        assert find_classes(store, ["bin 3,bin 1", "bin 3"]) == (3, 1)
+        with pytest.raises(FigureError, match="`classes` 'bin 33': not a class"):
+            find_classes(store, ["bin 33"])
+    out = tmp_path / "p.png"
+    render_figure("panels", path, Query(n=3), out)
+    words = out.with_suffix(".txt").read_text()
+    assert "maps for two of the 10 classes: the true and the predicted one" in words
+    render_figure(
+        "panels", path, Query(n=3), out, classes=["bin 2", "bin 0", "bin 9"], if_exists="replace"
+    )
+    assert "maps for bin 2, bin 0 and bin 9, drawn" in out.with_suffix(".txt").read_text()
+    with pytest.raises(FigureError, match="takes no `classes`"):
+        render_figure("roc", path, Query(), tmp_path / "roc.png", classes=["bin 2"])

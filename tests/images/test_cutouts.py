@@ -222,7 +222,9 @@ def test_cutouts_come_in_order(tmp_path, n_workers):
     """Whatever the number of threads, each file has its place, and damaged ones their error."""
     paths = [tmp_path / f"{index}.png" for index in range(40)]
     for index, path in enumerate(paths):
-        Image.new("RGB", (8, 8), (index, 0, 0)).save(path)
+        image = Image.new("RGB", (8, 8), (index, 0, 0))
+        image.putpixel((7, 7), (255, 255, 255))
+        image.save(path)
     paths[4].write_bytes(b"no image")
     found = list(iter_cutouts(paths, 8, n_workers=n_workers))
     assert isinstance(found[4], CutoutError)

@@ -11,7 +11,8 @@ from astropy.visualization import AsinhStretch, ManualInterval
 
 from galfig.errors import CutoutError
 from galfig.images.cutouts import Decoding, read_cutout
-from galfig.images.fits import PERCENTILES, _find_percentiles, decode_fits, is_fits
+from galfig.images.fits import Choice, decode_fits, is_fits, measure_fits
+from galfig.images.stretch import PERCENTILES, Stretch, _find_percentiles
 
 
 def as_fits(values, kind=fits.PrimaryHDU):
@@ -30,7 +31,7 @@ def sky():
 
 def test_image_is_stretched_as_astropy_does_top_row_first(sky):
     """The first row of FITS is the lowest; between the limits the stretch is asinh."""
-    pixels = decode_fits(as_fits(sky), (0.0, 50.0))
+    pixels = decode_fits(as_fits(sky), Stretch((0.0, 50.0)))
     expected = 255 * AsinhStretch(0.1)(ManualInterval(0.0, 50.0)(sky))
     np.testing.assert_array_equal(pixels, np.rint(expected).astype(np.uint8)[::-1])
     assert pixels.argmax() == (20 - 1 - 2) * 30 + 3
@@ -41,7 +42,7 @@ def test_image_is_stretched_as_astropy_does_top_row_first(sky):
 def test_every_number_format_and_kind_of_image(dtype, kind):
     """Integers, with an offset or not, floats, extensions and tile compression are all read."""
     values = np.arange(400).reshape(20, 20).astype(dtype)
-    pixels = decode_fits(as_fits(values, kind), (0, 399))
+    pixels = decode_fits(as_fits(values, kind), Stretch((0, 399)))
     expected = 255 * AsinhStretch(0.1)(np.arange(400).reshape(20, 20) / 399)
     assert np.abs(pixels[::-1].astype(int) - expected).max() < (4 if dtype == "f8" else 0.51)
 
@@ -50,11 +51,14 @@ def test_cube_goes_from_blue_to_red():
     """The last plane is red; grey in all planes stays grey, stretched as one plane is."""
     cube = np.zeros((3, 8, 8))
     cube[2] = 1.0
-    pixels = decode_fits(as_fits(cube), (0, 1))
+    pixels = decode_fits(as_fits(cube), Stretch((0, 1)))
     assert (pixels[..., 0] > 100).all()
     assert pixels[..., 1:].max() == 0
     grey = np.repeat(np.linspace(0, 1, 64).reshape(1, 8, 8), 3, axis=0)
-    colour, plane = decode_fits(as_fits(grey), (0, 1)), decode_fits(as_fits(grey[0]), (0, 1))
+    colour, plane = (
+        decode_fits(as_fits(grey), Stretch((0, 1))),
+        decode_fits(as_fits(grey[0]), Stretch((0, 1))),
+    )
     assert np.abs(colour.astype(int) - plane[..., None]).max() <= 1
 
 
@@ -68,16 +72,16 @@ def test_gzip_and_missing_pixels(sky, tmp_path):
     path = tmp_path / "a.fits.gz"
     path.write_bytes(data)
     assert read_cutout(path, 16).shape == (16, 16, 3)
-    assert read_cutout(path, 16, Decoding(1, (0.0, 1.0))).shape == (16, 16, 1)
+    assert read_cutout(path, 16, Decoding(1, Stretch((0.0, 1.0)))).shape == (16, 16, 1)
 
 
 @pytest.mark.parametrize(
     ("values", "words"),
     [
         (np.zeros((4, 8, 8)), "8 × 8 × 4, expected one plane or three"),
-        (np.zeros((2, 3, 8, 8)), "expected one plane or three"),
+        (np.zeros((2, 3, 8, 8)), "8 × 8 × 3 × 2, expected one of two axes, or a cube of three"),
         (np.zeros((5, 8, 8)), "8 × 8 × 5, expected one plane or three"),
-        (np.zeros(64), "an image of 64, expected one plane or three"),
+        (np.zeros(64), "without an image"),
         (np.full((8, 8), np.nan), "no finite value"),
         (np.tile([-1.5e308, 1.5e308], (8, 4)), "a range beyond float64"),
         (np.zeros((3, 9)), "9 × 3 pixels, expected at least 8 on each side"),
@@ -104,7 +108,7 @@ def test_scale_and_blanks_of_the_header_are_applied():
         b"BSCALE  =                  1.0", b"BSCALE  =                  0.5"
     )
     np.testing.assert_array_equal(
-        decode_fits(data, (100, 140)), decode_fits(as_fits(plain), (100, 140))
+        decode_fits(data, Stretch((100, 140))), decode_fits(as_fits(plain), Stretch((100, 140)))
     )
 
 
@@ -125,9 +129,9 @@ def test_first_image_is_found_behind_a_table():
 def test_infinities_are_as_bright_or_faint_as_can_be(n_planes):
     """Infinite pixels are white or black, do not shift the others, and nothing is warned of."""
     planes = np.repeat(np.linspace(0, 1, 400).reshape(1, 20, 20), n_planes, axis=0)
-    expected = decode_fits(as_fits(planes), (0, 1))
+    expected = decode_fits(as_fits(planes), Stretch((0, 1)))
     planes[:, 0, 0], planes[:, 0, 1], planes[:, 0, 2] = np.inf, -np.inf, np.nan
-    pixels = decode_fits(as_fits(planes), (0, 1))
+    pixels = decode_fits(as_fits(planes), Stretch((0, 1)))
     assert (pixels[-1, 0] >= 254).all()
     assert not pixels[-1, 1:3].any()
     np.testing.assert_array_equal(pixels[:-1], expected[:-1])
@@ -172,13 +176,13 @@ def test_blocks_give_what_the_whole_image_gives(monkeypatch, shape, dtype):
     whole = values.astype(np.float64)
     intensity = whole if whole.ndim == 2 else whole.mean(axis=0)
     low, high = np.percentile(intensity, PERCENTILES)
-    monkeypatch.setattr("galfig.images.fits.BLOCK", 100)
-    pixels = decode_fits(as_fits(values))
+    monkeypatch.setattr("galfig.images.stretch.BLOCK", 100)
+    pixels = decode_fits(as_fits(values), Stretch(kind="percentiles"))
     if whole.ndim == 2:
         expected = np.rint(255 * AsinhStretch(0.1)(ManualInterval(low, high)(whole)))
         np.testing.assert_array_equal(pixels, expected.astype(np.uint8)[::-1])
-    monkeypatch.setattr("galfig.images.fits.BLOCK", 1 << 20)
-    np.testing.assert_array_equal(pixels, decode_fits(as_fits(values), (low, high)))
+    monkeypatch.setattr("galfig.images.stretch.BLOCK", 1 << 20)
+    np.testing.assert_array_equal(pixels, decode_fits(as_fits(values), Stretch((low, high))))
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 400, 401, 10_000])
@@ -194,9 +198,11 @@ def test_percentiles_are_those_of_numpy(n, dtype):
 def test_tiles_are_checked_and_read(kind):
     """Tiles that do not divide the image, too."""
     values = np.arange(20 * 20, dtype=np.int16).reshape(20, 20)
-    plain = decode_fits(as_fits(values), (0, 400))
+    plain = decode_fits(as_fits(values), Stretch((0, 400)))
     for tile in ((8, 8), (20, 20), (5, 20)):
-        np.testing.assert_array_equal(decode_fits(compress(kind, values, tile), (0, 400)), plain)
+        np.testing.assert_array_equal(
+            decode_fits(compress(kind, values, tile), Stretch((0, 400))), plain
+        )
 
 
 def test_tile_that_inflates_is_refused():
@@ -266,9 +272,114 @@ def test_gzip_beyond_the_limit_is_refused(monkeypatch):
     """What is small when packed is measured unpacked, and a truncated stream is told from it."""
     packed = gzip.compress(as_fits(np.zeros((100, 100))))
     monkeypatch.setattr("galfig.images.fits.MAX_SMALL", 1000)
-    assert decode_fits(packed, (0, 1)).shape == (100, 100)
+    assert decode_fits(packed, Stretch((0, 1))).shape == (100, 100)
     with pytest.raises(ValueError, match="gzip data that is truncated"):
         decode_fits(packed[:-20])
     monkeypatch.setattr("galfig.images.fits.MAX_BYTES", 10_000)
     with pytest.raises(ValueError, match=r"more than 0\.0 GB when unpacked"):
         decode_fits(packed)
+
+
+def write_hdus(*hdus):
+    stream = io.BytesIO()
+    fits.HDUList(list(hdus)).writeto(stream)
+    return stream.getvalue()
+
+
+RANGE = Stretch((0.0, 255.0))
+
+
+def plane(value, size=8):
+    """A plane that is told by its last pixel."""
+    values = np.zeros((size, size), np.float32)
+    values[0, 0] = value
+    return values
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 8, 8), (1, 8, 8), (8, 8, 1), (1, 8, 1, 8)])
+def test_axes_of_length_one_do_not_count(shape):
+    """Radio images have axes of frequency and Stokes."""
+    expected = decode_fits(as_fits(plane(200)), RANGE)
+    np.testing.assert_array_equal(decode_fits(as_fits(plane(200).reshape(shape)), RANGE), expected)
+
+
+@pytest.mark.parametrize("primary", [np.zeros((0, 0)), np.zeros(5), None])
+def test_a_primary_without_an_image_is_passed_over(primary):
+    """It is empty, has one axis, or none."""
+    data = write_hdus(fits.PrimaryHDU(primary), fits.ImageHDU(plane(200)))
+    np.testing.assert_array_equal(decode_fits(data, RANGE), decode_fits(as_fits(plane(200)), RANGE))
+
+
+def test_weights_are_no_image_by_default():
+    """Whatever stands first; a file of weights alone is what it is."""
+    images = [fits.ImageHDU(np.full((8, 8), 9.0), name="WHT"), fits.ImageHDU(plane(200), name="A")]
+    data = write_hdus(fits.PrimaryHDU(), *images)
+    assert decode_fits(data, RANGE)[-1, 0] > 200
+    assert measure_fits(data) == (8, 8, ("WHT",))
+    assert decode_fits(write_hdus(fits.PrimaryHDU(), images[0]), RANGE).min() > 0
+
+
+@pytest.mark.parametrize("keys", [("R", "G", "B"), (3, 2, 1), ("r", 2, "B")])
+def test_extensions_are_channels_in_the_order_given(keys):
+    """By name, in any case, or number; each holds one plane."""
+    images = [fits.ImageHDU(plane(v), name=n) for n, v in (("B", 50), ("G", 100), ("R", 250))]
+    data = write_hdus(fits.PrimaryHDU(), *images)
+    pixels = decode_fits(data, RANGE, Choice(extensions=keys))
+    assert pixels[-1, 0, 0] > pixels[-1, 0, 1] > pixels[-1, 0, 2] > 0
+    assert measure_fits(data, Choice(extensions=keys[:1]))[2] == ("B", "G")
+    one = decode_fits(data, RANGE, Choice(extensions=keys[:1]))
+    assert one.shape == (8, 8)
+
+
+def test_planes_are_channels_in_the_order_given():
+    """Four bands, of which some are used; planes behind or before the others."""
+    cube = np.stack([plane(value) for value in (40, 80, 120, 250)])
+    limits = Stretch((0.0, 250.0))
+    for values in (cube, np.moveaxis(np.pad(cube, ((0, 0), (0, 20), (0, 20))), 0, -1)):
+        pixels = decode_fits(as_fits(values), limits, Choice(planes=(3, 1, 0)))
+        assert pixels.shape[2] == 3
+        assert pixels[-1, 0, 0] > pixels[-1, 0, 1] > pixels[-1, 0, 2] > 0
+    four = decode_fits(as_fits(cube), limits, Choice(planes=(0, 1, 2, 3)))
+    assert four[-1, 0].tolist() == sorted(four[-1, 0].tolist())
+    np.testing.assert_array_equal(
+        decode_fits(as_fits(cube), limits, Choice(planes=(2,))),
+        decode_fits(as_fits(cube[2]), limits),
+    )
+
+
+def test_a_cube_of_colours_can_be_turned():
+    """Stored red first, instead of blue first."""
+    cube = np.stack([plane(value) for value in (250, 100, 50)])
+    by_default = decode_fits(as_fits(cube), RANGE)
+    chosen = decode_fits(as_fits(cube), RANGE, Choice(planes=(0, 1, 2)))
+    np.testing.assert_array_equal(chosen, by_default[..., ::-1])
+    assert chosen[-1, 0].argmax() == 0
+
+
+def test_a_file_per_band():
+    """Bands of one size become the channels; a cube among them has no place."""
+    files = [as_fits(plane(value)) for value in (250, 100, 50, 20)]
+    pixels = decode_fits(files, RANGE)
+    assert pixels.shape == (8, 8, 4)
+    assert pixels[-1, 0].tolist() == sorted(pixels[-1, 0].tolist(), reverse=True)
+    with pytest.raises(ValueError, match="bands of 8 × 8 and 9 × 9 pixels, expected one size"):
+        decode_fits([files[0], as_fits(plane(1, 9))], RANGE)
+    with pytest.raises(ValueError, match="a cube in a file of one band"):
+        decode_fits([files[0], as_fits(np.zeros((3, 8, 8)))], RANGE)
+
+
+@pytest.mark.parametrize(
+    ("choice", "words"),
+    [
+        (Choice(extensions=("SCI",)), "no extension 'SCI', expected one of: 0 PRIMARY, 1 B"),
+        (Choice(extensions=(7,)), "no extension 7"),
+        (Choice(extensions=(0,)), "extension 0 holds no image"),
+        (Choice(planes=(1,)), "expected plane 1, counted from 0"),
+        (Choice(extensions=("B", "CUBE")), "expected one plane in each extension"),
+    ],
+)
+def test_what_is_asked_for_and_not_there(choice, words):
+    """The message lists what there is."""
+    images = [fits.ImageHDU(plane(9), name="B"), fits.ImageHDU(np.zeros((3, 8, 8)), name="CUBE")]
+    with pytest.raises(ValueError, match=words):
+        decode_fits(write_hdus(fits.PrimaryHDU(), *images), RANGE, choice)

@@ -19,7 +19,7 @@ def learner_of(settings, galaxies):
     training = settings.training
     galaxies, cutouts = read_training_set(galaxies, settings)
     mean, std = channel_statistics(cutouts, galaxies.in_train)
-    model = build_network(training.arch, len(galaxies.class_names), training.n_channels)
+    model = build_network(training.arch, len(galaxies.class_names), settings.n_channels)
     return make_learner(model, galaxies, cutouts, training, mean, std)
 
 
@@ -35,7 +35,7 @@ def test_validation_batch_is_what_is_explained(galaxy_folder, image_size, graysc
     batch, labels = learner.dls.valid.one_batch()
     valid = galaxies.take(galaxies.in_valid)
     size = settings.training.network_size
-    decoding = Decoding(settings.training.n_channels)
+    decoding = Decoding(settings.n_channels)
     cutouts = np.stack(
         [scale_cutout(read_cutout(path, 32, decoding), size) for path in valid.paths]
     )

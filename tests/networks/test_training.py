@@ -54,11 +54,17 @@ def test_unreadable_images_are_set_aside(galaxy_folder, settings):
 
 
 def test_blank_images_are_refused(galaxy_folder, settings):
-    """Images of one colour have no standard deviation to divide by."""
-    for path in (galaxy_folder / "images").iterdir():
-        Image.new("RGB", (48, 48)).save(path)
+    """Stamps of one colour are left out; a channel of one value has nothing to divide by."""
+    paths = sorted((galaxy_folder / "images").iterdir())
+    for path in paths:
+        image = Image.new("RGB", (48, 48))
+        if path != paths[0]:
+            image.putpixel((20, 20), (200, 0, 0))
+        image.save(path, "PNG")
     galaxies, cutouts = read_training_set(load_galaxies(settings), settings)
-    with pytest.raises(CatalogError, match="same in every pixel"):
+    assert len(galaxies) == len(paths) - 1
+    assert "all pixels are the same" in next(iter(galaxies.rejected.values()))
+    with pytest.raises(CatalogError, match="green is the same in every pixel"):
         channel_statistics(cutouts, galaxies.in_train)
 
 

@@ -1,0 +1,145 @@
+"""Arrays as catalogs: images, and often labels, that are arrays of one file.
+
+Galaxy10 and GalaxyMNIST are such files. The images stay where they are; see
+`galfig.images.arrays`.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from galfig.config import Settings
+from galfig.errors import CatalogError
+from galfig.images.arrays import (
+    ARRAY_SUFFIXES,
+    Element,
+    choose_array,
+    describe_arrays,
+    read_columns,
+)
+from galfig.images.sources import Source
+from galfig.runtime.inputs import open_regular
+
+# Bytes that are digested at a time.
+_BLOCK = 1 << 20
+
+
+class ImageArray(NamedTuple):
+    """An array that holds the images of a catalog.
+
+    Attributes
+    ----------
+    path : Path
+        Its file.
+    name : str
+        Its name in the file.
+    n_images : int
+        Number of images.
+    is_catalog : bool
+        Whether the other arrays of the file are the columns of the catalog.
+    """
+
+    path: Path
+    name: str
+    n_images: int
+    is_catalog: bool
+
+    def locate(self, n_rows: int, path: Path) -> list[Source]:
+        """Return the image of each row, which is that of the same position.
+
+        Raises
+        ------
+        CatalogError
+            If the catalog has another number of rows than the array has images.
+        """
+        if n_rows != self.n_images:
+            raise CatalogError(
+                f"{self.path}: {self.n_images} images, expected one for each of the {n_rows} rows "
+                f"of {path}, in their order"
+            )
+        return [Element(self.path, self.name, row) for row in range(n_rows)]
+
+
+def find_array(settings: Settings) -> ImageArray | None:
+    """Return the array that the settings name as the images: of the catalog itself, or beside it.
+
+    Parameters
+    ----------
+    settings : Settings
+        The settings.
+
+    Returns
+    -------
+    ImageArray or None
+        None if the images are files.
+
+    Raises
+    ------
+    CatalogError
+        If the file cannot be read, or has no such array.
+    """
+    catalog, path = settings.catalog, settings.catalog_path
+    words = catalog.images
+    if "{" not in words and words.lower().endswith(ARRAY_SUFFIXES):
+        beside = settings.images_dir / words
+        return ImageArray(beside, *choose_array(beside, catalog.array), beside == path)
+    if not path.name.lower().endswith(ARRAY_SUFFIXES) or catalog.bands is not None:
+        return None
+    has_images = bool(describe_arrays(path))
+    # A table in HDF5, whose images are files, has no array of images.
+    if not has_images and catalog.array is None and path.suffix.lower() != ".npy":
+        return None
+    return ImageArray(path, *choose_array(path, catalog.array), True)
+
+
+def read_array_table(array: ImageArray, id_column: str) -> tuple[pd.DataFrame, str]:
+    """Read the columns beside an array of images.
+
+    Parameters
+    ----------
+    array : ImageArray
+        The array.
+    id_column : str
+        Column of the identifiers. If there is none, they are the positions, from 0.
+
+    Returns
+    -------
+    table : DataFrame
+        A row for each image.
+    digest : str
+        SHA-256 of the file, as hexadecimal digits.
+
+    Raises
+    ------
+    CatalogError
+        If the file cannot be read.
+    """
+    columns = (
+        {} if array.path.suffix.lower() == ".npy" else read_columns(array.path, array.n_images)
+    )
+    numbers = np.array([str(row) for row in range(array.n_images)], dtype=object)
+    found = {
+        name: pd.Series(list(values), dtype=object) if values.dtype.kind == "S" else values
+        for name, values in columns.items()
+    }
+    identifiers = found.pop(id_column, numbers)
+    texts = [
+        one.decode("utf-8", "replace") if isinstance(one, bytes) else str(one)
+        for one in identifiers
+    ]
+    table = pd.DataFrame({id_column: pd.Series(texts, dtype=object), **found})
+    return table, _digest_file(array.path)
+
+
+def _digest_file(path: Path) -> str:
+    digest = hashlib.sha256()
+    try:
+        with open_regular(path) as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+    except OSError as exc:
+        raise CatalogError(f"{path}: cannot be read ({exc.strerror})") from exc
+    return digest.hexdigest()

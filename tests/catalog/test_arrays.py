@@ -1,0 +1,48 @@
+"""Catalogs whose images are an array: labels beside them, or in a table of their own."""
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+
+from galfig.catalog.galaxies import load_galaxies
+from galfig.config import load_settings
+from galfig.errors import CatalogError
+from galfig.images.arrays import Element
+
+
+@pytest.fixture
+def images():
+    return np.random.default_rng(0).integers(0, 256, (12, 20, 20, 3), dtype=np.uint8)
+
+
+def test_images_and_labels_in_one_file(tmp_path, images):
+    """Without identifiers, a galaxy is called by its position; labels may be numbers or texts."""
+    path = tmp_path / "Galaxy10.h5"
+    with h5py.File(path, "w") as file:
+        file["images"], file["ans"] = images, np.arange(12) % 2
+        file["kind"] = np.array([b"disc", b"smooth"] * 6)
+        file["z"] = np.linspace(0.01, 0.1, 12)
+    for column, names in (("ans", ("0", "1")), ("kind", ("disc", "smooth"))):
+        settings = {"catalog": {"path": str(path), "id": "index"}, "classes": {"column": column}}
+        galaxies = load_galaxies(load_settings(settings))
+        assert galaxies.class_names == names
+        assert galaxies.objid.tolist() == [str(row) for row in range(12)]
+        assert galaxies.paths[3] == Element(path, "images", 3)
+        assert galaxies.redshift[11] == pytest.approx(0.1)
+
+
+def test_an_array_beside_a_table(tmp_path, images):
+    """Rows and images are in one order, and there must be as many of each."""
+    np.save(tmp_path / "images.npy", images)
+    table = pd.DataFrame({"name": [f"a{i}" for i in range(12)], "kind": ["x", "y"] * 6})
+    table.to_csv(tmp_path / "cat.csv", index=False)
+    settings = {
+        "catalog": {"path": str(tmp_path / "cat.csv"), "id": "name", "images": "images.npy"},
+        "classes": {"column": "kind"},
+    }
+    galaxies = load_galaxies(load_settings(settings))
+    assert galaxies.paths[11] == Element(tmp_path / "images.npy", "", 11)
+    table[:-1].to_csv(tmp_path / "cat.csv", index=False)
+    with pytest.raises(CatalogError, match=r"12 images, expected one for each of the 11 rows"):
+        load_galaxies(load_settings(settings))
