@@ -113,6 +113,8 @@ class Training(_Record):
     history: tuple[Epoch, ...] | None = None
     metrics: dict[Name, NumberOrNan] | None = None
     seeds: dict[Name, Seed] | None = None
+    # The weights that the training started from, where they were not random.
+    start: dict[Name, PrintableText] | None = None
     settings: RecordedSettings | None = None
     versions: dict[Name, PrintableText] | None = None
 

@@ -3,7 +3,7 @@
 import importlib
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
@@ -19,6 +19,9 @@ from galfig.runtime.messages import one_line, suggest
 # Networks for images of a fixed size report another size by different exceptions.
 _REFUSALS = (RuntimeError, AssertionError, ValueError, TypeError, IndexError)
 XRESNETS = ("xresnet18", "xresnet34", "xresnet50")
+# What may follow their names: the activation Mish [1]_, and self-attention after the first stage.
+# .. [1] Misra 2019, arXiv:1908.08681
+_VARIANTS = ("", "_mish", "_sa", "_mish_sa")
 
 
 def build_network(arch: str, n_classes: int, n_channels: int = 3) -> nn.Module:
@@ -27,7 +30,9 @@ def build_network(arch: str, n_classes: int, n_channels: int = 3) -> nn.Module:
     Parameters
     ----------
     arch : str
-        ``conv3``, one of fastai's xresnets, or the name of a timm model. ``conv3`` is the network
+        ``conv3``, one of fastai's xresnets (with ``_mish``, ``_sa`` or ``_mish_sa`` behind the name
+        also with Mish instead of ReLU, with self-attention, or with both), or the name of a timm
+        model. ``conv3`` is the network
         of Wu's tutorial of 2020: three convolutions with 32, 64 and 128 maps, each with batch norm
         and ReLU, then pooling and one linear layer.
     n_classes : int
@@ -57,9 +62,9 @@ def build_network(arch: str, n_classes: int, n_channels: int = 3) -> nn.Module:
                 linear=nn.Linear(128, n_classes),
             )
         )
-    if arch in XRESNETS:
-        xresnet = _import_fastai("vision.models.xresnet")
-        return getattr(xresnet, arch)(pretrained=False, n_out=n_classes, c_in=n_channels)
+    base, underscore, variant = arch.partition("_")
+    if base in XRESNETS and underscore + variant in _VARIANTS:
+        return _build_xresnet(base, variant.split("_"), n_classes, n_channels)
     return _build_timm(arch, n_classes, n_channels)
 
 
@@ -302,6 +307,12 @@ def _import_fastai(module: str) -> ModuleType:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return importlib.import_module(f"fastai.{module}")
+
+
+def _build_xresnet(base: str, options: Sequence[str], n_classes: int, n_channels: int) -> nn.Module:
+    build = getattr(_import_fastai("vision.models.xresnet"), base)
+    given = {"act_cls": _import_fastai("layers").Mish} if "mish" in options else {}
+    return build(pretrained=False, n_out=n_classes, c_in=n_channels, sa="sa" in options, **given)
 
 
 def _build_timm(arch: str, n_classes: int, n_channels: int) -> nn.Module:

@@ -15,7 +15,10 @@ logger = logging.getLogger(__name__)
 
 
 def describe_recipe(
-    galaxies: Galaxies, settings: Settings, image_digest: str | None = None
+    galaxies: Galaxies,
+    settings: Settings,
+    image_digest: str | None = None,
+    init_digest: str | None = None,
 ) -> dict[str, Any]:
     """Return all that a trained network depends on.
 
@@ -28,22 +31,25 @@ def describe_recipe(
     image_digest : str, optional
         Digest of all images that train and validate the network, from
         `galfig.images.identity.combine_digests`; by default, the recipe does not name them.
+    init_digest : str, optional
+        SHA-256 of the file that ``[training] init`` names, if it names one.
 
     Returns
     -------
     dict
         The recipe, ready for JSON. Equal recipes need only one training.
     """
-    images = {} if image_digest is None else {"image_digest": image_digest}
+    digests = {"image_digest": image_digest, "init_digest": init_digest}
     return {
-        **images,
+        **{key: digest for key, digest in digests.items() if digest is not None},
         "catalog_sha256": galaxies.catalog_sha256,
         **settings.catalog.record_images(),
         "fits_range": settings.catalog.model_dump(mode="json")["fits_range"],
         **{
             table: getattr(settings, table).model_dump(mode="json")
-            for table in ("classes", "split", "training")
+            for table in ("classes", "split")
         },
+        "training": settings.training.record(),
     }
 
 
@@ -116,6 +122,8 @@ def describe_difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> 
             return f"[{key}] {inside}" if key in Settings.model_fields else f"{key} {inside}"
         if key == "image_digest":
             return "images were replaced under the same names"
+        if key == "init_digest":
+            return "the weights to start from are another file"
         if key == "catalog_sha256":
             return "the catalog is another file, or was edited"
         if isinstance(after, list):
