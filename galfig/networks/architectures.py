@@ -1,18 +1,16 @@
 """Architectures by name, and the layer of a network to explain."""
 
-import importlib
-import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from types import ModuleType
 
 import torch
 from torch import nn
 
 from galfig.attribution.gradcam import grad_cam
 from galfig.errors import ConfigError
+from galfig.networks.families import FAMILIES, build_member, import_fastai
 from galfig.networks.layers import Output, find_bottlenecks, sees_past, trace_outputs
 from galfig.runtime.messages import one_line, suggest
 
@@ -27,9 +25,10 @@ def build_network(arch: str, n_classes: int, n_channels: int = 3) -> nn.Module:
     Parameters
     ----------
     arch : str
-        ``conv3``, one of fastai's xresnets, or the name of a timm model. ``conv3`` is the network
-        of Wu's tutorial of 2020: three convolutions with 32, 64 and 128 maps, each with batch norm
-        and ReLU, then pooling and one linear layer.
+        ``conv3``, one of fastai's xresnets, the name of a timm model, or the name of a network of
+        a family, such as ``torchvision:resnet18``; see `galfig.networks.families`. ``conv3`` is
+        the network of Wu's tutorial of 2020: three convolutions with 32, 64 and 128 maps, each
+        with batch norm and ReLU, then pooling and one linear layer.
     n_classes : int
         Number of logits, C.
     n_channels : int, default 3
@@ -43,10 +42,12 @@ def build_network(arch: str, n_classes: int, n_channels: int = 3) -> nn.Module:
     Raises
     ------
     ConfigError
-        If the name is unknown, or timm is not installed.
+        If the name is unknown, timm is not installed, or the name is that of the user's own code.
     """
+    if ":" in arch:
+        return build_member(arch, n_classes, n_channels)
     if arch == "conv3":
-        layers = _import_fastai("layers")
+        layers = import_fastai("layers")
         return nn.Sequential(
             OrderedDict(
                 conv1=layers.ConvLayer(n_channels, 32),
@@ -58,7 +59,7 @@ def build_network(arch: str, n_classes: int, n_channels: int = 3) -> nn.Module:
             )
         )
     if arch in XRESNETS:
-        xresnet = _import_fastai("vision.models.xresnet")
+        xresnet = import_fastai("vision.models.xresnet")
         return getattr(xresnet, arch)(pretrained=False, n_out=n_classes, c_in=n_channels)
     return _build_timm(arch, n_classes, n_channels)
 
@@ -297,13 +298,6 @@ def _probe(model: nn.Module, output: Output, shape: tuple[int, ...]) -> None:
         raise ConfigError(f"layer {output.name!r}: {reason}; choose another `layer`") from exc
 
 
-def _import_fastai(module: str) -> ModuleType:
-    """Import a module of fastai, without the warnings about features that torch deprecates."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return importlib.import_module(f"fastai.{module}")
-
-
 def _build_timm(arch: str, n_classes: int, n_channels: int) -> nn.Module:
     known = "conv3, " + ", ".join(XRESNETS)
     try:
@@ -314,6 +308,7 @@ def _build_timm(arch: str, n_classes: int, n_channels: int) -> nn.Module:
         ) from exc
     if arch not in timm.list_models():
         names = [*timm.list_models(), *XRESNETS, "conv3"]
-        hint = suggest(arch, names, f"expected {known} or a timm name")
+        families = ", ".join(f"{family}:NAME" for family in FAMILIES)
+        hint = suggest(arch, names, f"expected {known}, a timm name, {families}")
         raise ConfigError(f"arch {arch!r}: unknown; {hint}")
     return timm.create_model(arch, pretrained=False, num_classes=n_classes, in_chans=n_channels)
