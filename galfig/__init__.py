@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from galfig.errors import GalfigError as GalfigError
     from galfig.networks.checkpoint import Checkpoint as Checkpoint
     from galfig.networks.checkpoint import load_checkpoint as load_checkpoint
+    from galfig.networks.importing import import_model as import_model
     from galfig.networks.training import train as train
     from galfig.pipeline.main import build_maps as build_maps
     from galfig.store.reader import Store as Store
@@ -44,6 +45,7 @@ __all__ = [
     "Store",
     "build_maps",
     "grad_cam",
+    "import_model",
     "load_catalog",
     "load_checkpoint",
     "load_settings",
@@ -65,6 +67,7 @@ _PLACES = {
     "Store": "galfig.store.reader",
     "build_maps": "galfig.pipeline.main",
     "grad_cam": "galfig.attribution.gradcam",
+    "import_model": "galfig.networks.importing",
     "load_catalog": "galfig.catalog.sample",
     "load_checkpoint": "galfig.networks.checkpoint",
     "load_settings": "galfig.config",

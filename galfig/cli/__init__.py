@@ -20,20 +20,24 @@ EXIT_FAILED = 1
 COMMANDS = {
     "simulate": "galfig.cli.simulate:simulate",
     "train": "galfig.cli.train:train",
+    "import-model": "galfig.cli.import_model:import_model",
     "build-maps": "galfig.cli.build_maps:build_maps",
     "render": "galfig.cli.render:render",
     "figure": "galfig.cli.figure:figure",
     "manuscript": "galfig.cli.manuscript:manuscript",
+    "layers": "galfig.cli.layers:layers",
     "info": "galfig.cli.info:info",
     "verify": "galfig.cli.verify:verify",
 }
 SUMMARIES = {
     "simulate": "Simulate SDSS-like galaxies: cutouts and a catalog.",
     "train": "Train a classifier and write its checkpoint.",
+    "import-model": "Import a network that another program trained, and check it.",
     "build-maps": "Explain every galaxy for every class, and write the store.",
     "render": "Draw galaxies from STORE with their maps, one row each.",
     "figure": "Draw the figure NAME from STORE.",
     "manuscript": "Draw the figures of a paper, and check that they agree with its stores.",
+    "layers": "List the layers of MODEL that can be explained.",
     "info": "Describe a store or a checkpoint.",
     "verify": "Compare stores, checkpoints and manuscripts with their own digests.",
 }

@@ -21,6 +21,7 @@ from galfig.runtime.options import Device, RunOptions, Split
     type=click.Path(path_type=Path, dir_okay=False),
     help="Checkpoint of a trained network.  [default: train one and keep it beside the store]",
 )
+@options.own_code_option
 @click.option(
     "--split",
     type=click.Choice(get_args(Split)),
@@ -52,6 +53,7 @@ def build_maps(
     catalog: Path | None,
     images: Path | None,
     model: Path | None,
+    arch: str | None,
     split: Split | None,
     out: Path,
     grayscale: bool | None,
@@ -100,6 +102,7 @@ def build_maps(
         settings,
         out,
         model=model,
+        arch=arch,
         split=split,
         if_exists=if_exists,
         run=RunOptions(device, workers, takeover),

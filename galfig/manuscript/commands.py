@@ -34,6 +34,8 @@ OUTPUTS = {
     "train": ("model.safetensors", (".safetensors",)),
     "build-maps": ("maps.h5", (".h5", ".hdf5")),
 }
+# Options that no recipe may have, by command: a manuscript may be anybody's, and these run code.
+REFUSED = {"build-maps": ("--arch",)}
 MAX_LENGTH = 200
 
 

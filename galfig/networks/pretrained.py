@@ -7,11 +7,10 @@ import torch
 from torch import Tensor
 
 from galfig.errors import ConfigError
+from galfig.networks.families import Name, import_timm, parse_arch
 from galfig.runtime.messages import one_line
 
 logger = logging.getLogger(__name__)
-
-TIMM, TORCHVISION = "timm:", "torchvision:"
 
 
 @dataclass(frozen=True)
@@ -60,57 +59,59 @@ def fetch_weights(arch: str, n_classes: int, n_channels: int) -> Pretrained:
         If nobody offers weights for the architecture, or they cannot be downloaded.
     """
     logger.info("asking for the pretrained weights of %s, which may be downloaded now", arch)
+    name = parse_arch(arch) if ":" in arch else Name("timm", arch, {})
+    if arch == "conv3" or arch.startswith("xresnet") or name.family not in ("timm", "torchvision"):
+        raise _refuse(arch, "is no network of timm or torchvision, which offer the weights")
     try:
-        if arch.startswith(TORCHVISION):
-            return _fetch_torchvision(arch.removeprefix(TORCHVISION), n_channels)
-        if arch == "conv3" or arch.startswith("xresnet"):
-            raise _refuse(arch, "nobody offers weights for it")
+        if name.family == "torchvision":
+            return _fetch_torchvision(name, n_channels)
         # Building draws random weights.
         with torch.random.fork_rng(devices=[]):
-            return _fetch_timm(arch.removeprefix(TIMM), n_classes, n_channels)
+            return _fetch_timm(name, n_classes, n_channels)
     except ConfigError:
         raise
     except Exception as exc:
         # A network that fails gives errors of the library, of its client and of the system.
         raise ConfigError(
             f"`pretrained`: the weights of {arch} could not be downloaded, and this machine has no "
-            f"copy of them ({one_line(exc)[:120]}); train once where there is a network, or give "
+            f"copy of them ({one_line(exc)[:160].rstrip('. ')}); train once where there is a network, or give "
             "a file by `init`"
         ) from exc
 
 
 def _refuse(arch: str, reason: str) -> ConfigError:
     return ConfigError(
-        f"`pretrained`: {arch}: {reason}; choose an `arch` of timm or torchvision that has some, "
-        "or give a file by `init`"
+        f"`pretrained`: {arch} {reason}; choose another `arch`, timm:NAME or torchvision:NAME, or "
+        "give a file by `init`"
     )
 
 
-def _fetch_timm(name: str, n_classes: int, n_channels: int) -> Pretrained:
-    import timm
-
-    known = timm.get_pretrained_cfg(name)
-    if known is None or not known.has_weights:
-        raise _refuse(f"{TIMM}{name}", "timm offers no weights for it")
-    model = timm.create_model(name, pretrained=True, num_classes=n_classes, in_chans=n_channels)
-    tag = f".{known.tag}" if known.tag else ""
-    source = f"timm {known.architecture}{tag}"
+def _fetch_timm(name: Name, n_classes: int, n_channels: int) -> Pretrained:
+    timm, network = import_timm(f"timm:{name.network}"), name.network
+    bare, _, tag = network.partition(".")
+    tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{bare}.*")]
+    if tag and tag not in tags:
+        offer = ", ".join(tags) or "none"
+        raise _refuse(f"timm:{network}", f"has no weights of this tag, only {offer}")
+    known = timm.get_pretrained_cfg(network)
+    if not known.has_weights:
+        raise _refuse(f"timm:{network}", "has no weights in timm")
+    model = timm.create_model(
+        network, pretrained=True, num_classes=n_classes, in_chans=n_channels, **name.options
+    )
+    source = f"timm {known.architecture}.{known.tag}"
     return Pretrained(dict(model.state_dict()), source, tuple(known.mean), tuple(known.std))
 
 
-def _fetch_torchvision(name: str, n_channels: int) -> Pretrained:
+def _fetch_torchvision(name: Name, n_channels: int) -> Pretrained:
     from torchvision.models import get_model_weights
 
-    try:
-        offered = get_model_weights(name)
-    except ValueError as exc:
-        raise _refuse(f"{TORCHVISION}{name}", "torchvision does not know it") from exc
+    arch = f"torchvision:{name.network}"
+    offered = get_model_weights(name.network)
     if not list(offered):
-        raise _refuse(f"{TORCHVISION}{name}", "torchvision offers no weights for it")
+        raise _refuse(arch, "has no weights in torchvision")
     if n_channels != 3:
-        raise _refuse(
-            f"{TORCHVISION}{name}", f"its weights are for 3 channels, not for {n_channels}"
-        )
+        raise _refuse(arch, f"has weights for images of 3 channels, not of {n_channels}")
     weights = offered.DEFAULT
     tensors = weights.get_state_dict(
         progress=False, check_hash=True, map_location="cpu", weights_only=True

@@ -1,32 +1,31 @@
 """Transfer: a training that starts from the weights of another network, with a new last layer."""
 
-import io
 import logging
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 
 from galfig.config import Settings, TrainingSettings
 from galfig.errors import CheckpointError
 from galfig.networks.architectures import build_network
-from galfig.networks.checkpoint import MAX_BYTES, Checkpoint, load_checkpoint
+from galfig.networks.checkpoint import Checkpoint, digest_content, load_checkpoint, read_header
 from galfig.networks.pretrained import fetch_weights
+from galfig.networks.weights import (
+    MAX_BYTES,
+    Shapes,
+    describe_match,
+    match_names,
+    read_weights,
+    take_by_name,
+)
 from galfig.runtime.inputs import read_regular
-from galfig.runtime.messages import one_line, quote, shorten
+from galfig.runtime.messages import quote, shorten
 
 logger = logging.getLogger(__name__)
-
-# Under which keys training loops save a state dict beside other things.
-_STATE_DICTS = ("state_dict", "model")
-# PyTorch itself supplies these counters of batch norm, which files of old versions lack.
-_COUNTER = "num_batches_tracked"
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class Start:
         Parameters
         ----------
         model : torch.nn.Module
-            The network of the architecture for which `load_start` checked the weights.
+            A network of the architecture for which `load_start` checked the weights.
         """
         model.load_state_dict({**model.state_dict(), **self.tensors})
 
@@ -127,7 +126,7 @@ def read_start(path: Path, training: TrainingSettings, n_classes: int) -> Start:
     Parameters
     ----------
     path : Path
-        A checkpoint of galfig, or a state dict as safetensors or from ``torch.save``. Nothing in it
+        A checkpoint of galfig, or what `galfig.networks.weights.read_weights` reads. Nothing in it
         is executed.
     training : TrainingSettings
         Architecture and channels of the new network.
@@ -144,24 +143,19 @@ def read_start(path: Path, training: TrainingSettings, n_classes: int) -> Start:
         If the file cannot be read, or does not fit the architecture by name and shape. Its last
         layer does not count.
     """
-    data = _read_file(path)
-    origin = {"source": path.name, "sha256": sha256(data).hexdigest()}
-    checkpoint = None
-    if data[8:9] == b"{" and b'"galfig"' in data[: 8 + int.from_bytes(data[:8], "little")]:
-        checkpoint = load_checkpoint(path)
-        origin["arch"] = checkpoint.record.arch
-        if checkpoint.record.arch != training.arch:
-            raise CheckpointError(
-                f"{path}: is a network {checkpoint.record.arch}, expected {training.arch} as "
-                f"`arch` says; train with `arch={quote(checkpoint.record.arch)}`"
-            )
-        tensors = dict(checkpoint.model.state_dict())
-    else:
-        tensors = _read_state_dict(path, data)
-    body = _take_body(str(path), tensors, training, n_classes)
-    if checkpoint is None:
-        return Start(body, origin)
+    if not _is_ours(_read_file(path)):
+        weights = read_weights(path)
+        body = _take_body(str(path), weights.tensors, training, n_classes)
+        return Start(body, {"source": path.name, "sha256": weights.sha256})
+    checkpoint = load_checkpoint(path)
     record = checkpoint.record
+    if record.arch != training.arch:
+        raise CheckpointError(
+            f"{path}: a network {record.arch}, expected {training.arch}; set "
+            f"`arch={quote(record.arch)}` to start from it"
+        )
+    body = _take_body(str(path), checkpoint.model.state_dict(), training, n_classes)
+    origin = {"source": path.name, "sha256": checkpoint.digest, "arch": record.arch}
     return Start(body, origin, tuple(record.mean), tuple(record.std), checkpoint)
 
 
@@ -184,15 +178,6 @@ def name_head(training: TrainingSettings, n_classes: int) -> frozenset[str]:
     return frozenset(name for name in one if one[name] != other[name])
 
 
-def _fetch_start(training: TrainingSettings, n_classes: int) -> Start:
-    weights = fetch_weights(training.arch, n_classes, training.n_channels)
-    body = _take_body(weights.source, weights.tensors, training, n_classes)
-    origin = {"source": weights.source, "sha256": _digest(body), "arch": training.arch}
-    # The statistics are those of colour images.
-    is_rgb = training.n_channels == 3
-    return Start(body, origin, *((weights.mean, weights.std) if is_rgb else ()))
-
-
 def _read_file(path: Path) -> bytes:
     try:
         return read_regular(path, MAX_BYTES)
@@ -200,76 +185,67 @@ def _read_file(path: Path) -> bytes:
         raise CheckpointError(f"{path}: cannot be read ({exc.strerror})") from exc
 
 
-def _take_body(
-    where: str, tensors: Mapping[str, Tensor], training: TrainingSettings, n_classes: int
-) -> dict[str, Tensor]:
-    """Return the tensors below the last layer; raise CheckpointError unless they fit."""
-    head = name_head(training, n_classes)
-    body = {name: tensor for name, tensor in tensors.items() if name not in head}
-    shapes = _list_shapes(training, n_classes)
-    expected = {name: shape for name, shape in shapes.items() if name not in head}
-    if difference := _describe_misfit(body, expected):
-        raise CheckpointError(
-            f"{where}: does not fit {training.arch} below its last layer ({difference}); train "
-            "with the `arch` of these weights"
-        )
-    return body
+def _is_ours(data: bytes) -> bool:
+    """Return whether galfig wrote a file."""
+    try:
+        return "galfig" in read_header(data)[0]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return False
 
 
-def _digest(tensors: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 of tensors, with their names, types and shapes."""
-    digest = sha256()
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+def _fetch_start(training: TrainingSettings, n_classes: int) -> Start:
+    # Whether the network exists is known without a download.
+    _list_shapes(training, n_classes)
+    weights = fetch_weights(training.arch, n_classes, training.n_channels)
+    body = _take_body(weights.source, weights.tensors, training, n_classes)
+    origin = {
+        "source": weights.source,
+        "sha256": digest_content({}, body),
+        "arch": training.arch,
+    }
+    if training.n_channels != 3:
+        # The statistics are those of colour images.
+        return Start(body, origin)
+    return Start(body, origin, weights.mean, weights.std)
 
 
 def _list_shapes(training: TrainingSettings, n_classes: int) -> dict[str, tuple[int, ...]]:
     """Return the shapes of a network's tensors, which take no memory here."""
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         skeleton = build_network(training.arch, n_classes, training.n_channels)
-    return {name: tuple(tensor.shape) for name, tensor in skeleton.state_dict().items()}
+    return _measure(skeleton.state_dict())
 
 
-def _read_state_dict(path: Path, data: bytes) -> dict[str, Tensor]:
-    """Return the tensors of a file that galfig did not write."""
-    try:
-        if data[8:9] == b"{":
-            return load_tensors(data)
-        found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, ValueError, EOFError) as exc:
+def _measure(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+def _take_body(
+    where: str, tensors: Mapping[str, Tensor], training: TrainingSettings, n_classes: int
+) -> dict[str, Tensor]:
+    """Return the tensors below the last layer; raise CheckpointError unless they fit."""
+    head = name_head(training, n_classes)
+    shapes, found = _list_shapes(training, n_classes), _measure(tensors)
+    # The last layer finds what stands before the names, and counts no further.
+    prefix = match_names(found, shapes).prefix
+    expected: Shapes = {name: shape for name, shape in shapes.items() if name not in head}
+    found = {name: found[name] for name in found if name.removeprefix(prefix) not in head}
+    match = match_names(found, expected)
+    if not match.fits:
         raise CheckpointError(
-            f"{path}: not a state dict, expected tensors by name in a safetensors file or from "
-            f"torch.save(model.state_dict(), ...) ({one_line(exc)[:100]})"
-        ) from exc
-    for key in _STATE_DICTS:
-        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
-            found = found[key]
-    if not isinstance(found, Mapping) or not found:
-        raise CheckpointError(f"{path}: holds {type(found).__name__}, expected tensors by name")
-    strange = [name for name, value in found.items() if not isinstance(value, Tensor)]
-    if strange:
-        raise CheckpointError(
-            f"{path}: {quote(str(strange[0]))} is no tensor, expected a state dict"
+            f"{where}: does not fit {training.arch} below its last layer "
+            f"({describe_match(match, found, expected)}); set the `arch` of these weights"
         )
-    return {str(name): tensor for name, tensor in found.items()}
-
-
-def _describe_misfit(tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]]) -> str:
-    """Describe how tensors differ from those of a network by name or shape; "" if they fit."""
-    missing = [name for name in expected if name not in tensors and not name.endswith(_COUNTER)]
-    left_over = [name for name in tensors if name not in expected]
-    words = [
-        f"{len(names)} tensors {what}: {shorten(names, 3)}"
-        for names, what in ((missing, "are missing"), (left_over, "are left over"))
-        if names
-    ]
-    if words:
-        return "; ".join(words)
-    for name, tensor in tensors.items():
-        if tuple(tensor.shape) != expected[name]:
-            return f"{quote(name)} is {tuple(tensor.shape)}, expected {expected[name]}"
+    if match.outside:
+        logger.warning(
+            "%s: %d tensors are not those of %s and left out: %s",
+            where,
+            len(match.outside),
+            training.arch,
+            shorten(match.outside, 3),
+        )
+    body = take_by_name(tensors, match, expected)
+    for name, tensor in body.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            return f"{quote(name)} contains non-finite numbers"
-    return ""
+            raise CheckpointError(f"{where}: {quote(name)} contains non-finite numbers")
+    return body
