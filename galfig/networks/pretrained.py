@@ -72,10 +72,11 @@ def fetch_weights(arch: str, n_classes: int, n_channels: int) -> Pretrained:
         raise
     except Exception as exc:
         # A network that fails gives errors of the library, of its client and of the system.
+        reason = one_line(exc)[:160].rstrip(". ")
         raise ConfigError(
             f"`pretrained`: the weights of {arch} could not be downloaded, and this machine has no "
-            f"copy of them ({one_line(exc)[:160].rstrip('. ')}); train once where there is a network, or give "
-            "a file by `init`"
+            f"copy of them ({reason}); train once where there is a network, or give a file by "
+            "`init`"
         ) from exc
 
 

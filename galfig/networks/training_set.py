@@ -128,7 +128,8 @@ def crop_at(
     (h, w, n_channels) ndarray of uint8
     """
     (y, x), size = corner, training.cutout_size
-    return scale_cutout(cutout[y : y + size, x : x + size], training.network_size)
+    # A copy, since torch shares the memory and expects to write to it.
+    return np.array(scale_cutout(cutout[y : y + size, x : x + size], training.network_size))
 
 
 def digest_training_set(
