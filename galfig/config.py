@@ -359,6 +359,19 @@ class MapSettings(_Table):
     precision: Precision = Field(
         "float32", description="Arithmetic of the forward pass; tf32 only matters on CUDA"
     )
+    tta: bool = Field(
+        False,
+        description="Explain the network averaged over the eight orientations of each image "
+        "(test-time augmentation)",
+    )
+
+    @model_serializer(mode="wrap")
+    def _leave_out_default(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Stores that were built before this key existed stay up to date.
+        keys: dict[str, Any] = serialize(self)
+        if not keys.get("tta", True):
+            del keys["tta"]
+        return keys
 
 
 class Settings(_Table):

@@ -39,6 +39,7 @@ from galfig.runtime.options import Device, RunOptions, Split
 @options.device_option
 @options.setting("maps", "precision")
 @options.setting("maps", "shard_size")
+@options.setting("maps", "tta")
 @click.option(
     "--workers",
     cls=options.BracketedOption,
@@ -61,6 +62,7 @@ def build_maps(
     device: Device,
     precision: str | None,
     shard_size: int | None,
+    tta: bool | None,
     workers: int | None,
     if_exists: IfExists,
     takeover: bool,
@@ -85,6 +87,7 @@ def build_maps(
         ("maps", "layer"): layer,
         ("maps", "precision"): precision,
         ("maps", "shard_size"): shard_size,
+        ("maps", "tta"): tta,
     }
     settings = load_settings(config, overrides)
 

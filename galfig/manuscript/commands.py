@@ -27,7 +27,7 @@ VALUES = {
 SWITCHES = {
     "simulate": (),
     "train": ("--grayscale", "--pretrained", "--resume", "--takeover"),
-    "build-maps": ("--grayscale", "--takeover", "--update"),
+    "build-maps": ("--grayscale", "--takeover", "--tta", "--update"),
 }
 # Default and suffixes of what --out names: another suffix may be that of an author's own file.
 OUTPUTS = {

@@ -302,6 +302,7 @@ def _explain_shards(
                 engine,
                 decoding,
                 pool=pool,
+                tta=plan.settings.maps.tta,
                 progress=advance,
                 stopwatch=stopwatch,
             )
@@ -391,6 +392,8 @@ def _describe_store(
 def _describe_training(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a store says of the training of its network, or of its import."""
     training = {key: metadata.get(key) for key in _TRAINING_KEYS}
+    if "start" in metadata:
+        training["start"] = metadata["start"]
     if "imported" in metadata:
         training |= {key: metadata[key] for key in ("imported", "image_size")}
     return training
