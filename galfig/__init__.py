@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from galfig.errors import GalfigError as GalfigError
     from galfig.networks.checkpoint import Checkpoint as Checkpoint
     from galfig.networks.checkpoint import load_checkpoint as load_checkpoint
+    from galfig.networks.importing import import_model as import_model
     from galfig.networks.training import train as train
     from galfig.pipeline.main import build_maps as build_maps
     from galfig.store.reader import Store as Store
@@ -46,6 +47,7 @@ __all__ = [
     "build_maps",
     "catalog_from_folders",
     "grad_cam",
+    "import_model",
     "load_catalog",
     "load_checkpoint",
     "load_settings",
@@ -68,6 +70,7 @@ _PLACES = {
     "build_maps": "galfig.pipeline.main",
     "catalog_from_folders": "galfig.catalog.folders",
     "grad_cam": "galfig.attribution.gradcam",
+    "import_model": "galfig.networks.importing",
     "load_catalog": "galfig.catalog.sample",
     "load_checkpoint": "galfig.networks.checkpoint",
     "load_settings": "galfig.config",

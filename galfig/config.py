@@ -127,7 +127,7 @@ class _Table(BaseModel):
     @classmethod
     def _refuse_unprintable(cls, value: Any, info: ValidationInfo) -> Any:
         # A path may hold anything. All other words may end in a figure or its caption.
-        if info.field_name in ("path", "images", "images_dir", "bands", "test", "files"):
+        if info.field_name in ("path", "images", "images_dir", "bands", "test", "files", "init"):
             return value
         for words in value if isinstance(value, tuple) else (value,):
             if isinstance(words, str) and (found := find_unprintable(words)):
@@ -479,7 +479,23 @@ class TrainingSettings(_Table):
     """The network and how it is trained."""
 
     arch: str = Field(
-        "conv3", description="Network: conv3, xresnet18, xresnet34, xresnet50 or a timm model"
+        "conv3",
+        description="Network: conv3, xresnet18, xresnet34 or xresnet50, these also with _mish, _sa "
+        "or _mish_sa, timm:NAME or torchvision:NAME",
+    )
+    pretrained: bool = Field(
+        False, description="Start from the weights that timm or torchvision offers for `arch`"
+    )
+    init: str | None = Field(
+        None,
+        description="Start from the weights of this checkpoint or state dict, with a new last "
+        "layer; relative to the settings file",
+    )
+    freeze: int = Field(
+        0, ge=0, description="Of the epochs, the first ones that train the last layer alone"
+    )
+    body_lr_ratio: float = Field(
+        1.0, gt=0, le=1, description="Learning rate below the last layer, as a fraction of `lr`"
     )
     epochs: int = Field(5, ge=1, description="Passes over the training set")
     lr: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
@@ -495,6 +511,12 @@ class TrainingSettings(_Table):
     image_size: int | None = Field(
         None, ge=8, le=8192, description="Resize cutouts to this [pixels]"
     )
+    crop_margin: int = Field(
+        0,
+        ge=0,
+        le=4096,
+        description="Train on random crops, off the centre by up to this along each side [pixels]",
+    )
     grayscale: bool = Field(False, description="Train on one band: the luminance of a colour image")
     class_weights: Literal["none", "balanced"] = Field(
         "none", description="Class weights in the loss: equal, or by inverse frequency"
@@ -507,6 +529,37 @@ class TrainingSettings(_Table):
     threads: int = Field(
         4, ge=1, le=256, description="Threads that compute on a CPU; they determine the rounding"
     )
+
+    @model_validator(mode="after")
+    def _check_start(self) -> "TrainingSettings":
+        if self.pretrained and self.init is not None:
+            raise ValueError("pretrained and init exclude each other; give one")
+        if self.freeze > self.epochs:
+            raise ValueError(
+                f"freeze {self.freeze} is more than epochs {self.epochs}, of which it is a part"
+            )
+        if self.freeze and not (self.pretrained or self.init is not None):
+            raise ValueError(
+                f"freeze {self.freeze} would keep random weights; set pretrained or init, too"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _leave_out_default(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Checkpoints that were trained before these keys existed stay up to date.
+        keys: dict[str, Any] = serialize(self)
+        fields = type(self).model_fields
+        for key in ("pretrained", "init", "freeze", "body_lr_ratio", "crop_margin"):
+            if key in keys and keys[key] == fields[key].default:
+                del keys[key]
+        return keys
+
+    def record(self) -> dict[str, Any]:
+        """Return the settings ready for JSON, without the folder of ``init``."""
+        keys = self.model_dump(mode="json")
+        if self.init is not None:
+            keys["init"] = PurePath(self.init).name
+        return keys
 
     @property
     def network_size(self) -> int:
@@ -527,6 +580,19 @@ class MapSettings(_Table):
     precision: Precision = Field(
         "float32", description="Arithmetic of the forward pass; tf32 only matters on CUDA"
     )
+    tta: bool = Field(
+        False,
+        description="Explain the network averaged over the eight orientations of each image "
+        "(test-time augmentation)",
+    )
+
+    @model_serializer(mode="wrap")
+    def _leave_out_default(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Stores that were built before this key existed stay up to date.
+        keys: dict[str, Any] = serialize(self)
+        if not keys.get("tta", True):
+            del keys["tta"]
+        return keys
 
 
 class Settings(_Table):
@@ -549,6 +615,10 @@ class Settings(_Table):
             raise ValueError(
                 '[catalog] scale = "whole" changes the pixel scale of each image, expected no '
                 "pixel_scale"
+            )
+        if self.catalog.scale == "whole" and self.training.crop_margin:
+            raise ValueError(
+                '[catalog] scale = "whole" leaves nothing beside it, expected no crop_margin'
             )
         return self
 
@@ -582,6 +652,7 @@ class Settings(_Table):
         tables["catalog"]["path"] = _record_name(self.catalog.path)
         tables["catalog"] |= self.catalog.record_images()
         tables["split"] = self.split.record()
+        tables["training"] = self.training.record()
         return tables
 
     @property
@@ -600,6 +671,11 @@ class Settings(_Table):
     def catalog_path(self) -> Path:
         """Path of the catalog, relative to the working directory."""
         return self.sources[0].path
+
+    @property
+    def init_path(self) -> Path | None:
+        """Path of the weights to start from, relative to the working directory."""
+        return None if self.training.init is None else self._folder / self.training.init
 
     @property
     def images_dir(self) -> Path:

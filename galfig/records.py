@@ -100,10 +100,25 @@ class LearningRateCurve(_Record):
         return self
 
 
+class Import(_Record):
+    """How a network came from another program; see `galfig.networks.importing`."""
+
+    weights_sha256: PrintableText
+    # Whether the weights were matched by their order, since their names did not fit.
+    by_order: Truth = False
+    # Galaxies for which its probabilities were compared with the original's, and the largest
+    # difference; 0 and None if none were.
+    n_checked: Count = 0
+    largest_difference: Annotated[FiniteFloat, Field(strict=True, ge=0)] | None = None
+
+
 class Training(_Record):
     """How a network was trained; only ``arch`` is known for a network trained elsewhere."""
 
     arch: Name
+    # Only of a network that galfig did not train. Side of the images that the network sees [px].
+    imported: Import | None = None
+    image_size: Side | None = None
     # Number of galaxies of each class.
     n_train: dict[Name, Count] | None = None
     n_valid: dict[Name, Count] | None = None
@@ -113,6 +128,8 @@ class Training(_Record):
     history: tuple[Epoch, ...] | None = None
     metrics: dict[Name, NumberOrNan] | None = None
     seeds: dict[Name, Seed] | None = None
+    # The weights that the training started from, where they were not random.
+    start: dict[Name, PrintableText] | None = None
     settings: RecordedSettings | None = None
     versions: dict[Name, PrintableText] | None = None
 

@@ -21,6 +21,7 @@ from galfig.runtime.options import Device, RunOptions, Split
     type=click.Path(path_type=Path, dir_okay=False),
     help="Checkpoint of a trained network.  [default: train one and keep it beside the store]",
 )
+@options.own_code_option
 @click.option(
     "--split",
     type=click.Choice(get_args(Split)),
@@ -38,6 +39,7 @@ from galfig.runtime.options import Device, RunOptions, Split
 @options.device_option
 @options.setting("maps", "precision")
 @options.setting("maps", "shard_size")
+@options.setting("maps", "tta")
 @click.option(
     "--workers",
     cls=options.BracketedOption,
@@ -52,6 +54,7 @@ def build_maps(
     catalog: Path | None,
     images: Path | None,
     model: Path | None,
+    arch: str | None,
     split: Split | None,
     out: Path,
     grayscale: bool | None,
@@ -59,6 +62,7 @@ def build_maps(
     device: Device,
     precision: str | None,
     shard_size: int | None,
+    tta: bool | None,
     workers: int | None,
     if_exists: IfExists,
     takeover: bool,
@@ -83,6 +87,7 @@ def build_maps(
         ("maps", "layer"): layer,
         ("maps", "precision"): precision,
         ("maps", "shard_size"): shard_size,
+        ("maps", "tta"): tta,
     }
     settings = load_settings(config, overrides)
 
@@ -100,6 +105,7 @@ def build_maps(
         settings,
         out,
         model=model,
+        arch=arch,
         split=split,
         if_exists=if_exists,
         run=RunOptions(device, workers, takeover),

@@ -50,6 +50,13 @@ takeover_option = click.option(
 )
 
 
+own_code_option = click.option(
+    "--arch",
+    metavar="python:MODULE:FUNCTION",
+    help="Your own code, if it builds the network of the checkpoint; it is imported and run.",
+)
+
+
 def if_exists_options(*, with_update: bool = False) -> Callable[[Function], Function]:
     """Add --overwrite and optionally --update; the command receives them as ``if_exists``."""
 
@@ -80,6 +87,31 @@ class Number(click.FloatRange):
     """A number within bounds, so called in help and errors."""
 
     name = "number"
+
+
+class Numbers(click.ParamType):  # type: ignore[type-arg]
+    """Numbers with commas between them."""
+
+    name = "numbers"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """Return the numbers as a tuple."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(float(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} are not numbers with commas between them.", param, ctx)
+
+
+class Words(click.ParamType):  # type: ignore[type-arg]
+    """Words with commas between them."""
+
+    name = "words"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """Return the words as a tuple."""
+        return value if isinstance(value, tuple) else tuple(map(str.strip, value.split(",")))
 
 
 class BracketedOption(click.Option):

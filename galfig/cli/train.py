@@ -24,12 +24,21 @@ from galfig.runtime.options import Device, RunOptions
     help="Checkpoint to write.",
 )
 @options.setting("training", "arch")
+@options.setting("training", "pretrained")
+@click.option(
+    "--init",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Start from the weights of this checkpoint or state dict, with a new last layer.",
+)
+@options.setting("training", "freeze")
+@options.setting("training", "body_lr_ratio")
 @options.setting("training", "epochs")
 @options.setting("training", "lr")
 @options.setting("training", "schedule")
 @options.setting("training", "batch_size")
 @options.setting("training", "cutout_size")
 @options.setting("training", "image_size", default="the size of the cutouts")
+@options.setting("training", "crop_margin")
 @options.setting("training", "class_weights")
 @options.setting("training", "label_smoothing")
 @options.setting("training", "sampler")

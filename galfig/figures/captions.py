@@ -603,7 +603,11 @@ def describe_network(
             f"was trained on {n_train}{' simulated' if training.simulated else ''} "
             f"{_plural('galaxy', n_train)}{' in one band' if store.is_gray else ''}"
         )
+        if training.start is not None and "source" in training.start:
+            words += f", starting from the weights of {markup.text(training.start['source'])}"
     question = _describe_question(store, markup)
+    if store.settings.maps.tta:
+        question += ", is averaged here over the eight orientations of each image"
     score = store.score() if with_accuracy else None
     if score is None:
         return f"{words}{question}."

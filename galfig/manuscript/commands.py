@@ -12,28 +12,30 @@ from typing import NamedTuple
 from galfig.config import CatalogSettings
 
 # Options whose value is a path, which must stay inside the manuscript's folder.
-PATHS = ("--config", "--catalog", "--images", "--model", "--out")
+PATHS = ("--config", "--catalog", "--images", "--init", "--model", "--out")
 FLAGS = ("--overwrite", "--quiet", "-q", "--verbose", "-v", "--debug")
 # Further options with a value, and without one, by command.
 VALUES = {
     "simulate": ("--n", "--seed"),
     "train": (
-        *("--arch", "--batch-size", "--class-weights", "--cutout-size", "--device", "--epochs"),
-        *("--image-size", "--label-smoothing", "--layer", "--lr", "--sampler", "--schedule"),
-        "--seed",
+        *("--arch", "--batch-size", "--body-lr-ratio", "--class-weights", "--crop-margin"),
+        *("--cutout-size", "--device", "--epochs", "--freeze", "--image-size"),
+        *("--label-smoothing", "--layer", "--lr", "--sampler", "--schedule", "--seed"),
     ),
     "build-maps": ("--device", "--layer", "--precision", "--shard-size", "--split", "--workers"),
 }
 SWITCHES = {
     "simulate": (),
-    "train": ("--grayscale", "--resume", "--takeover"),
-    "build-maps": ("--grayscale", "--takeover", "--update"),
+    "train": ("--grayscale", "--pretrained", "--resume", "--takeover"),
+    "build-maps": ("--grayscale", "--takeover", "--tta", "--update"),
 }
 # Default and suffixes of what --out names: another suffix may be that of an author's own file.
 OUTPUTS = {
     "train": ("model.safetensors", (".safetensors",)),
     "build-maps": ("maps.h5", (".h5", ".hdf5")),
 }
+# Options that no recipe may have, by command: a manuscript may be anybody's, and these run code.
+REFUSED = {"build-maps": ("--arch",)}
 MAX_LENGTH = 200
 
 
@@ -110,8 +112,9 @@ def parse_command(command: str) -> Command:
         raise ValueError(f"command {command!r}, expected one of {expected}")
     name, rest = words[1], words[2:]
     with_value = VALUES[name] if name == "simulate" else (*PATHS, *VALUES[name])
-    if name == "train":
-        with_value = tuple(option for option in with_value if option != "--model")
+    # Each of the two has one that the other lacks.
+    lacking = {"train": "--model", "build-maps": "--init"}.get(name)
+    with_value = tuple(option for option in with_value if option != lacking)
     paths: dict[str, str] = {}
     folders: list[str] = []
     while rest:

@@ -1,24 +1,24 @@
 """Architectures by name, and the layer of a network to explain."""
 
-import importlib
-import warnings
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from types import ModuleType
 
 import torch
 from torch import nn
 
 from galfig.attribution.gradcam import grad_cam
 from galfig.errors import ConfigError
+from galfig.networks.families import FAMILIES, build_member, import_fastai
 from galfig.networks.layers import Output, find_bottlenecks, sees_past, trace_outputs
 from galfig.runtime.messages import one_line, suggest
 
 # Networks for images of a fixed size report another size by different exceptions.
 _REFUSALS = (RuntimeError, AssertionError, ValueError, TypeError, IndexError)
 XRESNETS = ("xresnet18", "xresnet34", "xresnet50")
+# What may follow their names.
+_VARIANTS = ("", "_mish", "_sa", "_mish_sa")
 
 
 def build_network(arch: str, n_classes: int, n_channels: int = 3) -> nn.Module:
@@ -27,9 +27,12 @@ def build_network(arch: str, n_classes: int, n_channels: int = 3) -> nn.Module:
     Parameters
     ----------
     arch : str
-        ``conv3``, one of fastai's xresnets, or the name of a timm model. ``conv3`` is the network
-        of Wu's tutorial of 2020: three convolutions with 32, 64 and 128 maps, each with batch norm
-        and ReLU, then pooling and one linear layer.
+        ``conv3``, one of fastai's xresnets, the name of a timm model, or the name of a network of
+        a family, such as ``torchvision:resnet18``; see `galfig.networks.families`. ``conv3`` is
+        the network of Wu's tutorial of 2020: three convolutions with 32, 64 and 128 maps, each
+        with batch norm and ReLU, then pooling and one linear layer. Behind the name of an xresnet,
+        ``_mish`` stands for Mish instead of ReLU [1]_, ``_sa`` for self-attention at the end of
+        the first stage, and ``_mish_sa`` for both.
     n_classes : int
         Number of logits, C.
     n_channels : int, default 3
@@ -43,10 +46,16 @@ def build_network(arch: str, n_classes: int, n_channels: int = 3) -> nn.Module:
     Raises
     ------
     ConfigError
-        If the name is unknown, or timm is not installed.
+        If the name is unknown, timm is not installed, or the name is that of the user's own code.
+
+    References
+    ----------
+    .. [1] Misra 2019, arXiv:1908.08681
     """
+    if ":" in arch:
+        return build_member(arch, n_classes, n_channels)
     if arch == "conv3":
-        layers = _import_fastai("layers")
+        layers = import_fastai("layers")
         return nn.Sequential(
             OrderedDict(
                 conv1=layers.ConvLayer(n_channels, 32),
@@ -57,9 +66,9 @@ def build_network(arch: str, n_classes: int, n_channels: int = 3) -> nn.Module:
                 linear=nn.Linear(128, n_classes),
             )
         )
-    if arch in XRESNETS:
-        xresnet = _import_fastai("vision.models.xresnet")
-        return getattr(xresnet, arch)(pretrained=False, n_out=n_classes, c_in=n_channels)
+    base, underscore, variant = arch.partition("_")
+    if base in XRESNETS and underscore + variant in _VARIANTS:
+        return _build_xresnet(base, variant.split("_"), n_classes, n_channels)
     return _build_timm(arch, n_classes, n_channels)
 
 
@@ -296,11 +305,10 @@ def _probe(model: nn.Module, output: Output, shape: tuple[int, ...]) -> None:
         raise ConfigError(f"layer {output.name!r}: {reason}; choose another `layer`") from exc
 
 
-def _import_fastai(module: str) -> ModuleType:
-    """Import a module of fastai, without the warnings about features that torch deprecates."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return importlib.import_module(f"fastai.{module}")
+def _build_xresnet(base: str, options: Sequence[str], n_classes: int, n_channels: int) -> nn.Module:
+    build = getattr(import_fastai("vision.models.xresnet"), base)
+    given = {"act_cls": import_fastai("layers").Mish} if "mish" in options else {}
+    return build(pretrained=False, n_out=n_classes, c_in=n_channels, sa="sa" in options, **given)
 
 
 def _build_timm(arch: str, n_classes: int, n_channels: int) -> nn.Module:
@@ -313,6 +321,7 @@ def _build_timm(arch: str, n_classes: int, n_channels: int) -> nn.Module:
         ) from exc
     if arch not in timm.list_models():
         names = [*timm.list_models(), *XRESNETS, "conv3"]
-        hint = suggest(arch, names, f"expected {known} or a timm name")
+        families = ", ".join(f"{family}:NAME" for family in FAMILIES)
+        hint = suggest(arch, names, f"expected {known}, a timm name, {families}")
         raise ConfigError(f"arch {arch!r}: unknown; {hint}")
     return timm.create_model(arch, pretrained=False, num_classes=n_classes, in_chans=n_channels)

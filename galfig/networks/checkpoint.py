@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from galfig.errors import CheckpointError, ConfigError
 from galfig.networks.architectures import build_network, describe_layer, find_layer, try_images
+from galfig.networks.families import OWN, build_own
 from galfig.records import CheckpointRecord, describe_invalid
 from galfig.runtime.documents import load_json
 from galfig.runtime.files import ErrorOrReplace, replace_file
@@ -166,7 +167,7 @@ def wrap_network(
     if name := _find_not_finite(tensors):
         raise ConfigError(f"`model`: {name} contains non-finite numbers, expected finite weights")
     metadata |= _examine(model, record)
-    _check_meaning(model, record)
+    check_meaning(model, record)
     digest = digest_content(metadata, tensors)
     return Checkpoint(model, record.class_names, str(metadata["layer"]), metadata, digest)
 
@@ -198,8 +199,21 @@ def _check_logits(model: nn.Module, record: CheckpointRecord) -> None:
         )
 
 
-def _check_meaning(model: nn.Module, record: CheckpointRecord) -> None:
-    """Refuse a network that ends in a softmax; warn of one that seems to normalise by itself."""
+def check_meaning(model: nn.Module, record: CheckpointRecord) -> None:
+    """Refuse a network that ends in a softmax; warn of one that seems to normalise by itself.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The network, in evaluation mode.
+    record : CheckpointRecord
+        What is said of it.
+
+    Raises
+    ------
+    ConfigError
+        If its outputs are those of a softmax or a log_softmax.
+    """
     mean, std = (torch.tensor(values).reshape(1, -1, 1, 1) for values in (record.mean, record.std))
     generator = torch.Generator().manual_seed(0)
     pixels = torch.rand(8, len(record.mean), *[record.image_size] * 2, generator=generator)
@@ -273,6 +287,7 @@ def save_checkpoint(
     model: nn.Module,
     metadata: Mapping[str, Any],
     *,
+    arch: str | None = None,
     if_exists: ErrorOrReplace = "error",
 ) -> Checkpoint:
     """Write the tensors and metadata of a network as one safetensors file.
@@ -288,6 +303,8 @@ def save_checkpoint(
         The network.
     metadata : mapping
         Values that JSON can hold; see `CheckpointRecord` for the keys that are needed.
+    arch : str, optional
+        The architecture of the metadata, given by the user; needed where it is their own code.
     if_exists : {"error", "replace"}, default "error"
         What to do if the file exists.
 
@@ -313,21 +330,25 @@ def save_checkpoint(
     for key in LAYER_FLAGS:
         metadata.pop(key, None)
     record = _validate(path, metadata)
-    metadata |= _compare(path, record, {name: tuple(one.shape) for name, one in tensors.items()})
+    shapes = {name: tuple(one.shape) for name, one in tensors.items()}
+    metadata |= _compare(path, record, shapes, arch)
     metadata["digest"] = digest_content(metadata, tensors)
     data = save_tensors(tensors, {"galfig": json.dumps(metadata, sort_keys=True)})
     with replace_file(path, if_exists=if_exists) as temporary:
         temporary.write_bytes(data)
-    return load_checkpoint(path)
+    return load_checkpoint(path, arch=arch)
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
+def load_checkpoint(path: Path | str, *, arch: str | None = None) -> Checkpoint:
     """Read a checkpoint; nothing in it is executed.
 
     Parameters
     ----------
-    path : Path
-        A file that ``galfig train`` or ``galfig build-maps`` wrote.
+    path : Path or str
+        A file that ``galfig train``, ``galfig build-maps`` or ``galfig import-model`` wrote.
+    arch : str, optional
+        The architecture, if the user's own code builds it: ``python:package.module:function``, as
+        it was imported. That code runs, so that it must be named here and not only in the file.
 
     Returns
     -------
@@ -337,16 +358,19 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises
     ------
     CheckpointError
-        If the file is missing, is not a galfig checkpoint, fails its checksum, or holds tensors
-        that are not finite or do not fit its architecture.
+        If the file is missing, is not a galfig checkpoint, fails its checksum, holds tensors that
+        are not finite or do not fit its architecture, or was made for another architecture than
+        ``arch``.
     """
+    path = Path(path)
     try:
         data = read_regular(path, MAX_BYTES)
     except OSError as exc:
         raise CheckpointError(f"{path}: cannot be read ({exc.strerror})") from exc
     metadata, shapes = _read_metadata(path, data)
     record = _validate(path, metadata)
-    layer = _compare(path, record, shapes)
+    _check_arch(path, record, arch)
+    layer = _compare(path, record, shapes, arch)
     try:
         tensors = load_tensors(data)
         digest = metadata.get("digest")
@@ -355,12 +379,14 @@ def load_checkpoint(path: Path) -> Checkpoint:
         # Building draws random weights, which are replaced at once. The caller's random state
         # must not change.
         with torch.random.fork_rng(devices=[]):
-            model = build_network(record.arch, len(record.class_names), len(record.mean))
+            model = _build(record, arch)
         model.load_state_dict(tensors)
     except SafetensorError as exc:
         raise CheckpointError(
             f"{path}: truncated or damaged ({exc}); copy it again from its source"
         ) from exc
+    except ConfigError as exc:
+        raise CheckpointError(f"{path}: {exc}") from exc
     except RuntimeError as exc:
         reason = one_line(exc).partition(": ")[2]
         raise CheckpointError(
@@ -389,17 +415,44 @@ def _validate(path: Path, metadata: Mapping[str, Any]) -> CheckpointRecord:
         raise CheckpointError(f"{path}: its metadata {key}: {reason}") from exc
 
 
+def _check_arch(path: Path, record: CheckpointRecord, arch: str | None) -> None:
+    """Raise CheckpointError if the architecture that the user gave is not that of a file.
+
+    Code of the user's own runs only if they name it: a file, which may be anybody's, does not do.
+    """
+    if arch is None and record.arch.startswith(OWN):
+        raise CheckpointError(
+            f"{path}: code of its maker's own builds the network, {quote(record.arch)}, which "
+            "galfig runs only where you name it; if it is your code, give it again as `arch`"
+        )
+    if arch not in (None, record.arch):
+        raise CheckpointError(
+            f"{path}: its network is {quote(record.arch)}, but `arch` is {arch!r}; give the one "
+            "that it was imported with"
+        )
+
+
+def _build(record: CheckpointRecord, arch: str | None) -> nn.Module:
+    """Build the network of a record; the user's own code only if they gave its name."""
+    build = build_own if arch is not None and arch.startswith(OWN) else build_network
+    return build(record.arch if arch is None else arch, len(record.class_names), len(record.mean))
+
+
 def _compare(
-    path: Path, record: CheckpointRecord, shapes: Mapping[str, tuple[int, ...]]
+    path: Path,
+    record: CheckpointRecord,
+    shapes: Mapping[str, tuple[int, ...]],
+    arch: str | None = None,
 ) -> dict[str, Any]:
     """Check that a file's tensors and layer fit its architecture; return what it says of the layer.
 
     The network is built on the "meta" device, where it takes no memory: the file, which may be
-    anybody's, chooses the architecture.
+    anybody's, chooses the architecture. The user's own code may do what that device cannot.
     """
+    device = "cpu" if arch is not None and arch.startswith(OWN) else "meta"
     try:
-        with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            skeleton = build_network(record.arch, len(record.class_names), len(record.mean)).eval()
+        with torch.random.fork_rng(devices=[]), torch.device(device):
+            skeleton = _build(record, arch).eval()
         expected = {name: tuple(one.shape) for name, one in skeleton.state_dict().items()}
         if difference := _describe_difference(shapes, expected):
             raise CheckpointError(

@@ -2,8 +2,9 @@
 
 import copy
 import logging
+import random
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sized
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -38,11 +39,13 @@ with warnings.catch_warnings():
         get_random_states,
         no_random,
         set_random_states,
+        trainable_params,
     )
     from fastai.vision.augment import aug_transforms
 
 from galfig.metrics import score
 from galfig.networks.device import choose_layout
+from galfig.networks.training_set import crop_at
 from galfig.runtime.progress import show_progress
 
 logger = logging.getLogger(__name__)
@@ -57,6 +60,7 @@ def fit_network(
     training: TrainingSettings,
     before: dict[str, Any] | None,
     keep: Callable[[dict[str, Any]], None],
+    head: Collection[str] = (),
 ) -> tuple[list[dict[str, float]], float, dict[str, list[float]] | None]:
     """Train a network, or resume its training.
 
@@ -65,11 +69,15 @@ def fit_network(
     learner : Learner
         From `make_learner`.
     training : TrainingSettings
-        Epochs, learning rate and schedule.
+        Epochs, learning rates and schedule. The epochs that train the last layer alone and the
+        others have a schedule each.
     before : dict, optional
         State of an interrupted run, as it was passed to ``keep``; None to train from the start.
     keep : callable
         Called after each epoch but the last with a dict of all that the next epoch depends on.
+    head : collection of str, optional
+        Names of the parameters of the last layer, from `galfig.networks.transfer.name_head`; they
+        are needed with ``freeze`` only.
 
     Returns
     -------
@@ -84,15 +92,27 @@ def fit_network(
         lr, finder = before["lr"], before["finder"]
         logger.info("resuming: %d of %d epochs are done", len(before["history"]), training.epochs)
     elif training.lr == "auto":
-        lr, finder = find_lr(learner)
+        with learner.added_cbs([_Freezer(head)] if training.freeze else []):
+            lr, finder = find_lr(learner)
         logger.info("learning rate from the finder: %.2g", lr)
     else:
         lr, finder = training.lr, None
-    keeper = _Keeper(before, lambda state: keep({**state, "lr": lr, "finder": finder}))
-    with _report(learner, training.epochs, n_done=len(keeper.history)):
-        fit = learner.fit_one_cycle if training.schedule == "one-cycle" else learner.fit_flat_cos
-        fit(training.epochs, lr, cbs=[keeper, _SettleBatchNorm()])
-    return keeper.history, lr, finder
+    history = [] if before is None else list(before["history"])
+    n_frozen, n_epochs = training.freeze, training.epochs
+    parts = [(0, n_frozen, _Freezer(head)), (n_frozen, n_epochs, _SettleBatchNorm())]
+    rates = slice(lr * training.body_lr_ratio, lr) if training.body_lr_ratio < 1 else lr
+    fit = learner.fit_one_cycle if training.schedule == "one-cycle" else learner.fit_flat_cos
+
+    def keep_all(state: dict[str, Any]) -> None:
+        if len(history) < n_epochs:
+            keep({**state, "lr": lr, "finder": finder})
+
+    with _report(learner, n_epochs, history):
+        for start, stop, callback in parts:
+            if max(start, len(history)) < stop:
+                keeper = _Keeper(before, keep_all, history, start)
+                fit(stop - start, rates, cbs=[keeper, callback])
+    return history, lr, finder
 
 
 @contextmanager
@@ -116,6 +136,7 @@ def make_learner(
     mean: list[float],
     std: list[float],
     *,
+    head: Collection[str] = (),
     device: torch.device | str = "cpu",
     n_workers: int = 0,
 ) -> Learner:
@@ -128,11 +149,14 @@ def make_learner(
     galaxies : Galaxies
         Training and validation set, N galaxies.
     cutouts : (N, H, W, n_channels) ndarray of uint8
-        Their images, as the network sees them.
+        Their images, from `galfig.networks.training_set.read_training_set`.
     training : TrainingSettings
-        Batch size, sampler, class weights and label smoothing.
+        Margin of random crops, batch size, sampler, class weights and label smoothing.
     mean, std : (n_channels,) list of float
-        Mean and standard deviation of each channel over the training set, for values in [0, 1].
+        Mean and standard deviation that normalise each channel, for values in [0, 1].
+    head : collection of str, optional
+        Names of the parameters of the last layer, from `galfig.networks.transfer.name_head`; they
+        are needed with ``body_lr_ratio`` only.
     device : torch.device or str, default "cpu"
         Where to train.
     n_workers : int, default 0
@@ -146,13 +170,15 @@ def make_learner(
     weights = None
     if training.class_weights == "balanced":
         weights = torch.tensor(_balanced_weights(galaxies), dtype=torch.float32, device=device)
-    height, width, n_channels = cutouts.shape[1:]
-    layout = choose_layout(model, (n_channels, height, width), device)
+    size = training.network_size
+    layout = choose_layout(model, (cutouts.shape[-1], size, size), device)
+    has_parts = training.body_lr_ratio < 1
     learner = Learner(
         dls,
         model,
         loss_func=CrossEntropyLossFlat(weight=weights, label_smoothing=training.label_smoothing),
         opt_func=ranger,
+        splitter=partial(_split_parameters, head) if has_parts else trainable_params,
         metrics=[_as_metric(name) for name in METRICS],
         cbs=_Layout(layout),
     )
@@ -213,7 +239,7 @@ def _make_dataloaders(
             TransformBlock(batch_tfms=IntToFloatTensor),
             CategoryBlock(vocab=list(names), sort=False),
         ),
-        get_x=partial(_get_image, cutouts),
+        get_x=partial(_get_image, cutouts, training),
         get_y=ColReader("class"),
         splitter=ColSplitter("is_valid"),
         batch_tfms=[
@@ -234,10 +260,23 @@ def _make_dataloaders(
     return block.dataloaders(table, **options)
 
 
-def _get_image(cutouts: NDArray[np.uint8], row: pd.Series) -> TensorImage:
-    """Return the image of a row, (n_channels, H, W)."""
-    image = torch.from_numpy(cutouts[row["row"]]).permute(2, 0, 1)
+def _get_image(
+    cutouts: NDArray[np.uint8], training: TrainingSettings, row: pd.Series
+) -> TensorImage:
+    """Return the image of a row, (n_channels, H, W), with a margin cropped to the centre or not."""
+    pixels, margin = cutouts[row["row"]], training.crop_margin
+    if margin:
+        is_fixed = row["is_valid"]
+        y, x = (margin if is_fixed else random.randint(0, 2 * margin) for _ in range(2))
+        pixels = crop_at(pixels, (y, x), training)
+    image = torch.from_numpy(pixels).permute(2, 0, 1)
     return TensorImage(image) if len(image) == 3 else TensorImageBW(image)
+
+
+def _split_parameters(head: Collection[str], model: nn.Module) -> list[list[nn.Parameter]]:
+    """Return the parameters below the last layer, and those of the last layer."""
+    named = [(name, one) for name, one in model.named_parameters() if one.requires_grad]
+    return [[one for name, one in named if (name in head) == is_head] for is_head in (False, True)]
 
 
 def _balanced_weights(galaxies: Galaxies) -> list[float]:
@@ -264,11 +303,12 @@ def _read_epoch(learner: Learner) -> dict[str, float]:
 
 
 @contextmanager
-def _report(learner: Learner, epochs: int, *, n_done: int) -> Iterator[None]:
+def _report(learner: Learner, epochs: int, history: Sized) -> Iterator[None]:
     """Show the progress over all steps, and log the metrics of each epoch."""
     n_steps = len(learner.dls.train)
-    with show_progress("training", epochs * n_steps, "steps", initial=n_done * n_steps) as advance:
-        reporter = _Reporter(advance)
+    n_done = len(history) * n_steps
+    with show_progress("training", epochs * n_steps, "steps", initial=n_done) as advance:
+        reporter = _Reporter(advance, history)
         learner.add_cb(reporter)
         try:
             yield
@@ -303,6 +343,37 @@ class _SettleBatchNorm(Callback):
             update_bn(images, self.learn.model)
 
 
+class _Freezer(Callback):
+    """Keeps all below the last layer as it is, also the statistics of batch norm.
+
+    Parameters
+    ----------
+    head : collection of str
+        Names of the parameters of the last layer.
+    """
+
+    def __init__(self, head: Collection[str]) -> None:
+        self.head = frozenset(head)
+        self.frozen: list[nn.Parameter] = []
+
+    def before_fit(self) -> None:
+        named = self.learn.model.named_parameters()
+        self.frozen = [one for name, one in named if name not in self.head and one.requires_grad]
+        for one in self.frozen:
+            one.requires_grad_(False)
+            # Otherwise the optimiser would still apply its weight decay.
+            one.grad = None
+
+    def before_train(self) -> None:
+        self.learn.model.eval()
+        for name in self.head:
+            self.learn.model.get_submodule(name.rpartition(".")[0]).train()
+
+    def after_fit(self) -> None:
+        for one in self.frozen:
+            one.requires_grad_(True)
+
+
 class _Keeper(Callback):
     """Keeps the history, and after each epoch all that the next one depends on.
 
@@ -311,19 +382,28 @@ class _Keeper(Callback):
     before : dict, optional
         State of an interrupted run, whose epochs are skipped.
     keep : callable
-        Called with the state after each epoch but the last.
+        Called with the state after each epoch.
+    history : list of dict of str to float
+        Losses and metrics after each epoch that is done; it grows.
+    start : int
+        Number of epochs before this part of the training.
     """
 
     # After the recorder, whose numbers are kept.
     order = 55
 
     def __init__(
-        self, before: dict[str, Any] | None, keep: Callable[[dict[str, Any]], None]
+        self,
+        before: dict[str, Any] | None,
+        keep: Callable[[dict[str, Any]], None],
+        history: list[dict[str, float]],
+        start: int,
     ) -> None:
         self.before = before
         self.keep = keep
-        self.history: list[dict[str, float]] = [] if before is None else list(before["history"])
-        self.n_done = len(self.history)
+        self.history = history
+        # Of this part; below zero if the interrupted run did not reach it.
+        self.n_done = (0 if before is None else len(before["history"])) - start
 
     def before_epoch(self) -> None:
         # fit_flat_cos does not pass fastai's own start_epoch on.
@@ -338,8 +418,7 @@ class _Keeper(Callback):
         if self.epoch < self.n_done:
             return
         self.history.append(_read_epoch(self.learn))
-        if self.epoch < self.n_epoch - 1:
-            self.keep(self._describe())
+        self.keep(self._describe())
 
     def _describe(self) -> dict[str, Any]:
         loss = self.recorder.smooth_loss
@@ -356,8 +435,10 @@ class _Keeper(Callback):
     def _restore(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.opt.load_state_dict(_to_device(state["optimizer"], self.dls.device))
-        self.recorder.smooth_loss.count = state["loss"]["count"]
-        self.recorder.smooth_loss.val = state["loss"]["val"]
+        # Each part of a training begins a smooth loss of its own.
+        if self.epoch > 0:
+            self.recorder.smooth_loss.count = state["loss"]["count"]
+            self.recorder.smooth_loss.val = state["loss"]["val"]
         version, numbers, gauss = state["random"]["random_state"]
         name, keys, *rest = state["random"]["numpy_state"]
         set_random_states(
@@ -389,8 +470,9 @@ class _Reporter(Callback):
     # After the recorder, which collects what is reported.
     order = 60
 
-    def __init__(self, advance: Callable[[int], object]) -> None:
+    def __init__(self, advance: Callable[[int], object], history: Sized) -> None:
         self.advance = advance
+        self.history = history
 
     def after_batch(self) -> None:
         if self.training:
@@ -401,7 +483,7 @@ class _Reporter(Callback):
         if self.recorder.values[-1]:
             row = _read_epoch(self.learn)
             words = ", ".join(f"{name} {value:.3f}" for name, value in row.items())
-            logger.info("epoch %d: %s", self.epoch + 1, words)
+            logger.info("epoch %d: %s", len(self.history), words)
 
 
 class _LRFinder(LRFinder):

@@ -16,7 +16,10 @@ logger = logging.getLogger(__name__)
 
 
 def describe_recipe(
-    galaxies: Galaxies, settings: Settings, image_digest: str | None = None
+    galaxies: Galaxies,
+    settings: Settings,
+    image_digest: str | None = None,
+    init_digest: str | None = None,
 ) -> dict[str, Any]:
     """Return all that a trained network depends on.
 
@@ -29,16 +32,18 @@ def describe_recipe(
     image_digest : str, optional
         Digest of all images that train and validate the network, from
         `galfig.images.identity.combine_digests`; by default, the recipe does not name them.
+    init_digest : str, optional
+        SHA-256 of the file that ``[training] init`` names, if it names one.
 
     Returns
     -------
     dict
         The recipe, ready for JSON. Equal recipes need only one training.
     """
-    images = {} if image_digest is None else {"image_digest": image_digest}
     tables = settings.record()
+    digests = {"image_digest": image_digest, "init_digest": init_digest}
     return {
-        **images,
+        **{key: digest for key, digest in digests.items() if digest is not None},
         "catalog_sha256": galaxies.catalog_sha256,
         **settings.catalog.record_images(),
         **settings.catalog.record_pixels(),
@@ -118,6 +123,8 @@ def describe_difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> 
             return f"[{key}] {inside}" if key in Settings.model_fields else f"{key} {inside}"
         if key == "image_digest":
             return "images were replaced under the same names"
+        if key == "init_digest":
+            return "the weights to start from are another file"
         if key == "catalog_sha256":
             return "the catalog is another file, or was edited"
         if isinstance(after, list):

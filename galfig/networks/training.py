@@ -23,7 +23,7 @@ from galfig.metrics import Accuracy, describe_baseline, describe_few, rate_accur
 from galfig.networks.architectures import build_network, find_layer
 from galfig.networks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from galfig.networks.device import choose_device, computing_with
-from galfig.networks.membership import record_members
+from galfig.networks.membership import find_splits, record_members
 from galfig.networks.memory import check_memory, measure_training
 from galfig.networks.recipe import (
     describe_difference,
@@ -37,8 +37,10 @@ from galfig.networks.training_set import (
     channel_statistics,
     digest_training_set,
     read_training_set,
+    take_centres,
     take_used,
 )
+from galfig.networks.transfer import Start, digest_init, load_start, name_head
 from galfig.runtime.files import ErrorOrReplace, IfExists, check_output, remove_leftovers
 from galfig.runtime.lock import hold_lock
 from galfig.runtime.messages import require_choice
@@ -126,6 +128,7 @@ def train_network(
     recipe: Mapping[str, Any] | None = None,
     if_exists: ErrorOrReplace = "error",
     resume: Resume = "never",
+    start: Start | None = None,
     run: RunOptions = DEFAULT_RUN,
     check: Callable[[], object] = lambda: None,
 ) -> Checkpoint:
@@ -136,7 +139,7 @@ def train_network(
     galaxies : Galaxies
         Training and validation set.
     cutouts : (N, H, W, n_channels) ndarray of uint8
-        Their images, as the network sees them, from `read_training_set`.
+        Their images, from `read_training_set`.
     settings : Settings
         The table ``training`` describes the network and its training; all tables are recorded.
     path : Path
@@ -152,6 +155,9 @@ def train_network(
     resume : {"never", "if_same", "always"}, default "never"
         Whether to resume an interrupted run after its last complete epoch. If that run had
         another recipe, "if_same" trains from the start, and "always" raises.
+    start : Start, optional
+        The weights to start from; by default, what `galfig.networks.transfer.load_start` loads
+        for these settings, or random ones.
     run : RunOptions, optional
         Only ``device`` is used.
     check : callable, optional
@@ -181,6 +187,8 @@ def train_network(
     """
     device = choose_device(run.device)
     _check_sets(galaxies, settings.split)
+    if start is None:
+        start = load_start(settings, len(galaxies.class_names))
     versions = {
         "galfig": galfig.__version__,
         **{name: version(name) for name in ("torch", "torchvision", "fastai")},
@@ -199,9 +207,10 @@ def train_network(
         save_progress(progress, follows_from, state)
 
     before = _load_progress(progress, follows_from, resume)
-    model, fitted = _fit(galaxies, cutouts, settings, device, before, keep)
+    model, fitted = _fit(galaxies, cutouts, settings, start, device, before, keep)
     metadata = {
         **_describe_inputs(galaxies, settings),
+        **({} if start is None else {"start": start.origin}),
         **fitted,
         "metrics": _describe_metrics(galaxies, fitted["history"][-1]),
         "members": dict(members or record_members(galaxies)),
@@ -223,6 +232,7 @@ def _fit(
     galaxies: Galaxies,
     cutouts: NDArray[np.uint8],
     settings: Settings,
+    start: Start | None,
     device: torch.device,
     before: dict[str, Any] | None,
     keep: Callable[[dict[str, Any]], None],
@@ -239,12 +249,18 @@ def _fit(
     # fastai takes seconds to import, and only training needs it.
     from galfig.networks.learner import fit_network, make_learner, seeded
 
-    training = settings.training
-    mean, std = channel_statistics(cutouts, galaxies.in_train)
+    training, n_classes = settings.training, len(galaxies.class_names)
+    mean, std = channel_statistics(take_centres(cutouts, training), galaxies.in_train)
+    if start is not None and start.mean is not None and start.std is not None:
+        # The filters were trained for images that were normalised so.
+        mean, std = list(start.mean), list(start.std)
+    head = name_head(settings, n_classes)
     # On a CPU, assembling the batches takes a small fraction of the time.
     n_workers = torch.get_num_threads() if device.type == "cuda" else 0
     with seeded(training.seed), computing_with(training.threads):
-        model = build_network(training.arch, len(galaxies.class_names), settings.n_channels)
+        model = build_network(training.arch, n_classes, settings.n_channels)
+        if start is not None:
+            start.load_into(model)
         layer, _ = find_layer(
             model.eval(),
             settings.maps.layer,
@@ -259,10 +275,11 @@ def _fit(
             training,
             mean,
             std,
+            head=head,
             device=device,
             n_workers=n_workers,
         )
-        history, lr, finder = fit_network(learner, training, before, keep)
+        history, lr, finder = fit_network(learner, training, before, keep, head)
     if not np.isfinite(history[-1]["valid_loss"]):
         raise GalfigError(
             f"training: the validation loss is {history[-1]['valid_loss']}, expected a finite "
@@ -386,6 +403,22 @@ def _count(galaxies: Galaxies, mask: NDArray[np.bool_]) -> dict[str, int]:
     return {name: int(np.sum(labels == i)) for i, name in enumerate(galaxies.class_names)}
 
 
+def _warn_of_overlap(start: Start, galaxies: Galaxies) -> None:
+    """Warn of galaxies of the validation set that already trained the weights to start from."""
+    if start.checkpoint is None or start.checkpoint.record.members is None:
+        return
+    is_valid = galaxies.in_valid
+    n_seen = int(np.sum(is_valid & (find_splits(start.checkpoint, galaxies) == "train")))
+    if n_seen:
+        logger.warning(
+            "%s: %d of the %d galaxies of the validation set trained these weights, so that its "
+            "accuracy says less of galaxies that the network never saw; choose another split",
+            start.origin["source"],
+            n_seen,
+            int(np.sum(is_valid)),
+        )
+
+
 def load_or_train(
     galaxies: Galaxies,
     settings: Settings,
@@ -427,11 +460,12 @@ def load_or_train(
     if path.exists() and if_exists != "replace":
         checkpoint = load_checkpoint(path)
         found = restore_recipe(checkpoint.metadata.get("recipe", {}))
-        wanted = describe_recipe(galaxies, settings)
+        init_digest = digest_init(settings)
+        wanted = describe_recipe(galaxies, settings, init_digest=init_digest)
         if is_same_recipe(found, wanted) and "image_digest" in found:
             # Only now, since all images must be read for it.
             image_digest = digest_training_set(galaxies, n_workers=run.n_workers)
-            wanted = describe_recipe(galaxies, settings, image_digest)
+            wanted = describe_recipe(galaxies, settings, image_digest, init_digest)
         if is_same_recipe(found, wanted):
             logger.info("%s: already trained with this recipe", path)
             return checkpoint
@@ -497,8 +531,14 @@ def train_checkpoint(
     GalfigError
         As `train_network`.
     """
-    # Report a missing device, and one that is too small, before the images are read, not after.
+    # Report a missing device, one that is too small, and weights that do not fit before the images
+    # are read, not after.
     _check_memory(galaxies, settings, choose_device(run.device))
+    start = load_start(settings, len(galaxies.class_names))
+    init_digest = None
+    if start is not None:
+        init_digest = start.origin["sha256"] if settings.training.init is not None else None
+        _warn_of_overlap(start, galaxies)
     report_frames(
         take_used(galaxies),
         settings.catalog,
@@ -521,9 +561,10 @@ def train_checkpoint(
             settings,
             path,
             members=record_members(galaxies.drop(readable.rejected), known=digests),
-            recipe=describe_recipe(galaxies, settings, image_digest),
+            recipe=describe_recipe(galaxies, settings, image_digest, init_digest),
             if_exists=if_exists,
             resume=resume,
+            start=start,
             run=run,
             check=lock.check,
         )

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galfig.catalog.galaxies import Galaxies
-from galfig.config import Settings
+from galfig.config import Settings, TrainingSettings
 from galfig.errors import CatalogError
-from galfig.images.cutouts import choose_decoding, load_cutouts
+from galfig.images.cutouts import choose_decoding, load_cutouts, scale_cutout
 from galfig.images.identity import NO_DIGEST, combine_digests, digest_files, note_digest
 from galfig.images.sources import Source
 
@@ -59,7 +59,8 @@ def read_training_set(
     galaxies : Galaxies
         The N galaxies of the training and validation set whose image is readable.
     cutouts : (N, H, W, n_channels) ndarray of uint8
-        Their images, as the network sees them.
+        Their images, as the network sees them. With ``crop_margin``, they are the wider images,
+        not yet scaled, out of which the training crops at random; see `take_centres`.
 
     Raises
     ------
@@ -71,10 +72,11 @@ def read_training_set(
     training = settings.training
     decoding = choose_decoding(settings.catalog, settings.n_channels)
     galaxies = take_used(galaxies)
+    wide_size = settings.cutout_size + 2 * training.crop_margin
     cutouts, reasons = load_cutouts(
         galaxies.paths,
-        settings.cutout_size,
-        training.network_size,
+        wide_size,
+        wide_size if training.crop_margin else training.network_size,
         decoding,
         n_workers=n_workers,
         on_bytes=partial(note_digest, {} if digests is None else digests),
@@ -84,6 +86,50 @@ def read_training_set(
         # In place, since the memory may not hold the images twice.
         cutouts[row] = cutouts[source]
     return galaxies.reject(reasons), cutouts[: len(stays)]
+
+
+def take_centres(cutouts: NDArray[np.uint8], training: TrainingSettings) -> NDArray[np.uint8]:
+    """Return the images as the network sees them when it is not trained.
+
+    Parameters
+    ----------
+    cutouts : (N, H, W, n_channels) ndarray of uint8
+        Images from `read_training_set`.
+    training : TrainingSettings
+        Their sizes, and the margin of random crops.
+
+    Returns
+    -------
+    (N, h, w, n_channels) ndarray of uint8
+        The same array if there is no margin.
+    """
+    margin = training.crop_margin
+    if not margin:
+        return cutouts
+    return np.stack([crop_at(cutout, (margin, margin), training) for cutout in cutouts])
+
+
+def crop_at(
+    cutout: NDArray[np.uint8], corner: tuple[int, int], training: TrainingSettings
+) -> NDArray[np.uint8]:
+    """Cut ``cutout_size`` out of a wider image, and scale it for the network.
+
+    Parameters
+    ----------
+    cutout : (H, W, n_channels) ndarray of uint8
+        Image with a margin.
+    corner : (y, x) tuple of int
+        First pixel of the crop, between 0 and twice ``crop_margin``.
+    training : TrainingSettings
+        The sizes.
+
+    Returns
+    -------
+    (h, w, n_channels) ndarray of uint8
+    """
+    (y, x), size = corner, training.cutout_size
+    # A copy, since torch shares the memory and expects to write to it.
+    return np.array(scale_cutout(cutout[y : y + size, x : x + size], training.network_size))
 
 
 def digest_training_set(

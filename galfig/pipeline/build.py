@@ -303,6 +303,7 @@ def _explain_shards(
                 engine,
                 decoding,
                 pool=pool,
+                tta=plan.settings.maps.tta,
                 progress=advance,
                 stopwatch=stopwatch,
             )
@@ -378,7 +379,7 @@ def _describe_store(
         "cutout_size": checkpoint.cutout_size,
         "simulated": galaxies.simulated,
         "config": json.dumps(plan.settings.record(), sort_keys=True),
-        "training": dump_json({key: checkpoint.metadata.get(key) for key in _TRAINING_KEYS}),
+        "training": dump_json(_describe_training(checkpoint.metadata)),
         "image_shift": dump_json(image_shift),
         "engine": dump_json(record and asdict(record)),
     }
@@ -389,6 +390,16 @@ def _describe_store(
     if isinstance(plan.settings.catalog.pixel_scale, float):
         attrs["pixel_scale"] = plan.settings.catalog.pixel_scale
     return attrs
+
+
+def _describe_training(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a store says of the training of its network, or of its import."""
+    training = {key: metadata.get(key) for key in _TRAINING_KEYS}
+    if "start" in metadata:
+        training["start"] = metadata["start"]
+    if "imported" in metadata:
+        training |= {key: metadata[key] for key in ("imported", "image_size")}
+    return training
 
 
 def _check_folder(folder: Path) -> None:

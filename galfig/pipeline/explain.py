@@ -12,6 +12,8 @@ from scipy.special import softmax
 from torch import Tensor
 
 from galfig.attribution.engine import Engine
+from galfig.attribution.gradcam import CamBatch
+from galfig.attribution.orientations import explain_averaged
 from galfig.catalog.galaxies import Galaxies
 from galfig.cosmology import kpc_per_arcsec
 from galfig.errors import CutoutError, LostCutoutError
@@ -49,6 +51,7 @@ def explain_galaxies(
     decoding: Decoding,
     *,
     pool: ThreadPoolExecutor,
+    tta: bool = False,
     progress: Callable[[int], object] = lambda n: None,
     stopwatch: Stopwatch | None = None,
 ) -> Part:
@@ -69,6 +72,9 @@ def explain_galaxies(
         How image files become pixels.
     pool : ThreadPoolExecutor
         The threads, from `galfig.attribution.engine.open_workers`.
+    tta : bool, default False
+        Explain the network averaged over the eight orientations of each image; see
+        `galfig.attribution.orientations.explain_averaged`.
     progress : callable, optional
         Called with the number of galaxies done since the last call.
     stopwatch : Stopwatch, optional
@@ -93,9 +99,10 @@ def explain_galaxies(
     groups = [galaxies.paths[start : start + n_group] for start in range(0, len(galaxies), n_group)]
 
     digests: dict[Source, int] = {}
+    explain_batch = partial(explain_averaged, engine.explain) if tta else engine.explain
 
     def explain(paths: Sequence[Source]) -> list[Explained | str]:
-        return _explain_group(paths, checkpoint, engine, decoding, stopwatch, digests)
+        return _explain_group(paths, checkpoint, explain_batch, decoding, stopwatch, digests)
 
     explained: list[Explained | str] = []
     for group in map_ahead(pool, explain, groups, n_ahead=N_AHEAD * count_processors()):
@@ -140,7 +147,7 @@ def read_first_images(
 def _explain_group(
     paths: Sequence[Source],
     checkpoint: Checkpoint,
-    engine: Engine,
+    explain: Callable[[Tensor], CamBatch],
     decoding: Decoding,
     stopwatch: Stopwatch,
     digests: dict[Source, int],
@@ -162,7 +169,7 @@ def _explain_group(
         return [str(cutout) for cutout in cutouts]
     with stopwatch.time("compute"):
         images = np.stack([scale_cutout(cutout, checkpoint.image_size) for cutout in readable])
-        batch = engine.explain(checkpoint.normalise(images))
+        batch = explain(checkpoint.normalise(images))
         cams, logits = batch.cams.cpu().numpy(), batch.logits.cpu().numpy()
     explained: list[Explained | str] = []
     numbers = zip(cams, logits, strict=True)

@@ -11,6 +11,7 @@ from galfig.catalog.frames import report_frames
 from galfig.catalog.galaxies import Galaxies
 from galfig.catalog.sample import load_catalog
 from galfig.config import Settings, load_settings
+from galfig.errors import ConfigError
 from galfig.images.cutouts import choose_decoding
 from galfig.networks.accuracy import check_accuracy
 from galfig.networks.checkpoint import Checkpoint, load_checkpoint, wrap_network
@@ -35,6 +36,7 @@ def build_maps(
     out: Path | str = "maps.h5",
     *,
     model: Path | str | Checkpoint | nn.Module | None = None,
+    arch: str | None = None,
     class_names: Sequence[str] | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
@@ -59,6 +61,9 @@ def build_maps(
         A checkpoint, or any module in evaluation mode that takes normalised images
         (N, n_channels, H, W) and returns logits (N, C). By default, a network is trained with the
         settings of the catalog.
+    arch : str, optional
+        The architecture of a checkpoint that the user's own code builds, such as
+        "python:package.module:function"; that code runs.
     class_names : sequence of str, optional
         Class of each logit, (C,); only for a module. Default the classes of the catalog.
     mean, std : sequence of float, optional
@@ -130,6 +135,7 @@ def build_maps(
         settings,
         path,
         model=Path(model) if isinstance(model, str) else model,
+        arch=arch,
         split=split,
         if_exists=if_exists,
         run=RunOptions(device=device, n_workers=workers, takeover=takeover),
@@ -143,6 +149,7 @@ def run_main_job(
     path: Path,
     *,
     model: Path | Checkpoint | None = None,
+    arch: str | None = None,
     split: Split | None = None,
     if_exists: IfExists = "error",
     run: RunOptions = DEFAULT_RUN,
@@ -159,6 +166,8 @@ def run_main_job(
         The store. If a network is trained, it is kept beside the store as ``<stem>.safetensors``.
     model : Path or Checkpoint, optional
         A trained network; by default, one is trained.
+    arch : str, optional
+        The architecture of a checkpoint that the user's own code builds; see `build_maps`.
     split : {"valid", "train", "test", "all"}, optional
         Galaxies to explain; see `build_maps`.
     if_exists : {"error", "update", "replace"}, default "error"
@@ -176,7 +185,8 @@ def run_main_job(
     Raises
     ------
     ConfigError
-        If the device or the layer does not exist, or the memory cannot hold the images.
+        If the device or the layer does not exist, the memory cannot hold the images, or ``arch``
+        is given without a file.
     CheckpointError
         If the network cannot be used, or was trained by another recipe and must not be replaced.
     CatalogError
@@ -192,6 +202,8 @@ def run_main_job(
     require_choice("if_exists", if_exists, get_args(IfExists))
     if split is not None:
         require_choice("split", split, get_args(Split))
+    if arch is not None and not isinstance(model, Path):
+        raise ConfigError("`arch`: only with the file of a network as `model`")
     device = choose_device(run.device)
     kept = model if isinstance(model, Path) else path.with_suffix(".safetensors")
     if model is None and not kept.exists():
@@ -199,7 +211,7 @@ def run_main_job(
     if isinstance(model, Checkpoint):
         checkpoint = model
     elif model is not None:
-        checkpoint = load_checkpoint(model)
+        checkpoint = load_checkpoint(model, arch=arch)
         warn_of_mismatch(checkpoint, galaxies, settings, model)
     else:
         checkpoint = load_or_train(galaxies, settings, kept, if_exists=if_exists, run=run)

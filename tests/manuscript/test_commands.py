@@ -5,7 +5,15 @@ import importlib
 import click
 import pytest
 
-from galfig.manuscript.commands import FLAGS, PATHS, SWITCHES, VALUES, normalise, parse_command
+from galfig.manuscript.commands import (
+    FLAGS,
+    PATHS,
+    REFUSED,
+    SWITCHES,
+    VALUES,
+    normalise,
+    parse_command,
+)
 
 MODULES = {"simulate": "simulate", "train": "train", "build-maps": "build_maps"}
 
@@ -25,7 +33,7 @@ def test_each_option_of_the_commands_is_known(name):
                 kind = "paths"
             expected[kind] |= {*option.opts, *option.secondary_opts}
     assert expected["flags"] == {*FLAGS, *SWITCHES[name]}
-    assert expected["values"] == set(VALUES[name])
+    assert expected["values"] == {*VALUES[name], *REFUSED.get(name, ())}
     assert expected["paths"] <= set(PATHS)
 
 
@@ -72,6 +80,7 @@ def test_what_a_command_writes_is_known(command, outputs):
         ("galfig build-maps --out paper.tex", "expected .h5 or .hdf5"),
         ("galfig train --model m.safetensors", "'--model', expected one of"),
         ("galfig train --log x", "'--log', expected one of"),
+        ("galfig build-maps --model m.safetensors --arch python:a:b", "'--arch', expected one of"),
         ("galfig train -- x", "'--', expected one of"),
         ("galfig train --overwrite=x", "'--overwrite', expected one of"),
         ("galfig train 'x", "No closing quotation"),

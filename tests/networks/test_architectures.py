@@ -15,6 +15,8 @@ from galfig.networks.architectures import LayerTraits, build_network, describe_l
     [
         ("conv3", "conv3", (128, 64, 64)),
         ("xresnet18", "7", (512, 2, 2)),
+        ("xresnet18_mish", "7", (512, 2, 2)),
+        ("xresnet18_mish_sa", "7", (512, 2, 2)),
         ("resnet18", "layer4", (512, 2, 2)),
         ("convnext_atto", "stages", (320, 2, 2)),
     ],

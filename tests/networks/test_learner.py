@@ -1,5 +1,6 @@
 """The learner: what the network is shown, its loss and its learning rate."""
 
+import random
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,12 @@ from samples import make_settings, train
 from galfig.catalog.galaxies import load_galaxies
 from galfig.images.cutouts import Decoding, read_cutout, scale_cutout
 from galfig.networks.learner import find_lr, make_learner
-from galfig.networks.training_set import channel_statistics, read_training_set
+from galfig.networks.training_set import (
+    channel_statistics,
+    crop_at,
+    read_training_set,
+    take_centres,
+)
 
 
 def learner_of(settings, galaxies):
@@ -18,7 +24,7 @@ def learner_of(settings, galaxies):
 
     training = settings.training
     galaxies, cutouts = read_training_set(galaxies, settings)
-    mean, std = channel_statistics(cutouts, galaxies.in_train)
+    mean, std = channel_statistics(take_centres(cutouts, training), galaxies.in_train)
     model = build_network(training.arch, len(galaxies.class_names), settings.n_channels)
     return make_learner(model, galaxies, cutouts, training, mean, std)
 
@@ -60,6 +66,34 @@ def test_class_weights_balance_the_loss(galaxy_folder):
     few = galaxies.take(np.concatenate([low, high, valid]))
     weights = learner_of(settings, few).loss_func.func.weight
     torch.testing.assert_close(weights, torch.tensor([2 / 3, 2.0]))
+
+
+@pytest.mark.parametrize("image_size", [None, 20])
+def test_random_crops_are_windows_of_a_wider_image(galaxy_folder, image_size):
+    """In training, they lie at any place within the margin; in validation, at the centre."""
+    plain = make_settings(galaxy_folder, image_size=image_size)
+    settings = make_settings(galaxy_folder, image_size=image_size, crop_margin=3)
+    galaxies, training = load_galaxies(settings), settings.training
+    _, wide = read_training_set(galaxies, settings)
+    _, expected = read_training_set(galaxies, plain)
+    assert wide.shape[1:] == (38, 38, 3)
+    assert np.array_equal(take_centres(wide, training), expected)
+    assert take_centres(expected, plain.training) is expected
+    learner = learner_of(settings, galaxies)
+    in_train, in_valid = np.flatnonzero(galaxies.in_train), np.flatnonzero(galaxies.in_valid)
+    corners = [(y, x) for y in range(7) for x in range(7)]
+    windows = [crop_at(wide[in_train[0]], corner, training).tobytes() for corner in corners]
+    random.seed(0)
+    drawn = {to_bytes(learner.dls.train_ds[0][0]) for _ in range(100)}
+    assert drawn <= set(windows)
+    places = [divmod(windows.index(one), 7) for one in drawn]
+    assert {y for y, _ in places} == {x for _, x in places} == set(range(7))
+    for index, row in enumerate(in_valid):
+        assert to_bytes(learner.dls.valid_ds[index][0]) == expected[row].tobytes()
+
+
+def to_bytes(image):
+    return torch.as_tensor(image).permute(1, 2, 0).numpy().tobytes()
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save
-from samples import CPU, note_progress
+from samples import CPU, make_checkpoint, note_progress
 
 from galfig.catalog.galaxies import load_galaxies
 from galfig.config import load_settings
@@ -27,11 +27,20 @@ def make_settings(folder, **training):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "recipe",
-    [{}, {"schedule": "flat-cos", "sampler": "balanced"}, {"lr": "auto", "epochs": 2}],
-    ids=["one-cycle", "flat-cos, balanced", "auto"],
+    [
+        {},
+        {"schedule": "flat-cos", "sampler": "balanced"},
+        {"lr": "auto", "epochs": 2},
+        {"init": "source.safetensors", "freeze": 2, "epochs": 4, "body_lr_ratio": 0.5},
+        {"crop_margin": 4},
+    ],
+    ids=["one-cycle", "flat-cos, balanced", "auto", "two parts", "random crops"],
 )
 def test_stopped_run_ends_as_one_that_was_not(galaxy_folder, tmp_path, monkeypatch, recipe):
     """Stopped after each of its epochs, and resumed: the same checkpoint to the byte."""
+    make_checkpoint(galaxy_folder / "source.safetensors", ("a", "b", "c"))
+    if "init" in recipe:
+        recipe = {**recipe, "init": galaxy_folder / recipe["init"]}
     settings = make_settings(galaxy_folder, **recipe)
     data = read_training_set(load_galaxies(settings), settings)
     whole, broken = tmp_path / "whole.safetensors", tmp_path / "broken.safetensors"

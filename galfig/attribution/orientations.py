@@ -1,0 +1,47 @@
+"""Orientations: a network averaged over the eight orientations of an image, and its maps."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from galfig.attribution.gradcam import CamBatch
+
+# Quarter turns, and whether the image is mirrored before.
+ORIENTATIONS = tuple(
+    (n_turns, is_mirrored) for is_mirrored in (False, True) for n_turns in range(4)
+)
+
+
+def explain_averaged(explain: Callable[[Tensor], CamBatch], images: Tensor) -> CamBatch:
+    r"""Explain the network that averages the logits over the eight orientations of an image.
+
+    With the orientations :math:`g`, this network is
+    :math:`\bar y^c(x) = \frac18 \sum_g y^c(g x)`. Its feature maps are those of all orientations,
+    each turned back: :math:`g^{-1} A^k(g x)`. Grad-CAM of these is the average of the maps of the
+    orientations, each turned back, since the gradient is linear in the logits and the spatial mean
+    does not depend on the orientation. The map of a turned image is the turned map.
+
+    Parameters
+    ----------
+    explain : callable
+        Gives the maps of the network for images, such as `galfig.attribution.engine.Engine.explain`
+        does.
+    images : (N, n_channels, H, H) Tensor of float32
+        Normalised cutouts, which are square.
+
+    Returns
+    -------
+    CamBatch
+        ``cams`` (N, C, h, h), signed, in logits; ``logits`` (N, C).
+    """
+    batches = []
+    for n_turns, is_mirrored in ORIENTATIONS:
+        turned = torch.rot90(images.flip(-1) if is_mirrored else images, n_turns, (-2, -1))
+        batch = explain(turned.contiguous())
+        cams = torch.rot90(batch.cams, -n_turns, (-2, -1))
+        batches.append(CamBatch(cams.flip(-1) if is_mirrored else cams, batch.logits))
+    return CamBatch(
+        torch.stack([batch.cams for batch in batches]).mean(dim=0),
+        torch.stack([batch.logits for batch in batches]).mean(dim=0),
+    )

@@ -1,0 +1,62 @@
+"""``galfig layers``."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from galfig.cli.options import own_code_option, standard_options
+from galfig.cli.usage import Command
+from galfig.runtime.messages import make_printable
+
+if TYPE_CHECKING:
+    from galfig.networks.receptive import LayerFacts
+
+
+@click.command(cls=Command)
+@click.argument("model", type=click.Path(path_type=Path, dir_okay=False))
+@own_code_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@standard_options
+def layers(model: Path, arch: str | None, as_json: bool) -> None:
+    """List the layers of MODEL that can be explained.
+
+    MODEL is a checkpoint. Each layer is listed with the shape of its maps and the receptive field
+    of their central pixel: the side of the square of pixels on which it depends, and in which 95 %
+    of that dependence lies.
+
+    \b
+    Examples:
+      galfig layers model.safetensors
+      galfig layers model.safetensors --json
+    """
+    from galfig.networks.checkpoint import load_checkpoint
+    from galfig.networks.receptive import list_layers
+    from galfig.runtime.documents import dump_json
+
+    checkpoint = load_checkpoint(model, arch=arch)
+    found = list_layers(checkpoint)
+    if as_json:
+        click.echo(dump_json([asdict(layer) for layer in found], indent=2, sort_keys=False))
+        return
+    width = max([len("layer"), *(len(layer.name) for layer in found)])
+    click.echo(f"{'layer':{width}}  {'maps':>14}  {'field [px]':>10}  {'95 % [px]':>9}")
+    for layer in found:
+        click.echo(make_printable(_write_row(layer, width, checkpoint.image_size)))
+
+
+def _write_row(layer: "LayerFacts", width: int, image_size: int) -> str:
+    """Return the row of a layer in the table."""
+    maps = " × ".join(map(str, layer.shape))
+    side = f"≥ {layer.field.side}" if layer.field.side >= image_size else str(layer.field.side)
+    notes = []
+    why = "the last that all of the image flows through"
+    if layer.is_default:
+        notes.append(f"default: {why if layer.is_auto else 'as the checkpoint says'}")
+    elif layer.is_auto:
+        notes.append(f"auto: {why}")
+    if layer.is_bypassed:
+        notes.append("part of the image flows past it")
+    row = f"{layer.name:{width}}  {maps:>14}  {side:>10}  {layer.field.core:>9}"
+    return f"{row}  {'; '.join(notes)}".rstrip()

@@ -1,0 +1,193 @@
+"""Receptive fields: which pixels of an image a layer's maps depend on, by measuring it."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from galfig.errors import ConfigError
+from galfig.networks.architectures import find_layer
+from galfig.networks.checkpoint import Checkpoint
+from galfig.networks.layers import find_bottlenecks, trace_outputs
+
+# Random images that are tried: a maximum or a ReLU passes only some of the pixels of each.
+N_IMAGES = 4
+# Share of the gradient in the smaller of the two sides that are measured.
+SHARE = 0.95
+
+
+@dataclass(frozen=True)
+class Field:
+    """The receptive field of the central pixel of a layer's maps.
+
+    Attributes
+    ----------
+    side : int
+        Side of the square around it that holds every pixel of the image on which it depends, as
+        far as the image reaches [pixels].
+    core : int
+        Side of the square around it that holds `SHARE` of the sum of absolute gradients [pixels].
+    """
+
+    side: int
+    core: int
+
+
+@dataclass(frozen=True)
+class LayerFacts:
+    """A layer that can be explained.
+
+    Attributes
+    ----------
+    name : str
+        Its name, as ``layer`` takes it.
+    shape : tuple of int
+        Number of maps K, and their height h and width w.
+    field : Field
+        Receptive field of the central pixel of the maps.
+    is_default : bool
+        Whether it is the layer that the checkpoint explains by default.
+    is_auto : bool
+        Whether it is the last with maps of more than a pixel through which all of the image flows,
+        which is what ``layer="auto"`` means.
+    is_bypassed : bool
+        Whether the image also reaches the logits past it.
+    """
+
+    name: str
+    shape: tuple[int, int, int]
+    field: Field
+    is_default: bool
+    is_auto: bool
+    is_bypassed: bool
+
+
+def list_layers(checkpoint: Checkpoint) -> list[LayerFacts]:
+    """List the layers of a network that can be explained, with their receptive fields.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        The network.
+
+    Returns
+    -------
+    list of LayerFacts
+        In the order in which they finish; the deepest is the last.
+    """
+    model, size, n = checkpoint.model, checkpoint.image_size, checkpoint.n_channels
+    outputs = [
+        output
+        for output in trace_outputs(model, size, n)
+        if output.kind in ("maps", "channels last") and output.n_runs == 1
+    ]
+    names = [output.name for output in outputs]
+    bottlenecks = find_bottlenecks(model, names, size, n)
+    is_last = {output.name: output.kind == "channels last" for output in outputs}
+    fields = measure_fields(model, is_last, size, n)
+    auto = _find_auto(checkpoint)
+    found = []
+    for output in outputs:
+        shape = output.shape[1:]
+        maps = (shape[2], shape[0], shape[1]) if is_last[output.name] else tuple(shape)
+        found.append(
+            LayerFacts(
+                output.name,
+                (maps[0], maps[1], maps[2]),
+                fields[output.name],
+                output.name == checkpoint.layer_name,
+                output.name == auto,
+                output.name not in bottlenecks,
+            )
+        )
+    return found
+
+
+def _find_auto(checkpoint: Checkpoint) -> str:
+    """Return the name of the layer that "auto" finds; "" if it finds none."""
+    arch = checkpoint.record.arch
+    try:
+        name, _ = find_layer(
+            checkpoint.model, "auto", checkpoint.image_size, arch, checkpoint.n_channels
+        )
+    except ConfigError:
+        return ""
+    return name
+
+
+def measure_fields(
+    model: nn.Module, layers: Mapping[str, bool], image_size: int, n_channels: int = 3
+) -> dict[str, Field]:
+    r"""Measure the receptive field of the central pixel of several layers' maps.
+
+    The field is where :math:`\partial \sum_k s_k A^k_{ij} / \partial x` is not zero, with
+    random signs :math:`s_k`, for any of a few random images :math:`x` [1]_. It is computed in
+    float64 with the network's own weights.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The network, in evaluation mode; a copy of it runs.
+    layers : mapping of str to bool
+        Names of submodules that return maps, and whether the channels come last.
+    image_size : int
+        Side of the images [pixels].
+    n_channels : int, default 3
+        Channels of the images.
+
+    Returns
+    -------
+    dict of str to Field
+
+    References
+    ----------
+    .. [1] Luo et al. 2016, NeurIPS, arXiv:1701.04128
+    """
+    model = copy.deepcopy(model).double().requires_grad_(False)
+    generator = torch.Generator().manual_seed(0)
+    shape = (N_IMAGES, n_channels, image_size, image_size)
+    images = torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_()
+    outputs: dict[str, Tensor] = {}
+
+    def note(name: str, module: nn.Module, inputs: tuple[object, ...], output: Tensor) -> None:
+        # A view would change with what the next layer writes into it.
+        outputs[name] = output.clone()
+
+    handles = [
+        model.get_submodule(name).register_forward_hook(partial(note, name)) for name in layers
+    ]
+    try:
+        with torch.enable_grad():
+            model(images.clone())
+    finally:
+        for handle in handles:
+            handle.remove()
+    fields = {}
+    for name, is_last in layers.items():
+        maps = outputs[name].movedim(-1, 1) if is_last else outputs[name]
+        centre = maps[:, :, maps.shape[2] // 2, maps.shape[3] // 2]
+        signs = torch.randint(0, 2, centre.shape, generator=generator) * 2 - 1
+        (gradient,) = torch.autograd.grad((centre * signs).sum(), images, retain_graph=True)
+        fields[name] = _measure(gradient.abs().sum(dim=(0, 1)))
+    return fields
+
+
+def _measure(weight: Tensor) -> Field:
+    """Return the sides of the squares that hold all and most of a gradient (H, W)."""
+    size = weight.shape[0]
+    inside = torch.nonzero(weight)
+    if not len(inside):
+        return Field(0, 0)
+    first, last = inside.min(dim=0).values, inside.max(dim=0).values
+    side = int((last - first).max()) + 1
+    # Distance of each pixel from the centre of the field, in squares.
+    middle = (first + last).double() / 2
+    axis = torch.arange(size, dtype=torch.float64)
+    away = torch.maximum((axis - middle[0]).abs()[:, None], (axis - middle[1]).abs()[None, :])
+    order = torch.argsort(away.flatten(), stable=True)
+    total = torch.cumsum(weight.flatten()[order], 0)
+    reach = away.flatten()[order][int(torch.searchsorted(total, SHARE * total[-1]))]
+    return Field(side, min(side, int(2 * float(reach)) + 1))
