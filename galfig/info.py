@@ -13,7 +13,7 @@ from galfig.runtime.documents import load_json, replace_nan
 from galfig.runtime.inputs import open_regular
 from galfig.store.reader import Store, open_store
 from galfig.store.selection import count_splits
-from galfig.store.summary import describe_accuracy, list_warnings
+from galfig.store.summary import describe_accuracy, describe_import, list_warnings
 
 Kind = Literal["store", "checkpoint", "manuscript"]
 EXPECTED = "a store, a checkpoint or the folder of a manuscript"
@@ -243,7 +243,7 @@ def _list_doubts(metadata: dict[str, Any]) -> list[str]:
     if 0 <= accuracy <= 1 and sum(n_valid.values()) > 0:
         rated = rate_accuracy(round(accuracy * sum(n_valid.values())), [*n_valid.values()])
         doubts.append(describe_baseline(rated, [*n_valid]))
-    return [doubt for doubt in doubts if doubt]
+    return [*describe_import(training), *(doubt for doubt in doubts if doubt)]
 
 
 def _describe_images(record: Any) -> Any:
