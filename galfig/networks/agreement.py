@@ -31,6 +31,8 @@ _SHARE_OF_RANGE, _LEAST_TOLERANCE = 0.05, 1e-5
 LITTLE, NOTHING = 1e-2, 1e-5
 # Galaxies for which other ways are tried.
 N_TRIED = 8
+# Ways to crop and scale that are tried together with other things.
+N_FRAMES = 6
 _BATCH_SIZE = 16
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
@@ -165,32 +167,32 @@ def find_differences(
     """
     reference = reference.take(_draw_different(reference.probs))
     given = _make_way(record)
-    found = _try_ways(model, [given], reference)
-    if found and found[0][0].distance <= tolerance:
-        return _describe(found, record, tolerance)
     choices = (
         _list_normalisations(record),
         [_swap_bands] if len(record.mean) == 3 else [],
         _list_frames(record, reference.images),
         _list_epsilons(model),
     )
-    ways = [change(given) for changes in choices for change in changes]
-    found += _try_ways(model, ways, reference)
-    found.sort(key=lambda pair: _rank(*pair))
+    ways = [given, *(change(given) for changes in choices for change in changes)]
+    found = _try_ways(model, ways, reference, tolerance)
     if found[0][0].distance > tolerance:
-        together = [
-            partial(_apply, changes)
-            for changes in product(*([_keep, *changes] for changes in choices[:3]))
+        # Of the sizes, those that the user seems to mean, since there are many combinations.
+        frames = [change for change in choices[2] if _keeps_side(change(given), reference, record)]
+        ways = [
+            change_size(change_bands(change_range(given)))
+            for change_size, change_bands, change_range in product(
+                [_keep, *frames[:N_FRAMES]], [_keep, *choices[1]], [_keep, *choices[0]]
+            )
         ]
-        found += _try_ways(model, [change(given) for change in together], reference)
+        few = reference.take(np.arange(0, len(reference.probs), 2))
+        found += _try_ways(model, [way for way in ways if len(way.words) > 1], few, tolerance)
         found.sort(key=lambda pair: _rank(*pair))
     return _describe(found, record, tolerance)
 
 
-def _apply(changes: Sequence[Callable[[_Way], _Way]], way: _Way) -> _Way:
-    for change in changes:
-        way = change(way)
-    return way
+def _keeps_side(way: _Way, reference: Reference, record: CheckpointRecord) -> bool:
+    """Return whether a way gives images of the side that the user named."""
+    return len(way.frame(reference.images[0])) in (record.image_size, record.cutout_size)
 
 
 def _keep(way: _Way) -> _Way:
@@ -203,10 +205,10 @@ def _rank(answer: _Answer, way: _Way) -> tuple[float, int]:
 
 
 def _try_ways(
-    model: nn.Module, ways: Sequence[_Way], reference: Reference
+    model: nn.Module, ways: Sequence[_Way], reference: Reference, tolerance: float
 ) -> list[tuple[_Answer, _Way]]:
-    """Return the answers in each way that the network takes, the nearest first."""
-    found = []
+    """Return the answers in each way up to the first that agrees, the nearest first."""
+    found: list[tuple[_Answer, _Way]] = []
     for way in ways:
         try:
             logits = _run(model, way, reference.images)
@@ -214,6 +216,8 @@ def _try_ways(
         except (RuntimeError, AssertionError, ValueError, TypeError, IndexError):
             continue
         found.append((_judge(logits, reference.probs), way))
+        if found[-1][0].distance <= tolerance:
+            break
     return sorted(found, key=lambda pair: _rank(*pair))
 
 
