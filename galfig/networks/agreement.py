@@ -37,7 +37,7 @@ _BATCH_SIZE = 16
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 # Sides of images that networks are often trained with [pixels].
-_SIDES = (64, 96, 128, 224, 256, 299)
+_SIDES = (32, 48, 64, 96, 128, 160, 192, 224, 256, 299)
 # Epsilons of batch norm: those of PyTorch, of TensorFlow, and of some of timm's networks.
 _EPSILONS = (1e-3, 1e-5, 1e-6)
 
@@ -386,7 +386,9 @@ def _list_frames(
     crop, side = record.cutout_size, record.image_size
     sides = {length for image in images for length in image.shape[:2]}
     options: dict[str, Callable[[Pixels], Pixels]] = {}
-    for size in dict.fromkeys((side, crop, *_SIDES)):
+    # Much larger ones than the images would only take long.
+    likely = [size for size in _SIDES if size <= 2 * max(*sides, side)]
+    for size in dict.fromkeys((side, crop, *likely)):
         if size != side:
             words = f"`cutout_size` {crop} scaled to `image_size` {size}"
             options[words] = partial(_crop_and_scale, crop, size)

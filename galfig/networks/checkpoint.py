@@ -531,7 +531,7 @@ def _read_metadata(path: Path, data: bytes) -> tuple[dict[str, Any], dict[str, t
     if data[8:9] != b"{" and data.startswith((b"\x80", b"PK\x03\x04")):
         raise CheckpointError(
             f"{path}: a pickled file, expected safetensors; galfig never loads pickles, which can "
-            "run any code; docs/checkpoints.md says how to convert your own"
+            "run any code; 'galfig import-model' reads the weights of your own network"
         )
     try:
         header, shapes = read_header(data)
@@ -539,7 +539,7 @@ def _read_metadata(path: Path, data: bytes) -> tuple[dict[str, Any], dict[str, t
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
         raise CheckpointError(
             f"{path}: not a galfig checkpoint, expected one from 'galfig train'; "
-            "docs/checkpoints.md says how to convert others"
+            "'galfig import-model' makes one of the weights of your own network"
         ) from exc
     if metadata.get("format") != CHECKPOINT_FORMAT:
         raise CheckpointError(

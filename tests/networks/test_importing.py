@@ -39,14 +39,14 @@ def normalise(pixels, mean=MEAN, std=STD):
     return ((pixels - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]).float()
 
 
-def make_telling(model, images):
+def make_telling(model, images, variance=(0.5, 1.5)):
     """Scale the last layer so that random weights answer differently for different galaxies."""
     model.eval()
     generator = torch.Generator().manual_seed(2)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.1, generator=generator)
-            module.running_var.uniform_(0.5, 1.5, generator=generator)
+            module.running_var.uniform_(*variance, generator=generator)
     last = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
     if last.bias is None:
         # Without a bias, the classes are made to differ in sign.
@@ -90,7 +90,7 @@ def test_an_import_proves_itself(original):
     checkpoint = bring(original)
     imported = checkpoint.record.imported
     assert imported.n_checked == 24
-    assert imported.largest_difference < 1e-6
+    assert imported.largest_difference < 1e-5
     assert checkpoint.layer_name == "conv3"
     for unknown in ("metrics", "members", "n_train", "settings", "images"):
         assert unknown not in checkpoint.metadata
@@ -99,7 +99,7 @@ def test_an_import_proves_itself(original):
     with torch.no_grad():
         probs = checkpoint.model(checkpoint.normalise(cutouts)).softmax(dim=1).numpy()
     expected = pd.read_csv(original / "original.csv")[["low", "high"]]
-    np.testing.assert_allclose(probs, expected, atol=1e-6)
+    np.testing.assert_allclose(probs, expected, atol=1e-5)
     again = load_checkpoint(original / "model.safetensors")
     assert again.digest == checkpoint.digest
     # No path of this machine is in the file.
@@ -130,13 +130,6 @@ def rewrite(folder, change):
     objid, pixels = read_pixels(folder, 32)
     model = build_network("conv3", 2).eval()
     model.load_state_dict(torch.load(folder / "weights.pt", weights_only=True))
-    if change == "eps":
-        for module in model.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eps = 1e-3
-                module.running_var *= 0.01
-        torch.save(model.state_dict(), folder / "weights.pt")
-        torch.manual_seed(0)
     inputs = {
         "imagenet": normalise(pixels, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
         "to one": normalise(pixels, [0.5] * 3, [0.5] * 3),
@@ -147,6 +140,11 @@ def rewrite(folder, change):
         "bgr of imagenet": normalise(pixels.flip(1), [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
         "upside down": normalise(pixels.flip(2)),
     }.get(change, normalise(pixels))
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d) and change == "eps":
+            module.eps = 1e-3
+    make_telling(model, inputs, (0.001, 0.004) if change == "eps" else (0.5, 1.5))
+    torch.save(model.state_dict(), folder / "weights.pt")
     with torch.no_grad():
         logits = model(inputs)
     values = {
