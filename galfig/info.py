@@ -217,8 +217,13 @@ def _describe_store(store: Store) -> dict[str, Any]:
 
 
 def _describe_checkpoint(path: Path) -> dict[str, Any]:
-    from galfig.networks.checkpoint import load_checkpoint
+    from galfig.networks.checkpoint import load_checkpoint, read_metadata
+    from galfig.networks.families import OWN
 
+    record, metadata = read_metadata(path)
+    if record.arch.startswith(OWN):
+        # Its network is not built, since that would run somebody's code.
+        return {"kind": "checkpoint", **metadata, "warnings": _list_doubts(metadata)}
     checkpoint = load_checkpoint(path)
     n_parameters = sum(parameter.numel() for parameter in checkpoint.model.parameters())
     return {

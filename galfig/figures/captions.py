@@ -541,7 +541,7 @@ def describe_size(store: Store, shape: tuple[int, ...], markup: Markup) -> str:
         side = shape[1] * scales[0]
         size += f" of {scales[0]:g} arcsec, {side:.3g} arcsec on a side"
     trained = store.training.settings
-    scaled = store.training.image_size if trained is None else trained.training.image_size
+    scaled = store.training.network_size if trained is None else trained.training.image_size
     if scaled is not None and scaled != shape[1]:
         size += f"; scaled to {markup.times(scaled, scaled)} pixels for the network"
     return size

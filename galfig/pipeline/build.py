@@ -392,7 +392,7 @@ def _describe_training(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a store says of the training of its network, or of its import."""
     training = {key: metadata.get(key) for key in _TRAINING_KEYS}
     if "imported" in metadata:
-        training |= {key: metadata[key] for key in ("imported", "image_size")}
+        training |= {"imported": metadata["imported"], "network_size": metadata["image_size"]}
     return training
 
 

@@ -1,6 +1,7 @@
 """import-model and layers as their users meet them."""
 
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -99,8 +100,7 @@ def make(n_classes):
 
 def test_own_code_is_named_again(weights):
     """layers and build-maps ask for it, in one line; verify and info need it not."""
-    with open("code_of_mine.py", "w") as file:
-        file.write(OWN)
+    Path("code_of_mine.py").write_text(OWN)
     arch = ["--arch", "python:code_of_mine:make"]
     run("import-model", weights, *arch, "--classes", "blue,red", *STATISTICS)
     for command in (
