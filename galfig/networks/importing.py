@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from galfig.catalog.columns import read_numbers
 from galfig.catalog.formats import read_table
-from galfig.catalog.paths import locate_images, parse_template
+from galfig.catalog.paths import fill_template, parse_template
 from galfig.config import CatalogSettings
 from galfig.errors import CatalogError, CheckpointError, ConfigError, CutoutError, OutputError
 from galfig.images.cutouts import Decoding, decode_image
@@ -334,9 +334,8 @@ def read_reference(
     objid = table[id_column].tolist()
     files: Sequence[Source | None]
     if template is not None:
-        everywhere = np.ones(len(table), dtype=bool)
-        located, lost = locate_images(table, [template], Path(), path, everywhere)
-        files = [None if row in lost else file for row, file in enumerate(located)]
+        names, _ = fill_template(table, template, path)
+        files = [Path(name) if name and Path(name).is_file() else None for name in names]
     else:
         files = _find_images(objid, path, images, id_column)
     decoding = Decoding(len(record.mean))
