@@ -293,7 +293,7 @@ def _read_part(source: Source, settings: Settings, template: Template) -> _Part:
     texts |= {settings.split.column} if settings.split.column is not None else set()
     if classes.edges is None and classes.columns is None:
         texts.add(classes.column)
-    data = read_file(source.path)
+    data = read_file(source.path, with_readme=catalog.names is None)
     faults: dict[int, str] = {}
     table = read_table(
         source.path,
