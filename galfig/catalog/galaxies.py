@@ -387,19 +387,17 @@ def _reject_doubled(
     path = settings.catalog_path
     if n_copies:
         logger.warning(
-            "%s: %d rows repeat another one in every column, and count once", path, n_copies
+            "%s: rows that repeat another one in every column count once: %d", path, n_copies
         )
     if doubled:
         advice = 'the first row of each is kept, as [catalog] duplicates = "first" asks'
         if not is_first_kept:
             advice = 'all are left out; [catalog] duplicates = "first" keeps the first row of each'
         logger.warning(
-            "%s: column %r: %d rows share their identifier with another, %d identifiers in all: "
-            "%s; %s",
+            "%s: column %r: %d rows share their identifier with another one: %s; %s",
             path,
             column,
             sum(n for _, n in doubled),
-            len(doubled),
             shorten([objid[row] for row, _ in doubled]),
             advice,
         )

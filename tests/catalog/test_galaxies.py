@@ -441,9 +441,9 @@ def test_doubled_identifiers_are_left_out_or_kept_once(galaxy_folder, caplog):
         "row 27": f"objID '{first}' is also in row 1",
         "row 28": "the same as row 1 in every column",
     }
-    assert "3 rows repeat another one in every column, and count once" in caplog.text
+    assert "rows that repeat another one in every column count once: 3" in caplog.text
     assert (
-        f"column 'objID': 2 rows share their identifier with another, 1 identifiers in all: "
+        f"column 'objID': 2 rows share their identifier with another one: "
         f"'{first}'; all are left out; [catalog] duplicates = \"first\" keeps the first row of each"
     ) in caplog.text
     galaxies = load(galaxy_folder, catalog={"duplicates": "first"})
