@@ -190,6 +190,8 @@ def test_indices_that_pandas_wrote_get_names(tmp_path):
     """An index that was read and written again is there twice."""
     table = read(tmp_path, f",Unnamed: 0,objID,\n0,0,{OBJID},\n1,1,7,\n")
     assert table.columns.tolist() == ["Unnamed: 0.1", "Unnamed: 0", "objID", "Unnamed: 3"]
+    table = read(tmp_path, f"Unnamed: 0,Unnamed: 0,objID\n0,0,{OBJID}\n", "b.csv")
+    assert table.columns.tolist() == ["Unnamed: 0", "Unnamed: 0.1", "objID"]
 
 
 def test_blanks_and_doubled_quotes_of_sparcfire(tmp_path):
