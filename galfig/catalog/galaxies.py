@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import string
+import warnings
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -315,7 +316,25 @@ def _read_part(source: Source, settings: Settings, template: Template) -> _Part:
 
 def _join(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Return the rows of all files; a column that a file lacks is empty there."""
-    return tables[0] if len(tables) == 1 else pd.concat(tables, ignore_index=True)
+    if len(tables) == 1:
+        return tables[0]
+    # Beside a file that lacks the column, numpy's integers would become floats, and lose digits.
+    exact = [
+        table.astype(
+            {
+                name: pd.api.types.pandas_dtype(
+                    f"{'U' * (dtype.kind == 'u')}Int{8 * dtype.itemsize}"
+                )
+                for name, dtype in table.dtypes.items()
+                if isinstance(dtype, np.dtype) and dtype.kind in "iu"
+            }
+        )
+        for table in tables
+    ]
+    with warnings.catch_warnings():
+        # pandas 2 announces that empty columns will count for the type of the joined ones.
+        warnings.simplefilter("ignore", FutureWarning)
+        return pd.concat(exact, ignore_index=True)
 
 
 def _digest_catalog(parts: Sequence[_Part], settings: Settings) -> str:
@@ -339,7 +358,15 @@ def _place(parts: Sequence[_Part], position: int) -> tuple[_Part, int]:
 def _name_row(parts: Sequence[_Part], position: int) -> str:
     """Return the name of a row, such as "row 13", or "row 13 of test.csv" of several files."""
     part, row = _place(parts, position)
-    return f"row {row}" if len(parts) == 1 else f"row {row} of {part.source.path.name}"
+    names = [_name_source(one.source) for one in parts]
+    name = _name_source(part.source)
+    # Files of one name may lie in different folders.
+    of = name if names.count(name) == 1 else f"{part.source.split or 'train'}: {name}"
+    return f"row {row}" if len(parts) == 1 else f"row {row} of {of}"
+
+
+def _name_source(source: Source) -> str:
+    return source.path.name + (f"[{source.table}]" if source.table is not None else "")
 
 
 def _name_rows(
