@@ -66,7 +66,7 @@ def record_folder(folder: str) -> str:
 _CHOSEN = re.compile(r"(?P<file>.*\.\w+)\[(?P<table>[^\[\]]+)\]", re.DOTALL)
 
 
-class Source(NamedTuple):
+class CatalogFile(NamedTuple):
     """A file with galaxies.
 
     Attributes
@@ -84,18 +84,18 @@ class Source(NamedTuple):
     split: str
 
 
-def _parse_source(path: str, folder: Path, split: str = "") -> Source:
+def _parse_file(path: str, folder: Path, split: str = "") -> CatalogFile:
     """Return the file and the table that a path of the settings names."""
     found = _CHOSEN.fullmatch(path)
     if found is None:
-        return Source(folder / path, None, split)
-    return Source(folder / found["file"], found["table"], split)
+        return CatalogFile(folder / path, None, split)
+    return CatalogFile(folder / found["file"], found["table"], split)
 
 
 def _record_name(path: str) -> str:
     """Return a path of a catalog without its folder."""
-    source = _parse_source(path, Path())
-    return source.path.name + (f"[{source.table}]" if source.table is not None else "")
+    file = _parse_file(path, Path())
+    return file.path.name + (f"[{file.table}]" if file.table is not None else "")
 
 
 class _Table(BaseModel):
@@ -460,12 +460,12 @@ class Settings(_Table):
         return tables
 
     @property
-    def sources(self) -> tuple[Source, ...]:
+    def catalog_files(self) -> tuple[CatalogFile, ...]:
         """The files with galaxies, the catalog first; see `SplitSettings.catalogs`."""
         catalogs = self.split.catalogs
-        first = _parse_source(catalogs.get("train", self.catalog.path), self._folder)
+        first = _parse_file(catalogs.get("train", self.catalog.path), self._folder)
         others = [
-            _parse_source(path, self._folder, split)
+            _parse_file(path, self._folder, split)
             for split, path in catalogs.items()
             if split != "train"
         ]
@@ -474,20 +474,20 @@ class Settings(_Table):
     @property
     def catalog_path(self) -> Path:
         """Path of the catalog, relative to the working directory."""
-        return self.sources[0].path
+        return self.catalog_files[0].path
 
     @property
     def images_dir(self) -> Path:
         """Folder that the template of image paths is relative to."""
-        return self.find_images(self.sources[0])
+        return self.find_images(self.catalog_files[0])
 
-    def find_images(self, source: Source) -> Path:
+    def find_images(self, file: CatalogFile) -> Path:
         """Return the folder that the image paths of a file are relative to.
 
         Parameters
         ----------
-        source : Source
-            One of ``sources``.
+        file : CatalogFile
+            One of ``catalog_files``.
 
         Returns
         -------
@@ -495,7 +495,7 @@ class Settings(_Table):
             ``images_dir`` of the settings, or else the folder of the file.
         """
         if self.catalog.images_dir is None:
-            return source.path.parent
+            return file.path.parent
         return self._folder / self.catalog.images_dir
 
 

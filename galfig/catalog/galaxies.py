@@ -31,7 +31,7 @@ from galfig.catalog.columns import (
 )
 from galfig.catalog.formats import read_file, read_table
 from galfig.catalog.identifiers import find_bad_objids, find_doubled, is_plain_name
-from galfig.config import ClassSettings, Settings, Source, SplitSettings
+from galfig.config import CatalogFile, ClassSettings, Settings, SplitSettings
 from galfig.errors import CatalogError
 from galfig.runtime.messages import find_near, list_some, quote, shorten
 
@@ -193,7 +193,7 @@ class Galaxies:
 class _Part(NamedTuple):
     """One file of the catalog, by `_read_part`; each array has an entry per row."""
 
-    source: Source
+    file: CatalogFile
     sha256: str
     table: pd.DataFrame
     objid: NDArray[np.object_]
@@ -237,7 +237,7 @@ def load_galaxies(settings: Settings, *, labelled: bool = True) -> Galaxies:
     """
     path = settings.catalog_path
     template = parse_template(settings.catalog.images)
-    parts = [_read_part(source, settings, template) for source in settings.sources]
+    parts = [_read_part(file, settings, template) for file in settings.catalog_files]
     table = _join([part.table for part in parts])
     objid = np.concatenate([part.objid for part in parts])
     unusable = np.concatenate([part.rejected for part in parts])
@@ -266,7 +266,7 @@ def load_galaxies(settings: Settings, *, labelled: bool = True) -> Galaxies:
 
     rows = np.flatnonzero(labels.is_kept & (rejected == ""))
     _check_what_is_left(labels, rows, path)
-    redshift = [_read_redshift(part.table, settings, part.source.path) for part in parts]
+    redshift = [_read_redshift(part.table, settings, part.file.path) for part in parts]
     flag = table.get("simulated")
     keys = _name_rows(parts, objid, unusable)
     return Galaxies(
@@ -287,31 +287,31 @@ def load_galaxies(settings: Settings, *, labelled: bool = True) -> Galaxies:
     )
 
 
-def _read_part(source: Source, settings: Settings, template: Template) -> _Part:
+def _read_part(file: CatalogFile, settings: Settings, template: Template) -> _Part:
     """Read a file of the catalog; rows without a usable identifier are rejected."""
     catalog, classes = settings.catalog, settings.classes
     texts = {field for _, field in template if field is not None}
     texts |= {settings.split.column} if settings.split.column is not None else set()
     if classes.edges is None and classes.columns is None:
         texts.add(classes.column)
-    data = read_file(source.path, with_readme=catalog.names is None)
+    data = read_file(file.path, with_readme=catalog.names is None)
     faults: dict[int, str] = {}
     table = read_table(
-        source.path,
+        file.path,
         catalog.id,
         texts,
         data=data,
-        chosen=source.table,
+        chosen=file.table,
         names=catalog.names,
         faults=faults,
     )
     objid = table[catalog.id].to_numpy(dtype=object)
-    bad = find_bad_objids(objid.tolist(), source.path, catalog.id)
+    bad = find_bad_objids(objid.tolist(), file.path, catalog.id)
     bad |= {row - 1: reason for row, reason in faults.items()}
     rejected = np.full(len(table), "", dtype=object)
     for row, reason in bad.items():
         rejected[row] = reason
-    return _Part(source, hashlib.sha256(data).hexdigest(), table, objid, rejected)
+    return _Part(file, hashlib.sha256(data).hexdigest(), table, objid, rejected)
 
 
 def _join(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -340,9 +340,9 @@ def _join(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 def _digest_catalog(parts: Sequence[_Part], settings: Settings) -> str:
     """Return the SHA-256 of a file, or of all that tells several files, or a part of one."""
     first = parts[0]
-    if len(parts) == 1 and first.source.table is None and settings.catalog.names is None:
+    if len(parts) == 1 and first.file.table is None and settings.catalog.names is None:
         return first.sha256
-    files = [(part.source.split, part.source.table, part.sha256) for part in parts]
+    files = [(part.file.split, part.file.table, part.sha256) for part in parts]
     return hashlib.sha256(json.dumps([files, settings.catalog.names]).encode()).hexdigest()
 
 
@@ -358,15 +358,15 @@ def _place(parts: Sequence[_Part], position: int) -> tuple[_Part, int]:
 def _name_row(parts: Sequence[_Part], position: int) -> str:
     """Return the name of a row, such as "row 13", or "row 13 of test.csv" of several files."""
     part, row = _place(parts, position)
-    names = [_name_source(one.source) for one in parts]
-    name = _name_source(part.source)
+    names = [_name_file(one.file) for one in parts]
+    name = _name_file(part.file)
     # Files of one name may lie in different folders.
-    of = name if names.count(name) == 1 else f"{part.source.split or 'train'}: {name}"
+    of = name if names.count(name) == 1 else f"{part.file.split or 'train'}: {name}"
     return f"row {row}" if len(parts) == 1 else f"row {row} of {of}"
 
 
-def _name_source(source: Source) -> str:
-    return source.path.name + (f"[{source.table}]" if source.table is not None else "")
+def _name_file(file: CatalogFile) -> str:
+    return file.path.name + (f"[{file.table}]" if file.table is not None else "")
 
 
 def _name_rows(
@@ -438,12 +438,12 @@ def _find_images(
     roots: list[Path] = []
     found = []
     for part in parts:
-        table, root = part.table, settings.find_images(part.source)
+        table, root = part.table, settings.find_images(part.file)
         if np.any(part.rejected != ""):
             # An identifier that is not usable must not lead out of the folder of the images.
             usable = np.where(part.rejected == "", part.objid, "")
             table = table.assign(**{settings.catalog.id: usable})
-        here = image_names(table, template, part.source.path)
+        here = image_names(table, template, part.file.path)
         names += here
         roots += [root] * len(here)
         found.append(_find_files(here, root))
@@ -636,7 +636,7 @@ def assign_splits(
     first = parts[0]
     n_first = len(first.table)
     found = np.full(len(labels.label), "", dtype=object)
-    said = [np.full(len(part.table), part.source.split, dtype=object) for part in parts[1:]]
+    said = [np.full(len(part.table), part.file.split, dtype=object) for part in parts[1:]]
     found[n_first:] = np.concatenate(said) if said else ""
     is_used = (labels.is_kept & (labels.rejected == ""))[:n_first]
     if split.column is not None:
@@ -659,7 +659,7 @@ def _read_splits(
     part: _Part, is_used: NDArray[np.bool_], rejected: NDArray[np.object_], column: str
 ) -> NDArray[np.object_]:
     """Read the split of each row from a column, and reject the kept galaxies without one."""
-    path = part.source.path
+    path = part.file.path
     cells = read_texts(part.table, column, path, "[split] column")
     words = np.array([cell.strip().lower() for cell in cells], dtype=object)
     words = np.array([SYNONYMS.get(word, word) for word in words], dtype=object)
@@ -691,7 +691,7 @@ def _label_rows(
             class_names=classes.keep or (),
             counts={},
         )
-    assigned = [assign_classes(part.table, classes, part.source.path) for part in parts]
+    assigned = [assign_classes(part.table, classes, part.file.path) for part in parts]
     names, value, rejected = (np.concatenate(arrays) for arrays in zip(*assigned, strict=True))
     names[unusable != ""] = ""
     rejected = np.where(unusable != "", unusable, rejected)
@@ -886,7 +886,7 @@ def _read_pixel_scale(
     if not isinstance(scale, str):
         return np.full(len(rows), scale)
     found = [
-        read_numbers(part.table, scale, part.source.path, "[catalog] pixel_scale") for part in parts
+        read_numbers(part.table, scale, part.file.path, "[catalog] pixel_scale") for part in parts
     ]
     scales = np.concatenate(found)[rows]
     is_wrong = (scales <= 0) | np.isinf(scales)
@@ -896,7 +896,7 @@ def _read_pixel_scale(
         logger.warning(
             "%s: column %r: %d pixel scales are not above zero [arcsec/pixel], and treated as "
             "unknown, first: %g in row %d",
-            part.source.path,
+            part.file.path,
             scale,
             int(is_wrong.sum()),
             scales[row],
