@@ -103,8 +103,8 @@ def _parse_file(path: str, folder: Path, split: str = "") -> CatalogFile:
 
 def _record_name(path: str) -> str:
     """Return a path of a catalog without its folder."""
-    source = _parse_file(path, Path())
-    return source.path.name + (f"[{source.table}]" if source.table is not None else "")
+    file = _parse_file(path, Path())
+    return file.path.name + (f"[{file.table}]" if file.table is not None else "")
 
 
 class _Table(BaseModel):
@@ -656,7 +656,7 @@ class Settings(_Table):
         return tables
 
     @property
-    def sources(self) -> tuple[CatalogFile, ...]:
+    def catalog_files(self) -> tuple[CatalogFile, ...]:
         """The files with galaxies, the catalog first; see `SplitSettings.catalogs`."""
         catalogs = self.split.catalogs
         first = _parse_file(catalogs.get("train", self.catalog.path), self._folder)
@@ -670,7 +670,7 @@ class Settings(_Table):
     @property
     def catalog_path(self) -> Path:
         """Path of the catalog, relative to the working directory."""
-        return self.sources[0].path
+        return self.catalog_files[0].path
 
     @property
     def init_path(self) -> Path | None:
@@ -680,15 +680,15 @@ class Settings(_Table):
     @property
     def images_dir(self) -> Path:
         """Folder that the template of image paths is relative to."""
-        return self.find_images(self.sources[0])
+        return self.find_images(self.catalog_files[0])
 
-    def find_images(self, source: CatalogFile) -> Path:
+    def find_images(self, file: CatalogFile) -> Path:
         """Return the folder that the image paths of a file are relative to.
 
         Parameters
         ----------
-        source : CatalogFile
-            One of ``sources``.
+        file : CatalogFile
+            One of ``catalog_files``.
 
         Returns
         -------
@@ -696,7 +696,7 @@ class Settings(_Table):
             ``images_dir`` of the settings, or else the folder of the file.
         """
         if self.catalog.images_dir is None:
-            return source.path.parent
+            return file.path.parent
         return self._folder / self.catalog.images_dir
 
 

@@ -239,19 +239,22 @@ def test_a_path_may_name_a_table_of_a_file(tmp_path):
     """What stands in brackets behind a suffix is the table; images lie beside the file."""
     (tmp_path / "galfig.toml").write_text('[catalog]\npath = "data/a.h5[group/table]"\n')
     settings = load_settings(tmp_path / "galfig.toml")
-    assert settings.sources == ((tmp_path / "data" / "a.h5", "group/table", ""),)
+    assert settings.catalog_files == ((tmp_path / "data" / "a.h5", "group/table", ""),)
     assert settings.images_dir == tmp_path / "data"
     assert settings.record()["catalog"]["path"] == "a.h5[group/table]"
     plain = load_settings({"catalog": {"path": "a[1]/b.csv"}})
-    assert plain.sources == ((Path("a[1]/b.csv"), None, ""),)
+    assert plain.catalog_files == ((Path("a[1]/b.csv"), None, ""),)
 
 
 def test_a_catalog_that_is_given_is_all_of_it():
     """The files of the settings say the splits of another catalog."""
     tables = {"split": {"files": {"train": "a.csv", "valid": "b.csv"}, "seed": 3}}
-    assert [str(source.path) for source in load_settings(tables).sources] == ["a.csv", "b.csv"]
+    assert [str(source.path) for source in load_settings(tables).catalog_files] == [
+        "a.csv",
+        "b.csv",
+    ]
     other = load_settings(tables, {("catalog", "path"): Path("c.csv")})
-    assert [str(source.path) for source in other.sources] == ["c.csv"]
+    assert [str(source.path) for source in other.catalog_files] == ["c.csv"]
     assert other.split.seed == 3
 
 

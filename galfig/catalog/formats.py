@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from galfig.catalog import arrow, tables
+from galfig.catalog import arrow, readme, tables
 from galfig.catalog.columns import holds_whole_numbers, read_texts, require_column
 from galfig.catalog.limits import find_limit, unpack
 from galfig.catalog.text import Wish, name_columns, read_text
@@ -31,13 +31,16 @@ FORMATS = (
 _FITS_MAGIC = b"SIMPLE  ="
 
 
-def read_file(path: Path) -> bytes:
+def read_file(path: Path, *, with_readme: bool = True) -> bytes:
     """Read a catalog file.
 
     Parameters
     ----------
     path : Path
         The file.
+    with_readme : bool, default True
+        Put the description of the columns above a table of CDS, if a file ``ReadMe`` beside it
+        has one.
 
     Returns
     -------
@@ -51,7 +54,7 @@ def read_file(path: Path) -> bytes:
         `galfig.catalog.limits.find_limit`.
     """
     try:
-        return read_regular(path, find_limit())
+        data = read_regular(path, find_limit())
     except FileNotFoundError as exc:
         raise CatalogError(f"{path}: no such file, expected a catalog") from exc
     except IsADirectoryError as exc:
@@ -61,6 +64,8 @@ def read_file(path: Path) -> bytes:
         ) from exc
     except OSError as exc:
         raise CatalogError(f"{path}: cannot be read ({exc.strerror})") from exc
+    is_text = TEXT.get(path.suffix.lower()) == ".txt" and not data.startswith(_FITS_MAGIC)
+    return readme.describe(data, path) if with_readme and is_text else data
 
 
 def read_table(
@@ -109,7 +114,7 @@ def read_table(
         or no column of identifiers, or the identifiers are floats that have lost digits.
     """
     suffix = _find_suffix(path)
-    data = read_file(path) if data is None else data
+    data = read_file(path, with_readme=names is None) if data is None else data
     try:
         plain = unpack(data, path) if path.suffix.lower() == ".gz" else data
         if suffix in TEXT and plain.startswith(_FITS_MAGIC):

@@ -9,6 +9,7 @@ import itertools
 import json
 import logging
 import re
+import warnings
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
@@ -235,7 +236,7 @@ def load_galaxies(settings: Settings, *, labelled: bool = True) -> Galaxies:
     path = settings.catalog_path
     array = find_array(settings)
     templates = [] if array is not None else parse_templates(settings.catalog)
-    parts = [_read_part(file, settings, templates, array) for file in settings.sources]
+    parts = [_read_part(file, settings, templates, array) for file in settings.catalog_files]
     table = _join([part.table for part in parts])
     objid = np.concatenate([part.objid for part in parts])
     unusable = np.concatenate([part.rejected for part in parts])
@@ -299,7 +300,7 @@ def _read_part(
     if array is not None and array.is_catalog:
         table, digest = read_array_table(array, catalog.id)
     else:
-        data = read_file(file.path)
+        data = read_file(file.path, with_readme=catalog.names is None)
         digest = hashlib.sha256(data).hexdigest()
         table = read_table(
             file.path,
@@ -332,7 +333,25 @@ def _list_texts(settings: Settings, templates: Sequence[Template]) -> set[str]:
 
 def _join(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Return the rows of all files; a column that a file lacks is empty there."""
-    return tables[0] if len(tables) == 1 else pd.concat(tables, ignore_index=True)
+    if len(tables) == 1:
+        return tables[0]
+    # Beside a file that lacks the column, numpy's integers would become floats, and lose digits.
+    exact = [
+        table.astype(
+            {
+                name: pd.api.types.pandas_dtype(
+                    f"{'U' * (dtype.kind == 'u')}Int{8 * dtype.itemsize}"
+                )
+                for name, dtype in table.dtypes.items()
+                if isinstance(dtype, np.dtype) and dtype.kind in "iu"
+            }
+        )
+        for table in tables
+    ]
+    with warnings.catch_warnings():
+        # pandas 2 announces that empty columns will count for the type of the joined ones.
+        warnings.simplefilter("ignore", FutureWarning)
+        return pd.concat(exact, ignore_index=True)
 
 
 def _digest_catalog(parts: Sequence[_Part], settings: Settings) -> str:
@@ -356,7 +375,15 @@ def _place(parts: Sequence[_Part], position: int) -> tuple[_Part, int]:
 def _name_row(parts: Sequence[_Part], position: int) -> str:
     """Return the name of a row, such as "row 13", or "row 13 of test.csv" of several files."""
     part, row = _place(parts, position)
-    return f"row {row}" if len(parts) == 1 else f"row {row} of {part.file.path.name}"
+    names = [_name_file(one.file) for one in parts]
+    name = _name_file(part.file)
+    # Files of one name may lie in different folders.
+    of = name if names.count(name) == 1 else f"{part.file.split or 'train'}: {name}"
+    return f"row {row}" if len(parts) == 1 else f"row {row} of {of}"
+
+
+def _name_file(file: CatalogFile) -> str:
+    return file.path.name + (f"[{file.table}]" if file.table is not None else "")
 
 
 def _name_rows(
@@ -404,19 +431,17 @@ def _reject_doubled(
     path = settings.catalog_path
     if n_copies:
         logger.warning(
-            "%s: %d rows repeat another one in every column, and count once", path, n_copies
+            "%s: rows that repeat another one in every column count once: %d", path, n_copies
         )
     if doubled:
         advice = 'the first row of each is kept, as [catalog] duplicates = "first" asks'
         if not is_first_kept:
             advice = 'all are left out; [catalog] duplicates = "first" keeps the first row of each'
         logger.warning(
-            "%s: column %r: %d rows share their identifier with another, %d identifiers in all: "
-            "%s; %s",
+            "%s: column %r: %d rows share their identifier with another one: %s; %s",
             path,
             column,
             sum(n for _, n in doubled),
-            len(doubled),
             shorten([objid[row] for row, _ in doubled]),
             advice,
         )

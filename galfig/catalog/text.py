@@ -32,6 +32,7 @@ EXACT_FLOATS: dict[str, Any] = (
 )
 # Longest name of a column [byte] and longest cell [character].
 MAX_NAME, MAX_CELL = 1000, 131_072
+_UNNAMED = re.compile(r"Unnamed: \d+(\.\d+)?")
 # Lines from which the layout of a file is found.
 _N_HEAD = 300
 # Share of the lines that must have one number of cells.
@@ -157,10 +158,12 @@ def name_columns(names: Iterable[object], path: Path) -> list[str]:
     texts = [str(name).strip() for name in names]
     taken = set(texts)
     for index, text in enumerate(texts):
-        if not text:
-            # pandas writes its index without a name, and reads it as "Unnamed: 0": written again,
-            # there are two of them.
-            choices = (f"Unnamed: {index}{end}" for end in ("", *(f".{n}" for n in range(1, 99))))
+        # pandas writes its index without a name, and reads it as "Unnamed: 0": written again, there
+        # are two of them, which mean nothing.
+        is_again = _UNNAMED.fullmatch(text) is not None and text in texts[:index]
+        if not text or is_again:
+            stem = text or f"Unnamed: {index}"
+            choices = itertools.chain([stem], (f"{stem}.{n}" for n in itertools.count(1)))
             texts[index] = next(choice for choice in choices if choice not in taken)
             taken.add(texts[index])
     for text, count in Counter(texts).items():

@@ -441,9 +441,9 @@ def test_doubled_identifiers_are_left_out_or_kept_once(galaxy_folder, caplog):
         "row 27": f"objID '{first}' is also in row 1",
         "row 28": "the same as row 1 in every column",
     }
-    assert "3 rows repeat another one in every column, and count once" in caplog.text
+    assert "rows that repeat another one in every column count once: 3" in caplog.text
     assert (
-        f"column 'objID': 2 rows share their identifier with another, 1 identifiers in all: "
+        f"column 'objID': 2 rows share their identifier with another one: "
         f"'{first}'; all are left out; [catalog] duplicates = \"first\" keeps the first row of each"
     ) in caplog.text
     galaxies = load(galaxy_folder, catalog={"duplicates": "first"})
@@ -583,6 +583,42 @@ def test_a_test_set_may_have_a_catalog_of_its_own(galaxy_folder):
     assert galaxies.objid[0] not in found.objid
     assert f"objID '{galaxies.objid[0]}' is also in row 1 of held.csv" in found.rejected.values()
     assert list(found.rejected) == ["row 1 of rest.csv", "row 1 of held.csv"]
+
+
+def test_files_of_one_name_are_told_apart(galaxy_folder):
+    """By the split that they say: no row that is left out hides another."""
+    part(galaxy_folder, a=slice(0, 18), b=slice(18, 24))
+    files = {}
+    for split, name in (("train", "a"), ("test", "b")):
+        table = pd.read_csv(galaxy_folder / f"{name}.csv", dtype={"objID": str})
+        table.loc[0, "objID"] = ""
+        table["note"] = 7 if split == "train" else "seven"
+        (galaxy_folder / split).mkdir()
+        files[split] = str(galaxy_folder / split / "catalog.csv")
+        table.to_csv(files[split], index=False)
+    catalog = {"images_dir": str(galaxy_folder)}
+    galaxies = load_galaxies(load_settings({"catalog": catalog, "split": {"files": files}}))
+    assert list(galaxies.rejected) == [
+        "row 1 of train: catalog.csv",
+        "row 1 of test: catalog.csv",
+    ]
+    assert len(galaxies) == 22
+    assert set(galaxies.table["note"].astype(str)) == {"7", "seven"}
+
+
+def test_numbers_that_one_file_lacks_keep_their_digits(galaxy_folder):
+    """A column of 64-bit integers in one file only is not rounded by the gap in the other."""
+    part(galaxy_folder, a=slice(0, 18), b=slice(18, 24))
+    files = {}
+    for split, name in (("train", "a"), ("test", "b")):
+        table = pd.read_csv(galaxy_folder / f"{name}.csv", dtype={"objID": str})
+        if split == "train":
+            table["specObjID"] = np.int64(1237665024900858129)
+        files[split] = str(galaxy_folder / f"{name}.fits")
+        Table.from_pandas(table).write(files[split])
+    galaxies = load_galaxies(load_settings({"split": {"files": files}}))
+    assert galaxies.table["specObjID"].tolist()[:18] == [1237665024900858129] * 18
+    assert galaxies.table["specObjID"].isna().tolist() == [False] * 18 + [True] * 6
 
 
 def test_each_split_may_have_a_file(galaxy_folder):

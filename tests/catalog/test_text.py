@@ -127,6 +127,26 @@ def test_tables_of_cds_keep_every_sign(tmp_path, name):
     assert table["other"].tolist()[2] == 1237665024900858132
 
 
+def test_a_readme_describes_the_tables_beside_it(tmp_path):
+    """Each by its name, or by a pattern; with names of the columns, it is not asked."""
+    head, rows = CDS.rsplit("-" * 80 + "\n", 1)
+    table, other = head.replace("table.dat", "table2.dat refs*.dat"), "1- 4 A4 --- name Name\n"
+    rule = "-" * 80 + "\n"
+    first = (
+        f"Byte-by-byte Description of file: table1.dat\n{rule} Bytes Format\n{rule}{other}{rule}"
+    )
+    (tmp_path / "ReadMe").write_text(f"J/A+A/1/1\n\n{first}\n{table}{rule}\n(End)\n")
+    for name in ("table2.dat", "refs7.dat"):
+        (tmp_path / name).write_text(rows)
+        found = read_table(tmp_path / name, "objID", ["code"])
+        assert found["objID"].tolist() == [str(int(OBJID) + index) for index in range(3)]
+        assert found["code"].tolist() == ["01", "", "02"]
+    with pytest.raises(CatalogError, match="the first line looks like a galaxy"):
+        read(tmp_path, "1 2\n3 4\n", "unknown.dat")
+    names = ("objID", "z")
+    assert len(read(tmp_path, "1 0.1\n3 0.4\n", "table2.dat", names=names)) == 2
+
+
 def test_columns_of_fixed_width_may_hold_blanks(tmp_path):
     """A text of several words is one cell where the columns lie below each other."""
     words = (
@@ -170,6 +190,8 @@ def test_indices_that_pandas_wrote_get_names(tmp_path):
     """An index that was read and written again is there twice."""
     table = read(tmp_path, f",Unnamed: 0,objID,\n0,0,{OBJID},\n1,1,7,\n")
     assert table.columns.tolist() == ["Unnamed: 0.1", "Unnamed: 0", "objID", "Unnamed: 3"]
+    table = read(tmp_path, f"Unnamed: 0,Unnamed: 0,objID\n0,0,{OBJID}\n", "b.csv")
+    assert table.columns.tolist() == ["Unnamed: 0", "Unnamed: 0.1", "objID"]
 
 
 def test_blanks_and_doubled_quotes_of_sparcfire(tmp_path):
