@@ -20,6 +20,7 @@ from galfig.images.arrays import (
     describe_arrays,
     read_columns,
 )
+from galfig.images.parquet import SUFFIXES as PARQUET_SUFFIXES
 from galfig.images.sources import Source
 from galfig.runtime.inputs import open_regular
 
@@ -87,6 +88,9 @@ def find_array(settings: Settings) -> ImageArray | None:
         beside = settings.images_dir / words
         return ImageArray(beside, *choose_array(beside, catalog.array), beside == path)
     if not path.name.lower().endswith(ARRAY_SUFFIXES) or catalog.bands is not None:
+        return None
+    if path.name.lower().endswith(PARQUET_SUFFIXES) and catalog.array is None:
+        # Tables hold bytes and lists of other kinds, too.
         return None
     has_images = bool(describe_arrays(path))
     # A table in HDF5, whose images are files, has no array of images.
