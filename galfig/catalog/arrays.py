@@ -23,6 +23,7 @@ from galfig.images.arrays import (
 from galfig.images.parquet import SUFFIXES as PARQUET_SUFFIXES
 from galfig.images.sources import Source
 from galfig.runtime.inputs import open_regular
+from galfig.runtime.messages import one_line
 
 # Bytes that are digested at a time.
 _BLOCK = 1 << 20
@@ -121,9 +122,11 @@ def read_array_table(array: ImageArray, id_column: str) -> tuple[pd.DataFrame, s
     CatalogError
         If the file cannot be read.
     """
-    columns = (
-        {} if array.path.suffix.lower() == ".npy" else read_columns(array.path, array.n_images)
-    )
+    is_bare = array.path.suffix.lower() == ".npy"
+    try:
+        columns = {} if is_bare else read_columns(array.path, array.n_images)
+    except (OSError, ValueError, RuntimeError, KeyError) as exc:
+        raise CatalogError(f"{array.path}: cannot be read ({one_line(exc)})") from exc
     numbers = np.array([str(row) for row in range(array.n_images)], dtype=object)
     found = {
         name: pd.Series(list(values), dtype=object) if values.dtype.kind == "S" else values

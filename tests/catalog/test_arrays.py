@@ -73,3 +73,18 @@ def test_a_table_in_hdf5_is_no_array_of_images(tmp_path):
         file["spectra"], file["matrix"] = np.zeros((12, 2, 4000)), np.zeros((12, 3, 3))
         file["z"] = np.zeros(12)
     assert find_array(load_settings({"catalog": {"path": str(path), "id": "z"}})) is None
+
+
+def test_damaged_labels_are_one_line(tmp_path, images):
+    """What HDF5 says of a chunk that does not inflate, with the name of the file."""
+    path = tmp_path / "Galaxy10.h5"
+    with h5py.File(path, "w") as file:
+        file["images"] = images
+        file.create_dataset("ans", data=np.arange(12), chunks=(12,), compression="gzip")
+        start = file["ans"].id.get_chunk_info(0).byte_offset
+    data = bytearray(path.read_bytes())
+    data[start : start + 8] = bytes(8)
+    path.write_bytes(data)
+    settings = {"catalog": {"path": str(path), "id": "index"}, "classes": {"column": "ans"}}
+    with pytest.raises(CatalogError, match=r"Galaxy10\.h5: cannot be read \("):
+        load_galaxies(load_settings(settings))
