@@ -152,8 +152,8 @@ class CatalogSettings(_Table):
     id: str = Field("objID", description="Column with the identifier of each galaxy")
     images: str = Field(
         "images/{objID}.jpg",
-        description="Template of each image's path, relative to the catalog; "
-        "{column} stands for the galaxy's value in that column",
+        description="Template of each image's path, relative to the catalog; {column} stands for "
+        "the galaxy's value in that column, {column[:4]} for a part of it, .* for any suffix",
     )
     images_dir: str | None = Field(
         None,

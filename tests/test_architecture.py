@@ -32,7 +32,7 @@ HOMES = {
     "h5py": {"store", "catalog", "images"},
     "matplotlib": {"figures"},
     "click": {"cli"},
-    "pyarrow": {"catalog"},
+    "pyarrow": {"catalog", "images"},
 }
 # Beside the standard library and itself, all that a room may know.
 ONLY = {"attribution": {"torch"}}

@@ -283,3 +283,60 @@ def test_settings_of_catalogs_that_contradict_each_other(tables, message):
     """One of two is meant, and only the user knows which."""
     with pytest.raises(ConfigError, match=message):
         load_settings(tables)
+
+
+def test_keys_of_images_at_their_defaults_are_not_recorded():
+    """Stores and networks from before these keys existed stay up to date."""
+    old = {"path", "id", "images", "images_dir", "redshift", "pixel_scale", "fits_range"}
+    assert set(load_settings({}).record()["catalog"]) == old
+    changed = {"planes": [1, 0, 2], "scale": "whole", "stretch": "percentiles"}
+    recorded = load_settings({"catalog": changed}).record()["catalog"]
+    assert {key: recorded[key] for key in recorded if key not in old} == changed
+    # Reading them back, as settings of another function are, changes nothing.
+    settings = load_settings({"catalog": changed})
+    assert load_settings(settings) == settings
+
+
+@pytest.mark.parametrize(
+    ("catalog", "names"),
+    [
+        ({}, ("channel 0", "channel 1", "channel 2")),
+        ({"planes": [3, 1, 0]}, ("plane 3", "plane 1", "plane 0")),
+        ({"planes": [2]}, ("channel 0", "channel 1", "channel 2")),
+        ({"extensions": ["I", 2]}, ("extension I", "extension 2")),
+        ({"bands": ["{id}_g.fits", "{id}_r.fits"]}, ("band g", "band r")),
+        ({"bands": ["Band2/S_I-{a}.fits", "Band1/S_R-{a}.fits"]}, ("band I", "band R")),
+        ({"bands": ["vis/{a}.fits", "nir/{a}.fits"]}, ("band vis", "band nir")),
+        ({"bands": ["a/{b}/c.fits", "{b}.jpg"]}, ("channel 0", "channel 1")),
+    ],
+)
+def test_channels_have_names(catalog, names):
+    """From the settings, as far as they say; captions use them."""
+    settings = load_settings({"catalog": catalog})
+    assert settings.catalog.channel_names == names
+    assert settings.n_channels == len(names)
+
+
+@pytest.mark.parametrize(
+    ("tables", "words"),
+    [
+        ({"catalog": {"planes": [0, 1], "bands": ["{a}", "{b}"]}}, "either bands or planes"),
+        ({"catalog": {"planes": [0], "extensions": ["A", "B"]}}, "planes are of one extension"),
+        ({"catalog": {"planes": [0, 1, 2, 3], "rgb": [4, 0, 1]}}, "channels from 0 to 3"),
+        ({"catalog": {"planes": [True, 2]}}, "should not be a boolean"),
+        ({"catalog": {"planes": [-1]}}, "greater than or equal to 0"),
+        ({"catalog": {"bands": ["{a}"]}}, "at least 2 items"),
+        (
+            {"catalog": {"planes": [0, 1]}, "training": {"grayscale": True}},
+            "names 2 channels, of which there is no luminance",
+        ),
+        (
+            {"catalog": {"scale": "whole", "pixel_scale": 0.4}},
+            "changes the pixel scale of each image",
+        ),
+    ],
+)
+def test_channels_that_do_not_fit_each_other(tables, words):
+    """One line, which names the keys."""
+    with pytest.raises(ConfigError, match=words):
+        load_settings(tables)

@@ -20,8 +20,10 @@ from galfig.images.arrays import (
     describe_arrays,
     read_columns,
 )
+from galfig.images.parquet import SUFFIXES as PARQUET_SUFFIXES
 from galfig.images.sources import Source
 from galfig.runtime.inputs import open_regular
+from galfig.runtime.messages import one_line
 
 # Bytes that are digested at a time.
 _BLOCK = 1 << 20
@@ -88,6 +90,9 @@ def find_array(settings: Settings) -> ImageArray | None:
         return ImageArray(beside, *choose_array(beside, catalog.array), beside == path)
     if not path.name.lower().endswith(ARRAY_SUFFIXES) or catalog.bands is not None:
         return None
+    if path.name.lower().endswith(PARQUET_SUFFIXES) and catalog.array is None:
+        # Tables hold bytes and lists of other kinds, too.
+        return None
     has_images = bool(describe_arrays(path))
     # A table in HDF5, whose images are files, has no array of images.
     if not has_images and catalog.array is None and path.suffix.lower() != ".npy":
@@ -117,9 +122,11 @@ def read_array_table(array: ImageArray, id_column: str) -> tuple[pd.DataFrame, s
     CatalogError
         If the file cannot be read.
     """
-    columns = (
-        {} if array.path.suffix.lower() == ".npy" else read_columns(array.path, array.n_images)
-    )
+    is_bare = array.path.suffix.lower() == ".npy"
+    try:
+        columns = {} if is_bare else read_columns(array.path, array.n_images)
+    except (OSError, ValueError, RuntimeError, KeyError) as exc:
+        raise CatalogError(f"{array.path}: cannot be read ({one_line(exc)})") from exc
     numbers = np.array([str(row) for row in range(array.n_images)], dtype=object)
     found = {
         name: pd.Series(list(values), dtype=object) if values.dtype.kind == "S" else values

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from galfig.config import MAX_CHANNELS
 from galfig.errors import CatalogError
+from galfig.images import parquet
 from galfig.images.decoders import UnusableError
 from galfig.images.stretch import BY_SKY, Stretch, stretch_image
 from galfig.runtime.inputs import open_regular
@@ -28,9 +29,11 @@ from galfig.runtime.messages import one_line, quote, shorten
 NPY_MAGIC = b"\x93NUMPY"
 # Longest header of a file in numpy's format [byte], and the largest element [values].
 MAX_HEADER, MAX_VALUES = 10_000, 1 << 26
+# The smallest side of an image [pixels].
+MIN_SIDE = 8
 # Suffixes of files of HDF5, and of all files that may hold an array of images.
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
-ARRAY_SUFFIXES = (*HDF5_SUFFIXES, ".npy")
+ARRAY_SUFFIXES = (*HDF5_SUFFIXES, *parquet.SUFFIXES, ".npy")
 # Filters of HDF5 that are part of it: deflate, shuffle, checksum, scale-offset, and h5py's LZF.
 _FILTERS = {1, 2, 3, 6, 32000}
 # Largest chunk that is unpacked for one image [byte], and the memory that keeps some of them.
@@ -146,7 +149,15 @@ def read_element(element: Element, max_bytes: int) -> bytes:
             values = _read_row(file, element.row, max_bytes)
         else:
             stat = os.fstat(file.fileno())
-            values = _read_hdf5_row(element, (stat.st_mtime_ns, stat.st_size), max_bytes)
+            stamp = (stat.st_mtime_ns, stat.st_size)
+            if element.path.suffix.lower() in parquet.SUFFIXES:
+                found = parquet.read_cell(element.path, element.array, element.row, stamp)
+                if isinstance(found, bytes):
+                    # An image file, which needs no other form.
+                    return found
+                values = found
+            else:
+                values = _read_hdf5_row(element, stamp, max_bytes)
     stream = io.BytesIO()
     npy.write_array(stream, np.ascontiguousarray(values), allow_pickle=False)
     return stream.getvalue()
@@ -158,13 +169,13 @@ def describe_arrays(path: Path) -> dict[str, tuple[int, ...]]:
     Parameters
     ----------
     path : Path
-        A file of numpy's, or of HDF5.
+        A file of numpy's, of HDF5 or of Parquet.
 
     Returns
     -------
     dict of str to tuple of int
-        Shape (N, H, W), (N, H, W, B) or (N, B, H, W) of each array of numbers, by name; the name
-        in a file of numpy's is "".
+        Shape (N, H, W), (N, H, W, B) or (N, B, H, W) of each array of numbers, by name; (N,) of a
+        column of Parquet. The name in a file of numpy's is "".
 
     Raises
     ------
@@ -175,6 +186,10 @@ def describe_arrays(path: Path) -> dict[str, tuple[int, ...]]:
         if path.suffix.lower() == ".npy":
             with open_regular(path) as file:
                 return {"": _read_header(file)[0]}
+        if path.suffix.lower() in parquet.SUFFIXES:
+            columns, n_rows = parquet.list_image_columns(path)
+            # Their sides are known once they are read.
+            return {name: (n_rows,) for name in columns}
         arrays = _open_hdf5(path)
         shapes = {name: tuple(map(int, one.shape)) for name, one in arrays.items()}
     except (OSError, ValueError) as exc:
@@ -183,7 +198,7 @@ def describe_arrays(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def read_columns(path: Path, n_rows: int) -> dict[str, NDArray[Any]]:
-    """Read the arrays of one axis of an HDF5 file, which are the columns of its table.
+    """Read the arrays of one axis of an HDF5 file, or the plain columns of one of Parquet.
 
     Parameters
     ----------
@@ -195,8 +210,10 @@ def read_columns(path: Path, n_rows: int) -> dict[str, NDArray[Any]]:
     Returns
     -------
     dict of str to (n_rows,) ndarray
-        Numbers, or texts as bytes, by name.
+        Numbers, texts as bytes, or objects, by name.
     """
+    if path.suffix.lower() in parquet.SUFFIXES:
+        return dict(parquet.read_plain_columns(path))
     with _LOCK:
         return {name: one[()] for name, one in _open_hdf5(path).items() if one.shape == (n_rows,)}
 
@@ -236,8 +253,13 @@ def choose_array(path: Path, name: str | None) -> tuple[str, int]:
 
 def _is_image(shape: tuple[int, ...]) -> bool:
     """Return whether the elements of an array of a shape may be images."""
-    sides = [side for side in shape[1:] if side != 1]
-    return len(sides) == 2 or (len(sides) == 3 and min(sides) <= MAX_CHANNELS)
+    sides = sorted(side for side in shape[1:] if side != 1)
+    # A galaxy is no smaller; such arrays are spectra or matrices.
+    return (
+        len(sides) in (2, 3)
+        and sides[-2] >= MIN_SIDE
+        and (len(sides) == 2 or sides[0] <= MAX_CHANNELS)
+    )
 
 
 def _read_header(file: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:

@@ -142,7 +142,7 @@ def _warn_of_other_pixels(
 ) -> None:
     """Warn if the files of images become other pixels than those that trained a network."""
     trained = checkpoint.record.recipe
-    if trained is None:
+    if not trained:
         return
     keys = ("extensions", "planes", "scale", "stretch", "fits_range")
     now = describe_recipe(galaxies, settings)

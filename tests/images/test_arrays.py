@@ -6,6 +6,7 @@ import pickle
 import h5py
 import numpy as np
 import pytest
+from PIL import Image
 
 from galfig.errors import CatalogError, CutoutError
 from galfig.images.arrays import Element, choose_array, describe_arrays, read_columns
@@ -141,3 +142,53 @@ def test_one_image_at_a_time(tmp_path, images, monkeypatch):
     monkeypatch.setattr("galfig.images.arrays.open_regular", lambda path: Watched(path))
     decode_image(Element(tmp_path / "a.npy", "", 4))
     assert sum(read) < 2 * images[0].nbytes
+
+
+@pytest.fixture
+def table_of_images(tmp_path, images):
+    """Image files in a struct, as bytes, and fluxes as lists; two groups of rows."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    files = []
+    for pixels in images:
+        stream = io.BytesIO()
+        Image.fromarray(pixels).save(stream, "PNG")
+        files.append(stream.getvalue())
+    flux = np.moveaxis(images[..., :2], -1, 1).astype(np.float32)
+    table = pa.table(
+        {
+            "image": [{"bytes": data, "path": None} for data in files],
+            "raw": [*files[:4], None],
+            "cube": [{"band": ["g", "r"], "flux": one.tolist()} for one in flux],
+            "object_id": [1237665024900858129 + row for row in range(5)],
+            "kind": ["a", None, "a", "b", "b"],
+        }
+    )
+    path = tmp_path / "a.parquet"
+    pq.write_table(table, path, row_group_size=3)
+    return path
+
+
+def test_columns_of_parquet(table_of_images, images):
+    """Image files and fluxes, whatever their group of rows; identifiers keep every digit."""
+    path = table_of_images
+    assert describe_arrays(path) == {"image": (5,), "raw": (5,), "cube": (5,)}
+    for row in range(5):
+        np.testing.assert_array_equal(decode_image(Element(path, "image", row)), images[row])
+    expected = stretch_image(np.moveaxis(images[4, ..., :2], -1, 0).astype(np.float64))
+    np.testing.assert_array_equal(decode_image(Element(path, "cube", 4), Decoding(2)), expected)
+    columns = read_columns(path, 5)
+    assert columns["object_id"][4] == 1237665024900858133
+    assert columns["kind"].tolist() == ["a", None, "a", "b", "b"]
+
+
+def test_cells_of_parquet_without_an_image(table_of_images, monkeypatch):
+    """Empty cells leave one galaxy out; a huge group of rows is refused before it is read."""
+    with pytest.raises(CutoutError, match="an empty cell, expected an image"):
+        decode_image(Element(table_of_images, "raw", 4))
+    with pytest.raises(CutoutError, match="no such row"):
+        decode_image(Element(table_of_images, "raw", 5))
+    monkeypatch.setattr("galfig.images.parquet.MAX_GROUP", 10)
+    with pytest.raises(CutoutError, match=r"a group of rows of .* GB, expected at most"):
+        decode_image(Element(table_of_images, "image", 0))

@@ -386,3 +386,25 @@ def test_images_beyond_the_memory_blame_the_machine(monkeypatch):
     monkeypatch.setattr("galfig.runtime.machine.find_memory", lambda: 1_000_000)
     with pytest.raises(MemoryError, match=r"0\.0 GB needed, 0\.0 GB allowed"):
         decode_raster(data)
+
+
+def write_12_bits(values):
+    """Write a TIFF of 12-bit grey, two samples in three bytes, as Pillow reads but never writes."""
+    pairs = values.reshape(-1, 2).astype(int)
+    first, second = pairs[:, 0], pairs[:, 1]
+    packed = np.stack([first >> 4, (first & 15) << 4 | second >> 8, second & 255], axis=1)
+    data = packed.astype(np.uint8).tobytes()
+    height, width = values.shape
+    tags = {256: width, 257: height, 258: 12, 259: 1, 262: 1, 273: 134, 277: 1, 278: height}
+    tags[279] = len(data)
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    header = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
+    return header.ljust(134, b"\0") + data
+
+
+def test_tiff_of_12_bits_is_scaled():
+    """Cameras and microscopes write 12 bits: 4095 is white."""
+    values = np.arange(24 * 20).reshape(20, 24) * 8
+    values[-1, -1] = 4095
+    pixels = decode_raster(write_12_bits(values), 1)
+    np.testing.assert_array_equal(pixels, np.floor(values * 255 / 4095 + 0.5))

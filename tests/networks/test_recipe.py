@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 from samples import load_with_settings
 
-from galfig.networks.recipe import describe_difference, is_same_recipe, warn_of_mismatch
+from galfig.config import load_settings
+from galfig.networks.recipe import (
+    describe_difference,
+    describe_recipe,
+    is_same_recipe,
+    warn_of_mismatch,
+)
 
 RECIPE = {"image_digest": "a", "catalog_sha256": "b", "training": {"epochs": 5, "threads": 4}}
 
@@ -50,3 +56,41 @@ def test_settings_of_another_version_are_warned_of(galaxy_folder, checkpoint, ca
         warn_of_mismatch(strange, galaxies, settings, Path("m.safetensors"))
     (message,) = caplog.messages
     assert message.startswith("m.safetensors: was trained by another version of galfig")
+
+
+def with_fits(galaxies):
+    """Return galaxies whose images are, by their names, FITS."""
+    return replace(galaxies, paths=tuple(path.with_suffix(".fits") for path in galaxies.paths))
+
+
+def test_only_networks_of_fits_are_told_apart_by_the_stretch(galaxy_folder):
+    """The recipe of a network of JPEGs is what it was; that of FITS names the new default."""
+    galaxies, settings = load_with_settings(galaxy_folder)
+    plain, stretched = (describe_recipe(one, settings) for one in (galaxies, with_fits(galaxies)))
+    assert "stretch" not in plain
+    assert stretched == {**plain, "stretch": "sky"}
+    assert describe_difference(plain, stretched) == "stretch none, now 'sky'"
+    for catalog in ({"stretch": "percentiles"}, {"fits_range": (0, 1)}):
+        other = load_settings(settings, {("catalog", key): catalog[key] for key in catalog})
+        assert "stretch" not in describe_recipe(with_fits(galaxies), other)
+
+
+def test_images_that_become_other_pixels_are_warned_of(galaxy_folder, checkpoint, caplog):
+    """A network that was trained before the default changed, and one of other planes."""
+    galaxies, settings = load_with_settings(galaxy_folder)
+    galaxies = with_fits(galaxies)
+    recipe = describe_recipe(galaxies, settings)
+    old = {key: recipe[key] for key in recipe if key != "stretch"}
+    for trained, words in (
+        (old, "with stretch none, and these have 'sky' (set [catalog] stretch = "),
+        ({**recipe, "planes": [2, 1, 0]}, "with planes [2, 1, 0], and these have none"),
+        (recipe, ""),
+        ({}, ""),
+    ):
+        metadata = {**checkpoint.metadata, "settings": settings.record(), "recipe": trained}
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "galfig"):
+            known = replace(checkpoint, metadata=metadata)
+            warn_of_mismatch(known, galaxies, settings, Path("m.safetensors"))
+        assert words in " ".join(caplog.messages)
+        assert len(caplog.messages) == bool(words)
