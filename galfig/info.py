@@ -13,7 +13,7 @@ from galfig.runtime.documents import load_json, replace_nan
 from galfig.runtime.inputs import open_regular
 from galfig.store.reader import Store, open_store
 from galfig.store.selection import count_splits
-from galfig.store.summary import describe_accuracy, list_warnings
+from galfig.store.summary import describe_accuracy, describe_import, list_warnings
 
 Kind = Literal["store", "checkpoint", "manuscript"]
 EXPECTED = "a store, a checkpoint or the folder of a manuscript"
@@ -217,8 +217,13 @@ def _describe_store(store: Store) -> dict[str, Any]:
 
 
 def _describe_checkpoint(path: Path) -> dict[str, Any]:
-    from galfig.networks.checkpoint import load_checkpoint
+    from galfig.networks.checkpoint import load_checkpoint, read_metadata
+    from galfig.networks.families import OWN
 
+    record, metadata = read_metadata(path)
+    if record.arch.startswith(OWN):
+        # Its network is not built, since that would run somebody's code.
+        return {"kind": "checkpoint", **metadata, "warnings": _list_doubts(metadata)}
     checkpoint = load_checkpoint(path)
     n_parameters = sum(parameter.numel() for parameter in checkpoint.model.parameters())
     return {
@@ -243,7 +248,7 @@ def _list_doubts(metadata: dict[str, Any]) -> list[str]:
     if 0 <= accuracy <= 1 and sum(n_valid.values()) > 0:
         rated = rate_accuracy(round(accuracy * sum(n_valid.values())), [*n_valid.values()])
         doubts.append(describe_baseline(rated, [*n_valid]))
-    return [doubt for doubt in doubts if doubt]
+    return [*describe_import(training), *(doubt for doubt in doubts if doubt)]
 
 
 def _describe_images(record: Any) -> Any:

@@ -116,9 +116,9 @@ class Training(_Record):
     """How a network was trained; only ``arch`` is known for a network trained elsewhere."""
 
     arch: Name
-    # Only of a network that galfig did not train. Side of the images that the network sees [px].
+    # Only of a network from another program, in stores with the side of the images that it sees.
     imported: Import | None = None
-    image_size: Side | None = None
+    network_size: Side | None = None
     # Number of galaxies of each class.
     n_train: dict[Name, Count] | None = None
     n_valid: dict[Name, Count] | None = None

@@ -173,6 +173,7 @@ OPENED = {
     "images/raster.py": "bytes in memory",
     "catalog/formats.py": "bytes in memory",
     "catalog/galaxies.py": "`read_table` of formats, which is given the bytes",
+    "networks/importing.py": "the same `read_table`, which reads by runtime.inputs",
     "store/hdf5.py": "HDF5 opens by name; a file that is no regular one is refused before",
     "store/content.py": "the same file again, for the bytes of its chunks",
     "store/gate.py": "objects within a file that is open",

@@ -17,14 +17,16 @@ if TYPE_CHECKING:
 @click.command(cls=Command)
 @click.argument("model", type=click.Path(path_type=Path, dir_okay=False))
 @own_code_option
+@click.option("--all", "with_all", is_flag=True, help="List also those within branches.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @standard_options
-def layers(model: Path, arch: str | None, as_json: bool) -> None:
+def layers(model: Path, arch: str | None, with_all: bool, as_json: bool) -> None:
     """List the layers of MODEL that can be explained.
 
     MODEL is a checkpoint. Each layer is listed with the shape of its maps and the receptive field
     of their central pixel: the side of the square of pixels on which it depends, and in which 95 %
-    of that dependence lies.
+    of that dependence lies. Layers within branches, past which part of the image flows, show only
+    part of the evidence.
 
     \b
     Examples:
@@ -36,7 +38,8 @@ def layers(model: Path, arch: str | None, as_json: bool) -> None:
     from galfig.runtime.documents import dump_json
 
     checkpoint = load_checkpoint(model, arch=arch)
-    found = list_layers(checkpoint)
+    every = list_layers(checkpoint)
+    found = [layer for layer in every if with_all or layer.is_default or not layer.is_bypassed]
     if as_json:
         click.echo(dump_json([asdict(layer) for layer in found], indent=2, sort_keys=False))
         return
@@ -44,6 +47,8 @@ def layers(model: Path, arch: str | None, as_json: bool) -> None:
     click.echo(f"{'layer':{width}}  {'maps':>14}  {'field [px]':>10}  {'95 % [px]':>9}")
     for layer in found:
         click.echo(make_printable(_write_row(layer, width, checkpoint.image_size)))
+    if n_left := len(every) - len(found):
+        click.echo(f"and {n_left} within branches, which --all lists")
 
 
 def _write_row(layer: "LayerFacts", width: int, image_size: int) -> str:

@@ -541,7 +541,7 @@ def describe_size(store: Store, shape: tuple[int, ...], markup: Markup) -> str:
         side = shape[1] * scales[0]
         size += f" of {scales[0]:g} arcsec, {side:.3g} arcsec on a side"
     trained = store.training.settings
-    scaled = None if trained is None else trained.training.image_size
+    scaled = store.training.network_size if trained is None else trained.training.image_size
     if scaled is not None and scaled != shape[1]:
         size += f"; scaled to {markup.times(scaled, scaled)} pixels for the network"
     return size
@@ -555,6 +555,9 @@ def describe_network(
     words = f"{subject}, {markup.text(training.arch)}, "
     if not training.n_train:
         words += "was not trained by galfig"
+    elif training.imported is not None:
+        n_train = sum(training.n_train.values())
+        words += f"was trained on {count_noun(n_train)}, not by galfig"
     else:
         n_train = sum(training.n_train.values())
         words += (
@@ -593,6 +596,32 @@ def _describe_question(store: Store, markup: Markup) -> str:
         for classes in (trained, now)
     ]
     return f", classified by {by[0]} rather than, as here, by {by[1]}"
+
+
+def describe_import(store: Store, markup: Markup, subject: str = "the network") -> str:
+    """State that a network was imported without comparing it with the original; "" if it was.
+
+    Parameters
+    ----------
+    store : Store
+        An open store.
+    markup : Markup
+        ``PLAIN`` or ``LATEX``.
+    subject : str, default "the network"
+        Words for the network.
+
+    Returns
+    -------
+    str
+        A sentence.
+    """
+    imported = store.training.imported
+    if imported is None or imported.n_checked:
+        return ""
+    return (
+        f"The import of {subject} was not checked against the original network, so its predictions "
+        "may differ from those."
+    )
 
 
 def describe_shift(store: Store, markup: Markup, subject: str = "the network") -> str:
@@ -646,7 +675,9 @@ def describe_check(store: Store, markup: Markup, subject: str = "the network") -
 def describe_doubts(store: Store, markup: Markup, subject: str = "the network") -> str:
     """State why the predictions of a network may be unreliable, in lines; "" if nothing is."""
     return join_lines(
-        describe_check(store, markup, subject), describe_shift(store, markup, subject)
+        describe_import(store, markup, subject),
+        describe_check(store, markup, subject),
+        describe_shift(store, markup, subject),
     )
 
 

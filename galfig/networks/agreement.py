@@ -27,13 +27,17 @@ TOLERANCE = 1e-3
 # Where the probabilities of all galaxies are nearly the same, a wrong network passes easily: no
 # more than this share of their range may differ. Printed numbers have few digits.
 _SHARE_OF_RANGE, _LEAST_TOLERANCE = 0.05, 1e-5
+# Where the probabilities vary by less, agreement says little; and below that, nothing.
+LITTLE, NOTHING = 1e-2, 1e-5
 # Galaxies for which other ways are tried.
 N_TRIED = 8
+# Ways to crop and scale that are tried together with other things.
+N_FRAMES = 6
 _BATCH_SIZE = 16
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 # Sides of images that networks are often trained with [pixels].
-_SIDES = (64, 96, 128, 224, 256, 299)
+_SIDES = (32, 48, 64, 96, 128, 160, 192, 224, 256, 299)
 # Epsilons of batch norm: those of PyTorch, of TensorFlow, and of some of timm's networks.
 _EPSILONS = (1e-3, 1e-5, 1e-6)
 
@@ -94,8 +98,25 @@ def find_tolerance(probs: NDArray[np.float64]) -> float:
     float
         `TOLERANCE`, or less where the probabilities of all galaxies are nearly the same.
     """
-    spread = float(np.ptp(probs, axis=0).max()) if len(probs) > 1 else 1.0
-    return min(TOLERANCE, max(_LEAST_TOLERANCE, _SHARE_OF_RANGE * spread))
+    if len(probs) < 2:
+        return TOLERANCE
+    return min(TOLERANCE, max(_LEAST_TOLERANCE, _SHARE_OF_RANGE * measure_spread(probs)))
+
+
+def measure_spread(probs: NDArray[np.float64]) -> float:
+    """Return the largest range of the probabilities of a class.
+
+    Parameters
+    ----------
+    probs : (N, C) ndarray of float64
+        Probabilities of N galaxies.
+
+    Returns
+    -------
+    float
+        From 0 to 1; 0 for a single galaxy.
+    """
+    return float(np.ptp(probs, axis=0).max())
 
 
 def measure_difference(model: nn.Module, record: CheckpointRecord, reference: Reference) -> float:
@@ -153,21 +174,25 @@ def find_differences(
         _list_epsilons(model),
     )
     ways = [given, *(change(given) for changes in choices for change in changes)]
-    found = _try_ways(model, ways, reference)
+    found = _try_ways(model, ways, reference, tolerance)
     if found[0][0].distance > tolerance:
-        together = [
-            partial(_apply, changes)
-            for changes in product(*([_keep, *changes] for changes in choices[:3]))
+        # Of the sizes, those that the user seems to mean, since there are many combinations.
+        frames = [change for change in choices[2] if _keeps_side(change(given), reference, record)]
+        ways = [
+            change_size(change_bands(change_range(given)))
+            for change_size, change_bands, change_range in product(
+                [_keep, *frames[:N_FRAMES]], [_keep, *choices[1]], [_keep, *choices[0]]
+            )
         ]
-        found += _try_ways(model, [change(given) for change in together], reference)
+        few = reference.take(np.arange(0, len(reference.probs), 2))
+        found += _try_ways(model, [way for way in ways if len(way.words) > 1], few, tolerance)
         found.sort(key=lambda pair: _rank(*pair))
     return _describe(found, record, tolerance)
 
 
-def _apply(changes: Sequence[Callable[[_Way], _Way]], way: _Way) -> _Way:
-    for change in changes:
-        way = change(way)
-    return way
+def _keeps_side(way: _Way, reference: Reference, record: CheckpointRecord) -> bool:
+    """Return whether a way gives images of the side that the user named."""
+    return len(way.frame(reference.images[0])) in (record.image_size, record.cutout_size)
 
 
 def _keep(way: _Way) -> _Way:
@@ -180,10 +205,10 @@ def _rank(answer: _Answer, way: _Way) -> tuple[float, int]:
 
 
 def _try_ways(
-    model: nn.Module, ways: Sequence[_Way], reference: Reference
+    model: nn.Module, ways: Sequence[_Way], reference: Reference, tolerance: float
 ) -> list[tuple[_Answer, _Way]]:
-    """Return the answers in each way that the network takes, the nearest first."""
-    found = []
+    """Return the answers in each way up to the first that agrees, the nearest first."""
+    found: list[tuple[_Answer, _Way]] = []
     for way in ways:
         try:
             logits = _run(model, way, reference.images)
@@ -191,6 +216,8 @@ def _try_ways(
         except (RuntimeError, AssertionError, ValueError, TypeError, IndexError):
             continue
         found.append((_judge(logits, reference.probs), way))
+        if found[-1][0].distance <= tolerance:
+            break
     return sorted(found, key=lambda pair: _rank(*pair))
 
 
@@ -359,17 +386,19 @@ def _list_frames(
     crop, side = record.cutout_size, record.image_size
     sides = {length for image in images for length in image.shape[:2]}
     options: dict[str, Callable[[Pixels], Pixels]] = {}
-    for size in dict.fromkeys((side, crop, *_SIDES)):
+    # Much larger ones than the images would only take long.
+    likely = [size for size in _SIDES if size <= 2 * max(*sides, side)]
+    for size in dict.fromkeys((side, crop, *likely)):
         if size != side:
             words = f"`cutout_size` {crop} scaled to `image_size` {size}"
             options[words] = partial(_crop_and_scale, crop, size)
+        if (size, size) != (crop, side) and size <= max(sides):
+            words = f"`cutout_size` {size}, not scaled"
+            options[words] = partial(_crop_and_scale, size, size)
         if sides != {crop}:
             whole = f"`cutout_size` {sides.copy().pop()}" if len(sides) == 1 else "whatever size"
             words = f"the whole image ({whole}) scaled to `image_size` {size}"
             options[words] = partial(_scale_whole, size, Image.Resampling.BILINEAR)
-            if size != crop:
-                words = f"`cutout_size` {size}, not scaled"
-                options[words] = partial(_crop_and_scale, size, size)
             words = (
                 f"the shorter side scaled to {size * 8 // 7} and the central {size} pixels of that"
             )

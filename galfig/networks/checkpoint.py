@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -363,28 +363,17 @@ def load_checkpoint(path: Path | str, *, arch: str | None = None) -> Checkpoint:
         ``arch``.
     """
     path = Path(path)
-    try:
-        data = read_regular(path, MAX_BYTES)
-    except OSError as exc:
-        raise CheckpointError(f"{path}: cannot be read ({exc.strerror})") from exc
-    metadata, shapes = _read_metadata(path, data)
-    record = _validate(path, metadata)
+    file = _open(path)
+    record = file.record
     _check_arch(path, record, arch)
-    layer = _compare(path, record, shapes, arch)
+    layer = _compare(path, record, file.shapes, arch)
+    tensors = _load_verified(path, file)
     try:
-        tensors = load_tensors(data)
-        digest = metadata.get("digest")
-        if digest is not None and digest != digest_content(metadata, tensors):
-            raise CheckpointError(f"{path}: {CHECKSUM_MISMATCH}; copy it again from its source")
         # Building draws random weights, which are replaced at once. The caller's random state
         # must not change.
         with torch.random.fork_rng(devices=[]):
             model = _build(record, arch)
         model.load_state_dict(tensors)
-    except SafetensorError as exc:
-        raise CheckpointError(
-            f"{path}: truncated or damaged ({exc}); copy it again from its source"
-        ) from exc
     except ConfigError as exc:
         raise CheckpointError(f"{path}: {exc}") from exc
     except RuntimeError as exc:
@@ -393,17 +382,77 @@ def load_checkpoint(path: Path | str, *, arch: str | None = None) -> Checkpoint:
             f"{path}: its tensors do not fit {record.arch} with {len(record.class_names)} classes "
             f"({reason[:200]}); see docs/checkpoints.md"
         ) from exc
-    if name := _find_not_finite(tensors):
-        raise CheckpointError(
-            f"{path}: {name} contains non-finite numbers, expected finite weights; train it again"
-        )
     return Checkpoint(
         model=model.eval(),
         class_names=record.class_names,
         layer_name=layer["layer"],
-        metadata=metadata,
-        digest=sha256(data).hexdigest(),
+        metadata=file.metadata,
+        digest=sha256(file.data).hexdigest(),
     )
+
+
+def read_metadata(path: Path) -> tuple[CheckpointRecord, dict[str, Any]]:
+    """Read what a checkpoint says of itself, and compare its tensors with its digest.
+
+    No network is built, so that this also reads the checkpoint of somebody's own code.
+
+    Parameters
+    ----------
+    path : Path
+        The checkpoint.
+
+    Returns
+    -------
+    record : CheckpointRecord
+        The part of the metadata that is needed to use the network.
+    metadata : dict
+        All of it, and ``checkpoint_sha256``, the digest of the file.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, is not a galfig checkpoint, fails its checksum, or holds tensors
+        that are not finite.
+    """
+    file = _open(path)
+    _load_verified(path, file)
+    return file.record, {"checkpoint_sha256": sha256(file.data).hexdigest(), **file.metadata}
+
+
+class _File(NamedTuple):
+    """The bytes of a checkpoint, and what its header says."""
+
+    data: bytes
+    metadata: dict[str, Any]
+    shapes: dict[str, tuple[int, ...]]
+    record: CheckpointRecord
+
+
+def _open(path: Path) -> _File:
+    try:
+        data = read_regular(path, MAX_BYTES)
+    except OSError as exc:
+        raise CheckpointError(f"{path}: cannot be read ({exc.strerror})") from exc
+    metadata, shapes = _read_metadata(path, data)
+    return _File(data, metadata, shapes, _validate(path, metadata))
+
+
+def _load_verified(path: Path, file: _File) -> dict[str, Tensor]:
+    """Return the tensors of a checkpoint, which are finite and those of its digest."""
+    try:
+        tensors = load_tensors(file.data)
+    except SafetensorError as exc:
+        raise CheckpointError(
+            f"{path}: truncated or damaged ({exc}); copy it again from its source"
+        ) from exc
+    digest = file.metadata.get("digest")
+    if digest is not None and digest != digest_content(file.metadata, tensors):
+        raise CheckpointError(f"{path}: {CHECKSUM_MISMATCH}; copy it again from its source")
+    if name := _find_not_finite(tensors):
+        raise CheckpointError(
+            f"{path}: {name} contains non-finite numbers, expected finite weights; train it again"
+        )
+    return tensors
 
 
 def _validate(path: Path, metadata: Mapping[str, Any]) -> CheckpointRecord:
@@ -531,7 +580,7 @@ def _read_metadata(path: Path, data: bytes) -> tuple[dict[str, Any], dict[str, t
     if data[8:9] != b"{" and data.startswith((b"\x80", b"PK\x03\x04")):
         raise CheckpointError(
             f"{path}: a pickled file, expected safetensors; galfig never loads pickles, which can "
-            "run any code; docs/checkpoints.md says how to convert your own"
+            "run any code; 'galfig import-model' reads the weights of your own network"
         )
     try:
         header, shapes = read_header(data)
@@ -539,7 +588,7 @@ def _read_metadata(path: Path, data: bytes) -> tuple[dict[str, Any], dict[str, t
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
         raise CheckpointError(
             f"{path}: not a galfig checkpoint, expected one from 'galfig train'; "
-            "docs/checkpoints.md says how to convert others"
+            "'galfig import-model' makes one of the weights of your own network"
         ) from exc
     if metadata.get("format") != CHECKPOINT_FORMAT:
         raise CheckpointError(

@@ -19,11 +19,14 @@ from galfig.config import CatalogSettings
 from galfig.errors import CatalogError, CheckpointError, ConfigError, CutoutError, OutputError
 from galfig.images.cutouts import Decoding, decode_image
 from galfig.networks.agreement import (
+    LITTLE,
+    NOTHING,
     TOLERANCE,
     Reference,
     find_differences,
     find_tolerance,
     measure_difference,
+    measure_spread,
 )
 from galfig.networks.architectures import build_network, find_layer
 from galfig.networks.checkpoint import Checkpoint, check_meaning, save_checkpoint
@@ -270,6 +273,12 @@ def _check(
     reference = read_reference(path, images, record, id_column)
     difference = measure_difference(model, record, reference)
     tolerance = find_tolerance(reference.probs)
+    n, spread = len(reference.probs), measure_spread(reference.probs)
+    if spread < NOTHING and n > 1:
+        raise CatalogError(
+            f"{path}: the original's probabilities are the same for all {n} galaxies, which proves "
+            "nothing; choose galaxies that it classifies differently"
+        )
     if not difference <= tolerance:
         logger.info("%s: differs by up to %.2g; looking for the reason", path, difference)
         advice = find_differences(model, record, reference, tolerance)
@@ -278,7 +287,14 @@ def _check(
             f"{path}: probabilities differ from those of the original network by up to "
             f"{difference:.2g}, expected at most {tolerance:.2g}{why}; {advice}"
         )
-    n = len(reference.probs)
+    if spread < LITTLE:
+        logger.warning(
+            "%s: the original's probabilities of %d galaxies vary by %.1g only, so that their "
+            "agreement says little; choose galaxies that it classifies differently",
+            path,
+            n,
+            spread,
+        )
     logger.info("%s: agrees for %d galaxies, to %.1e", path, n, difference)
     return {"n_checked": n, "largest_difference": difference}
 

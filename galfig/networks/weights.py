@@ -31,6 +31,8 @@ _TABLES = ("state_dict", "model_state_dict", "model", "net", "network", "weights
 _WRAPPER = "_orig_mod."
 # PyTorch itself supplies these counters, which no output depends on.
 _COUNTER = "num_batches_tracked"
+# Modules that are no part of a network, by what is in their name.
+_BESIDE = re.compile("loss|criterion|metric|accuracy|auroc|confusion|ema|teacher", re.IGNORECASE)
 _REFUSED = re.compile(r"GLOBAL ([\w.]+)")
 # Plain values that files hold beside tensors: fastai's lists and learning rates in the state of the
 # optimiser, paths and namespaces among Lightning's settings.
@@ -79,7 +81,8 @@ class Match(NamedTuple):
     unlike : list of str
         Names of tensors of another shape.
     outside : list of str
-        Names of the file that do not begin with the prefix, such as those of a loss.
+        Names of the file that do not begin with the prefix, or are those of a loss, a metric or
+        a moving average.
     """
 
     prefix: str
@@ -271,15 +274,22 @@ def match_names(found: Shapes, expected: Shapes) -> Match:
     """
     prefix = _find_prefix(found, expected)
     inside = {
-        name[len(prefix) :]: shape for name, shape in found.items() if name.startswith(prefix)
+        name[len(prefix) :]: shape
+        for name, shape in found.items()
+        if name.startswith(prefix) and not _is_beside(name[len(prefix) :], expected)
     }
     return Match(
         prefix,
         [name for name in expected if name not in inside and not name.endswith(_COUNTER)],
         [name for name in inside if name not in expected and not name.endswith(_COUNTER)],
         [name for name in inside if name in expected and inside[name] != expected[name]],
-        [name for name in found if not name.startswith(prefix)],
+        [name for name in found if name[len(prefix) :] not in inside],
     )
+
+
+def _is_beside(name: str, expected: Shapes) -> bool:
+    """Return whether a tensor belongs to what a training keeps beside its network."""
+    return name not in expected and _BESIDE.search(name.partition(".")[0]) is not None
 
 
 def _find_prefix(found: Shapes, expected: Shapes) -> str:
@@ -292,7 +302,8 @@ def _find_prefix(found: Shapes, expected: Shapes) -> str:
                 prefix = "".join(f"{part}." for part in parts[:n])
                 counts[prefix] = counts.get(prefix, 0) + 1
     # The shortest of those that fit equally well: "model." rather than "ema_model.".
-    return min(counts, key=lambda prefix: (-counts[prefix], len(prefix)), default="")
+    prefix = min(counts, key=lambda prefix: (-counts[prefix], len(prefix)), default="")
+    return prefix if 2 * counts.get(prefix, 0) > len(expected) else ""
 
 
 def describe_match(match: Match, found: Shapes, expected: Shapes) -> str:

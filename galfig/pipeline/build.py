@@ -395,7 +395,7 @@ def _describe_training(metadata: Mapping[str, Any]) -> dict[str, Any]:
     if "start" in metadata:
         training["start"] = metadata["start"]
     if "imported" in metadata:
-        training |= {key: metadata[key] for key in ("imported", "image_size")}
+        training |= {"imported": metadata["imported"], "network_size": metadata["image_size"]}
     return training
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from galfig.metrics import describe_baseline, describe_few
+from galfig.records import Training
 from galfig.store.selection import count_splits, find_in_split
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ def list_warnings(store: "Store") -> list[str]:
         warnings.append("galaxies are simulated")
     if not store.training.n_train:
         warnings.append("the network was not trained by galfig")
+    warnings += describe_import(store.training)
     warnings += list_doubts(store)
     shift = store.record.image_shift
     if shift is not None and shift.is_unlike:
@@ -126,6 +128,24 @@ def list_warnings(store: "Store") -> list[str]:
             f"{n} {'galaxy' if n == 1 else 'galaxies'} of the catalog could not be used"
         )
     return warnings
+
+
+def describe_import(training: Training) -> list[str]:
+    """Warn of a network that was imported without comparing it with the original.
+
+    Parameters
+    ----------
+    training : Training
+        What a store or a checkpoint says of its network.
+
+    Returns
+    -------
+    list of str
+        A clause; empty if there is nothing to warn of.
+    """
+    if training.imported is None or training.imported.n_checked:
+        return []
+    return ["the import of the network was not checked against the original"]
 
 
 def list_doubts(store: "Store") -> list[str]:

@@ -1,0 +1,90 @@
+"""Receptive fields: what is measured is what follows from kernels and strides."""
+
+import pytest
+import torch
+from torch import nn
+
+from galfig.networks.checkpoint import wrap_network
+from galfig.networks.receptive import Field, list_layers, measure_fields
+
+
+def make_network():
+    """Return convolutions of known kernels and strides, with an identity past one of them."""
+    torch.manual_seed(0)
+
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Conv2d(3, 6, 5, padding=2)
+            self.pool = nn.MaxPool2d(2)
+            self.inner = nn.Conv2d(6, 6, 3, padding=1)
+            self.last = nn.Sequential(nn.BatchNorm2d(6), nn.ReLU())
+            self.head = nn.Linear(6, 2)
+
+        def forward(self, images):
+            x = self.pool(torch.relu(self.first(images)))
+            return self.head(self.last(x + self.inner(x)).mean(dim=(2, 3)))
+
+    return Network().eval()
+
+
+def test_fields_follow_from_kernels_and_strides():
+    """5; then 5 + 1 = 6 with a stride of 2; then 6 + 2 × 2 = 10 pixels."""
+    model = make_network()
+    layers = dict.fromkeys(("first", "pool", "inner", "last"), False)
+    before = {name: one.clone() for name, one in model.state_dict().items()}
+    fields = measure_fields(model, layers, 48)
+    assert [field.side for field in fields.values()] == [5, 6, 10, 10]
+    assert all(0 < field.core <= field.side for field in fields.values())
+    # The network is as it was.
+    assert all(torch.equal(one, before[name]) for name, one in model.state_dict().items())
+    assert all(one.dtype == torch.float32 for one in model.parameters())
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_a_delta_has_a_field_of_one_pixel():
+    """Weights count, not only the sizes of kernels: what is zero sees nothing."""
+    conv = nn.Conv2d(3, 2, 7, padding=3)
+    nn.init.zeros_(conv.weight)
+    conv.weight.data[:, :, 3, 3] = 1
+    model = nn.Sequential(conv, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2)).eval()
+    assert measure_fields(model, {"0": False}, 16) == {"0": Field(1, 1)}
+
+
+def test_layers_are_listed_with_the_default_marked():
+    """Those with maps, in their order; and which of them the image flows past."""
+    checkpoint = wrap_network(
+        make_network(),
+        class_names=["low", "high"],
+        mean=[0.1] * 3,
+        std=[0.2] * 3,
+        cutout_size=48,
+    )
+    found = {layer.name: layer for layer in list_layers(checkpoint)}
+    assert list(found) == ["first", "pool", "inner", "last.0", "last.1", "last"]
+    assert found["first"].shape == (6, 48, 48)
+    assert found["last"].shape == (6, 24, 24)
+    assert [name for name, layer in found.items() if layer.is_default] == ["last"]
+    assert [name for name, layer in found.items() if layer.is_auto] == ["last"]
+    assert [name for name, layer in found.items() if layer.is_bypassed] == ["inner"]
+
+
+@pytest.mark.parametrize("size", [16, 17])
+def test_a_field_larger_than_the_image_is_the_image(size):
+    """Global pooling in a gate sees all of it."""
+
+    class Gate(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3, padding=1)
+            self.out = nn.ReLU()
+            self.head = nn.Linear(4, 2)
+
+        def forward(self, images):
+            x = self.conv(images)
+            return self.head(self.out(x * x.mean(dim=(2, 3), keepdim=True)).mean(dim=(2, 3)))
+
+    torch.manual_seed(0)
+    fields = measure_fields(Gate().eval(), {"conv": False, "out": False}, size)
+    assert fields["conv"].side == 3
+    assert fields["out"].side == size
