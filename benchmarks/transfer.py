@@ -27,8 +27,8 @@ MASS = {"column": "logMstar", "edges": [8.5, 10.7, 11.1, 12.1], "name": "stellar
 METALLICITY = {"column": "oh_p50", "edges": [8.1, 8.85, 9.0, 9.3], "name": "metallicity"}
 CLASSES = {"labels": ["low", "medium", "high"], "keep": ["low", "high"]}
 IMAGES = {"cutout_size": 128, "image_size": 32, "batch_size": 10, "threads": 1}
-# Number of training galaxies, and of epochs: about 60, 100 and 150 steps.
-EPOCHS = {20: 30, 50: 20, 100: 15}
+# Number of training galaxies, and of epochs: 60 steps, 60 and 80.
+EPOCHS = {20: 30, 50: 12, 100: 8}
 N_TEST = 150
 
 
