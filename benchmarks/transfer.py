@@ -26,9 +26,9 @@ from galfig.images.cutouts import load_cutouts
 MASS = {"column": "logMstar", "edges": [8.5, 10.7, 11.1, 12.1], "name": "stellar mass"}
 METALLICITY = {"column": "oh_p50", "edges": [8.1, 8.85, 9.0, 9.3], "name": "metallicity"}
 CLASSES = {"labels": ["low", "medium", "high"], "keep": ["low", "high"]}
-IMAGES = {"cutout_size": 128, "image_size": 48, "batch_size": 10, "threads": 1}
-# Number of training galaxies, and of epochs: about 60, 100 and 150 steps.
-EPOCHS = {20: 30, 50: 20, 100: 15}
+IMAGES = {"cutout_size": 128, "image_size": 32, "batch_size": 10, "threads": 1}
+# Number of training galaxies, and of epochs: 60 steps, 60 and 80.
+EPOCHS = {20: 30, 50: 12, 100: 8}
 N_TEST = 150
 
 
@@ -37,8 +37,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("first", type=Path, help="folder of the galaxies to learn from")
     parser.add_argument("second", type=Path, help="folder of the galaxies to go on with")
-    parser.add_argument("--archs", nargs="+", default=["xresnet18", "conv3"])
-    parser.add_argument("--rates", nargs="+", type=float, default=[5e-3, 2e-2])
+    parser.add_argument("--archs", nargs="+", default=["conv3"])
+    parser.add_argument("--rates", nargs="+", type=float, default=[2e-2])
     parser.add_argument("--numbers", nargs="+", type=int, default=list(EPOCHS))
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--out", type=Path, help="JSON file for the numbers")
@@ -88,6 +88,7 @@ def compare(
             for rate in rates:
                 given = {"arch": source.stem, "epochs": n_epochs, "lr": rate, "seed": seed, **way}
                 found, share = score_one(folder, n_train, seed, given)
+                sys.stderr.write(f"{n_train} {name}, seed {seed}: {found.mean():.3f}\n")
                 right.setdefault((name, rate), []).append(found)
     rows = []
     for (name, rate), found in right.items():

@@ -484,7 +484,7 @@ class TrainingSettings(_Table):
         "or _mish_sa, timm:NAME or torchvision:NAME",
     )
     pretrained: bool = Field(
-        False, description="Start from the weights that timm or torchvision offers for `arch`"
+        False, description="Start from the weights that timm or torchvision offers for the network"
     )
     init: str | None = Field(
         None,
@@ -495,7 +495,10 @@ class TrainingSettings(_Table):
         0, ge=0, description="Of the epochs, the first ones that train the last layer alone"
     )
     body_lr_ratio: float = Field(
-        1.0, gt=0, le=1, description="Learning rate below the last layer, as a fraction of `lr`"
+        1.0,
+        gt=0,
+        le=1,
+        description="Learning rate below the last layer, as a fraction of that of the last",
     )
     epochs: int = Field(5, ge=1, description="Passes over the training set")
     lr: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(

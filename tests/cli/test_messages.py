@@ -107,6 +107,11 @@ MESSAGES = [
         "they fit --arch fastai:resnet34",
     ),
     ("build-maps", "give it again as `arch`", "give it again as --arch"),
+    (
+        "train",
+        "`pretrained`: conv3 is none; choose another `arch`, or give a file by `init`",
+        "--pretrained: conv3 is none; choose another --arch, or give a file by --init",
+    ),
     ("train", "choose a `layer` from a, b", "choose a --layer from a, b"),
     ("figure", "build it again with an earlier `layer`", "build it again with an earlier layer"),
     ("train", "train with a lower `lr`", "train with a lower --lr"),

@@ -3,6 +3,7 @@
 import json
 import re
 
+import h5py
 import numpy as np
 import pytest
 
@@ -46,6 +47,19 @@ def test_no_probability_rounds_to_certainty():
         assert words.split()[1] not in {"1.000", "0.000"}
         if words.startswith("="):
             assert abs(float(words.split()[1]) - p) <= 0.0005 + 1e-9
+
+
+def test_caption_says_where_the_training_started(trained_store):
+    """Words of a file, which may hold anything, are escaped."""
+    with open_store(trained_store) as store:
+        assert "starting" not in describe_network(store, LATEX)
+    with h5py.File(trained_store, "r+") as file:
+        training = json.loads(file.attrs["training"])
+        training["start"] = {"source": "mass_1.safetensors", "sha256": "a" * 64}
+        file.attrs["training"] = json.dumps(training)
+    with open_store(trained_store) as store:
+        words = describe_network(store, LATEX)
+    assert r", starting from the weights of mass\_1.safetensors" in words
 
 
 def test_caption_says_what_was_done(store_path):

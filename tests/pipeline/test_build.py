@@ -29,6 +29,7 @@ from galfig.errors import (
     LostCutoutError,
     OutputError,
 )
+from galfig.figures.captions import PLAIN, describe_network
 from galfig.images.cutouts import Decoding, read_cutout, scale_cutout
 from galfig.images.identity import digest_files
 from galfig.info import describe_file
@@ -95,6 +96,31 @@ def test_store_holds_the_maps_of_each_galaxy(galaxy_folder, tmp_path, image_size
             )
             probs = torch.softmax(expected.logits[0], dim=0).numpy()
             np.testing.assert_allclose(store.probs[index], probs, rtol=1e-4)
+
+
+def test_store_of_the_averaged_network(galaxy_folder, tmp_path):
+    """With ``tta``, logits and maps are means over the turned and mirrored images."""
+    checkpoint = make_checkpoint(tmp_path / "m.safetensors", image_size=24)
+    assert build_at(tmp_path / "plain.h5", galaxy_folder, checkpoint)
+    assert build_at(tmp_path / "maps.h5", galaxy_folder, checkpoint, tta=True)
+    galaxies, _ = load_with_settings(galaxy_folder)
+    layer = checkpoint.model.get_submodule("conv3")
+    scaled = np.array(scale_cutout(read_cutout(galaxies.paths[7], 32), 24))
+    views = [np.rot90(one, k) for one in (scaled, scaled[:, ::-1]) for k in range(4)]
+    batch = grad_cam(checkpoint.model, checkpoint.normalise(np.stack(views)), layer)
+    maps = batch.cams.numpy()
+    back = [np.rot90(maps[k], -k, (-2, -1)) for k in range(4)]
+    back += [np.rot90(maps[4 + k], -k, (-2, -1))[..., ::-1] for k in range(4)]
+    expected, logits = np.mean(back, axis=0), batch.logits.numpy().mean(axis=0)
+    with open_store(tmp_path / "maps.h5") as store, open_store(tmp_path / "plain.h5") as plain:
+        np.testing.assert_allclose(store.cams(7), expected, atol=6e-4 * np.abs(expected).max())
+        np.testing.assert_allclose(store.logits[7], logits, rtol=1e-4, atol=1e-5)
+        assert not np.allclose(plain.cams(7), expected, atol=1e-2 * np.abs(expected).max())
+        assert store.settings.maps.tta
+        assert "averaged here over the eight orientations" in describe_network(store, PLAIN)
+        # A store that was built without it says nothing of it, as before.
+        assert "tta" not in plain.settings.record()["maps"]
+        assert store.record.plan_digest != plain.record.plan_digest
 
 
 def test_store_says_what_it_was_made_from(galaxy_folder, tmp_path, monkeypatch):
