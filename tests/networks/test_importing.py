@@ -277,6 +277,13 @@ def test_galaxies_that_cannot_be_compared_are_counted(original, caplog):
     assert "2 galaxies are not compared" in caplog.text
 
 
+def test_a_network_of_one_output_is_recognised(original):
+    """A sigmoid of one output is the softmax of two, which the message asks for."""
+    torch.save(build_network("conv3", 1).state_dict(), original / "weights.pt")
+    with pytest.raises(CheckpointError, match="the network has one output, which galfig cannot"):
+        bring(original)
+
+
 def test_images_are_found_by_template(original, monkeypatch):
     """As in the settings, and relative to the working directory."""
     monkeypatch.chdir(original.parent)
