@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from galfig.figures.captions import (
-    count_noun,
+    count_rows,
     describe_panels,
     format_probability,
     list_classes,
@@ -120,8 +120,10 @@ def describe_rows_alt(store: Store, indices: NDArray[np.intp]) -> str:
     is_labelled = store.label[indices] >= 0
     n_right = int(np.sum(is_labelled & (store.predicted[indices] == store.label[indices])))
     rated = f", {n_right or 'none'} of them classified correctly" if is_labelled.all() else ""
+    if rated and len(indices) == 1:
+        rated = f", classified {'correctly' if n_right else 'incorrectly'}"
     return (
-        f"Rows of panels, one for each of {count_noun(len(indices))}{rated}: a cutout, then the "
+        f"{count_rows(len(indices))}{rated}: a cutout, then the "
         f"same cutout with its Grad-CAM maps for {list_classes(store)}, on one colour scale per "
         "row."
     )
