@@ -638,9 +638,7 @@ def describe_classes(store: Store, markup: Markup) -> str:
     return f"{words}, without the catalog's {absent}." if absent else f"{words}."
 
 
-def _list_intervals(
-    classes: ClassSettings, names: Sequence[str], markup: Markup
-) -> list[str]:
+def _list_intervals(classes: ClassSettings, names: Sequence[str], markup: Markup) -> list[str]:
     """List classes with their intervals: 'low-mass (8.5, 10.7]'; none where they are no bins."""
     shown = dict(zip(names, _name_by(classes, names), strict=True))
     bounds = [

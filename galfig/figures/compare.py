@@ -34,7 +34,6 @@ from galfig.figures.rows import Row, make_rows
 from galfig.store.reader import Store
 from galfig.store.selection import Selection, find_in_split, find_shared
 
-
 # Galaxies by how the training of one network or of both used them, after the noun.
 _USED = {
     "valid": "in the validation set of {}",
