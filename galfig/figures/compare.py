@@ -177,7 +177,7 @@ def _describe_pool(store: Store, selection: Selection, other: Store, first: str)
     if query.objids:
         return ""
     if "train" in words:
-        return "of both stores"
+        return "that both stores hold"
     if "" in words:
         return "of both stores that are not known to have trained either network"
     return "of both stores that trained neither network"

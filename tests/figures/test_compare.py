@@ -140,10 +140,10 @@ def describe(stores, query):
         ),
         (Query(n=1, split="valid"), "1 of the 3 galaxies in the validation set of both networks,"),
         (Query(n=2, split="train"), "2 of the 3 galaxies that trained both networks, drawn"),
-        (Query(n=2, split="all"), "2 of the 12 galaxies of both stores, drawn at random"),
+        (Query(n=2, split="all"), "2 of the 12 galaxies that both stores hold, drawn at random"),
         (
             Query(n=2, split="all", zmin=0.1),
-            "2 of the 3 galaxies of both stores, with 0.1 < z, drawn",
+            "2 of the 3 galaxies that both stores hold, with 0.1 < z, drawn",
         ),
     ],
 )
