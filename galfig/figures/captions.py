@@ -193,10 +193,9 @@ def list_classes(store: Store, markup: Markup = PLAIN) -> str:
 
 
 def list_names(names: Sequence[str], word: str = "and") -> str:
-    """List some classes: 'a, b and c'; many are 'any of 50 classes'."""
-    if len(names) > MAX_NAMES:
-        return f"any of {len(names)} classes"
-    return _join(list(names), word)
+    """List some classes: 'a, b and c'; of many, 'a, b, c, d, e, f, g, h and 42 more'."""
+    more = [f"{len(names) - MAX_NAMES} more"] if len(names) > MAX_NAMES else []
+    return _join([*names[:MAX_NAMES], *more], word)
 
 
 def describe_maps(store: Store, markup: Markup) -> str:
@@ -567,8 +566,8 @@ def describe_own_training(store: Store, markup: Markup) -> str:
         absent = [markup.text(label) for label in classes.labels or () if label not in names]
         without = ""
         if absent:
-            kinds = _join(absent) if len(absent) <= MAX_NAMES else f"{len(absent)} more classes"
-            without = f", without galaxies of {'class ' if len(absent) == 1 else ''}{kinds}"
+            what = "class" if len(absent) == 1 else "classes"
+            without = f", without galaxies of {what} {list_names(absent)}"
         if bounds or absent:
             sentences.insert(0, f"{words}{without}.")
     if training.simulated:

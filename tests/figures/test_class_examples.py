@@ -37,6 +37,12 @@ def test_classes_without_galaxies_have_no_row(make_store):
     with draw_figure("class-examples", path, Query(n=None)) as (drawing, _):
         assert "None of them" not in drawing.describe(PLAIN)
         assert drawing.alt.endswith("a row for each true class: a, b and c.")
+    many = tuple("abcdefghijkl")
+    path = make_store("many.h5", class_names=many, quantity="")
+    with draw_figure("class-examples", path, Query(n=None, where="z < 0.04")) as (drawing, _):
+        assert "\nNone of them is of class c, d, e, f, g, h, i, j or 2 more.\n" in drawing.describe(
+            PLAIN
+        )
     label = np.array([0, -1] * 6, np.int16)
     path = make_store("some.h5", label=label)
     query = Query(objids=("1237665024900858101",))
