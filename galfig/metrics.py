@@ -344,7 +344,8 @@ def area_interval(area: float, variance: float | None, m: int, n: int) -> tuple[
     outside the class scatter alike. The factor :math:`r` is the ratio of the variance measured as
     by DeLong et al. [3]_ to :math:`V(A)`, and corrects for that. A ratio below one is not trusted
     where hardly any galaxy is misplaced: it is drawn towards one with weight :math:`2 / (2 + E)`
-    for :math:`E = \min(m, n) \min(A, 1 - A)`.
+    for :math:`E = \min(m, n) \min(A, 1 - A)`. It is one where the variance cannot be measured, or
+    :math:`A` is 0 or 1.
 
     Simulations with 3 to 1000 galaxies inside and outside the class, areas from 0.5 to 0.999, and
     scatters that differ threefold, give a mean coverage of 96 %. It is below 88 % for three

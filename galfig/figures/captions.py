@@ -4,14 +4,15 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from galfig.config import ClassSettings
 from galfig.figures.choice import MAX_MAPS, choose_maps
 from galfig.figures.latex import escape_latex
-from galfig.metrics import Accuracy
+from galfig.metrics import Accuracy, rate_accuracy
 from galfig.store.reader import Store
 from galfig.store.selection import (
     Query,
@@ -31,7 +32,7 @@ _SPLITS = {
 FRAMED = "the predicted class is in bold, and its map has a white frame"
 # With more classes, captions do not name each.
 MAX_NAMES = 8
-# Median correlation below which the two maps of a galaxy are called mirror images.
+# Correlation below which the two maps of a galaxy are called mirror images, where most rows are.
 MIRROR = -0.9
 # The total of a map is said to be the logit where the two differ by a constant, up to this
 # fraction of the range of the logits. Maps are stored as float16.
@@ -92,6 +93,24 @@ class Markup:
         return r"\,\%" if self.is_latex else " %"
 
 
+class MapPair(NamedTuple):
+    """How the two maps of a galaxy compare.
+
+    Attributes
+    ----------
+    correlation : float
+        Over their pixels; 0 if one map is constant.
+    n_positive : int
+        Number of positive pixels of the two maps together.
+    n_opposite : int
+        Number of those that are negative in the other map.
+    """
+
+    correlation: float
+    n_positive: int
+    n_opposite: int
+
+
 PLAIN, LATEX = Markup(is_latex=False), Markup(is_latex=True)
 
 
@@ -133,7 +152,7 @@ def describe_panels(
         describe_classes(store, markup),
         describe_network(store, markup),
         describe_doubts(store, markup),
-        list_galaxies(store, selection.indices, markup),
+        list_galaxies(store, selection.indices, markup, order_rows(selection)),
         _describe_origin(store),
     )
 
@@ -146,6 +165,28 @@ def join_lines(*sentences: str) -> str:
 def count_noun(n: int, noun: str = "galaxy") -> str:
     """Return a number and its noun: '1 galaxy', '5 galaxies', '2 pages'."""
     return f"{n} {_plural(noun, n)}"
+
+
+def count_rows(n: int, noun: str = "galaxy", rows: str = "row", of: str = "of panels") -> str:
+    """Count the rows of a figure in words for its alternative text.
+
+    Parameters
+    ----------
+    n : int
+        Number of rows, or of pairs of them.
+    noun : str, default "galaxy"
+        What each row shows.
+    rows, of : str
+        What is counted: 'row', 'of panels'.
+
+    Returns
+    -------
+    str
+        'Rows of panels, one for each of 5 galaxies', or 'A row of panels for 1 galaxy'.
+    """
+    if n == 1:
+        return f"A {rows} {of} for 1 {noun}"
+    return f"{_plural(rows, n).capitalize()} {of}, one for each of {count_noun(n, noun)}"
 
 
 def list_classes(store: Store, markup: Markup = PLAIN) -> str:
@@ -167,6 +208,12 @@ def describe_choice_of_maps(store: Store, markup: Markup, chosen: Sequence[int] 
         f"two of the {n_classes} classes: the true and the predicted one or, where they are the "
         "same or the true class is unknown, the predicted one and the next in probability"
     )
+
+
+def list_names(names: Sequence[str], word: str = "and") -> str:
+    """List some classes: 'a, b and c'; of many, 'a, b, c, d, e, f, g, h and 42 more'."""
+    more = [f"{len(names) - MAX_NAMES} more"] if len(names) > MAX_NAMES else []
+    return list_words([*names[:MAX_NAMES], *more], word)
 
 
 def describe_maps(store: Store, markup: Markup) -> str:
@@ -234,7 +281,7 @@ def describe_reading(
         Sentences: whether the sum of a map is the logit, in how many rows the brightest map is not
         that of the predicted class, and whether two maps mirror each other.
     """
-    n_deceptive, n_predicted, correlations = 0, 0, []
+    n_deceptive, n_predicted, pairs = 0, 0, []
     for index, classes in shown:
         cams = store.cams(index)
         peaks = cams.max(axis=(1, 2))
@@ -243,19 +290,13 @@ def describe_reading(
             n_predicted += 1
             n_deceptive += int(peaks[brightest] > 0 and brightest != store.predicted[index])
         if len(cams) == 2:
-            correlations.append(_correlate(cams[0], cams[1]))
+            pairs.append(_compare_maps(cams[0], cams[1]))
     sentences = [_compare_with_logits(store, [index for index, _ in shown], markup)]
     # Of a row without the map of the predicted class, there is nothing to say.
     if len(store.class_names) > 1 and n_predicted:
         sentences.append(_describe_brightest(n_deceptive, n_predicted))
-    if correlations and (median := float(np.median(correlations))) < MIRROR:
-        sentences.append(
-            "The two maps of a galaxy are nearly mirror images, with a "
-            f"{'median ' if len(correlations) > 1 else ''}correlation of "
-            f"{markup.math(f'{median:.3f}')}: what is positive in one is negative, and so not "
-            "drawn, in the other."
-        )
-    return " ".join(sentences)
+    sentences.append(_describe_mirrors(pairs, markup))
+    return " ".join(filter(None, sentences))
 
 
 def _describe_brightest(n_deceptive: int, n: int) -> str:
@@ -274,11 +315,37 @@ def _describe_brightest(n_deceptive: int, n: int) -> str:
     )
 
 
-def _correlate(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    """Return the correlation of two maps over their pixels; 0 if one is constant."""
+def _describe_mirrors(pairs: Sequence[MapPair], markup: Markup) -> str:
+    """Say in how many rows the two maps mirror each other, and what of it is hidden."""
+    mirrors = [pair for pair in pairs if pair.correlation < MIRROR]
+    if not mirrors or 2 * len(mirrors) < len(pairs):
+        return ""
+    if len(pairs) == 1:
+        value = markup.math(f"{mirrors[0].correlation:.3f}")
+        words = f"The two maps are nearly mirror images, with a correlation of {value}"
+    else:
+        count = "each" if len(mirrors) == len(pairs) else str(len(mirrors))
+        words = (
+            f"In {count} of the {len(pairs)} rows, the two maps are nearly mirror images, with a "
+            f"correlation below {markup.math(f'{MIRROR:g}')}"
+        )
+    # A correlation is blind to the means, so that the signs are counted.
+    share = sum(pair.n_opposite for pair in mirrors) / max(1, sum(p.n_positive for p in mirrors))
+    percent = f"{100 * share:.0f}" if share in (0, 1) else f"{np.clip(100 * share, 1, 99):.0f}"
+    return (
+        f"{words}; of the pixels that are positive in one, {percent}{markup.percent} are negative, "
+        "and so not drawn, in the other."
+    )
+
+
+def _compare_maps(one: NDArray[np.float32], other: NDArray[np.float32]) -> MapPair:
     a, b = (cam.astype(np.float64).ravel() - cam.mean(dtype=np.float64) for cam in (one, other))
     norm = np.sqrt((a @ a) * (b @ b))
-    return float(a @ b / norm) if norm > 0 else 0.0
+    return MapPair(
+        correlation=float(a @ b / norm) if norm > 0 else 0.0,
+        n_positive=int(np.sum(one > 0) + np.sum(other > 0)),
+        n_opposite=int(np.sum(((one > 0) & (other < 0)) | ((one < 0) & (other > 0)))),
+    )
 
 
 def _compare_with_logits(store: Store, shown: Sequence[int], markup: Markup) -> str:
@@ -340,7 +407,13 @@ def _describe_bars(store: Store, indices: NDArray[np.intp]) -> str:
 
 
 def describe_sample(
-    store: Store, selection: Selection, markup: Markup, n: int | None = None
+    store: Store,
+    selection: Selection,
+    markup: Markup,
+    n: int | None = None,
+    *,
+    pool: str | None = None,
+    network: str = "",
 ) -> str:
     """Describe the galaxies of a figure, their splits, and how they were chosen.
 
@@ -354,6 +427,11 @@ def describe_sample(
         ``PLAIN`` or ``LATEX``.
     n : int, optional
         Number of galaxies to describe, if the figure shows fewer of them.
+    pool : str, optional
+        Words for the galaxies from which the query chose, after the noun; by default, what the
+        training of the store's network did with them.
+    network : str, optional
+        Words for the network whose output the query is on, where the figure has several.
 
     Returns
     -------
@@ -363,15 +441,19 @@ def describe_sample(
     """
     n, query = len(selection.indices) if n is None else n, selection.query
     kind = "simulated " if store.record.simulated else ""
-    splits = count_splits(store, selection.indices)
+    splits = count_splits(store, selection.indices) if pool is None else {}
     if query.objids:
-        where = f" {_SPLITS[next(iter(splits))]}" if len(splits) == 1 else ""
-        return f"{n} {kind}{_plural('galaxy', n)}{where}, chosen individually{_break(splits)}"
-    conditions = describe_conditions(query, markup.text, markup.math)
-    pool = _describe_pool(store, query)
+        where = _SPLITS[next(iter(splits))] if len(splits) == 1 else pool
+        galaxies = " ".join(filter(None, (f"{n} {kind}{_plural('galaxy', n)}", where)))
+        return f"{galaxies}, chosen individually{_break(splits)}"
+    conditions = describe_conditions(query, markup.text, markup.math, network)
     n_pool = selection.n_candidates
-    # A relative clause comes last: 'with z < 0.1 that trained the network'.
-    parts = (pool, conditions) if pool.startswith("of ") else (conditions, pool)
+    if pool is not None:
+        parts = (f"{pool},", conditions) if conditions else (pool,)
+    else:
+        pool = _describe_pool(store, query)
+        # A relative clause comes last: 'with z < 0.1 that trained the network'.
+        parts = (pool, conditions) if pool.startswith("of ") else (conditions, pool)
     count = "only" if n_pool == 1 else str(n_pool)
     galaxies = " ".join(
         part for part in (f"{count} {kind}{_plural('galaxy', n_pool)}", *parts) if part
@@ -380,7 +462,7 @@ def describe_sample(
         return f"the {galaxies}"
     if n == n_pool:
         return f"the {galaxies}{_break(splits)}"
-    return f"{n} of the {galaxies}{_break(splits, 'shown: ')}, {describe_order(query)}"
+    return f"{n} of the {galaxies}{_break(splits, 'shown: ')}, {describe_order(query, network, n)}"
 
 
 def _describe_pool(store: Store, query: Query) -> str:
@@ -450,16 +532,35 @@ def describe_choice(selection: Selection) -> str:
     )
 
 
-def describe_order(query: Query) -> str:
+def describe_order(query: Query, network: str = "", n: int = 2) -> str:
     """Describe how galaxies were picked from the candidates: 'drawn at random (seed 256)'."""
     if query.objids:
         return "in the order given"
+    of, by = (f" {word} {network}" if network else "" for word in ("of", "by"))
+    those = "the one" if n == 1 else "those"
     return {
         "random": f"drawn at random (seed {query.seed})",
-        "loss": "those with the largest loss",
-        "p": "those classified with the highest probability",
-        "redshift": "those at the lowest redshift",
+        "loss": f"{those} with the largest loss{of}",
+        "p": f"{those} classified with the highest probability{by}",
+        "redshift": f"{those} at the lowest redshift",
     }[query.sort]
+
+
+def order_rows(selection: Selection, network: str = "") -> str:
+    """Describe the order of rows, each a galaxy: 'by decreasing loss'; "" where it means nothing.
+
+    Parameters
+    ----------
+    selection : Selection
+        The galaxies.
+    network : str, optional
+        Words for the network whose output gives the order, where the figure has several.
+    """
+    query = selection.query
+    if query.objids or query.sort == "random":
+        return ""
+    of = f" of {network}" if network and query.sort in ("loss", "p") else ""
+    return f"{ORDERS[query.sort]}{of}"
 
 
 def describe_training(
@@ -471,6 +572,76 @@ def describe_training(
         describe_network(store, markup, with_accuracy=with_accuracy),
         describe_doubts(store, markup),
         _describe_origin(store),
+    )
+
+
+def describe_own_training(store: Store, markup: Markup) -> str:
+    """Describe the training itself, in lines that end the caption of a figure of it alone.
+
+    Everything is from the record of the training: the galaxies of the store, their classes and
+    their images may be others.
+
+    Parameters
+    ----------
+    store : Store
+        An open store.
+    markup : Markup
+        ``PLAIN`` or ``LATEX``.
+
+    Returns
+    -------
+    str
+        The classes, the network, its accuracy on the validation set, and whether the galaxies were
+        simulated.
+    """
+    training, names = store.training, store.class_names
+    classes = None if training.settings is None else training.settings.classes
+    sentences = [describe_network(store, markup, of_training=True)]
+    if classes is not None and classes.column:
+        column = markup.text(classes.column)
+        bounds = _list_intervals(classes, names, markup)
+        words = f"The classes are those of {column}"
+        if bounds:
+            words = f"The classes are intervals of {column}: {list_words(bounds)}"
+        absent = [markup.text(label) for label in classes.labels or () if label not in names]
+        without = ""
+        if absent:
+            what = "class" if len(absent) == 1 else "classes"
+            without = f", without galaxies of {what} {list_names(absent)}"
+        if bounds or absent:
+            sentences.insert(0, f"{words}{without}.")
+    if training.simulated:
+        sentences.append("All images and labels of the training are simulated.")
+    return join_lines(*sentences)
+
+
+def describe_smoothing(n_steps: int | None) -> str:
+    """Describe how fastai smooths the training loss, over so many steps if they are known.
+
+    It is an exponential average with the factor 0.98 from the first step, corrected for its start:
+    of many steps, the last 50 have 64 % of the weight.
+    """
+    words = "an exponential average over all steps so far"
+    return words if n_steps is not None and n_steps <= 50 else f"{words}, mostly the last 50"
+
+
+def _describe_own_accuracy(store: Store, markup: Markup) -> str:
+    """State the accuracy on the validation set at the end of the training; "" if not known."""
+    training, names = store.training, store.class_names
+    n_valid = [(training.n_valid or {}).get(name, 0) for name in names]
+    known = dict(training.metrics or {})
+    if training.history:
+        known = training.history[-1].model_dump() | known
+    accuracy, balanced = known.get("accuracy"), known.get("balanced_accuracy")
+    if not sum(n_valid) or accuracy is None or not np.isfinite(accuracy):
+        return ""
+    n_right = round(accuracy * sum(n_valid))
+    score = rate_accuracy(n_right, n_valid, float("nan") if balanced is None else balanced)
+    classes = None if training.settings is None else training.settings.classes
+    shown = tuple(names) if classes is None else _name_by(classes, names)
+    return (
+        ", and of the galaxies of the validation set it classifies "
+        f"{describe_accuracy(score, shown, markup)}"
     )
 
 
@@ -492,26 +663,32 @@ def describe_classes(store: Store, markup: Markup) -> str:
     str
         A sentence; "" if no galaxy has a true class, or if the names say it all.
     """
-    classes = store.settings.classes
     if not np.any(store.label >= 0):
         return ""
-    names = dict(zip(store.class_names, name_classes(store), strict=True))
-    bounds = [
-        f"{markup.text(names[label])} {markup.math(f'({low:g}, {high:g}]')}"
-        for label, (low, high) in zip(
-            classes.labels or (), pairwise(classes.edges or ()), strict=False
-        )
-        if label in names
-    ]
-    # Many classes are not listed, nor are those of a store whose settings name others.
-    is_listed = 0 < len(bounds) == len(names) <= MAX_NAMES
+    classes = store.settings.classes
     words = f"The classes are those of {markup.text(classes.column)}"
-    if is_listed:
+    bounds = _list_intervals(classes, store.class_names, markup)
+    is_listed = bool(bounds)
+    if bounds:
         words = f"The classes are intervals of {markup.text(classes.column)}: {list_words(bounds)}"
     absent = describe_absent(store, markup)
     if not absent and not is_listed:
         return ""
     return f"{words}, without the catalog's {absent}." if absent else f"{words}."
+
+
+def _list_intervals(classes: ClassSettings, names: Sequence[str], markup: Markup) -> list[str]:
+    """List classes with their intervals: 'low-mass (8.5, 10.7]'; none where they are no bins."""
+    shown = dict(zip(names, _name_by(classes, names), strict=True))
+    bounds = [
+        f"{markup.text(shown[label])} {markup.math(f'({low:g}, {high:g}]')}"
+        for label, (low, high) in zip(
+            classes.labels or (), pairwise(classes.edges or ()), strict=False
+        )
+        if label in shown
+    ]
+    # Many classes are not listed, nor are those of a store whose settings name others.
+    return bounds if len(bounds) == len(names) <= MAX_NAMES else []
 
 
 def describe_absent(store: Store, markup: Markup) -> str:
@@ -531,15 +708,15 @@ def describe_absent(store: Store, markup: Markup) -> str:
     return list_words(words) if words else ""
 
 
-def describe_accuracy(score: Accuracy, store: Store, markup: Markup) -> str:
+def describe_accuracy(score: Accuracy, names: Sequence[str], markup: Markup) -> str:
     """Write an accuracy and its baselines, after 'classifies': '62 of 70 correctly (88.6 %; ...)'.
 
     Parameters
     ----------
     score : Accuracy
         The accuracy.
-    store : Store
-        Its store.
+    names : (C,) sequence of str
+        Names of the classes.
     markup : Markup
         ``PLAIN`` or ``LATEX``.
 
@@ -547,24 +724,37 @@ def describe_accuracy(score: Accuracy, store: Store, markup: Markup) -> str:
     -------
     str
         The counts; in parentheses, the share, the share of the largest class and, where the classes
-        are of unequal size, the balanced accuracy. If all are of one class, only that.
+        are of unequal size, the balanced accuracy and that of a guess. If all are of one class,
+        only that.
     """
     percent = markup.percent
-    majority = markup.text(name_classes(store)[score.majority])
+    majority = markup.text(names[score.majority])
     words = f"{score.n_right} of {score.n} correctly ({100 * score.accuracy:.1f}{percent}; "
     if score.majority_share == 1:
         return f"{words}{'all are' if score.n > 1 else 'it is'} {majority})"
     words += f"always predicting {majority} would give {100 * score.majority_share:.1f}{percent}"
-    is_unequal = score.majority_share * len(store.class_names) > 1 + 1e-9
+    is_unequal = score.majority_share * len(names) > 1 + 1e-9
     if is_unequal and np.isfinite(score.balanced_accuracy):
-        words += f", and the balanced accuracy is {100 * score.balanced_accuracy:.1f}{percent}"
+        words += (
+            f", and the balanced accuracy is {100 * score.balanced_accuracy:.1f}{percent}, where "
+            f"any guess has {100 / len(names):.1f}{percent}"
+        )
     return f"{words})"
 
 
 def name_classes(store: Store) -> tuple[str, ...]:
-    """Return the names of the classes in figures, (C,), such as 'low-metallicity'."""
-    quantity = store.settings.classes.name
-    return tuple(f"{name}-{quantity}" if quantity else name for name in store.class_names)
+    """Return the names of the classes in figures, (C,), such as 'low-metallicity'.
+
+    In a store without classes of its own, the quantity is that of the training.
+    """
+    classes, trained = store.settings.classes, store.training.settings
+    if not classes.column and trained is not None:
+        classes = trained.classes
+    return _name_by(classes, store.class_names)
+
+
+def _name_by(classes: ClassSettings, names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(f"{name}-{classes.name}" if classes.name else name for name in names)
 
 
 def format_probability(p: float) -> str:
@@ -590,9 +780,32 @@ def describe_size(store: Store, shape: tuple[int, ...], markup: Markup) -> str:
 
 
 def describe_network(
-    store: Store, markup: Markup, subject: str = "The network", *, with_accuracy: bool = True
+    store: Store,
+    markup: Markup,
+    subject: str = "The network",
+    *,
+    with_accuracy: bool = True,
+    of_training: bool = False,
 ) -> str:
-    """Describe, in a sentence, the training set and the accuracy of a network."""
+    """Describe, in a sentence, the training set and the accuracy of a network.
+
+    Parameters
+    ----------
+    store : Store
+        An open store.
+    markup : Markup
+        ``PLAIN`` or ``LATEX``.
+    subject : str, default "The network"
+        Words for the network.
+    with_accuracy : bool, default True
+        Whether to state the accuracy on the galaxies of the store.
+    of_training : bool, default False
+        Whether to state instead that on the validation set, as the training recorded it.
+
+    Returns
+    -------
+    str
+    """
     training = store.training
     words = f"{subject}, {markup.text(training.arch)}, "
     if not training.n_train:
@@ -608,6 +821,8 @@ def describe_network(
         )
         if training.start is not None and "source" in training.start:
             words += f", starting from the weights of {markup.text(training.start['source'])}"
+    if of_training:
+        return f"{words}{_describe_own_accuracy(store, markup)}."
     question = _describe_question(store, markup)
     if store.settings.maps.tta:
         question += ", is averaged here over the eight orientations of each image"
@@ -624,15 +839,17 @@ def describe_network(
         )
     return (
         f"{words}{question}, and of {galaxies} it classifies "
-        f"{describe_accuracy(score, store, markup)}."
+        f"{describe_accuracy(score, name_classes(store), markup)}."
     )
 
 
 def _describe_question(store: Store, markup: Markup) -> str:
-    """State the classes of the training, if they differ from those of the store; else ""."""
-    if store.training.settings is None or not store.settings.classes.column:
+    """State the classes of the training, unless those of the store are the same and defined."""
+    if store.training.settings is None:
         return ""
     trained, now = store.training.settings.classes, store.settings.classes
+    if not now.column or not np.any(store.label >= 0):
+        return _describe_task(trained, store.class_names, markup)
     if (trained.column, trained.edges) == (now.column, now.edges):
         return ""
     by = [
@@ -666,6 +883,19 @@ def describe_import(store: Store, markup: Markup, subject: str = "the network") 
         f"The import of {subject} was not checked against the original network, so its predictions "
         "may differ from those."
     )
+
+
+def _describe_task(classes: ClassSettings, names: Sequence[str], markup: Markup) -> str:
+    """State what a network was trained for: ' to tell low (8.5, 10.7] from high ... in mass'."""
+    if not classes.column:
+        return ""
+    column = markup.text(classes.column)
+    if len(names) > MAX_NAMES:
+        return f" to tell {len(names)} classes of {column} apart"
+    bounds = _list_intervals(classes, names, markup)
+    words = bounds or [markup.text(name) for name in _name_by(classes, names)]
+    what = f"{words[0]} from {words[1]}" if len(words) == 2 else f"{list_words(words)} apart"
+    return f" to tell {what} {'in' if bounds else 'by'} {column}"
 
 
 def describe_shift(store: Store, markup: Markup, subject: str = "the network") -> str:
@@ -725,8 +955,8 @@ def describe_doubts(store: Store, markup: Markup, subject: str = "the network") 
     )
 
 
-def list_galaxies(store: Store, indices: Iterable[int], markup: Markup) -> str:
-    """List galaxies, with redshift and true class if they are known."""
+def list_galaxies(store: Store, indices: Iterable[int], markup: Markup, order: str = "") -> str:
+    """List galaxies, with redshift and true class if they are known, and their order if it is."""
     names = name_classes(store)
     items = []
     for index in indices:
@@ -737,8 +967,9 @@ def list_galaxies(store: Store, indices: Iterable[int], markup: Markup) -> str:
             facts.append(f"true class: {markup.text(names[store.label[index]])}")
         objid = markup.text(str(store.objid[index]))
         items.append(f"{objid} ({', '.join(facts)})" if facts else objid)
-    order = "From top to bottom: " if len(items) > 1 else "The galaxy is "
-    return f"{order}{'; '.join(items)}."
+    if len(items) == 1:
+        return f"The galaxy is {items[0]}."
+    return f"From top to bottom{f', {order}' if order else ''}: {'; '.join(items)}."
 
 
 def _describe_origin(store: Store) -> str:
@@ -760,5 +991,6 @@ def _plural(noun: str, n: int) -> str:
     return re.sub("y$", "ie", noun) + "s"
 
 
-def list_words(words: list[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+def list_words(words: list[str], word: str = "and") -> str:
+    """List some words: 'a, b and c'."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {word} {words[-1]}"

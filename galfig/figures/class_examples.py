@@ -16,7 +16,7 @@ from galfig.figures.captions import (
     describe_scale,
     describe_training,
     join_lines,
-    list_classes,
+    list_names,
     name_classes,
 )
 from galfig.figures.drawing import Drawing, DrawOptions, name_galaxies, tabulate_galaxies
@@ -48,7 +48,7 @@ def make_class_examples(
     store : Store
         An open store.
     rows : list of (n,) ndarrays of int
-        Positions in the store of the galaxies of each class; a row may be empty.
+        Positions in the store of the galaxies of each class. A class without any has no row.
     width : float, optional
         Width of the figure [inch]; default 7.1. A narrower figure shows fewer galaxies.
 
@@ -57,12 +57,17 @@ def make_class_examples(
     Figure
     """
     width = width or TEXT_WIDTH
-    n_columns = count_columns(width, len(rows))
+    named = [
+        (indices, name)
+        for indices, name in zip(rows, name_classes(store), strict=True)
+        if len(indices)
+    ]
+    n_columns = count_columns(width, len(named))
     with paper_style():
-        side = _fit_side(width, len(rows))
-        height = len(rows) * (side + GAP)
+        side = _fit_side(width, len(named))
+        height = len(named) * (side + GAP)
         fig = Figure(figsize=(width, height))
-        for row, (indices, name) in enumerate(zip(rows, name_classes(store), strict=True)):
+        for row, (indices, name) in enumerate(named):
             name, size = fit_words(name, side, 8)
             bottom = height - (row + 1) * (side + GAP) + GAP / 2
             fig.text(
@@ -101,22 +106,30 @@ def _fit_side(width: float, n_classes: int) -> float:
 def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     """Draw the first galaxies of each class, in the order of a selection."""
     require_labels(store, "examples of each class")
-    n_classes = len(store.class_names)
+    labels = store.label[selection.indices]
     width = options.width or TEXT_WIDTH
-    most = int(PAGE_HEIGHT / (SMALLEST + GAP))
+    n_classes, most = len(np.unique(labels[labels >= 0])), int(PAGE_HEIGHT / (SMALLEST + GAP))
+    if not n_classes:
+        raise FigureError(
+            f"{store.path}: none of these galaxies has a true class, expected some to show"
+        )
     if n_classes > most:
         raise FigureError(
             f"class-examples: {n_classes} classes, expected at most {most}, which fit on a page"
         )
-    labels = store.label[selection.indices]
     n_columns = count_columns(width, n_classes)
-    rows = [selection.indices[labels == index][:n_columns] for index in range(n_classes)]
+    rows = [
+        selection.indices[labels == index][:n_columns] for index in range(len(store.class_names))
+    ]
+    names = [name for name, row in zip(name_classes(store), rows, strict=True) if len(row)]
     return Drawing(
         "class-examples",
         "Examples of each class",
         (make_class_examples(store, rows, options.width),),
         partial(_describe, store, selection, rows),
-        f"A grid of cutouts of galaxies, a row for each true class: {list_classes(store)}.",
+        f"A grid of cutouts of galaxies, a row for each true class: {list_names(names)}."
+        if n_classes > 1
+        else f"A row of cutouts of galaxies of true class {names[0]}.",
         partial(tabulate_galaxies, store, np.concatenate(rows)),
         galaxies=name_galaxies(store, np.concatenate(rows)),
     )
@@ -136,13 +149,17 @@ def _describe(
     store: Store, selection: Selection, rows: list[NDArray[np.intp]], markup: Markup
 ) -> str:
     labels = store.label[selection.indices]
+    names = [markup.text(name) for name in name_classes(store)]
     counts = ", ".join(
-        f"{len(row)} of {np.sum(labels == index)} {markup.text(name)}"
-        for index, (row, name) in enumerate(zip(rows, name_classes(store), strict=True))
+        f"{len(row)} of {np.sum(labels == index)} {names[index]}"
+        for index, row in enumerate(rows)
+        if len(row)
     )
+    lacking = [name for name, row in zip(names, rows, strict=True) if not len(row)]
     n_shown = sum(map(len, rows))
     return join_lines(
         f"Examples of each true class from {describe_sample(store, selection, markup)}: {counts}.",
+        f"None of them is of class {list_names(lacking, 'or')}." if lacking else "",
         _describe_first(selection.query) if n_shown < np.sum(labels >= 0) else "",
         describe_omitted(store, selection, "shown", needs_label=True),
         describe_scale(store, np.concatenate(rows), markup),

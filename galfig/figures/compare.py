@@ -12,7 +12,7 @@ from galfig.figures.captions import (
     FRAMED,
     PLAIN,
     Markup,
-    count_noun,
+    count_rows,
     define_symbols,
     describe_choice_of_maps,
     describe_classes,
@@ -27,13 +27,22 @@ from galfig.figures.captions import (
     join_lines,
     list_galaxies,
     name_classes,
+    order_rows,
 )
 from galfig.figures.choice import choose_maps, find_classes
 from galfig.figures.drawing import Column, Drawing, DrawOptions, name_galaxies, tabulate_galaxies
 from galfig.figures.panels import make_row
 from galfig.figures.rows import Row, make_rows
 from galfig.store.reader import Store
-from galfig.store.selection import Selection
+from galfig.store.selection import Selection, find_in_split, find_shared
+
+# Galaxies by how the training of one network or of both used them, after the noun.
+_USED = {
+    "valid": "in the validation set of {}",
+    "test": "in the test set of {}",
+    "train": "that trained {}",
+    "": "whose part in the training of {} is unknown",
+}
 
 
 def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
@@ -67,7 +76,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         "Two networks compared",
         (make_rows(rows, options.width, cmap=options.cmap),),
         partial(_describe, store, selection, other, below, chosen=chosen),
-        f"Pairs of rows, one for each of {count_noun(len(below))}: cutout and Grad-CAM maps for "
+        f"{count_rows(len(below), rows='pair', of='of rows')}: cutout and Grad-CAM maps for "
         f"{describe_choice_of_maps(store, PLAIN, chosen)} by the first network, and below it by "
         "the second.",
         partial(_tabulate, store, selection.indices, other, below),
@@ -127,10 +136,12 @@ def _describe(
         letters = ", ".join(f"({letter})" for letter in string.ascii_lowercase[start : 2 * n : 2])
         rows[number] += f" {letters}"
     sources = ((rows[0], store, selection.indices), (rows[1], other, below))
+    first = f"the network of {rows[0]}"
+    pool = _describe_pool(store, selection, other, first)
     return join_lines(
-        f"Grad-CAM maps of the same galaxies by two networks: "
-        f"{describe_sample(store, selection, markup)}"
-        f"{'' if selection.query.objids else ', among those that both stores hold'}.",
+        "Grad-CAM maps of the same galaxies by two networks: "
+        f"{describe_sample(store, selection, markup, pool=pool, network=first)}.",
+        _describe_omitted(store, selection, other),
         *(
             line
             for words, source, indices in sources
@@ -151,9 +162,65 @@ def _describe(
             for shown in [[(int(i), choose_maps(source, int(i), chosen)) for i in indices]]
         ),
         describe_scale(store, selection.indices, markup),
-        list_galaxies(store, selection.indices, markup),
+        list_galaxies(store, selection.indices, markup, order_rows(selection, first)),
         _describe_origins(sources),
     )
+
+
+def _describe_pool(store: Store, selection: Selection, other: Store, first: str) -> str:
+    """Say, after the noun, from which galaxies the query chose; "" of single galaxies."""
+    query = selection.query
+    if not (query.objids or selection.is_shared):
+        # The galaxies were selected from the first store, without regard to the second.
+        words = set(store.split[find_in_split(store, query.split)])
+        if len(words) == 1:
+            return _USED[words.pop()].format(first)
+        if "train" in words:
+            return f"of the store of {first}"
+        return f"that are not known to have trained {first}"
+    if query.objids:
+        pool = np.isin(np.arange(len(store)), selection.indices)
+    else:
+        pool = find_shared(store, other, query.split)
+    words = set(_find_splits(store, other, pool).ravel())
+    if len(words) == 1:
+        return _USED[words.pop()].format("both networks")
+    if query.objids:
+        return ""
+    if "train" in words:
+        return "that both stores hold"
+    if "" in words:
+        return "of both stores that are not known to have trained either network"
+    return "of both stores that trained neither network"
+
+
+def _find_splits(store: Store, other: Store, pool: NDArray[np.bool_]) -> NDArray[np.object_]:
+    """Return the split of n galaxies of a pool for each of the two networks, (2, n)."""
+    split = dict(zip(other.objid, other.split, strict=True))
+    there = np.array([split[objid] for objid in store.objid[pool]], dtype=object)
+    return np.stack([store.split[pool], there])
+
+
+def _describe_omitted(store: Store, selection: Selection, other: Store) -> str:
+    """Say which galaxies were not candidates, apart from the conditions; "" if all were."""
+    query = selection.query
+    if query.objids or not selection.is_shared:
+        return ""
+    pool, shared = find_shared(store, other, query.split), find_shared(store, other, "all")
+    sentences = []
+    n_train = int(np.sum(shared & ~pool))
+    if query.split is None and n_train and "train" not in _find_splits(store, other, pool).ravel():
+        sentences.append(
+            f"{'The galaxy' if n_train == 1 else f'The {n_train} galaxies'} of both stores that "
+            f"trained one of the networks or both {'is' if n_train == 1 else 'are'} not shown."
+        )
+    n_single = len(store) + len(other) - 2 * int(np.sum(shared))
+    if n_single:
+        sentences.append(
+            f"{'The galaxy' if n_single == 1 else f'The {n_single} galaxies'} that only one of the "
+            f"stores holds {'is' if n_single == 1 else 'are'} not shown."
+        )
+    return " ".join(sentences)
 
 
 def _describe_layers(sources: Sequence[tuple[str, Store, NDArray[np.intp]]], markup: Markup) -> str:
@@ -174,8 +241,12 @@ def _describe_trained(source: Store, indices: NDArray[np.intp], words: str) -> s
     """Say how many of the galaxies shown trained a network, or may have; "" if none has."""
     sentences = []
     for split, verb in (("train", "trained"), ("", "may have trained")):
-        if n := int(np.sum(source.split[indices] == split)):
-            sentences.append(f"{count_noun(n)} of those shown {verb} the network of {words}.")
+        n = int(np.sum(source.split[indices] == split))
+        galaxies = f"{n} of the galaxies"
+        if n == len(indices):
+            galaxies = "The galaxy" if n == 1 else "The galaxies"
+        if n:
+            sentences.append(f"{galaxies} shown {verb} the network of {words}.")
     return " ".join(sentences)
 
 

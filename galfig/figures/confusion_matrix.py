@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from galfig.errors import FigureError
@@ -19,6 +20,8 @@ from galfig.figures.captions import (
     describe_sample,
     describe_training,
     join_lines,
+    list_names,
+    name_classes,
 )
 from galfig.figures.drawing import Column, Drawing, DrawOptions
 from galfig.figures.style import (
@@ -89,13 +92,17 @@ def plot_confusion_matrix(
 ) -> AxesImage:
     """Shade each cell by its fraction of the row, and write the count and the percentage.
 
-    Where the cells are too small for text, a colour bar gives the fraction, and only every second,
-    fifth, tenth, ... class is named.
+    The row of a true class without a galaxy has no fractions, and is hatched. Where the cells are
+    too small for text, a colour bar gives the fraction, and only every second, fifth, tenth, ...
+    class is named.
     """
     n_classes = len(class_names)
-    totals = counts.sum(axis=1, keepdims=True)
-    shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
-    image = ax.imshow(shares, cmap=cmap or "Blues", vmin=0, vmax=1)
+    shares = _divide_rows(counts)
+    image = ax.imshow(np.ma.masked_invalid(shares), cmap=cmap or "Blues", vmin=0, vmax=1)
+    for row in np.flatnonzero(~counts.any(axis=1)):
+        hatched = Rectangle((-0.5, row - 0.5), n_classes, 1, fill=False, hatch="////")
+        hatched.set(edgecolor="0.7", linewidth=0)
+        ax.add_patch(hatched)
     # Approximate width that the axis labels leave [inch].
     room = 0.75 * ax.bbox.width / ax.figure.dpi / 0.775
     if has_words(n_classes, room):
@@ -122,6 +129,12 @@ def plot_confusion_matrix(
     return image
 
 
+def _divide_rows(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the fraction of each cell of its row; NaN in a row without galaxies."""
+    totals = counts.sum(axis=1, keepdims=True)
+    return np.divide(counts, totals, out=np.full(counts.shape, np.nan), where=totals > 0)
+
+
 def has_words(n_classes: int, room: float) -> bool:
     """Tell whether cells that share a width [inch] are large enough for their numbers."""
     return room / n_classes >= MIN_CELL
@@ -132,17 +145,18 @@ def _write_counts(
 ) -> None:
     for (row, column), count in np.ndenumerate(counts):
         share = shares[row, column]
-        words = f"{count}\n{100 * share:.0f}%" if counts[row].any() else "0"
-        color = "white" if share > 0.6 else "black"
+        is_known = np.isfinite(share)
         ax.text(
             column,
             row,
-            words,
+            f"{count}\n{100 * share:.0f}%" if is_known else "0",
             ha="center",
             va="center",
-            color=color,
+            color="white" if share > 0.6 else "black",
             fontsize=size,
             parse_math=False,
+            # A number would be hard to read on the hatching.
+            bbox=None if is_known else {"facecolor": "white", "linewidth": 0, "pad": 1},
         )
 
 
@@ -169,6 +183,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         store,
         selection,
         score,
+        absent=[n for n, row in zip(name_classes(store), counts, strict=True) if not row.any()],
         has_counts=bool(axes.texts),
         n_named=len(axes.get_xticks()),
     )
@@ -193,13 +208,23 @@ def _spell_rows(counts: NDArray[np.int64], class_names: Sequence[str]) -> str:
 def _tabulate(counts: NDArray[np.int64], class_names: Sequence[str]) -> dict[str, Column]:
     names = np.array(class_names)
     true, predicted = np.indices(counts.shape).reshape(2, -1)
-    totals = np.maximum(counts.sum(axis=1), 1)
     return {
         "true": Column(names[true], "true class"),
         "predicted": Column(names[predicted], "predicted class"),
         "n": Column(counts.ravel(), "galaxies"),
-        "share": Column(counts.ravel() / totals[true], "share of the true class"),
+        "share": Column(
+            _divide_rows(counts).ravel(), "share of the true class, NaN of one without galaxies"
+        ),
     }
+
+
+def _describe_absent(absent: Sequence[str], markup: Markup) -> str:
+    """Say which true classes have no galaxy; "" if none."""
+    if not absent:
+        return ""
+    names = list_names([markup.text(name) for name in absent], "or")
+    rows = "its row is" if len(absent) == 1 else "their rows are"
+    return f"No galaxy is of true class {names}: {rows} hatched, since no share is defined."
 
 
 def _describe(
@@ -208,6 +233,7 @@ def _describe(
     score: Accuracy,
     markup: Markup,
     *,
+    absent: Sequence[str],
     has_counts: bool,
     n_named: int,
 ) -> str:
@@ -219,11 +245,12 @@ def _describe(
         f"{'.' if n_named == len(store.class_names) else '; not every class is named.'}"
     )
     is_biased = selection.depends_on_output
-    accuracy = f"The network classifies {describe_accuracy(score, store, markup)}."
+    accuracy = f"The network classifies {describe_accuracy(score, name_classes(store), markup)}."
     return join_lines(
         f"Confusion matrix of {describe_sample(store, selection, markup)}.",
         describe_omitted(store, selection, needs_label=True),
         cells,
+        _describe_absent(absent, markup),
         describe_choice(selection) if is_biased else accuracy,
         describe_training(store, markup, with_accuracy=is_biased),
     )

@@ -8,7 +8,12 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from galfig.errors import FigureError
-from galfig.figures.captions import Markup, describe_training, join_lines
+from galfig.figures.captions import (
+    Markup,
+    describe_own_training,
+    describe_smoothing,
+    join_lines,
+)
 from galfig.figures.drawing import Column, Drawing, DrawOptions
 from galfig.figures.style import COLORS, chart_size, find_figure, format_power, open_axes
 from galfig.records import LearningRateCurve
@@ -101,7 +106,8 @@ def _describe(
     return join_lines(
         f"Training loss against learning rate, which grows step by step from {first} to {last} "
         "(the finder of fastai; Smith 2017).",
+        f"The loss is {describe_smoothing(len(finder.lr))}.",
         f"The point marks the rate suggested by its 'valley' rule, {markup.scientific(chosen)}, "
         f"the peak rate of the training.{cut}",
-        describe_training(store, markup),
+        describe_own_training(store, markup),
     )

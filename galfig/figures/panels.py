@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from galfig.figures.captions import (
     PLAIN,
-    count_noun,
+    count_rows,
     describe_choice_of_maps,
     describe_panels,
     format_probability,
@@ -126,8 +126,9 @@ def describe_rows_alt(store: Store, indices: NDArray[np.intp], chosen: Sequence[
     is_labelled = store.label[indices] >= 0
     n_right = int(np.sum(is_labelled & (store.predicted[indices] == store.label[indices])))
     rated = f", {n_right or 'none'} of them classified correctly" if is_labelled.all() else ""
+    if rated and len(indices) == 1:
+        rated = f", classified {'correctly' if n_right else 'incorrectly'}"
     return (
-        f"Rows of panels, one for each of {count_noun(len(indices))}{rated}: a cutout, then the "
-        f"same cutout with its Grad-CAM maps for {describe_choice_of_maps(store, PLAIN, chosen)}, "
-        "on one colour scale per row."
+        f"{count_rows(len(indices))}{rated}: a cutout, then the same cutout with its Grad-CAM maps "
+        f"for {describe_choice_of_maps(store, PLAIN, chosen)}, on one colour scale per row."
     )

@@ -17,7 +17,7 @@ from galfig.figures.style import COLUMN_WIDTH, MAX_WIDTH, MIN_WIDTH, TEXT_WIDTH
 from galfig.runtime.files import ErrorOrReplace
 from galfig.runtime.messages import suggest
 from galfig.store.reader import Store, open_store
-from galfig.store.selection import Query, Selection, find_in_split, select_galaxies
+from galfig.store.selection import Query, Selection, select_galaxies
 
 WIDTHS = {"column": COLUMN_WIDTH, "text": TEXT_WIDTH}
 
@@ -333,8 +333,7 @@ def draw_from(
     kind = find_figure(name)
     if isinstance(chosen, Query):
         _check_query(name, kind, chosen)
-        among = None if options.other is None else _list_objids(options.other, chosen)
-        chosen = select_galaxies(store, _complete(chosen, kind), among=among)
+        chosen = select_galaxies(store, _complete(chosen, kind), other=options.other)
     drawing = importlib.import_module(f"galfig.figures.{kind.module}").draw(store, chosen, options)
     return drawing, describe_provenance(name, store, chosen, options)
 
@@ -350,13 +349,6 @@ def _check_query(name: str, kind: FigureKind, query: Query) -> None:
             f"figure {name!r}: shows the training of the network, expected no selection of "
             f"galaxies; leave out {', '.join(chosen)}"
         )
-
-
-def _list_objids(other: Store, query: Query) -> set[str]:
-    """Return the galaxies of the second store that a query may choose."""
-    # A galaxy that is asked for by name may have trained the network.
-    split = "all" if query.objids else query.split
-    return set(other.objid[find_in_split(other, split)])
 
 
 def _complete(query: Query, kind: FigureKind) -> Query:

@@ -17,6 +17,7 @@ from galfig.figures.captions import (
     describe_sample,
     describe_training,
     join_lines,
+    name_classes,
 )
 from galfig.figures.drawing import Column, Drawing, DrawOptions
 from galfig.figures.style import COLORS, chart_size, find_figure, paper_style
@@ -114,6 +115,27 @@ def _tabulate(
     }
 
 
+def _describe_line(store: Store, selection: Selection, markup: Markup) -> str:
+    """Say what the dotted line is: calibration, unless the truth decided which galaxies count.
+
+    Of all galaxies with a probability p, a calibrated network classifies the share p correctly. Of
+    those of one true class, it may classify all or none.
+    """
+    query, labels = selection.query, store.label[selection.indices]
+    n_classes = len(np.unique(labels[labels >= 0]))
+    is_part = len(selection.indices) < selection.n_candidates
+    if n_classes == 1:
+        why = "these galaxies are all of one true class"
+    elif query.correct is not None or (is_part and query.sort == "loss"):
+        why = "these galaxies were chosen by how they are classified"
+    else:
+        return "The dotted line marks perfect calibration."
+    return (
+        f"The dotted line marks a share of {markup.math('p')}; a calibrated network need not lie "
+        f"on it here, because {why}."
+    )
+
+
 def _describe(
     store: Store,
     selection: Selection,
@@ -124,8 +146,8 @@ def _describe(
 ) -> str:
     points = (
         f"hare of galaxies classified correctly in bins of {markup.math('p')}, the probability of "
-        f"the predicted class, with 68{markup.percent} Wilson intervals. The dotted line marks "
-        "perfect calibration."
+        f"the predicted class, with 68{markup.percent} Wilson intervals. "
+        f"{_describe_line(store, selection, markup)}"
     )
     panels = f"Top: s{points} Bottom: galaxies in each bin." if has_counts else f"S{points}"
     score, is_biased = store.score(selection.indices), selection.depends_on_output
@@ -134,7 +156,7 @@ def _describe(
         describe_omitted(store, selection, needs_label=True),
         panels,
         f"The mean {markup.math('p')} is {float(p.mean()):.3f}; the network classifies "
-        f"{describe_accuracy(score, store, markup)}."
+        f"{describe_accuracy(score, name_classes(store), markup)}."
         if score is not None and not is_biased
         else "",
         describe_choice(selection),

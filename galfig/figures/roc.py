@@ -73,7 +73,11 @@ def plot_roc(curves: Mapping[str, RocCurve], *, ax: Axes) -> None:
         style = choose_curve_style(len(lines))
         (line,) = ax.plot(curve.false_positive_rate, curve.true_positive_rate, **style)
         line.set_gid(f"{_GID}{len(lines)}")
-        line.set_label(f"{name}: {curve.area:.3f} [{curve.low:.3f}, {curve.high:.3f}]")
+        # Blanks that no line of the legend may end at.
+        line.set_label(
+            f"{name}: {curve.area:.3f}\N{NO-BREAK SPACE}"
+            f"[{curve.low:.3f},\N{NO-BREAK SPACE}{curve.high:.3f}]"
+        )
         lines.append(line)
     ax.set_xlim(-0.02, 1.02)
     ax.set_ylim(-0.02, 1.02)
@@ -157,7 +161,8 @@ def _describe(
         describe_omitted(store, selection, needs_label=True),
         f"{'Areas under the curves' if several else 'Area under the curve'} with "
         f"{'their' if several else 'its'} 95{markup.percent} interval{'s' if several else ''} "
-        f"(Newcombe 2006, scaled by the variance of DeLong et al. 1988): {areas}.",
+        "(method 5 of Newcombe 2006, with its variance scaled to that of DeLong et al. 1988, only "
+        f"in part where that is smaller): {areas}.",
         describe_choice(selection),
         "The dotted diagonal is a classifier that guesses.",
         describe_training(store, markup),

@@ -12,7 +12,7 @@ from galfig.errors import FigureError
 from galfig.figures.captions import (
     FRAMED,
     Markup,
-    count_noun,
+    count_rows,
     describe_channels,
     describe_maps,
     describe_omitted,
@@ -162,7 +162,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         "Mean maps by true and predicted class",
         (make_stacked_maps(stacks, name_classes(store), scale, options.width, options.cmap),),
         partial(_describe, store, selection, stacks, scale),
-        f"Rows of panels, one for each of {count_noun(len(stacks), 'pair')} of true and "
+        f"{count_rows(len(stacks), 'pair')} of true and "
         f"predicted class: the mean cutout, then the mean maps of {list_classes(store)}.",
         partial(_tabulate, store, stacks),
     )

@@ -223,7 +223,12 @@ def wrap_words(words: str, width: float, size: float) -> str:
     """Break text into lines that fit a width [inch] at a font size [pt]."""
     # A character is about 0.6 of the font size wide.
     n_characters = max(1, int(72 * width / (0.6 * size)))
-    return words if len(words) <= n_characters else textwrap.fill(words, n_characters)
+    # What no-break spaces hold together is broken at them only where no line has room for it.
+    while any("\xa0" in part and len(part) > n_characters for part in words.split(" ")):
+        words = words.replace("\xa0", " ", 1)
+    if len(words) > n_characters:
+        words = textwrap.fill(words, n_characters)
+    return words.replace("\xa0", " ")
 
 
 def spell_missing(words: str) -> str:

@@ -7,8 +7,9 @@ import numpy as np
 from galfig.errors import FigureError
 from galfig.figures.captions import (
     FRAMED,
+    ORDERS,
     Markup,
-    count_noun,
+    count_rows,
     define_symbols,
     describe_maps,
     describe_omitted,
@@ -46,7 +47,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         "Galaxies of largest loss",
         (make_rows(rows, options.width, cmap=options.cmap),),
         partial(_describe, store, selection, shown),
-        f"Rows of panels, one for each of {count_noun(len(worst))} with the largest loss: cutout, "
+        f"{count_rows(len(worst))} with the largest loss: cutout, "
         "map of the true class, map of the most probable other class.",
         partial(tabulate_galaxies, store, np.array(worst)),
         galaxies=name_galaxies(store, np.array(worst)),
@@ -69,6 +70,6 @@ def _describe(
         describe_maps(store, markup),
         f"{define_symbols(markup)} {describe_reading(store, shown, markup)}",
         describe_scale(store, worst, markup),
-        list_galaxies(store, worst, markup),
+        list_galaxies(store, worst, markup, ORDERS["loss"]),
         describe_training(store, markup),
     )

@@ -9,7 +9,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from galfig.errors import FigureError
-from galfig.figures.captions import Markup, count_noun, describe_training
+from galfig.figures.captions import (
+    Markup,
+    count_noun,
+    describe_own_training,
+    describe_smoothing,
+    join_lines,
+)
 from galfig.figures.drawing import Column, Drawing, DrawOptions
 from galfig.figures.style import COLORS, LINE_STYLES, chart_size, paper_style
 from galfig.records import Epoch
@@ -98,14 +104,37 @@ def _tabulate(history: History) -> dict[str, Column]:
 
 def _describe(store: Store, history: History, markup: Markup) -> str:
     has_area = np.isfinite([row.roc_auc for row in history]).all()
-    undefined = (
-        "" if has_area else "Where the validation set lacks a class, ROC AUC is not defined.\n"
+    n_steps = _count_steps(store)
+    return join_lines(
+        "Losses and metrics of the network by epoch.",
+        f"The training loss, on galaxies that are turned and flipped at random, is "
+        f"{describe_smoothing(n_steps)}, and so lags behind.",
+        "The validation loss and the metrics are measured on the validation set at the end of each "
+        f"epoch; {_describe_settling(store)}. ROC AUC and F1 are unweighted means over the "
+        "classes.",
+        "" if has_area else "Where the validation set lacks a class, ROC AUC is not defined.",
+        describe_own_training(store, markup),
     )
+
+
+def _count_steps(store: Store) -> int | None:
+    """Return the number of steps of a training; None if its record does not tell."""
+    training = store.training
+    if training.settings is None or not training.n_train:
+        return None
+    n_train = sum(training.n_train.values())
+    # An epoch leaves out its last, incomplete batch.
+    n_batches = n_train // min(training.settings.training.batch_size, max(1, n_train))
+    return n_batches * len(training.history or ())
+
+
+def _describe_settling(store: Store) -> str:
+    """Say which statistics are computed anew before the last validation."""
+    # Networks of timm may have other kinds of normalisation, which the record does not tell.
+    arch = store.training.arch
+    has_batch_norm = arch == "conv3" or arch.startswith("xresnet")
+    where = "" if has_batch_norm else ", if the network has any,"
     return (
-        "Losses and metrics of the network by epoch.\n"
-        "The training loss is an exponential average over about the last 50 steps, on galaxies "
-        "that are turned and flipped at random, and so lags behind. The validation loss and the "
-        "metrics are measured on the validation set at the end of each epoch; ROC AUC and F1 are "
-        "unweighted "
-        f"means over the classes.\n{undefined}" + describe_training(store, markup)
+        f"before the last measurement, the statistics of batch norm{where} are computed anew on "
+        "the training set, with the final weights"
     )

@@ -1,7 +1,7 @@
 """Selection of the galaxies in a store, shared by Python, the command line and manifests."""
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +16,15 @@ if TYPE_CHECKING:
     from galfig.store.reader import Store
 
 logger = logging.getLogger(__name__)
+
+# What the training of two networks did with galaxies that both stores hold, by the split asked for.
+_SHARED = {
+    None: " and that trained neither network",
+    "all": "",
+    "train": " and that trained both networks",
+    "valid": " in the validation set of both networks",
+    "test": " in the test set of both networks",
+}
 
 Sort = Literal["random", "loss", "p", "redshift"]
 # How a caller may specify galaxies in a store; see `galfig.store.reader.Store`.
@@ -75,11 +84,14 @@ class Selection:
         Number of galaxies that satisfy the conditions, from which these were taken.
     query : Query
         The request.
+    is_shared : bool
+        Whether only galaxies that a second store holds too were candidates; see `find_shared`.
     """
 
     indices: NDArray[np.intp]
     n_candidates: int
     query: Query = field(default_factory=Query)
+    is_shared: bool = False
 
     @property
     def depends_on_output(self) -> bool:
@@ -232,9 +244,7 @@ def _align(store: "Store", rows: Any) -> Any:
     return rows.reindex(store.objid)
 
 
-def select_galaxies(
-    store: "Store", query: Query, *, among: Collection[str] | None = None
-) -> Selection:
+def select_galaxies(store: "Store", query: Query, *, other: "Store | None" = None) -> Selection:
     """Select the galaxies of a store that a query asks for.
 
     If fewer than ``n`` galaxies satisfy the query, all of them are taken and a warning is logged.
@@ -245,8 +255,10 @@ def select_galaxies(
         An open store.
     query : Query
         The request.
-    among : collection of str, optional
-        Identifiers to choose from; by default, all galaxies of the store.
+    other : Store, optional
+        A second store. Only galaxies that both stores hold are chosen and, unless they are named,
+        only those in the split of the query for both networks; all other conditions are of the
+        first store.
 
     Returns
     -------
@@ -264,21 +276,19 @@ def select_galaxies(
         if query != Query(n=query.n, objids=query.objids, seed=query.seed):
             raise SelectionError("`objids` names the galaxies, expected no other condition with it")
         indices = _find_objids(store, query.objids)
-        strangers = [] if among is None else [o for o in query.objids if o not in among]
+        known = set(query.objids if other is None else other.objid)
+        strangers = [objid for objid in query.objids if objid not in known]
         if strangers:
             raise SelectionError(
                 f"`objids` {strangers[0]!r}: not in the other store, expected in both"
             )
-        return Selection(indices, len(indices), query)
-    is_candidate = _find_candidates(store, query)
-    if among is not None:
-        is_candidate &= np.array([objid in among for objid in store.objid], dtype=bool)
-    candidates = np.flatnonzero(is_candidate)
+        return Selection(indices, len(indices), query, is_shared=other is not None)
+    candidates = np.flatnonzero(_find_candidates(store, query, other))
     if not len(candidates):
-        both = "" if among is None else " that both stores hold"
+        both = "" if other is None else f" that both stores hold{_SHARED[query.split]}"
         raise SelectionError(
             f"{store.path}: no galaxy {describe_conditions(query, quote)}{both}".replace("  ", " ")
-            + _point_to_training(store, query)
+            + _point_to_training(store, query, other)
         )
     order = _order(store, candidates, query)
     if query.n is not None and len(candidates) < query.n:
@@ -290,7 +300,7 @@ def select_galaxies(
             len(candidates),
             f" {conditions}" if conditions else "",
         )
-    return Selection(order[: query.n], len(candidates), query)
+    return Selection(order[: query.n], len(candidates), query, is_shared=other is not None)
 
 
 def describe_range(zmin: float | None, zmax: float | None) -> str:
@@ -303,7 +313,10 @@ def describe_range(zmin: float | None, zmax: float | None) -> str:
 
 
 def describe_conditions(
-    query: Query, text: Callable[[str], str] = str, math: Callable[[str], str] = str
+    query: Query,
+    text: Callable[[str], str] = str,
+    math: Callable[[str], str] = str,
+    network: str = "",
 ) -> str:
     """Describe the conditions of a query in words.
 
@@ -313,6 +326,8 @@ def describe_conditions(
         The request.
     text, math : callable, optional
         Put text from the user, and formulae, into a markup; by default, plain text.
+    network : str, optional
+        Words for the network whose output the conditions are on, where there are several.
 
     Returns
     -------
@@ -320,13 +335,16 @@ def describe_conditions(
         The conditions, separated by commas; "" if there are none.
     """
     within = describe_range(query.zmin, query.zmax)
-    correctly = {True: "classified correctly", False: "classified incorrectly", None: ""}[
-        query.correct
-    ]
+    by = f" by {network}" if network else ""
+    correctly = {
+        True: f"classified correctly{by}",
+        False: f"classified incorrectly{by}",
+        None: "",
+    }[query.correct]
     conditions = [
         f"with {math(within)}" if within else "",
         f"of true class {text(query.true)}" if query.true is not None else "",
-        f"classified as {text(query.predicted)}" if query.predicted is not None else "",
+        f"classified as {text(query.predicted)}{by}" if query.predicted is not None else "",
         correctly,
         f"where {text(one_line(query.where))}" if query.where is not None else "",
     ]
@@ -357,6 +375,26 @@ def find_in_split(store: "Store", split: Split | None = None) -> NDArray[np.bool
     return did_train if did_train.all() else ~did_train
 
 
+def find_shared(store: "Store", other: "Store", split: Split | None = None) -> NDArray[np.bool_]:
+    """Find the galaxies that two stores hold and that both trainings used in some way.
+
+    Parameters
+    ----------
+    store, other : Store
+        Open stores, of N and M galaxies.
+    split : {"valid", "train", "test", "all"}, optional
+        The way; see `find_in_split`.
+
+    Returns
+    -------
+    (N,) ndarray of bool
+        True for these galaxies of the first store.
+    """
+    in_other = dict(zip(other.objid, find_in_split(other, split), strict=True))
+    is_there = np.array([in_other.get(objid, False) for objid in store.objid], dtype=bool)
+    return find_in_split(store, split) & is_there
+
+
 def count_splits(store: "Store", rows: NDArray[np.intp] | None = None) -> dict[str, int]:
     """Count galaxies of a store by how the training of the network used them.
 
@@ -378,10 +416,14 @@ def count_splits(store: "Store", rows: NDArray[np.intp] | None = None) -> dict[s
     return {word: count for word, count in counts.items() if count}
 
 
-def _find_candidates(store: "Store", query: Query) -> NDArray[np.bool_]:
+def _find_candidates(
+    store: "Store", query: Query, other: "Store | None" = None
+) -> NDArray[np.bool_]:
     is_candidate = find_in_split(store, query.split)
     if not is_candidate.any():
         raise SelectionError(_describe_no_split(store, query))
+    if other is not None:
+        is_candidate = find_shared(store, other, query.split)
     if query.zmin is not None or query.zmax is not None:
         is_candidate &= _in_redshift_range(store, query.zmin, query.zmax)
     if query.true is not None:
@@ -441,12 +483,13 @@ def _describe_no_redshift(store: "Store", purpose: str) -> str:
     )
 
 
-def _point_to_training(store: "Store", query: Query) -> str:
+def _point_to_training(store: "Store", query: Query, other: "Store | None") -> str:
     """Say how many galaxies that trained the network a query without split would have found."""
     if query.split is not None:
         return ""
-    n = int(_find_candidates(store, replace(query, split="all")).sum())
-    return f'; {n} that trained the network would be found with `split="all"`' if n else ""
+    n = int(_find_candidates(store, replace(query, split="all"), other).sum())
+    which = "the network" if other is None else "one of the networks"
+    return f'; {n} that trained {which} would be found with `split="all"`' if n else ""
 
 
 def _describe_no_split(store: "Store", query: Query) -> str:

@@ -231,7 +231,8 @@ def test_accuracy_stands_beside_its_baselines(make_store):
             score = store.score()
         assert words.count(f"{score.n_right} of 12 correctly") == 1
         assert "always predicting low-metallicity would give 75.0 %" in words
-        assert f"the balanced accuracy is {100 * score.balanced_accuracy:.1f} %" in words
+        balanced = f"{100 * score.balanced_accuracy:.1f} %, where any guess has 50.0 %)"
+        assert f"the balanced accuracy is {balanced}" in words
 
 
 def test_network_from_elsewhere_has_no_sets(make_store):
@@ -260,7 +261,12 @@ def test_unlabelled_galaxies_are_not_classified_by_nothing(make_store):
     )
     words = describe(path, "panels")
     assert "classified by" not in words
-    assert "The network, conv3, was trained on 1 galaxy." in words
+    # The classes of the training are the only ones there are.
+    assert (
+        "The network, conv3, was trained on 1 galaxy to tell low-metallicity (8.1, 8.7] from "
+        "high-metallicity (9.1, 9.3] in oh_p50." in words
+    )
+    assert "maps for low-metallicity and high-metallicity, drawn" in words
     some = np.array([0, 1, -1] * 4, np.int16)
     words = describe(make_store("some.h5", label=some), "confusion-matrix")
     assert "Of these, 4 without a true class are not counted." in words
@@ -284,7 +290,11 @@ def test_brightness_is_not_probability(make_store):
     words = describe(path, "panels", Query(n=12))
     assert "the brightness of a map is not p." in words
     assert f"In {n_deceptive} of the 12 rows, the brightest pixel is not on the map of the" in words
-    assert "nearly mirror images, with a median correlation of -1.000:" in words
+    assert (
+        "In each of the 12 rows, the two maps are nearly mirror images, with a correlation below "
+        "-0.9; of the pixels that are positive in one, 100 % are negative, and so not drawn, in"
+        in words
+    )
     assert "Here Σ is the logit of the class, less a constant for each class." in words
     others = describe(make_store("o.h5"), "panels", Query(n=12))
     assert "mirror" not in others
@@ -350,7 +360,8 @@ def test_maps_are_not_compared_with_themselves(make_store, other_store):
         describe(path, "compare", Query(n=3), other=path)
     words = describe(path, "compare", Query(n=3, sort="p"), other=other_store)
     assert (
-        "3 of the 12 simulated galaxies of the validation set, those classified with the" in words
+        "3 of the 12 simulated galaxies in the validation set of both networks, those classified "
+        "with the highest probability by the network of rows (a), (c), (e)." in words
     )
 
 
@@ -501,3 +512,76 @@ def test_an_import_that_nobody_checked_is_said(make_store, other_store, figure):
         path = make_store(attrs={"training": training})
         other = other_store if figure == "compare" else None
         assert (sentence in describe(path, figure, other=other)) is is_said
+
+
+@pytest.mark.parametrize(
+    ("classes", "names", "words"),
+    [
+        ({"column": "type"}, ("E", "S"), "to tell E from S by type."),
+        (
+            {"column": "type", "name": "kind"},
+            ("a", "b", "c"),
+            "to tell a-kind, b-kind and c-kind apart by type.",
+        ),
+        (
+            {"column": "m", "edges": [0, 1, 2, 3], "labels": ["x", "y", "z"]},
+            ("x", "y", "z"),
+            "to tell x (0, 1], y (1, 2] and z (2, 3] apart in m.",
+        ),
+        ({"column": "type"}, tuple("abcdefghij"), "to tell 10 classes of type apart."),
+    ],
+)
+def test_network_of_unlabelled_galaxies_says_what_it_tells_apart(make_store, classes, names, words):
+    """Nothing else defines its classes; a catalog of labels that are all missing is the same."""
+    training = {"arch": "conv3", "n_train": {"a": 3}, "settings": {"classes": classes}}
+    for name, own in (("none.h5", {"column": ""}), ("missing.h5", classes)):
+        attrs = {"training": json.dumps(training), "config": json.dumps({"classes": own})}
+        unknown = np.full(12, -1, np.int16)
+        path = make_store(name, class_names=names, label=unknown, attrs=attrs)
+        with open_store(path) as store:
+            assert (
+                describe_network(store, PLAIN)
+                == f"The network, conv3, was trained on 3 galaxies {words}"
+            )
+
+
+def test_mirrored_maps_are_counted_by_row(make_store):
+    """A median is no statement on all rows, and a correlation none on signs."""
+    rng = np.random.default_rng(0)
+    one = rng.normal(0, 1, (4, 24, 24))
+    other = -one
+    # Shifted by a constant, the maps are correlated as before, but many signs are the same.
+    other[0] += 0.5
+    other[3] = rng.normal(0, 1, (24, 24))
+    cams = np.stack([one, other], axis=1).astype(np.float32)
+    words = describe(make_store(n=4, cams=cams), "panels", Query(n=4))
+    first, second = cams[:3, 0], cams[:3, 1]
+    n_opposite = np.sum((first > 0) & (second < 0)) + np.sum((first < 0) & (second > 0))
+    share = n_opposite / (np.sum(first > 0) + np.sum(second > 0))
+    assert 0.85 < share < 0.95
+    assert (
+        "In 3 of the 4 rows, the two maps are nearly mirror images, with a correlation below -0.9; "
+        f"of the pixels that are positive in one, {100 * share:.0f} % are negative, and so" in words
+    )
+    cams[1:, 1] = rng.normal(0, 1, (3, 24, 24))
+    assert "mirror" not in describe(make_store("o.h5", n=4, cams=cams), "panels", Query(n=4))
+
+
+def test_order_of_rows_is_told_even_if_all_are_shown(make_store):
+    """The rows of the worst galaxies are in an order, too, where there are no more of them."""
+    path = make_store()
+    words = describe(path, "panels", Query(n=None, correct=False, sort="loss"))
+    assert "From top to bottom, by decreasing loss: " in words
+    assert "From top to bottom: " in describe(path, "panels", Query(n=3))
+    assert "by decreasing" not in describe(path, "panels", Query(n=3))
+    assert "From top to bottom, by decreasing loss: " in describe(path, "top-losses", Query(n=3))
+
+
+@pytest.mark.parametrize("name", ["panels", "top-losses", "stacked-maps", "compare"])
+def test_one_row_is_one_row(make_store, other_store, name):
+    """'One for each of 1 galaxy' was written before."""
+    path = make_store(n=2)
+    other = other_store if name == "compare" else None
+    query = Query(n=1, split="valid")
+    with draw_figure(name, path, query, other=other) as (drawing, _):
+        assert drawing.alt.startswith("A pair of rows for 1" if other else "A row of panels for 1")

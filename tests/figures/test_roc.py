@@ -63,3 +63,17 @@ def test_curves_of_many_classes_differ():
     """Each of the curves that are allowed has its own colour and dashes."""
     styles = [str(choose_curve_style(number)) for number in range(MAX_CURVES)]
     assert len(set(styles)) == MAX_CURVES
+
+
+@pytest.mark.parametrize("width", [1.5, 2, 2.6, 3.39, 5])
+def test_legend_breaks_no_interval(width):
+    """Nor parts the area from it, unless a line is too short; a name with blanks may break."""
+    curve = compute_roc(np.repeat([True, False], 50), np.random.default_rng(0).random(100))
+    names = ["low-metallicity", "medium of some kind", "high"]
+    (ax,) = make_roc(dict.fromkeys(names, curve), width).axes
+    interval = f"[{curve.low:.3f}, {curve.high:.3f}]"
+    for text in ax.get_legend().get_texts():
+        lines = text.get_text().split("\n")
+        assert any(interval in line for line in lines) or width == 1.5
+        assert any(f"{curve.area:.3f} {interval}" in line for line in lines) or width < 2.6
+        assert "\xa0" not in text.get_text()

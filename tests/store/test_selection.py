@@ -15,6 +15,7 @@ from galfig.store.selection import (
     count_splits,
     describe_range,
     find_positions,
+    find_shared,
     select_galaxies,
 )
 
@@ -150,6 +151,35 @@ def test_loss_of_certainty_is_finite(make_store):
     logits = np.tile(np.float32([[300, -300]]), (12, 1))
     with open_store(make_store(logits=logits)) as store:
         np.testing.assert_allclose(store.losses[:2], [0, 600])
+
+
+def test_galaxies_of_two_stores_are_in_the_split_of_both(make_store):
+    """By name, whatever the order; a store of training galaxies alone offers those."""
+    first = make_store("a.h5", split=np.array(["train"] * 5 + ["valid"] * 7, dtype=object))
+    with open_store(first) as store:
+        objid = store.objid[::-1].copy()
+    objid[0] = "1"
+    # From the last galaxy of the first store, which is not here, to its first.
+    split = np.array(["valid"] * 3 + ["train"] * 6 + ["valid"] * 3, dtype=object)
+    second = make_store("b.h5", objid=objid, split=split)
+    third = make_store("c.h5", split=np.full(12, "train", dtype=object))
+    with open_store(first) as store, open_store(second) as other, open_store(third) as trained:
+        for words, expected in (
+            (None, [9, 10]),
+            ("valid", [9, 10]),
+            ("train", [3, 4]),
+            ("all", range(11)),
+            ("test", []),
+        ):
+            assert np.flatnonzero(find_shared(store, other, words)).tolist() == list(expected)
+        assert np.flatnonzero(find_shared(store, trained)).tolist() == list(range(5, 12))
+        selection = select_galaxies(store, Query(n=5), other=other)
+        assert selection.is_shared
+        assert sorted(selection.indices) == [9, 10]
+        assert selection.n_candidates == 2
+        # All other conditions are of the first store.
+        assert select_galaxies(store, Query(zmin=0.115), other=other).indices.tolist() == [10]
+        assert not select_galaxies(store, Query()).is_shared
 
 
 def test_unlabelled_galaxies_are_neither_right_nor_wrong(make_store):
