@@ -289,7 +289,7 @@ def describe_reading(
         if store.predicted[index] in classes:
             n_predicted += 1
             n_deceptive += int(peaks[brightest] > 0 and brightest != store.predicted[index])
-        if len(cams) == 2:
+        if len(cams) == len(classes) == 2:
             pairs.append(_compare_maps(cams[0], cams[1]))
     sentences = [_compare_with_logits(store, [index for index, _ in shown], markup)]
     # Of a row without the map of the predicted class, there is nothing to say.

@@ -104,37 +104,52 @@ def _tabulate(history: History) -> dict[str, Column]:
 
 def _describe(store: Store, history: History, markup: Markup) -> str:
     has_area = np.isfinite([row.roc_auc for row in history]).all()
-    n_steps = _count_steps(store)
+    settings = store.training.settings
+    is_cropped = settings is not None and settings.training.crop_margin > 0
     return join_lines(
         "Losses and metrics of the network by epoch.",
-        f"The training loss, on galaxies that are turned and flipped at random, is "
-        f"{describe_smoothing(n_steps)}, and so lags behind.",
+        f"The training loss, on galaxies that are {'cropped, ' if is_cropped else ''}turned and "
+        f"flipped at random, is {describe_smoothing(_count_steps(store))}, and so lags behind"
+        f"{_describe_parts(store)}.",
         "The validation loss and the metrics are measured on the validation set at the end of each "
-        f"epoch; {_describe_settling(store)}. ROC AUC and F1 are unweighted means over the "
-        "classes.",
+        f"epoch{_describe_settling(store)}. ROC AUC and F1 are unweighted means over the classes.",
         "" if has_area else "Where the validation set lacks a class, ROC AUC is not defined.",
         describe_own_training(store, markup),
     )
 
 
 def _count_steps(store: Store) -> int | None:
-    """Return the number of steps of a training; None if its record does not tell."""
+    """Return the number of steps that a training averages; None if its record does not tell."""
     training = store.training
     if training.settings is None or not training.n_train:
         return None
     n_train = sum(training.n_train.values())
     # An epoch leaves out its last, incomplete batch.
     n_batches = n_train // min(training.settings.training.batch_size, max(1, n_train))
-    return n_batches * len(training.history or ())
+    n_frozen, n_epochs = training.settings.training.freeze, len(training.history or ())
+    return n_batches * max(n_frozen, n_epochs - n_frozen)
+
+
+def _describe_parts(store: Store) -> str:
+    """Say where the average of the training loss begins anew; "" of a training in one part."""
+    settings = store.training.settings
+    n_frozen = 0 if settings is None else settings.training.freeze
+    if settings is None or not 0 < n_frozen < settings.training.epochs:
+        return ""
+    which = "epoch, which trains" if n_frozen == 1 else f"{n_frozen} epochs, which train"
+    return f"; it begins anew after the first {which} the last layer alone"
 
 
 def _describe_settling(store: Store) -> str:
-    """Say which statistics are computed anew before the last validation."""
+    """Say which statistics are computed anew before the last validation; "" if none are."""
+    settings = store.training.settings
+    if settings is not None and settings.training.freeze == settings.training.epochs:
+        return ""
     # Networks of timm may have other kinds of normalisation, which the record does not tell.
     arch = store.training.arch
     has_batch_norm = arch == "conv3" or arch.startswith("xresnet")
     where = "" if has_batch_norm else ", if the network has any,"
     return (
-        f"before the last measurement, the statistics of batch norm{where} are computed anew on "
+        f"; before the last measurement, the statistics of batch norm{where} are computed anew on "
         "the training set, with the final weights"
     )

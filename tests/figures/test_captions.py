@@ -585,3 +585,12 @@ def test_one_row_is_one_row(make_store, other_store, name):
     query = Query(n=1, split="valid")
     with draw_figure(name, path, query, other=other) as (drawing, _):
         assert drawing.alt.startswith("A pair of rows for 1" if other else "A row of panels for 1")
+
+
+def test_a_map_that_is_not_shown_mirrors_nothing(make_store):
+    """Of two classes, the map of one alone may be chosen."""
+    one = np.random.default_rng(0).normal(0, 1, (12, 24, 24))
+    path = make_store(cams=np.stack([one, -one], axis=1).astype(np.float32))
+    for classes, says_so in (((), True), (("low",), False)):
+        with draw_figure("panels", path, Query(n=2), classes=classes) as (drawing, _):
+            assert ("mirror images" in drawing.describe(PLAIN)) == says_so

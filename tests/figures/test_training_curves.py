@@ -136,3 +136,20 @@ def test_statistics_of_batch_norm_are_told_where_there_are_any(make_store):
     assert "batch norm, if the network has any, are computed anew" in describe(
         make_store, {**TRAINING, "arch": "convnext_tiny"}
     )
+
+
+def test_parts_of_a_training_are_told(make_store):
+    """The average begins anew where more than the last layer is trained, on random crops."""
+    settings = {"classes": BINS, "training": {"epochs": 2, "freeze": 1, "pretrained": True}}
+    settings["training"] |= {"crop_margin": 4, "arch": "timm:resnet18"}
+    words = describe(make_store, {**TRAINING, "arch": "timm:resnet18", "settings": settings})
+    assert "on galaxies that are cropped, turned and flipped at random, is" in words
+    assert (
+        "and so lags behind; it begins anew after the first epoch, which trains the last layer "
+        "alone.\n" in words
+    )
+    assert "batch norm, if the network has any, are computed anew" in words
+    settings["training"]["freeze"] = 2
+    words = describe(make_store, {**TRAINING, "arch": "timm:resnet18", "settings": settings})
+    assert "begins anew" not in words
+    assert "computed anew" not in words
