@@ -8,12 +8,14 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from hatchling.builders.sdist import SdistBuilder
 from packaging.requirements import Requirement
 from packaging.version import Version
 
 import galfig.cli
+from galfig.networks.architectures import build_network
 
 ROOT = Path(__file__).resolve().parents[1]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -210,6 +212,9 @@ for line in sys.stdin.read().splitlines():
 COMMANDS = """simulate data/simulated --n 40
 train --config galfig.toml --out model.safetensors
 build-maps --config galfig.toml --model model.safetensors
+import-model fastai.pth --arch fastai:squeezenet1_1 IMAGES --out a.safetensors
+import-model timm.pth --arch timm:resnet18 IMAGES --out b.safetensors
+layers a.safetensors
 render --n 2
 figure --list
 figure roc
@@ -228,6 +233,7 @@ name = "c"
 figure = "confusion-matrix"
 store = "a"
 """
+IMAGES = "--classes low,high --mean 0.1,0.1,0.1 --std 0.2,0.2,0.2 --cutout-size 64"
 
 
 @pytest.mark.slow
@@ -239,9 +245,11 @@ def test_no_command_uses_the_network(tmp_path, store_path):
     (tmp_path / "paper").mkdir()
     (tmp_path / "paper" / "manuscript.toml").write_text(MANIFEST)
     store_path.rename(tmp_path / "paper" / "maps.h5")
+    for name, arch in {"fastai": "fastai:squeezenet1_1", "timm": "timm:resnet18"}.items():
+        torch.save(build_network(arch, 2).state_dict(), tmp_path / f"{name}.pth")
     done = subprocess.run(
         [sys.executable, "-c", OFFLINE, "asked"],
-        input=COMMANDS,
+        input=COMMANDS.replace("IMAGES", IMAGES),
         cwd=tmp_path,
         capture_output=True,
         text=True,

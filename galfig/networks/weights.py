@@ -152,7 +152,7 @@ def _load_saved(path: Path, data: bytes) -> object:
 
 def _shorten(exc: Exception) -> str:
     """Return the reason in torch's message, without its advice to read the file in another way."""
-    reason = one_line(exc).rpartition("error: ")[2].partition(" Please ")[0]
+    reason = re.split(" Please | Check ", one_line(exc).rpartition("error: ")[2])[0]
     return f"{type(exc).__name__}: {reason[:120]}"
 
 
