@@ -704,7 +704,7 @@ def describe_absent(store: Store, markup: Markup) -> str:
     ]
     more = len(absent) - MAX_NAMES
     if more > 0:
-        words.append(f"those of {more} more classes")
+        words.append(f"those of {count_noun(more, 'more class')}")
     return list_words(words) if words else ""
 
 
@@ -988,7 +988,7 @@ def _are(n: int) -> str:
 def _plural(noun: str, n: int) -> str:
     if n == 1:
         return noun
-    return re.sub("y$", "ie", noun) + "s"
+    return re.sub("s$", "se", re.sub("y$", "ie", noun)) + "s"
 
 
 def list_words(words: list[str], word: str = "and") -> str:

@@ -594,3 +594,15 @@ def test_a_map_that_is_not_shown_mirrors_nothing(make_store):
     for classes, says_so in (((), True), (("low",), False)):
         with draw_figure("panels", path, Query(n=2), classes=classes) as (drawing, _):
             assert ("mirror images" in drawing.describe(PLAIN)) == says_so
+
+
+@pytest.mark.parametrize(("n", "words"), [(9, "those of 1 more class"), (10, "2 more classes")])
+def test_one_class_that_is_not_named_is_one_class(make_store, n, words):
+    """'Those of 1 more classes' was written before."""
+    counts = {f"type {letter}": 3 for letter in "abcdefghijkl"[:n]}
+    classes = {"column": "type", "keep": ["low", "high"]}
+    attrs = {
+        "class_counts": json.dumps({"low": 6, "high": 6, **counts}),
+        "config": json.dumps({"classes": classes}),
+    }
+    assert words in describe(make_store(attrs=attrs), "panels", Query(n=1))
