@@ -114,6 +114,8 @@ def import_model(
         if len(n_train) != len(class_names):
             found = f"{len(n_train)} numbers for {len(class_names)} classes"
             raise click.UsageError(f"--n-train: {found}")
+        if not all(n.is_integer() and n >= 0 for n in n_train):
+            raise click.UsageError("--n-train: expected whole numbers of galaxies")
         counts = dict(zip(class_names, map(int, n_train), strict=True))
 
     from galfig.networks.importing import import_model

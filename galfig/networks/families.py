@@ -221,6 +221,8 @@ def list_relatives(arch: str, shapes: Mapping[str, tuple[int, ...]]) -> Iterator
 
 def _list_heads(network: str, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
     """Give the names of fastai's networks with every head of the widths that the tensors have."""
+    if not any(name.startswith("1.") for name in shapes):
+        return
     widths = [shape[0] for name, shape in shapes.items() if name[:2] == "1." and len(shape) == 2]
     lin_ftrs = "x".join(map(str, widths[:-1])) or "none"
     choices = {

@@ -250,16 +250,20 @@ def _find_other(
             logger.info("%s: the weights are those of %s", path, other)
             return other, shapes, fit
         raise CheckpointError(
-            f"{path}: the names of its tensors do not fit {arch} ({words}); they fit "
-            f'`arch="{other}"`'
+            f'{path}: its tensors do not fit {arch} by name ({words}); they fit `arch="{other}"`'
         )
     hint = "choose another `arch`"
-    if not isinstance(take_by_order(weights.tensors, expected), str):
+    if len(record.class_names) == 2 and any(
+        found[match.prefix + name][:1] == (1,) and expected[name][:1] == (2,)
+        for name in match.unlike
+    ):
+        hint = "the network has one output, which galfig cannot explain: give it one for each class"
+    elif not isinstance(take_by_order(weights.tensors, expected), str):
         hint += (
             "; the shapes fit in their order, but another implementation may compute other numbers "
             "from them: try `by_order=True` only with `check`"
         )
-    raise CheckpointError(f"{path}: the names of its tensors do not fit {arch}: {words}; {hint}")
+    raise CheckpointError(f"{path}: its tensors do not fit {arch} by name: {words}; {hint}")
 
 
 def _check(

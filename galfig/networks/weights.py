@@ -4,7 +4,6 @@ Nothing in a file is executed: ``torch.load`` reads with ``weights_only=True`` a
 """
 
 import io
-import pickle
 import re
 import warnings
 import zipfile
@@ -138,23 +137,23 @@ def _load_saved(path: Path, data: bytes) -> object:
         with _standing_in(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as exc:
-        found = _REFUSED.search(str(exc))
-        if found is None:
-            raise CheckpointError(
-                f"{path}: not a file of weights that galfig reads, expected a state dict written "
-                "by torch.save, fastai's Learner.save, Lightning, or safetensors"
-            ) from exc
-        raise CheckpointError(_explain_refusal(path, found[1].rstrip("."))) from exc
     # On a damaged file, torch raises errors of any kind.
     except Exception as exc:
         if is_shortage(exc):
             raise
+        if found := _REFUSED.search(str(exc)):
+            raise CheckpointError(_explain_refusal(path, found[1].rstrip("."))) from exc
         raise CheckpointError(
-            f"{path}: cannot be read as weights ({type(exc).__name__}: {one_line(exc)[:160]}), "
+            f"{path}: cannot be read as weights ({_shorten(exc)}), "
             "expected a state dict written by torch.save, fastai's Learner.save, Lightning, or "
             "safetensors"
         ) from exc
+
+
+def _shorten(exc: Exception) -> str:
+    """Return the reason in torch's message, without its advice to read the file in another way."""
+    reason = re.split(" Please | Check ", one_line(exc).rpartition("error: ")[2])[0]
+    return f"{type(exc).__name__}: {reason[:120]}"
 
 
 def _check_packed(path: Path, data: bytes) -> None:

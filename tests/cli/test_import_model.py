@@ -88,6 +88,8 @@ def test_numbers_are_checked(weights):
     assert "'a,b' are not numbers with commas between them" in result.stderr
     result = run(*arguments, *STATISTICS, "--n-train", "3", code=2)
     assert "--n-train: 1 numbers for 2 classes" in result.stderr
+    result = run(*arguments, *STATISTICS, "--n-train", "3,2.5", code=2)
+    assert "--n-train: expected whole numbers" in result.stderr
 
 
 OWN = """

@@ -489,3 +489,15 @@ def test_sum_and_logit_are_compared_beyond_the_rows_shown(make_store):
     path = make_store(cams=cams, logits=logits, probs=probs)
     assert "Here Σ is the logit of the class" in describe(path, "panels", Query(n=1))
     assert "Here Σ is not the logit" in describe(make_store("o.h5"), "panels", Query(n=1))
+
+
+@pytest.mark.parametrize("figure", ["panels", "roc", "compare"])
+def test_an_import_that_nobody_checked_is_said(make_store, other_store, figure):
+    """In the captions of all figures; where it was checked, nothing is said."""
+    sentence = "was not checked against the original network"
+    for n_checked, is_said in ((0, True), (24, False)):
+        imported = {"weights_sha256": "e" * 64, "n_checked": n_checked}
+        training = json.dumps({"arch": "timm:resnet18", "imported": imported})
+        path = make_store(attrs={"training": training})
+        other = other_store if figure == "compare" else None
+        assert (sentence in describe(path, figure, other=other)) is is_said

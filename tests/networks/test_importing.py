@@ -39,24 +39,21 @@ def normalise(pixels, mean=MEAN, std=STD):
     return ((pixels - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]).float()
 
 
-def make_telling(model, images, variance=(0.5, 1.5)):
-    """Scale the last layer so that random weights answer differently for different galaxies."""
-    model.eval()
-    generator = torch.Generator().manual_seed(2)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.1, generator=generator)
-            module.running_var.uniform_(*variance, generator=generator)
-    last = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
-    if last.bias is None:
-        # Without a bias, the classes are made to differ in sign.
-        last.weight.data[1] = -last.weight.data[0]
+def make_telling(model, images):
+    """Give random weights the batch statistics and the scale that tell galaxies apart."""
+    norms = [one for one in model.modules() if isinstance(one, nn.BatchNorm1d | nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0
     with torch.no_grad():
-        logits = model(images)
-        difference = logits[:, 0] - logits[:, 1]
-        last.weight.data *= 2 / difference.std()
+        model.train()(images)
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        logits = model.eval()(images)
+        last = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
+        last.weight.data *= 0.6 / (logits[:, 0] - logits[:, 1]).std()
         if last.bias is not None:
-            last.bias.data = -model(images).mean(dim=0) + last.bias.data
+            last.bias.data -= model(images).mean(dim=0)
     return model
 
 
@@ -141,9 +138,12 @@ def rewrite(folder, change):
         "upside down": normalise(pixels.flip(2)),
     }.get(change, normalise(pixels))
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d) and change == "eps":
+        if change == "eps" and isinstance(module, nn.BatchNorm2d):
             module.eps = 1e-3
-    make_telling(model, inputs, (0.001, 0.004) if change == "eps" else (0.5, 1.5))
+        elif change == "eps" and isinstance(module, nn.Conv2d):
+            # The smaller the variance, the more epsilon matters.
+            module.weight.data *= 0.05
+    make_telling(model, inputs)
     torch.save(model.state_dict(), folder / "weights.pt")
     with torch.no_grad():
         logits = model(inputs)
@@ -275,6 +275,13 @@ def test_galaxies_that_cannot_be_compared_are_counted(original, caplog):
     with caplog.at_level(logging.WARNING, logger="galfig"):
         assert bring(original).record.imported.n_checked == 22
     assert "2 galaxies are not compared" in caplog.text
+
+
+def test_a_network_of_one_output_is_recognised(original):
+    """A sigmoid of one output is the softmax of two, which the message asks for."""
+    torch.save(build_network("conv3", 1).state_dict(), original / "weights.pt")
+    with pytest.raises(CheckpointError, match="the network has one output, which galfig cannot"):
+        bring(original)
 
 
 def test_images_are_found_by_template(original, monkeypatch):
