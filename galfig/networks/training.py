@@ -16,7 +16,7 @@ from galfig.catalog.frames import report_frames
 from galfig.catalog.galaxies import Galaxies, describe_rejected, report_rejected
 from galfig.catalog.sample import load_catalog
 from galfig.config import Settings, SplitSettings, load_settings
-from galfig.errors import CatalogError, CheckpointError, GalfigError
+from galfig.errors import CatalogError, CheckpointError, ConfigError, GalfigError
 from galfig.images.cutouts import choose_decoding
 from galfig.images.sources import Source
 from galfig.metrics import Accuracy, describe_baseline, describe_few, rate_accuracy
@@ -354,18 +354,24 @@ def _load_progress(
         return None
 
 
-def _check_memory(galaxies: Galaxies, settings: Settings, device: torch.device) -> None:
-    """Raise ConfigError if a step of the training cannot fit in the memory."""
+def _check_network(galaxies: Galaxies, settings: Settings, device: torch.device) -> None:
+    """Raise ConfigError if a network cannot be trained, or a step cannot fit in the memory."""
     training = settings.training
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         skeleton = build_network(training.arch, len(galaxies.class_names), settings.n_channels)
     shape = (settings.n_channels, training.network_size, training.network_size)
     n_images = min(training.batch_size, int(np.sum(galaxies.in_train)))
     try:
+        logits = skeleton(torch.zeros(2, *shape, device="meta"))
         needed = measure_training(skeleton, shape, max(n_images, 1))
     except Exception:
         # A network that cannot take such images is refused by `find_layer`, which says why.
         return
+    if not isinstance(logits, torch.Tensor):
+        raise ConfigError(
+            f"{training.arch}: gives a {type(logits).__name__} in training, expected logits alone; "
+            "choose another `arch`, or switch further outputs off where it has an option for that"
+        )
     check_memory(
         f"{training.arch}, training on {n_images} images of {shape[-1]} pixels at a time",
         needed,
@@ -533,7 +539,7 @@ def train_checkpoint(
     """
     # Report a missing device, one that is too small, and weights that do not fit before the images
     # are read, not after.
-    _check_memory(galaxies, settings, choose_device(run.device))
+    _check_network(galaxies, settings, choose_device(run.device))
     start = load_start(settings, len(galaxies.class_names))
     init_digest = None
     if start is not None:

@@ -150,6 +150,13 @@ def test_settings_that_make_no_sense_are_refused(galaxy_folder, training, words)
         make_settings(galaxy_folder, epochs=5, **training)
 
 
+def test_network_of_several_outputs_is_refused(galaxy_folder, tmp_path):
+    """GoogLeNet gives auxiliary logits in training, of which the loss knows nothing."""
+    settings = make_settings(galaxy_folder, arch="torchvision:googlenet", image_size=64)
+    with pytest.raises(ConfigError, match="gives a GoogLeNetOutputs in training, expected logits"):
+        train_checkpoint(load_galaxies(settings), settings, tmp_path / "m.safetensors", run=CPU)
+
+
 @pytest.mark.slow
 def test_frozen_body_does_not_change(galaxy_folder, source, tmp_path):
     """Neither weights nor statistics of batch norm; with an epoch more, both do."""
