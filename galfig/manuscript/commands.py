@@ -26,7 +26,7 @@ VALUES = {
 }
 SWITCHES = {
     "simulate": (),
-    "train": ("--grayscale", "--pretrained", "--resume", "--takeover"),
+    "train": ("--grayscale", "--resume", "--takeover"),
     "build-maps": ("--grayscale", "--takeover", "--tta", "--update"),
 }
 # Default and suffixes of what --out names: another suffix may be that of an author's own file.
@@ -34,8 +34,9 @@ OUTPUTS = {
     "train": ("model.safetensors", (".safetensors",)),
     "build-maps": ("maps.h5", (".h5", ".hdf5")),
 }
-# Options that no recipe may have, by command: a manuscript may be anybody's, and these run code.
-REFUSED = {"build-maps": ("--arch",)}
+# Options that no recipe may have, by command: a manuscript may be anybody's, and these run code of
+# one's own or use a network.
+REFUSED = {"train": ("--pretrained",), "build-maps": ("--arch",)}
 MAX_LENGTH = 200
 
 

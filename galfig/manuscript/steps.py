@@ -14,6 +14,7 @@ from galfig.errors import ManuscriptError
 from galfig.manuscript.folder import digest_file, require_own
 from galfig.manuscript.manifest import Step
 from galfig.manuscript.record import MadeFile, identify
+from galfig.runtime.options import OFFLINE
 
 logger = logging.getLogger(__name__)
 
@@ -178,6 +179,9 @@ def _list_imports(folder: Path) -> list[str]:
 
 
 def _clean_environment() -> dict[str, str]:
-    """Return the environment of a step, in which its own processes import from nowhere else."""
+    """Return the environment of a step: it imports from nowhere else, and downloads nothing.
+
+    The settings of a manuscript, too, may be anybody's.
+    """
     kept = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
-    return {**kept, "PYTHONSAFEPATH": "1"}
+    return {**kept, "PYTHONSAFEPATH": "1", OFFLINE: "1"}

@@ -1,6 +1,7 @@
 """Pretrained weights: what timm and torchvision offer, downloaded by these libraries."""
 
 import logging
+import os
 from dataclasses import dataclass, field
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from galfig.errors import ConfigError
 from galfig.networks.families import Name, import_timm, parse_arch
 from galfig.runtime.messages import one_line
+from galfig.runtime.options import OFFLINE
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +64,11 @@ def fetch_weights(arch: str, n_classes: int, n_channels: int) -> Pretrained:
     name = parse_arch(arch) if ":" in arch else Name("timm", arch, {})
     if arch == "conv3" or arch.startswith("xresnet") or name.family not in ("timm", "torchvision"):
         raise _refuse(arch, "is no network of timm or torchvision, which offer the weights")
+    if os.environ.get(OFFLINE):
+        raise ConfigError(
+            f"`pretrained`: nothing is downloaded here ({OFFLINE} is set, as in the steps of a "
+            "manuscript); train once outside, and give the checkpoint by `init`"
+        )
     try:
         if name.family == "torchvision":
             return _fetch_torchvision(name, n_channels)

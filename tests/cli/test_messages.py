@@ -24,7 +24,7 @@ ALLOWED = {
         word
         for words in (commands.PATHS, commands.FLAGS, *commands.VALUES.values())
         for word in words
-    }.union(*commands.SWITCHES.values()),
+    }.union(*commands.SWITCHES.values(), *commands.REFUSED.values()),
     "manuscript/steps.py": {"--update", "--overwrite", "--quiet"},
 }
 # Of each kind, by command: as the library says it, and as it stands in the terminal.

@@ -14,6 +14,7 @@ from galfig.catalog.galaxies import load_galaxies
 from galfig.errors import ConfigError
 from galfig.networks.pretrained import fetch_weights
 from galfig.networks.transfer import load_start
+from galfig.runtime.options import OFFLINE
 
 # Mean of each channel in the training of the weights.
 IMAGENET, HALF = (0.485, 0.456, 0.406), (0.5, 0.5, 0.5)
@@ -124,6 +125,14 @@ def test_what_cannot_be_had_is_refused(arch, n_channels, words):
     """One line says whether nobody has weights, or whether they cannot be reached."""
     with pytest.raises(ConfigError, match=words):
         fetch_weights(arch, 2, n_channels)
+
+
+def test_nothing_is_downloaded_where_that_is_forbidden(tmp_path, monkeypatch):
+    """As in the steps of a manuscript, whose settings may be anybody's; a cache does not matter."""
+    cache_timm(tmp_path, "test_resnet")
+    monkeypatch.setenv(OFFLINE, "1")
+    with pytest.raises(ConfigError, match=r"nothing is downloaded here \(GALFIG_OFFLINE is set"):
+        fetch_weights("timm:test_resnet", 2, 3)
 
 
 @pytest.mark.slow
