@@ -101,6 +101,11 @@ class Checkpoint:
         Returns
         -------
         (N, n_channels, H, W) Tensor of float32
+
+        Raises
+        ------
+        CheckpointError
+            If the images have another number of channels than the network sees.
         """
         return normalise(cutouts, self.record.mean, self.record.std)
 
@@ -276,7 +281,17 @@ def normalise(cutouts: NDArray[np.uint8], mean: list[float], std: list[float]) -
     -------
     (N, n_channels, H, W) Tensor of float32
         Exactly the numbers that fastai's ``IntToFloatTensor`` and ``Normalize`` return.
+
+    Raises
+    ------
+    CheckpointError
+        If the images have another number of channels than there are means.
     """
+    if cutouts.shape[-1] != len(mean):
+        raise CheckpointError(
+            f"cutouts of {cutouts.shape[-1]} channels, expected {len(mean)}, as many as the network "
+            "was trained on"
+        )
     images = torch.from_numpy(cutouts).permute(0, 3, 1, 2).float().div_(255.0)
     mean_, std_ = (torch.tensor(values).reshape(1, -1, 1, 1) for values in (mean, std))
     return images.sub_(mean_).div_(std_)

@@ -52,6 +52,14 @@ def test_normalise_is_fastai():
     assert torch.equal(normalise(cutouts, mean, std), torch.Tensor(expected))
 
 
+@pytest.mark.parametrize("n_channels", [1, 3, 5])
+def test_images_of_other_channels_are_not_normalised(n_channels):
+    """torch would repeat one channel, and name shapes otherwise."""
+    cutouts = np.zeros((2, 8, 8, n_channels), np.uint8)
+    with pytest.raises(CheckpointError, match=f"cutouts of {n_channels} channels, expected 4"):
+        normalise(cutouts, [0.2] * 4, [0.1] * 4)
+
+
 def test_checkpoint_round_trip(checkpoint_path):
     """What is loaded is what was saved: tensors, metadata, evaluation mode."""
     torch.manual_seed(0)
