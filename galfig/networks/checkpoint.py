@@ -289,8 +289,8 @@ def normalise(cutouts: NDArray[np.uint8], mean: list[float], std: list[float]) -
     """
     if cutouts.shape[-1] != len(mean):
         raise CheckpointError(
-            f"cutouts of {cutouts.shape[-1]} channels, expected {len(mean)}, as many as the network "
-            "was trained on"
+            f"cutouts of {cutouts.shape[-1]} channels, expected {len(mean)}, on which the network "
+            "was trained"
         )
     images = torch.from_numpy(cutouts).permute(0, 3, 1, 2).float().div_(255.0)
     mean_, std_ = (torch.tensor(values).reshape(1, -1, 1, 1) for values in (mean, std))
