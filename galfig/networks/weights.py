@@ -5,6 +5,7 @@ Nothing in a file is executed: ``torch.load`` reads with ``weights_only=True`` a
 
 import io
 import re
+import sys
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -33,6 +34,8 @@ _COUNTER = "num_batches_tracked"
 # Modules that are no part of a network, by what is in their name.
 _BESIDE = re.compile("loss|criterion|metric|accuracy|auroc|confusion|ema|teacher", re.IGNORECASE)
 _REFUSED = re.compile(r"GLOBAL ([\w.]+)")
+# Modules of Python whose objects files of weights do hold. All others call what no file should.
+_HARMLESS = ("argparse", "collections", "datetime", "decimal", "enum", "pathlib", "uuid")
 # Plain values that files hold beside tensors: fastai's lists and learning rates in the state of the
 # optimiser, paths and namespaces among Lightning's settings.
 _PLAIN = (
@@ -173,7 +176,10 @@ def _check_packed(path: Path, data: bytes) -> None:
 
 def _explain_refusal(path: Path, name: str) -> str:
     """Say that a file holds objects that only code could restore, and how to get a state dict."""
-    if "." not in name:
+    module = name.partition(".")[0]
+    # torch may leave out the module of builtins; "commands" was that of subprocess in Python 2.
+    is_of_python = "." not in name or module in (*sys.stdlib_module_names, "commands")
+    if is_of_python and module not in _HARMLESS:
         return f"{path}: calls {name!r}, expected tensors and plain values; do not load it"
     taken, where = ".state_dict()", "a whole network"
     if path.suffix == ".pkl":

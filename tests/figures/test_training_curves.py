@@ -102,6 +102,7 @@ def test_smoothing_is_that_of_fastai():
     weights = []
     for start in (0, 450):
         average, step = learner.AvgSmoothLoss(), Step()
+        average.reset()
         for number in range(500):
             step.loss = torch.tensor(float(number >= start))
             average.accumulate(step)

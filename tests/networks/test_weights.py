@@ -2,6 +2,10 @@
 
 import argparse
 import io
+import os
+import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -76,7 +80,7 @@ def pack(path):
 
 
 REFUSED = {
-    "bomb": ({"state_dict": {**TENSORS, "x": _Bomb()}}, "calls 'exec'.*do not load it"),
+    "bomb": ({"state_dict": {**TENSORS, "x": _Bomb()}}, "calls '.*exec'.*do not load it"),
     "settings": (
         {"state_dict": TENSORS, "hyper_parameters": _Settings()},
         r"holds an object \(.*_Settings\), which only code.*\['state_dict'\], 'weights.pt'",
@@ -87,6 +91,23 @@ REFUSED = {
     "sparse": ({"a": torch.eye(2).to_sparse()}, "'a' is sparse"),
     "meta": ({"a": torch.ones(2, device="meta")}, "'a' is sparse, quantised or empty"),
 }
+
+
+@pytest.mark.parametrize(
+    "function", [os.system, subprocess.Popen, shutil.rmtree, eval, sys.exit], ids=repr
+)
+def test_a_file_that_calls_functions_is_not_to_be_loaded_at_all(tmp_path, function):
+    """No advice says how to load it all the same."""
+
+    class Call:
+        def __reduce__(self):
+            return function, ("true",)
+
+    path = tmp_path / "weights.ckpt"
+    torch.save({"state_dict": {**TENSORS, "x": Call()}}, path)
+    with pytest.raises(CheckpointError, match=r"calls '.*'.*do not load it") as caught:
+        read_weights(path)
+    assert "weights_only=False" not in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", REFUSED)
