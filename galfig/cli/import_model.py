@@ -64,6 +64,7 @@ from galfig.runtime.files import ErrorOrReplace
 @click.option(
     "--id", "id_column", default="objID", show_default=True, help="Column of the identifiers."
 )
+@options.config_option
 @click.option("--by-order", is_flag=True, help="Match the weights by their order, not by name.")
 @click.option(
     "--n-train",
@@ -91,6 +92,7 @@ def import_model(
     check: Path | None,
     images: str | None,
     id_column: str,
+    config: Path | None,
     by_order: bool,
     n_train: tuple[float, ...] | None,
     out: Path,
@@ -100,7 +102,7 @@ def import_model(
 
     WEIGHTS is a state dict that torch.save wrote, what fastai's Learner.save or Lightning wrote, or
     a safetensors file; nothing in it is run. With --check, the network must give the probabilities
-    that the original gave.
+    that the original gave. The settings say how its images become pixels.
 
     \b
     Examples:
@@ -135,6 +137,7 @@ def import_model(
         id_column=id_column,
         by_order=by_order,
         n_train=counts,
+        settings=config,
         if_exists=if_exists,
     )
     imported = checkpoint.metadata["imported"]

@@ -1,7 +1,7 @@
 """Importing: a network that another program trained becomes a checkpoint, and proves itself."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from galfig.catalog.columns import read_numbers
 from galfig.catalog.formats import read_table
 from galfig.catalog.paths import fill_template, parse_template
-from galfig.config import CatalogSettings
+from galfig.config import CatalogSettings, Settings, load_settings
 from galfig.errors import CatalogError, CheckpointError, ConfigError, CutoutError, OutputError
-from galfig.images.cutouts import Decoding, decode_image
+from galfig.images.cutouts import Decoding, choose_decoding, decode_image, fit_image
 from galfig.images.sources import Source
 from galfig.networks.agreement import (
     LITTLE,
@@ -68,6 +68,7 @@ def import_model(
     id_column: str = CatalogSettings.model_fields["id"].default,
     by_order: bool = False,
     n_train: Mapping[str, int] | None = None,
+    settings: Path | str | Mapping[str, Any] | Settings | None = None,
     if_exists: ErrorOrReplace = "error",
 ) -> Checkpoint:
     """Import a network that another program trained, and write its checkpoint.
@@ -110,6 +111,10 @@ def import_model(
         and give other answers; check them.
     n_train : mapping of str to int, optional
         Number of galaxies of each class that trained the network, for captions.
+    settings : Path, str, mapping or Settings, optional
+        A settings file or its tables, whose table ``catalog`` says how image files become pixels
+        (such as ``fits_range`` and ``planes``), for ``check``. By default, ``galfig.toml`` of the
+        working directory where there is one.
     if_exists : {"error", "replace"}, default "error"
         What to do if the checkpoint exists.
 
@@ -124,7 +129,8 @@ def import_model(
         If the file of weights cannot be read, its tensors do not fit the architecture, or the
         network does not give the probabilities of the original; the message says what to change.
     ConfigError
-        If the architecture or the layer is unknown, or the numbers do not fit each other.
+        If the architecture or the layer is unknown, the numbers do not fit each other, or the
+        settings cannot be used or name another number of channels.
     CatalogError
         If the table of probabilities cannot be used.
     OutputError
@@ -162,7 +168,8 @@ def import_model(
             out,
         )
     else:
-        imported |= _check(model, record, Path(check), images, id_column)
+        decoding = choose_decoding(load_settings(settings).catalog, len(record.mean))
+        imported |= _check(model, record, Path(check), images, id_column, decoding)
     metadata["imported"] = imported
     return save_checkpoint(
         out, model, metadata, arch=metadata["arch"] if _is_own(arch) else None, if_exists=if_exists
@@ -273,9 +280,10 @@ def _check(
     path: Path,
     images: Path | str | None,
     id_column: str,
+    decoding: Decoding,
 ) -> dict[str, Any]:
     """Compare a network with the original; return what the record says of it."""
-    reference = read_reference(path, images, record, id_column)
+    reference = read_reference(path, images, record, id_column, decoding)
     difference = measure_difference(model, record, reference)
     tolerance = find_tolerance(reference.probs)
     n, spread = len(reference.probs), measure_spread(reference.probs)
@@ -305,7 +313,11 @@ def _check(
 
 
 def read_reference(
-    path: Path, images: Path | str | None, record: CheckpointRecord, id_column: str
+    path: Path,
+    images: Path | str | None,
+    record: CheckpointRecord,
+    id_column: str,
+    decoding: Decoding,
 ) -> Reference:
     """Read the original's probabilities of some galaxies, and their images.
 
@@ -319,6 +331,8 @@ def read_reference(
         Classes and channels of the network.
     id_column : str
         Column of the identifiers.
+    decoding : Decoding
+        How the files become pixels.
 
     Returns
     -------
@@ -342,10 +356,14 @@ def read_reference(
         files = [Path(name) if name and Path(name).is_file() else None for name in names]
     else:
         files = _find_images(objid, path, images, id_column)
-    decoding = Decoding(len(record.mean))
+
+    def read(file: Source) -> NDArray[np.uint8]:
+        image = decode_image(file, decoding)
+        return fit_image(image, record.cutout_size, is_whole=True) if decoding.is_whole else image
+
     rows = np.random.default_rng(0).permutation(len(table))
     reasons: dict[str, str] = {}
-    chosen = list(islice(_iter_usable(rows, objid, probs, files, decoding, reasons), N_CHECKED))
+    chosen = list(islice(_iter_usable(rows, objid, probs, files, read, reasons), N_CHECKED))
     if reasons:
         name, reason = next(iter(reasons.items()))
         logger.warning(
@@ -365,7 +383,7 @@ def _iter_usable(
     objid: Sequence[str],
     probs: NDArray[np.float64],
     files: Sequence[Source | None],
-    decoding: Decoding,
+    read: Callable[[Source], NDArray[np.uint8]],
     reasons: dict[str, str],
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """Give the positions and images of galaxies that can be compared; note why others cannot."""
@@ -377,7 +395,7 @@ def _iter_usable(
             reasons[objid[row]] = "no image"
         else:
             try:
-                yield row, np.array(decode_image(file, decoding))
+                yield row, np.array(read(file))
             except CutoutError as exc:
                 reasons[objid[row]] = str(exc)
 

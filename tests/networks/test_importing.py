@@ -2,16 +2,20 @@
 
 import json
 import logging
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from astropy.io import fits
 from PIL import Image
 from torch import nn
 
 import galfig
+from galfig.config import load_settings
 from galfig.errors import CatalogError, CheckpointError, ConfigError, OutputError
+from galfig.images.cutouts import choose_decoding, decode_image
 from galfig.networks.architectures import build_network
 from galfig.networks.checkpoint import load_checkpoint
 from galfig.networks.families import build_member
@@ -289,6 +293,35 @@ def test_images_are_found_by_template(original, monkeypatch):
     monkeypatch.chdir(original.parent)
     found = bring(original, images=f"{original.name}/images/{{objID}}.jpg")
     assert found.record.imported.n_checked == 24
+
+
+def test_images_become_pixels_as_the_settings_say(tmp_path, monkeypatch):
+    """FITS cubes of four planes, of which three are seen; other settings give other answers."""
+    rng = np.random.default_rng(0)
+    fluxes = rng.normal(50, 40, (12, 4, 32, 32)).astype(np.float32)
+    objid = [f"g{index:02}" for index in range(12)]
+    (tmp_path / "images").mkdir()
+    for name, cube in zip(objid, fluxes, strict=True):
+        fits.PrimaryHDU(cube).writeto(tmp_path / "images" / f"{name}.fits")
+    catalog = {"planes": [3, 1, 0], "fits_range": [0.0, 100.0]}
+    decoding = choose_decoding(load_settings({"catalog": catalog}).catalog, 3)
+    files = [tmp_path / "images" / f"{name}.fits" for name in objid]
+    pixels = np.stack([decode_image(file, decoding) for file in files])
+    torch.manual_seed(0)
+    images = normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2).double() / 255)
+    model = make_telling(build_network("conv3", 2), images)
+    torch.save(model.state_dict(), tmp_path / "weights.pt")
+    write_probs(tmp_path / "original.csv", objid, model, images)
+    assert bring(tmp_path, settings={"catalog": catalog}).record.imported.n_checked == 12
+    swapped = {"catalog": {**catalog, "planes": [0, 1, 3]}}
+    with pytest.raises(CheckpointError, match="differ from those of the original"):
+        bring(tmp_path, "other.safetensors", settings=swapped)
+    four = {"catalog": {**catalog, "planes": [3, 1, 0, 2]}}
+    with pytest.raises(ConfigError, match="sees 3 channels, but the settings name 4"):
+        bring(tmp_path, "other.safetensors", settings=four)
+    monkeypatch.chdir(tmp_path)
+    Path("galfig.toml").write_text("[catalog]\nplanes = [3, 1, 0]\nfits_range = [0, 100]\n")
+    assert bring(tmp_path, "other.safetensors").record.imported.n_checked == 12
 
 
 OWN = """
