@@ -127,9 +127,9 @@ def test_bad_files(galaxy_folder):
     """A missing catalog, an unknown suffix, a missing folder and a damaged file are named."""
     line = refuse("train", "--catalog", "absent.csv", cwd=galaxy_folder)
     assert line == "absent.csv: no such file, expected a catalog"
-    (galaxy_folder / "catalog.txt").write_text("objID\n1\n")
-    line = refuse("train", "--catalog", "catalog.txt", cwd=galaxy_folder)
-    assert line.startswith("catalog.txt: unknown suffix '.txt', expected .csv, .csv.gz, .parquet")
+    (galaxy_folder / "catalog.doc").write_text("objID\n1\n")
+    line = refuse("train", "--catalog", "catalog.doc", cwd=galaxy_folder)
+    assert line.startswith("catalog.doc: unknown suffix '.doc', expected .csv")
     line = refuse("train", "--catalog", "catalog.csv", "--images", "absent", cwd=galaxy_folder)
     assert line.startswith(
         "absent/images: no images found, expected files such as 1237665024900858129"

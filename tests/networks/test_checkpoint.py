@@ -139,8 +139,14 @@ LIES = {
     "layer misspelt": ({"layer": "conv4"}, r"layer 'conv4': not a layer of conv3.*did you mean"),
     "layer without maps": ({"layer": "linear"}, r"layer 'linear': not a layer of conv3 with"),
     "layer of no name": ({"layer": ""}, "its metadata layer: "),
-    "five bands": ({"mean": [0.1] * 5, "std": [0.1] * 5}, "metadata mean: 5 numbers, expected 3 "),
-    "two bands": ({"mean": [0.1] * 2, "std": [0.1] * 2}, "metadata mean: 2 numbers, expected 3 "),
+    "five bands": (
+        {"mean": [0.1] * 5, "std": [0.1] * 5},
+        r"conv1.0.weight .*expected \(32, 5, 3, 3\)",
+    ),
+    "two bands": (
+        {"mean": [0.1] * 2, "std": [0.1] * 2},
+        r"conv1.0.weight .*expected \(32, 2, 3, 3\)",
+    ),
     "one band": ({"mean": [0.1], "std": [0.1]}, r"conv1.0.weight is .*\(32, 3, 3, 3\)"),
     "unequal lengths": ({"std": [0.1]}, "metadata std: 1 numbers, expected 3, as many as mean"),
     "mean up to 255": ({"mean": [120.0] * 3}, r"metadata mean.0: 120, .*divide by 255"),
