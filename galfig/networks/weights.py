@@ -384,6 +384,18 @@ def take_by_order(tensors: Mapping[str, Tensor], expected: Shapes) -> dict[str, 
     """
     ours = [name for name in expected if not name.endswith(_COUNTER)]
     theirs = [name for name in tensors if not name.endswith(_COUNTER)]
+    found = _pair(ours, theirs, tensors, expected)
+    if isinstance(found, str) and len(tensors) == len(expected):
+        # Without names, counters look like other tensors; they may all be there.
+        whole = _pair(list(expected), list(tensors), tensors, expected)
+        return found if isinstance(whole, str) else whole
+    return found
+
+
+def _pair(
+    ours: list[str], theirs: list[str], tensors: Mapping[str, Tensor], expected: Shapes
+) -> dict[str, Tensor] | str:
+    """Pair tensors one by one, or say which is the first that does not fit."""
     for name, other in zip(ours, theirs, strict=False):
         shape = tuple(tensors[other].shape)
         if shape != expected[name]:

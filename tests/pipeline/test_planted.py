@@ -2,7 +2,6 @@
 
 import io
 import pickle
-import re
 import zipfile
 from pathlib import Path
 
@@ -60,6 +59,12 @@ BOMBS = {
 }
 
 
+IMPORT = (
+    *("--arch", "conv3", "--classes", "low,high", "--cutout-size", "32"),
+    *("--mean", "0.1,0.1,0.1", "--std", "0.2,0.2,0.2", "--out", "x.safetensors"),
+)
+
+
 def refuse(*args):
     """Run a command that must fail with one line, and run nothing; return the line."""
     result = CliRunner().invoke(main, [str(arg) for arg in args])
@@ -96,6 +101,8 @@ def test_planted_checkpoints_and_stores(campaign, galaxy_folder, monkeypatch, ki
     planted.write_bytes(BOMBS[kind])
     commands = {
         ("build-maps", "--catalog", "catalog.csv", "--model", name, "--out", "x.h5"): "checkpoint",
+        ("import-model", name, *IMPORT): "weights",
+        ("train", "--catalog", "catalog.csv", "--init", name, "--out", "x.safetensors"): "weights",
         ("info", name): "file",
         ("render", name): "store",
         ("figure", "roc", name): "store",
@@ -106,7 +113,7 @@ def test_planted_checkpoints_and_stores(campaign, galaxy_folder, monkeypatch, ki
             line = refuse(*command)
             assert line.startswith(f"{name}: ")
             if what == "checkpoint":
-                assert "docs/checkpoints.md" in line
+                assert "'galfig import-model'" in line
             assert planted.read_bytes() == BOMBS[kind]
             assert not Path("x.h5").exists()
 
@@ -183,20 +190,16 @@ def test_planted_in_the_metadata_of_a_store(campaign, store_path, monkeypatch, t
         assert not Path(MARKER).exists()
 
 
-def read_snippet():
-    """Return the first listing of docs/checkpoints.md: how a state_dict is converted."""
-    words = (ROOT / "docs" / "checkpoints.md").read_text()
-    return re.search(r"```python\n(.*?)```", words, re.DOTALL)[1]
-
-
-def test_state_dict_is_converted_as_documented(galaxy_folder, monkeypatch):
-    """The listing of the documentation makes a checkpoint that explains, of plain weights."""
+def test_weights_without_names_are_imported_by_order(galaxy_folder, monkeypatch):
+    """Plain weights, of a network that was put together without names, explain galaxies."""
     monkeypatch.chdir(galaxy_folder)
     torch.manual_seed(3)
     weights = build_network("conv3", 2).state_dict()
-    # Of a network that was put together without names.
     torch.save({f"{n}.x": tensor for n, tensor in enumerate(weights.values())}, "weights.pt")
-    exec(compile(read_snippet(), "docs/checkpoints.md", "exec"), {})
+    command = ["import-model", "weights.pt", *IMPORT[:-1], "model.safetensors"]
+    assert "do not fit conv3 by name" in refuse(*command)
+    done = CliRunner().invoke(main, [*command, "--by-order"])
+    assert done.exit_code == 0, done.output
     converted = load_checkpoint(Path("model.safetensors"))
     for name, tensor in converted.model.state_dict().items():
         assert torch.equal(tensor, weights[name])
@@ -209,13 +212,3 @@ def test_state_dict_is_converted_as_documented(galaxy_folder, monkeypatch):
     for command in (["render", "--n", "2"], ["info", "maps.h5"], ["info", "model.safetensors"]):
         done = CliRunner().invoke(main, command)
         assert done.exit_code == 0, done.output
-
-
-def test_state_dict_with_a_bomb_is_not_opened_by_the_listing(galaxy_folder, monkeypatch):
-    """The way that the documentation shows refuses a pickle that runs something."""
-    monkeypatch.chdir(galaxy_folder)
-    for kind in ("torch", "protocol 2"):
-        Path("weights.pt").write_bytes(BOMBS[kind])
-        with pytest.raises((pickle.UnpicklingError, RuntimeError)):
-            exec(compile(read_snippet(), "docs/checkpoints.md", "exec"), {})
-        assert not Path(MARKER).exists()
