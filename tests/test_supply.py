@@ -210,6 +210,7 @@ for line in sys.stdin.read().splitlines():
     main(line.split(), standalone_mode=False)
 """
 COMMANDS = """simulate data/simulated --n 40
+catalog from-folders folders --out folders.csv
 train --config galfig.toml --out model.safetensors
 build-maps --config galfig.toml --model model.safetensors
 import-model fastai.pth --arch fastai:squeezenet1_1 IMAGES --out a.safetensors
@@ -242,6 +243,9 @@ def test_no_command_uses_the_network(tmp_path, store_path):
     (tmp_path / "galfig.toml").write_text(
         "[training]\nepochs = 1\nbatch_size = 8\ncutout_size = 32\n"
     )
+    for word in ("disc", "smooth"):
+        (tmp_path / "folders" / word).mkdir(parents=True)
+        (tmp_path / "folders" / word / f"{word}.jpg").write_bytes(b"an image")
     (tmp_path / "paper").mkdir()
     (tmp_path / "paper" / "manuscript.toml").write_text(MANIFEST)
     store_path.rename(tmp_path / "paper" / "maps.h5")

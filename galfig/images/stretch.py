@@ -189,17 +189,15 @@ def _find_peak(planes: NDArray[Any], sky: NDArray[np.float64], noise: float) -> 
     centre = (slice(height // 4, height - height // 4), slice(width // 4, width - width // 4))
     peak = 0.0
     for rows, columns in (centre, (slice(None), slice(None))):
-        part = planes[:, rows, columns].astype(np.float64) - sky[:, None, None]
-        light = part.mean(axis=0)
-        light = light[np.isfinite(light)]
-        if not len(light):
+        n_values, top = _find_brightest(planes[:, rows, columns], sky)
+        if not n_values:
             continue
-        n_out = min(max(MIN_OUTLIERS, int(OUTLIERS * len(light))), len(light) - 1)
-        peak = float(np.partition(light, -1 - n_out)[-1 - n_out])
+        n_out = min(max(MIN_OUTLIERS, int(OUTLIERS * n_values)), n_values - 1)
+        peak = float(np.partition(top, -1 - n_out)[-1 - n_out])
         if peak > CLIP * noise and peak > 0:
             break
         # Without noise, a source of few pixels counts all the same.
-        peak = float(light.max()) if noise == 0 else peak
+        peak = float(top.max()) if noise == 0 else peak
         if noise == 0 and peak > 0:
             break
     return max(peak, LEAST_PEAK * noise, np.finfo(np.float64).tiny)
@@ -236,3 +234,25 @@ def _stretch(values: NDArray[np.float64], low: float, high: float) -> NDArray[np
     return make_lupton_rgb(
         red, green, blue, minimum=low, stretch=strength * SOFTENING * (high - low), Q=strength
     )
+
+
+def _find_brightest(
+    planes: NDArray[Any], sky: NDArray[np.float64]
+) -> tuple[int, NDArray[np.float64]]:
+    """Return how many pixels are finite, and the brightest above the sky, by some rows at a time.
+
+    They are enough to leave out the outliers among all.
+    """
+    height, width = planes.shape[-2:]
+    n_kept = max(MIN_OUTLIERS, int(OUTLIERS * height * width)) + 1
+    n_values, top = 0, np.empty(0)
+    n_rows = max(1, BLOCK // width)
+    for start in range(0, height, n_rows):
+        block = planes[:, start : start + n_rows].astype(np.float64) - sky[:, None, None]
+        light = block.mean(axis=0)
+        light = light[np.isfinite(light)]
+        n_values += len(light)
+        top = np.concatenate([top, light])
+        if len(top) > n_kept:
+            top = np.partition(top, -n_kept)[-n_kept:]
+    return n_values, top
