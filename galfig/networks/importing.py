@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from galfig.catalog.columns import read_numbers
 from galfig.catalog.formats import read_table
-from galfig.catalog.paths import fill_template, parse_template
+from galfig.catalog.paths import SUFFIXES, fill_template, parse_template
 from galfig.config import CatalogSettings, Settings, load_settings
 from galfig.errors import CatalogError, CheckpointError, ConfigError, CutoutError, OutputError
 from galfig.images.cutouts import Decoding, choose_decoding, decode_image, fit_image
@@ -48,7 +48,6 @@ from galfig.runtime.messages import quote, shorten
 logger = logging.getLogger(__name__)
 # Galaxies that are compared with the original network, at most.
 N_CHECKED = 256
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".fits", ".fit", ".fits.gz", ".webp", ".bmp")
 Shapes = dict[str, tuple[int, ...]]
 
 
@@ -412,7 +411,7 @@ def _find_images(
     except OSError as exc:
         raise CatalogError(f"{folder}: cannot be read ({exc.strerror}), expected images") from exc
     found = [
-        next((there[name + suffix] for suffix in _SUFFIXES if name + suffix in there), None)
+        next((there[name + suffix] for suffix in SUFFIXES if name + suffix in there), None)
         for name in objid
     ]
     if not any(found):
