@@ -104,7 +104,7 @@ class Selection:
         )
 
 
-class Rows(NDArray[np.intp]):
+class Rows(np.ndarray[tuple[int, ...], np.dtype[np.intp]]):
     """Positions of galaxies in a store, (n,), with a record of how they were selected.
 
     In every other respect this is an integer array. A slice of it, or an array computed from it,
