@@ -39,10 +39,14 @@ Method = Literal[
     "layer-cam",
     "x-grad-cam",
     "evidence",
+    "integrated-gradients",
+    "input-x-gradient",
 ]
 # Methods whose maps are not linear in the explained output: the difference of two of their maps is
 # not the map of a difference.
 NONLINEAR_METHODS = ("grad-cam++", "layer-cam")
+# Methods that explain the pixels of the image, and no layer.
+PIXEL_METHODS = ("integrated-gradients", "input-x-gradient")
 # The most channels of an image: beyond these, a file is a cube of spectra.
 MAX_CHANNELS = 16
 # Keys of `[catalog]` that older versions did not know. Left at their defaults, they are not

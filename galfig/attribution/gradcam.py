@@ -150,7 +150,7 @@ def explain_layer(
             # Such a tensor must not enter a graph, which it might on a skip connection.
             images = images.clone()
         random_state = _read_random_state(images.device)
-        with _steady_norms(model, len(images)):
+        with steady_norms(model, len(images)):
             found, leaves = _run(model, images, layer)
         logits = take_logits(found, len(images), output)
         if not torch.equal(random_state, _read_random_state(images.device)):
@@ -354,12 +354,19 @@ def _run(model: nn.Module, images: Tensor, layer: nn.Module) -> tuple[Any, list[
 
 
 @contextmanager
-def _steady_norms(model: nn.Module, n_images: int) -> Iterator[None]:
-    """Give norms their gradients in contiguous memory where torch would misread them.
+def steady_norms(model: nn.Module, n_images: int) -> Iterator[None]:
+    """Give norms their gradients in contiguous memory, within the block, where torch misreads them.
 
     On a processor, torch 2.14 computes wrong gradients below batch norm if those of a single image
     come from a head that works on tokens: it takes them for channels-last by their strides, of
     which the first means nothing for one image. To instance norm, all images are a single one.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The network.
+    n_images : int
+        Number of images that it is given at a time.
     """
     kinds = (_BatchNorm, _InstanceNorm) if n_images == 1 else (_InstanceNorm,)
     norms = [module for module in model.modules() if isinstance(module, kinds)]

@@ -1,6 +1,7 @@
 """Methods: how maps follow from feature maps and gradients; all by name, in `METHODS`."""
 
 import difflib
+import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from galfig.attribution.gradcam import (
     grad_cam,
     weighted_sum,
 )
+from galfig.attribution.pixels import input_x_gradient, integrated_gradients
 
 
 @dataclass(frozen=True)
@@ -26,9 +28,10 @@ class Method:
     explain : callable
         The exact function, with the parameters and the result of
         `galfig.attribution.gradcam.grad_cam`.
-    combine_uniform : callable
+    combine_uniform : callable or None
         The maps (N, C, h, w) for feature maps (N, K, h, w) and gradients (C, K) that are the same
-        everywhere: those of pooling and one linear layer, which are their weights over h × w.
+        everywhere: those of pooling and one linear layer, which are their weights over h × w. None
+        if no layer is explained.
     of_differences : bool
         Whether ``explain`` gives maps of the differences of logits from the first.
     of_pixels : bool
@@ -41,7 +44,7 @@ class Method:
     """
 
     explain: Callable[..., CamBatch]
-    combine_uniform: Callable[[Tensor, Tensor], Tensor]
+    combine_uniform: Callable[[Tensor, Tensor], Tensor] | None
     of_differences: bool = False
     of_pixels: bool = False
     is_proportional: bool = True
@@ -63,13 +66,16 @@ def find_method(name: str) -> Method:
     Raises
     ------
     ValueError
-        If there is no method of this name.
+        If there is no method of this name, or it needs captum, which is not installed.
     """
     if name not in METHODS:
         close = difflib.get_close_matches(name, METHODS, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(METHODS)}"
         raise ValueError(f"method: {name!r} is unknown; {hint}")
-    return METHODS[name]
+    method = METHODS[name]
+    if method.of_pixels and importlib.util.find_spec("captum") is None:
+        raise ValueError(f"method: {name!r} needs captum; pip install 'galfig[captum]'")
+    return method
 
 
 def hires_cam(
@@ -282,5 +288,7 @@ METHODS: Mapping[str, Method] = {
     "layer-cam": Method(layer_cam, _convolve_positive),
     "x-grad-cam": Method(x_grad_cam, _convolve),
     "evidence": Method(explain_differences, _convolve, of_differences=True, finish=contrast),
+    "integrated-gradients": Method(integrated_gradients, None, of_pixels=True),
+    "input-x-gradient": Method(input_x_gradient, None, of_pixels=True),
 }
 """All methods, by the name that settings and options use."""

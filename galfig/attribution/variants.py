@@ -191,10 +191,16 @@ def prepare(
             model.to(memory_format=memory_format)
     if variant.path != "closed form":
         make_copy = partial(_copy_cut_graph, run, model, layer_name, memory_format)
-    elif channels_last or output is not None or not is_closed_form(model, layer_name):
+    elif (
+        method.combine_uniform is None
+        or channels_last
+        or output is not None
+        or not is_closed_form(model, layer_name)
+    ):
         return None
     else:
-        make_copy = partial(_copy_closed_form, method, model, layer_name, memory_format)
+        closed = (method.combine_uniform, method.of_differences)
+        make_copy = partial(_copy_closed_form, *closed, model, layer_name, memory_format)
     return Prepared(variant, model, make_copy, n_fused, n_packed)
 
 
@@ -271,17 +277,23 @@ def is_closed_form(model: nn.Module, layer_name: str) -> bool:
 
 
 def _copy_closed_form(
-    method: Method, model: nn.Module, layer_name: str, memory_format: torch.memory_format
+    combine: Callable[[Tensor, Tensor], Tensor],
+    of_differences: bool,
+    model: nn.Module,
+    layer_name: str,
+    memory_format: torch.memory_format,
 ) -> Copy:
     """Copy a network, to explain in closed form."""
     model = _share_copy(model)
     split = _split_at_linear_head(model, model.get_submodule(layer_name))
     trunk, linear = cast("tuple[nn.Module, nn.Linear]", split)
-    return Copy(model, partial(_explain_linear_head, method, trunk, linear, memory_format))
+    run = partial(_explain_linear_head, combine, of_differences)
+    return Copy(model, partial(run, trunk, linear, memory_format))
 
 
 def _explain_linear_head(
-    method: Method,
+    combine: Callable[[Tensor, Tensor], Tensor],
+    of_differences: bool,
     trunk: nn.Module,
     linear: nn.Linear,
     memory_format: torch.memory_format,
@@ -293,11 +305,11 @@ def _explain_linear_head(
         height, width = activations.shape[2:]
         logits = linear(activations.mean(dim=(2, 3)))
         weights = linear.weight
-        if method.of_differences:
+        if of_differences:
             # Subtracted first: what all classes share is then gone, to the last bit.
             weights = weights - weights[:1]
         weights = (weights / (height * width)).to(activations.dtype)
-        cams = method.combine_uniform(activations, weights)
+        cams = combine(activations, weights)
     return CamBatch(cams=cams.float().contiguous(), logits=logits.float())
 
 

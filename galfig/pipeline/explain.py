@@ -13,6 +13,7 @@ from torch import Tensor
 
 from galfig.attribution.engine import Engine
 from galfig.attribution.gradcam import CamBatch
+from galfig.attribution.methods import METHODS
 from galfig.catalog.galaxies import Galaxies
 from galfig.cosmology import kpc_per_arcsec
 from galfig.errors import CutoutError, LostCutoutError
@@ -29,7 +30,7 @@ from galfig.store.writer import Part
 # Smallest number of galaxies that a thread takes at a time; and groups ahead, per processor.
 GROUP_SIZE = 8
 N_AHEAD = 4
-# The most memory of the cutouts that a thread takes at a time [byte], but one at least.
+# The most memory of the cutouts, and of maps of their size, that a thread takes at a time [byte], but one at least.
 GROUP_BYTES = 256_000_000
 # Number of galaxies on which the engine is compared with the exact maps.
 N_FIRST = 6
@@ -94,6 +95,9 @@ def explain_galaxies(
     size = (checkpoint.n_channels, checkpoint.image_size, checkpoint.image_size)
     n_bytes = checkpoint.n_channels * checkpoint.cutout_size**2
     n_group = max(GROUP_SIZE, engine.choose_micro_batch(size))
+    if METHODS[engine.method].of_pixels:
+        # Maps as large as the image, one for each class, in float32.
+        n_bytes += 4 * len(checkpoint.class_names) * checkpoint.image_size**2
     n_group = max(1, min(n_group, GROUP_BYTES // n_bytes))
     groups = [galaxies.paths[start : start + n_group] for start in range(0, len(galaxies), n_group)]
 
