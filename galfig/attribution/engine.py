@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from galfig.attribution.gradcam import CamBatch, Output, check_explainable, unwrap
-from galfig.attribution.methods import METHODS, find_method
+from galfig.attribution.methods import METHODS, Method, find_method
 from galfig.attribution.orientations import explain_averaged
 from galfig.attribution.probe import (
     AGREEMENT,
@@ -80,8 +80,12 @@ class EngineRecord:
 class _Runner:
     """A prepared network, and the functions that no thread uses at the moment."""
 
-    def __init__(self, prepared: Prepared, *, is_shared: bool) -> None:
+    def __init__(
+        self, prepared: Prepared, *, is_shared: bool, proof: "_Runner | None" = None
+    ) -> None:
         self.prepared = prepared
+        # Runs what the network is proven by, if that is not the method itself.
+        self.proof = proof or self
         # Where threads take turns, nothing can happen in the middle of a run.
         self.is_independent = is_shared
         # Two threads cannot share a function, since it cuts the graph by hooks on its network.
@@ -132,6 +136,7 @@ class Engine:
     ) -> None:
         self.method = method
         self._method = METHODS[method]
+        self._proof = METHODS[self._method.proven_by or method]
         self._model = model
         self._layer = layer
         self._precision = precision
@@ -290,12 +295,12 @@ class Engine:
                 check_function_of_one_image(self._model, images, self._output)
             known = [*self._known.get(shape, []), (images, self._explain_exactly(images))]
         runner = self._runners.get(shape, self._fastest)
-        while runner is None or (reason := self._find_disagreement(runner, known)):
+        while runner is None or (reason := self._find_disagreement(runner.proof, known)):
             if runner is not None:
                 self._reasons.append(f"{runner.prepared.variant}: {reason}")
                 logger.debug("engine: %s", self._reasons[-1])
             runner = self._fastest = self._prepare_next(images)
-        self._check_precision(runner, images)
+        self._check_precision(runner.proof, images)
         self._known[shape], self._runners[shape] = known, runner
         prepared = runner.prepared
         record = EngineRecord(
@@ -314,25 +319,36 @@ class Engine:
         """Prepare the network for the next variant that changes anything."""
         for variant in self._variants:
             try:
-                prepared = self._prepare(variant, images[:1])
+                runner = self._make_runner(variant, images[:1])
             except Exception as exc:
                 self._reasons.append(f"{variant}: {_describe_failure(exc)}")
                 continue
-            if prepared is not None:
-                return _Runner(prepared, is_shared=self.device.type == "cuda" or not variant.copies)
+            if runner is not None:
+                return runner
         raise ValueError(
             f"model: no way of computing many maps agrees with {self.method} on one image at a "
             f"time; {self._reasons[-1]}"
         )
 
-    def _prepare(self, variant: Variant, images: Tensor) -> Prepared | None:
+    def _make_runner(self, variant: Variant, images: Tensor) -> _Runner | None:
+        is_shared = self.device.type == "cuda" or not variant.copies
+        prepared, proof = self._prepare(variant, images, self._method), None
+        if prepared is None:
+            return None
+        if self._proof is not self._method and (
+            examined := self._prepare(variant, images, self._proof)
+        ):
+            proof = _Runner(examined, is_shared=is_shared)
+        return _Runner(prepared, is_shared=is_shared, proof=proof)
+
+    def _prepare(self, variant: Variant, images: Tensor, method: Method) -> Prepared | None:
         name = next(name for name, module in self._model.named_modules() if module is self._layer)
         return prepare(
             self._model,
             name,
             variant,
             images,
-            method=self._method,
+            method=method,
             channels_last=self._channels_last,
             output=self._output,
         )
@@ -342,7 +358,7 @@ class Engine:
             self._model,
             images,
             self._layer,
-            explain=self._method.explain,
+            explain=self._proof.explain,
             channels_last=self._channels_last,
             output=self._output,
         )

@@ -39,6 +39,9 @@ class Method:
     is_proportional : bool
         Whether a map is proportional to the gradient where that is scaled by a positive number, so
         that maps of orientations may be averaged.
+    proven_by : str
+        Name of a quicker method by which an engine is proven, where that runs the network in the
+        same way; "" for the method itself.
     finish : callable
         What remains to be done with what ``explain`` gives.
     """
@@ -48,6 +51,7 @@ class Method:
     of_differences: bool = False
     of_pixels: bool = False
     is_proportional: bool = True
+    proven_by: str = ""
     finish: Callable[[CamBatch], CamBatch] = lambda batch: batch
 
 
@@ -288,7 +292,9 @@ METHODS: Mapping[str, Method] = {
     "layer-cam": Method(layer_cam, _convolve_positive),
     "x-grad-cam": Method(x_grad_cam, _convolve),
     "evidence": Method(explain_differences, _convolve, of_differences=True, finish=contrast),
-    "integrated-gradients": Method(integrated_gradients, None, of_pixels=True),
+    "integrated-gradients": Method(
+        integrated_gradients, None, of_pixels=True, proven_by="input-x-gradient"
+    ),
     "input-x-gradient": Method(input_x_gradient, None, of_pixels=True),
 }
 """All methods, by the name that settings and options use."""

@@ -30,7 +30,8 @@ from galfig.store.writer import Part
 # Smallest number of galaxies that a thread takes at a time; and groups ahead, per processor.
 GROUP_SIZE = 8
 N_AHEAD = 4
-# The most memory of the cutouts, and of maps of their size, that a thread takes at a time [byte], but one at least.
+# The most memory of the cutouts, and of maps of their size, that a thread takes at a time [byte],
+# but one at least.
 GROUP_BYTES = 256_000_000
 # Number of galaxies on which the engine is compared with the exact maps.
 N_FIRST = 6
