@@ -33,9 +33,10 @@ HOMES = {
     "matplotlib": {"figures"},
     "click": {"cli"},
     "pyarrow": {"catalog", "images"},
+    "captum": {"attribution"},
 }
 # Beside the standard library and itself, all that a room may know.
-ONLY = {"attribution": {"torch"}}
+ONLY = {"attribution": {"torch", "captum"}}
 # Lower rooms that these do without all the same: a reader of stores needs no network.
 FORBIDDEN = {"store": {"attribution", "images"}, "figures": {"attribution", "images"}}
 

@@ -20,9 +20,11 @@ from galfig.errors import FigureError
 from galfig.figures.captions import (
     ORDERS,
     Markup,
+    cite_method,
     count_noun,
-    describe_bypass,
     describe_channels,
+    describe_explained,
+    describe_limits,
     describe_omitted,
     describe_sample,
     describe_size,
@@ -33,6 +35,7 @@ from galfig.figures.captions import (
     name_classes,
 )
 from galfig.figures.drawing import Column, Drawing, DrawOptions, tabulate_galaxies
+from galfig.figures.methods import MethodWords, find_words
 from galfig.figures.rows import COLORMAP, DIMMED, FADE, format_number, format_total, list_colors
 from galfig.figures.style import (
     MAX_WIDTH,
@@ -120,11 +123,11 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     n_pages = -(-len(selection.indices) // layout.n_page)
     return Drawing(
         "atlas",
-        f"Atlas of Grad-CAM maps: {', '.join(name_classes(store))}",
+        f"Atlas of {find_words(store.record).name} maps: {', '.join(name_classes(store))}",
         _Pages(store, selection.indices, layout, n_pages),
         partial(_describe, store, selection, n_pages),
         f"{count_noun(n_pages, 'page')} of {count_noun(len(selection.indices))}, each a cutout and "
-        f"its Grad-CAM maps for {list_classes(store)}.",
+        f"its {find_words(store.record).name} maps for {list_classes(store)}.",
         partial(_tabulate, store, selection.indices, layout.n_page),
         n_pages,
     )
@@ -226,7 +229,7 @@ class _Pages:
 
 @dataclass(frozen=True)
 class _Numbers:
-    """What is written below a galaxy: the peak of its maps, and the total of each map [logit]."""
+    """What is written below a galaxy: the peak of its maps, and the total of each map."""
 
     peak: float
     totals: NDArray[np.float64]
@@ -268,7 +271,7 @@ def _draw_page(
         for number, (index, found) in enumerate(zip(indices, numbers, strict=True)):
             _write_words(store, int(index), found, layout, number, ax)
         _write_heads(store, layout, -(-len(indices) // layout.n_down), ax)
-        _plot_key(fig, layout, footer)
+        _plot_key(fig, layout, footer, find_words(store.record))
         return fig
 
 
@@ -311,7 +314,7 @@ def _write_heads(store: Store, layout: Layout, n_columns: int, ax: Axes) -> None
             )
 
 
-def _plot_key(fig: Figure, layout: Layout, footer: str) -> None:
+def _plot_key(fig: Figure, layout: Layout, footer: str, method: MethodWords) -> None:
     """Draw the colour bar from zero to the peak, and the page number."""
     bar = fig.add_axes((0.02, 0.21 / HEIGHT, min(0.2, 1.2 / layout.width), 0.08 / HEIGHT))
     ramp = np.linspace(0.0, 1.0, 256)
@@ -319,7 +322,7 @@ def _plot_key(fig: Figure, layout: Layout, footer: str) -> None:
     colors = (alpha * _tabulate_colors(layout.cmap)).astype(np.uint8)[None]
     bar.imshow(colors, extent=(0, 1, 0, 1), aspect="auto", interpolation="nearest")
     bar.set_yticks([])
-    bar.set_xticks([0, 1], ["0", "peak [logit]"], fontsize=MIN_FONT_SIZE)
+    bar.set_xticks([0, 1], ["0", f"peak [{method.unit}]"], fontsize=MIN_FONT_SIZE)
     bar.tick_params(length=1.5, pad=1.5)
     fig.text(0.5, 0.08 / HEIGHT, footer, ha="center", fontsize=7, parse_math=False)
 
@@ -336,20 +339,20 @@ def _describe(store: Store, selection: Selection, n_pages: int, markup: Markup) 
         known = "" if n_redshift == len(selection.indices) else ", where it is known,"
         redshift = f" and{known} the redshift"
     shape = store.cutouts(int(selection.indices[0])).shape
-    p, sigma = markup.math("p"), markup.sigma
+    p, sigma, method = markup.math("p"), markup.sigma, find_words(store.record)
     return join_lines(
         f"Atlas of {describe_sample(store, selection, markup)}, on {count_noun(n_pages, 'page')}, "
         f"down the columns{_describe_order(selection)}.",
         describe_omitted(store, selection, "shown"),
         f"Each galaxy is shown by its cutout ({describe_size(store, shape, markup)}) and its "
-        f"Grad-CAM maps (Selvaraju et al. 2017) for {list_classes(store, markup)}, which explain "
-        f"layer {markup.text(store.record.target_layer)}, drawn over the dimmed cutout. Only "
+        f"{method.name} maps{cite_method(store, markup)} for {list_classes(store, markup)}, which "
+        f"explain {describe_explained(store, markup)}, drawn over the dimmed cutout. Only "
         "positive values are shown, on one linear colour scale from zero to the galaxy's peak; "
-        f"below a tenth of the peak, the cutout shows through. {describe_bypass(store)}",
-        f"The labels give the identifier{redshift}, the peak in logits and, for each class, the "
-        f"probability {p}, which is the softmax of the network's output, and {sigma}, the sum of "
-        "the map over its pixels, negative ones included, in logits. The predicted class is in "
-        f"bold, and its map has a white frame. The brightness of a map is not {p}.",
+        f"below a tenth of the peak, the cutout shows through. {describe_limits(store, markup)}",
+        f"The labels give the identifier{redshift}, the peak {method.units} and, for each class, "
+        f"the probability {p}, which is the softmax of the network's output, and {sigma}, the sum "
+        f"of the map over its pixels, negative ones included, {method.units}. The predicted class "
+        f"is in bold, and its map has a white frame. The brightness of a map is not {p}.",
         describe_channels(store, markup),
         describe_training(store, markup),
     )

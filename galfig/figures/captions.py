@@ -9,9 +9,10 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from galfig.config import ClassSettings
+from galfig.config import NONLINEAR_METHODS, PIXEL_METHODS, ClassSettings
 from galfig.figures.choice import MAX_MAPS, choose_maps
 from galfig.figures.latex import escape_latex
+from galfig.figures.methods import describe_faithfulness, find_words
 from galfig.metrics import Accuracy, rate_accuracy
 from galfig.store.reader import Store
 from galfig.store.selection import (
@@ -140,14 +141,15 @@ def describe_panels(
     indices = map(int, selection.indices)
     shown = [(index, choose_maps(store, index, chosen)) for index in indices]
     what = "map" if len(chosen or store.class_names) == 1 else "maps"
+    method = find_words(store.record)
     return join_lines(
-        f"Grad-CAM maps of {describe_sample(store, selection, markup)}.",
+        f"{method.title} maps of {describe_sample(store, selection, markup)}.",
         describe_omitted(store, selection, "shown"),
         f"Each row shows one galaxy: the cutout ({describe_size(store, cutout.shape, markup)}), "
-        f"then its Grad-CAM {what} for {describe_choice_of_maps(store, markup, chosen)}, drawn "
-        f"over the dimmed cutout; {FRAMED}.",
+        f"then its {method.name} {what} for {describe_choice_of_maps(store, markup, chosen)}, "
+        f"drawn over the dimmed cutout; {FRAMED}.",
         describe_maps(store, markup),
-        f"{define_symbols(markup)} {describe_reading(store, shown, markup)}",
+        f"{define_symbols(store, markup)} {describe_reading(store, shown, markup)}",
         describe_scale(store, selection.indices, markup),
         describe_classes(store, markup),
         describe_network(store, markup),
@@ -218,26 +220,47 @@ def list_names(names: Sequence[str], word: str = "and") -> str:
 
 def describe_maps(store: Store, markup: Markup) -> str:
     """Describe the maps and how they are drawn."""
-    return f"{describe_layer(store, markup)} {describe_drawing()}"
+    return f"{describe_layer(store, markup)} {describe_drawing(store)}"
 
 
-def describe_layer(
-    store: Store, markup: Markup, subject: str = "The maps (Selvaraju et al. 2017)"
-) -> str:
-    """Describe what maps explain and how large they are."""
+def describe_layer(store: Store, markup: Markup, subject: str = "The maps") -> str:
+    """Describe what maps explain, by which method, and how large they are."""
     words = (
-        f"{subject} explain layer {markup.text(store.record.target_layer)} and have "
-        f"{markup.times(*store.map_shape)} pixels. {describe_bypass(store)}"
+        f"{subject}{cite_method(store, markup)} explain {describe_explained(store, markup)} and "
+        f"have {markup.times(*store.map_shape)} pixels. {describe_limits(store, markup)}"
     )
     return words.strip()
 
 
-def describe_drawing() -> str:
+def cite_method(store: Store, markup: Markup) -> str:
+    """Cite the method of the maps, after a noun: ' (Selvaraju et al. 2017)'."""
+    source = find_words(store.record).source
+    return f" ({markup.text(source)})" if source else ""
+
+
+def describe_explained(store: Store, markup: Markup) -> str:
+    """Say what is explained: 'layer conv3', or 'the pixels of the image'."""
+    layer = markup.text(store.record.target_layer)
+    return f"layer {layer}" if layer else "the pixels of the image"
+
+
+def describe_limits(store: Store, markup: Markup) -> str:
+    """Say what a reader of maps would get wrong, in sentences; "" if there is nothing to say."""
+    faithful = markup.text(describe_faithfulness(store.record))
+    sentences = [
+        find_words(store.record).note,
+        f"{faithful[0].upper()}{faithful[1:]}." if faithful else "",
+        describe_bypass(store),
+    ]
+    return " ".join(filter(None, sentences))
+
+
+def describe_drawing(store: Store) -> str:
     """Describe how maps are drawn in rows."""
     return (
         "Maps are interpolated bilinearly. Only positive values are shown, on one linear colour "
-        "scale per row from zero to the largest value in the row, which the colour bar gives in "
-        "logits; below a tenth of it, the cutout shows through."
+        "scale per row from zero to the largest value in the row, which the colour bar gives "
+        f"{find_words(store.record).units}; below a tenth of it, the cutout shows through."
     )
 
 
@@ -251,13 +274,13 @@ def describe_bypass(store: Store) -> str:
     )
 
 
-def define_symbols(markup: Markup) -> str:
+def define_symbols(store: Store, markup: Markup) -> str:
     """Say what the numbers on maps are, and that brightness is not probability."""
-    p = markup.math("p")
+    p, units = markup.math("p"), find_words(store.record).units
     return (
         f"The probability {p} is the softmax of the network's output; the brightness of a map is "
-        f"not {p}. {markup.sigma} is the sum of a map over its pixels, negative ones included, in "
-        "logits."
+        f"not {p}. {markup.sigma} is the sum of a map over its pixels, negative ones included, "
+        f"{units}."
     )
 
 
@@ -355,19 +378,34 @@ def _compare_with_logits(store: Store, shown: Sequence[int], markup: Markup) -> 
     """
     others = np.linspace(0, len(store) - 1, N_COMPARED).astype(int)
     indices = np.union1d(np.asarray(shown, int), others)
+    if store.method == "evidence" and len(store.class_names) != 2:
+        # Their difference is another for each galaxy: the entropy of the other classes.
+        return (
+            f"{markup.sigma} is less than the evidence of the network by what the biases and the "
+            "choice among the other classes add."
+        )
+    if store.method in NONLINEAR_METHODS:
+        return f"{markup.sigma} is not the logit of the class."
+    what = "log-odds" if store.method == "evidence" else "logit"
+    if len(indices) < 3 and store.method in PIXEL_METHODS:
+        return ""
     if len(indices) < 3:
         return (
-            f"{markup.sigma} is the logit of the class, less a constant, only where pooling and "
+            f"{markup.sigma} is the {what} of the class, less a constant, only where pooling and "
             "one linear layer follow the layer explained."
         )
     totals = [store.cams(int(index)).sum(axis=(1, 2), dtype=np.float64) for index in indices]
     logits = store.logits[indices].astype(np.float64)
+    if store.method == "evidence":
+        logits = logits - logits[:, ::-1]
     rest = logits - np.asarray(totals)
     is_constant = np.ptp(rest, axis=0) <= SAME_LOGIT * np.ptp(logits, axis=0)
     if is_constant.all():
-        return f"Here {markup.sigma} is the logit of the class, less a constant for each class."
+        return f"Here {markup.sigma} is the {what} of the class, less a constant for each class."
+    if store.method in PIXEL_METHODS:
+        return f"Here {markup.sigma} is not the logit of the class."
     return (
-        f"Here {markup.sigma} is not the logit of the class, to which other layers contribute too."
+        f"Here {markup.sigma} is not the {what} of the class, to which other layers contribute too."
     )
 
 

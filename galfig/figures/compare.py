@@ -31,6 +31,7 @@ from galfig.figures.captions import (
 )
 from galfig.figures.choice import choose_maps, find_classes
 from galfig.figures.drawing import Column, Drawing, DrawOptions, name_galaxies, tabulate_galaxies
+from galfig.figures.methods import find_words
 from galfig.figures.panels import make_row
 from galfig.figures.rows import Row, make_rows
 from galfig.store.reader import Store
@@ -76,7 +77,8 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         "Two networks compared",
         (make_rows(rows, options.width, cmap=options.cmap),),
         partial(_describe, store, selection, other, below, chosen=chosen),
-        f"{count_rows(len(below), rows='pair', of='of rows')}: cutout and Grad-CAM maps for "
+        f"{count_rows(len(below), rows='pair', of='of rows')}: cutout and "
+        f"{_name_methods(store, other)} maps for "
         f"{describe_choice_of_maps(store, PLAIN, chosen)} by the first network, and below it by "
         "the second.",
         partial(_tabulate, store, selection.indices, other, below),
@@ -139,7 +141,8 @@ def _describe(
     first = f"the network of {rows[0]}"
     pool = _describe_pool(store, selection, other, first)
     return join_lines(
-        "Grad-CAM maps of the same galaxies by two networks: "
+        f"{_describe_maps(store, other)} of the same galaxies by "
+        f"{_describe_difference(store, other)}: "
         f"{describe_sample(store, selection, markup, pool=pool, network=first)}.",
         _describe_omitted(store, selection, other),
         *(
@@ -155,7 +158,7 @@ def _describe(
         f"{describe_choice_of_maps(store, markup, chosen)}; {FRAMED}.",
         describe_classes(store, markup),
         _describe_layers(sources, markup),
-        define_symbols(markup),
+        _define_symbols(store, other, markup),
         *(
             f"{words[0].upper()}{words[1:]}: {describe_reading(source, shown, markup)}"
             for words, source, indices in sources
@@ -229,12 +232,37 @@ def _describe_layers(sources: Sequence[tuple[str, Store, NDArray[np.intp]]], mar
     words = [describe_layer(source, markup) for _, source, _ in sources]
     if words[0] == words[1]:
         return describe_maps(store, markup)
-    subjects = (f"The maps of {sources[0][0]} (Selvaraju et al. 2017)", f"Those of {sources[1][0]}")
+    subjects = (f"The maps of {sources[0][0]}", f"Those of {sources[1][0]}")
     each = [
         describe_layer(source, markup, subject)
         for (_, source, _), subject in zip(sources, subjects, strict=True)
     ]
-    return f"{' '.join(each)} {describe_drawing()}"
+    return f"{' '.join(each)} {describe_drawing(store)}"
+
+
+def _name_methods(store: Store, other: Store) -> str:
+    """Name the method of both stores, or both: 'Grad-CAM and HiResCAM'."""
+    return " and ".join(dict.fromkeys(find_words(one.record).name for one in (store, other)))
+
+
+def _describe_maps(store: Store, other: Store) -> str:
+    names = _name_methods(store, other)
+    return f"{names[0].upper()}{names[1:]} maps"
+
+
+def _describe_difference(store: Store, other: Store) -> str:
+    """Say what differs between two stores."""
+    is_same = store.record.checkpoint_sha256 == other.record.checkpoint_sha256
+    return "two methods" if is_same and store.method != other.method else "two networks"
+
+
+def _define_symbols(store: Store, other: Store, markup: Markup) -> str:
+    """Say what the numbers on maps are, whose units may differ."""
+    first, second = define_symbols(store, markup), define_symbols(other, markup)
+    if first == second:
+        return first
+    units = [find_words(one.record).units for one in (store, other)]
+    return first.replace(units[0], f"{units[0]} above and {units[1]} below")
 
 
 def _describe_trained(source: Store, indices: NDArray[np.intp], words: str) -> str:

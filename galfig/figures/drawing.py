@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from galfig.figures.captions import Markup
+from galfig.figures.methods import find_words
 from galfig.store.reader import Store
 
 
@@ -114,7 +115,7 @@ def tabulate_galaxies(store: Store, indices: NDArray[np.intp]) -> dict[str, Colu
     -------
     dict of str to Column
         Identifier, redshift, classes, loss, and for each class its probability and the peak of its
-        map [logit]; n values each.
+        map; n values each.
     """
     indices = np.asarray(indices, dtype=np.intp)
     names = np.array([*store.class_names, ""])
@@ -129,6 +130,7 @@ def tabulate_galaxies(store: Store, indices: NDArray[np.intp]) -> dict[str, Colu
     for c, name in enumerate(store.class_names):
         columns[f"p_{name}"] = Column(store.probs[indices, c], f"probability of class {name}")
         columns[f"peak_{name}"] = Column(
-            [float(peak[c]) for peak in peaks], f"largest value of the map of {name} [logit]"
+            [float(peak[c]) for peak in peaks],
+            f"largest value of the map of {name} [{find_words(store.record).unit}]",
         )
     return columns

@@ -18,6 +18,7 @@ from galfig.figures.captions import (
 )
 from galfig.figures.choice import choose_maps, find_classes
 from galfig.figures.drawing import Drawing, DrawOptions, name_galaxies, tabulate_galaxies
+from galfig.figures.methods import find_words
 from galfig.figures.rows import PAGE_HEIGHT, MapLabel, Row, format_total, make_rows
 from galfig.store.reader import Store
 from galfig.store.selection import Selection
@@ -98,6 +99,7 @@ def make_row(store: Store, index: int, class_idx: Sequence[int], letter: str = "
         pixel_scale=float(store.pixel_scale[index]),
         kpc_per_arcsec=float(store.kpc_per_arcsec[index]),
         letter=letter,
+        method=find_words(store.record),
     )
 
 
@@ -112,7 +114,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         )
     return Drawing(
         "panels",
-        f"Grad-CAM maps: {', '.join(name_classes(store))}",
+        f"{find_words(store.record).title} maps: {', '.join(name_classes(store))}",
         (fig,),
         partial(describe_panels, store, selection, chosen=chosen),
         describe_rows_alt(store, selection.indices, chosen),
@@ -129,6 +131,7 @@ def describe_rows_alt(store: Store, indices: NDArray[np.intp], chosen: Sequence[
     if rated and len(indices) == 1:
         rated = f", classified {'correctly' if n_right else 'incorrectly'}"
     return (
-        f"{count_rows(len(indices))}{rated}: a cutout, then the same cutout with its Grad-CAM maps "
-        f"for {describe_choice_of_maps(store, PLAIN, chosen)}, on one colour scale per row."
+        f"{count_rows(len(indices))}{rated}: a cutout, then the same cutout with its "
+        f"{find_words(store.record).name} maps for "
+        f"{describe_choice_of_maps(store, PLAIN, chosen)}, on one colour scale per row."
     )

@@ -13,7 +13,7 @@ from galfig.errors import FigureError
 from galfig.figures.captions import (
     Markup,
     count_noun,
-    describe_bypass,
+    describe_limits,
     describe_omitted,
     describe_sample,
     describe_training,
@@ -22,6 +22,7 @@ from galfig.figures.captions import (
     name_classes,
 )
 from galfig.figures.drawing import Column, Drawing, DrawOptions
+from galfig.figures.methods import METHODS, MethodWords, find_words
 from galfig.figures.style import (
     MAX_CURVES,
     chart_size,
@@ -49,7 +50,7 @@ class Profiles(NamedTuple):
     Attributes
     ----------
     mean : (C, B) ndarray of float64
-        Mean over the galaxies of the mean signed map in an annulus [logit]; NaN where no galaxy
+        Mean over the galaxies of the mean signed map in an annulus; NaN where no galaxy
         has a pixel in it.
     error : (C, B) ndarray of float64
         Standard error of that mean; NaN for fewer than two galaxies.
@@ -148,6 +149,7 @@ def make_radial_profile(
     pixel_scale: float = float("nan"),
     width: float | None = None,
     ax: Axes | None = None,
+    method: MethodWords = METHODS["grad-cam"],
 ) -> Figure:
     """Draw the mean profile of each class, with a band of one standard error to each side.
 
@@ -166,6 +168,8 @@ def make_radial_profile(
         Width of the figure [inch]; default one column.
     ax : Axes, optional
         Axes to draw on; a new figure by default.
+    method : MethodWords, optional
+        What to call the maps; default Grad-CAM.
 
     Returns
     -------
@@ -173,7 +177,7 @@ def make_radial_profile(
     """
     with open_axes(ax, chart_size(width, 0.77)) as axes:
         fig = find_figure(axes)
-        plot_radial_profile(profiles, class_names, ax=axes)
+        plot_radial_profile(profiles, class_names, ax=axes, method=method)
         axes.set_xlabel(wrap_words(label, 0.8 * fig.get_figwidth(), 8))
         if np.isfinite(pixel_scale):
             to_arcsec = partial(np.multiply, pixel_scale)
@@ -183,7 +187,13 @@ def make_radial_profile(
         return fig
 
 
-def plot_radial_profile(profiles: Profiles, class_names: tuple[str, ...], *, ax: Axes) -> None:
+def plot_radial_profile(
+    profiles: Profiles,
+    class_names: tuple[str, ...],
+    *,
+    ax: Axes,
+    method: MethodWords = METHODS["grad-cam"],
+) -> None:
     """Draw mean profiles against radius, with bands of one standard error to each side."""
     # The label takes the power of ten, since matplotlib's offset text would overlap the upper axis.
     peak = float(np.nanmax(np.abs(profiles.mean), initial=0.0))
@@ -200,7 +210,7 @@ def plot_radial_profile(profiles: Profiles, class_names: tuple[str, ...], *, ax:
         lines += ax.plot(radius, mean[class_idx], **style)
     ax.set_xlim(0, edges[-1])
     power = f"{format_power(exponent)} " if exponent else ""
-    ax.set_ylabel(f"Mean Grad-CAM [{power}logit]")
+    ax.set_ylabel(f"Mean {method.name} [{power}{method.unit}]")
     plot_legend(lines, class_names, ax=ax)
 
 
@@ -238,12 +248,13 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
                 pixel_scale=scale,
                 width=options.width,
                 ax=options.ax,
+                method=find_words(store.record),
             ),
         ),
         partial(_describe, store, selection, profiles, len(indices), options.unit),
-        f"Mean Grad-CAM of {list_classes(store)} against the distance from the centre, with bands "
-        f"of one standard error, of {count_noun(len(indices))}.",
-        partial(_tabulate, profiles, store.class_names, unit),
+        f"Mean {find_words(store.record).name} of {list_classes(store)} against the distance from "
+        f"the centre, with bands of one standard error, of {count_noun(len(indices))}.",
+        partial(_tabulate, profiles, store.class_names, unit, find_words(store.record)),
     )
 
 
@@ -266,7 +277,9 @@ def _read_radius(store: Store, indices: NDArray[np.intp], column: str) -> NDArra
     return pixels
 
 
-def _tabulate(profiles: Profiles, class_names: tuple[str, ...], unit: str) -> dict[str, Column]:
+def _tabulate(
+    profiles: Profiles, class_names: tuple[str, ...], unit: str, method: MethodWords
+) -> dict[str, Column]:
     n_classes, n_bins = profiles.mean.shape
     length = "pixel" if unit == "pixel" else ""
     words = "annulus" if unit == "pixel" else f"annulus in units of {unit}"
@@ -274,8 +287,8 @@ def _tabulate(profiles: Profiles, class_names: tuple[str, ...], unit: str) -> di
         "class": Column(np.repeat(class_names, n_bins), "class that is explained"),
         "inner": Column(np.tile(profiles.edges[:-1], n_classes), f"inner radius, {words}", length),
         "outer": Column(np.tile(profiles.edges[1:], n_classes), f"outer radius, {words}", length),
-        "mean": Column(profiles.mean.ravel(), "mean Grad-CAM [logit]"),
-        "error": Column(profiles.error.ravel(), "standard error of the mean [logit]"),
+        "mean": Column(profiles.mean.ravel(), f"mean {method.name} [{method.unit}]"),
+        "error": Column(profiles.error.ravel(), f"standard error of the mean [{method.unit}]"),
         "n": Column(np.tile(profiles.n, n_classes), "galaxies with a pixel in the annulus"),
     }
 
@@ -300,14 +313,14 @@ def _describe(
         else ""
     )
     return join_lines(
-        f"Mean Grad-CAM of {list_classes(store, markup)} against the distance from the centre of "
-        f"the cutout, for {describe_sample(store, selection, markup)}.",
+        f"Mean {find_words(store.record).name} of {list_classes(store, markup)} against the "
+        f"distance from the centre of the cutout, for {describe_sample(store, selection, markup)}.",
         describe_omitted(store, selection),
         distance,
         "Each curve is of the maps for one class, in all of these galaxies, whatever their own "
         "class. Signed maps are averaged in annuli for each galaxy and then over galaxies."
         + (" Bands extend one standard error of the mean to each side." if n > 1 else ""),
         fewer,
-        describe_bypass(store),
+        describe_limits(store, markup),
         describe_training(store, markup),
     )

@@ -14,6 +14,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from galfig.errors import FigureError
+from galfig.figures.methods import METHODS, MethodWords
 from galfig.figures.style import (
     MAX_WIDTH,
     MIN_FONT_SIZE,
@@ -73,7 +74,7 @@ class Row:
     cutout : (H, W, 3) ndarray of uint8
         The first panel, and the background of each map.
     cams : (M, h, w) ndarray of float32
-        The signed maps of M classes [logit].
+        The signed maps of M classes.
     labels : sequence of MapLabel
         Text on each map, (M,).
     pixel_scale : float
@@ -82,6 +83,8 @@ class Row:
         Proper length of one arcsec at the galaxy [kpc/arcsec]; NaN where unknown.
     letter : str
         Letter of the row, such as "a"; may be empty.
+    method : MethodWords
+        What to call the maps on the colour bar.
     """
 
     title: str
@@ -91,6 +94,7 @@ class Row:
     pixel_scale: float = float("nan")
     kpc_per_arcsec: float = float("nan")
     letter: str = ""
+    method: MethodWords = METHODS["grad-cam"]
 
 
 def make_rows(
@@ -314,7 +318,9 @@ def _plot_row(row: Row, *, axes: list[Axes], bar: Axes, side: float, cmap: str) 
             plot_outlined_text(0.5, 0.05, label.footing, ax=ax, size=size, va="bottom")
         if label.is_predicted:
             _plot_frame(ax, side)
-    _plot_colorbar(peak, ax=bar, cmap=cmap, label="Grad-CAM [logit]" if side > 1.1 else "logit")
+    _plot_colorbar(
+        peak, ax=bar, cmap=cmap, label=row.method.label if side > 1.1 else row.method.unit
+    )
 
 
 def _plot_heading(

@@ -23,6 +23,7 @@ from galfig.figures.captions import (
     name_classes,
 )
 from galfig.figures.drawing import Column, Drawing, DrawOptions
+from galfig.figures.methods import METHODS, MethodWords, find_words
 from galfig.figures.rows import MapLabel, Row, check_panels, format_total, make_rows
 from galfig.figures.style import TEXT_WIDTH
 from galfig.store.reader import Store
@@ -45,7 +46,7 @@ class Stack:
     cutout : (H, W, 3) ndarray of float64
         Mean cutout.
     cams : (C, h, w) ndarray of float64
-        Mean signed map of each class [logit].
+        Mean signed map of each class.
     """
 
     true: int
@@ -100,6 +101,7 @@ def make_stacked_maps(
     pixel_scale: float = float("nan"),
     width: float | None = None,
     cmap: str | None = None,
+    method: MethodWords = METHODS["grad-cam"],
 ) -> Figure:
     """Draw one row per stack: the mean cutout, then the mean map of each class.
 
@@ -115,6 +117,8 @@ def make_stacked_maps(
         Width of the figure [inch]; default 7.1.
     cmap : str, optional
         Colour map of the maps; default "inferno".
+    method : MethodWords, optional
+        What to call the maps; default Grad-CAM.
 
     Returns
     -------
@@ -135,6 +139,7 @@ def make_stacked_maps(
                     for c, name in enumerate(class_names)
                 ],
                 pixel_scale=pixel_scale,
+                method=method,
             )
             for stack in stacks
         ],
@@ -160,7 +165,16 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     return Drawing(
         "stacked-maps",
         "Mean maps by true and predicted class",
-        (make_stacked_maps(stacks, name_classes(store), scale, options.width, options.cmap),),
+        (
+            make_stacked_maps(
+                stacks,
+                name_classes(store),
+                scale,
+                options.width,
+                options.cmap,
+                find_words(store.record),
+            ),
+        ),
         partial(_describe, store, selection, stacks, scale),
         f"{count_rows(len(stacks), 'pair')} of true and "
         f"predicted class: the mean cutout, then the mean maps of {list_classes(store)}.",
@@ -179,7 +193,7 @@ def _tabulate(store: Store, stacks: list[Stack]) -> dict[str, Column]:
         for word, take in (("mean", np.mean), ("peak", np.max)):
             columns[f"{word}_{name}"] = Column(
                 [float(take(stack.cams[c])) for stack in stacks],
-                f"{word} of the mean map of {name} [logit]",
+                f"{word} of the mean map of {name} [{find_words(store.record).unit}]",
             )
     return columns
 
@@ -191,9 +205,10 @@ def _describe(
     groups = "; ".join(
         f"{names[stack.true]} classified as {names[stack.predicted]}: {stack.n}" for stack in stacks
     )
+    method = find_words(store.record)
     n_shown, n = sum(stack.n for stack in stacks), int(np.sum(store.label[selection.indices] >= 0))
     return join_lines(
-        f"Mean Grad-CAM maps of {describe_sample(store, selection, markup)}, by true and "
+        f"Mean {method.name} maps of {describe_sample(store, selection, markup)}, by true and "
         "predicted class.",
         describe_omitted(store, selection, needs_label=True),
         f"Of the {n} galaxies with a true class, the {n_shown} of these rows are shown: only "
@@ -202,8 +217,8 @@ def _describe(
         else "",
         "Each row shows the mean cutout, headed by the true class and the number of galaxies, and "
         f"the mean signed map of each class; {FRAMED}. {markup.sigma} is the sum of a mean map "
-        "over its pixels, negative ones included, in logits. Cutouts are stacked as they are, "
-        "neither rotated nor rescaled.",
+        f"over its pixels, negative ones included, {method.units}. Cutouts are stacked as they "
+        "are, neither rotated nor rescaled.",
         f"Number of galaxies, from top to bottom: {groups}.",
         describe_maps(store, markup),
         describe_channels(store, markup),

@@ -21,6 +21,7 @@ from galfig.figures.captions import (
     list_galaxies,
 )
 from galfig.figures.drawing import Drawing, DrawOptions, name_galaxies, tabulate_galaxies
+from galfig.figures.methods import find_words
 from galfig.figures.panels import make_row
 from galfig.figures.rows import make_rows
 from galfig.store.reader import Store
@@ -65,10 +66,11 @@ def _describe(
         f"The {n_worst} with the largest cross-entropy loss among "
         f"{describe_sample(store, selection, markup, n)}.",
         describe_omitted(store, selection, "shown"),
-        "Each row shows a galaxy's cutout, its Grad-CAM map for the true class, and that for the "
+        f"Each row shows a galaxy's cutout, its {find_words(store.record).name} map for the true "
+        "class, and that for the "
         f"most probable of the other classes; {FRAMED}.",
         describe_maps(store, markup),
-        f"{define_symbols(markup)} {describe_reading(store, shown, markup)}",
+        f"{define_symbols(store, markup)} {describe_reading(store, shown, markup)}",
         describe_scale(store, worst, markup),
         list_galaxies(store, worst, markup, ORDERS["loss"]),
         describe_training(store, markup),

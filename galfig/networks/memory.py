@@ -50,7 +50,7 @@ def measure_training(model: nn.Module, shape: Sequence[int], n_images: int) -> i
     return sum(storage.nbytes() for storage in kept.values()) + (_N_PER_WEIGHT - 1) * n_bytes
 
 
-def measure_explaining(model: nn.Module, shape: Sequence[int]) -> int:
+def measure_explaining(model: nn.Module, shape: Sequence[int], *, of_pixels: bool = False) -> int:
     """Return the memory that explaining images takes at least.
 
     Parameters
@@ -59,15 +59,22 @@ def measure_explaining(model: nn.Module, shape: Sequence[int]) -> int:
         The network, on any device; only a copy of it runs, on the "meta" device.
     shape : sequence of int
         Shape (n_channels, H, W) of an image.
+    of_pixels : bool, default False
+        Whether gradients are taken all the way down to the image, for which the whole network
+        keeps its feature maps.
 
     Returns
     -------
     int
         Size [byte] of input and output of the widest module for the images of noise on which the
-        network is examined, which run together; 0 if the network does not run without computing.
+        network is examined, which run together, or of all that is kept for their gradients; 0 if
+        the network does not run without computing.
     """
     try:
-        return N_PROBES * measure_footprint(copy_network(model).to("meta"), shape)
+        copied = copy_network(model).to("meta")
+        if of_pixels:
+            return measure_training(copied, shape, N_PROBES)
+        return N_PROBES * measure_footprint(copied, shape)
     # A network from elsewhere may raise anything here, and still run.
     except Exception:
         return 0

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from galfig.attribution.engine import Engine
 from galfig.attribution.gradcam import CamBatch
-from galfig.attribution.orientations import explain_averaged
+from galfig.attribution.methods import METHODS
 from galfig.catalog.galaxies import Galaxies
 from galfig.cosmology import kpc_per_arcsec
 from galfig.errors import CutoutError, LostCutoutError
@@ -30,7 +30,8 @@ from galfig.store.writer import Part
 # Smallest number of galaxies that a thread takes at a time; and groups ahead, per processor.
 GROUP_SIZE = 8
 N_AHEAD = 4
-# The most memory of the cutouts that a thread takes at a time [byte], but one at least.
+# The most memory of the cutouts, and of maps of their size, that a thread takes at a time [byte],
+# but one at least.
 GROUP_BYTES = 256_000_000
 # Number of galaxies on which the engine is compared with the exact maps.
 N_FIRST = 6
@@ -95,11 +96,14 @@ def explain_galaxies(
     size = (checkpoint.n_channels, checkpoint.image_size, checkpoint.image_size)
     n_bytes = checkpoint.n_channels * checkpoint.cutout_size**2
     n_group = max(GROUP_SIZE, engine.choose_micro_batch(size))
+    if METHODS[engine.method].of_pixels:
+        # Maps as large as the image, one for each class, in float32.
+        n_bytes += 4 * len(checkpoint.class_names) * checkpoint.image_size**2
     n_group = max(1, min(n_group, GROUP_BYTES // n_bytes))
     groups = [galaxies.paths[start : start + n_group] for start in range(0, len(galaxies), n_group)]
 
     digests: dict[Source, int] = {}
-    explain_batch = partial(explain_averaged, engine.explain) if tta else engine.explain
+    explain_batch = engine.explain_averaged if tta else engine.explain
 
     def explain(paths: Sequence[Source]) -> list[Explained | str]:
         return _explain_group(paths, checkpoint, explain_batch, decoding, stopwatch, digests)

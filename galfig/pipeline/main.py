@@ -7,10 +7,11 @@ from typing import get_args
 
 from torch import nn
 
+from galfig.attribution.methods import find_method
 from galfig.catalog.frames import report_frames
 from galfig.catalog.galaxies import Galaxies
 from galfig.catalog.sample import load_catalog
-from galfig.config import Settings, load_settings
+from galfig.config import PIXEL_METHODS, Settings, load_settings
 from galfig.errors import ConfigError
 from galfig.images.cutouts import choose_decoding
 from galfig.networks.accuracy import check_accuracy
@@ -43,6 +44,7 @@ def build_maps(
     cutout_size: int | None = None,
     image_size: int | None = None,
     layer: str | None = None,
+    method: str | None = None,
     split: Split | None = None,
     if_exists: IfExists = "error",
     device: Device = "auto",
@@ -77,6 +79,10 @@ def build_maps(
     layer : str, optional
         Name of the layer to explain. By default, that of the settings or of the checkpoint, and
         otherwise the last layer that returns feature maps.
+    method : str, optional
+        Method of attribution, one of `galfig.attribution.methods.METHODS`: "grad-cam",
+        "hires-cam", "grad-cam++", "layer-cam", "x-grad-cam", "evidence", and, with the extra
+        captum, "integrated-gradients" and "input-x-gradient". By default, that of the settings.
     split : {"valid", "train", "test", "all"}, optional
         Galaxies to explain, by how the training of the network used them. By default, the
         validation set if this catalog trained the network, and otherwise all.
@@ -107,8 +113,8 @@ def build_maps(
     """
     galaxies = load_catalog(catalog) if isinstance(catalog, Path | str) else catalog
     settings, path = galaxies.settings, Path(out)
-    if layer is not None:
-        settings = load_settings(settings, {("maps", "layer"): layer})
+    if layer is not None or method is not None:
+        settings = load_settings(settings, {("maps", "layer"): layer, ("maps", "method"): method})
     description = {"mean": mean, "std": std, "cutout_size": cutout_size}
     if not isinstance(model, Path | str | Checkpoint | nn.Module | None):
         raise TypeError(
@@ -185,8 +191,8 @@ def run_main_job(
     Raises
     ------
     ConfigError
-        If the device or the layer does not exist, the memory cannot hold the images, or ``arch``
-        is given without a file.
+        If the device or the layer does not exist, the method needs a library that is not
+        installed, the memory cannot hold the images, or ``arch`` is given without a file.
     CheckpointError
         If the network cannot be used, or was trained by another recipe and must not be replaced.
     CatalogError
@@ -204,6 +210,10 @@ def run_main_job(
         require_choice("split", split, get_args(Split))
     if arch is not None and not isinstance(model, Path):
         raise ConfigError("`arch`: only with the file of a network as `model`")
+    try:
+        find_method(settings.maps.method)
+    except ValueError as exc:
+        raise ConfigError(str(exc)) from exc
     device = choose_device(run.device)
     kept = model if isinstance(model, Path) else path.with_suffix(".safetensors")
     if model is None and not kept.exists():
@@ -218,7 +228,11 @@ def run_main_job(
     size = checkpoint.image_size
     check_memory(
         f"{checkpoint.record.arch}, explaining images of {size} pixels",
-        measure_explaining(checkpoint.model, (checkpoint.n_channels, size, size)),
+        measure_explaining(
+            checkpoint.model,
+            (checkpoint.n_channels, size, size),
+            of_pixels=settings.maps.method in PIXEL_METHODS,
+        ),
         device,
         "use a network that takes smaller images, or a machine with more memory",
     )

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from galfig.catalog.galaxies import SPLITS, Galaxies
-from galfig.config import Settings
+from galfig.config import PIXEL_METHODS, Settings
 from galfig.errors import (
     CatalogError,
     CheckpointError,
+    ConfigError,
 )
 from galfig.images.sources import find_stretch
 from galfig.networks.architectures import LayerTraits, describe_layer, find_layer
@@ -35,7 +36,7 @@ class Plan:
     shards : tuple of slice
         Consecutive ranges of their positions.
     layer_name : str
-        Name of the layer to explain.
+        Name of the layer to explain; "" where the pixels of the image are explained.
     layer : LayerTraits
         How its maps lie in memory, and whether the image also reaches the logits past it.
     split : {"valid", "train", "test", "all"}
@@ -86,7 +87,7 @@ def make_plan(
     CheckpointError
         If the classes of the network differ from those of the catalog.
     ConfigError
-        If the network does not have the layer.
+        If the network does not have the layer, or one is named for a method that needs none.
     """
     galaxies = _match_classes(galaxies, checkpoint)
     galaxies = replace(galaxies, split=find_splits(checkpoint, galaxies))
@@ -123,7 +124,17 @@ def make_plan(
 
 
 def _find_layer(checkpoint: Checkpoint, settings: Settings) -> tuple[str, LayerTraits]:
-    """Return the layer to explain: that of the settings, or of the checkpoint."""
+    """Return the layer to explain: that of the settings, or of the checkpoint.
+
+    Where pixels are explained, it is the network itself, whose name is "".
+    """
+    if settings.maps.method in PIXEL_METHODS:
+        if settings.maps.layer != "auto":
+            raise ConfigError(
+                f"`layer` {settings.maps.layer!r}: {settings.maps.method} explains the pixels of "
+                'the image, expected no layer; use `layer="auto"`'
+            )
+        return "", LayerTraits()
     name = settings.maps.layer if settings.maps.layer != "auto" else checkpoint.layer_name
     described = (checkpoint.image_size, checkpoint.record.arch, checkpoint.n_channels)
     name, _ = find_layer(checkpoint.model, name, *described)

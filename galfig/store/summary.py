@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from galfig.store.reader import Store
 
 N_THUMBNAILS = 8
+# Relative distance of Grad-CAM from HiResCAM that is worth saying.
+LEAST_DISTANCE = 0.01
 # Width of a thumbnail [screen pixels].
 THUMBNAIL = 64
 # Galaxies by how the training of the network used them, after their number.
@@ -46,7 +48,7 @@ def describe(store: "Store") -> str:
     height, width = store.map_shape
     facts = [
         f"{len(store)} galaxies ({_count_classes(store)})",
-        f"maps of {height} × {width} pixels of layer {store.record.target_layer}",
+        f"{_name_maps(store)} of {height} × {width} pixels{_of_layer(store)}",
         describe_accuracy(store),
         *list_warnings(store),
     ]
@@ -73,7 +75,8 @@ def describe_html(store: "Store") -> str:
         "galaxies": f"{len(store)} ({_count_classes(store)})",
         "accuracy": describe_accuracy(store).removeprefix("accuracy "),
         "network": record.training.arch,
-        "maps": f"{height} × {width} pixels of layer {record.target_layer}",
+        "method": "" if store.method == "grad-cam" else store.method,
+        "maps": f"{height} × {width} pixels{_of_layer(store)}",
         "built by": f"galfig {record.galfig_version}, plan {record.plan_digest[:12]}",
         "from": f"catalog {record.catalog_sha256[:12]}, network {record.checkpoint_sha256[:12]}",
         "warnings": "; ".join(list_warnings(store)),
@@ -121,6 +124,13 @@ def list_warnings(store: "Store") -> list[str]:
         warnings.append(
             f"the image also reaches the logits past layer {store.record.target_layer}, so that "
             "maps show only part of the evidence"
+        )
+    distance = store.record.hires_distance
+    if distance is not None and distance >= LEAST_DISTANCE and store.method != "hires-cam":
+        warnings.append(
+            "more than pooling and one linear layer follows layer "
+            f"{store.record.target_layer}, so that hires-cam is the faithful method, from which "
+            f"grad-cam differs by {100 * distance:.0f} %"
         )
     if store.rejected:
         n = len(store.rejected)
@@ -214,6 +224,15 @@ def describe_accuracy(store: "Store") -> str:
     if n_left:
         words.append(f"{describe_splits({'train': n_left})} are not counted")
     return ", ".join(words)
+
+
+def _name_maps(store: "Store") -> str:
+    return "maps" if store.method == "grad-cam" else f"{store.method} maps"
+
+
+def _of_layer(store: "Store") -> str:
+    """Name the layer that is explained; "" where it is the image itself."""
+    return f" of layer {store.record.target_layer}" if store.record.target_layer else ""
 
 
 def _count_classes(store: "Store") -> str:
