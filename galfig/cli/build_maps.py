@@ -18,8 +18,9 @@ from galfig.runtime.options import Device, RunOptions, Split
 @options.images_option
 @click.option(
     "--model",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Checkpoint of a trained network.  [default: train one and keep it beside the store]",
+    type=click.Path(path_type=Path),
+    help="Checkpoint of a trained network, or the folder of several of one recipe.  [default: "
+    "train, and keep what was trained beside the store]",
 )
 @options.own_code_option
 @click.option(

@@ -14,8 +14,9 @@ from galfig.config import Settings, load_settings
 from galfig.errors import ConfigError
 from galfig.images.cutouts import choose_decoding
 from galfig.networks.accuracy import check_accuracy
-from galfig.networks.checkpoint import Checkpoint, load_checkpoint, wrap_network
+from galfig.networks.checkpoint import Checkpoint, wrap_network
 from galfig.networks.device import choose_device
+from galfig.networks.ensemble import load_networks
 from galfig.networks.memory import check_memory, measure_explaining
 from galfig.networks.recipe import warn_of_mismatch
 from galfig.networks.shift import compare_images, warn_of_shift
@@ -211,7 +212,7 @@ def run_main_job(
     if isinstance(model, Checkpoint):
         checkpoint = model
     elif model is not None:
-        checkpoint = load_checkpoint(model, arch=arch)
+        checkpoint = load_networks(model, arch=arch)
         warn_of_mismatch(checkpoint, galaxies, settings, model)
     else:
         checkpoint = load_or_train(galaxies, settings, kept, if_exists=if_exists, run=run)

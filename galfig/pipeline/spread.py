@@ -3,7 +3,7 @@
 All of it is computed in float32, before a store rounds means and standard deviations to float16.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -39,6 +39,32 @@ class Combined(NamedTuple):
     logits: NDArray[np.float32]
     spreads: dict[str, NDArray[np.float32]]
     numbers: dict[str, NDArray[np.float32] | float]
+
+
+def combine(
+    cams: Sequence[NDArray[np.float32]],
+    logits: Sequence[NDArray[np.float32]],
+    *,
+    has_contrast: bool = True,
+) -> Combined:
+    """Combine what one network or several give for a galaxy; one network alone has no spread.
+
+    Parameters
+    ----------
+    cams : sequence of (C, h, w) ndarray of float32
+        Map of each class [logit], by network.
+    logits : sequence of (C,) ndarray of float32
+        Logits, by network.
+    has_contrast : bool, default True
+        See `combine_networks`.
+
+    Returns
+    -------
+    Combined
+    """
+    if len(cams) == 1:
+        return Combined(cams[0], logits[0], {}, {})
+    return combine_networks(np.stack(cams), np.stack(logits), has_contrast=has_contrast)
 
 
 def combine_networks(
@@ -87,6 +113,31 @@ def combine_networks(
         "agreement": median_correlation(evidence.reshape(len(cams), -1)),
     }
     return Combined(mean, mean_logits, spreads, numbers)
+
+
+def collect_numbers(
+    numbers: Sequence[Mapping[str, NDArray[np.float32] | float]], n_classes: int
+) -> dict[str, NDArray[np.float32]]:
+    """Return the ``numbers`` of N galaxies as arrays, by dataset.
+
+    Parameters
+    ----------
+    numbers : sequence of dict
+        Those of `Combined`, of each galaxy; there may be none.
+    n_classes : int
+        Number of classes, C.
+
+    Returns
+    -------
+    dict of str to (N, ...) ndarray of float32
+    """
+    widths = {"logits_sd": (n_classes,), "log_odds_sd": (count_evidence(n_classes),)}
+    return {
+        name: np.array([one[name] for one in numbers], np.float32).reshape(
+            len(numbers), *widths.get(name, ())
+        )
+        for name in (*widths, "agreement")
+    }
 
 
 def list_spreads(
