@@ -14,7 +14,6 @@ from torch import Tensor
 
 from galfig.attribution.engine import Engine
 from galfig.attribution.gradcam import CamBatch
-from galfig.attribution.orientations import explain_averaged
 from galfig.catalog.galaxies import Galaxies
 from galfig.cosmology import kpc_per_arcsec
 from galfig.errors import CutoutError, LostCutoutError
@@ -67,6 +66,7 @@ def explain_galaxies(
     *,
     pool: ThreadPoolExecutor,
     tta: bool = False,
+    has_contrast: bool = True,
     progress: Callable[[int], object] = lambda n: None,
     stopwatch: Stopwatch | None = None,
 ) -> Part:
@@ -90,6 +90,8 @@ def explain_galaxies(
     tta : bool, default False
         Explain the network averaged over the eight orientations of each image; see
         `galfig.attribution.orientations.explain_averaged`.
+    has_contrast : bool, default True
+        Whether evidence is a contrast of the maps; see `galfig.pipeline.spread.combine_networks`.
     progress : callable, optional
         Called with the number of galaxies done since the last call.
     stopwatch : Stopwatch, optional
@@ -115,13 +117,18 @@ def explain_galaxies(
     groups = [galaxies.paths[start : start + n_group] for start in range(0, len(galaxies), n_group)]
 
     digests: dict[Source, int] = {}
-    explainers = [
-        partial(explain_averaged, engine.explain) if tta else engine.explain for engine in engines
-    ]
+    explainers = [engine.explain_averaged if tta else engine.explain for engine in engines]
 
     def explain(paths: Sequence[Source]) -> list[Explained | str]:
         return _explain_group(
-            paths, checkpoint, explainers, decoding, stopwatch, digests, n_batch=n_batch
+            paths,
+            checkpoint,
+            explainers,
+            decoding,
+            stopwatch,
+            digests,
+            n_batch=n_batch,
+            has_contrast=has_contrast,
         )
 
     explained: list[Explained | str] = []
@@ -129,7 +136,7 @@ def explain_galaxies(
         explained += group
         progress(len(group))
     found = np.array([digests.get(path, NO_DIGEST) for path in galaxies.paths], np.uint64)
-    return _make_part(galaxies, checkpoint, explained, found)
+    return _make_part(galaxies, checkpoint, explained, found, has_contrast=has_contrast)
 
 
 def read_first_images(
@@ -173,6 +180,7 @@ def _explain_group(
     digests: dict[Source, int],
     *,
     n_batch: int,
+    has_contrast: bool,
 ) -> list[Explained | str]:
     """Explain some files in one thread; return the result for each, or why there is none."""
     note = partial(note_digest, digests)
@@ -197,7 +205,9 @@ def _explain_group(
     found: list[Explained | str] = []
     for start in range(0, len(images), n_batch):
         chosen = slice(start, start + n_batch)
-        found += _explain_batch(images[chosen], readable[chosen], explainers, stopwatch)
+        found += _explain_batch(
+            images[chosen], readable[chosen], explainers, stopwatch, has_contrast=has_contrast
+        )
     explained = iter(found)
     return [cutout if isinstance(cutout, str) else next(explained) for cutout in cutouts]
 
@@ -207,6 +217,8 @@ def _explain_batch(
     cutouts: Sequence[NDArray[np.uint8]],
     explainers: Sequence[Callable[[Tensor], CamBatch]],
     stopwatch: Stopwatch,
+    *,
+    has_contrast: bool,
 ) -> list[Explained | str]:
     """Explain images with each network; return the result for each, or why there is none."""
     with stopwatch.time("compute"):
@@ -215,7 +227,10 @@ def _explain_batch(
         numbers = [batch.logits.cpu().numpy() for batch in batches]
     with stopwatch.time("combine") if len(batches) > 1 else contextlib.nullcontext():
         galaxies = zip(zip(*cams, strict=True), zip(*numbers, strict=True), strict=True)
-        combined = [combine(*galaxy) if _is_finite(galaxy) else None for galaxy in galaxies]
+        combined = [
+            combine(*galaxy, has_contrast=has_contrast) if _is_finite(galaxy) else None
+            for galaxy in galaxies
+        ]
     with stopwatch.time("compress"):
         return [
             "the network gives numbers that are not finite"
@@ -240,6 +255,8 @@ def _make_part(
     checkpoint: Checkpoint,
     explained: Sequence[Explained | str],
     digests: NDArray[np.uint64],
+    *,
+    has_contrast: bool,
 ) -> Part:
     """Collect the galaxies that were explained, and the reasons for the others."""
     n_classes, size = len(checkpoint.class_names), checkpoint.cutout_size
@@ -266,7 +283,7 @@ def _make_part(
     map_shape = found[0].map_shape if found else (n_classes, 1, 1)
     spread_shapes: Mapping[str, tuple[int, ...]] = {}
     if len(checkpoint.networks) > 1:
-        spread_shapes = list_spreads(map_shape)
+        spread_shapes = list_spreads(map_shape, has_contrast=has_contrast)
         arrays |= collect_numbers([one.numbers for one in found], n_classes)
     return Part(
         arrays,

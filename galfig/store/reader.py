@@ -252,6 +252,11 @@ class Store:
         return self.record.class_names
 
     @property
+    def method(self) -> str:
+        """Method of attribution of the maps: "grad-cam", "evidence", ..."""
+        return self.record.method
+
+    @property
     def settings(self) -> "Settings":
         """Settings that the store was built with."""
         return self.record.settings
@@ -351,7 +356,7 @@ class Store:
         return measure_accuracy(predicted, labels, len(self.class_names))
 
     def cams(self, rows: RowsLike) -> NDArray[np.float32]:
-        """Return the signed Grad-CAM maps of galaxies.
+        """Return the signed maps of galaxies, made by `method`.
 
         Parameters
         ----------
@@ -361,7 +366,7 @@ class Store:
         Returns
         -------
         (C, h, w) or (n, C, h, w) ndarray of float32
-            The map of each class [logit].
+            The map of each class [logit]; evidence is in log-odds.
 
         Raises
         ------
@@ -426,13 +431,13 @@ class Store:
         """
         self._require_ensemble()
         is_binary = len(self.class_names) == 2
-        if self.attrs.get("method") == "evidence":
+        if self.method == "evidence":
             spread = self.cams_sd(rows)
             return spread[..., 1, :, :] if is_binary else spread
         if "evidence_sd" not in self._file:
             raise StoreError(
-                f"{self.path}: no error bars of evidence, which maps by "
-                f"{self.attrs.get('method', 'grad-cam')} do not give; build it by another method"
+                f"{self.path}: no error bars of evidence, which maps by {self.method} do not give; "
+                "build it by another method"
             )
         spread = self._read_maps("evidence_sd", "evidence_sd_scale", rows)
         return spread[..., 0, :, :] if is_binary else spread

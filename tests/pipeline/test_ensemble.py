@@ -166,8 +166,8 @@ def test_another_network_is_another_plan(tmp_path, galaxy_folder, folder):
         assert store.n_networks == 4
 
 
-def test_galaxies_without_finite_maps_are_left_out(tmp_path, galaxy_folder, folder):
-    """If one of the networks gives none; a part without any galaxy has the datasets all the same."""
+def test_galaxies_without_an_image_are_left_out(tmp_path, galaxy_folder, folder):
+    """A part without any galaxy has the datasets of the others all the same."""
     networks = [load_checkpoint(file) for file in sorted(folder.iterdir())]
     (galaxy_folder / "images" / "1237665024900858129.jpg").write_bytes(b"no image")
     path = tmp_path / "maps.h5"
@@ -241,7 +241,7 @@ def test_another_split_is_refused(folder, galaxy_folder):
         split = settings.split.model_copy(update={"seed": 1 if seed < 2 else 2})
         galaxies = load_galaxies(settings.model_copy(update={"split": split}))
         write_network(path, seed, members=record_members(galaxies))
-    with pytest.raises(CheckpointError, match="network-3.*other galaxies, or another split"):
+    with pytest.raises(CheckpointError, match=r"network-3.*other galaxies, or another split"):
         load_networks(folder)
 
 
