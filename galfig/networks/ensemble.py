@@ -111,6 +111,42 @@ def list_networks(folder: Path) -> list[Path]:
     return files
 
 
+def name_network(folder: Path, number: int) -> Path:
+    """Return the file of a network of an ensemble that is trained, numbered from 1."""
+    return folder / f"network-{number}{SUFFIX}"
+
+
+def describe_accuracies(ensemble: Checkpoint) -> str:
+    """Describe the accuracies of the networks of an ensemble on its validation set.
+
+    Parameters
+    ----------
+    ensemble : Checkpoint
+        From `join_networks`.
+
+    Returns
+    -------
+    str
+        Such as "5 networks, accuracies 0.934 to 0.961, mean 0.948, standard deviation 0.010;
+        always 'low' would give 0.513".
+    """
+    count = f"{len(ensemble.networks)} networks"
+    metrics = [network.record.metrics or {} for network in ensemble.networks]
+    found = np.array([one.get("accuracy", np.nan) for one in metrics])
+    if not np.isfinite(found).all():
+        return f"{count}, whose accuracies are not known"
+    words = (
+        f"{count}, accuracies {found.min():.3f} to {found.max():.3f}, mean {found.mean():.3f}, "
+        f"standard deviation {found.std(ddof=1):.3f}"
+    )
+    n_valid = ensemble.record.n_valid or {}
+    if not sum(n_valid.values()):
+        return words
+    majority = max(n_valid, key=lambda name: n_valid[name])
+    share = n_valid[majority] / sum(n_valid.values())
+    return f"{words}; always {majority!r} would give {share:.3f}"
+
+
 def _natural_order(path: Path) -> list[tuple[int, str]]:
     """Return a key by which network-10 follows network-9."""
     return [
