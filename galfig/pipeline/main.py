@@ -62,9 +62,9 @@ def build_maps(
         several, as ``[training] networks`` says, are kept in the folder ``<stem>.networks``.
     model : Path, str, Checkpoint or torch.nn.Module, optional
         A checkpoint, a folder of several of one recipe, which are explained together (see
-        `galfig.networks.ensemble.load_networks`), or any module in evaluation mode that takes normalised images
-        (N, n_channels, H, W) and returns logits (N, C). By default, a network is trained with the
-        settings of the catalog.
+        `galfig.networks.ensemble.load_networks`), or any module in evaluation mode that takes
+        normalised images (N, n_channels, H, W) and returns logits (N, C). By default, a network is
+        trained with the settings of the catalog, or several are.
     arch : str, optional
         The architecture of a checkpoint that the user's own code builds, such as
         "python:package.module:function"; that code runs.
