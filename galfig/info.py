@@ -13,7 +13,12 @@ from galfig.runtime.documents import load_json, replace_nan
 from galfig.runtime.inputs import open_regular
 from galfig.store.reader import Store, open_store
 from galfig.store.selection import count_splits
-from galfig.store.summary import describe_accuracy, describe_import, list_warnings
+from galfig.store.summary import (
+    describe_accuracy,
+    describe_import,
+    describe_networks,
+    list_warnings,
+)
 
 Kind = Literal["store", "checkpoint", "manuscript"]
 EXPECTED = "a store, a checkpoint or the folder of a manuscript"
@@ -178,6 +183,8 @@ def summarise(path: Path) -> str:
     with open_store(path) as store:
         galaxies = "galaxy" if len(store) == 1 else "galaxies"
         words = [f"{len(store)} {galaxies} of split {store.record.split!r}"]
+        if networks := describe_networks(store):
+            words.append(networks)
         if accuracy := describe_accuracy(store):
             words.append(accuracy)
         if store.rejected:
@@ -202,6 +209,7 @@ def _describe_store(store: Store) -> dict[str, Any]:
         "redshift": [float(known.min()), float(known.max())] if len(known) else None,
         "rejected": len(store.rejected),
         "arch": store.training.arch,
+        **_describe_networks(store),
         "map_shape": list(store.map_shape),
         **{
             key: value
@@ -213,6 +221,26 @@ def _describe_store(store: Store) -> dict[str, Any]:
             for key in ("engine", "image_shift", "accuracy_check", "config", "training")
             if key in store.attrs
         },
+    }
+
+
+def _describe_networks(store: Store) -> dict[str, Any]:
+    """Return the facts about the networks of an ensemble, without the histories of trainings."""
+    if store.agreement is None:
+        return {}
+    known = store.agreement[np.isfinite(store.agreement)]
+    return {
+        "n_networks": store.n_networks,
+        "agreement": float(np.median(known)) if len(known) else None,
+        "networks": [
+            {
+                "checkpoint_sha256": network.checkpoint_sha256,
+                "seeds": network.seeds,
+                "lr": network.lr,
+                "metrics": network.metrics,
+            }
+            for network in store.record.networks
+        ],
     }
 
 
