@@ -19,6 +19,7 @@ TIERS = (
     ("catalog", "store"),
     ("networks", "figures"),
     ("pipeline", "manuscript", "plot"),
+    ("audit",),
     ("info",),
     ("verify",),
     ("cli",),
@@ -26,7 +27,7 @@ TIERS = (
 RANK = {room: tier for tier, rooms in enumerate(TIERS) for room in rooms}
 # Where a library may be imported.
 HOMES = {
-    "torch": {"attribution", "networks", "pipeline"},
+    "torch": {"attribution", "networks", "pipeline", "audit"},
     "fastai": {"networks"},
     "safetensors": {"networks"},
     "h5py": {"store", "catalog", "images"},
