@@ -127,8 +127,8 @@ def describe_file(path: Path) -> dict[str, Any]:
     kind = find_kind(path)
     if kind == "manuscript":
         raise StoreError(
-            f"{path}: a manuscript, expected a store, a checkpoint or an audit; 'galfig manuscript list "
-            f"{path}' lists its files, 'galfig verify {path}' compares them with their record"
+            f"{path}: a manuscript, expected a store, a checkpoint or an audit; 'galfig manuscript "
+            f"list {path}' lists its files, 'galfig verify {path}' compares them with their record"
         )
     if kind == "checkpoint":
         return dict(replace_nan(_describe_checkpoint(path)))

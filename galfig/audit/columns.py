@@ -1,6 +1,6 @@
 """The table of galaxies of an audit: what the store says of each, and statistics of its map."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,6 +83,12 @@ def find_radii(store: Store, r50: str | None = None, r90: str | None = None) -> 
     return Radii(names, pixels)
 
 
+def _find_column(store: Store, known: Sequence[str]) -> str | None:
+    """Return the first column of the catalog with one of some names, whatever its capitals."""
+    columns = {str(name).casefold(): str(name) for name in store.catalog.columns}
+    return next((columns[name.casefold()] for name in known if name.casefold() in columns), None)
+
+
 def tabulate_galaxies(
     sample: Sample, radii: Radii, measures: Mapping[str, Measured]
 ) -> dict[str, GalaxyColumn]:
@@ -138,7 +144,8 @@ def iter_evidence(sample: Sample) -> Iterator[NDArray[np.float32]]:
 
 def _measure_maps(sample: Sample, radii: Radii) -> dict[str, GalaxyColumn]:
     """Measure the map of each galaxy, one after the other."""
-    store, found, shares = sample.store, [], {name: [] for name in radii.names}
+    store, found = sample.store, []
+    shares: dict[str, list[float]] = {name: [] for name in radii.names}
     for row, evidence in zip(sample.rows.tolist(), iter_evidence(sample), strict=True):
         cutout = store.cutouts(row)
         found.append(measure_map(evidence, cutout))

@@ -1,4 +1,4 @@
-"""The audit of a store: each measure once, kept as it is done, then a sealed file and its tables."""
+"""The audit of a store: each measure once, kept when it is done, then a sealed file and tables."""
 
 import hashlib
 import importlib
@@ -205,8 +205,8 @@ def check_networks(store: Store, networks: Sequence[Checkpoint]) -> None:
     found = ", ".join(network.digest for network in networks)
     if found != store.record.checkpoint_sha256:
         raise CheckpointError(
-            f"{store.path}: was built with the network {store.record.checkpoint_sha256[:12]}, found "
-            f"{found[:12]} as `model`; give the checkpoint that its maps are of"
+            f"{store.path}: its maps are of the network {store.record.checkpoint_sha256[:12]}..., "
+            f"`model` is {found[:12]}...; give the checkpoint that it was built with"
         )
 
 

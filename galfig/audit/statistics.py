@@ -46,7 +46,7 @@ DESCRIPTIONS = {
 """Description and unit of each statistic."""
 
 
-def measure_map(evidence: NDArray[np.floating], cutout: NDArray[np.floating]) -> MapStatistics:
+def measure_map(evidence: NDArray[np.floating], cutout: NDArray[np.number]) -> MapStatistics:
     r"""Measure the map of a galaxy.
 
     Parameters
@@ -75,23 +75,18 @@ def measure_map(evidence: NDArray[np.floating], cutout: NDArray[np.floating]) ->
     height, width = values.shape
     x, y = x * cutout.shape[1] / width, y * cutout.shape[0] / height
     positive, negative = values.clip(min=0).sum(), -values.clip(max=0).sum()
-    if negative > 0:
-        ratio = float(positive / negative)
-    else:
-        ratio = np.inf if positive > 0 else np.nan
+    no_ratio = np.inf if positive > 0 else np.nan
     return MapStatistics(
         x,
         y,
         float(np.hypot(x, y)),
         _measure_gini(size.ravel()),
-        ratio,
+        float(positive / negative) if negative > 0 else no_ratio,
         correlate(values, measure_brightness(cutout, values.shape)),
     )
 
 
-def measure_brightness(
-    cutout: NDArray[np.floating], shape: tuple[int, int]
-) -> NDArray[np.float64]:
+def measure_brightness(cutout: NDArray[np.number], shape: tuple[int, int]) -> NDArray[np.float64]:
     """Average the brightness of a cutout over the cells of a map.
 
     Parameters
@@ -135,7 +130,8 @@ def measure_share(evidence: NDArray[np.floating], radius: float, side: int) -> f
     if not np.isfinite(radius) or radius <= 0 or total == 0:
         return float("nan")
     y, x = (_centre(n) * side / n for n in size.shape)
-    return float(size[np.hypot(x[None, :], y[:, None]) <= radius].sum() / total)
+    is_inside = np.hypot(x[None, :], y[:, None]) <= radius
+    return float(size[is_inside].sum() / total)
 
 
 def correlate(one: NDArray[np.floating], other: NDArray[np.floating]) -> float:
@@ -148,7 +144,7 @@ def correlate(one: NDArray[np.floating], other: NDArray[np.floating]) -> float:
 
 def _centre(n: int) -> NDArray[np.float64]:
     """Return the coordinate of each of n cells from the centre between them [cell]."""
-    return np.arange(n) - (n - 1) / 2
+    return np.arange(n, dtype=np.float64) - (n - 1) / 2
 
 
 def _find_centroid(size: NDArray[np.float64]) -> tuple[float, float]:
@@ -174,4 +170,5 @@ def _make_overlap(n_cells: int, n_pixels: int) -> NDArray[np.float64]:
     pixels = np.arange(n_pixels)
     low = np.maximum(edges[:-1, None], pixels[None, :])
     high = np.minimum(edges[1:, None], pixels[None, :] + 1)
-    return (high - low).clip(min=0) * n_cells / n_pixels
+    parts: NDArray[np.float64] = (high - low).clip(min=0) * n_cells / n_pixels
+    return parts

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from galfig.figures.audits import format_numbers
 from galfig.records import Estimate, Measured
 from galfig.runtime.documents import dump_json
 from galfig.runtime.files import replace_file
@@ -103,10 +104,7 @@ def write_tables(path: Path, columns: Mapping[str, GalaxyColumn], meta: Mapping[
 
 def format_estimate(estimate: Estimate) -> str:
     """Write a number with its interval, such as 0.461 [0.447, 0.475]."""
-    n_decimals = _choose_decimals(estimate)
-    value, low, high = (
-        _format(number, n_decimals) for number in (estimate.value, estimate.low, estimate.high)
-    )
+    value, low, high = format_numbers(estimate)
     return f"{value} [{low}, {high}]"
 
 
@@ -132,22 +130,9 @@ def _wrap(words: str) -> str:
     return textwrap.fill(words, _WIDTH, initial_indent="- ", subsequent_indent="  ")
 
 
-def _choose_decimals(estimate: Estimate) -> int | None:
-    """Return how many decimals a number has, by the size of its interval; None for powers of 10."""
-    sizes = [abs(number) for number in (estimate.value, estimate.low, estimate.high)]
-    largest = max(sizes)
-    if largest and not 1e-3 <= largest < 1e5:
-        return None
-    return 3 if largest < 10 else 1
-
-
-def _format(number: float, n_decimals: int | None) -> str:
-    # A number that rounds to zero has no sign.
-    words = f"{number:.1e}" if n_decimals is None else f"{number:.{n_decimals}f}"
-    return words.removeprefix("-") if float(words) == 0 else words
-
-
-def _write_parquet(path: Path, columns: Mapping[str, GalaxyColumn], meta: Mapping[str, Any]) -> None:
+def _write_parquet(
+    path: Path, columns: Mapping[str, GalaxyColumn], meta: Mapping[str, Any]
+) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 

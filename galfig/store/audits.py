@@ -168,7 +168,9 @@ def write_audit(
                 else np.asarray(column.values, np.float64)
             )
             dataset = group.create_dataset(keys[name], data=data)
-            set_attributes(dataset, {"description": column.description, "unit": column.unit})
+            described = {"description": column.description, "unit": column.unit}
+            # HDF5 has no empty text.
+            set_attributes(dataset, {key: words for key, words in described.items() if words})
         set_attributes(group, {"columns": json.dumps(keys)})
         seal_file(file)
 
@@ -332,25 +334,24 @@ def _read_columns(file: h5py.File, path: Path) -> dict[str, GalaxyColumn]:
 def _read_column(dataset: h5py.Dataset, name: str, path: Path) -> GalaxyColumn:
     attrs = read_attributes(dataset)
     is_text = h5py.check_string_dtype(dataset.dtype) is not None
-    words = (attrs.get("description"), _drop_null(attrs.get("unit")))
+    description, unit = (attrs.get(key, "") for key in ("description", "unit"))
     is_right = is_text == (name in TEXTS) and (is_text or dataset.dtype == np.float64)
-    if dataset.ndim != 1 or not is_right or not all(isinstance(word, str) for word in words):
+    if (
+        dataset.ndim != 1
+        or not is_right
+        or not (isinstance(description, str) and isinstance(unit, str))
+    ):
         raise AuditError(
             f"{path}: {_GROUP}/{name}: {quote(str(dataset.dtype))} of shape {dataset.shape}, "
             f"expected {'text' if name in TEXTS else 'numbers'} with a unit and a description; "
             f"{_ADVICE}"
         )
     values = np.asarray(read_texts(dataset), dtype=object) if is_text else dataset[:]
-    found = [find_unprintable(text) for text in (*words, *(values if is_text else ()))]
+    found = [find_unprintable(text) for text in (description, unit, *(values if is_text else ()))]
     if any(found):
         raise AuditError(f"{path}: {_GROUP}/{name}: text that cannot be printed; {_ADVICE}")
     values.setflags(write=False)
-    return GalaxyColumn(values, *words)
-
-
-def _drop_null(word: Any) -> Any:
-    """Return an attribute that may be an empty text, which HDF5 holds as a null character."""
-    return word.strip("\0") if isinstance(word, str) else word
+    return GalaxyColumn(values, description, unit)
 
 
 def _read_measures(

@@ -28,9 +28,7 @@ MAX_RATIO = 1100
 _REFERENCE = np.dtype([("length", "<u4"), ("address", "<u8"), ("index", "<u4")])
 
 
-def check_contents(
-    file: h5py.File, path: Path, groups: Collection[str] = GROUPS
-) -> None:
+def check_contents(file: h5py.File, path: Path, groups: Collection[str] = GROUPS) -> None:
     """Check that a file holds nothing but datasets that are in it and fit into it.
 
     The work is bounded: no array is read, and HDF5 only looks at the index of chunked datasets.
@@ -74,7 +72,9 @@ def _iter_datasets(
             yield words, h5py.Dataset(item)
         elif not isinstance(item, h5py.h5g.GroupID) or words not in groups:
             kind = "group" if isinstance(item, h5py.h5g.GroupID) else "named type"
-            _refuse(path, f"{kind} {quote(words)}, expected datasets and the groups {', '.join(groups)}")
+            _refuse(
+                path, f"{kind} {quote(words)}, expected datasets and the groups {', '.join(groups)}"
+            )
         else:
             for key in _list_members(item, path, words, MAX_MEMBERS):
                 column = h5py.h5o.open(item, key)
