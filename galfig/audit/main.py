@@ -408,7 +408,7 @@ def _measure(job: _Job, name: str, *, is_choice: bool) -> Measured:
         reason = str(exc).removeprefix(f"{job.sample.store.path}: ")
         measured = Measured(name=name, notes=(f"Does not apply: {reason}.",))
     job.lock.check()
-    document = dump_json(measured.model_dump(mode="python"))
+    document = dump_json(measured.model_dump(mode="python"), sort_keys=False)
     record = {"key": key, "sha256": hashlib.sha256(document.encode()).hexdigest()}
     with replace_file(part, if_exists="replace") as temporary:
         temporary.write_text(f"{dump_json(record)}\n{document}\n", encoding="utf-8")
@@ -471,5 +471,13 @@ def _describe_audit(job: _Job, measures: Mapping[str, Measured], digest: str) ->
         "n_trained": _count_trained(store),
         "n_unknown": _count_unknown(sample),
         "keys": dump_json({name: job.make_key(name) for name in measures}),
-        "verdict": dump_json(write_verdict(measures, len(sample))),
+        "verdict": dump_json(
+            write_verdict(
+                measures,
+                len(sample),
+                accuracy=store.score(sample.rows),
+                class_names=store.class_names,
+                known=MEASURES,
+            )
+        ),
     }

@@ -278,7 +278,7 @@ def _dump_measure(measured: Measured) -> str:
     """Write what a measure found as JSON; its columns are in the table of galaxies, by name."""
     document = measured.model_dump(mode="python")
     document["per_galaxy"] = list(measured.per_galaxy)
-    return dump_json(document)
+    return dump_json(document, sort_keys=False)
 
 
 def _read_audit(file: h5py.File, path: Path) -> Audit:
