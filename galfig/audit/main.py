@@ -3,7 +3,7 @@
 import hashlib
 import importlib
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.abc import SourceLoader
@@ -314,6 +314,12 @@ def digest_measure(name: str) -> str:
     return digest.hexdigest()
 
 
+def load_measure(name: str) -> Callable[..., Measured]:
+    """Import the function of a measure, which takes a `Sample` and ``progress``."""
+    measure: Callable[..., Measured] = importlib.import_module(_find_module(name)).measure
+    return measure
+
+
 def _find_module(name: str) -> str:
     return f"{__package__}.{name.replace('-', '_')}"
 
@@ -397,10 +403,10 @@ def _measure(job: _Job, name: str, *, is_choice: bool) -> Measured:
     if kept is not None:
         logger.info("%s: measured already", name)
         return kept
-    module = importlib.import_module(_find_module(name))
+    measure = load_measure(name)
     try:
         with show_progress(name, len(job.sample), "galaxies") as advance:
-            measured: Measured = module.measure(job.sample, progress=advance)
+            measured = measure(job.sample, progress=advance)
     except ConfigError as exc:
         # A measure that was not asked for by name need not apply to every store.
         if is_choice:
