@@ -256,7 +256,7 @@ def make_measured(name="deletion", n=12, seed=0, **changed):
 
     share = np.linspace(0, 1, 11)
     given = {
-        "numbers": {"area": estimate(0.46), "excess_over_light": estimate(0.39)},
+        "numbers": {"area": estimate(0.46), "excess over light": estimate(0.39)},
         "controls": {"random": estimate(0.62), "brightness": estimate(0.52)},
         "curves": {"share": share.tolist(), "map": (1 - share**0.5).tolist()},
         "per_galaxy": {"area": rng.random(n).tolist(), "excess over light": [np.nan] * n},

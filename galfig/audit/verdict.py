@@ -183,8 +183,8 @@ def _judge_colours(measures: Measures) -> Finding | None:
 
 def _judge_light(measures: Measures) -> Finding | None:
     """Compare the map with brightness in the deletion, where it beats chance."""
-    excess = _find(measures, "deletion", "excess_over_light")
-    lead = _find(measures, "deletion", "lead_over_random")
+    excess = _find(measures, "deletion", "excess over light")
+    lead = _find(measures, "deletion", "lead over random")
     if lead is not None and lead.low <= 0:
         return Finding(
             90,
@@ -212,8 +212,8 @@ def _judge_light(measures: Measures) -> Finding | None:
 
 def _judge_insertion(measures: Measures) -> Finding | None:
     """Point out that deletion and insertion disagree on the excess over light."""
-    one = _find(measures, "deletion", "excess_over_light")
-    other = _find(measures, "insertion", "excess_over_light")
+    one = _find(measures, "deletion", "excess over light")
+    other = _find(measures, "insertion", "excess over light")
     if one is None or other is None or (one.low > 0) == (other.low > 0):
         return None
     words = ("deletion", "insertion") if one.low > 0 else ("insertion", "deletion")
