@@ -33,7 +33,7 @@ HOMES = {
     "h5py": {"store", "catalog", "images"},
     "matplotlib": {"figures"},
     "click": {"cli"},
-    "pyarrow": {"catalog", "images"},
+    "pyarrow": {"catalog", "images", "audit"},
 }
 # Beside the standard library and itself, all that a room may know.
 ONLY = {"attribution": {"torch"}}

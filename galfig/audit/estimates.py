@@ -1,73 +1,18 @@
-"""Estimates: a number with its 95 % interval over galaxies, and what a measure found."""
+"""Estimates: numbers with their 95 % interval over galaxies."""
 
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict, FiniteFloat
+
+from galfig.records import Estimate as Estimate
+from galfig.records import Measured as Measured
 
 # Probability of the intervals, and number of times that the galaxies are drawn again.
 LEVEL = 0.95
 N_RESAMPLES = 1000
 
 Statistic = Callable[[NDArray[np.float64]], float]
-
-
-class Estimate(BaseModel):
-    """A number that was measured on some galaxies.
-
-    Attributes
-    ----------
-    value : float
-        The number.
-    low, high : float
-        Bounds of its 95 % bootstrap interval over galaxies.
-    n : int
-        Number of galaxies.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    value: FiniteFloat
-    low: FiniteFloat
-    high: FiniteFloat
-    n: int
-
-
-class Measured(BaseModel):
-    """What a measure found.
-
-    Attributes
-    ----------
-    name : str
-        Name of the measure, such as "deletion".
-    numbers : dict of str to Estimate
-        What was measured. A number that cannot be given is absent, and a note says why.
-    controls : dict of str to Estimate
-        What the numbers are to be compared with.
-    curves : dict of str to list of float
-        Curves by name; ``curves["share"]`` is the abscissa of all.
-    per_galaxy : dict of str to list of float
-        Columns with one value for each galaxy of the sample, NaN where there is none.
-    notes : list of str
-        Caveats, in plain sentences.
-    passes : bool or None
-        Of a measure that is passed or failed.
-    supports, not_supported : str
-        One sentence on what the numbers support, and one on what they do not; "" for none.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    numbers: dict[str, Estimate] = {}
-    controls: dict[str, Estimate] = {}
-    curves: dict[str, list[float]] = {}
-    per_galaxy: dict[str, list[float]] = {}
-    notes: list[str] = []
-    passes: bool | None = None
-    supports: str = ""
-    not_supported: str = ""
 
 
 def bootstrap(

@@ -347,7 +347,7 @@ def draw_sample(
     """
     if not networks:
         raise CheckpointError("no network, expected the one whose maps the store holds")
-    rows = find_in_split(store)
+    rows = np.flatnonzero(find_in_split(store))
     if len(rows) < MIN_GALAXIES:
         raise SelectionError(
             f"{store.path}: {len(rows)} galaxies that did not train the network, expected at least "
