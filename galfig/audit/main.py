@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib.abc import SourceLoader
 from importlib.util import find_spec
 from pathlib import Path
@@ -48,6 +49,8 @@ MEASURES = (
     "shortcuts",
     "reliability",
 )
+# The last, which compares what the others found.
+RELIABILITY = MEASURES[-1]
 # What one measure found has far less [byte].
 _MAX_PART = 1 << 28
 
@@ -344,7 +347,7 @@ def _run(job: _Job, names: Sequence[str], if_exists: IfExists, *, is_choice: boo
     _check_existing(job.path, before, lacking, if_exists)
     for number, name in enumerate(lacking, 1):
         logger.info("%s (%d of %d)", name, number, len(lacking))
-        known[name] = _measure(job, name, is_choice=is_choice)
+        known[name] = _measure(job, name, known, is_choice=is_choice)
     measures = {name: known[name] for name in ordered}
     columns = tabulate_galaxies(job.sample, job.radii, measures)
     attrs = _describe_audit(job, measures, digest)
@@ -396,7 +399,7 @@ def _check_existing(
             check_output(table, if_exists=if_exists)
 
 
-def _measure(job: _Job, name: str, *, is_choice: bool) -> Measured:
+def _measure(job: _Job, name: str, known: Mapping[str, Measured], *, is_choice: bool) -> Measured:
     """Measure, unless an interrupted call did already, and keep what was found."""
     key, part = job.make_key(name), job.parts / f"{name}.json"
     kept = _read_part(part, key, len(job.sample))
@@ -406,6 +409,8 @@ def _measure(job: _Job, name: str, *, is_choice: bool) -> Measured:
     measure = load_measure(name)
     try:
         with show_progress(name, len(job.sample), "galaxies") as advance:
+            if name == RELIABILITY:
+                measure = partial(measure, measures=known)
             measured = measure(job.sample, progress=advance)
     except ConfigError as exc:
         # A measure that was not asked for by name need not apply to every store.
