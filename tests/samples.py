@@ -295,3 +295,72 @@ def build_at(path, folder, checkpoint, *, split="all", if_exists="error", **maps
     galaxies, settings = load_with_settings(folder, **maps)
     plan = make_plan(galaxies, settings, checkpoint, split)
     return build_store(plan, checkpoint, path, if_exists=if_exists, run=CPU)
+
+
+def make_measured(name="deletion", n=12, seed=0, **changed):
+    """Return what a measure could have found: two numbers, two controls, curves and columns."""
+    from galfig.records import Estimate, Measured
+
+    rng = np.random.default_rng(seed)
+
+    def estimate(value):
+        return Estimate(value=value, low=value - 0.05, high=value + 0.04, n=n)
+
+    share = np.linspace(0, 1, 11)
+    given = {
+        "numbers": {"area": estimate(0.46), "excess over light": estimate(0.39)},
+        "controls": {"random": estimate(0.62), "brightness": estimate(0.52)},
+        "curves": {"share": share.tolist(), "map": (1 - share**0.5).tolist()},
+        "per_galaxy": {"area": rng.random(n).tolist(), "excess over light": [np.nan] * n},
+        "notes": ("Blurred maps do about as well.",),
+        "supports": "Something.",
+        "not_supported": "Nothing more.",
+    }
+    return Measured(name=name, **{**given, **changed})
+
+
+def write_small_audit(path, measures=None, *, n=12, seed=0, plan_digest="digest", verdict=()):
+    """Write an audit of the small store of the fixtures, without measuring anything; return it."""
+    from galfig.runtime.documents import dump_json
+    from galfig.store.audits import GalaxyColumn, name_column, open_audit, write_audit
+
+    measures = {"deletion": make_measured(n=n)} if measures is None else measures
+    rng = np.random.default_rng(seed)
+    objid = np.array([str(1237665024900858100 + index) for index in range(n)], dtype=object)
+    columns = {
+        "objid": GalaxyColumn(objid, "identifier, as in the catalog"),
+        "split": GalaxyColumn(np.array(["valid"] * n, dtype=object), "split"),
+        "true": GalaxyColumn(np.array(["low", ""] * (n // 2), dtype=object), "true class"),
+        "predicted": GalaxyColumn(np.array(["high"] * n, dtype=object), "predicted class"),
+        "centroid_distance": GalaxyColumn(rng.random(n), "distance", "pix"),
+        "brightness_correlation": GalaxyColumn(rng.normal(size=n), "correlation with brightness"),
+    }
+    for measure, found in measures.items():
+        for name, values in found.per_galaxy.items():
+            columns[name_column(measure, name)] = GalaxyColumn(np.array(values), f"{name}")
+    store = {
+        "plan_digest": plan_digest,
+        "catalog_sha256": "c" * 64,
+        "checkpoint_sha256": "d" * 64,
+        "content": {"maps": "m" * 64},
+        "class_names": ["low", "high"],
+        "target_layer": "conv3",
+        "method": "grad-cam",
+        "arch": "conv3",
+        "simulated": True,
+        "n_galaxies": n,
+    }
+    attrs = {
+        "galfig_version": "0.1.0",
+        "audit_digest": "a" * 64,
+        "store": dump_json(store),
+        "checkpoints": dump_json(["d" * 64]),
+        "n_asked": n,
+        "seed": 256,
+        "n_trained": 3,
+        "n_unknown": 0,
+        "keys": dump_json(dict.fromkeys(measures, "k")),
+        "verdict": dump_json(list(verdict)),
+    }
+    write_audit(path, attrs, measures, columns)
+    return open_audit(path)

@@ -544,6 +544,34 @@ class Store:
         shape = (len(positions), *self._file["cutouts"].shape[1:3], 3)
         return _stack((self.cutouts(int(row)) for row in positions), shape, np.uint8)
 
+    def pixels(self, rows: RowsLike) -> NDArray[np.uint8]:
+        """Return the cutouts of galaxies with all their channels, as the network was given them.
+
+        Parameters
+        ----------
+        rows : int, str, slice or array_like
+            Which galaxies; see `Store`.
+
+        Returns
+        -------
+        (H, W, n_channels) or (n, H, W, n_channels) ndarray of uint8
+            Pixels in the order (y, x), in the order of the channels of the network.
+
+        Raises
+        ------
+        SelectionError
+            If the store does not hold an identifier.
+        IndexError
+            If a position is out of range.
+        StoreError
+            If the store is closed or damaged.
+        """
+        positions = find_positions(self, rows)
+        if isinstance(positions, int):
+            return self._read("cutouts", positions)
+        shape = (len(positions), *self._file["cutouts"].shape[1:])
+        return _stack((self.pixels(int(row)) for row in positions), shape, np.uint8)
+
     def select(
         self,
         where: str | None = None,

@@ -182,6 +182,11 @@ def check_schema(file: h5py.File, path: Path) -> StoreRecord:
         has an attribute that is missing or not valid, or lacks a dataset; or if a dataset has
         another type than the schema says, or a shape that does not agree with the others.
     """
+    if "audit_version" in file.attrs:
+        raise StoreError(
+            f"{path}: an audit, expected a store; give the store that it is of, or draw the audit "
+            f"with 'galfig figure audit-summary {path}'"
+        )
     check_contents(file, path)
     attrs = read_attributes(file)
     found = attrs.get("schema_version")
