@@ -187,7 +187,7 @@ def _describe(audit: Audit, measures: Mapping[str, Measured], markup: Markup) ->
         "does not have."
         if any("excess over light" in found.numbers for found in measures.values())
         else "",
-        "Orders by brightness, by distance from the centre and by the blurred map need no network, "
-        "or less of the map: what they reach is no merit of the map.",
+        "Orders by brightness, edges or distance from the centre need no network: what they reach "
+        "is no merit of the maps.",
         describe_audited(audit, markup),
     )
