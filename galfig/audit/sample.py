@@ -31,6 +31,9 @@ CHUNK = 32
 # largest, up to which it is rounding: bfloat16 keeps eight bits.
 N_COMPARED, AGREEMENT = 8, 0.02
 
+# Methods whose maps of differences of logits are not the differences of their maps.
+NOT_LINEAR = ("grad-cam++", "layer-cam")
+
 Progress = Callable[[int], object]
 
 
@@ -150,6 +153,27 @@ class Sample:
         cams = self.store.cams(self.rows[chosen])
         return cams[np.arange(len(cams)), self.predicted[chosen]]
 
+    def read_evidence(self, chosen: slice | Sequence[int]) -> NDArray[np.float32] | None:
+        """Read the evidence for the predicted class; None where the maps hold it, or cannot.
+
+        Parameters
+        ----------
+        chosen : slice or sequence of int
+            Numbers of galaxies within the sample, 0 to n - 1.
+
+        Returns
+        -------
+        (m, h, w) ndarray of float32 or None
+            None for maps of evidence, and for those of methods that are not linear in the target.
+        """
+        if self.method == "evidence" or self.method in NOT_LINEAR:
+            return None
+        found = self.store.evidence(self.rows[chosen])
+        predicted = self.predicted[chosen]
+        if len(self.class_names) == 2:
+            return found * np.where(predicted == 1, 1, -1)[:, None, None].astype(np.float32)
+        return found[np.arange(len(found)), predicted]
+
     @cached_property
     def _engines(self) -> list[Engine]:
         return [self.make_engine(one.model) for one in self.networks]
@@ -248,16 +272,41 @@ class Sample:
         return cams[np.arange(len(cams)), self.predicted[chosen]]
 
     def predict(self, images: Tensor) -> NDArray[np.float64]:
-        """Return the probability of each class for each image, (m, C).
-
-        The logits are those of the engine where it needs no gradient for the maps; otherwise the
-        network runs as it is.
-        """
+        """Return the probability of each class for each image, (m, C); see `predict_logits`."""
         return softmax(self.predict_logits(images).astype(np.float64), axis=1)
 
     def predict_logits(self, images: Tensor) -> NDArray[np.float32]:
-        """Return the logits of each image, (m, C); see `predict`."""
-        return self.explain(images).logits.numpy()
+        """Return the logits of each image, (m, C), as the mean over `networks`.
+
+        They are those of the engine where its maps cost nothing; otherwise, the network runs as it
+        is, and no gradient is taken.
+
+        Parameters
+        ----------
+        images : (m, n_channels, S, S) Tensor of float32
+            Normalised for the first network.
+        """
+        return np.mean(
+            [
+                self._predict_by(number, self._renormalise(images, one))
+                for number, one in enumerate(self.networks)
+            ],
+            axis=0,
+        )
+
+    def _predict_by(self, number: int, images: Tensor) -> NDArray[np.float32]:
+        engine, model = self._engines[number], self.networks[number].model
+
+        def run(batch: Tensor) -> CamBatch:
+            if engine.record is not None and engine.record.path == "closed form":
+                return engine(batch)
+            with torch.inference_mode():
+                parts = [model(part.to(engine.device)) for part in batch.split(CHUNK)]
+            logits = torch.cat(parts).float()
+            return CamBatch(cams=logits[..., None, None], logits=logits)
+
+        batch = explain_averaged(run, images) if self.has_averaged else run(images)
+        return batch.logits.cpu().numpy()
 
 
 def draw_sample(
