@@ -103,9 +103,9 @@ def _judge_skill(accuracy: Accuracy | None, class_names: Sequence[str]) -> Findi
     return Finding(
         100,
         False,
-        f"The network has no skill to explain: it is right for {accuracy.accuracy:.1%} of "
+        f"The network has no skill to explain: it is right for {100 * accuracy.accuracy:.1f} % of "
         f"{accuracy.n} galaxies, and always answering {name} would be for "
-        f"{accuracy.majority_share:.1%}.",
+        f"{100 * accuracy.majority_share:.1f} %.",
     )
 
 
@@ -234,7 +234,7 @@ def _judge_where(measures: Measures) -> Finding | None:
     return Finding(
         75,
         False,
-        f"A cell of the maps sees {of}{share.value:.0%} of the side of the image, so the maps "
+        f"A cell of the maps sees {of}{100 * share.value:.0f} % of the side of the image, so the maps "
         "show where such patches lie, and cannot show that the network knows where.",
     )
 
