@@ -60,7 +60,7 @@ def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
         shares = np.where(energy[:, 1] > 0, energy[:, 0] / energy[:, 1], np.nan)
     overlap, correlation = np.concatenate(overlaps), np.concatenate(correlations)
     if not energy[:, 1].any():
-        return Measured(name="common-mode", notes=["All maps are zero, so no share can be given."])
+        return Measured(name="common-mode", notes=("All maps are zero, so no share can be given.",))
     share = bootstrap(energy, _compute_ratio, seed=sample.seed)
     n_classes = len(sample.class_names)
     return Measured(
@@ -70,11 +70,14 @@ def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
             "overlap": bootstrap(overlap, seed=sample.seed),
             "correlation": bootstrap(correlation, seed=sample.seed),
         },
-        per_galaxy={"common_mode_share": shares.tolist(), "evidence_overlap": overlap.tolist()},
-        notes=[
+        per_galaxy={
+            "common_mode_share": tuple(shares.tolist()),
+            "evidence_overlap": tuple(overlap.tolist()),
+        },
+        notes=(
             f"Independent maps of equal energy would share {1 / n_classes:.2f} by chance, which "
-            "is one over the number of classes."
-        ],
+            "is one over the number of classes.",
+        ),
         supports=(
             f"{1 - share.value:.1%} of the energy of the maps belongs to the prediction, since it "
             "differs between the classes."

@@ -168,7 +168,7 @@ def measure_removal(sample: Sample, *, is_insertion: bool, progress: Progress) -
     }
     numbers: dict[str, Estimate] = {}
     controls: dict[str, Estimate] = {}
-    curves: dict[str, list[float]] = {"share": list(SHARES)}
+    curves: dict[str, tuple[float, ...]] = {"share": SHARES}
     notes: list[str] = []
     for fill, followed in found.items():
         suffix = "" if fill == SKY else f", {fill}"
@@ -186,7 +186,9 @@ def measure_removal(sample: Sample, *, is_insertion: bool, progress: Progress) -
         else:
             numbers[f"excess over light{suffix}"] = excess
         for order in areas:
-            curves[_name_curve(order) + suffix] = followed.curves[order].mean(axis=0).tolist()
+            curves[_name_curve(order) + suffix] = tuple(
+                followed.curves[order].mean(axis=0).tolist()
+            )
             if order != MAP:
                 controls[_name_curve(order) + suffix] = bootstrap(areas[order], seed=sample.seed)
     main = found[SKY]
@@ -199,11 +201,11 @@ def measure_removal(sample: Sample, *, is_insertion: bool, progress: Progress) -
         controls=controls,
         curves=curves,
         per_galaxy={
-            f"{name}_area": main.area(MAP).tolist(),
-            f"{name}_over_random": lead_of[RANDOM].tolist(),
-            f"{name}_over_light": lead_of[BRIGHTNESS].tolist(),
+            f"{name}_area": tuple(main.area(MAP).tolist()),
+            f"{name}_over_random": tuple(lead_of[RANDOM].tolist()),
+            f"{name}_over_light": tuple(lead_of[BRIGHTNESS].tolist()),
         },
-        notes=notes,
+        notes=tuple(notes),
         supports=supports,
         not_supported=not_supported,
     )
@@ -219,7 +221,7 @@ def _follow_sample(
     found: dict[str, list[dict[str, NDArray[np.float64]]]] = {SKY: [], BLUR: [], LINEAR: []}
     n_filled = 0
     sky = measure_sky(_iter_pixels(sample, N_SKY), sample.make_rng("sky"))
-    others = set(range(0, len(sample), max(1, -(-len(sample) // N_OTHER))))
+    others = set(sample.spread(N_OTHER))
     for chunk in sample.iter_chunks():
         pixels, cams = sample.read_pixels(chunk), sample.read_maps(chunk)
         evidence = sample.read_evidence(chunk)
@@ -256,8 +258,8 @@ def _follow_sample(
 
 def _iter_pixels(sample: Sample, n: int) -> Iterator[NDArray[np.uint8]]:
     """Iterate over the images of n galaxies, spread evenly over the sample."""
-    for number in np.unique(np.linspace(0, len(sample) - 1, min(n, len(sample))).astype(int)):
-        yield sample.read_pixels([int(number)])[0]
+    for number in sample.spread(n):
+        yield sample.read_pixels([number])[0]
 
 
 def _stack(curves: list[dict[str, NDArray[np.float64]]]) -> dict[str, NDArray[np.float64]]:

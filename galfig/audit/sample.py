@@ -1,9 +1,10 @@
 """The sample of an audit: galaxies of a store, and the networks that explain them again."""
 
+import copy
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -14,11 +15,13 @@ from torch import Tensor, nn
 from galfig.attribution.engine import Engine, make_engine
 from galfig.attribution.gradcam import CamBatch
 from galfig.attribution.orientations import explain_averaged
+from galfig.config import NONLINEAR_METHODS
 from galfig.errors import CheckpointError, SelectionError
 from galfig.images.cutouts import scale_cutout
-from galfig.networks.architectures import describe_layer
+from galfig.networks.architectures import LayerTraits, describe_layer
 from galfig.networks.checkpoint import Checkpoint
 from galfig.networks.device import choose_device
+from galfig.networks.receptive import Field, measure_fields
 from galfig.runtime.options import Device
 from galfig.store.reader import Store
 from galfig.store.selection import find_in_split
@@ -30,9 +33,6 @@ CHUNK = 32
 # Galaxies whose logits are compared with those of the store, and the difference, relative to the
 # largest, up to which it is rounding: bfloat16 keeps eight bits.
 N_COMPARED, AGREEMENT = 8, 0.02
-
-# Methods whose maps of differences of logits are not the differences of their maps.
-NOT_LINEAR = ("grad-cam++", "layer-cam")
 
 Progress = Callable[[int], object]
 
@@ -91,8 +91,8 @@ class Sample:
 
     @property
     def method(self) -> str:
-        """Method of the maps, "grad-cam" where the store does not say."""
-        return str(self.store.attrs.get("method", "grad-cam"))
+        """Method of the maps, by name."""
+        return self.store.record.method
 
     @property
     def has_averaged(self) -> bool:
@@ -134,7 +134,6 @@ class Sample:
         Returns
         -------
         (m, n_channels, S, S) Tensor of float32
-            As the first network takes them.
         """
         return self.checkpoint.normalise(self.read_pixels(chosen))
 
@@ -166,13 +165,36 @@ class Sample:
         (m, h, w) ndarray of float32 or None
             None for maps of evidence, and for those of methods that are not linear in the target.
         """
-        if self.method == "evidence" or self.method in NOT_LINEAR:
+        if self.method == "evidence" or self.method in NONLINEAR_METHODS:
             return None
         found = self.store.evidence(self.rows[chosen])
         predicted = self.predicted[chosen]
         if len(self.class_names) == 2:
             return found * np.where(predicted == 1, 1, -1)[:, None, None].astype(np.float32)
         return found[np.arange(len(found)), predicted]
+
+    def spread(self, n: int) -> list[int]:
+        """Return the numbers of at most n galaxies, spread evenly over the sample."""
+        return [int(i) for i in np.linspace(0, len(self) - 1, min(n, len(self))).round()]
+
+    def iter_layers(self) -> Iterator[tuple[Checkpoint, LayerTraits]]:
+        """Iterate over the networks, each with what must be known of the layer explained."""
+        for one in self.networks:
+            yield (
+                one,
+                describe_layer(
+                    one.model, self.layer_name, one.image_size, one.record.arch, one.n_channels
+                ),
+            )
+
+    @cached_property
+    def field(self) -> Field:
+        """Receptive field of the central cell of the maps, by the first network."""
+        one, traits = next(self.iter_layers())
+        name, model = self.layer_name, copy.deepcopy(one.model).cpu()
+        return measure_fields(model, {name: traits.channels_last}, one.image_size, one.n_channels)[
+            name
+        ]
 
     @cached_property
     def _engines(self) -> list[Engine]:
@@ -205,6 +227,7 @@ class Sample:
             return make_engine(
                 model,
                 layer,
+                method=self.method,
                 shape=(one.n_channels, one.image_size, one.image_size),
                 precision=self.store.settings.maps.precision,
                 channels_last=traits.channels_last,
@@ -218,7 +241,7 @@ class Sample:
         Parameters
         ----------
         images : (m, n_channels, S, S) Tensor of float32
-            Normalised for the first network.
+            Normalised.
         engine : Engine, optional
             Another network's; by default, the mean over `networks`.
 
@@ -229,10 +252,7 @@ class Sample:
         """
         if engine is not None:
             return self._explain(engine, images)
-        batches = [
-            self._explain(own, self._renormalise(images, one))
-            for own, one in zip(self._engines, self.networks, strict=True)
-        ]
+        batches = self.explain_each(images)
         if len(batches) == 1:
             return batches[0]
         return CamBatch(
@@ -241,28 +261,13 @@ class Sample:
         )
 
     def explain_each(self, images: Tensor) -> list[CamBatch]:
-        """Explain images by each network of an ensemble; see `explain`."""
-        return [
-            self._explain(own, self._renormalise(images, one))
-            for own, one in zip(self._engines, self.networks, strict=True)
-        ]
+        """Explain images by each of the networks; see `explain`."""
+        return [self._explain(engine, images) for engine in self._engines]
 
     def _explain(self, engine: Engine, images: Tensor) -> CamBatch:
-        explain = partial(explain_averaged, engine) if self.has_averaged else engine
+        explain = engine.explain_averaged if self.has_averaged else engine
         batch = explain(images)
         return CamBatch(cams=batch.cams.cpu(), logits=batch.logits.cpu())
-
-    def _renormalise(self, images: Tensor, network: Checkpoint) -> Tensor:
-        """Take images that are normalised for the first network to the scale of another."""
-        first, other = self.checkpoint.record, network.record
-        if (first.mean, first.std) == (other.mean, other.std):
-            return images
-        mean, std, new_mean, new_std = (
-            torch.tensor(values).reshape(1, -1, 1, 1)
-            for one in (first, other)
-            for values in (one.mean, one.std)
-        )
-        return (images * std + mean - new_mean) / new_std
 
     def explain_predicted(
         self, images: Tensor, chosen: slice | Sequence[int]
@@ -284,15 +289,10 @@ class Sample:
         Parameters
         ----------
         images : (m, n_channels, S, S) Tensor of float32
-            Normalised for the first network.
+            Normalised.
         """
-        return np.mean(
-            [
-                self._predict_by(number, self._renormalise(images, one))
-                for number, one in enumerate(self.networks)
-            ],
-            axis=0,
-        )
+        found = [self._predict_by(number, images) for number in range(len(self.networks))]
+        return np.mean(found, axis=0)
 
     def _predict_by(self, number: int, images: Tensor) -> NDArray[np.float32]:
         engine, model = self._engines[number], self.networks[number].model
@@ -324,7 +324,7 @@ def draw_sample(
     store : Store
         The open store.
     networks : sequence of Checkpoint
-        The network whose maps the store holds, or all those of the ensemble.
+        The network whose maps the store holds, the ensemble, or all networks of it.
     n : int, optional
         Number of galaxies to draw; all of them if there are fewer, or if it is None.
     seed : int, default 256
@@ -357,7 +357,8 @@ def draw_sample(
         raise SelectionError(f"`n`: {n}, expected at least {MIN_GALAXIES} galaxies")
     if n is not None and n < len(rows):
         rows = np.random.default_rng(seed).choice(rows, n, replace=False)
-    sample = Sample(store, tuple(networks), np.sort(rows).astype(np.intp), seed, device)
+    each = tuple(network for one in networks for network in one.networks)
+    sample = Sample(store, each, np.sort(rows).astype(np.intp), seed, device)
     _check_networks(sample)
     return sample
 
@@ -365,6 +366,11 @@ def draw_sample(
 def _check_networks(sample: Sample) -> None:
     """Raise CheckpointError if networks do not give the logits that the store holds."""
     store = sample.store
+    if len(sample.networks) != store.n_networks:
+        raise CheckpointError(
+            f"{store.path}: made with {store.n_networks} networks, found {len(sample.networks)}; "
+            "give those that made it"
+        )
     size = store.pixels(int(sample.rows[0])).shape
     for one in sample.networks:
         if one.class_names != store.class_names:

@@ -1,4 +1,4 @@
-"""The verdict: a sentence for each finding, by intervals, and none that the numbers do not carry."""
+"""The verdict: a sentence for each finding, by intervals, and none that no number carries."""
 
 import pytest
 
@@ -53,7 +53,15 @@ GOOD = (
             "60 % (55 to 65 %) of the image: a shortcut",
         ),
         (make("shortcuts", sky_auc=about(0.95, 0.02)), "0.970): a shortcut"),
-        (make("sanity", passes=False), "The maps fail the sanity check"),
+        (
+            make("sanity", passes=False, skill=about(0.5)),
+            "fail the sanity check: they look much the same",
+        ),
+        (
+            make("sanity", passes=False, skill=about(-0.2)),
+            "fail the sanity check: the network does no better on these galaxies than with random "
+            "weights or by the frequencies of the classes (skill -0.200",
+        ),
         (
             make("deletion", lead_over_random=about(0.16), excess_over_light=about(0.02)),
             "The maps say no more than sorting pixels by brightness",
@@ -102,7 +110,7 @@ def test_good_maps_are_said_to_be_good():
     assert 3 <= len(found) <= 6
     words = " ".join(found)
     assert "40 % (35 to 45 %) of their lead over a random order is not had by brightness" in words
-    assert "depend on what the network learned" in words
+    assert "depend on what it learned" in words
     assert "no more than" not in words
     assert "shortcut, so" not in words
 
