@@ -67,7 +67,7 @@ def plot_audit_curves(measured: Measured, *, ax: Axes) -> dict[str, Any]:
     lines = {}
     for number, (name, (mean, low, high)) in enumerate(list_curves(measured).items()):
         is_map = name == _MAP
-        style = {
+        style: dict[str, Any] = {
             "color": "black" if is_map else COLORS[(number - 1) % len(COLORS)],
             "linestyle": "-" if is_map else LINE_STYLES[(number - 1) % len(LINE_STYLES)],
             "linewidth": 1.8 if is_map else 1.0,
@@ -101,14 +101,11 @@ def list_curves(
         The mean over galaxies, and its 95 % interval, or None where there is none.
     """
     curves = measured.curves
+    bands = {f"{name}{end}" for name in curves for end in (_LOW, _HIGH)}
     names = [
         name
         for name in curves
-        if name != _SHARE
-        and not any(
-            name.endswith(end) and name.removesuffix(end) in curves for end in (_LOW, _HIGH)
-        )
-        and (with_fills or "," not in name)
+        if name != _SHARE and name not in bands and (with_fills or "," not in name)
     ]
 
     def get(name: str) -> _Band:
@@ -190,7 +187,7 @@ def _describe(audit: Audit, measures: Mapping[str, Measured], markup: Markup) ->
         "does not have."
         if any("excess over light" in found.numbers for found in measures.values())
         else "",
-        "Orders by brightness, by distance from the centre and by the blurred map need no network, "
-        "or less of the map: what they reach is no merit of the map.",
+        "Orders by brightness, edges or distance from the centre need no network: what they reach "
+        "is no merit of the maps.",
         describe_audited(audit, markup),
     )
