@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from galfig.catalog.folders import catalog_from_folders as catalog_from_folders
     from galfig.catalog.galaxies import Galaxies as Galaxies
     from galfig.catalog.sample import load_catalog as load_catalog
+    from galfig.catalog.sample import simulate as simulate
     from galfig.config import Settings as Settings
     from galfig.config import load_settings as load_settings
     from galfig.errors import GalfigError as GalfigError
@@ -54,6 +55,7 @@ __all__ = [
     "make_engine",
     "open_store",
     "plot",
+    "simulate",
     "train",
 ]
 
@@ -77,6 +79,7 @@ _PLACES = {
     "make_engine": "galfig.attribution.engine",
     "open_store": "galfig.store.reader",
     "plot": "galfig.plot",
+    "simulate": "galfig.catalog.sample",
     "train": "galfig.networks.training",
 }
 
