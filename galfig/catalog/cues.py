@@ -50,16 +50,16 @@ SETTINGS_FILE = "cue.toml"
 
 TINT = 0.6
 """Share by which the green of a component's light differs from grey, up or down."""
-SUPPRESSOR_SHIFT, SUPPRESSOR_RANGE = 0.25, 0.5
+SUPPRESSOR_SHIFT, SUPPRESSOR_RANGE = 0.3, 0.6
 """Tint of the class, and largest tint that the signal shares with the suppressor. Of the signal
-alone, no network can classify more than 1 - (1 - 0.25 / 0.5) / 2 = 75 % correctly."""
+alone, no network can classify more than 1 - (1 - 0.3 / 0.6) / 2 = 75 % correctly."""
 
 CORE_RADIUS = 6.0
 DISK_REACH = (0.7, 1.7)
 """Inner and outer radius of the tinted disk, in half-light radii of the galaxy."""
 MIN_DISK_RADIUS = 4.0
 BLOB_RADIUS = 6.0
-BLOB_OFFSETS = (34.0, 40.0)
+BLOB_OFFSETS = (34.0, 39.0)
 """Least and largest distance of a blob from the centre, along rows and along columns [pixels]."""
 N_KNOTS = 6
 KNOT_RADIUS = 4.0
@@ -81,8 +81,8 @@ COMPONENTS: dict[Cue, dict[str, bool]] = {
 }
 """Components of each cue, and whether a map may light them up."""
 
-TRAINING: dict[Cue, tuple[str, int]] = {cue: ("conv3", 8) for cue in COMPONENTS}
-"""Architecture and number of epochs in the settings of each cue."""
+EPOCHS: dict[Cue, int] = {"conjunction": 16, "suppressor": 16}
+"""Epochs in the settings of a cue, where 8 do not suffice to learn it."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def write_cue(
             Image.fromarray(cutout).save(path.parent / "images" / name)
             for component, mask in masks.items():
                 Image.fromarray(mask).save(folders[component] / name)
-            digest.update(digest_galaxy(galaxy["objID"], cutout, masks))
+            digest.update(digest_galaxy(galaxy["objID"], galaxy["class"], cutout, masks))
     except OSError as exc:
         raise OutputError(f"{exc.filename or path}: cannot be written ({exc.strerror})") from exc
     truth = TruthRecord(
@@ -183,14 +183,16 @@ def write_cue(
 
 
 def digest_galaxy(
-    objid: str, cutout: NDArray[np.uint8], masks: Mapping[str, NDArray[np.bool_]]
+    objid: str, class_name: str, cutout: NDArray[np.uint8], masks: Mapping[str, NDArray[np.bool_]]
 ) -> bytes:
-    """Return the SHA-256 of a galaxy's identifier, pixels and masks.
+    """Return the SHA-256 of a galaxy's identifier, class, pixels and masks.
 
     Parameters
     ----------
     objid : str
         Identifier.
+    class_name : str
+        Name of the class.
     cutout : (H, W, 3) ndarray of uint8
         RGB.
     masks : mapping of str to (H, W) ndarray of bool
@@ -201,7 +203,7 @@ def digest_galaxy(
     bytes
         32 bytes.
     """
-    digest = hashlib.sha256(objid.encode())
+    digest = hashlib.sha256(f"{objid} {class_name}".encode())
     digest.update(np.ascontiguousarray(cutout))
     for name, mask in masks.items():
         digest.update(name.encode())
@@ -226,8 +228,8 @@ def simulate_cue_catalog(cue: Cue, n: int, seed: int) -> pd.DataFrame:
     pandas.DataFrame
         One row per galaxy, with the columns of `galfig.catalog.simulate.simulate_catalog`. There,
         ``oh_p50`` alone depends on the class: it lies within 8.1 and 8.7 or within 9.1 and 9.3, the
-        default classes "low" and "high". Of two galaxies in turn, one is of each class. Two or
-        more columns are new: ``cue``, and ``tint_<component>``, the share by which the component
+        default classes "low" and "high". Of two galaxies in turn, one is of each class. New are the
+        columns ``class``, the name of the class; ``cue``; and ``tint_<component>``, the share by which the component
         is greener than grey.
 
     Raises
@@ -250,6 +252,7 @@ def simulate_cue_catalog(cue: Cue, n: int, seed: int) -> pd.DataFrame:
     # Not on the edges, to which a bin belongs only in part.
     share = 0.02 + 0.96 * draws[:, 0]
     catalog["oh_p50"] = bounds[:, 0] + share * (bounds[:, 1] - bounds[:, 0])
+    catalog["class"] = np.where(is_high, *CLASS_NAMES[::-1])
     catalog["cue"] = cue
     for component, tint in _draw_tints(cue, is_high, draws[:, 1]).items():
         catalog[f"tint_{component}"] = tint
@@ -331,8 +334,8 @@ def _place_components(
         return {"corner": _add_blob(y, x, offset[0])}
     if galaxy["cue"] == "suppressor":
         return {
-            "signal": _add_blob(y, x, offset[0], sigma=1.6, peak=2 * _BLOB_PEAK),
-            "suppressor": _add_blob(y, x, -offset[1], sigma=3.2),
+            "signal": _add_blob(y, x, offset[0], peak=4 * _BLOB_PEAK),
+            "suppressor": _add_blob(y, x, -offset[1], 8.0, sigma=3.5, peak=2 * _BLOB_PEAK),
         }
     blob = _add_blob(y, x, offset[0], sigma=2.6)
     angle = rng.uniform(0, 2 * np.pi)
@@ -353,14 +356,15 @@ def _add_blob(
     y: NDArray[np.float64],
     x: NDArray[np.float64],
     offset: NDArray[np.float64],
+    edge: float = BLOB_RADIUS,
     *,
     sigma: float = 2.2,
     peak: float = _BLOB_PEAK,
 ) -> Component:
-    """Add a Gaussian blob that ends at `BLOB_RADIUS`; its light is white as shown."""
+    """Add a Gaussian blob that ends at the radius ``edge``; its light is white as shown."""
     radius = np.hypot(y - offset[0], x - offset[1])
     light = peak * SKY_NOISE[1] * np.exp(-0.5 * (radius / sigma) ** 2)
-    return _make_white(light * _taper(radius / BLOB_RADIUS))
+    return _make_white(light * _taper(radius / edge))
 
 
 def _add_knots(
@@ -391,7 +395,6 @@ def _taper(radius: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _write_settings(cue: Cue) -> str:
     """Return the settings that train a network on the galaxies of a cue."""
-    arch, epochs = TRAINING[cue]
     return (
         f"# The class is decided by the cue {cue!r} alone; see truth.json and masks.\n"
         "[catalog]\n"
@@ -399,8 +402,8 @@ def _write_settings(cue: Cue) -> str:
         'images = "images/{objID}.png"\n'
         f"pixel_scale = {PIXEL_SCALE}\n\n"
         "[training]\n"
-        f'arch = "{arch}"\n'
-        f"epochs = {epochs}\n"
+        'arch = "conv3"\n'
+        f"epochs = {EPOCHS.get(cue, 8)}\n"
         f"cutout_size = {CUE_SIZE}\n"
         f"image_size = {CUE_SIZE // 2}\n"
     )
