@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from galfig.attribution.engine import make_engine as make_engine
     from galfig.attribution.gradcam import CamBatch as CamBatch
     from galfig.attribution.gradcam import grad_cam as grad_cam
+    from galfig.audit.main import audit as audit
     from galfig.catalog.folders import catalog_from_folders as catalog_from_folders
     from galfig.catalog.galaxies import Galaxies as Galaxies
     from galfig.catalog.sample import load_catalog as load_catalog
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from galfig.networks.importing import import_model as import_model
     from galfig.networks.training import train as train
     from galfig.pipeline.main import build_maps as build_maps
+    from galfig.store.audits import Audit as Audit
+    from galfig.store.audits import open_audit as open_audit
     from galfig.store.reader import Store as Store
     from galfig.store.reader import open_store as open_store
     from galfig.store.selection import Rows as Rows
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Audit",
     "CamBatch",
     "Checkpoint",
     "Engine",
@@ -45,6 +49,7 @@ __all__ = [
     "Rows",
     "Settings",
     "Store",
+    "audit",
     "build_maps",
     "catalog_from_folders",
     "grad_cam",
@@ -53,6 +58,7 @@ __all__ = [
     "load_checkpoint",
     "load_settings",
     "make_engine",
+    "open_audit",
     "open_store",
     "plot",
     "simulate",
@@ -61,6 +67,7 @@ __all__ = [
 
 # Module that defines each name; a module is listed under its own name.
 _PLACES = {
+    "Audit": "galfig.store.audits",
     "CamBatch": "galfig.attribution.gradcam",
     "Checkpoint": "galfig.networks.checkpoint",
     "Engine": "galfig.attribution.engine",
@@ -69,6 +76,7 @@ _PLACES = {
     "Rows": "galfig.store.selection",
     "Settings": "galfig.config",
     "Store": "galfig.store.reader",
+    "audit": "galfig.audit.main",
     "build_maps": "galfig.pipeline.main",
     "catalog_from_folders": "galfig.catalog.folders",
     "grad_cam": "galfig.attribution.gradcam",
@@ -77,6 +85,7 @@ _PLACES = {
     "load_checkpoint": "galfig.networks.checkpoint",
     "load_settings": "galfig.config",
     "make_engine": "galfig.attribution.engine",
+    "open_audit": "galfig.store.audits",
     "open_store": "galfig.store.reader",
     "plot": "galfig.plot",
     "simulate": "galfig.catalog.sample",

@@ -54,6 +54,10 @@ class DamagedPartError(StoreError):
         self.part = part
 
 
+class AuditError(GalfigError, OSError):
+    """A file is not an audit of galfig, or a store cannot be audited."""
+
+
 class SelectionError(GalfigError, ValueError):
     """No galaxy of the store matches the selection."""
 

@@ -1,4 +1,4 @@
-"""Identifying files, and describing stores and checkpoints."""
+"""Identifying files, and describing stores, checkpoints and audits."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -11,12 +11,13 @@ from galfig.metrics import describe_baseline, describe_few, rate_accuracy
 from galfig.records import Training
 from galfig.runtime.documents import load_json, replace_nan
 from galfig.runtime.inputs import open_regular
+from galfig.store.audits import Audit, is_audit, open_audit
 from galfig.store.reader import Store, open_store
 from galfig.store.selection import count_splits
 from galfig.store.summary import describe_accuracy, describe_import, list_warnings
 
-Kind = Literal["store", "checkpoint", "manuscript"]
-EXPECTED = "a store, a checkpoint or the folder of a manuscript"
+Kind = Literal["store", "checkpoint", "audit", "manuscript"]
+EXPECTED = "a store, a checkpoint, an audit or the folder of a manuscript"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 # Longest header that the safetensors library reads [byte].
 _MAX_HEADER = 100_000_000
@@ -46,7 +47,7 @@ def find_kind(path: Path) -> Kind:
 
     Returns
     -------
-    {"store", "checkpoint", "manuscript"}
+    {"store", "checkpoint", "audit", "manuscript"}
         The kind of file. A "checkpoint" is any safetensors or pickle file, possibly from another
         program.
 
@@ -65,7 +66,7 @@ def find_kind(path: Path) -> Kind:
     except OSError as exc:
         raise StoreError(f"{path}: cannot be read ({exc.strerror}), expected {EXPECTED}") from exc
     if beginning.startswith(_HDF5):
-        return "store"
+        return "audit" if is_audit(path) else "store"
     if beginning[8:9] == b"{" and int.from_bytes(beginning[:8], "little") <= _MAX_HEADER:
         if beginning[8:].startswith(_RESUME):
             advice = "`resume` goes on with it"
@@ -105,12 +106,12 @@ def _name_other(beginning: bytes) -> str | None:
 
 
 def describe_file(path: Path) -> dict[str, Any]:
-    """Return the facts about a store or a checkpoint.
+    """Return the facts about a store, a checkpoint or an audit.
 
     Parameters
     ----------
     path : Path
-        A file written by ``galfig build-maps`` or ``galfig train``.
+        A file written by ``galfig build-maps``, ``galfig train`` or ``galfig audit``.
 
     Returns
     -------
@@ -120,17 +121,19 @@ def describe_file(path: Path) -> dict[str, Any]:
 
     Raises
     ------
-    StoreError, CheckpointError
-        If the file is neither a store nor a checkpoint, or is damaged.
+    StoreError, CheckpointError, AuditError
+        If the file is none of these, or is damaged.
     """
     kind = find_kind(path)
     if kind == "manuscript":
         raise StoreError(
-            f"{path}: a manuscript, expected a store or a checkpoint; 'galfig manuscript list "
-            f"{path}' lists its files, 'galfig verify {path}' compares them with their record"
+            f"{path}: a manuscript, expected a store, a checkpoint or an audit; 'galfig manuscript "
+            f"list {path}' lists its files, 'galfig verify {path}' compares them with their record"
         )
     if kind == "checkpoint":
         return dict(replace_nan(_describe_checkpoint(path)))
+    if kind == "audit":
+        return dict(replace_nan(_describe_audit(open_audit(path))))
     with open_store(path) as store:
         return dict(replace_nan(_describe_store(store)))
 
@@ -234,6 +237,23 @@ def _describe_checkpoint(path: Path) -> dict[str, Any]:
         "images": _describe_images(checkpoint.metadata.get("images")),
         "members": checkpoint.record.members and checkpoint.record.members.count(),
         "warnings": _list_doubts(checkpoint.metadata),
+    }
+
+
+def _describe_audit(audit: Audit) -> dict[str, Any]:
+    record = audit.record.model_dump(mode="python", exclude={"verdict", "keys"})
+    return {
+        "kind": "audit",
+        "galaxies": len(audit),
+        "measures": list(audit.measures),
+        "passes": {
+            name: measured.passes
+            for name, measured in audit.measures.items()
+            if measured.passes is not None
+        },
+        "verdict": list(audit.verdict),
+        "columns": list(audit.columns),
+        **record,
     }
 
 

@@ -1,6 +1,7 @@
 """Figures for notebooks and scripts, drawn from an open store; one function per figure.
 
-Every function takes the store, the galaxies and ``ax``, and returns a `Plot`. A notebook displays
+Every function takes the store, the galaxies and ``ax``, and returns a `Plot`; those named after the
+audit take an audit alone. A notebook displays
 the plot, and the plot has a caption. The galaxies, ``rows``, may be the result of `Store.select`;
 the caption then states how they were selected. They may also be positions or identifiers. Without
 ``rows``, a figure shows the same galaxies as ``galfig figure``.
@@ -16,11 +17,18 @@ import numpy as np
 from galfig.errors import FigureError
 from galfig.figures.captions import PLAIN
 from galfig.figures.drawing import Drawing, DrawOptions
-from galfig.figures.registry import FIGURES, check_colormap, draw_from, parse_width
+from galfig.figures.registry import (
+    FIGURES,
+    check_colormap,
+    draw_audit,
+    draw_from,
+    parse_width,
+)
 from galfig.figures.save import write_drawing
 from galfig.figures.style import keep_layout, paper_style
 from galfig.runtime.files import ErrorOrReplace
 from galfig.runtime.messages import require_choice
+from galfig.store.audits import Audit
 from galfig.store.reader import Store
 from galfig.store.selection import Query, Rows, RowsLike, Selection, find_positions
 
@@ -32,6 +40,10 @@ if TYPE_CHECKING:
 __all__ = [
     "Plot",
     "atlas",
+    "attribution_vs",
+    "audit_curves",
+    "audit_sanity",
+    "audit_summary",
     "class_examples",
     "compare",
     "confusion_matrix",
@@ -644,6 +656,147 @@ def atlas(
     return _plot("atlas", store, rows, ax=ax, width=width, cmap=cmap)
 
 
+def audit_summary(audit: Audit, *, ax: "Axes | None" = None, width: Width | None = None) -> Plot:
+    """Draw every number of an audit with its interval, beside its controls.
+
+    Parameters
+    ----------
+    audit : Audit
+        The audit, from `galfig.open_audit` or `galfig.audit`.
+    ax : None
+        Not supported, because this figure has several axes.
+    width : "column", "text" or float, optional
+        Width of the figure: an AASTeX width, or a number [inch]. Default "text", 7.1 inch.
+
+    Returns
+    -------
+    Plot
+        The figure, with its caption, which ends in the verdict, and data.
+
+    Raises
+    ------
+    FigureError
+        If ``ax`` is given, ``width`` is not valid, or the audit holds no number.
+    """
+    return _plot_audit("audit-summary", audit, ax=ax, width=width)
+
+
+def audit_curves(audit: Audit, *, ax: "Axes | None" = None, width: Width | None = None) -> Plot:
+    """Draw how the probability changes as pixels go or come, by the map and by each control.
+
+    Parameters
+    ----------
+    audit : Audit
+        An audit with the measure deletion or insertion.
+    ax : None
+        Not supported, because this figure has several axes.
+    width : "column", "text" or float, optional
+        Width of the figure: an AASTeX width, or a number [inch]. Default "text", 7.1 inch.
+
+    Returns
+    -------
+    Plot
+        The figure, with its caption and data.
+
+    Raises
+    ------
+    FigureError
+        If ``ax`` is given, ``width`` is not valid, or the audit has neither measure.
+    """
+    return _plot_audit("audit-curves", audit, ax=ax, width=width)
+
+
+def audit_sanity(audit: Audit, *, ax: "Axes | None" = None, width: Width | None = None) -> Plot:
+    """Draw how much of the maps is left as the layers of the network are randomised.
+
+    Parameters
+    ----------
+    audit : Audit
+        An audit with the measure sanity.
+    ax : matplotlib.axes.Axes, optional
+        Axes to draw on; a new figure by default.
+    width : "column", "text" or float, optional
+        Width of the figure: an AASTeX width, or a number [inch]. Default "column", 3.39 inch.
+
+    Returns
+    -------
+    Plot
+        The figure, with its caption and data.
+
+    Raises
+    ------
+    FigureError
+        If ``width`` is not valid, or the audit lacks the measure.
+    """
+    return _plot_audit("audit-sanity", audit, ax=ax, width=width)
+
+
+def attribution_vs(
+    store: Store,
+    rows: RowsLike | None = None,
+    *,
+    audit: Audit,
+    column: str,
+    statistic: str | None = None,
+    ax: "Axes | None" = None,
+    width: Width | None = None,
+) -> Plot:
+    """Draw a statistic of each galaxy's map against a column of the catalog.
+
+    Parameters
+    ----------
+    store : Store
+        An open store.
+    rows : Rows, int, str, slice or array_like, optional
+        Galaxies to use, of those that the audit measured; all by default.
+    audit : Audit
+        An audit of the store.
+    column : str
+        Column of the catalog with numbers.
+    statistic : str, optional
+        Column of ``audit.galaxies``. Default "brightness_correlation".
+    ax : matplotlib.axes.Axes, optional
+        Axes to draw on; a new figure by default.
+    width : "column", "text" or float, optional
+        Width of the figure: an AASTeX width, or a number [inch]. Default "column", 3.39 inch.
+
+    Returns
+    -------
+    Plot
+        The figure, with its caption and data.
+
+    Raises
+    ------
+    FigureError
+        If ``width`` is not valid; ``rows`` is empty or belongs to another store; the audit is one
+        of another store; a column is unknown; or too few galaxies have both numbers.
+    SelectionError
+        If ``rows`` contains an identifier that the store does not hold.
+    """
+    return _plot(
+        "attribution-vs",
+        store,
+        rows,
+        ax=ax,
+        width=width,
+        audit=audit,
+        column=column,
+        statistic=statistic,
+    )
+
+
+def _plot_audit(name: str, audit: Audit, *, ax: "Axes | None", width: Width | None) -> Plot:
+    """Draw a figure of the registry from an audit."""
+    _check_axes(name, ax)
+    options = DrawOptions(parse_width(width), ax=ax)
+    return Plot(*draw_audit(audit, name, options), is_own=ax is None)
+
+
+def _check_axes(name: str, ax: "Axes | None") -> None:
+    if ax is not None and not FIGURES[name].takes_axes:
+        raise FigureError(f"{name}: has several axes, expected no `ax`; it makes its own figure")
+
+
 def _plot(
     name: str,
     store: Store,
@@ -655,13 +808,17 @@ def _plot(
     unit: str | None = None,
     other: Store | None = None,
     classes: Sequence[str] = (),
+    audit: Audit | None = None,
+    column: str | None = None,
+    statistic: str | None = None,
 ) -> Plot:
     """Draw a figure of the registry from an open store."""
-    if ax is not None and not FIGURES[name].takes_axes:
-        raise FigureError(f"{name}: has several axes, expected no `ax`; it makes its own figure")
+    _check_axes(name, ax)
     if cmap is not None:
         check_colormap(cmap)
-    options = DrawOptions(parse_width(width), unit, other, ax, cmap, tuple(classes))
+    options = DrawOptions(
+        parse_width(width), unit, other, ax, cmap, tuple(classes), audit, column, statistic
+    )
     drawn = draw_from(store, name, _choose(store, rows), options)
     return Plot(*drawn, is_own=ax is None)
 

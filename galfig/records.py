@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from galfig.config import MAX_CHANNELS, Settings, restore_settings
+from galfig.config import MAX_CHANNELS, MAX_NETWORKS, Settings, restore_settings
 from galfig.runtime.documents import load_json
 from galfig.runtime.messages import find_unprintable, make_printable
 from galfig.runtime.options import Cue, Split
@@ -169,13 +169,28 @@ class AccuracyCheck(_Record):
     class_order: tuple[Name, ...] | None = None
 
 
+class Network(_Record):
+    """What differs between the networks of an ensemble: how one of them was trained."""
+
+    checkpoint_sha256: PrintableText
+    seeds: dict[Name, Seed] | None = None
+    lr: Positive | None = None
+    lr_finder: LearningRateCurve | None = None
+    history: tuple[Epoch, ...] | None = None
+    metrics: dict[Name, NumberOrNan] | None = None
+
+
 class StoreRecord(_Record):
     """The root attributes of a store."""
 
     galfig_version: PrintableText
     plan_digest: Name
     catalog_sha256: PrintableText
+    # Of an ensemble, the digest of those of its networks.
     checkpoint_sha256: PrintableText
+    # How many networks the maps are the mean of, and each of them where there are several.
+    n_networks: Annotated[int, Field(strict=True, ge=1, le=MAX_NETWORKS)] = 1
+    networks: Annotated[tuple[Network, ...], BeforeValidator(_parse)] = ()
     class_names: Annotated[Names, BeforeValidator(_parse)]
     # Number of galaxies of each class of the catalog, including classes that were not kept.
     class_counts: Annotated[dict[Name, Count], BeforeValidator(_parse)] = {}
@@ -189,12 +204,39 @@ class StoreRecord(_Record):
     training: Annotated[Training, BeforeValidator(_parse)]
     image_shift: Annotated[ImageShift | None, BeforeValidator(_parse)] = None
     engine: Annotated[EngineChoice | None, BeforeValidator(_parse)] = None
+    # The method of attribution. Older versions knew no other.
+    method: Name = "grad-cam"
+    # What the totals of the maps of each class lack to the logits, where that is the same for all
+    # galaxies; None where it is not, or not known.
+    head_bias: Annotated[tuple[Number, ...] | None, BeforeValidator(_parse)] = None
+    # Norm of the difference between Grad-CAM and HiResCAM over that of HiResCAM, the median over
+    # the first galaxies; None where they are the same, or not known.
+    hires_distance: Annotated[FiniteFloat, Field(strict=True, ge=0)] | None = None
     # Whether the image also reaches the logits past the layer.
     layer_is_bypassed: Truth = False
     accuracy_check: Annotated[AccuracyCheck | None, BeforeValidator(_parse)] = None
     # What decided where FITS images are black and white: "range", "sky" or "percentiles". Older
     # versions, which took percentiles, did not say so.
     stretch: PrintableText = ""
+
+    @field_validator("networks")
+    @classmethod
+    def _check_networks(
+        cls, networks: tuple[Network, ...], info: ValidationInfo
+    ) -> tuple[Network, ...]:
+        n_networks = info.data.get("n_networks")
+        if networks and len(networks) != n_networks:
+            raise ValueError(f"{len(networks)} networks, expected {n_networks}, as n_networks says")
+        return networks
+
+    @field_validator("head_bias")
+    @classmethod
+    def _check_bias(
+        cls, bias: tuple[float, ...] | None, info: ValidationInfo
+    ) -> tuple[float, ...] | None:
+        if bias is not None and len(bias) != len(info.data.get("class_names", bias)):
+            raise ValueError(f"{len(bias)} numbers, expected one for each class")
+        return bias
 
     @field_validator("pixel_scale")
     @classmethod
@@ -203,6 +245,125 @@ class StoreRecord(_Record):
         if scale is not None and (scale <= 0 or scale == float("inf")):
             raise ValueError(f"{scale}, expected a positive number")
         return scale
+
+
+class Estimate(_Record):
+    """A number that an audit measured on some galaxies.
+
+    Attributes
+    ----------
+    value : float
+        The number.
+    low, high : float
+        Bounds of its 95 % bootstrap interval over galaxies.
+    n : int
+        Number of galaxies.
+    """
+
+    value: Number
+    low: Number
+    high: Number
+    n: Count
+
+
+# More than any measure has, of numbers and of points of a curve.
+_MAX_NUMBERS, _MAX_POINTS = 1000, 10_000
+_Estimates = Annotated[dict[Name, Estimate], Field(max_length=_MAX_NUMBERS)]
+_Curve = Annotated[tuple[NumberOrNan, ...], Field(max_length=_MAX_POINTS)]
+_Sentences = Annotated[tuple[PrintableText, ...], Field(max_length=100)]
+
+
+class Measured(_Record):
+    """What one measure of an audit found.
+
+    Attributes
+    ----------
+    name : str
+        The measure, such as "deletion".
+    numbers : dict of str to Estimate
+        What was measured. A number that cannot be given is absent, and a note says why.
+    controls : dict of str to Estimate
+        What the numbers are to be compared with.
+    curves : dict of str to tuple of float
+        Curves by name; ``curves["share"]`` is the abscissa of all.
+    per_galaxy : dict of str to tuple of float
+        Columns with one value for each galaxy of the audit, NaN where there is none.
+    notes : tuple of str
+        Caveats, in plain sentences.
+    passes : bool or None
+        Of a measure that is passed or failed.
+    supports, not_supported : str
+        One sentence on what the numbers support, and one on what they do not; "" for none.
+    """
+
+    name: Name
+    numbers: _Estimates = {}
+    controls: _Estimates = {}
+    curves: Annotated[dict[Name, _Curve], Field(max_length=_MAX_NUMBERS)] = {}
+    per_galaxy: Annotated[dict[Name, tuple[NumberOrNan, ...]], Field(max_length=_MAX_NUMBERS)] = {}
+    notes: _Sentences = ()
+    passes: Truth | None = None
+    supports: PrintableText = ""
+    not_supported: PrintableText = ""
+
+    @model_validator(mode="after")
+    def _check_curves(self) -> "Measured":
+        lengths = {len(curve) for curve in self.curves.values()}
+        if len(lengths) > 1:
+            raise ValueError(f"curves of {sorted(lengths)} points, expected as many in each")
+        return self
+
+
+class AuditedStore(_Record):
+    """What an audit says of the store that it measured."""
+
+    plan_digest: Name
+    catalog_sha256: PrintableText
+    checkpoint_sha256: PrintableText
+    # Digest of each part of what it holds; see `galfig.store.content.read_content`.
+    content: dict[Name, PrintableText]
+    class_names: Names
+    target_layer: PrintableText
+    method: PrintableText
+    arch: Name
+    simulated: Truth
+    n_galaxies: Count
+
+
+class AuditRecord(_Record):
+    """The root attributes of an audit.
+
+    Attributes
+    ----------
+    galfig_version : str
+        Version that wrote it.
+    audit_digest : str
+        Digest of what it was made from: store, networks, galaxies, seed and measures.
+    store : AuditedStore
+        The store.
+    checkpoints : tuple of str
+        SHA-256 of each network.
+    n_asked, seed : int
+        How many galaxies were asked for, and the seed of the draw and of each measure.
+    n_trained, n_unknown : int
+        Galaxies of the store that were left out because they trained the network, and galaxies
+        of the audit of which the split is unknown.
+    keys : dict of str to str
+        What each measure was made from, by its name.
+    verdict : tuple of str
+        What the maps support and what they do not, in sentences.
+    """
+
+    galfig_version: PrintableText
+    audit_digest: Name
+    store: Annotated[AuditedStore, BeforeValidator(_parse)]
+    checkpoints: Annotated[Names, BeforeValidator(_parse)]
+    n_asked: Count
+    seed: Seed
+    n_trained: Count
+    n_unknown: Count
+    keys: Annotated[dict[Name, Name], Field(max_length=100), BeforeValidator(_parse)]
+    verdict: Annotated[_Sentences, BeforeValidator(_parse)]
 
 
 def _check_digests(data: bytes) -> bytes:

@@ -1,10 +1,11 @@
-"""Verifying stores, checkpoints and manuscripts against their own digests, and their images."""
+"""Verifying stores, checkpoints, audits and manuscripts against their digests, and images."""
 
 from pathlib import Path
 
 from galfig.errors import CheckpointError, GalfigError
 from galfig.info import EXPECTED, Kind, find_kind
 from galfig.runtime.messages import CHECKSUM_MISMATCH, shorten
+from galfig.store.audits import verify_audit
 from galfig.store.reader import open_store, read_image_digests, verify_store
 
 # A digest inside a file tells damage. Whoever changes the file can also write a new digest.
@@ -13,6 +14,8 @@ _SCOPES: dict[Kind, str] = {
     "values are within the schema, and probabilities are the softmax of the logits",
     "checkpoint": "weights and metadata have the digest that the file states, and weights are "
     "finite",
+    "audit": "every number, text and attribute has the digest that the file states, and is within "
+    "the schema",
     "manuscript": "figures, captions and texts have the digests of manuscript.lock; 'galfig "
     "manuscript check' compares them with the stores",
 }
@@ -39,12 +42,13 @@ def describe_scope(path: Path, *, with_images: bool = False) -> str:
 
 
 def verify_path(path: Path) -> list[str]:
-    """Verify a store, a checkpoint or a manuscript's folder against its own digests.
+    """Verify a store, a checkpoint, an audit or a manuscript's folder against its own digests.
 
     Parameters
     ----------
     path : Path
-        A file written by ``galfig build-maps`` or ``galfig train``, or the folder of a manuscript.
+        A file written by ``galfig build-maps``, ``galfig train`` or ``galfig audit``, or the folder
+        of a manuscript.
 
     Returns
     -------
@@ -58,6 +62,8 @@ def verify_path(path: Path) -> list[str]:
         kind = find_kind(path)
         if kind == "manuscript":
             return _verify_manuscript(path)
+        if kind == "audit":
+            return verify_audit(path)
         return verify_store(path) if kind == "store" else _verify_checkpoint(path)
     except GalfigError as exc:
         # The advice to run this command would be circular here.

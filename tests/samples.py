@@ -74,19 +74,71 @@ def make_tiny_cnn(n_classes: int = 2) -> "nn.Sequential":
     return model.eval()
 
 
-def make_part(arrays: dict, cams: np.ndarray, rejected: dict | None = None) -> "Part":
-    """Make a part of plain arrays, ``cutouts`` among them."""
+def make_part(
+    arrays: dict, cams: np.ndarray, rejected: dict | None = None, spreads: dict | None = None
+) -> "Part":
+    """Make a part of plain arrays, ``cutouts`` among them, and of standard deviations of maps."""
     from galfig.store.chunks import encode_galaxy
     from galfig.store.writer import Part
 
-    cutouts = arrays["cutouts"]
+    cutouts, spreads = arrays["cutouts"], spreads or {}
     return Part(
         {name: array for name, array in arrays.items() if name != "cutouts"},
-        [encode_galaxy(*pair) for pair in zip(cams, cutouts, strict=True)],
+        [
+            encode_galaxy(*pair, {name: maps[row] for name, maps in spreads.items()})
+            for row, pair in enumerate(zip(cams, cutouts, strict=True))
+        ],
         cams.shape[1:],
         cutouts.shape[1:],
         rejected or {},
+        spread_shapes={name: maps.shape[1:] for name, maps in spreads.items()},
     )
+
+
+def draw_networks(cams: np.ndarray, logits: np.ndarray, n_networks: int) -> tuple:
+    """Draw maps (K, N, C, h, w) and logits of networks that scatter about some.
+
+    Their mean is not exactly that.
+    """
+    rng = np.random.default_rng(7)
+    scatter = 0.5 * np.std(cams)
+    maps = cams + rng.normal(0, scatter, (n_networks, *cams.shape))
+    shifted = logits + rng.normal(0, 0.3, (n_networks, *logits.shape))
+    return maps.astype(np.float32), shifted.astype(np.float32)
+
+
+def combine_galaxies(cams: np.ndarray, logits: np.ndarray, **options) -> tuple:
+    """Combine networks galaxy by galaxy: mean maps (N, C, h, w), arrays, and spreads by dataset."""
+    from galfig.pipeline.spread import combine_networks
+
+    found = [
+        combine_networks(cams[:, row], logits[:, row], **options) for row in range(cams.shape[1])
+    ]
+    mean = np.stack([one.logits for one in found])
+    arrays = {name: np.stack([one.numbers[name] for one in found]) for name in found[0].numbers}
+    arrays["agreement"] = arrays["agreement"].astype(np.float32)
+    shifted = np.exp(mean.astype(np.float64) - mean.max(axis=1, keepdims=True))
+    arrays["logits"] = mean
+    arrays["probs"] = (shifted / shifted.sum(axis=1, keepdims=True)).astype(np.float32)
+    spreads = {name: np.stack([one.spreads[name] for one in found]) for name in found[0].spreads}
+    return np.stack([one.cams for one in found]), arrays, spreads
+
+
+def describe_networks(n_networks: int) -> dict:
+    """Return the root attributes of an ensemble's store that one of a single network lacks."""
+    networks = [
+        {
+            "checkpoint_sha256": f"{number:064x}",
+            "seeds": {"split": 256, "training": 256 + number},
+            "lr": 0.01,
+            "history": [
+                {name: value + 0.01 * number for name, value in epoch.items()} for epoch in HISTORY
+            ],
+            "metrics": {"accuracy": 0.8 + 0.01 * number, "majority_share": 0.5},
+        }
+        for number in range(n_networks)
+    ]
+    return {"n_networks": n_networks, "networks": json.dumps(networks)}
 
 
 def make_attributes(
@@ -243,3 +295,72 @@ def build_at(path, folder, checkpoint, *, split="all", if_exists="error", **maps
     galaxies, settings = load_with_settings(folder, **maps)
     plan = make_plan(galaxies, settings, checkpoint, split)
     return build_store(plan, checkpoint, path, if_exists=if_exists, run=CPU)
+
+
+def make_measured(name="deletion", n=12, seed=0, **changed):
+    """Return what a measure could have found: two numbers, two controls, curves and columns."""
+    from galfig.records import Estimate, Measured
+
+    rng = np.random.default_rng(seed)
+
+    def estimate(value):
+        return Estimate(value=value, low=value - 0.05, high=value + 0.04, n=n)
+
+    share = np.linspace(0, 1, 11)
+    given = {
+        "numbers": {"area": estimate(0.46), "excess over light": estimate(0.39)},
+        "controls": {"random": estimate(0.62), "brightness": estimate(0.52)},
+        "curves": {"share": share.tolist(), "map": (1 - share**0.5).tolist()},
+        "per_galaxy": {"area": rng.random(n).tolist(), "excess over light": [np.nan] * n},
+        "notes": ("Blurred maps do about as well.",),
+        "supports": "Something.",
+        "not_supported": "Nothing more.",
+    }
+    return Measured(name=name, **{**given, **changed})
+
+
+def write_small_audit(path, measures=None, *, n=12, seed=0, plan_digest="digest", verdict=()):
+    """Write an audit of the small store of the fixtures, without measuring anything; return it."""
+    from galfig.runtime.documents import dump_json
+    from galfig.store.audits import GalaxyColumn, name_column, open_audit, write_audit
+
+    measures = {"deletion": make_measured(n=n)} if measures is None else measures
+    rng = np.random.default_rng(seed)
+    objid = np.array([str(1237665024900858100 + index) for index in range(n)], dtype=object)
+    columns = {
+        "objid": GalaxyColumn(objid, "identifier, as in the catalog"),
+        "split": GalaxyColumn(np.array(["valid"] * n, dtype=object), "split"),
+        "true": GalaxyColumn(np.array(["low", ""] * (n // 2), dtype=object), "true class"),
+        "predicted": GalaxyColumn(np.array(["high"] * n, dtype=object), "predicted class"),
+        "centroid_distance": GalaxyColumn(rng.random(n), "distance", "pix"),
+        "brightness_correlation": GalaxyColumn(rng.normal(size=n), "correlation with brightness"),
+    }
+    for measure, found in measures.items():
+        for name, values in found.per_galaxy.items():
+            columns[name_column(measure, name)] = GalaxyColumn(np.array(values), f"{name}")
+    store = {
+        "plan_digest": plan_digest,
+        "catalog_sha256": "c" * 64,
+        "checkpoint_sha256": "d" * 64,
+        "content": {"maps": "m" * 64},
+        "class_names": ["low", "high"],
+        "target_layer": "conv3",
+        "method": "grad-cam",
+        "arch": "conv3",
+        "simulated": True,
+        "n_galaxies": n,
+    }
+    attrs = {
+        "galfig_version": "0.1.0",
+        "audit_digest": "a" * 64,
+        "store": dump_json(store),
+        "checkpoints": dump_json(["d" * 64]),
+        "n_asked": n,
+        "seed": 256,
+        "n_trained": 3,
+        "n_unknown": 0,
+        "keys": dump_json(dict.fromkeys(measures, "k")),
+        "verdict": dump_json(list(verdict)),
+    }
+    write_audit(path, attrs, measures, columns)
+    return open_audit(path)

@@ -23,6 +23,7 @@ COMMANDS = {
     "train": "galfig.cli.train:train",
     "import-model": "galfig.cli.import_model:import_model",
     "build-maps": "galfig.cli.build_maps:build_maps",
+    "audit": "galfig.cli.audit:audit",
     "render": "galfig.cli.render:render",
     "figure": "galfig.cli.figure:figure",
     "manuscript": "galfig.cli.manuscript:manuscript",
@@ -36,12 +37,13 @@ SUMMARIES = {
     "train": "Train a classifier and write its checkpoint.",
     "import-model": "Import a network that another program trained, and check it.",
     "build-maps": "Explain every galaxy for every class, and write the store.",
+    "audit": "Measure what the maps of STORE are worth.",
     "render": "Draw galaxies from STORE with their maps, one row each.",
     "figure": "Draw the figure NAME from STORE.",
     "manuscript": "Draw the figures of a paper, and check that they agree with its stores.",
     "layers": "List the layers of MODEL that can be explained.",
-    "info": "Describe a store or a checkpoint.",
-    "verify": "Compare stores, checkpoints and manuscripts with their own digests.",
+    "info": "Describe a store, a checkpoint or an audit.",
+    "verify": "Compare stores, checkpoints, audits and manuscripts with their own digests.",
 }
 
 

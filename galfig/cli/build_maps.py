@@ -18,8 +18,9 @@ from galfig.runtime.options import Device, RunOptions, Split
 @options.images_option
 @click.option(
     "--model",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Checkpoint of a trained network.  [default: train one and keep it beside the store]",
+    type=click.Path(path_type=Path),
+    help="Checkpoint of a trained network, or the folder of several of one recipe.  [default: "
+    "train, and keep what was trained beside the store]",
 )
 @options.own_code_option
 @click.option(
@@ -35,6 +36,7 @@ from galfig.runtime.options import Device, RunOptions, Split
     help="Store to write.",
 )
 @options.setting("training", "grayscale")
+@options.setting("maps", "method")
 @options.setting("maps", "layer")
 @options.device_option
 @options.setting("maps", "precision")
@@ -58,6 +60,7 @@ def build_maps(
     split: Split | None,
     out: Path,
     grayscale: bool | None,
+    method: str | None,
     layer: str | None,
     device: Device,
     precision: str | None,
@@ -77,6 +80,7 @@ def build_maps(
       galfig build-maps
       galfig build-maps --catalog galaxies.csv --out galaxies.h5
       galfig build-maps --model model.safetensors --split all --device cuda
+      galfig build-maps --method evidence --out evidence.h5
     """
     from galfig.config import load_settings
 
@@ -84,6 +88,7 @@ def build_maps(
         ("catalog", "path"): catalog,
         ("catalog", "images_dir"): images,
         ("training", "grayscale"): grayscale,
+        ("maps", "method"): method,
         ("maps", "layer"): layer,
         ("maps", "precision"): precision,
         ("maps", "shard_size"): shard_size,

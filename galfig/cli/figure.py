@@ -54,6 +54,20 @@ def _list_figures(ctx: click.Context, parameter: click.Parameter, is_asked: bool
     help="Second store (compare).",
 )
 @options.classes_option
+@click.option(
+    "--audit",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Audit of the store, whose table holds the statistics (attribution-vs).",
+)
+@click.option(
+    "--column", metavar="COLUMN", help="Column of the catalog on the x axis (attribution-vs)."
+)
+@click.option(
+    "--statistic",
+    metavar="COLUMN",
+    help="Column of the audit's table on the y axis (attribution-vs).  [default: "
+    "brightness_correlation]",
+)
 @options.figure_options
 @options.if_exists_options()
 @options.standard_options
@@ -65,20 +79,26 @@ def figure(
     unit: str | None,
     other: Path | None,
     classes: tuple[str, ...],
+    audit: Path | None,
+    column: str | None,
+    statistic: str | None,
     width: str | None,
     data: Path | None,
     if_exists: ErrorOrReplace,
 ) -> None:
     """Draw the figure NAME from STORE.
 
-    STORE is what build-maps wrote, maps.h5 by default; nothing else is needed. All figures share
-    the same selection options. Figures of statistics show all galaxies unless told otherwise.
+    STORE is what build-maps wrote, maps.h5 by default; nothing else is needed. For the figures of
+    an audit it is what audit wrote. All other figures share the same selection options. Figures of
+    statistics show all galaxies unless told otherwise.
 
     \b
     Examples:
       galfig figure --list
       galfig figure roc maps.h5 --where "z < 0.1" --out roc.pdf --data roc.ecsv
       galfig figure compare colour.h5 --with mono.h5 --n 3
+      galfig figure audit-curves maps.audit.h5
+      galfig figure attribution-vs maps.h5 --audit maps.audit.h5 --column z
     """
     from galfig.figures.registry import render_figure
 
@@ -92,6 +112,9 @@ def figure(
         unit=unit,
         other=other,
         classes=classes,
+        audit=audit,
+        column=column,
+        statistic=statistic,
         data=data,
         if_exists=if_exists,
     ):

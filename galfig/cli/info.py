@@ -19,7 +19,7 @@ from galfig.runtime.messages import make_printable
 )
 @standard_options
 def info(file: Path, as_json: bool, rejected: bool) -> None:
-    """Describe a store or a checkpoint.
+    """Describe a store, a checkpoint or an audit.
 
     Print what FILE holds and what it was made from.
 
@@ -27,6 +27,7 @@ def info(file: Path, as_json: bool, rejected: bool) -> None:
     Examples:
       galfig info maps.h5
       galfig info maps.safetensors --json
+      galfig info maps.audit.h5
       galfig info maps.h5 --rejected
     """
     from galfig.info import describe_file, list_rejected

@@ -340,6 +340,7 @@ _HOW_TO_GO_ON = {
     "train": "; run the same command again with --resume to continue",
     "build_maps": "; run the same command again to continue",
     "build": "; run the same command again to continue",
+    "audit": "; run the same command again to continue",
 }
 
 

@@ -23,11 +23,11 @@ from galfig.runtime.messages import one_line
 @images_option
 @standard_options
 def verify(files: tuple[Path, ...], catalog: Path | None, images: Path | None) -> None:
-    """Compare stores, checkpoints and manuscripts with their own digests.
+    """Compare stores, checkpoints, audits and manuscripts with their own digests.
 
-    FILE is a store, a checkpoint or the folder of a manuscript. Every map and cutout is read. The
-    exit status is 1 if a file is missing or differs from what was written; then copy it again from
-    its source, or make it again. A digest tells damage, and not who wrote the file.
+    FILE is a store, a checkpoint, an audit or the folder of a manuscript. Every map and cutout is
+    read. The exit status is 1 if a file is missing or differs from what was written; then copy it
+    again from its source, or make it again. A digest tells damage, and not who wrote the file.
 
     \b
     Examples:

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from galfig.figures.captions import Markup
+from galfig.store.audits import Audit
 from galfig.store.reader import Store
 
 
@@ -50,6 +51,10 @@ class DrawOptions:
         Name of the colour map; None for the figure's default.
     classes : tuple of str
         Classes whose maps rows of panels show; nothing for the figure's default.
+    audit : Audit or None
+        An audit of the store, for a figure of its statistics.
+    column, statistic : str or None
+        Column of the catalog, and column of the audit's table, that are plotted against each other.
     """
 
     width: float | None = None
@@ -58,6 +63,9 @@ class DrawOptions:
     ax: Axes | None = None
     cmap: str | None = None
     classes: tuple[str, ...] = ()
+    audit: Audit | None = None
+    column: str | None = None
+    statistic: str | None = None
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,17 @@ import matplotlib as mpl
 
 from galfig.errors import FigureError
 from galfig.figures.drawing import Drawing, DrawOptions
-from galfig.figures.save import check_format, check_table, describe_provenance, write_drawing
+from galfig.figures.save import (
+    check_format,
+    check_table,
+    describe_audit_provenance,
+    describe_provenance,
+    write_drawing,
+)
 from galfig.figures.style import COLUMN_WIDTH, MAX_WIDTH, MIN_WIDTH, TEXT_WIDTH
 from galfig.runtime.files import ErrorOrReplace
 from galfig.runtime.messages import suggest
+from galfig.store.audits import Audit, open_audit
 from galfig.store.reader import Store, open_store
 from galfig.store.selection import Query, Selection, select_galaxies
 
@@ -42,7 +49,11 @@ class FigureKind:
     takes_axes : bool
         Whether the figure has a single axes, which the caller may supply.
     shows_galaxies : bool
-        Whether a selection of galaxies means anything; False for the training of the network.
+        Whether a selection of galaxies means anything; False for the training of the network, and
+        for an audit, which has its own.
+    source : {"store", "audit"}
+        The file that it is drawn from. The ``draw(audit, options)`` of a figure of an audit takes
+        no selection.
     """
 
     module: str
@@ -52,6 +63,7 @@ class FigureKind:
     sort: Literal["loss"] | None = None
     takes_axes: bool = False
     shows_galaxies: bool = True
+    source: Literal["store", "audit"] = "store"
 
 
 FIGURES = {
@@ -97,6 +109,37 @@ FIGURES = {
         "compare", "the same galaxies from two stores", n=3, options=("other", "classes")
     ),
     "atlas": FigureKind("atlas", "every galaxy, on many pages"),
+    "audit-summary": FigureKind(
+        "audit_summary",
+        "every number of an audit with its interval and controls",
+        shows_galaxies=False,
+        source="audit",
+    ),
+    "audit-curves": FigureKind(
+        "audit_curves",
+        "deletion and insertion by the map, and by each control",
+        shows_galaxies=False,
+        source="audit",
+    ),
+    "audit-sanity": FigureKind(
+        "audit_sanity",
+        "what is left of the maps as layers are randomised",
+        takes_axes=True,
+        shows_galaxies=False,
+        source="audit",
+    ),
+    "attribution-vs": FigureKind(
+        "attribution_vs",
+        "a statistic of each map against a column of the catalog",
+        options=("audit", "column", "statistic"),
+        takes_axes=True,
+    ),
+}
+# Options of figures that they cannot do without, and what is named by them.
+_NEEDED = {
+    "other": "one store, expected two; name the second with `other`",
+    "audit": "no audit, expected one of the store; name it with `audit`",
+    "column": "no column, expected one of the catalog; name it with `column`",
 }
 # Former names of figures, which existing manifests of papers still use.
 FORMER_NAMES = {"metallicity-histogram": "histogram"}
@@ -171,6 +214,9 @@ def check_figure(
     unit: str | None = None,
     other: Path | None = None,
     classes: Sequence[str] = (),
+    audit: Path | None = None,
+    column: str | None = None,
+    statistic: str | None = None,
 ) -> FigureKind:
     """Look up a kind of figure, and check the options it is given.
 
@@ -184,6 +230,10 @@ def check_figure(
         A second store.
     classes : sequence of str, optional
         Classes whose maps are shown.
+    audit : Path, optional
+        An audit of the store.
+    column, statistic : str, optional
+        Column of the catalog, and column of the audit's table.
 
     Returns
     -------
@@ -192,16 +242,25 @@ def check_figure(
     Raises
     ------
     FigureError
-        If the name is unknown, the figure does not take one of the options, or it needs a second
-        store that is not given.
+        If the name is unknown, the figure does not take one of the options, or it needs one that is
+        not given.
     """
     kind = find_figure(name)
-    for field, value in (("unit", unit), ("other", other), ("classes", classes or None)):
+    given = {
+        "unit": unit,
+        "other": other,
+        "classes": classes or None,
+        "audit": audit,
+        "column": column,
+        "statistic": statistic,
+    }
+    for field, value in given.items():
         if value is not None and field not in kind.options:
             takers = [name for name, kind in FIGURES.items() if field in kind.options]
             raise FigureError(f"figure {name!r}: takes no `{field}`, it is for {', '.join(takers)}")
-    if "other" in kind.options and other is None:
-        raise FigureError(f"figure {name!r}: one store, expected two; name the second with `other`")
+    for field, lacking in _NEEDED.items():
+        if field in kind.options and given[field] is None:
+            raise FigureError(f"figure {name!r}: {lacking}")
     return kind
 
 
@@ -215,17 +274,20 @@ def render_figure(
     unit: str | None = None,
     other: Path | None = None,
     classes: Sequence[str] = (),
+    audit: Path | None = None,
+    column: str | None = None,
+    statistic: str | None = None,
     data: Path | None = None,
     if_exists: ErrorOrReplace = "error",
 ) -> list[Path]:
-    """Draw a figure from a store, and write it with its caption.
+    """Draw a figure from a store or an audit, and write it with its caption.
 
     Parameters
     ----------
     name : str
         A key of `FIGURES` or of `FORMER_NAMES`.
     store : Path
-        The store.
+        The store; the audit for figures of one.
     query : Query
         The galaxies. If ``n`` is None, the figure's default applies.
     path : Path
@@ -238,6 +300,10 @@ def render_figure(
         A second store, for ``compare``.
     classes : sequence of str, optional
         Classes whose maps rows show; see `galfig.figures.choice.find_classes`.
+    audit : Path, optional
+        An audit of the store, for ``attribution-vs``.
+    column, statistic : str, optional
+        Column of the catalog, and column of the audit's table, for ``attribution-vs``.
     data : Path, optional
         Table to write with the numbers that the figure shows: .ecsv.
     if_exists : {"error", "replace"}, default "error"
@@ -255,15 +321,24 @@ def render_figure(
         the figure shows.
     SelectionError
         If no galaxy satisfies the query.
-    StoreError
-        If a store cannot be read.
+    StoreError, AuditError
+        If a store or an audit cannot be read.
     OutputError
         If a file already exists, cannot be written, or has another suffix.
     """
     check_format(path)
     check_table(data)
     with draw_figure(
-        name, store, query, width=width, unit=unit, other=other, classes=classes
+        name,
+        store,
+        query,
+        width=width,
+        unit=unit,
+        other=other,
+        classes=classes,
+        audit=audit,
+        column=column,
+        statistic=statistic,
     ) as drawn:
         return write_drawing(*drawn, path, data=data, if_exists=if_exists)
 
@@ -278,6 +353,9 @@ def draw_figure(
     unit: str | None = None,
     other: Path | None = None,
     classes: Sequence[str] = (),
+    audit: Path | None = None,
+    column: str | None = None,
+    statistic: str | None = None,
 ) -> Iterator[tuple[Drawing, dict[str, Any]]]:
     """Draw a figure, and keep its stores open inside a ``with`` block.
 
@@ -291,13 +369,61 @@ def draw_figure(
     provenance : dict
         What the figure was made from.
     """
-    check_figure(name, unit=unit, other=other, classes=classes)
+    kind = check_figure(
+        name,
+        unit=unit,
+        other=other,
+        classes=classes,
+        audit=audit,
+        column=column,
+        statistic=statistic,
+    )
     inches = parse_width(width)
+    if kind.source == "audit":
+        _check_query(name, kind, query)
+        yield draw_audit(open_audit(store), name, DrawOptions(inches))
+        return
     with ExitStack() as stores:
         opened = stores.enter_context(open_store(store))
         second = None if other is None else stores.enter_context(open_store(other))
-        options = DrawOptions(inches, unit, second, classes=tuple(classes))
+        options = DrawOptions(
+            inches,
+            unit,
+            second,
+            classes=tuple(classes),
+            audit=None if audit is None else open_audit(audit),
+            column=column,
+            statistic=statistic,
+        )
         yield draw_from(opened, name, query, options)
+
+
+def draw_audit(audit: Audit, name: str, options: DrawOptions) -> tuple[Drawing, dict[str, Any]]:
+    """Draw a figure of an audit.
+
+    Parameters
+    ----------
+    audit : Audit
+        The audit.
+    name : str
+        A figure of `FIGURES` whose source is an audit.
+    options : DrawOptions
+        Width and axes.
+
+    Returns
+    -------
+    drawing : Drawing
+        The figure.
+    provenance : dict
+        What the figure was made from.
+
+    Raises
+    ------
+    FigureError
+        If the audit lacks what the figure shows.
+    """
+    module = importlib.import_module(f"galfig.figures.{find_figure(name).module}")
+    return module.draw(audit, options), describe_audit_provenance(name, audit, options)
 
 
 def draw_from(
@@ -342,11 +468,12 @@ def _check_query(name: str, kind: FigureKind, query: Query) -> None:
     """Raise FigureError if galaxies are selected for a figure that shows none."""
     if kind.shows_galaxies:
         return
+    what = "an audit" if kind.source == "audit" else "the training of the network"
     given, default = dataclasses.asdict(query), dataclasses.asdict(Query(n=None))
     chosen = [f"`{key}`" for key, value in given.items() if value != default[key]]
     if chosen:
         raise FigureError(
-            f"figure {name!r}: shows the training of the network, expected no selection of "
+            f"figure {name!r}: shows {what}, expected no selection of "
             f"galaxies; leave out {', '.join(chosen)}"
         )
 

@@ -18,6 +18,7 @@ from galfig.figures.style import keep_layout, paper_style
 from galfig.runtime.documents import dump_json, load_json
 from galfig.runtime.files import ErrorOrReplace, check_output, replace_file
 from galfig.runtime.progress import track
+from galfig.store.audits import Audit
 from galfig.store.reader import Store
 from galfig.store.selection import Selection
 
@@ -228,6 +229,8 @@ def describe_provenance(
         Version, digests, options, settings, selection and identifiers, as JSON can hold them.
     """
     other = {} if options.other is None else {"other": _describe_store(options.other)}
+    if options.audit is not None:
+        other["audit"] = _describe_audit(options.audit)
     return {
         "figure": name,
         "galfig_version": galfig.__version__,
@@ -237,6 +240,11 @@ def describe_provenance(
             "width": options.width,
             "unit": options.unit,
             **({"classes": list(options.classes)} if options.classes else {}),
+            **{
+                key: value
+                for key, value in (("column", options.column), ("statistic", options.statistic))
+                if value is not None
+            },
         },
         "settings": load_json(store.attrs["config"]),
         "selection": {"n_candidates": selection.n_candidates, **asdict(selection.query)},
@@ -244,6 +252,43 @@ def describe_provenance(
         "objid": [str(store.objid[index]) for index in selection.indices]
         if len(selection.indices) < len(store)
         else "all",
+    }
+
+
+def describe_audit_provenance(name: str, audit: Audit, options: DrawOptions) -> dict[str, Any]:
+    """Describe what a figure of an audit was made from, for its metadata.
+
+    Parameters
+    ----------
+    name : str
+        Name of the figure.
+    audit : Audit
+        The audit.
+    options : DrawOptions
+        The options of the figure.
+
+    Returns
+    -------
+    dict
+        Version, digests and options, as JSON can hold them.
+    """
+    return {
+        "figure": name,
+        "galfig_version": galfig.__version__,
+        "audit": _describe_audit(audit),
+        "options": {"width": options.width},
+    }
+
+
+def _describe_audit(audit: Audit) -> dict[str, Any]:
+    record = audit.record
+    return {
+        "audit_digest": record.audit_digest,
+        "galfig_version": record.galfig_version,
+        "checkpoints": list(record.checkpoints),
+        "plan_digest": record.store.plan_digest,
+        "n": len(audit),
+        "seed": record.seed,
     }
 
 

@@ -28,6 +28,7 @@ from galfig.manuscript.record import (
     Record,
     StoreIdentity,
     describe_spec,
+    identify_audit,
     identify_store,
     load_record,
     save_record,
@@ -35,6 +36,7 @@ from galfig.manuscript.record import (
 from galfig.manuscript.steps import find_stale, run_steps
 from galfig.manuscript.values import write_galaxies, write_macros
 from galfig.runtime.progress import track
+from galfig.store.audits import open_audit
 from galfig.store.reader import Store, open_store
 
 logger = logging.getLogger(__name__)
@@ -135,11 +137,10 @@ def list_states(folder: Path) -> list[State]:
     stale = find_stale(folder, manifest.steps, record.made)
     states = [State(step.makes, stale.get(step.makes, "")) for step in manifest.steps]
     absent = StoreIdentity("", {})
-    identities = {
-        name: identify_store(folder, path) or absent for name, path in manifest.stores.items()
-    }
+    files = {**manifest.stores, **manifest.audits}
+    identities = {name: _identify_source(folder, manifest, name) or absent for name in files}
     for spec in manifest.figure:
-        made_anew = [manifest.stores[name] for name in _stores_of(spec)]
+        made_anew = [files[name] for name in spec.sources]
         reason = find_reason(folder, spec, record.figures.get(spec.name), identities)
         if any(path in stale for path in made_anew):
             reason = "store to be made"
@@ -215,7 +216,7 @@ def find_changes(
     if keys:
         details = ", ".join(_describe_change(key, was.get(key), now.get(key)) for key in keys)
         return f"settings changed: {details}"
-    for name in _stores_of(spec):
+    for name in spec.sources:
         recorded, content = before.content.get(name, {}), identities[name].content
         parts = [part for part in content if content[part] != recorded.get(part)]
         if parts and recorded:
@@ -246,14 +247,16 @@ def write_texts(
     dict of str to str
         Content of each file, by its path in the folder.
     """
+    audits = {name: open_audit(folder / path) for name, path in manifest.audits.items()}
     with open_stores(folder, manifest) as stores:
         shown: dict[str, tuple[Store, list[str]]] = {}
         for spec in manifest.figure:
             for objid in figures[spec.name].galaxies if spec.name in figures else ():
-                _, labels = shown.setdefault(objid, (stores[spec.store], []))
+                # Only figures of a store show galaxies one by one.
+                _, labels = shown.setdefault(objid, (stores[spec.store or ""], []))
                 labels.append(spec.name)
         rows = [(store, objid, labels) for objid, (store, labels) in shown.items()]
-        return {VALUES: write_macros(stores), GALAXIES: write_galaxies(rows)}
+        return {VALUES: write_macros(stores, audits), GALAXIES: write_galaxies(rows)}
 
 
 @contextmanager
@@ -350,12 +353,15 @@ def draw_spec(
     """
     with draw_figure(
         spec.figure,
-        folder / manifest.stores[spec.store],
+        folder / _find_source(manifest, spec),
         spec.selection,
         width=spec.width,
         unit=spec.unit,
         other=None if spec.other is None else folder / manifest.stores[spec.other],
         classes=spec.classes,
+        audit=folder / manifest.audits[spec.audit] if spec.store and spec.audit else None,
+        column=spec.column,
+        statistic=spec.statistic,
     ) as (drawing, provenance):
         save_figure(
             drawing.pages,
@@ -369,8 +375,8 @@ def draw_spec(
         _write_text(out, spec.alt_path, f"{drawing.alt}\n")
     return DrawnFigure(
         spec=describe_spec(spec),
-        stores={name: identities[name].plan for name in _stores_of(spec)},
-        content={name: identities[name].content for name in _stores_of(spec)},
+        stores={name: identities[name].plan for name in spec.sources},
+        content={name: identities[name].content for name in spec.sources},
         code=digest_code(spec.figure),
         galaxies=drawing.galaxies,
         files={path: digest_file(out, path) or "" for path in _files_of(spec)},
@@ -378,7 +384,7 @@ def draw_spec(
 
 
 def identify_stores(folder: Path, manifest: Manifest) -> dict[str, StoreIdentity]:
-    """Identify each store.
+    """Identify each store and each audit.
 
     Parameters
     ----------
@@ -395,31 +401,42 @@ def identify_stores(folder: Path, manifest: Manifest) -> dict[str, StoreIdentity
     Raises
     ------
     ManuscriptError
-        If a store is missing or cannot be read.
+        If a store or an audit is missing or cannot be read.
     """
     identities = {}
-    for name, path in manifest.stores.items():
-        identity = identify_store(folder, path)
+    for name, path in {**manifest.stores, **manifest.audits}.items():
+        identity = _identify_source(folder, manifest, name)
+        kind = "store" if name in manifest.stores else "audit"
         if identity is None and (folder / path).is_file():
             raise ManuscriptError(
-                f"{folder / path}: cannot be read, expected the store {name!r}; 'galfig verify "
+                f"{folder / path}: cannot be read, expected the {kind} {name!r}; 'galfig verify "
                 f"{folder / path}' says why"
             )
         if identity is None:
             raise ManuscriptError(
-                f"{folder / path}: no such file, expected the store {name!r}; add the step that "
+                f"{folder / path}: no such file, expected the {kind} {name!r}; add the step that "
                 "makes it to manuscript.toml, or copy it there"
             )
         identities[name] = identity
     return identities
 
 
+def _find_source(manifest: Manifest, spec: FigureSpec) -> str:
+    """Return the file that a figure is drawn from: its store, or its audit if it has none."""
+    if spec.store is not None:
+        return manifest.stores[spec.store]
+    return manifest.audits[spec.audit or ""]
+
+
+def _identify_source(folder: Path, manifest: Manifest, name: str) -> StoreIdentity | None:
+    """Identify a store or an audit of a manuscript; None if it cannot be read."""
+    if name in manifest.stores:
+        return identify_store(folder, manifest.stores[name])
+    return identify_audit(folder, manifest.audits[name])
+
+
 def _files_of(spec: FigureSpec) -> tuple[str, str, str]:
     return spec.path, spec.caption_path, spec.alt_path
-
-
-def _stores_of(spec: FigureSpec) -> list[str]:
-    return [name for name in (spec.store, spec.other) if name is not None]
 
 
 def _drop_none(settings: dict[str, Any]) -> dict[str, Any]:

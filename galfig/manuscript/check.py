@@ -104,7 +104,7 @@ def _compare_numbers(
     """Compare the numbers of the text with those of captions that state them of all galaxies."""
     found = []
     for spec in manifest.figure:
-        if spec.name in drawn and spec.selection == Query(n=None):
+        if spec.name in drawn and spec.store and spec.selection == Query(n=None):
             caption = (folder / spec.caption_path).read_text(encoding="utf-8")
             for clause in find_unstated(spec.figure, spec.store, macros, caption):
                 what = f"{clause}, expected that number in the caption"

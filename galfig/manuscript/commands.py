@@ -22,22 +22,32 @@ VALUES = {
         *("--cutout-size", "--device", "--epochs", "--freeze", "--image-size"),
         *("--label-smoothing", "--layer", "--lr", "--sampler", "--schedule", "--seed"),
     ),
-    "build-maps": ("--device", "--layer", "--precision", "--shard-size", "--split", "--workers"),
+    "build-maps": (
+        *("--device", "--layer", "--method", "--precision", "--shard-size", "--split"),
+        "--workers",
+    ),
+    "audit": ("--device", "--measures", "--n", "--r50", "--r90", "--seed"),
 }
 SWITCHES = {
     "simulate": (),
     "train": ("--grayscale", "--resume", "--takeover"),
     "build-maps": ("--grayscale", "--takeover", "--tta", "--update"),
+    "audit": ("--json", "--takeover", "--update"),
 }
 # Default and suffixes of what --out names: another suffix may be that of an author's own file.
 OUTPUTS = {
     "train": ("model.safetensors", (".safetensors",)),
     "build-maps": ("maps.h5", (".h5", ".hdf5")),
+    "audit": ("maps.audit.h5", (".h5", ".hdf5")),
 }
 # Options that no recipe may have, by command: a manuscript may be anybody's, and these run code of
 # one's own or use a network.
 REFUSED = {"train": ("--pretrained",), "build-maps": ("--arch",)}
+# The options of `PATHS` that a command has, where it does not have all but one.
+_PATHS_OF = {"simulate": (), "audit": ("--model", "--out")}
 MAX_LENGTH = 200
+# Suffixes of the tables of galaxies that are written beside an audit.
+_TABLES = (".parquet", ".ecsv")
 
 
 class Command(NamedTuple):
@@ -53,16 +63,21 @@ class Command(NamedTuple):
         The value of each of the options in `PATHS` that is given.
     folder : str
         The folder that ``simulate`` writes; "" for other commands.
+    store : str
+        The store that ``audit`` reads; "" for other commands.
     """
 
     name: str
     arguments: tuple[str, ...]
     paths: dict[str, str]
     folder: str
+    store: str = ""
 
     @property
     def out(self) -> str:
         """The file or folder that the command is asked to write."""
+        if self.name == "audit" and "--out" not in self.paths:
+            return str(PurePosixPath(self.store).with_suffix(".audit.h5"))
         return self.folder or self.paths.get("--out", OUTPUTS.get(self.name, ("",))[0])
 
     @property
@@ -79,13 +94,15 @@ class Command(NamedTuple):
             files.append(str(out.with_suffix(".safetensors")))
         made = [f"{file}{suffix}" for file in files for suffix in ("", ".lock", ".parts")]
         paths = [PurePosixPath(file) for file in files]
+        if self.name == "audit":
+            return (*made, *(str(out.with_suffix(suffix)) for suffix in _TABLES))
         made += [str(path.with_name(f"{path.stem}.resume{path.suffix}")) for path in paths]
         return tuple(made)
 
     @property
     def sample(self) -> tuple[str, ...]:
         """What the command writes if the settings name the built-in sample and it is absent."""
-        if self.name == "simulate":
+        if self.name in ("simulate", "audit"):
             return ()
         catalog = CatalogSettings.model_fields["path"].default
         folder = PurePosixPath(self.paths.get("--config", "")).parent / PurePosixPath(catalog)
@@ -114,7 +131,7 @@ def parse_command(command: str) -> Command:
         expected = ", ".join(f"galfig {name}" for name in VALUES)
         raise ValueError(f"command {command!r}, expected one of {expected}")
     name, rest = words[1], words[2:]
-    with_value = VALUES[name] if name == "simulate" else (*PATHS, *VALUES[name])
+    with_value = (*_PATHS_OF.get(name, PATHS), *VALUES[name])
     # Each of the two has one that the other lacks.
     lacking = {"train": "--model", "build-maps": "--init"}.get(name)
     with_value = tuple(option for option in with_value if option != lacking)
@@ -135,10 +152,17 @@ def parse_command(command: str) -> Command:
         elif word not in (*FLAGS, *SWITCHES[name]):
             known = ", ".join((*with_value, *SWITCHES[name], *FLAGS))
             raise ValueError(f"command {command!r}: {option!r}, expected one of {known}")
-    if len(folders) != (name == "simulate"):
-        expected = "one folder" if name == "simulate" else "options only"
+    one = {"simulate": "one folder", "audit": "one store"}
+    if len(folders) != (name in one):
+        expected = one.get(name, "options only")
         raise ValueError(f"command {command!r}: found {folders}, expected {expected}")
-    parsed = Command(name, tuple(words[1:]), paths, folders[0] if folders else "")
+    parsed = Command(
+        name,
+        tuple(words[1:]),
+        paths,
+        folders[0] if name == "simulate" else "",
+        folders[0] if name == "audit" else "",
+    )
     if name in OUTPUTS and PurePosixPath(parsed.out).suffix not in OUTPUTS[name][1]:
         expected = " or ".join(OUTPUTS[name][1])
         raise ValueError(f"command {command!r}: writes {parsed.out!r}, expected {expected}")

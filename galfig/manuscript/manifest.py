@@ -17,7 +17,7 @@ from pydantic import (
 
 from galfig.config import DEFAULT_FILE
 from galfig.errors import FigureError, ManuscriptError
-from galfig.figures.registry import check_figure, parse_width
+from galfig.figures.registry import check_figure, find_figure, parse_width
 from galfig.manuscript.commands import Command, fold, normalise, parse_command
 from galfig.manuscript.folder import read_file
 from galfig.runtime.documents import load_toml
@@ -83,14 +83,19 @@ class FigureSpec(_Table):
         Its name in the paper: letters, digits and hyphens.
     figure : str
         Kind of figure, a name that `galfig.figures.registry.find_figure` knows.
-    store, other : str
-        Name of its store, and of the second store of "compare" (or None).
+    store, other : str or None
+        Name of its store, and of the second store of "compare".
+    audit : str or None
+        Name of its audit: instead of the store for figures of an audit, beside it for
+        "attribution-vs".
     width : str, float or None
         "column", "text", or a number [inch].
     unit : str or None
         Column with the radius [arcsec] that is the unit of distance.
     classes : tuple of str
         Classes whose maps are shown; nothing for the figure's default.
+    column, statistic : str or None
+        What "attribution-vs" plots against each other.
     file : str or None
         Path of the figure in the folder; None for ``figures/NAME.pdf``.
     selection : Query
@@ -101,14 +106,23 @@ class FigureSpec(_Table):
         max_length=100, description="Its name in the paper: letters, digits and hyphens"
     )
     figure: str = Field(max_length=100, description="One of those that 'galfig figure' draws")
-    store: str = Field(max_length=100, description="Name of its store")
+    store: str | None = Field(None, max_length=100, description="Name of its store")
     other: str | None = Field(
         None, max_length=100, description="Name of the second store of 'compare'"
+    )
+    audit: str | None = Field(
+        None, max_length=100, description="Name of its audit: 'audit-...' and 'attribution-vs'"
     )
     width: str | float | None = Field(None, description="'column', 'text' or inches")
     unit: str | None = Field(None, description="Column with the radius, of 'radial-profile'")
     classes: tuple[str, ...] = Field(
         (), max_length=100, description="Classes whose maps 'panels' and 'compare' show"
+    )
+    column: str | None = Field(
+        None, max_length=255, description="Column of the catalog, of 'attribution-vs'"
+    )
+    statistic: str | None = Field(
+        None, max_length=255, description="Column of the audit's table, of 'attribution-vs'"
     )
     file: Inside | None = Field(None, description="Default figures/NAME.pdf")
     selection: Query = Field(Query(n=None), description="The options of every figure")
@@ -130,14 +144,31 @@ class FigureSpec(_Table):
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]{0,99}", self.name):
             raise ValueError(f"name {self.name!r}, expected letters, digits and hyphens")
         try:
-            other = None if self.other is None else Path(self.other)
-            check_figure(self.figure, unit=self.unit, other=other, classes=self.classes)
+            is_of_audit = find_figure(self.figure).source == "audit"
+            check_figure(
+                self.figure,
+                unit=self.unit,
+                other=None if self.other is None else Path(self.other),
+                classes=self.classes,
+                audit=None if self.audit is None or is_of_audit else Path(self.audit),
+                column=self.column,
+                statistic=self.statistic,
+            )
             parse_width(self.width)
         except FigureError as exc:
             raise ValueError(str(exc)) from exc
+        if (self.audit if is_of_audit else self.store) is None:
+            raise ValueError(f"{'audit' if is_of_audit else 'store'}: missing")
+        if is_of_audit and self.store is not None:
+            raise ValueError(f"store {self.store!r}, expected only the audit it is drawn from")
         if not self.path.endswith(".pdf"):
             raise ValueError(f"file {self.path!r}, expected .pdf")
         return self
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Names of the stores and audits that it is drawn from."""
+        return tuple(name for name in (self.store, self.other, self.audit) if name is not None)
 
     @property
     def path(self) -> str:
@@ -164,8 +195,8 @@ class Manifest(_Table):
         Source file of the paper.
     steps : tuple of Step
         Commands that make the files of the paper, in order.
-    stores : dict of str to str
-        Path of each store, by name.
+    stores, audits : dict of str to str
+        Path of each store and of each audit, by name.
     figure : tuple of FigureSpec
         The figures, in order.
     """
@@ -175,6 +206,7 @@ class Manifest(_Table):
         (), max_length=MAX_STEPS, description="How its files are made, in order"
     )
     stores: dict[str, Inside] = Field(description="File of each store, by name")
+    audits: dict[str, Inside] = Field({}, description="File of each audit, by name")
     figure: tuple[FigureSpec, ...] = Field(
         min_length=1, max_length=MAX_FIGURES, description="The figures, in order"
     )
@@ -188,10 +220,14 @@ class Manifest(_Table):
 
     @model_validator(mode="after")
     def _check_names(self) -> "Manifest":
-        for name in self.stores:
-            if not (name.isascii() and name.isalpha() and len(name) <= 100):
-                found = quote(name)
-                raise ValueError(f"store {found}, expected letters: LaTeX's macros begin with it")
+        for kind, names in (("store", self.stores), ("audit", self.audits)):
+            for name in names:
+                if not (name.isascii() and name.isalpha() and len(name) <= 100):
+                    raise ValueError(
+                        f"{kind} {quote(name)}, expected letters: LaTeX's macros begin with it"
+                    )
+        if both := sorted(set(self.stores) & set(self.audits)):
+            raise ValueError(f"audit {both[0]!r}: a store has the same name, expected another")
         seen: set[str] = set()
         for spec in self.figure:
             for store in (spec.store, spec.other):
@@ -200,6 +236,11 @@ class Manifest(_Table):
                         f"figure {spec.name!r}: store {store!r}, expected one of "
                         f"{', '.join(self.stores)}"
                     )
+            if spec.audit is not None and spec.audit not in self.audits:
+                known = ", ".join(self.audits) or "those of a table [audits]"
+                raise ValueError(
+                    f"figure {spec.name!r}: audit {spec.audit!r}, expected one of {known}"
+                )
             if spec.name in seen:
                 raise ValueError(f"figure {spec.name!r}: {spec.name!r} appears twice")
             seen.add(spec.name)
@@ -243,7 +284,7 @@ class Manifest(_Table):
         for step in self.steps:
             for path in (step.makes, *step.parsed.outputs):
                 yield "a step or store", path
-        for path in self.stores.values():
+        for path in (*self.stores.values(), *self.audits.values()):
             yield "a step or store", path
         for spec in self.figure:
             for path in (spec.path, spec.caption_path, spec.alt_path):

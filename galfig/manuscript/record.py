@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from galfig.errors import ManuscriptError
 from galfig.manuscript.folder import digest_file, read_file, replace_file
 from galfig.manuscript.manifest import RECORD, FigureSpec
+from galfig.store.audits import is_audit, read_audit_identity
 from galfig.store.content import read_content
 from galfig.store.reader import read_digest
 
@@ -43,7 +44,7 @@ class DrawnFigure(_Table):
     spec : dict
         The figure's entry in the manifest.
     stores : dict of str to str
-        Plan digest of each of its stores, by name.
+        Plan digest of each of its stores, and digest of each of its audits, by name.
     content : dict of str to dict of str to str
         Digest of each part of the content of its stores, by name and part; see
         `galfig.store.content`. Empty in the records of older versions.
@@ -64,14 +65,15 @@ class DrawnFigure(_Table):
 
 
 class StoreIdentity(NamedTuple):
-    """What identifies a store.
+    """What identifies a store or an audit.
 
     Attributes
     ----------
     plan : str
-        Its plan digest.
+        Its plan digest; the digest of what an audit was made from.
     content : dict of str to str
-        Digest of each part of its content; see `galfig.store.content.read_content`.
+        Digest of each part of its content; see `galfig.store.content.read_content` and
+        `galfig.store.audits.read_audit_identity`.
     """
 
     plan: str
@@ -158,8 +160,8 @@ def identify(folder: Path, name: str) -> str | None:
     Returns
     -------
     str or None
-        The plan digest of a store, or the SHA-256 of any other file. None if the file is missing,
-        or is a store that cannot be read.
+        The plan digest of a store, what an audit was made from, or the SHA-256 of any other file.
+        None if the file is missing, or is a store or an audit that cannot be read.
 
     Raises
     ------
@@ -167,8 +169,11 @@ def identify(folder: Path, name: str) -> str | None:
         If the name leads through a symbolic link, and is not that of a store, which is only read.
     """
     path = folder / name
-    if path.suffix == ".h5":
-        return read_digest(path) if path.is_file() else None
+    if path.suffix in (".h5", ".hdf5"):
+        if not path.is_file():
+            return None
+        found = read_audit_identity(path) if is_audit(path) else None
+        return found[0] if found else read_digest(path)
     return digest_file(folder, name)
 
 
@@ -183,7 +188,15 @@ def identify_store(folder: Path, name: str) -> StoreIdentity | None:
     return None if plan is None or content is None else StoreIdentity(plan, content)
 
 
+def identify_audit(folder: Path, name: str) -> StoreIdentity | None:
+    """Return the identity of an audit of a manuscript; None if it is missing or cannot be read."""
+    path = folder / name
+    found = read_audit_identity(path) if path.is_file() else None
+    return None if found is None else StoreIdentity(*found)
+
+
 def describe_spec(spec: FigureSpec) -> dict[str, Any]:
     """Return a figure's entry in the manifest as JSON can hold it."""
-    # Records from before the classes of a figure could be chosen stay up to date.
-    return spec.model_dump(mode="json", exclude=None if spec.classes else {"classes"})
+    # Records from before these settings of a figure were there stay up to date.
+    new = ("classes", "audit", "column", "statistic")
+    return spec.model_dump(mode="json", exclude={key for key in new if not getattr(spec, key)})

@@ -153,7 +153,8 @@ def _run(folder: Path, step: Step) -> None:
     arguments = list(step.parsed.arguments)
     if not {"--update", "--overwrite"} & set(arguments):
         # --update keeps a store that this recipe would make again, which may have taken days.
-        arguments.append("--update" if step.parsed.name == "build-maps" else "--overwrite")
+        is_costly = step.parsed.name in ("build-maps", "audit")
+        arguments.append("--update" if is_costly else "--overwrite")
     if not logger.isEnabledFor(logging.INFO):
         arguments.append("--quiet")
     # -I: neither the folder nor the environment adds to what Python imports or runs at its start.

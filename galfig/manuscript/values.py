@@ -14,8 +14,10 @@ import numpy as np
 
 import galfig
 from galfig.errors import ManuscriptError
+from galfig.figures.audits import format_numbers
 from galfig.figures.captions import LATEX, format_probability, name_classes
 from galfig.metrics import compute_roc
+from galfig.store.audits import Audit
 from galfig.store.reader import Store
 from galfig.store.selection import find_in_split
 
@@ -133,13 +135,68 @@ def _describe_training(store: Store, classes: Sequence[str]) -> dict[str, str | 
     return values
 
 
-def write_macros(stores: Mapping[str, Store]) -> str:
-    """Compose ``values.tex``: a macro for each number of each store, and galfig's version.
+def describe_audit(prefix: str, audit: Audit) -> dict[str, str]:
+    """Return the numbers that a paper states about an audit.
+
+    A number of a measure, such as excess_over_light of deletion, is ``DeletionExcessOverLight``,
+    the ends of its interval end in ``From`` and ``To``; the name of a control begins with
+    ``DeletionControl``.
+
+    Parameters
+    ----------
+    prefix : str
+        Letters that begin the name of each macro.
+    audit : Audit
+        The audit.
+
+    Returns
+    -------
+    dict of str to str
+        LaTeX text of each number, by name of macro.
+
+    Raises
+    ------
+    ManuscriptError
+        If two numbers of the audit have the same name.
+    """
+    values: dict[str, str] = {"N": str(len(audit)), "Seed": str(audit.record.seed)}
+    for measure, found in audit.measures.items():
+        head = _as_letters(measure)
+        if found.passes is not None:
+            values[f"{head}Passes"] = "passed" if found.passes else "failed"
+        for kind, estimates in (("", found.numbers), ("Control", found.controls)):
+            for key, estimate in estimates.items():
+                name = f"{head}{kind}{_as_letters(key)}"
+                numbers = format_numbers(estimate)
+                for suffix, words in zip(("", "From", "To"), numbers, strict=True):
+                    if f"{name}{suffix}" in values:
+                        raise ManuscriptError(
+                            f"{audit.path}: two numbers make the macro \\{prefix}{name}{suffix}, "
+                            "expected names that differ"
+                        )
+                    values[f"{name}{suffix}"] = words
+    return {f"{prefix}{name}": _write_number(words) for name, words in values.items()}
+
+
+def _write_number(words: str) -> str:
+    """Write a number for LaTeX, with its minus sign and power of ten."""
+    mantissa, _, exponent = words.partition("e")
+    if not mantissa.lstrip("-").replace(".", "").isdigit():
+        return LATEX.text(words)
+    if exponent:
+        return f"\\ensuremath{{{mantissa}\\times10^{{{int(exponent)}}}}}"
+    return f"\\ensuremath{{{words}}}" if words.startswith("-") else words
+
+
+def write_macros(stores: Mapping[str, Store], audits: Mapping[str, Audit] | None = None) -> str:
+    """Compose ``values.tex``: a macro for each number of stores and audits, and galfig's version.
 
     Parameters
     ----------
     stores : mapping of str to Store
         Open stores, by the prefix of their macros.
+    audits : mapping of str to Audit, optional
+        Audits, by the prefix of their macros.
 
     Returns
     -------
@@ -149,16 +206,19 @@ def write_macros(stores: Mapping[str, Store]) -> str:
     Raises
     ------
     ManuscriptError
-        If the macros of two stores have the same name.
+        If the macros of two stores or audits have the same name.
     """
     values = {"galfigVersion": LATEX.text(galfig.__version__)}
     owners = dict.fromkeys(values, "galfig")
-    for prefix, store in stores.items():
-        for name, value in describe_store(prefix, store).items():
+    described = {prefix: describe_store(prefix, store) for prefix, store in stores.items()}
+    for prefix, audit in (audits or {}).items():
+        described[prefix] = describe_audit(prefix, audit)
+    for prefix, macros in described.items():
+        for name, value in macros.items():
             if name in values:
                 raise ManuscriptError(
-                    f"stores {owners[name]!r} and {prefix!r}: both make the macro \\{name}, "
-                    "expected names that differ; rename one of the stores"
+                    f"{owners[name]!r} and {prefix!r}: both make the macro \\{name}, "
+                    "expected names that differ; rename one of them"
                 )
             values[name], owners[name] = value, prefix
     lines = [f"\\newcommand{{\\{name}}}{{{value}}}" for name, value in values.items()]

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, replace
+from math import isfinite
 from pathlib import Path
 from shutil import disk_usage
 from typing import Any
@@ -17,6 +18,10 @@ import torch
 
 import galfig
 from galfig.attribution.engine import Engine, EngineRecord, make_engine, open_workers
+from galfig.attribution.head import measure_head
+from galfig.attribution.methods import METHODS
+from galfig.attribution.variants import set_arithmetic
+from galfig.config import NONLINEAR_METHODS
 from galfig.errors import (
     CatalogError,
     CheckpointError,
@@ -63,6 +68,8 @@ _TRAINING_KEYS = (
     "simulated",
     "versions",
 )
+# Of these, the keys that are of each network of an ensemble by itself; and its seeds.
+_NETWORK_KEYS = ("history", "lr", "lr_finder", "metrics", "seeds")
 
 
 def build_store(
@@ -131,12 +138,16 @@ def build_store(
         parts = [folder / f"{index:06d}.h5" for index in range(len(plan.shards))]
         # Before the work of hours, not after it: SOURCE_DATE_EPOCH may be no number.
         now()
-        engine = _prove_engine(plan, checkpoint, run)
-        record = engine.record
+        images = _read_first_images(plan, checkpoint)
+        engines = [_prove_engine(plan, network, images, run) for network in checkpoint.networks]
         # So that no parts are reused whose maps another build computed in another way.
-        plan = replace(plan, engine=_name_way(record))
-        _explain_shards(plan, checkpoint, engine, parts, run, lock)
+        plan = replace(plan, engine=", ".join(_name_way(engine.record) for engine in engines))
+        _explain_shards(plan, checkpoint, engines, parts, run, lock)
+        # Of several networks, the one that had most reasons not to be explained faster.
+        record = max((one.record for one in engines), key=lambda found: len(_list_reasons(found)))
         attrs = _describe_store(plan, checkpoint, record, image_shift)
+        heads = [_describe_head(plan, network, images) for network in checkpoint.networks]
+        attrs |= _average_heads(heads)
         attrs["accuracy_check"] = dump_json(accuracy_check)
         redone: set[Path] = set()
         while True:
@@ -150,7 +161,7 @@ def build_store(
                 logger.warning("%s; explaining its galaxies again", exc)
                 redone.add(exc.part)
                 exc.part.unlink(missing_ok=True)
-                _explain_shards(plan, checkpoint, engine, parts, run, lock)
+                _explain_shards(plan, checkpoint, engines, parts, run, lock)
         try:
             _remove_parts(folder)
         except OutputError as exc:
@@ -241,19 +252,26 @@ def _check_store(
     return if_exists
 
 
-def _prove_engine(plan: Plan, checkpoint: Checkpoint, run: RunOptions) -> Engine:
-    """Prepare the network, and compare its maps with the exact ones on noise and on galaxies.
+def _read_first_images(plan: Plan, checkpoint: Checkpoint) -> torch.Tensor | None:
+    """Read the images on which the network is examined; None if none can be read.
 
-    The galaxies are always the first of the plan, so that a build that resumes chooses the same
-    way of computing.
+    They are always the first of the plan, so that a build that resumes chooses the same way of
+    computing.
     """
-    model = checkpoint.model.to(choose_device(run.device))
     decoding = choose_decoding(plan.settings.catalog, checkpoint.n_channels)
-    images = read_first_images(plan.galaxies, checkpoint, decoding)
+    return read_first_images(plan.galaxies, checkpoint, decoding)
+
+
+def _prove_engine(
+    plan: Plan, checkpoint: Checkpoint, images: torch.Tensor | None, run: RunOptions
+) -> Engine:
+    """Prepare the network, and compare its maps with the exact ones on noise and on galaxies."""
+    model = checkpoint.model.to(choose_device(run.device))
     try:
         engine = make_engine(
             model,
             model.get_submodule(plan.layer_name),
+            method=plan.settings.maps.method,
             shape=(checkpoint.n_channels, checkpoint.image_size, checkpoint.image_size),
             precision=plan.settings.maps.precision,
             micro_batch=plan.settings.maps.micro_batch,
@@ -273,10 +291,14 @@ def _name_way(record: EngineRecord | None) -> str:
     return f"{record.path} {record.layout} {record.n_fused} {record.n_packed}"
 
 
+def _list_reasons(record: EngineRecord | None) -> tuple[str, ...]:
+    return () if record is None else record.reasons
+
+
 def _explain_shards(
     plan: Plan,
     checkpoint: Checkpoint,
-    engine: Engine,
+    engines: Sequence[Engine],
     parts: list[Path],
     run: RunOptions,
     lock: Lock,
@@ -300,10 +322,11 @@ def _explain_shards(
             explained = explain_galaxies(
                 galaxies,
                 checkpoint,
-                engine,
+                engines,
                 decoding,
                 pool=pool,
                 tta=plan.settings.maps.tta,
+                has_contrast=plan.settings.maps.method not in (*NONLINEAR_METHODS, "evidence"),
                 progress=advance,
                 stopwatch=stopwatch,
             )
@@ -315,7 +338,7 @@ def _explain_shards(
     size = (checkpoint.n_channels, checkpoint.image_size, checkpoint.image_size)
     logger.debug(
         "engine: %d images at a time, %s",
-        engine.choose_micro_batch(size),
+        engines[0].choose_micro_batch(size),
         plan.settings.maps.precision,
     )
     logger.info(
@@ -383,12 +406,61 @@ def _describe_store(
         "image_shift": dump_json(image_shift),
         "engine": dump_json(record and asdict(record)),
     }
+    if checkpoint.ensemble:
+        attrs |= _describe_ensemble(checkpoint)
+    if plan.settings.maps.method != "grad-cam":
+        attrs["method"] = plan.settings.maps.method
     if plan.layer.is_bypassed:
         attrs["layer_is_bypassed"] = True
     if stretch := find_stretch(galaxies.paths, plan.settings.catalog):
         attrs["stretch"] = stretch
     if isinstance(plan.settings.catalog.pixel_scale, float):
         attrs["pixel_scale"] = plan.settings.catalog.pixel_scale
+    return attrs
+
+
+def _describe_ensemble(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return the root attributes of a store that say how the networks of an ensemble differ."""
+    networks = [
+        {
+            "checkpoint_sha256": network.digest,
+            **{key: network.metadata.get(key) for key in _NETWORK_KEYS},
+        }
+        for network in checkpoint.ensemble
+    ]
+    return {"n_networks": len(networks), "networks": dump_json(networks)}
+
+
+def _describe_head(
+    plan: Plan, checkpoint: Checkpoint, images: torch.Tensor | None
+) -> dict[str, Any]:
+    """Return the root attributes that say what maps add up to, and how far Grad-CAM is from it."""
+    model, method = checkpoint.model, plan.settings.maps.method
+    if images is None or METHODS[method].of_pixels:
+        return {}
+    layer = model.get_submodule(plan.layer_name)
+    device = next(model.parameters()).device
+    with set_arithmetic("float32", device):
+        head = measure_head(model, images.to(device), layer, channels_last=plan.layer.channels_last)
+    attrs: dict[str, Any] = {}
+    if head.bias is None and isfinite(head.hires_distance):
+        attrs["hires_distance"] = head.hires_distance
+    # The other methods do not add up to the logits.
+    if head.bias is not None and method not in NONLINEAR_METHODS:
+        attrs["head_bias"] = json.dumps(head.bias.tolist())
+    return attrs
+
+
+def _average_heads(heads: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what `_describe_head` says of the mean of maps, from what it says of each network."""
+    if len(heads) == 1:
+        return dict(heads[0])
+    attrs: dict[str, Any] = {}
+    if all("head_bias" in head for head in heads):
+        biases = np.array([json.loads(head["head_bias"]) for head in heads])
+        attrs["head_bias"] = json.dumps(biases.mean(axis=0).tolist())
+    if all("hires_distance" in head for head in heads):
+        attrs["hires_distance"] = float(np.mean([head["hires_distance"] for head in heads]))
     return attrs
 
 

@@ -14,8 +14,9 @@ from galfig.config import Settings, load_settings
 from galfig.errors import ConfigError
 from galfig.images.cutouts import choose_decoding
 from galfig.networks.accuracy import check_accuracy
-from galfig.networks.checkpoint import Checkpoint, load_checkpoint, wrap_network
+from galfig.networks.checkpoint import Checkpoint, wrap_network
 from galfig.networks.device import choose_device
+from galfig.networks.ensemble import load_networks
 from galfig.networks.memory import check_memory, measure_explaining
 from galfig.networks.recipe import warn_of_mismatch
 from galfig.networks.shift import compare_images, warn_of_shift
@@ -43,6 +44,7 @@ def build_maps(
     cutout_size: int | None = None,
     image_size: int | None = None,
     layer: str | None = None,
+    method: str | None = None,
     split: Split | None = None,
     if_exists: IfExists = "error",
     device: Device = "auto",
@@ -77,6 +79,10 @@ def build_maps(
     layer : str, optional
         Name of the layer to explain. By default, that of the settings or of the checkpoint, and
         otherwise the last layer that returns feature maps.
+    method : str, optional
+        Method of attribution, one of `galfig.attribution.methods.METHODS`: "grad-cam",
+        "hires-cam", "grad-cam++", "layer-cam", "x-grad-cam" or "evidence". By default, that of the
+        settings.
     split : {"valid", "train", "test", "all"}, optional
         Galaxies to explain, by how the training of the network used them. By default, the
         validation set if this catalog trained the network, and otherwise all.
@@ -107,8 +113,8 @@ def build_maps(
     """
     galaxies = load_catalog(catalog) if isinstance(catalog, Path | str) else catalog
     settings, path = galaxies.settings, Path(out)
-    if layer is not None:
-        settings = load_settings(settings, {("maps", "layer"): layer})
+    if layer is not None or method is not None:
+        settings = load_settings(settings, {("maps", "layer"): layer, ("maps", "method"): method})
     description = {"mean": mean, "std": std, "cutout_size": cutout_size}
     if not isinstance(model, Path | str | Checkpoint | nn.Module | None):
         raise TypeError(
@@ -211,7 +217,7 @@ def run_main_job(
     if isinstance(model, Checkpoint):
         checkpoint = model
     elif model is not None:
-        checkpoint = load_checkpoint(model, arch=arch)
+        checkpoint = load_networks(model, arch=arch)
         warn_of_mismatch(checkpoint, galaxies, settings, model)
     else:
         checkpoint = load_or_train(galaxies, settings, kept, if_exists=if_exists, run=run)

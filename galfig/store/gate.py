@@ -6,7 +6,7 @@ file of a few bytes may declare an array that fits in no memory. No file of galf
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from math import prod
 from pathlib import Path
 from typing import NoReturn
@@ -28,7 +28,7 @@ MAX_RATIO = 1100
 _REFERENCE = np.dtype([("length", "<u4"), ("address", "<u8"), ("index", "<u4")])
 
 
-def check_contents(file: h5py.File, path: Path) -> None:
+def check_contents(file: h5py.File, path: Path, groups: Collection[str] = GROUPS) -> None:
     """Check that a file holds nothing but datasets that are in it and fit into it.
 
     The work is bounded: no array is read, and HDF5 only looks at the index of chunked datasets.
@@ -37,9 +37,11 @@ def check_contents(file: h5py.File, path: Path) -> None:
     Parameters
     ----------
     file : h5py.File
-        A store or a part, open for reading.
+        A store, a part or an audit, open for reading.
     path : Path
         Its name, for messages.
+    groups : collection of str, optional
+        The groups that it may have; by default, those of a store.
 
     Raises
     ------
@@ -50,7 +52,7 @@ def check_contents(file: h5py.File, path: Path) -> None:
     """
     size = file.id.get_filesize()
     n_stored = 0
-    for name, dataset in _iter_datasets(file, path):
+    for name, dataset in _iter_datasets(file, path, groups):
         n_bytes = _check_dataset(file, path, name, dataset, size)
         n_stored += n_bytes
         if n_stored > size:
@@ -58,7 +60,9 @@ def check_contents(file: h5py.File, path: Path) -> None:
             _refuse(path, f"its datasets hold {n_stored} bytes, and the file has {size}")
 
 
-def _iter_datasets(file: h5py.File, path: Path) -> Iterator[tuple[str, h5py.Dataset]]:
+def _iter_datasets(
+    file: h5py.File, path: Path, groups: Collection[str]
+) -> Iterator[tuple[str, h5py.Dataset]]:
     """Yield the datasets in the root and in its groups; refuse whatever else is there."""
     root = h5py.h5g.open(file.id, b"/")
     for name in _list_members(root, path, "/", MAX_ROOT):
@@ -66,9 +70,11 @@ def _iter_datasets(file: h5py.File, path: Path) -> Iterator[tuple[str, h5py.Data
         words = name.decode("utf-8", "replace")
         if isinstance(item, h5py.h5d.DatasetID):
             yield words, h5py.Dataset(item)
-        elif not isinstance(item, h5py.h5g.GroupID) or words not in GROUPS:
+        elif not isinstance(item, h5py.h5g.GroupID) or words not in groups:
             kind = "group" if isinstance(item, h5py.h5g.GroupID) else "named type"
-            _refuse(path, f"{kind} {quote(words)}, expected datasets and the groups of a store")
+            _refuse(
+                path, f"{kind} {quote(words)}, expected datasets and the groups {', '.join(groups)}"
+            )
         else:
             for key in _list_members(item, path, words, MAX_MEMBERS):
                 column = h5py.h5o.open(item, key)

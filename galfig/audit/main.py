@@ -1,0 +1,489 @@
+"""The audit of a store: each measure once, kept when it is done, then a sealed file and tables."""
+
+import hashlib
+import importlib
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.abc import SourceLoader
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+
+import galfig
+from galfig.audit.columns import Radii, find_radii, tabulate_galaxies
+from galfig.audit.sample import Sample, draw_sample
+from galfig.audit.table import list_tables, write_tables
+from galfig.audit.verdict import write_verdict
+from galfig.errors import AuditError, CheckpointError, ConfigError, OutputError
+from galfig.manuscript.code import list_modules
+from galfig.networks.checkpoint import Checkpoint, load_checkpoint
+from galfig.records import Measured
+from galfig.runtime.documents import dump_json, load_json
+from galfig.runtime.files import IfExists, check_output, remove_leftovers, replace_file
+from galfig.runtime.inputs import read_regular
+from galfig.runtime.lock import Lock, hold_lock
+from galfig.runtime.messages import require_choice, suggest
+from galfig.runtime.options import Device
+from galfig.runtime.progress import show_progress
+from galfig.store.audits import Audit, is_audit, open_audit, write_audit
+from galfig.store.content import read_content
+from galfig.store.reader import Store, open_store
+
+logger = logging.getLogger(__name__)
+
+# The measures in the order in which they are shown, each a module of this package.
+MEASURES = (
+    "completeness",
+    "common-mode",
+    "receptive-field",
+    "deletion",
+    "insertion",
+    "sanity",
+    "symmetry",
+    "seeds",
+    "shortcuts",
+    "reliability",
+)
+# What one measure found has far less [byte].
+_MAX_PART = 1 << 28
+
+
+def audit(
+    store: Store | Path | str,
+    *,
+    model: Path | str | Checkpoint,
+    n: int = 500,
+    measures: Sequence[str] | None = None,
+    seed: int = 0,
+    r50: str | None = None,
+    r90: str | None = None,
+    out: Path | str | None = None,
+    if_exists: IfExists = "error",
+    device: Device = "auto",
+    takeover: bool = False,
+) -> Audit:
+    """Measure what the maps of a store are worth, and write the numbers with their controls.
+
+    Everything follows from the store, which holds the cutouts, and from the network. Galaxies that
+    trained the network are left out. What each measure found is kept beside the audit until all
+    are done, so that the same call goes on where an interrupted one stopped.
+
+    Parameters
+    ----------
+    store : Store, Path or str
+        The store.
+    model : Path, str or Checkpoint
+        The network that the store was built with; the folder of networks for a store of several.
+    n : int, default 500
+        Number of galaxies, drawn at random.
+    measures : sequence of str, optional
+        Some of `MEASURES`; by default, all.
+    seed : int, default 0
+        Seed of the draw of galaxies, and of everything that a measure draws.
+    r50, r90 : str, optional
+        Columns of the catalog with the radii that hold half and 90 % of the light [arcsec]. By
+        default, those of SDSS, such as petroR50_r, where the catalog has them.
+    out : Path or str, optional
+        The audit; by default, ``<stem>.audit.h5`` beside the store. The table of galaxies is
+        written beside it, as Parquet and ECSV.
+    if_exists : {"error", "update", "replace"}, default "error"
+        What to do if the audit exists. "error" keeps one that has all of this, and raises for any
+        other file. "update" measures what is missing or out of date. "replace" measures all anew.
+    device : {"auto", "cpu", "cuda"}, default "auto"
+        Where the network runs; "auto" takes CUDA where there is one.
+    takeover : bool, default False
+        Take over a stale lock from another host.
+
+    Returns
+    -------
+    Audit
+        The audit, with its verdict.
+
+    Raises
+    ------
+    StoreError
+        If the store cannot be read.
+    CheckpointError
+        If the network cannot be read, or is not that of the store.
+    AuditError
+        If all galaxies of the store trained the network.
+    SelectionError
+        If too few did not.
+    ConfigError
+        If a measure is unknown or does not apply to the store, or there is no such column.
+    OutputError
+        If another file exists and must not be replaced, or an output cannot be written.
+    LockError
+        If another process is making the same audit.
+    """
+    require_choice("if_exists", if_exists, get_args(IfExists))
+    names = choose_measures(measures)
+    opened = store if isinstance(store, Store) else open_store(store)
+    try:
+        path = Path(out) if out is not None else opened.path.with_suffix(".audit.h5")
+        networks = load_networks(model)
+        check_networks(opened, networks)
+        if _count_trained(opened) == len(opened):
+            raise AuditError(
+                f"{opened.path}: all of its galaxies trained the network, expected some that did "
+                "not; build a store of the validation set"
+            )
+        radii = find_radii(opened, r50, r90)
+        sample = draw_sample(opened, networks, n=n, seed=seed, device=device)
+        _report(sample, n)
+        with hold_lock(path, takeover=takeover) as lock:
+            remove_leftovers(path)
+            job = _Job(path, sample, n, radii, _describe_inputs(sample, n), lock)
+            return _run(job, names, if_exists, is_choice=measures is not None)
+    finally:
+        if opened is not store:
+            opened.close()
+
+
+def choose_measures(asked: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the measures that are asked for, each once, in the order in which they are shown.
+
+    Parameters
+    ----------
+    asked : sequence of str or None
+        Names; None for all.
+
+    Returns
+    -------
+    tuple of str
+
+    Raises
+    ------
+    ConfigError
+        If one is unknown, or none is asked for.
+    """
+    if asked is None:
+        return MEASURES
+    for name in asked:
+        if name not in MEASURES:
+            hint = suggest(name, MEASURES, f"expected some of {', '.join(MEASURES)}")
+            raise ConfigError(f"`measures`: {name!r} is unknown; {hint}")
+    if not asked:
+        raise ConfigError(f"`measures` is empty, expected some of {', '.join(MEASURES)}")
+    return tuple(name for name in MEASURES if name in asked)
+
+
+def load_networks(model: Path | str | Checkpoint) -> tuple[Checkpoint, ...]:
+    """Load the network, or the networks of a folder.
+
+    Parameters
+    ----------
+    model : Path, str or Checkpoint
+        A checkpoint, or a folder of several.
+
+    Returns
+    -------
+    tuple of Checkpoint
+
+    Raises
+    ------
+    CheckpointError
+        If a file is no checkpoint, or the folder holds none.
+    """
+    if isinstance(model, Checkpoint):
+        return (model,)
+    path = Path(model)
+    if not path.is_dir():
+        return (load_checkpoint(path),)
+    files = sorted(path.glob("*.safetensors"))
+    if not files:
+        raise CheckpointError(f"{path}: a folder without .safetensors, expected networks")
+    return tuple(map(load_checkpoint, files))
+
+
+def check_networks(store: Store, networks: Sequence[Checkpoint]) -> None:
+    """Raise CheckpointError unless a store was built with these networks."""
+    found = ", ".join(network.digest for network in networks)
+    if found != store.record.checkpoint_sha256:
+        raise CheckpointError(
+            f"{store.path}: its maps are of the network {store.record.checkpoint_sha256[:12]}..., "
+            f"`model` is {found[:12]}...; give the checkpoint that it was built with"
+        )
+
+
+def _report(sample: Sample, n: int) -> None:
+    """Say which galaxies are measured, and which are left out."""
+    store = sample.store
+    n_trained, n_unknown = _count_trained(store), _count_unknown(sample)
+    left_out = f"; {n_trained} that trained the network are left out" if n_trained else ""
+    fewer = f", fewer than the {n} asked for" if len(sample) < n else ""
+    found = f"measuring {len(sample)} of {len(store)} galaxies{fewer}{left_out}"
+    logger.info("%s: %s", store.path, found)
+    if n_unknown:
+        logger.warning(
+            "%s: whether %d of %d galaxies trained the network is unknown; numbers on galaxies "
+            "that did say less",
+            store.path,
+            n_unknown,
+            len(sample),
+        )
+
+
+def _count_trained(store: Store) -> int:
+    return int(np.sum(store.split == "train"))
+
+
+def _count_unknown(sample: Sample) -> int:
+    return int(np.sum(sample.store.split[sample.rows] == ""))
+
+
+@dataclass(frozen=True)
+class _Job:
+    """An audit that is being made.
+
+    Attributes
+    ----------
+    path : Path
+        The audit.
+    sample : Sample
+        Its galaxies.
+    n : int
+        Number of galaxies that were asked for.
+    radii : Radii
+        Columns with the radii of the galaxies.
+    inputs : dict
+        What all measures follow from; see `_describe_inputs`.
+    lock : Lock
+        Held while it is made.
+    """
+
+    path: Path
+    sample: Sample
+    n: int
+    radii: Radii
+    inputs: Mapping[str, Any]
+    lock: Lock
+
+    @property
+    def parts(self) -> Path:
+        """Folder with what each measure found, until all are done."""
+        return self.path.with_name(f"{self.path.name}.parts")
+
+    def make_key(self, measure: str) -> str:
+        """Return a digest of what a measure follows from, its own code included."""
+        return _digest({**self.inputs, "measure": measure, "code": digest_measure(measure)})
+
+    def digest(self, measures: Iterable[str]) -> str:
+        """Return a digest of what the audit follows from."""
+        keys = {name: self.make_key(name) for name in measures}
+        return _digest({"keys": keys, "radii": self.radii.names})
+
+
+def _describe_inputs(sample: Sample, n: int) -> dict[str, Any]:
+    """Return what all measures follow from, as JSON can hold it."""
+    store = sample.store
+    return {
+        "plan_digest": store.record.plan_digest,
+        "content": read_content(store.path),
+        "checkpoints": [network.digest for network in sample.networks],
+        "objid": store.objid[sample.rows].tolist(),
+        "n": n,
+        "seed": sample.seed,
+    }
+
+
+def digest_measure(name: str) -> str:
+    """Return a digest of the code of a measure: its module, and those of this package it imports.
+
+    Parameters
+    ----------
+    name : str
+        One of `MEASURES`.
+
+    Returns
+    -------
+    str
+        SHA-256. What an older galfig measured with the same code stays valid.
+    """
+    package = f"{__package__}."
+    modules = [one for one in list_modules(_find_module(name)) if one.startswith(package)]
+    digest = hashlib.sha256()
+    for module in modules:
+        spec = find_spec(module)
+        if spec is not None and isinstance(spec.loader, SourceLoader):
+            digest.update(spec.loader.get_data(str(spec.origin)))
+    return digest.hexdigest()
+
+
+def load_measure(name: str) -> Callable[..., Measured]:
+    """Import the function of a measure, which takes a `Sample` and ``progress``."""
+    measure: Callable[..., Measured] = importlib.import_module(_find_module(name)).measure
+    return measure
+
+
+def _find_module(name: str) -> str:
+    return f"{__package__}.{name.replace('-', '_')}"
+
+
+def _digest(inputs: Mapping[str, Any]) -> str:
+    return hashlib.sha256(dump_json(inputs).encode()).hexdigest()
+
+
+def _run(job: _Job, names: Sequence[str], if_exists: IfExists, *, is_choice: bool) -> Audit:
+    """Make the audit, or open the one that is there already."""
+    before = _open_existing(job.path, if_exists)
+    known = {} if before is None or if_exists == "replace" else _recall(before, job)
+    lacking = [name for name in names if name not in known]
+    ordered = [name for name in MEASURES if name in known or name in names]
+    digest = job.digest(ordered)
+    if before is not None and before.record.audit_digest == digest and not lacking:
+        # An earlier call may have been killed before its last steps.
+        if not all(table.is_file() for table in list_tables(job.path)):
+            write_tables(job.path, before.columns, {"audit_digest": digest})
+        _remove_parts(job.parts)
+        return before
+    _check_existing(job.path, before, lacking, if_exists)
+    for number, name in enumerate(lacking, 1):
+        logger.info("%s (%d of %d)", name, number, len(lacking))
+        known[name] = _measure(job, name, is_choice=is_choice)
+    measures = {name: known[name] for name in ordered}
+    columns = tabulate_galaxies(job.sample, job.radii, measures)
+    attrs = _describe_audit(job, measures, digest)
+    job.lock.check()
+    write_tables(job.path, columns, {"audit_digest": digest})
+    with replace_file(job.path, if_exists="replace") as temporary:
+        write_audit(temporary, attrs, measures, columns)
+        job.lock.check()
+    _remove_parts(job.parts)
+    return open_audit(job.path)
+
+
+def _open_existing(path: Path, if_exists: IfExists) -> Audit | None:
+    """Open the audit that is there; None if there is none, or it is to be replaced unread."""
+    if not path.exists() or if_exists == "replace":
+        return None
+    try:
+        return open_audit(path)
+    except AuditError:
+        if if_exists == "update" and is_audit(path):
+            # Damaged: what it held is measured again.
+            return None
+        raise
+
+
+def _recall(before: Audit, job: _Job) -> dict[str, Measured]:
+    """Return what an existing audit found by the same measures of the same things."""
+    keys = before.record.keys
+    return {
+        name: measured
+        for name, measured in before.measures.items()
+        if name in MEASURES and keys.get(name) == job.make_key(name)
+    }
+
+
+def _check_existing(
+    path: Path, before: Audit | None, lacking: Sequence[str], if_exists: IfExists
+) -> None:
+    """Raise OutputError if files exist and must not be replaced."""
+    if if_exists == "error" and before is not None:
+        what = f"without {', '.join(lacking)}" if lacking else "with other columns of radii"
+        raise OutputError(
+            f"{path}: is an audit {what}, or of another store, network, n or seed; use "
+            '`if_exists="update"` to complete it, or another `out` to keep both'
+        )
+    check_output(path, if_exists=if_exists)
+    if if_exists == "error":
+        for table in list_tables(path):
+            check_output(table, if_exists=if_exists)
+
+
+def _measure(job: _Job, name: str, *, is_choice: bool) -> Measured:
+    """Measure, unless an interrupted call did already, and keep what was found."""
+    key, part = job.make_key(name), job.parts / f"{name}.json"
+    kept = _read_part(part, key, len(job.sample))
+    if kept is not None:
+        logger.info("%s: measured already", name)
+        return kept
+    measure = load_measure(name)
+    try:
+        with show_progress(name, len(job.sample), "galaxies") as advance:
+            measured = measure(job.sample, progress=advance)
+    except ConfigError as exc:
+        # A measure that was not asked for by name need not apply to every store.
+        if is_choice:
+            raise
+        reason = str(exc).removeprefix(f"{job.sample.store.path}: ")
+        measured = Measured(name=name, notes=(f"Does not apply: {reason}.",))
+    job.lock.check()
+    document = dump_json(measured.model_dump(mode="python"), sort_keys=False)
+    record = {"key": key, "sha256": hashlib.sha256(document.encode()).hexdigest()}
+    with replace_file(part, if_exists="replace") as temporary:
+        temporary.write_text(f"{dump_json(record)}\n{document}\n", encoding="utf-8")
+    return Measured.model_validate(load_json(document))
+
+
+def _read_part(part: Path, key: str, n: int) -> Measured | None:
+    """Read what an interrupted call found; None if it is of other things, or is not intact."""
+    try:
+        record, document = read_regular(part, _MAX_PART).decode().splitlines()
+        found = load_json(record)
+        digest = hashlib.sha256(document.encode()).hexdigest()
+        if found != {"key": key, "sha256": digest}:
+            return None
+        measured = Measured.model_validate(load_json(document))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as exc:
+        logger.debug("%s: %s", part, exc)
+        return None
+    is_whole = all(len(column) == n for column in measured.per_galaxy.values())
+    return measured if is_whole else None
+
+
+def _remove_parts(folder: Path) -> None:
+    """Remove what the measures found one by one, which the audit holds now."""
+    if not folder.is_dir() or folder.is_symlink():
+        return
+    for name in MEASURES:
+        part = folder / f"{name}.json"
+        remove_leftovers(part)
+        part.unlink(missing_ok=True)
+    # Left where somebody keeps other files in it.
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _describe_audit(job: _Job, measures: Mapping[str, Measured], digest: str) -> dict[str, Any]:
+    """Return the root attributes of the audit."""
+    store, sample = job.sample.store, job.sample
+    audited = {
+        "plan_digest": store.record.plan_digest,
+        "catalog_sha256": store.record.catalog_sha256,
+        "checkpoint_sha256": store.record.checkpoint_sha256,
+        "content": read_content(store.path),
+        "class_names": list(store.class_names),
+        "target_layer": store.record.target_layer,
+        "method": str(store.attrs.get("method", "grad-cam")),
+        "arch": store.training.arch,
+        "simulated": store.record.simulated,
+        "n_galaxies": len(store),
+    }
+    return {
+        "galfig_version": galfig.__version__,
+        "audit_digest": digest,
+        "store": dump_json(audited),
+        "checkpoints": dump_json([network.digest for network in sample.networks]),
+        "n_asked": job.n,
+        "seed": sample.seed,
+        "n_trained": _count_trained(store),
+        "n_unknown": _count_unknown(sample),
+        "keys": dump_json({name: job.make_key(name) for name in measures}),
+        "verdict": dump_json(
+            write_verdict(
+                measures,
+                len(sample),
+                accuracy=store.score(sample.rows),
+                class_names=store.class_names,
+                known=MEASURES,
+            )
+        ),
+    }

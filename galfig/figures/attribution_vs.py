@@ -1,0 +1,293 @@
+"""A statistic of each galaxy's map against a column of the catalog."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from scipy.stats import binom, norm, spearmanr
+
+from galfig.errors import FigureError
+from galfig.figures.captions import (
+    Markup,
+    count_noun,
+    describe_sample,
+    describe_training,
+    join_lines,
+)
+from galfig.figures.drawing import Column, Drawing, DrawOptions
+from galfig.figures.style import (
+    chart_size,
+    escape_math,
+    find_figure,
+    open_axes,
+    plot_legend,
+    wrap_words,
+)
+from galfig.runtime.messages import shorten, suggest
+from galfig.store.audits import TEXTS, Audit
+from galfig.store.reader import Store
+from galfig.store.selection import Selection
+
+DEFAULT = "brightness_correlation"
+# Galaxies in a bin, and the most bins; fewer galaxies give no interval of a median.
+_IN_BIN, _MAX_BINS, _MIN_GALAXIES = 20, 8, 10
+
+
+class Trend(NamedTuple):
+    """A statistic y against a column x.
+
+    Attributes
+    ----------
+    x, median, low, high : (B,) ndarray of float64
+        Median of x of each bin; median of y with its 95 % interval.
+    n : (B,) ndarray of int
+        Galaxies in each bin.
+    correlation, correlation_low, correlation_high : float
+        Spearman's rank correlation of x and y with its 95 % interval; NaN where one is constant.
+    """
+
+    x: NDArray[np.float64]
+    median: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    n: NDArray[np.intp]
+    correlation: float
+    correlation_low: float
+    correlation_high: float
+
+
+def measure_trend(x: NDArray[np.float64], y: NDArray[np.float64]) -> Trend:
+    r"""Bin galaxies by x into bins of equal numbers, and take the median of y in each.
+
+    Parameters
+    ----------
+    x, y : (n,) ndarray of float64
+        Finite numbers, at least 10.
+
+    Returns
+    -------
+    Trend
+
+    Notes
+    -----
+    The interval of a median is between two of the sorted values, chosen by the binomial
+    distribution, and so free of assumptions on that of y. The interval of the correlation r is
+    symmetric in :math:`\operatorname{artanh} r`, with the standard error
+    :math:`\sqrt{(1 + r^2 / 2) / (n - 3)}` [1]_.
+
+    References
+    ----------
+    .. [1] Bonett & Wright 2000, Psychometrika 65, 23
+    """
+    n_bins = int(np.clip(len(x) // _IN_BIN, 1, _MAX_BINS))
+    bins = np.array_split(np.argsort(x, kind="stable"), n_bins)
+    median, low, high = np.array([_find_median(y[rows]) for rows in bins]).T
+    return Trend(
+        np.array([np.median(x[rows]) for rows in bins]),
+        median,
+        low,
+        high,
+        np.array([len(rows) for rows in bins]),
+        *_correlate(x, y),
+    )
+
+
+def _find_median(y: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Return the median and its interval; that of the extremes where there are few values."""
+    ordered, n = np.sort(y), len(y)
+    # At most 2.5 % of samples have as few as `rank` values below their median.
+    rank = int(binom.ppf(0.025, n, 0.5))
+    rank = max(rank - 1 if binom.cdf(rank, n, 0.5) > 0.025 else rank, 0)
+    return float(np.median(y)), float(ordered[rank]), float(ordered[n - 1 - rank])
+
+
+def _correlate(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float, float]:
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        return float("nan"), float("nan"), float("nan")
+    r = float(spearmanr(x, y).statistic)
+    if abs(r) >= 1:
+        return r, r, r
+    error = norm.ppf(0.975) * np.sqrt((1 + r**2 / 2) / (len(x) - 3))
+    low, high = np.tanh(np.arctanh(r) + np.array([-error, error]))
+    return r, float(low), float(high)
+
+
+def make_attribution_vs(
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    trend: Trend,
+    labels: tuple[str, str],
+    width: float | None = None,
+    ax: Axes | None = None,
+) -> Figure:
+    """Draw a statistic of maps against a column, with the medians of bins.
+
+    Parameters
+    ----------
+    x, y : (n,) ndarray of float64
+        The galaxies.
+    trend : Trend
+        The result of `measure_trend`.
+    labels : (str, str)
+        Labels of the axes.
+    width : float, optional
+        Width of the figure [inch]; default one column.
+    ax : Axes, optional
+        Axes to draw on; a new figure by default.
+
+    Returns
+    -------
+    Figure
+    """
+    with open_axes(ax, chart_size(width, 0.77)) as axes:
+        plot_attribution_vs(x, y, trend, ax=axes)
+        fig = find_figure(axes)
+        room = 0.75 * fig.get_figwidth()
+        axes.set_xlabel(wrap_words(escape_math(labels[0]), room, 8))
+        axes.set_ylabel(wrap_words(escape_math(labels[1]), 0.75 * fig.get_figheight(), 8))
+        return fig
+
+
+def plot_attribution_vs(
+    x: NDArray[np.float64], y: NDArray[np.float64], trend: Trend, *, ax: Axes
+) -> None:
+    """Draw galaxies as dots, and the median of each bin with its 95 % interval."""
+    ax.plot(x, y, ".", color="0.6", markersize=2, markeredgewidth=0, zorder=1, rasterized=True)
+    errors = np.stack([trend.median - trend.low, trend.high - trend.median])
+    drawn = ax.errorbar(
+        trend.x,
+        trend.median,
+        yerr=errors,
+        color="#0072B2",
+        marker="o",
+        markersize=3.5,
+        linewidth=1,
+        elinewidth=1,
+        zorder=2,
+    )
+    if np.isfinite(trend.correlation):
+        words = (
+            f"Spearman {trend.correlation:.2f} "
+            f"[{trend.correlation_low:.2f}, {trend.correlation_high:.2f}]"
+        )
+        plot_legend([drawn], [words], ax=ax, loc="best")
+
+
+def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
+    """Draw the galaxies of a selection that an audit of the store measured."""
+    audit, column, statistic = options.audit, options.column, options.statistic or DEFAULT
+    if audit is None or column is None:
+        raise FigureError("attribution-vs: expected an `audit` and a `column`")
+    if audit.record.store.plan_digest != store.record.plan_digest:
+        raise FigureError(
+            f"{audit.path}: an audit of another store than {store.path}; audit this one"
+        )
+    x_all = _read_column(store, column)
+    position = {objid: row for row, objid in enumerate(audit.objid)}
+    pairs = [
+        (index, position[store.objid[index]])
+        for index in selection.indices
+        if store.objid[index] in position
+    ]
+    indices = np.array([index for index, _ in pairs], np.intp)
+    x = x_all[indices]
+    y = _read_statistic(audit, statistic)[[row for _, row in pairs]]
+    is_known = np.isfinite(x) & np.isfinite(y)
+    x, y, indices = x[is_known], y[is_known], indices[is_known]
+    if len(x) < _MIN_GALAXIES:
+        raise FigureError(
+            f"attribution-vs: {count_noun(len(x))} with both {column!r} and {statistic!r}, "
+            f"expected at least {_MIN_GALAXIES}; select more, or audit with a larger `n`"
+        )
+    trend = measure_trend(x, y)
+    unit = audit.columns[statistic].unit
+    labels = (column, f"{statistic.replace('_', ' ')}{f' [{unit}]' if unit else ''}")
+    return Drawing(
+        "attribution-vs",
+        f"{statistic} against {column}",
+        (make_attribution_vs(x, y, trend, labels, options.width, options.ax),),
+        partial(_describe, store, selection, audit, trend, (column, statistic), len(pairs)),
+        f"The statistic {statistic} of the maps against {column} of {count_noun(len(x))}: Spearman "
+        f"correlation {trend.correlation:.2f}, from {trend.correlation_low:.2f} to "
+        f"{trend.correlation_high:.2f}.",
+        partial(_tabulate, store.objid[indices], x, y, (column, statistic), audit),
+    )
+
+
+def _read_column(store: Store, column: str) -> NDArray[np.float64]:
+    table = store.table
+    if column not in table:
+        columns = [str(name) for name in table.columns]
+        hint = suggest(column, columns, f"expected one of {shorten(columns)}")
+        raise FigureError(f"{store.path}: `column` {column!r}: no column of the catalog; {hint}")
+    found = pd.to_numeric(table[column], errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    if not np.isfinite(found).any():
+        raise FigureError(f"{store.path}: `column` {column!r} holds no number, expected some")
+    return np.asarray(found, np.float64)
+
+
+def _read_statistic(audit: Audit, statistic: str) -> NDArray[np.float64]:
+    known = [name for name in audit.columns if name not in TEXTS]
+    if statistic not in known:
+        hint = suggest(statistic, known, f"expected one of {', '.join(known)}")
+        raise FigureError(f"{audit.path}: `statistic` {statistic!r}: no column of numbers; {hint}")
+    return np.asarray(audit.columns[statistic].values, np.float64)
+
+
+def _tabulate(
+    objid: NDArray[np.object_],
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    names: tuple[str, str],
+    audit: Audit,
+) -> Mapping[str, Column]:
+    found = audit.columns[names[1]]
+    return {
+        "objid": Column(objid.astype(str), "identifier, as in the catalog"),
+        f"x_{names[0]}": Column(x, f"column {names[0]} of the catalog"),
+        f"y_{names[1]}": Column(y, found.description, found.unit),
+    }
+
+
+def _describe(
+    store: Store,
+    selection: Selection,
+    audit: Audit,
+    trend: Trend,
+    names: tuple[str, str],
+    n_audited: int,
+    markup: Markup,
+) -> str:
+    column, statistic = (markup.text(name) for name in names)
+    n = int(trend.n.sum())
+    n_absent, n_unknown = len(selection.indices) - n_audited, n_audited - n
+    left_out = [
+        f"{count_noun(number)} {words}"
+        for number, words in (
+            (n_absent, "that the audit did not measure"),
+            (n_unknown, "without both numbers"),
+        )
+        if number
+    ]
+    correlation = (
+        f"Spearman's correlation is {trend.correlation:.2f}, with a 95{markup.percent} interval "
+        f"from {trend.correlation_low:.2f} to {trend.correlation_high:.2f} (Bonett & Wright 2000)."
+        if np.isfinite(trend.correlation)
+        else "One of the two is constant, so that no correlation is defined."
+    )
+    description = audit.columns[names[1]].description
+    return join_lines(
+        f"{statistic} ({markup.text(description)}) against {column}, for "
+        f"{describe_sample(store, selection, markup)}.",
+        f"Left out are {' and '.join(left_out)}." if left_out else "",
+        f"Dots are galaxies; points are medians of {count_noun(len(trend.n), 'bin')} of equal "
+        f"numbers of galaxies, with 95{markup.percent} intervals between order statistics.",
+        correlation.replace("&", r"\&") if markup.is_latex else correlation,
+        "A trend says what the statistic goes with, and not what the network uses.",
+        describe_training(store, markup),
+    )

@@ -1,0 +1,148 @@
+"""Summary of an audit: every number with its interval, and its controls beside it."""
+
+import textwrap
+from collections.abc import Mapping
+from functools import partial
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from galfig.errors import FigureError
+from galfig.figures.audits import describe_audited, plot_estimates, span_of
+from galfig.figures.captions import Markup, count_noun, join_lines, list_words
+from galfig.figures.drawing import Column, Drawing, DrawOptions
+from galfig.figures.style import MIN_FONT_SIZE, TEXT_WIDTH, escape_math, paper_style
+from galfig.records import Estimate, Measured
+from galfig.store.audits import Audit
+
+# Height of a row, and of the title and axis of a measure [inch].
+_ROW, _FRAME = 0.155, 0.52
+
+
+def make_audit_summary(measures: Mapping[str, Measured], width: float | None = None) -> Figure:
+    """Draw the numbers of measures, one panel each, with an axis of its own.
+
+    Parameters
+    ----------
+    measures : mapping of str to Measured
+        What each measure found, by name; those without numbers are not shown.
+    width : float, optional
+        Width of the figure [inch]; default the text.
+
+    Returns
+    -------
+    Figure
+        Numbers are filled points, controls hollow ones below them; bars are their intervals.
+    """
+    shown = {name: found for name, found in measures.items() if found.numbers}
+    width = width or TEXT_WIDTH
+    columns = _share_out(shown, n_columns=2 if width > 5 else 1)
+    heights = [sum(map(_measure_height, column)) for column in columns]
+    with paper_style():
+        fig = Figure(figsize=(width, max(heights)), layout="constrained")
+        parts = fig.subfigures(1, len(columns), squeeze=False)[0]
+        for part, column, height in zip(parts, columns, heights, strict=True):
+            ratios = [_measure_height(found) for found in column]
+            spare = max(heights) - height
+            # A shorter column is filled up, so that rows are equally high in both.
+            grid = part.add_gridspec(
+                len(column) + (spare > 0), 1, height_ratios=[*ratios, *([spare] if spare else [])]
+            )
+            for row, found in enumerate(column):
+                _plot_measure(found, width / len(columns), ax=part.add_subplot(grid[row]))
+    return fig
+
+
+def draw(audit: Audit, options: DrawOptions) -> Drawing:
+    """Draw the numbers of an audit."""
+    if not any(found.numbers for found in audit.measures.values()):
+        raise FigureError(
+            f"audit-summary: {audit.path} holds no number, expected those of some measures"
+        )
+    n_numbers = sum(len(found.numbers) for found in audit.measures.values())
+    n_measures = sum(bool(found.numbers) for found in audit.measures.values())
+    verdict = " ".join(audit.verdict)
+    return Drawing(
+        "audit-summary",
+        "Summary of an audit",
+        (make_audit_summary(audit.measures, options.width),),
+        partial(_describe, audit),
+        f"{count_noun(n_numbers, 'number')} of {count_noun(n_measures, 'measure')} with 95 % "
+        f"intervals, beside their controls, of {count_noun(len(audit))}. {verdict}",
+        partial(_tabulate, audit.measures),
+    )
+
+
+def _share_out(measures: Mapping[str, Measured], n_columns: int) -> list[list[Measured]]:
+    """Share measures out to columns of about the same height, in their order."""
+    found = list(measures.values())
+    if n_columns == 1 or len(found) < 2:
+        return [found]
+    heights = np.cumsum([_measure_height(one) for one in found])
+    cut = 1 + int(np.argmin(np.abs(heights[:-1] - heights[-1] / 2)))
+    return [found[:cut], found[cut:]]
+
+
+def _measure_height(measured: Measured) -> float:
+    """Return the height of the panel of a measure [inch]."""
+    return _FRAME + _ROW * (len(measured.numbers) + len(measured.controls))
+
+
+def _plot_measure(measured: Measured, width: float, *, ax: Axes) -> None:
+    items = [*measured.numbers.items(), *measured.controls.items()]
+    estimates = [estimate for _, estimate in items]
+    is_control = [number >= len(measured.numbers) for number in range(len(items))]
+    plot_estimates(estimates, ax=ax, rows=range(len(items)), is_control=is_control)
+    ax.set_ylim(len(items) - 0.5, -0.5)
+    ax.set_xlim(*span_of(estimates))
+    names = [_fit_name(name, 0.5 * width) for name, _ in items]
+    ax.set_yticks(range(len(items)), names)
+    for label, hollow in zip(ax.get_yticklabels(), is_control, strict=True):
+        label.set_color("0.35" if hollow else "black")
+        label.set_fontsize(MIN_FONT_SIZE)
+    ax.tick_params(axis="x", labelsize=MIN_FONT_SIZE)
+    ax.tick_params(axis="y", length=0)
+    ax.xaxis.set_major_locator(MaxNLocator(4))
+    if ax.get_xlim()[0] < 0 < ax.get_xlim()[1]:
+        ax.axvline(0, color="0.6", linewidth=0.6, linestyle=":", zorder=0)
+    for side in ("top", "right", "left"):
+        ax.spines[side].set_visible(False)
+    outcome = {None: "", True: " (passes)", False: " (fails)"}[measured.passes]
+    ax.set_title(f"{measured.name}{outcome}", loc="left", fontsize=7, weight="bold")
+
+
+def _fit_name(name: str, width: float) -> str:
+    """Write the name of a number on one line, shortened if it is too long."""
+    n_characters = int(72 * width / (0.6 * MIN_FONT_SIZE))
+    return escape_math(textwrap.shorten(name.replace("_", " "), n_characters, placeholder="..."))
+
+
+def _tabulate(measures: Mapping[str, Measured]) -> dict[str, Column]:
+    rows: list[tuple[str, str, str, Estimate]] = []
+    for name, found in measures.items():
+        rows += [(name, "number", key, one) for key, one in found.numbers.items()]
+        rows += [(name, "control", key, one) for key, one in found.controls.items()]
+    estimates = [row[3] for row in rows]
+    return {
+        "measure": Column([row[0] for row in rows], "measure of the audit"),
+        "kind": Column([row[1] for row in rows], "number, or a control of the measure"),
+        "name": Column([row[2] for row in rows], "what was measured"),
+        "value": Column([one.value for one in estimates], "estimate"),
+        "low": Column([one.low for one in estimates], "lower end of the 95 % interval"),
+        "high": Column([one.high for one in estimates], "upper end of the 95 % interval"),
+        "n": Column([one.n for one in estimates], "number of galaxies"),
+    }
+
+
+def _describe(audit: Audit, markup: Markup) -> str:
+    failed = [name for name, found in audit.measures.items() if found.passes is False]
+    return join_lines(
+        "What the maps are worth, by the measures of an audit: each number is a filled point, its "
+        f"controls are hollow ones below it, and bars are 95{markup.percent} intervals.",
+        "Each measure has an axis of its own, in the unit of its numbers.",
+        f"The maps fail {list_words(failed)}." if failed else "",
+        describe_audited(audit, markup),
+        *(markup.text(sentence) for sentence in audit.verdict),
+    )

@@ -1,0 +1,142 @@
+"""What captions say of an audit, and how its estimates are drawn."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from galfig.errors import FigureError
+from galfig.figures.captions import Markup, count_noun, join_lines
+from galfig.records import Estimate, Measured
+from galfig.store.audits import Audit
+
+# The names by which captions call methods.
+_METHODS = {
+    "grad-cam": "Grad-CAM",
+    "hires-cam": "HiResCAM",
+    "grad-cam++": "Grad-CAM++",
+    "layer-cam": "LayerCAM",
+    "x-grad-cam": "XGrad-CAM",
+    "evidence": "evidence",
+    "integrated-gradients": "integrated gradients",
+    "input-x-gradient": "input × gradient",
+}
+
+
+def describe_audited(audit: Audit, markup: Markup) -> str:
+    """Describe what was audited, in sentences that end the caption of a figure of an audit.
+
+    Parameters
+    ----------
+    audit : Audit
+        The audit.
+    markup : Markup
+        ``PLAIN`` or ``LATEX``.
+
+    Returns
+    -------
+    str
+        The galaxies, the network, the maps, and how the intervals were made.
+    """
+    store, record = audit.record.store, audit.record
+    kind = "simulated galaxy" if store.simulated else "galaxy"
+    known = "that did not train the network"
+    if record.n_unknown:
+        known = (
+            f"{known}, as far as is known ({record.n_unknown} of unknown split)"
+            if record.n_unknown < len(audit)
+            else "whose part in the training is unknown"
+        )
+    drawn = f", drawn at random (seed {record.seed})" if len(audit) == record.n_asked else ""
+    n_networks = len(record.checkpoints)
+    networks = "the network" if n_networks == 1 else f"the mean of {n_networks} networks"
+    method = _METHODS.get(store.method, markup.text(store.method))
+    return join_lines(
+        f"The audit measured {count_noun(len(audit), kind)} {known}{drawn}.",
+        f"Maps are those of {method} for layer {markup.text(store.target_layer)} of {networks} "
+        f"({markup.text(store.arch)}; classes {markup.text(', '.join(store.class_names))}).",
+        f"Intervals are 95{markup.percent} bootstrap intervals over galaxies.",
+    )
+
+
+def require_measure(audit: Audit, names: Sequence[str], figure: str) -> dict[str, Measured]:
+    """Return those of some measures that an audit holds.
+
+    Parameters
+    ----------
+    audit : Audit
+        The audit.
+    names : sequence of str
+        The measures that a figure shows.
+    figure : str
+        Its name, for messages.
+
+    Returns
+    -------
+    dict of str to Measured
+        At least one.
+
+    Raises
+    ------
+    FigureError
+        If the audit holds none of them.
+    """
+    found = {name: audit.measures[name] for name in names if name in audit.measures}
+    if not found:
+        raise FigureError(
+            f"{figure}: {audit.path} holds {', '.join(audit.measures) or 'no measure'}, expected "
+            f"{' or '.join(names)}; audit the store with `measures` {','.join(names)}"
+        )
+    return found
+
+
+def format_numbers(estimate: Estimate) -> tuple[str, str, str]:
+    """Write a number and the ends of its interval, all with as many decimals.
+
+    Parameters
+    ----------
+    estimate : Estimate
+        The number.
+
+    Returns
+    -------
+    value, low, high : str
+        Such as "0.461", "0.447" and "0.475", or "2.1e-07". What rounds to zero has no sign.
+    """
+    numbers = (estimate.value, estimate.low, estimate.high)
+    largest = max(map(abs, numbers))
+    form = f".{3 if largest < 10 else 1}f" if not largest or 1e-3 <= largest < 1e5 else ".1e"
+    value, low, high = (_write(number, form) for number in numbers)
+    return value, low, high
+
+
+def _write(number: float, form: str) -> str:
+    words = f"{number:{form}}"
+    return words.removeprefix("-") if float(words) == 0 else words
+
+
+def plot_estimates(
+    estimates: Sequence[Estimate], *, ax: Axes, rows: Sequence[float], is_control: Sequence[bool]
+) -> None:
+    """Draw estimates as points with their intervals, one in a row; controls are hollow."""
+    for estimate, row, hollow in zip(estimates, rows, is_control, strict=True):
+        color = "0.45" if hollow else "#0072B2"
+        ax.plot([estimate.low, estimate.high], [row, row], color=color, linewidth=1.2)
+        ax.plot(
+            [estimate.value],
+            [row],
+            marker="o",
+            markersize=3.4,
+            color=color,
+            markerfacecolor="white" if hollow else color,
+            markeredgewidth=0.9,
+            linestyle="none",
+        )
+
+
+def span_of(estimates: Sequence[Estimate]) -> tuple[float, float]:
+    """Return limits of an axis with room around estimates and their intervals."""
+    ends = np.array([[one.value, one.low, one.high] for one in estimates])
+    low, high = float(ends.min()), float(ends.max())
+    margin = 0.08 * (high - low) or 0.1 * abs(high) or 0.1
+    return low - margin, high + margin
