@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from galfig.store.reader import Store as Store
     from galfig.store.reader import open_store as open_store
     from galfig.store.selection import Rows as Rows
+    from galfig.truth.main import score as score
 
 __version__ = "0.1.0"
 
@@ -61,6 +62,7 @@ __all__ = [
     "open_audit",
     "open_store",
     "plot",
+    "score",
     "simulate",
     "train",
 ]
@@ -88,6 +90,7 @@ _PLACES = {
     "open_audit": "galfig.store.audits",
     "open_store": "galfig.store.reader",
     "plot": "galfig.plot",
+    "score": "galfig.truth.main",
     "simulate": "galfig.catalog.sample",
     "train": "galfig.networks.training",
 }
