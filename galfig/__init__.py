@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from galfig.catalog.folders import catalog_from_folders as catalog_from_folders
     from galfig.catalog.galaxies import Galaxies as Galaxies
     from galfig.catalog.sample import load_catalog as load_catalog
+    from galfig.catalog.sample import simulate as simulate
     from galfig.config import Settings as Settings
     from galfig.config import load_settings as load_settings
     from galfig.errors import GalfigError as GalfigError
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from galfig.store.reader import Store as Store
     from galfig.store.reader import open_store as open_store
     from galfig.store.selection import Rows as Rows
+    from galfig.truth.main import score as score
 
 __version__ = "0.1.0"
 
@@ -60,6 +62,8 @@ __all__ = [
     "open_audit",
     "open_store",
     "plot",
+    "score",
+    "simulate",
     "train",
 ]
 
@@ -86,6 +90,8 @@ _PLACES = {
     "open_audit": "galfig.store.audits",
     "open_store": "galfig.store.reader",
     "plot": "galfig.plot",
+    "score": "galfig.truth.main",
+    "simulate": "galfig.catalog.sample",
     "train": "galfig.networks.training",
 }
 

@@ -70,6 +70,10 @@ class LockError(GalfigError, OSError):
     """Another process is making the same file."""
 
 
+class ScoreError(GalfigError, ValueError):
+    """Maps cannot be scored, or the truth is not what was simulated."""
+
+
 class FigureError(GalfigError, ValueError):
     """A figure is unknown, or the store lacks the data that it shows."""
 

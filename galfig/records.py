@@ -24,10 +24,12 @@ from pydantic import (
 from galfig.config import MAX_CHANNELS, MAX_NETWORKS, Settings, restore_settings
 from galfig.runtime.documents import load_json
 from galfig.runtime.messages import find_unprintable, make_printable
-from galfig.runtime.options import Split
+from galfig.runtime.options import Cue, Split
 
 # Size of the digest of a galaxy: 8 bytes of its identifier, 8 bytes of its image.
 DIGEST_SIZE = 16
+# File beside the catalog of simulated galaxies whose class one component decides.
+TRUTH_FILE = "truth.json"
 
 
 def _check_printable(text: str) -> str:
@@ -443,6 +445,32 @@ class CheckpointRecord(Training):
         if len(std) != n_channels:
             raise ValueError(f"{len(std)} numbers, expected {n_channels}, as many as mean has")
         return std
+
+
+class TruthRecord(_Record):
+    """What is known of simulated galaxies whose class one component decides.
+
+    Attributes
+    ----------
+    cue : str
+        What decides the class; see `galfig.catalog.cues.simulate_cue`.
+    seed, n, size : int
+        Seed, number of galaxies, and side of the cutouts and masks [pixels].
+    class_names : tuple of str
+        The two classes, in the order of the logits of a network that galfig trains.
+    components : dict of str to bool
+        Whether the class can be told from each component; a map that lights up another is wrong.
+    digest : str
+        SHA-256 of all identifiers, pixels and masks, as hexadecimal digits.
+    """
+
+    cue: Cue
+    seed: Seed
+    n: Annotated[int, Field(strict=True, ge=1, le=10_000_000)]
+    size: Side
+    class_names: Names
+    components: Annotated[dict[Name, bool], Field(min_length=1, max_length=10)]
+    digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 def read_store_record(attrs: Mapping[str, Any]) -> StoreRecord:

@@ -20,6 +20,7 @@ TIERS = (
     ("networks", "figures"),
     ("pipeline", "manuscript", "plot"),
     ("audit",),
+    ("truth",),
     ("info",),
     ("verify",),
     ("cli",),

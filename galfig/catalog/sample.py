@@ -7,10 +7,63 @@ from typing import Any
 
 from galfig.catalog.galaxies import Galaxies, load_galaxies, report_counts, report_rejected
 from galfig.config import CatalogSettings, Settings, load_settings
+from galfig.runtime.files import ErrorOrReplace
+from galfig.runtime.options import Cue
 
 logger = logging.getLogger(__name__)
 
 N_SIMULATED = 600
+
+
+def simulate(
+    folder: Path | str,
+    n: int = N_SIMULATED,
+    seed: int = 0,
+    *,
+    cue: Cue | None = None,
+    if_exists: ErrorOrReplace = "error",
+) -> Path:
+    """Simulate SDSS-like galaxies: cutouts and a catalog.
+
+    Parameters
+    ----------
+    folder : Path or str
+        Output folder, created if needed.
+    n : int, default 600
+        Number of galaxies.
+    seed : int, default 0
+        Random seed.
+    cue : {"core", "disk", "knots", "corner", "conjunction", "suppressor"}, optional
+        Have one component alone decide the class, and write masks of it; see
+        `galfig.catalog.cues.write_cue`. By default, the class depends on colour, bulge and knots,
+        as in `galfig.catalog.simulate.write_simulated`.
+    if_exists : {"error", "replace"}, default "error"
+        What to do if the catalog exists.
+
+    Returns
+    -------
+    Path
+        Path of the catalog.
+
+    Raises
+    ------
+    CatalogError
+        If the catalog exists and ``if_exists`` is "error".
+    ConfigError
+        If there is no such cue.
+    OutputError
+        If the folder or a file cannot be written.
+    ValueError
+        If ``n`` is less than 1 or ``seed`` is negative.
+    """
+    # These import astropy and matplotlib, which a user's own catalog does not need.
+    if cue is None:
+        from galfig.catalog.simulate import write_simulated
+
+        return write_simulated(Path(folder), n, seed, if_exists=if_exists)
+    from galfig.catalog.cues import write_cue
+
+    return write_cue(Path(folder), cue, n, seed, if_exists=if_exists)
 
 
 def load_catalog(

@@ -231,13 +231,36 @@ def simulate_cutout(galaxy: Mapping[str, Any], seed: int | Sequence[int]) -> NDA
         (y, x), RGB last; the centre of the galaxy is at (79.5, 79.5).
     """
     rng = np.random.default_rng(seed)
+    image, _ = draw_scene(galaxy, rng)
+    return make_rgb(add_noise(image, rng))
+
+
+def draw_scene(
+    galaxy: Mapping[str, Any], rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Draw a galaxy with its knots, its neighbours and the stars before it, without noise.
+
+    Parameters
+    ----------
+    galaxy : mapping
+        A row of `simulate_catalog`.
+    rng : numpy.random.Generator
+        Source of everything that the row does not set.
+
+    Returns
+    -------
+    image : (3, 160, 160) ndarray of float64
+        i, r, g [nanomaggies/pixel], after seeing.
+    fwhm : (3,) ndarray of float64
+        Width of the seeing in i, r, g [pixels].
+    """
     sources = draw_galaxy(galaxy)
     _add_knots(sources, galaxy, rng)
     _add_neighbours(sources, rng)
     fwhm = SEEING_RATIOS * np.clip(rng.normal(1.28, 0.09), 1.05, 1.6) / PIXEL_SCALE
     image = convolve_moffat(sources, fwhm)[:, _MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
     _add_stars(image, fwhm, rng)
-    return make_rgb(add_noise(image, rng))
+    return image, fwhm
 
 
 def draw_metallicity(uniform_class: ArrayLike, uniform_value: ArrayLike) -> NDArray[np.float64]:
@@ -363,6 +386,51 @@ def surface_brightness(
             for b, d, contrast, law in bands
         ]
     )
+
+
+def measure_disk_radius(
+    galaxy: Mapping[str, Any], y: NDArray[np.float64], x: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Measure the distance from the centre in the plane of the disk.
+
+    Parameters
+    ----------
+    galaxy : mapping
+        A row of `simulate_catalog`.
+    y, x : ndarray of float64
+        Offsets from the centre as seen [pixels]; they broadcast to (H, W).
+
+    Returns
+    -------
+    (H, W) ndarray of float64
+        Distances [pixels].
+    """
+    along, across = _rotate(y, x, galaxy["position_angle"])
+    return np.hypot(along, across / _axis_ratio(galaxy["inclination"]))
+
+
+def project_disk(
+    galaxy: Mapping[str, Any], radius: NDArray[np.float64], azimuth: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Say where places in the plane of the disk are seen.
+
+    Parameters
+    ----------
+    galaxy : mapping
+        A row of `simulate_catalog`.
+    radius : (K,) ndarray of float64
+        Distances from the centre in the plane of the disk [pixels].
+    azimuth : (K,) ndarray of float64
+        Angles in the plane, from the major axis [rad].
+
+    Returns
+    -------
+    y, x : (K,) ndarray of float64
+        Offsets from the centre as seen [pixels].
+    """
+    along = radius * np.cos(azimuth)
+    across = radius * np.sin(azimuth) * _axis_ratio(galaxy["inclination"])
+    return _rotate_back(along, across, galaxy["position_angle"])
 
 
 def component_fluxes(galaxy: Mapping[str, Any]) -> tuple[NDArray[np.float64], ...]:
@@ -532,10 +600,8 @@ def _add_knots(
     colors = 10 ** (0.4 * rng.normal(0, [[0.15], [0.0], [0.15]], (3, n_knots)))
     fluxes = flux[:, None] * weight / max(weight.sum(), 1e-9) * colors
 
-    along = radius * np.cos(azimuth)
-    across = radius * np.sin(azimuth) * _axis_ratio(galaxy["inclination"])
     center = (_PADDED - 1) / 2
-    y, x = _rotate_back(along, across, galaxy["position_angle"])
+    y, x = project_disk(galaxy, radius, azimuth)
     # A knot is a cluster of points, so that it does not look like a star.
     n_points = 6
     spread = rng.normal(0, 0.16 * scale, (2, n_points, n_knots))

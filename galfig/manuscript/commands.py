@@ -16,7 +16,7 @@ PATHS = ("--config", "--catalog", "--images", "--init", "--model", "--out")
 FLAGS = ("--overwrite", "--quiet", "-q", "--verbose", "-v", "--debug")
 # Further options with a value, and without one, by command.
 VALUES = {
-    "simulate": ("--n", "--seed"),
+    "simulate": ("--cue", "--n", "--seed"),
     "train": (
         *("--arch", "--batch-size", "--body-lr-ratio", "--class-weights", "--crop-margin"),
         *("--cutout-size", "--device", "--epochs", "--freeze", "--image-size"),
@@ -90,7 +90,9 @@ class Command(NamedTuple):
         """Each file and folder that the command may write or remove, in the folder."""
         out = PurePosixPath(self.out)
         if self.name == "simulate":
-            return (str(out / "catalog.csv"), str(out / "images"))
+            # With --cue, also the last three.
+            names = ("catalog.csv", "images", "cue.toml", "masks", "truth.json")
+            return tuple(str(out / name) for name in names)
         files = [str(out)]
         if self.name == "build-maps" and "--model" not in self.paths:
             # Trained on the way, and kept beside the store: one network, or a folder of several.

@@ -7,6 +7,8 @@ Device = Literal["auto", "cpu", "cuda"]
 # Galaxies, by how the training of a network used them. It is declared here, since the help of the
 # command line needs it, and the settings import pydantic.
 Split = Literal["valid", "train", "test", "all"]
+# What decides the class of simulated galaxies; see `galfig.catalog.cues`.
+Cue = Literal["core", "disk", "knots", "corner", "conjunction", "suppressor"]
 # Variable of the environment: if it is set, nothing is downloaded.
 OFFLINE = "GALFIG_OFFLINE"
 

@@ -113,6 +113,15 @@ def test_simulate(tmp_path):
     assert run("simulate", tmp_path / "sim", ok=False).exit_code == 1
 
 
+def test_simulate_a_cue(tmp_path):
+    """With --cue, the masks of the component that decides lie beside the catalog."""
+    result = run("simulate", tmp_path / "sim", "--n", 2, "--cue", "knots")
+    assert result.stdout.strip() == str(tmp_path / "sim" / "catalog.csv")
+    names = {path.name for path in (tmp_path / "sim").iterdir()}
+    assert names == {"catalog.csv", "cue.toml", "images", "masks", "truth.json"}
+    assert len(list((tmp_path / "sim" / "masks" / "knots").iterdir())) == 2
+
+
 def test_train_then_build_then_render(galaxy_folder, tmp_path, monkeypatch):
     """The four steps from one's own catalog to one's own figure."""
     monkeypatch.chdir(tmp_path)
