@@ -15,7 +15,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from galfig.attribution.gradcam import CamBatch, Output, check_explainable, unwrap
+from galfig.attribution.gradcam import CamBatch, Output, Tokens, check_explainable, unwrap
 from galfig.attribution.methods import METHODS, Method, find_method
 from galfig.attribution.orientations import explain_averaged
 from galfig.attribution.probe import (
@@ -132,6 +132,7 @@ class Engine:
         precision: str = "float32",
         micro_batch: int | None = None,
         channels_last: bool | None = None,
+        tokens: Tokens | None = None,
         output: Output = None,
     ) -> None:
         self.method = method
@@ -143,6 +144,7 @@ class Engine:
         self._micro_batch = micro_batch
         self._output = output
         self._channels_last = channels_last
+        self._tokens = tokens
         self._like = next(model.parameters(), torch.empty(0))
         self._variants = iter(list_variants(self._method))
         self._reasons: list[str] = []
@@ -350,6 +352,7 @@ class Engine:
             images,
             method=method,
             channels_last=self._channels_last,
+            tokens=self._tokens,
             output=self._output,
         )
 
@@ -360,6 +363,7 @@ class Engine:
             self._layer,
             explain=self._proof.explain,
             channels_last=self._channels_last,
+            tokens=self._tokens,
             output=self._output,
         )
 
@@ -558,6 +562,7 @@ def make_engine(
     precision: str = "float32",
     micro_batch: int | None = None,
     channels_last: bool | None = None,
+    tokens: Tokens | None = None,
     output: Output = None,
 ) -> Engine:
     r"""Prepare a network to explain many galaxies.
@@ -594,9 +599,9 @@ def make_engine(
         in float32, and the network only has to run at another precision.
     micro_batch : int, optional
         Number of images computed at a time; default by `Engine.choose_micro_batch`.
-    channels_last, output : optional
-        Layout of the output of ``layer``, and where the logits are in the output of ``model``; see
-        ``grad_cam``.
+    channels_last, tokens, output : optional
+        Layout of the output of ``layer``, where its tokens lie, and where the logits are in the
+        output of ``model``; see ``grad_cam``.
 
     Returns
     -------
@@ -627,6 +632,7 @@ def make_engine(
         precision=precision,
         micro_batch=micro_batch,
         channels_last=channels_last,
+        tokens=tokens,
         output=output,
     )
     if shape is not None:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from galfig.attribution.gradcam import CamBatch, Output, average_gradients, explain_layer
+from galfig.attribution.gradcam import CamBatch, Output, Tokens, average_gradients, explain_layer
 
 
 def evidence(
@@ -12,6 +12,7 @@ def evidence(
     layer: nn.Module,
     *,
     channels_last: bool | None = None,
+    tokens: Tokens | None = None,
     output: Output = None,
 ) -> CamBatch:
     r"""Compute the evidence map of every image for every class.
@@ -32,7 +33,7 @@ def evidence(
 
     Parameters
     ----------
-    model, images, layer, channels_last, output
+    model, images, layer, channels_last, tokens, output
         As for `galfig.attribution.gradcam.grad_cam`.
 
     Returns
@@ -51,7 +52,9 @@ def evidence(
     .. [2] Wang & Wang 2022, NeurIPS, "Why not other classes?"
     """
     return contrast(
-        explain_differences(model, images, layer, channels_last=channels_last, output=output)
+        explain_differences(
+            model, images, layer, channels_last=channels_last, tokens=tokens, output=output
+        )
     )
 
 
@@ -61,13 +64,14 @@ def explain_differences(
     layer: nn.Module,
     *,
     channels_last: bool | None = None,
+    tokens: Tokens | None = None,
     output: Output = None,
 ) -> CamBatch:
     """Compute Grad-CAM maps of the differences of all logits from the first.
 
     Parameters
     ----------
-    model, images, layer, channels_last, output
+    model, images, layer, channels_last, tokens, output
         As for `galfig.attribution.gradcam.grad_cam`.
 
     Returns
@@ -88,6 +92,7 @@ def explain_differences(
         average_gradients,
         of_differences=True,
         channels_last=channels_last,
+        tokens=tokens,
         output=output,
     )
 

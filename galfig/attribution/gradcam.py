@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,23 @@ Output = str | int | Callable[[Any], Tensor] | None
 Combine = Callable[[Tensor, Tensor], Tensor]
 # Differences of logits up to this, relative to the largest, are rounding.
 ROUNDING = 1e-4
+
+
+class Tokens(NamedTuple):
+    """Where the elements of a transformer's sequence (N, T, K) lie in the image.
+
+    Attributes
+    ----------
+    n_prefix : int
+        Number of elements at the beginning that lie nowhere, such as the class token and registers.
+        Maps leave them out.
+    height, width : int
+        Sides h and w of the grid of the other elements, row by row; T = n_prefix + h·w.
+    """
+
+    n_prefix: int
+    height: int
+    width: int
 
 
 @dataclass(frozen=True)
@@ -40,6 +57,7 @@ def grad_cam(
     layer: nn.Module,
     *,
     channels_last: bool | None = None,
+    tokens: Tokens | None = None,
     output: Output = None,
 ) -> CamBatch:
     r"""Compute the Grad-CAM map of every image for every class.
@@ -68,6 +86,9 @@ def grad_cam(
     channels_last : bool, optional
         Whether the output of ``layer`` is (N, h, w, K). By default it is taken as (N, K, h, w),
         and refused if it fits the shape of the images only the other way round.
+    tokens : Tokens, optional
+        Where the elements lie, if the output of ``layer`` is a sequence (N, T, K).
+        `galfig.networks.tokens.find_tokens` finds it.
     output : str, int or callable, optional
         Where the logits are in the output of ``model``: a key, an index, or a function of that
         output. By default, the output is the logits.
@@ -90,8 +111,15 @@ def grad_cam(
     ----------
     .. [1] Selvaraju et al. 2017, ICCV, arXiv:1610.02391
     """
-    options = {"channels_last": channels_last, "output": output}
-    return explain_layer(model, images, layer, average_gradients, **options)  # type: ignore[arg-type]
+    return explain_layer(
+        model,
+        images,
+        layer,
+        average_gradients,
+        channels_last=channels_last,
+        tokens=tokens,
+        output=output,
+    )
 
 
 def average_gradients(maps: Tensor, gradient: Tensor) -> Tensor:
@@ -117,6 +145,7 @@ def explain_layer(
     *,
     of_differences: bool = False,
     channels_last: bool | None = None,
+    tokens: Tokens | None = None,
     output: Output = None,
 ) -> CamBatch:
     """Compute the map of every image for every class by any method that needs gradients of a layer.
@@ -125,7 +154,7 @@ def explain_layer(
 
     Parameters
     ----------
-    model, images, layer, channels_last, output
+    model, images, layer, channels_last, tokens, output
         As for `grad_cam`.
     combine : callable
         Makes a map (N, h, w) of the feature maps and of the gradient of a class, each (N, K, h, w).
@@ -151,20 +180,20 @@ def explain_layer(
             images = images.clone()
         random_state = _read_random_state(images.device)
         with steady_norms(model, len(images)):
-            found, leaves = _run(model, images, layer)
+            found, leaves = _run(model, images, layer, tokens)
         logits = take_logits(found, len(images), output)
         if not torch.equal(random_state, _read_random_state(images.device)):
             _check_not_random(model, images, logits, output)
         if len(leaves) != 1:
             raise ValueError(f"layer: ran {len(leaves)} times in a forward pass, expected 1")
         leaf = leaves[0]
-        axis = -1 if _has_maps_last(leaf, images, channels_last) else 1
-        maps = leaf.detach().movedim(axis, 1)
+        arrange = _choose_arrangement(leaf, images, channels_last, tokens)
+        maps = arrange(leaf.detach())
         cams = []
         for gradient in _iter_gradients(logits, leaf, of_differences=of_differences):
             if gradient is None:
                 raise ValueError(_find_why_no_gradient(model, images, layer, logits, output))
-            cams.append(combine(maps, gradient.movedim(axis, 1)))
+            cams.append(combine(maps, arrange(gradient)))
         if of_differences:
             # With a single class, there is nothing to differ from.
             cams.insert(0, torch.zeros_like(cams[0]) if cams else maps.new_zeros(maps[:, 0].shape))
@@ -330,10 +359,12 @@ def _is_compiled(module: nn.Module) -> bool:
     return type(module).__name__ == "OptimizedModule" and "_orig_mod" in module._modules
 
 
-def _run(model: nn.Module, images: Tensor, layer: nn.Module) -> tuple[Any, list[Tensor]]:
+def _run(
+    model: nn.Module, images: Tensor, layer: nn.Module, tokens: Tokens | None
+) -> tuple[Any, list[Tensor]]:
     """Run a network with gradients from a layer on; return its output, and the layer's outputs."""
     try:
-        with torch.no_grad(), _cut_at(layer) as leaves:
+        with torch.no_grad(), _cut_at(layer, tokens) as leaves:
             found = model(images)
             if torch.is_grad_enabled() or not leaves:
                 return found, leaves
@@ -346,7 +377,7 @@ def _run(model: nn.Module, images: Tensor, layer: nn.Module) -> tuple[Any, list[
     # are enabled below, too. Without parameters, still no graph is recorded there.
     parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
     try:
-        with torch.enable_grad(), _cut_at(layer) as leaves:
+        with torch.enable_grad(), _cut_at(layer, tokens) as leaves:
             return torch.func.functional_call(model, parameters, (images,)), leaves
     except RuntimeError as exc:
         _refuse_if_gradients_are_the_reason(exc, model, images)
@@ -398,17 +429,21 @@ def _refuse_if_gradients_are_the_reason(
 
 
 @contextmanager
-def _cut_at(layer: nn.Module) -> Iterator[list[Tensor]]:
+def _cut_at(layer: nn.Module, tokens: Tokens | None) -> Iterator[list[Tensor]]:
     """Make each output of a layer the leaf of a new graph, and collect these leaves.
 
     The caller restores the gradient mode.
     """
     leaves: list[Tensor] = []
+    n_axes, expected = (
+        (4, "feature maps (N, K, h, w)") if tokens is None else (3, "tokens (N, T, K)")
+    )
 
     def cut(module: nn.Module, inputs: tuple[object, ...], output: object) -> Tensor:
-        if not isinstance(output, Tensor) or output.ndim != 4 or not output.is_floating_point():
+        is_right = isinstance(output, Tensor) and output.ndim == n_axes
+        if not isinstance(output, Tensor) or not is_right or not output.is_floating_point():
             found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-            raise ValueError(f"layer: output {found}, expected feature maps (N, K, h, w)")
+            raise ValueError(f"layer: output {found}, expected {expected}")
         if torch.is_inference_mode_enabled():
             raise ValueError(
                 "model: runs the layer under torch.inference_mode(), in which no gradient can be "
@@ -426,6 +461,22 @@ def _cut_at(layer: nn.Module) -> Iterator[list[Tensor]]:
         yield leaves
     finally:
         handle.remove()
+
+
+def _choose_arrangement(
+    leaf: Tensor, images: Tensor, channels_last: bool | None, tokens: Tokens | None
+) -> Callable[[Tensor], Tensor]:
+    """Return what makes feature maps (N, K, h, w) of a layer's output, and of its gradient."""
+    if tokens is None:
+        axis = -1 if _has_maps_last(leaf, images, channels_last) else 1
+        return lambda found: found.movedim(axis, 1)
+    n_prefix, height, width = tokens
+    if leaf.shape[:2] != (len(images), n_prefix + height * width):
+        raise ValueError(
+            f"layer: output {tuple(leaf.shape)} for {len(images)} images, expected "
+            f"{n_prefix} + {height} × {width} tokens (N, T, K) of each image"
+        )
+    return lambda found: found[:, n_prefix:].movedim(-1, 1).unflatten(2, (height, width))
 
 
 def _has_maps_last(leaf: Tensor, images: Tensor, channels_last: bool | None) -> bool:

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from galfig.attribution.gradcam import CamBatch, Output, differ, grad_cam, take_logits
+from galfig.attribution.gradcam import CamBatch, Output, Tokens, differ, grad_cam, take_logits
 from galfig.attribution.methods import hires_cam
 from galfig.attribution.probe import explain_one_by_one
 
+# A HiResCAM map of less than this share of the norm of Grad-CAM's is as good as zero.
+NEGLIGIBLE = 1e-3
 # Totals of maps and logits agree to this, relative to the larger, where they are the same.
 ROUNDING = 1e-5
 
@@ -25,7 +27,7 @@ class Head:
         None otherwise.
     hires_distance : float
         By how much Grad-CAM differs from HiResCAM: the norm of their difference over that of
-        HiResCAM, the median over all maps; NaN if all of these are zero.
+        HiResCAM, the median over all maps; NaN if all of these are zero but for rounding.
     """
 
     bias: Tensor | None
@@ -38,6 +40,7 @@ def measure_head(
     layer: nn.Module,
     *,
     channels_last: bool | None = None,
+    tokens: Tokens | None = None,
     output: Output = None,
 ) -> Head:
     r"""Measure whether maps add up to the logits, and how far Grad-CAM is from HiResCAM.
@@ -47,7 +50,7 @@ def measure_head(
 
     Parameters
     ----------
-    model, images, layer, channels_last, output
+    model, images, layer, channels_last, tokens, output
         As for `galfig.attribution.gradcam.grad_cam`.
 
     Returns
@@ -66,12 +69,20 @@ def measure_head(
     # One image at a time, since a graph may fill the memory.
     found, exact = (
         explain_one_by_one(
-            model, images, layer, explain=explain, channels_last=channels_last, output=output
+            model,
+            images,
+            layer,
+            explain=explain,
+            channels_last=channels_last,
+            tokens=tokens,
+            output=output,
         )
         for explain in (grad_cam, hires_cam)
     )
     norms = exact.cams.flatten(2).norm(dim=2)
-    distances = (found.cams - exact.cams).flatten(2).norm(dim=2)[norms > 0] / norms[norms > 0]
+    # Below a layer norm, the gradient is at right angles to the feature maps of each pixel.
+    is_there = norms > NEGLIGIBLE * found.cams.flatten(2).norm(dim=2)
+    distances = (found.cams - exact.cams).flatten(2).norm(dim=2)[is_there] / norms[is_there]
     median = float(distances.median()) if len(distances) else float("nan")
     return Head(_find_bias(model, images, layer, found, output), median)
 

@@ -12,6 +12,7 @@ from galfig.attribution.evidence import contrast, explain_differences
 from galfig.attribution.gradcam import (
     CamBatch,
     Output,
+    Tokens,
     explain_layer,
     grad_cam,
     weighted_sum,
@@ -88,6 +89,7 @@ def hires_cam(
     layer: nn.Module,
     *,
     channels_last: bool | None = None,
+    tokens: Tokens | None = None,
     output: Output = None,
 ) -> CamBatch:
     r"""Compute the HiResCAM map of every image for every class.
@@ -98,7 +100,7 @@ def hires_cam(
 
     Parameters
     ----------
-    model, images, layer, channels_last, output
+    model, images, layer, channels_last, tokens, output
         As for `galfig.attribution.gradcam.grad_cam`.
 
     Returns
@@ -117,7 +119,7 @@ def hires_cam(
     .. [1] Draelos & Carin 2020, arXiv:2011.08891
     """
     return explain_layer(
-        model, images, layer, _multiply, channels_last=channels_last, output=output
+        model, images, layer, _multiply, channels_last=channels_last, tokens=tokens, output=output
     )
 
 
@@ -127,6 +129,7 @@ def grad_cam_plus_plus(
     layer: nn.Module,
     *,
     channels_last: bool | None = None,
+    tokens: Tokens | None = None,
     output: Output = None,
 ) -> CamBatch:
     r"""Compute the Grad-CAM++ map of every image for every class.
@@ -143,7 +146,7 @@ def grad_cam_plus_plus(
 
     Parameters
     ----------
-    model, images, layer, channels_last, output
+    model, images, layer, channels_last, tokens, output
         As for `galfig.attribution.gradcam.grad_cam`.
 
     Returns
@@ -162,7 +165,13 @@ def grad_cam_plus_plus(
     .. [2] Lerma & Lucas 2022, arXiv:2205.10838
     """
     return explain_layer(
-        model, images, layer, _weight_plus_plus, channels_last=channels_last, output=output
+        model,
+        images,
+        layer,
+        _weight_plus_plus,
+        channels_last=channels_last,
+        tokens=tokens,
+        output=output,
     )
 
 
@@ -172,6 +181,7 @@ def layer_cam(
     layer: nn.Module,
     *,
     channels_last: bool | None = None,
+    tokens: Tokens | None = None,
     output: Output = None,
 ) -> CamBatch:
     r"""Compute the LayerCAM map of every image for every class.
@@ -182,7 +192,7 @@ def layer_cam(
 
     Parameters
     ----------
-    model, images, layer, channels_last, output
+    model, images, layer, channels_last, tokens, output
         As for `galfig.attribution.gradcam.grad_cam`.
 
     Returns
@@ -200,7 +210,13 @@ def layer_cam(
     .. [1] Jiang et al. 2021, IEEE Transactions on Image Processing 30, 5875
     """
     return explain_layer(
-        model, images, layer, _multiply_positive, channels_last=channels_last, output=output
+        model,
+        images,
+        layer,
+        _multiply_positive,
+        channels_last=channels_last,
+        tokens=tokens,
+        output=output,
     )
 
 
@@ -210,6 +226,7 @@ def x_grad_cam(
     layer: nn.Module,
     *,
     channels_last: bool | None = None,
+    tokens: Tokens | None = None,
     output: Output = None,
 ) -> CamBatch:
     r"""Compute the XGrad-CAM map of every image for every class.
@@ -225,7 +242,7 @@ def x_grad_cam(
 
     Parameters
     ----------
-    model, images, layer, channels_last, output
+    model, images, layer, channels_last, tokens, output
         As for `galfig.attribution.gradcam.grad_cam`.
 
     Returns
@@ -244,7 +261,13 @@ def x_grad_cam(
     .. [1] Fu et al. 2020, BMVC, arXiv:2008.02312
     """
     return explain_layer(
-        model, images, layer, _weight_by_activation, channels_last=channels_last, output=output
+        model,
+        images,
+        layer,
+        _weight_by_activation,
+        channels_last=channels_last,
+        tokens=tokens,
+        output=output,
     )
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from galfig.attribution.gradcam import (
     CamBatch,
     Output,
+    Tokens,
     check_explainable,
     steady_norms,
     take_logits,
@@ -25,6 +26,7 @@ def integrated_gradients(
     layer: nn.Module | None = None,
     *,
     channels_last: bool | None = None,
+    tokens: Tokens | None = None,
     output: Output = None,
 ) -> CamBatch:
     r"""Compute the integrated gradients of every image for every class.
@@ -43,7 +45,7 @@ def integrated_gradients(
     ----------
     model, images, output
         As for `galfig.attribution.gradcam.grad_cam`.
-    layer, channels_last : optional
+    layer, channels_last, tokens : optional
         Not used.
 
     Returns
@@ -86,6 +88,7 @@ def input_x_gradient(
     layer: nn.Module | None = None,
     *,
     channels_last: bool | None = None,
+    tokens: Tokens | None = None,
     output: Output = None,
 ) -> CamBatch:
     r"""Compute the product of every image with its gradient, for every class.
@@ -99,7 +102,7 @@ def input_x_gradient(
     ----------
     model, images, output
         As for `galfig.attribution.gradcam.grad_cam`.
-    layer, channels_last : optional
+    layer, channels_last, tokens : optional
         Not used.
 
     Returns

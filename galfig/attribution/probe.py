@@ -12,6 +12,7 @@ from galfig.attribution.gradcam import (
     ROUNDING,
     CamBatch,
     Output,
+    Tokens,
     differ,
     grad_cam,
     take_logits,
@@ -129,6 +130,7 @@ def explain_one_by_one(
     *,
     explain: Callable[..., CamBatch] = grad_cam,
     channels_last: bool | None = None,
+    tokens: Tokens | None = None,
     output: Output = None,
 ) -> CamBatch:
     """Explain images by the exact function of a method, each alone.
@@ -137,7 +139,14 @@ def explain_one_by_one(
     ``explain`` is that function or another.
     """
     batches = [
-        explain(model, image[None].contiguous(), layer, channels_last=channels_last, output=output)
+        explain(
+            model,
+            image[None].contiguous(),
+            layer,
+            channels_last=channels_last,
+            tokens=tokens,
+            output=output,
+        )
         for image in images
     ]
     return CamBatch(

@@ -20,7 +20,7 @@ from galfig.attribution.fusion import (
     separate_rows,
     write_in_place,
 )
-from galfig.attribution.gradcam import CamBatch, Output
+from galfig.attribution.gradcam import CamBatch, Output, Tokens
 from galfig.attribution.methods import METHODS, Method
 
 Explain = Callable[[Tensor], CamBatch]
@@ -135,6 +135,7 @@ def prepare(
     *,
     method: Method = METHODS["grad-cam"],
     channels_last: bool | None = None,
+    tokens: Tokens | None = None,
     output: Output = None,
 ) -> Prepared | None:
     """Prepare a network to run in one variant.
@@ -151,7 +152,7 @@ def prepare(
         Images on which the runs of modules are counted.
     method : Method, optional
         The method; default Grad-CAM.
-    channels_last, output : optional
+    channels_last, tokens, output : optional
         As for `galfig.attribution.gradcam.grad_cam`.
 
     Returns
@@ -160,7 +161,7 @@ def prepare(
         None if the network has nothing that this variant changes: no head with a closed form, no
         batch norm to fold, no convolution to pack.
     """
-    run = partial(method.explain, channels_last=channels_last, output=output)
+    run = partial(method.explain, channels_last=channels_last, tokens=tokens, output=output)
     if not variant.copies:
         layer = model.get_submodule(layer_name)
         explain = partial(_explain_cut_graph, run, model, layer, torch.contiguous_format)
@@ -194,6 +195,7 @@ def prepare(
     elif (
         method.combine_uniform is None
         or channels_last
+        or tokens is not None
         or output is not None
         or not is_closed_form(model, layer_name)
     ):

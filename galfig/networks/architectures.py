@@ -8,10 +8,11 @@ from functools import partial
 import torch
 from torch import nn
 
-from galfig.attribution.gradcam import grad_cam
+from galfig.attribution.gradcam import Tokens, grad_cam
 from galfig.errors import ConfigError
 from galfig.networks.families import FAMILIES, build_member, import_fastai
 from galfig.networks.layers import Output, find_bottlenecks, sees_past, trace_outputs
+from galfig.networks.tokens import find_tokens, reaches_logits
 from galfig.runtime.messages import one_line, suggest
 
 # Networks for images of a fixed size report another size by different exceptions.
@@ -84,7 +85,10 @@ def find_layer(
     name : str
         Name of the layer, as in ``model.named_modules()``; "auto" is the last module that returns
         feature maps, (N, K, h, w) or (N, h, w, K), of more than one pixel and past which the
-        logits do not see the image; see `galfig.networks.layers.sees_past`.
+        logits do not see the image; see `galfig.networks.layers.sees_past`. Of a transformer, it is
+        the last sequence (N, T, K) whose elements lie in the image and change the logits, behind
+        the norm through which the last attention reads it if there is a class token; see
+        `galfig.networks.tokens.find_tokens`.
     image_size : int
         Side of the images that the network takes [pixels].
     arch : str, optional
@@ -113,7 +117,8 @@ def find_layer(
         name = _choose_layer(model, outputs, image_size, arch, n_channels)
     else:
         output = _find_named(outputs, name, arch)
-        _probe(model, output, (1, n_channels, image_size, image_size))
+        tokens = _locate(model, output, outputs, image_size, n_channels)
+        _probe(model, output, (1, n_channels, image_size, image_size), tokens)
     return name, model.get_submodule(name)
 
 
@@ -126,14 +131,18 @@ class LayerTraits:
     channels_last : bool
         Whether its maps are (N, h, w, K), not (N, K, h, w).
     is_bypassed : bool
-        Whether the image also reaches the logits past it.
+        Whether the image also reaches the logits past it, or past the elements of its sequence that
+        lie in the image.
     warning : str
         One line about what limits its maps; "" if there is nothing to say.
+    tokens : Tokens or None
+        Where the elements of its sequence (N, T, K) lie; None if its output are maps.
     """
 
     channels_last: bool = False
     is_bypassed: bool = False
     warning: str = ""
+    tokens: Tokens | None = None
 
 
 def describe_layer(
@@ -150,10 +159,22 @@ def describe_layer(
     -------
     LayerTraits
     """
-    kinds = {output.name: output.kind for output in trace_outputs(model, image_size, n_channels)}
+    outputs = trace_outputs(model, image_size, n_channels)
+    kinds = {output.name: output.kind for output in outputs}
+    tokens = None
+    if kinds.get(name) == "tokens":
+        output = next(output for output in outputs if output.name == name)
+        tokens = find_tokens(model, output, outputs, image_size, n_channels)
     is_bypassed = sees_past(model, model.get_submodule(name), image_size, n_channels)
     where, warning = f"layer {name!r} of {arch or 'the model'}", ""
-    if is_bypassed:
+    if tokens is not None and tokens.n_prefix:
+        is_bypassed = True
+        warning = (
+            f"{where}: the image also reaches the logits through the first {tokens.n_prefix} of "
+            "its tokens, which lie nowhere in the image, so that its maps show only part of the "
+            "evidence"
+        )
+    elif is_bypassed:
         warning = (
             f"{where}: the image also reaches the logits past it, so that its maps show only the "
             'part of the evidence that flows through it; `layer="auto"` finds a layer through '
@@ -164,7 +185,7 @@ def describe_layer(
             f"{where}: its maps have a single pixel for images of {image_size} pixels, so that "
             'they cannot show where the evidence is; use `layer="auto"` or a larger `image_size`'
         )
-    return LayerTraits(kinds.get(name) == "channels last", is_bypassed, warning)
+    return LayerTraits(kinds.get(name) == "channels last", is_bypassed, warning, tokens)
 
 
 def try_images(
@@ -239,6 +260,7 @@ def _choose_layer(
 ) -> str:
     """Return the last layer through which all of the image flows while it is still an image."""
     where = arch or "model"
+    every, located = outputs, dict[int, Tokens | None]()
     outputs = [one for one in outputs if one.kind not in ("other", "pooled") and one.n_runs == 1]
     names = [output.name for output in outputs]
     bottlenecks = find_bottlenecks(model, names, image_size, n_channels)
@@ -247,14 +269,24 @@ def _choose_layer(
             continue
         if sees_past(model, model.get_submodule(output.name), image_size, n_channels):
             continue
+        tokens = None
         if output.kind == "tokens":
+            n_tokens = output.shape[1]
+            if n_tokens not in located:
+                located[n_tokens] = find_tokens(model, output, every, image_size, n_channels)
+            tokens = located[n_tokens]
             # Earlier maps are no more than the patch embedding of a transformer.
-            raise ConfigError(
-                f"{where}: does not end in feature maps (N, K, h, w) but in the sequence "
-                f"(N, T, K) of {output.name!r}, which galfig cannot explain; "
-                f"{_list_choices(outputs)}"
-            )
-        _probe(model, output, (1, n_channels, image_size, image_size))
+            if tokens is None:
+                raise ConfigError(
+                    f"{where}: does not end in feature maps (N, K, h, w) but in the sequence "
+                    f"(N, T, K) of {output.name!r}, whose elements are no square grid of the "
+                    f"image; {_list_choices(outputs)}"
+                )
+            if not reaches_logits(model, output.name, tokens, image_size, n_channels):
+                continue
+            if tokens.n_prefix:
+                output = _find_norm_behind(model, outputs, output)
+        _probe(model, output, (1, n_channels, image_size, image_size), tokens)
         return output.name
     if outputs:
         raise ConfigError(
@@ -265,6 +297,20 @@ def _choose_layer(
         f"{where}: no layer gives feature maps (N, K, h, w) of more than one pixel of images of "
         f"{image_size} pixels, expected one; choose another `arch` or `image_size`"
     )
+
+
+def _find_norm_behind(model: nn.Module, outputs: list[Output], output: Output) -> Output:
+    """Return the norm through which the next block reads a sequence, or the sequence itself.
+
+    The gradient of what a norm reads is at right angles to it, so that HiResCAM and all that add
+    up products with the gradient would be zero.
+    """
+    for following in outputs[outputs.index(output) + 1 :]:
+        if following.shape != output.shape:
+            break
+        if "norm" in type(model.get_submodule(following.name)).__name__.lower():
+            return following
+    return output
 
 
 def _list_choices(outputs: list[Output]) -> str:
@@ -279,14 +325,8 @@ def _list_layers(outputs: list[Output]) -> list[str]:
 def _find_named(outputs: list[Output], name: str, arch: str) -> Output:
     """Return the output of a layer that was named; raise ConfigError unless it is maps."""
     named = next((output for output in outputs if output.name == name), None)
-    if named is not None and named.kind in ("maps", "channels last", "pooled"):
+    if named is not None and named.kind in ("maps", "channels last", "pooled", "tokens"):
         return named
-    if named is not None and named.kind == "tokens":
-        raise ConfigError(
-            f"layer {name!r}: gives sequences {named.shape} as transformers do, expected feature "
-            "maps (N, K, h, w); galfig does not guess which element lies where, choose another "
-            "`layer` or `arch`"
-        )
     layers = _list_layers(outputs)
     hint = f"{suggest(name, layers)} it has {', '.join(layers) or 'none'}".strip()
     raise ConfigError(
@@ -294,12 +334,35 @@ def _find_named(outputs: list[Output], name: str, arch: str) -> Output:
     )
 
 
-def _probe(model: nn.Module, output: Output, shape: tuple[int, ...]) -> None:
+def _locate(
+    model: nn.Module, output: Output, outputs: list[Output], image_size: int, n_channels: int
+) -> Tokens | None:
+    """Return where the tokens of a layer that was named lie, if it has any."""
+    if output.kind != "tokens":
+        return None
+    tokens = find_tokens(model, output, outputs, image_size, n_channels)
+    if tokens is None:
+        raise ConfigError(
+            f"layer {output.name!r}: gives sequences {output.shape}, expected feature maps "
+            "(N, K, h, w), or tokens that are a square grid of the image, row by row; choose "
+            "another `layer` or `arch`"
+        )
+    if not reaches_logits(model, output.name, tokens, image_size, n_channels):
+        raise ConfigError(
+            f"layer {output.name!r}: the logits depend on none of its tokens that lie in the "
+            'image, so that its maps would be zero; use `layer="auto"`, or an earlier one'
+        )
+    return tokens
+
+
+def _probe(
+    model: nn.Module, output: Output, shape: tuple[int, ...], tokens: Tokens | None = None
+) -> None:
     """Raise ConfigError if a layer cannot be explained, before any long work begins."""
     images = next(model.parameters()).new_zeros(shape)
     try:
         layer, is_last = model.get_submodule(output.name), output.kind == "channels last"
-        grad_cam(model, images, layer, channels_last=is_last)
+        grad_cam(model, images, layer, channels_last=is_last, tokens=tokens)
     except ValueError as exc:
         reason = str(exc).removeprefix("layer: ")
         raise ConfigError(f"layer {output.name!r}: {reason}; choose another `layer`") from exc

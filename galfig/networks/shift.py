@@ -456,8 +456,9 @@ def _measure_features(checkpoint: Checkpoint, cutouts: NDArray[np.uint8]) -> NDA
     axes = (1, 2) if checkpoint.metadata.get("layer_channels_last") else (2, 3)
 
     def note(module: nn.Module, inputs: tuple[object, ...], output: Tensor) -> None:
-        # Averaged here, since the next layer may overwrite the maps.
-        means.append(output.mean(dim=axes, dtype=torch.float64))
+        # Averaged here, since the next layer may overwrite the maps. Tokens have a single axis.
+        where = axes if output.ndim == 4 else (1,)
+        means.append(output.mean(dim=where, dtype=torch.float64))
 
     model = checkpoint.model
     device = next(model.parameters()).device

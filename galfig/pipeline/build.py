@@ -276,6 +276,7 @@ def _prove_engine(
             precision=plan.settings.maps.precision,
             micro_batch=plan.settings.maps.micro_batch,
             channels_last=plan.layer.channels_last,
+            tokens=plan.layer.tokens,
         )
         if images is not None:
             engine.verify(images)
@@ -441,7 +442,13 @@ def _describe_head(
     layer = model.get_submodule(plan.layer_name)
     device = next(model.parameters()).device
     with set_arithmetic("float32", device):
-        head = measure_head(model, images.to(device), layer, channels_last=plan.layer.channels_last)
+        head = measure_head(
+            model,
+            images.to(device),
+            layer,
+            channels_last=plan.layer.channels_last,
+            tokens=plan.layer.tokens,
+        )
     attrs: dict[str, Any] = {}
     if head.bias is None and isfinite(head.hires_distance):
         attrs["hires_distance"] = head.hires_distance

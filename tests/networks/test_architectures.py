@@ -125,13 +125,19 @@ def test_maps_with_the_channels_last_are_known():
     )
 
 
-def test_sequences_are_refused_with_the_reason():
+def test_sequences_whose_order_is_not_known_are_refused():
     """Which element of a sequence lies where is not guessed, nor an earlier layer taken."""
-    model = Grid(1).eval()
+
+    class Mirrored(Grid):
+        def forward(self, images):
+            return super().forward(images.flip(3))
+
+    model = Mirrored(1).eval()
     with pytest.raises(ConfigError, match=r"layer 'norm': gives sequences \(3, 64, 6\)"):
         find_layer(model, "norm", 8)
     with pytest.raises(ConfigError, match=r"in the sequence \(N, T, K\) of 'norm'.*from stem"):
         find_layer(model, "auto", 8)
+    assert describe_layer(Grid(1).eval(), "norm", 8).tokens == (0, 8, 8)
 
 
 def test_network_of_branches_alone_has_no_default_layer():

@@ -4,7 +4,6 @@ import pytest
 import timm
 import torch
 
-from galfig.errors import ConfigError
 from galfig.networks.architectures import describe_layer, find_layer
 
 pytestmark = pytest.mark.slow
@@ -34,15 +33,14 @@ OTHERS = {
     # Patches of 7 pixels, then twice as large. It looks at each row pixel by pixel, which is slow.
     ("sequencer2d_s", 56): 4,
 }
-# Transformers that end in a sequence.
-SEQUENCES = [
-    "vit_tiny_patch16_224",
-    "deit_tiny_patch16_224",
-    "beit_base_patch16_224",
-    "cait_xxs24_224",
-    "efficientformer_l1",
-    "mixer_s16_224",
-]
+# Transformers that end in a sequence: the default layer, and its tokens without a place.
+SEQUENCES = {
+    "vit_tiny_patch16_224": ("blocks.11.norm1", 1),
+    "deit_tiny_patch16_224": ("blocks.11.norm1", 1),
+    "deit_tiny_distilled_patch16_224": ("blocks.11.norm1", 2),
+    "vit_small_patch16_dinov3": ("blocks.11.norm1", 5),
+    "mixer_s16_224": ("norm", 0),
+}
 
 
 def make_skeleton(arch):
@@ -82,7 +80,11 @@ def test_default_maps_of_other_networks(arch, size):
 
 
 @pytest.mark.parametrize("arch", SEQUENCES)
-def test_sequences_have_no_default(arch):
-    """Nobody means the patch embedding of a transformer."""
-    with pytest.raises(ConfigError, match=r"does not end in feature maps .* in the sequence"):
-        find_layer(make_skeleton(arch), "auto", 224, arch)
+def test_sequences_are_a_grid(arch):
+    """Of the last block whose patches reach the logits; nobody means the patch embedding."""
+    model, (expected, n_prefix) = make_skeleton(arch), SEQUENCES[arch]
+    name, _ = find_layer(model, "auto", 224 if "dinov3" not in arch else 256, arch)
+    assert name == expected
+    tokens = describe_layer(model, name, 224 if "dinov3" not in arch else 256, arch).tokens
+    assert tokens.n_prefix == n_prefix
+    assert tokens.height == tokens.width == (14 if "dinov3" not in arch else 16)
