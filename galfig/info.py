@@ -20,7 +20,7 @@ from galfig.store.summary import (
     list_warnings,
 )
 
-Kind = Literal["store", "checkpoint", "manuscript"]
+Kind = Literal["store", "checkpoint", "networks", "manuscript"]
 EXPECTED = "a store, a checkpoint or the folder of a manuscript"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 # Longest header that the safetensors library reads [byte].
@@ -51,9 +51,9 @@ def find_kind(path: Path) -> Kind:
 
     Returns
     -------
-    {"store", "checkpoint", "manuscript"}
+    {"store", "checkpoint", "networks", "manuscript"}
         The kind of file. A "checkpoint" is any safetensors or pickle file, possibly from another
-        program.
+        program; "networks" is a folder of such files.
 
     Raises
     ------
@@ -91,6 +91,8 @@ def _find_kind_of_folder(path: Path) -> Kind:
 
     if (path / FILE_NAME).is_file():
         return "manuscript"
+    if any(path.glob("*.safetensors")):
+        return "networks"
     raise StoreError(f"{path}: a folder without {FILE_NAME}, expected {EXPECTED}")
 
 
@@ -110,12 +112,12 @@ def _name_other(beginning: bytes) -> str | None:
 
 
 def describe_file(path: Path) -> dict[str, Any]:
-    """Return the facts about a store or a checkpoint.
+    """Return the facts about a store, a checkpoint or a folder of several of one recipe.
 
     Parameters
     ----------
     path : Path
-        A file written by ``galfig build-maps`` or ``galfig train``.
+        A file written by ``galfig build-maps`` or ``galfig train``, or a folder of networks.
 
     Returns
     -------
@@ -136,6 +138,8 @@ def describe_file(path: Path) -> dict[str, Any]:
         )
     if kind == "checkpoint":
         return dict(replace_nan(_describe_checkpoint(path)))
+    if kind == "networks":
+        return dict(replace_nan(_describe_folder(path)))
     with open_store(path) as store:
         return dict(replace_nan(_describe_store(store)))
 
@@ -262,6 +266,30 @@ def _describe_checkpoint(path: Path) -> dict[str, Any]:
         "images": _describe_images(checkpoint.metadata.get("images")),
         "members": checkpoint.record.members and checkpoint.record.members.count(),
         "warnings": _list_doubts(checkpoint.metadata),
+    }
+
+
+def _describe_folder(folder: Path) -> dict[str, Any]:
+    """Describe networks of one recipe by what they share, and each by what is its own."""
+    from galfig.networks.ensemble import describe_accuracies, list_networks, load_networks
+
+    ensemble = load_networks(folder)
+    own = zip(list_networks(folder), ensemble.networks, strict=True)
+    keys = ("seeds", "lr", "metrics")
+    return {
+        "kind": "networks",
+        "summary": describe_accuracies(ensemble),
+        "checkpoint_sha256": ensemble.digest,
+        "networks": {
+            file.name: {
+                "checkpoint_sha256": network.digest,
+                **{key: network.metadata.get(key) for key in keys},
+            }
+            for file, network in own
+        },
+        **ensemble.metadata,
+        "images": _describe_images(ensemble.metadata.get("images")),
+        "members": ensemble.record.members and ensemble.record.members.count(),
     }
 
 
