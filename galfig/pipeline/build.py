@@ -27,6 +27,7 @@ from galfig.images.cutouts import choose_decoding
 from galfig.images.sources import find_stretch
 from galfig.networks.checkpoint import Checkpoint
 from galfig.networks.device import choose_device
+from galfig.networks.receptive import describe_field
 from galfig.pipeline.changes import describe_changed, find_changed
 from galfig.pipeline.explain import explain_galaxies, read_first_images
 from galfig.pipeline.plan import Plan, digest_part
@@ -383,6 +384,8 @@ def _describe_store(
         "image_shift": dump_json(image_shift),
         "engine": dump_json(record and asdict(record)),
     }
+    if field := describe_field(checkpoint, plan.layer_name, plan.layer):
+        attrs["receptive_field"] = json.dumps(field)
     if plan.layer.is_bypassed:
         attrs["layer_is_bypassed"] = True
     if stretch := find_stretch(galaxies.paths, plan.settings.catalog):
