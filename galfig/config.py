@@ -34,6 +34,8 @@ MAX_BYTES = 1_000_000
 Precision = Literal["float32", "tf32", "bfloat16"]
 # The most channels of an image: beyond these, a file is a cube of spectra.
 MAX_CHANNELS = 16
+# The most networks of an ensemble: beyond these, error bars hardly change.
+MAX_NETWORKS = 100
 # Keys of `[catalog]` that older versions did not know. Left at their defaults, they are not
 # recorded, so that what was made before them stays up to date.
 _NEW_CATALOG_KEYS = (

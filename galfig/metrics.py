@@ -6,7 +6,7 @@ drawing a figure.
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -583,3 +583,88 @@ def wilson_interval(
     # The exact probability within one sigma of a normal distribution; astropy's default rounds it.
     low, high = binom_conf_interval(n_right, n, math.erf(math.sqrt(0.5)), interval="wilson")
     return low, high
+
+
+def compute_interval_factor(n_networks: int, of: Literal["mean", "next"] = "mean") -> float:
+    r"""Return how many standard deviations the 95 % interval over networks reaches to each side.
+
+    With the standard deviation :math:`s` of K networks, divisor :math:`K - 1`, the interval of the
+    mean of all networks of the recipe is the mean :math:`\pm\, t\, s / \sqrt K`, and the prediction
+    interval of one more network is the mean :math:`\pm\, t\, s \sqrt{1 + 1/K}`. The quantile
+    :math:`t` is Student's [1]_, for :math:`K - 1` degrees of freedom: 2.78 of five networks, where
+    1.96 would be that of many.
+
+    Parameters
+    ----------
+    n_networks : int
+        Number of networks, K, at least two.
+    of : {"mean", "next"}, default "mean"
+        The interval of the mean, or the prediction interval of one more network.
+
+    Returns
+    -------
+    float
+        The factor of :math:`s`.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two networks, whose scatter is unknown, or ``of`` is neither.
+
+    References
+    ----------
+    .. [1] Student 1908, Biometrika 6, 1
+    """
+    from scipy.special import stdtrit
+
+    if n_networks < 2:
+        raise ValueError(f"n_networks: {n_networks}, expected at least 2, whose scatter is known")
+    widths = {"mean": 1 / n_networks, "next": 1 + 1 / n_networks}
+    if of not in widths:
+        raise ValueError(f"of: {of!r}, expected 'mean' or 'next'")
+    return float(stdtrit(n_networks - 1, (1 + LEVEL) / 2)) * math.sqrt(widths[of])
+
+
+def median_correlation(maps: NDArray[np.floating]) -> float:
+    """Return the median over all pairs of maps of their Spearman rank correlation [1]_.
+
+    Parameters
+    ----------
+    maps : (K, n) ndarray of float
+        At least two maps of n pixels each.
+
+    Returns
+    -------
+    float
+        -1 to 1; NaN if a map is constant or not finite, so that its ranks say nothing.
+
+    References
+    ----------
+    .. [1] Spearman 1904, American Journal of Psychology 15, 72
+    """
+    ranks = np.stack([_rank(values) for values in maps])
+    ranks -= (maps.shape[1] - 1) / 2
+    norms = np.linalg.norm(ranks, axis=1)
+    if not norms.all() or not np.isfinite(maps).all():
+        return float("nan")
+    ranks /= norms[:, None]
+    pairs = (ranks @ ranks.T)[np.triu_indices(len(maps), 1)]
+    return float(np.clip(np.median(pairs), -1, 1))
+
+
+def _rank(values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Rank values from 0; equal ones share their mean rank.
+
+    This is `scipy.stats.rankdata`, in a fifth of its time.
+    """
+    order = np.argsort(values)
+    ordered = values[order]
+    is_new = ordered[1:] != ordered[:-1]
+    ranks = np.empty(len(values))
+    if is_new.all():
+        ranks[order] = np.arange(len(values))
+        return ranks
+    ends = np.append(np.flatnonzero(is_new), len(values) - 1)
+    starts = np.append(0, ends[:-1] + 1)
+    ranks[order] = np.repeat((starts + ends) / 2, ends - starts + 1)
+    return ranks

@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from galfig.config import MAX_CHANNELS, Settings, restore_settings
+from galfig.config import MAX_CHANNELS, MAX_NETWORKS, Settings, restore_settings
 from galfig.runtime.documents import load_json
 from galfig.runtime.messages import find_unprintable, make_printable
 from galfig.runtime.options import Split
@@ -174,13 +174,28 @@ class ReceptiveField(_Record):
     side_px: Positive | None
 
 
+class Network(_Record):
+    """What differs between the networks of an ensemble: how one of them was trained."""
+
+    checkpoint_sha256: PrintableText
+    seeds: dict[Name, Seed] | None = None
+    lr: Positive | None = None
+    lr_finder: LearningRateCurve | None = None
+    history: tuple[Epoch, ...] | None = None
+    metrics: dict[Name, NumberOrNan] | None = None
+
+
 class StoreRecord(_Record):
     """The root attributes of a store."""
 
     galfig_version: PrintableText
     plan_digest: Name
     catalog_sha256: PrintableText
+    # Of an ensemble, the digest of those of its networks.
     checkpoint_sha256: PrintableText
+    # How many networks the maps are the mean of, and each of them where there are several.
+    n_networks: Annotated[int, Field(strict=True, ge=1, le=MAX_NETWORKS)] = 1
+    networks: Annotated[tuple[Network, ...], BeforeValidator(_parse)] = ()
     class_names: Annotated[Names, BeforeValidator(_parse)]
     # Number of galaxies of each class of the catalog, including classes that were not kept.
     class_counts: Annotated[dict[Name, Count], BeforeValidator(_parse)] = {}
@@ -202,6 +217,16 @@ class StoreRecord(_Record):
     # What decided where FITS images are black and white: "range", "sky" or "percentiles". Older
     # versions, which took percentiles, did not say so.
     stretch: PrintableText = ""
+
+    @field_validator("networks")
+    @classmethod
+    def _check_networks(
+        cls, networks: tuple[Network, ...], info: ValidationInfo
+    ) -> tuple[Network, ...]:
+        n_networks = info.data.get("n_networks")
+        if networks and len(networks) != n_networks:
+            raise ValueError(f"{len(networks)} networks, expected {n_networks}, as n_networks says")
+        return networks
 
     @field_validator("pixel_scale")
     @classmethod

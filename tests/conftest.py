@@ -20,7 +20,10 @@ from samples import (
     HISTORY,
     LOSSES,
     RATES,
+    combine_galaxies,
+    describe_networks,
     draw_galaxy,
+    draw_networks,
     make_attributes,
     make_checkpoint,
     make_part,
@@ -152,9 +155,10 @@ def _write_store(
     attrs: dict | None = None,
     catalog: dict | None = None,
     seed: int = 0,
+    n_networks: int = 1,
     **replaced: np.ndarray,
 ) -> Path:
-    """Write a small store."""
+    """Write a small store; of several networks, by what is computed of their maps."""
     from galfig.store.writer import merge_parts, write_part
 
     rng = np.random.default_rng(seed)
@@ -176,15 +180,21 @@ def _write_store(
     cams = replaced.pop("cams", None)
     if cams is None:
         cams = rng.normal(0, 1e-3, (n, n_classes, map_size, map_size)).astype(np.float32)
+    spreads: dict = {}
+    if n_networks > 1:
+        cams, combined, spreads = combine_galaxies(*draw_networks(cams, logits, n_networks))
+        arrays |= combined
     arrays |= replaced
     part = path.with_name(f"{path.name}.part")
-    write_part(part, make_part(arrays, cams), "digest")
+    write_part(part, make_part(arrays, cams, spreads=spreads), "digest")
     columns = {"objID": arrays["objid"], "z": arrays["redshift"], **(catalog or {})}
     merge_parts(
         path,
         [part],
         pd.DataFrame(columns, index=arrays["objid"]),
-        make_attributes(class_names, n, size, quantity) | (attrs or {}),
+        make_attributes(class_names, n, size, quantity)
+        | (describe_networks(n_networks) if n_networks > 1 else {})
+        | (attrs or {}),
         {},
     )
     part.unlink()

@@ -74,19 +74,71 @@ def make_tiny_cnn(n_classes: int = 2) -> "nn.Sequential":
     return model.eval()
 
 
-def make_part(arrays: dict, cams: np.ndarray, rejected: dict | None = None) -> "Part":
-    """Make a part of plain arrays, ``cutouts`` among them."""
+def make_part(
+    arrays: dict, cams: np.ndarray, rejected: dict | None = None, spreads: dict | None = None
+) -> "Part":
+    """Make a part of plain arrays, ``cutouts`` among them, and of standard deviations of maps."""
     from galfig.store.chunks import encode_galaxy
     from galfig.store.writer import Part
 
-    cutouts = arrays["cutouts"]
+    cutouts, spreads = arrays["cutouts"], spreads or {}
     return Part(
         {name: array for name, array in arrays.items() if name != "cutouts"},
-        [encode_galaxy(*pair) for pair in zip(cams, cutouts, strict=True)],
+        [
+            encode_galaxy(*pair, {name: maps[row] for name, maps in spreads.items()})
+            for row, pair in enumerate(zip(cams, cutouts, strict=True))
+        ],
         cams.shape[1:],
         cutouts.shape[1:],
         rejected or {},
+        spread_shapes={name: maps.shape[1:] for name, maps in spreads.items()},
     )
+
+
+def draw_networks(cams: np.ndarray, logits: np.ndarray, n_networks: int) -> tuple:
+    """Draw maps (K, N, C, h, w) and logits of networks that scatter about some.
+
+    Their mean is not exactly that.
+    """
+    rng = np.random.default_rng(7)
+    scatter = 0.5 * np.std(cams)
+    maps = cams + rng.normal(0, scatter, (n_networks, *cams.shape))
+    shifted = logits + rng.normal(0, 0.3, (n_networks, *logits.shape))
+    return maps.astype(np.float32), shifted.astype(np.float32)
+
+
+def combine_galaxies(cams: np.ndarray, logits: np.ndarray, **options) -> tuple:
+    """Combine networks galaxy by galaxy: mean maps (N, C, h, w), arrays, and spreads by dataset."""
+    from galfig.pipeline.spread import combine_networks
+
+    found = [
+        combine_networks(cams[:, row], logits[:, row], **options) for row in range(cams.shape[1])
+    ]
+    mean = np.stack([one.logits for one in found])
+    arrays = {name: np.stack([one.numbers[name] for one in found]) for name in found[0].numbers}
+    arrays["agreement"] = arrays["agreement"].astype(np.float32)
+    shifted = np.exp(mean.astype(np.float64) - mean.max(axis=1, keepdims=True))
+    arrays["logits"] = mean
+    arrays["probs"] = (shifted / shifted.sum(axis=1, keepdims=True)).astype(np.float32)
+    spreads = {name: np.stack([one.spreads[name] for one in found]) for name in found[0].spreads}
+    return np.stack([one.cams for one in found]), arrays, spreads
+
+
+def describe_networks(n_networks: int) -> dict:
+    """Return the root attributes of an ensemble's store that one of a single network lacks."""
+    networks = [
+        {
+            "checkpoint_sha256": f"{number:064x}",
+            "seeds": {"split": 256, "training": 256 + number},
+            "lr": 0.01,
+            "history": [
+                {name: value + 0.01 * number for name, value in epoch.items()} for epoch in HISTORY
+            ],
+            "metrics": {"accuracy": 0.8 + 0.01 * number, "majority_share": 0.5},
+        }
+        for number in range(n_networks)
+    ]
+    return {"n_networks": n_networks, "networks": json.dumps(networks)}
 
 
 def make_attributes(

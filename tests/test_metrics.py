@@ -5,12 +5,14 @@ from decimal import Decimal, localcontext
 
 import numpy as np
 import pytest
+from scipy import stats
 from scipy.special import ndtri
 from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_score
 
 from galfig.metrics import (
     area_interval,
+    compute_interval_factor,
     compute_log_odds,
     compute_offsets,
     compute_rest_shares,
@@ -20,6 +22,7 @@ from galfig.metrics import (
     describe_baseline,
     describe_few,
     measure_accuracy,
+    median_correlation,
     rate_accuracy,
     score,
     wilson_interval,
@@ -275,3 +278,47 @@ def test_shares_of_the_rest():
     np.testing.assert_allclose(
         compute_rest_shares(np.array([2000, 1, 0]))[0], [0, 1 / (1 + np.exp(-1)), 1 / (1 + np.e)]
     )
+
+
+def test_interval_factors_are_those_of_student():
+    """Of scipy's distribution; for many networks, those of a normal one."""
+    for n_networks in (2, 3, 5, 20):
+        quantile = stats.t.ppf(0.975, n_networks - 1)
+        mean, more = (compute_interval_factor(n_networks, of) for of in ("mean", "next"))
+        assert mean == pytest.approx(quantile / np.sqrt(n_networks))
+        assert more == pytest.approx(quantile * np.sqrt(1 + 1 / n_networks))
+    assert compute_interval_factor(10**6, "next") == pytest.approx(1.96, abs=1e-3)
+
+
+def test_one_network_has_no_interval():
+    """Nor is there a third kind of interval."""
+    with pytest.raises(ValueError, match="n_networks: 1, expected at least 2"):
+        compute_interval_factor(1)
+    with pytest.raises(ValueError, match="expected 'mean' or 'next'"):
+        compute_interval_factor(5, "median")
+
+
+def test_intervals_cover_what_they_say():
+    """Of normal numbers: the next one in 95 % of cases, where twice the scatter covers 84 %."""
+    rng = np.random.default_rng(0)
+    drawn = rng.normal(3, 2, (100_000, 6))
+    known, left = drawn[:, :5], drawn[:, 5]
+    mean, sd = known.mean(axis=1), known.std(axis=1, ddof=1)
+    shares = [
+        np.mean(np.abs(left - mean) < compute_interval_factor(5, "next") * sd),
+        np.mean(np.abs(3 - mean) < compute_interval_factor(5, "mean") * sd),
+    ]
+    np.testing.assert_allclose(shares, 0.95, atol=0.004)
+    assert np.mean(np.abs(left - mean) < 2 * sd) < 0.88
+
+
+@pytest.mark.parametrize("digits", [1, 8], ids=["with ties", "without"])
+def test_rank_correlation_is_that_of_scipy(digits):
+    """For all pairs, also where values are equal."""
+    rng = np.random.default_rng(2)
+    maps = np.round(rng.normal(size=300) + rng.normal(size=(4, 300)), digits).astype(np.float32)
+    pairs = [stats.spearmanr(maps[i], maps[j]).statistic for i in range(4) for j in range(i)]
+    assert median_correlation(maps) == pytest.approx(np.median(pairs), abs=1e-12)
+    assert median_correlation(np.stack([maps[0], -maps[0]])) == pytest.approx(-1)
+    maps[3] = 1
+    assert np.isnan(median_correlation(maps))

@@ -1,6 +1,7 @@
 """Chunks: images compressed in threads, outside HDF5, to the format of HDF5's own filters."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import deflate
@@ -20,6 +21,21 @@ FILTERS = {"compression": "gzip", "compression_opts": 4, "shuffle": True, "fletc
 _LARGEST = 2 - 2**-10
 
 
+class EncodedMaps(NamedTuple):
+    """Some maps of one galaxy, compressed as a chunk of the store.
+
+    Attributes
+    ----------
+    data : bytes
+        The maps, (n, h, w) float16, divided by ``scale``.
+    scale : (n,) ndarray of float32
+        Power of two by which each map was divided.
+    """
+
+    data: bytes
+    scale: NDArray[np.float32]
+
+
 class Encoded(NamedTuple):
     """Maps and cutout of one galaxy, compressed as chunks of the store.
 
@@ -31,14 +47,22 @@ class Encoded(NamedTuple):
         Power of two by which each map was divided.
     cutout : bytes
         The cutout, (H, W, channels) uint8.
+    spreads : mapping of str to EncodedMaps
+        Standard deviations of maps over the networks of an ensemble, by dataset; none of one
+        network.
     """
 
     cams: bytes
     cam_scale: NDArray[np.float32]
     cutout: bytes
+    spreads: Mapping[str, EncodedMaps] = MappingProxyType({})
 
 
-def encode_galaxy(cams: NDArray[np.float32], cutout: NDArray[np.uint8]) -> Encoded:
+def encode_galaxy(
+    cams: NDArray[np.float32],
+    cutout: NDArray[np.uint8],
+    spreads: Mapping[str, NDArray[np.float32]] = MappingProxyType({}),
+) -> Encoded:
     """Compress the maps and the cutout of a galaxy.
 
     Call this from threads: it releases the interpreter lock while it compresses, and it does not
@@ -51,17 +75,25 @@ def encode_galaxy(cams: NDArray[np.float32], cutout: NDArray[np.uint8]) -> Encod
         Signed map of each class [logit].
     cutout : (H, W, 3) or (H, W, 1) ndarray of uint8
         The cutout, in colour or in one band.
+    spreads : mapping of str to (n, h, w) ndarray of float32, optional
+        Standard deviations of maps over the networks of an ensemble, by dataset.
 
     Returns
     -------
     Encoded
         The compressed maps and cutout, and the scale of each map.
     """
-    scale = _power_of_two_scale(cams)
-    scaled = cams / scale[:, None, None]
+    maps = _encode_maps(cams)
+    encoded = {name: _encode_maps(spread) for name, spread in spreads.items()}
+    return Encoded(maps.data, maps.scale, _compress(cutout), encoded)
+
+
+def _encode_maps(maps: NDArray[np.float32]) -> EncodedMaps:
+    scale = _power_of_two_scale(maps)
+    scaled = maps / scale[:, None, None]
     # float16 would round the largest float32 to 2, times 2^127: no float32. This keeps 11 bits.
     scaled = np.clip(scaled, -_LARGEST, _LARGEST).astype(np.float16)
-    return Encoded(_compress(scaled), scale, _compress(cutout))
+    return EncodedMaps(_compress(scaled), scale)
 
 
 def copy_chunks(source: h5py.Dataset, target: h5py.Dataset, start: int) -> bytes:

@@ -28,7 +28,7 @@ PARTS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             *("catalog", "rejected"),
         ),
     ),
-    "network": (("checkpoint_sha256", "training"), ()),
+    "network": (("checkpoint_sha256", "n_networks", "networks", "training"), ()),
     "settings": (
         (
             *("config", "class_names", "target_layer", "method", "split"),
@@ -37,7 +37,14 @@ PARTS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         (),
     ),
     "images": (("image_shift", "stretch"), ("image_digest", "cutouts")),
-    "maps": ((), ("logits", "probs", "cams", "cam_scale", "features")),
+    "maps": (
+        (),
+        (
+            *("logits", "probs", "cams", "cam_scale", "features"),
+            *("logits_sd", "log_odds_sd", "cams_sd", "cams_sd_scale"),
+            *("evidence_sd", "evidence_sd_scale", "agreement"),
+        ),
+    ),
 }
 # Length of the checksum with which HDF5 ends each chunk [byte].
 _FLETCHER32 = 4

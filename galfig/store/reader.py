@@ -210,6 +210,38 @@ class Store:
         """Cross-entropy loss of each galaxy, (N,); NaN where its true class is unknown."""
         return compute_losses(self.logits, self.label)
 
+    @property
+    def n_networks(self) -> int:
+        """Number of networks, K, of which maps and logits are the mean; 1 unless it is an ensemble.
+
+        The probabilities are those of the mean logits.
+        """
+        return self.record.n_networks
+
+    @cached_property
+    def logits_sd(self) -> NDArray[np.float32] | None:
+        """Standard deviation over the networks of each logit, (N, C); None for one network."""
+        return self._read("logits_sd") if self.n_networks > 1 else None
+
+    @cached_property
+    def log_odds_sd(self) -> NDArray[np.float32] | None:
+        """Standard deviation over the networks of the log-odds, (N, E); None for one network.
+
+        E is 1 for two classes, the second against the first. For more classes, E is C, each class
+        against the rest.
+        """
+        return self._read("log_odds_sd") if self.n_networks > 1 else None
+
+    @cached_property
+    def agreement(self) -> NDArray[np.float32] | None:
+        """How far the networks agree about each galaxy, (N,); None for one network.
+
+        This is the median over pairs of networks of the Spearman correlation of their evidence
+        maps; of more than two classes, of those of the predicted class. It is NaN where a map is
+        constant. It bounds what can be read from a map.
+        """
+        return self._read("agreement") if self.n_networks > 1 else None
+
     @cached_property
     def pixel_scale(self) -> NDArray[np.float64]:
         """Pixel scale of each cutout [arcsec/pixel], (N,); NaN where unknown."""
@@ -351,12 +383,87 @@ class Store:
         StoreError
             If the store is closed or damaged.
         """
+        return self._read_maps("cams", "cam_scale", rows)
+
+    def cams_sd(self, rows: RowsLike) -> NDArray[np.float32]:
+        """Return the standard deviations of maps over the networks of an ensemble.
+
+        Parameters
+        ----------
+        rows : int, str, slice or array_like
+            Which galaxies; see `Store`.
+
+        Returns
+        -------
+        (C, h, w) or (n, C, h, w) ndarray of float32
+            For the map of each class [logit], with the divisor K - 1. The error of the mean is
+            smaller; see `galfig.metrics.compute_interval_factor`.
+
+        Raises
+        ------
+        SelectionError
+            If the store does not hold an identifier.
+        IndexError
+            If a position is out of range.
+        StoreError
+            If the maps are those of one network, or the store is closed or damaged.
+        """
+        self._require_ensemble()
+        return self._read_maps("cams_sd", "cams_sd_scale", rows)
+
+    def evidence_sd(self, rows: RowsLike) -> NDArray[np.float32]:
+        """Return the standard deviations of evidence maps over the networks of an ensemble.
+
+        Parameters
+        ----------
+        rows : int, str, slice or array_like
+            Which galaxies; see `Store`.
+
+        Returns
+        -------
+        (h, w) or (n, h, w) ndarray of float32; (C, h, w) or (n, C, h, w) for C > 2
+            For each map that `evidence` returns [log-odds], with the divisor K - 1. Every network
+            is taken with the probabilities of the mean logits.
+
+        Raises
+        ------
+        SelectionError
+            If the store does not hold an identifier.
+        IndexError
+            If a position is out of range.
+        StoreError
+            If the maps are those of one network, their method gives no evidence, or the store is
+            closed or damaged.
+        """
+        self._require_ensemble()
+        is_binary = len(self.class_names) == 2
+        if self.attrs.get("method") == "evidence":
+            spread = self.cams_sd(rows)
+            return spread[..., 1, :, :] if is_binary else spread
+        if "evidence_sd" not in self._file:
+            raise StoreError(
+                f"{self.path}: no error bars of evidence, which maps by "
+                f"{self.attrs.get('method', 'grad-cam')} do not give; build it by another method"
+            )
+        spread = self._read_maps("evidence_sd", "evidence_sd_scale", rows)
+        return spread[..., 0, :, :] if is_binary else spread
+
+    def _require_ensemble(self) -> None:
+        if self.n_networks == 1:
+            raise StoreError(
+                f"{self.path}: maps of one network, expected several for error bars; train with "
+                "`networks=5`, and build it from that folder"
+            )
+
+    def _read_maps(self, name: str, scale_name: str, rows: RowsLike) -> NDArray[np.float32]:
+        """Read maps of galaxies, and multiply them by their scales."""
         positions = find_positions(self, rows)
         if isinstance(positions, int):
-            scale = self._read("cam_scale", positions)
-            return self._read("cams", positions).astype(np.float32) * scale[:, None, None]
-        shape = (len(positions), *self._file["cams"].shape[1:])
-        return _stack((self.cams(int(row)) for row in positions), shape, np.float32)
+            scale = self._read(scale_name, positions)
+            return self._read(name, positions).astype(np.float32) * scale[:, None, None]
+        shape = (len(positions), *self._file[name].shape[1:])
+        maps = (self._read_maps(name, scale_name, int(row)) for row in positions)
+        return _stack(maps, shape, np.float32)
 
     def evidence(self, rows: RowsLike) -> NDArray[np.float32]:
         r"""Return contrast maps of galaxies: the evidence for one class against the others.

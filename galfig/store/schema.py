@@ -35,9 +35,22 @@ DESCRIPTIONS = {
     "pixel_scale": "pixel scale of each cutout [arcsec/pixel], NaN where unknown",
     "image_digest": "first 8 bytes, big-endian, of the SHA-256 of each image's file",
     "kpc_per_arcsec": "proper length of an arcsec (Planck Collaboration 2020), NaN where unknown",
+    "logits_sd": "standard deviation (divisor K - 1) over the K networks of the logits (N, C)",
+    "log_odds_sd": "the same of the log-odds (N, E): of the second class against the first (E = 1) "
+    "or, of more than two classes, of each against the rest (E = C)",
+    "cams_sd": "the same of the maps (N, C, h, w); multiply by cams_sd_scale (N, C)",
+    "cams_sd_scale": "power of two by which each map of cams_sd was divided",
+    "evidence_sd": "the same of the evidence maps (N, E, h, w); multiply by evidence_sd_scale "
+    "(N, E)",
+    "evidence_sd_scale": "power of two by which each map of evidence_sd was divided",
+    "agreement": "median over pairs of networks of the Spearman correlation of their evidence maps "
+    "(of the predicted class, if there are more than two), NaN where not defined",
 }
 # Datasets that a store may lack: then nothing is known of them.
 _OPTIONAL = ("split", "image_digest", "pixel_scale", "kpc_per_arcsec")
+# Datasets of an ensemble: all but the last two must be there, and of one network none may be.
+_OF_EVIDENCE = ("evidence_sd", "evidence_sd_scale")
+_OF_ENSEMBLE = ("logits_sd", "log_odds_sd", "cams_sd", "cams_sd_scale", "agreement", *_OF_EVIDENCE)
 # Marks an empty cell in an integer column, since HDF5 has no missing values.
 MISSING_INTEGER = np.iinfo(np.int64).min
 # Sum of the probabilities of a galaxy, in float32; and their difference from the softmax.
@@ -55,8 +68,8 @@ class Rule(NamedTuple):
     dtypes : tuple of str
         Permitted types of numpy; "text" for text.
     axes : str
-        A letter per axis: N galaxies, C classes, h and w pixels of a map, H and W pixels of a
-        cutout, B bands.
+        A letter per axis: N galaxies, C classes, E evidence maps, h and w pixels of a map, H and
+        W pixels of a cutout, B bands.
     expected : str
         What the values are, for messages.
     is_right : callable
@@ -82,7 +95,16 @@ def _is_positive(values: NDArray[Any], n_classes: int) -> NDArray[np.bool_]:
     return np.isnan(values) | ((values > 0) & np.isfinite(values))
 
 
+def _is_power_of_two(values: NDArray[Any], n_classes: int) -> NDArray[np.bool_]:
+    return np.isfinite(values) & (values > 0) & (np.frexp(values)[0] == 0.5)
+
+
+def _is_spread(values: NDArray[Any], n_classes: int) -> NDArray[np.bool_]:
+    return (values >= 0) & np.isfinite(values)
+
+
 _FLOAT = ("float64", "float32")
+_SCALE = "a power of two"
 RULES = {
     "objid": Rule(("text",), "N", "an identifier that can be printed", _is_anything),
     "redshift": Rule(
@@ -110,16 +132,27 @@ RULES = {
     ),
     # `encode_galaxy` uses values beyond 1 only where the scale could not be larger.
     "cams": Rule(("float16",), "NChw", "a number within its scale", lambda m, _: np.abs(m) < 2),
-    "cam_scale": Rule(
-        ("float32",),
-        "NC",
-        "a power of two",
-        lambda scale, _: (scale > 0) & (np.frexp(scale)[0] == 0.5),
-    ),
+    "cam_scale": Rule(("float32",), "NC", _SCALE, _is_power_of_two),
     "cutouts": Rule(("uint8",), "NHWB", "a pixel", _is_anything),
     "pixel_scale": Rule(_FLOAT, "N", "a positive number, or NaN", _is_positive),
     "image_digest": Rule(("uint64",), "N", "a digest", _is_anything),
     "kpc_per_arcsec": Rule(_FLOAT, "N", "a positive number, or NaN", _is_positive),
+    "logits_sd": Rule(("float32",), "NC", "a finite number from 0", _is_spread),
+    "log_odds_sd": Rule(("float32",), "NE", "a finite number from 0", _is_spread),
+    "cams_sd": Rule(
+        ("float16",), "NChw", "a number from 0 within its scale", lambda s, _: (s >= 0) & (s < 2)
+    ),
+    "cams_sd_scale": Rule(("float32",), "NC", _SCALE, _is_power_of_two),
+    "evidence_sd": Rule(
+        ("float16",), "NEhw", "a number from 0 within its scale", lambda s, _: (s >= 0) & (s < 2)
+    ),
+    "evidence_sd_scale": Rule(("float32",), "NE", _SCALE, _is_power_of_two),
+    "agreement": Rule(
+        ("float32",),
+        "N",
+        "a correlation from -1 to 1, or NaN",
+        lambda r, _: np.isnan(r) | (np.abs(r) <= 1),
+    ),
 }
 """The rule of each dataset of a store, by name."""
 
@@ -162,18 +195,21 @@ def check_schema(file: h5py.File, path: Path) -> StoreRecord:
             "version of galfig wrote it: use that one, or update galfig"
         )
     record = read_record(attrs, path)
-    lacking = [n for n in (*DESCRIPTIONS, *GROUPS) if n not in file and n not in _OPTIONAL]
+    optional = (*_OPTIONAL, *(_OF_EVIDENCE if record.n_networks > 1 else _OF_ENSEMBLE))
+    lacking = [n for n in (*DESCRIPTIONS, *GROUPS) if n not in file and n not in optional]
     if lacking:
         raise StoreError(
             f"{path}: no dataset {lacking[0]!r}, expected a complete store; edited or damaged, "
             "build it again"
         )
+    _check_ensemble(file, path, record.n_networks)
     n_galaxies = _count_galaxies(file, path)
     if not n_galaxies:
         raise StoreError(f"{path}: holds no galaxy, expected some; build it again")
     sizes = {
         "N": n_galaxies,
         "C": len(record.class_names),
+        "E": count_evidence(len(record.class_names)),
         "H": record.cutout_size,
         "W": record.cutout_size,
     }
@@ -181,6 +217,22 @@ def check_schema(file: h5py.File, path: Path) -> StoreRecord:
     _check_catalog(file["catalog"], path, n_galaxies)
     _check_rejected(file["rejected"], path)
     return record
+
+
+def count_evidence(n_classes: int) -> int:
+    """Return the number of evidence maps of a galaxy.
+
+    Parameters
+    ----------
+    n_classes : int
+        Number of classes, C.
+
+    Returns
+    -------
+    int
+        1 for two classes, whose one map is signed; C for more.
+    """
+    return 1 if n_classes == 2 else n_classes
 
 
 def read_record(attrs: Mapping[str, Any], path: Path) -> StoreRecord:
@@ -313,11 +365,28 @@ def _count_galaxies(file: h5py.File, path: Path) -> int:
     return int(label.shape[0])
 
 
+def _check_ensemble(file: h5py.File, path: Path, n_networks: int) -> None:
+    """Raise StoreError unless there are error bars of several networks, and none of one."""
+    found = [name for name in _OF_ENSEMBLE if name in file]
+    if found and n_networks == 1:
+        raise StoreError(
+            f"{path}: {found[0]} of one network, expected it of several only; edited or damaged, "
+            "build it again"
+        )
+    pair = [name for name in _OF_EVIDENCE if name in file]
+    if len(pair) == 1:
+        raise StoreError(
+            f"{path}: {pair[0]} without the other of {' and '.join(_OF_EVIDENCE)}; edited or "
+            "damaged, build it again"
+        )
+
+
 def _check_datasets(file: h5py.File, path: Path, sizes: Mapping[str, int]) -> None:
     """Raise StoreError if a dataset has the wrong type, or a shape unlike those of the others.
 
-    The lengths of axes that are not given must be one or more.
+    The lengths of axes that are not given must be one or more, and the same everywhere.
     """
+    sizes = dict(sizes)
     for name, rule in RULES.items():
         if name not in file:
             continue
@@ -339,8 +408,9 @@ def _check_datasets(file: h5py.File, path: Path, sizes: Mapping[str, int]) -> No
             words = ", ".join(map(str, expected))
             raise StoreError(
                 f"{path}: {name} of shape {found}, expected ({words}{',' * (len(expected) == 1)}), "
-                "as labels and classes say; edited or damaged, build it again"
+                "as labels, classes and maps say; edited or damaged, build it again"
             )
+        sizes |= zip(rule.axes, found, strict=True)
 
 
 def _is_type(dataset: h5py.Dataset, dtypes: tuple[str, ...]) -> bool:

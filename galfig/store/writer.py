@@ -55,6 +55,9 @@ class Part:
         Reason why each rejected galaxy of the shard is not among the N, by objid.
     rejected_digests : dict of str to int
         Digest of the image of each rejected galaxy, by objid, where its file could be read.
+    spread_shapes : dict of str to tuple of int
+        Shape (n, h, w) of the standard deviations of one galaxy's maps over the networks of an
+        ensemble, by dataset; empty for one network.
     """
 
     arrays: dict[str, NDArray[Any]]
@@ -63,6 +66,7 @@ class Part:
     cutout_shape: tuple[int, ...]
     rejected: Mapping[str, str]
     rejected_digests: Mapping[str, int] = field(default_factory=dict)
+    spread_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 def write_part(path: Path, part: Part, plan_digest: str) -> None:
@@ -85,15 +89,26 @@ def write_part(path: Path, part: Part, plan_digest: str) -> None:
     with create_hdf5(path) as file:
         set_attributes(file, {"plan_digest": plan_digest})
         scales = [galaxy.cam_scale for galaxy in part.images]
-        no_scales = np.empty((0, part.map_shape[0]), np.float32)
-        arrays = {**part.arrays, "cam_scale": np.stack(scales) if scales else no_scales}
+        arrays = {**part.arrays, "cam_scale": _stack_scales(scales, part.map_shape)}
+        for name, shape in part.spread_shapes.items():
+            scales = [galaxy.spreads[name].scale for galaxy in part.images]
+            arrays[f"{name}_scale"] = _stack_scales(scales, shape)
         for name, array in arrays.items():
             dataset = _write_array(file, name, array)
             set_attributes(dataset, {"description": DESCRIPTIONS[name]})
         write_chunks(file, "cams", [g.cams for g in part.images], part.map_shape, np.float16)
         write_chunks(file, "cutouts", [g.cutout for g in part.images], part.cutout_shape, np.uint8)
+        for name, shape in part.spread_shapes.items():
+            chunks = [galaxy.spreads[name].data for galaxy in part.images]
+            write_chunks(file, name, chunks, shape, np.float16)
         _write_rejected(file, part.rejected, part.rejected_digests)
         seal_file(file)
+
+
+def _stack_scales(
+    scales: Sequence[NDArray[np.float32]], shape: Sequence[int]
+) -> NDArray[np.float32]:
+    return np.stack(scales) if scales else np.empty((0, shape[0]), np.float32)
 
 
 def merge_parts(
