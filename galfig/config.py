@@ -32,6 +32,17 @@ MAX_BYTES = 1_000_000
 
 # Choices that the settings and the command line share.
 Precision = Literal["float32", "tf32", "bfloat16"]
+Method = Literal[
+    "grad-cam",
+    "hires-cam",
+    "grad-cam++",
+    "layer-cam",
+    "x-grad-cam",
+    "evidence",
+]
+# Methods whose maps are not linear in the explained output: the difference of two of their maps is
+# not the map of a difference.
+NONLINEAR_METHODS = ("grad-cam++", "layer-cam")
 # The most channels of an image: beyond these, a file is a cube of spectra.
 MAX_CHANNELS = 16
 # The most networks of an ensemble: beyond these, error bars hardly change.
@@ -573,8 +584,11 @@ class TrainingSettings(_Table):
 
 
 class MapSettings(_Table):
-    """The Grad-CAM maps."""
+    """The maps."""
 
+    method: Method = Field(
+        "grad-cam", description="Method of attribution; 'evidence' contrasts the classes"
+    )
     layer: str = Field(
         "auto", description="Layer to explain; 'auto' is the last one with feature maps"
     )
@@ -593,11 +607,21 @@ class MapSettings(_Table):
 
     @model_serializer(mode="wrap")
     def _leave_out_default(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Stores that were built before this key existed stay up to date.
+        # Stores that were built before these keys existed stay up to date.
         keys: dict[str, Any] = serialize(self)
-        if not keys.get("tta", True):
-            del keys["tta"]
+        for key in ("method", "tta"):
+            if key in keys and keys[key] == type(self).model_fields[key].default:
+                del keys[key]
         return keys
+
+    @model_validator(mode="after")
+    def _check_tta(self) -> "MapSettings":
+        if self.tta and self.method == "grad-cam++":
+            raise ValueError(
+                "method 'grad-cam++' with tta, expected another method: its map of an averaged "
+                "network is not the average of the maps"
+            )
+        return self
 
 
 class Settings(_Table):

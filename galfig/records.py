@@ -209,6 +209,14 @@ class StoreRecord(_Record):
     training: Annotated[Training, BeforeValidator(_parse)]
     image_shift: Annotated[ImageShift | None, BeforeValidator(_parse)] = None
     engine: Annotated[EngineChoice | None, BeforeValidator(_parse)] = None
+    # The method of attribution. Older versions knew no other.
+    method: Name = "grad-cam"
+    # What the totals of the maps of each class lack to the logits, where that is the same for all
+    # galaxies; None where it is not, or not known.
+    head_bias: Annotated[tuple[Number, ...] | None, BeforeValidator(_parse)] = None
+    # Norm of the difference between Grad-CAM and HiResCAM over that of HiResCAM, the median over
+    # the first galaxies; None where they are the same, or not known.
+    hires_distance: Annotated[FiniteFloat, Field(strict=True, ge=0)] | None = None
     # Whether the image also reaches the logits past the layer.
     layer_is_bypassed: Truth = False
     # None in older stores, and where it could not be measured.
@@ -227,6 +235,15 @@ class StoreRecord(_Record):
         if networks and len(networks) != n_networks:
             raise ValueError(f"{len(networks)} networks, expected {n_networks}, as n_networks says")
         return networks
+
+    @field_validator("head_bias")
+    @classmethod
+    def _check_bias(
+        cls, bias: tuple[float, ...] | None, info: ValidationInfo
+    ) -> tuple[float, ...] | None:
+        if bias is not None and len(bias) != len(info.data.get("class_names", bias)):
+            raise ValueError(f"{len(bias)} numbers, expected one for each class")
+        return bias
 
     @field_validator("pixel_scale")
     @classmethod

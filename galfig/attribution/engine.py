@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from galfig.attribution.gradcam import CamBatch, Output, check_explainable, unwrap
+from galfig.attribution.methods import METHODS, find_method
+from galfig.attribution.orientations import explain_averaged
 from galfig.attribution.probe import (
     AGREEMENT,
     check_function_of_one_image,
@@ -51,8 +53,8 @@ class EngineRecord:
     ----------
     path : {"closed form", "cut graph", "plain"}
         "closed form" takes the weights of the linear layer for gradients, "cut graph" takes
-        gradients from the logits back to the layer, "plain" is ``grad_cam`` on the network as it
-        is.
+        gradients from the logits back to the layer, "plain" is the method's own function, such as
+        ``grad_cam``, on the network as it is.
     layout : {"channels-last", "contiguous"}
         Memory layout of images and weights.
     n_fused : int
@@ -63,8 +65,8 @@ class EngineRecord:
         Whether each thread has a copy of the network. If it cannot be copied, the threads take
         turns.
     reasons : tuple of str
-        Each faster way that was tried, and how its maps or logits differed from those of
-        ``grad_cam``.
+        Each faster way that was tried, and how its maps or logits differed from those of the
+        method's own function.
     """
 
     path: str
@@ -104,10 +106,13 @@ class Engine:
     """A network prepared to explain one layer; `make_engine` makes it, batches of images call it.
 
     For each shape of images, the engine takes the fastest way of computing whose maps and logits
-    agree with those of `grad_cam`; `verify` says how they are compared.
+    agree with those of the method's own function, such as `grad_cam`; `verify` says how they are
+    compared.
 
     Attributes
     ----------
+    method : str
+        Name of the method, one of `galfig.attribution.methods.METHODS`.
     device : torch.device
         Device of the network.
     record : EngineRecord or None
@@ -119,11 +124,14 @@ class Engine:
         model: nn.Module,
         layer: nn.Module,
         *,
+        method: str = "grad-cam",
         precision: str = "float32",
         micro_batch: int | None = None,
         channels_last: bool | None = None,
         output: Output = None,
     ) -> None:
+        self.method = method
+        self._method = METHODS[method]
         self._model = model
         self._layer = layer
         self._precision = precision
@@ -131,7 +139,7 @@ class Engine:
         self._output = output
         self._channels_last = channels_last
         self._like = next(model.parameters(), torch.empty(0))
-        self._variants = iter(list_variants())
+        self._variants = iter(list_variants(self._method))
         self._reasons: list[str] = []
         # Prepared for the fastest variant that has not been wrong yet.
         self._fastest: _Runner | None = None
@@ -190,6 +198,34 @@ class Engine:
         CamBatch
             ``cams`` (N, C, h, w) and ``logits`` (N, C) in float32, on the device of the engine.
         """
+        return self._method.finish(self._explain_parts(images))
+
+    def explain_averaged(self, images: Tensor) -> CamBatch:
+        """Explain the network averaged over the eight orientations of each image.
+
+        Parameters
+        ----------
+        images : (N, n_channels, H, H) Tensor of float32
+            Normalised cutouts, on any device.
+
+        Returns
+        -------
+        CamBatch
+            ``cams`` (N, C, h, h) and ``logits`` (N, C), as
+            `galfig.attribution.orientations.explain_averaged` defines them.
+
+        Raises
+        ------
+        ValueError
+            If the maps of the averaged network are not the average of those of the orientations,
+            because the method is not proportional to the gradient, as with Grad-CAM++.
+        """
+        if not self._method.is_proportional:
+            raise ValueError(f"method: {self.method} has no maps of a network averaged over turns")
+        # Evidence is contrasted with the probabilities of the averaged network.
+        return self._method.finish(explain_averaged(self._explain_parts, images))
+
+    def _explain_parts(self, images: Tensor) -> CamBatch:
         size = self.choose_micro_batch(images.shape[1:])
         return self._explain(self._find_runner(images.shape[1:]), images, size, self._precision)
 
@@ -209,16 +245,16 @@ class Engine:
         self._find_runner(torch.Size(shape))
 
     def verify(self, images: Tensor) -> None:
-        """Compare the engine with `grad_cam` on some images; slow down until they agree.
+        """Compare the engine with its method on some images; slow down until they agree.
 
-        `grad_cam` runs on the untouched network, on one image at a time; the engine as it runs
-        later, but in float32. Maps and logits agree as defined by
+        The method's own function, such as `grad_cam`, runs on the untouched network, on one image
+        at a time; the engine as it runs later, but in float32. Maps and logits agree as defined by
         `galfig.attribution.probe.find_disagreement`. If they do not, or if the engine raises, it
         takes the next slower way: the gradients of the graph in place of the closed form, no packed
-        and no folded weights, contiguous in place of channels-last tensors, and at last `grad_cam`
-        itself. So it does if two copies of the network disturb each other, as they do if a function
-        that was put on a module keeps something for later. The first images of each shape are
-        preceded by a few images of noise, so that calling this is optional.
+        and no folded weights, contiguous in place of channels-last tensors, and at last that
+        function itself. So it does if two copies of the network disturb each other, as they do if a
+        function that was put on a module keeps something for later. The first images of each shape
+        are preceded by a few images of noise, so that calling this is optional.
 
         All of this runs in one thread, so that on one machine the same images always lead to the
         same choice.
@@ -231,7 +267,7 @@ class Engine:
         Raises
         ------
         ValueError
-            If the logits of an image depend on other images or on chance, if `grad_cam` refuses
+            If the logits of an image depend on other images or on chance, if the method refuses
             the network or the layer, or if no way of computing agrees with it.
         """
         with self._lock, _computing_alone(), torch.inference_mode(False):
@@ -285,8 +321,8 @@ class Engine:
             if prepared is not None:
                 return _Runner(prepared, is_shared=self.device.type == "cuda" or not variant.copies)
         raise ValueError(
-            "model: no way of computing many maps agrees with grad_cam on one image at a time; "
-            f"{self._reasons[-1]}"
+            f"model: no way of computing many maps agrees with {self.method} on one image at a "
+            f"time; {self._reasons[-1]}"
         )
 
     def _prepare(self, variant: Variant, images: Tensor) -> Prepared | None:
@@ -296,6 +332,7 @@ class Engine:
             name,
             variant,
             images,
+            method=self._method,
             channels_last=self._channels_last,
             output=self._output,
         )
@@ -305,6 +342,7 @@ class Engine:
             self._model,
             images,
             self._layer,
+            explain=self._method.explain,
             channels_last=self._channels_last,
             output=self._output,
         )
@@ -499,6 +537,7 @@ def make_engine(
     model: nn.Module,
     layer: nn.Module,
     *,
+    method: str = "grad-cam",
     shape: Sequence[int] | None = None,
     precision: str = "float32",
     micro_batch: int | None = None,
@@ -513,11 +552,13 @@ def make_engine(
 
     Where only pooling and one linear layer :math:`W` follow ``layer``, the gradient is
     :math:`W_{ck} / (hw)` everywhere and no backward pass is needed. Otherwise the gradient is
-    taken through the graph above the layer, as in `galfig.attribution.gradcam.grad_cam`.
+    taken through the graph above the layer, as in `galfig.attribution.gradcam.grad_cam`. Methods
+    that explain the pixels of the image run the network as it is.
 
     None of this is taken on trust. Before the engine explains images of a shape for the first time,
-    it compares itself with ``grad_cam`` on a few images of noise, and leaves out what makes a
-    difference; `Engine.verify` does the same on images of your own. `Engine.record` and the log
+    it compares itself with the method's own function, such as ``grad_cam``, on a few images of
+    noise, and leaves out what makes a difference; `Engine.verify` does the same on images of your
+    own. `Engine.record` and the log
     (level INFO) say what remains, and why.
 
     Parameters
@@ -525,7 +566,10 @@ def make_engine(
     model : torch.nn.Module
         Classifier in evaluation mode; returns logits of shape (N, C).
     layer : torch.nn.Module
-        Submodule whose output, (N, K, h, w), is explained.
+        Submodule whose output, (N, K, h, w), is explained. Methods that explain the pixels do not
+        use it.
+    method : str, default "grad-cam"
+        One of `galfig.attribution.methods.METHODS`.
     shape : sequence of int, optional
         Shape (n_channels, H, W) of an image. With it, the engine is proven here; without it, by the
         first images.
@@ -541,26 +585,29 @@ def make_engine(
     Returns
     -------
     Engine
-        Called with normalised images (N, n_channels, H, W), it returns the `CamBatch` of
-        ``grad_cam``: in float32 to a relative error of about 1e-5, except where an activation is
-        so close to the kink of a ReLU that rounding decides its gradient. On a CPU the result is
-        bit-identical for any number of images and of threads, unless the record says "plain".
+        Called with normalised images (N, n_channels, H, W), it returns the `CamBatch` of the
+        method's own function: in float32 to a relative error of about 1e-5, except where an
+        activation is so close to the kink of a ReLU that rounding decides its gradient. On a CPU
+        the result is bit-identical for any number of images and of threads, unless the record says
+        "plain".
 
     Raises
     ------
     ValueError
-        If the model is in training mode, the layer is not part of it, or the precision is
-        unknown; if the logits of an image depend on other images or on chance; or if ``grad_cam``
-        refuses the network or the layer. Without ``shape``, some of this is only found by the
-        first images.
+        If the model is in training mode, the layer is not part of it, or the method or the
+        precision is unknown; if the logits of an image depend on other images or on chance; or if
+        the method refuses the network or the layer. Without ``shape``, some of this is only found
+        by the first images.
     """
     model, layer = unwrap(model), unwrap(layer)
     check_explainable(model, layer)
     if precision not in PRECISIONS:
         raise ValueError(f"precision: {precision!r}, expected one of {', '.join(PRECISIONS)}")
+    find_method(method)
     engine = Engine(
         model,
         layer,
+        method=method,
         precision=precision,
         micro_batch=micro_batch,
         channels_last=channels_last,

@@ -12,6 +12,8 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 # Where the logits are in what a network returns: a key, an index, or a function of it.
 Output = str | int | Callable[[Any], Tensor] | None
+# Makes the map (N, h, w) of a class, of feature maps (N, K, h, w) and the gradient of their shape.
+Combine = Callable[[Tensor, Tensor], Tensor]
 # Differences of logits up to this, relative to the largest, are rounding.
 ROUNDING = 1e-4
 
@@ -23,7 +25,7 @@ class CamBatch:
     Attributes
     ----------
     cams : (N, C, h, w) Tensor of float32
-        Signed Grad-CAM map of every image for every class, in logits.
+        Signed map of every image for every class, in logits.
     logits : (N, C) Tensor of float32
         Output of the network, before the softmax.
     """
@@ -88,6 +90,59 @@ def grad_cam(
     ----------
     .. [1] Selvaraju et al. 2017, ICCV, arXiv:1610.02391
     """
+    options = {"channels_last": channels_last, "output": output}
+    return explain_layer(model, images, layer, average_gradients, **options)  # type: ignore[arg-type]
+
+
+def average_gradients(maps: Tensor, gradient: Tensor) -> Tensor:
+    """Weight feature maps with the spatial means of a gradient, as Grad-CAM does.
+
+    Parameters
+    ----------
+    maps, gradient : (N, K, h, w) Tensor of float
+        Feature maps, and the gradient of a class with respect to them.
+
+    Returns
+    -------
+    (N, h, w) Tensor of float
+    """
+    return weighted_sum(maps, gradient.mean(dim=(2, 3)))
+
+
+def explain_layer(
+    model: nn.Module,
+    images: Tensor,
+    layer: nn.Module,
+    combine: Combine,
+    *,
+    of_differences: bool = False,
+    channels_last: bool | None = None,
+    output: Output = None,
+) -> CamBatch:
+    """Compute the map of every image for every class by any method that needs gradients of a layer.
+
+    The network is run and left as `grad_cam` says, which is the example of a method.
+
+    Parameters
+    ----------
+    model, images, layer, channels_last, output
+        As for `grad_cam`.
+    combine : callable
+        Makes a map (N, h, w) of the feature maps and of the gradient of a class, each (N, K, h, w).
+    of_differences : bool, default False
+        Whether to explain :math:`y^c - y^0` in place of the logit :math:`y^c` of each class. The
+        map of class 0 is then zero.
+
+    Returns
+    -------
+    CamBatch
+        ``cams`` (N, C, h, w), signed; ``logits`` (N, C), never of differences.
+
+    Raises
+    ------
+    ValueError
+        As for `grad_cam`.
+    """
     model, layer = unwrap(model), unwrap(layer)
     check_explainable(model, layer)
     with torch.inference_mode(False), torch.no_grad():
@@ -104,13 +159,15 @@ def grad_cam(
             raise ValueError(f"layer: ran {len(leaves)} times in a forward pass, expected 1")
         leaf = leaves[0]
         axis = -1 if _has_maps_last(leaf, images, channels_last) else 1
-        gradients = _take_gradients(logits, leaf)
-        if gradients is None:
-            raise ValueError(_find_why_no_gradient(model, images, layer, logits, output))
         maps = leaf.detach().movedim(axis, 1)
-        cams = [
-            weighted_sum(maps, gradient.movedim(axis, 1).mean(dim=(2, 3))) for gradient in gradients
-        ]
+        cams = []
+        for gradient in _iter_gradients(logits, leaf, of_differences=of_differences):
+            if gradient is None:
+                raise ValueError(_find_why_no_gradient(model, images, layer, logits, output))
+            cams.append(combine(maps, gradient.movedim(axis, 1)))
+        if of_differences:
+            # With a single class, there is nothing to differ from.
+            cams.insert(0, torch.zeros_like(cams[0]) if cams else maps.new_zeros(maps[:, 0].shape))
     return CamBatch(cams=torch.stack(cams, dim=1).float(), logits=logits.detach().float())
 
 
@@ -387,17 +444,22 @@ def _has_maps_last(leaf: Tensor, images: Tensor, channels_last: bool | None) -> 
     return bool(channels_last)
 
 
-def _take_gradients(logits: Tensor, leaf: Tensor) -> list[Tensor] | None:
-    """Return the gradient of each class, of the shape of the leaf; None if there is no graph.
+def _iter_gradients(
+    logits: Tensor, leaf: Tensor, *, of_differences: bool = False
+) -> Iterator[Tensor | None]:
+    """Yield the gradient of each class, of the shape of the leaf; None if there is no graph.
 
-    Images do not mix in evaluation mode, so one backward pass gives the gradient of each.
+    Images do not mix in evaluation mode, so one backward pass gives the gradient of each. Of
+    differences from class 0, that of class 0 is left out.
     """
-    if not logits.requires_grad:
-        return None
-    gradients = []
-    for class_idx in range(logits.shape[1]):
+    for class_idx in range(int(of_differences), logits.shape[1]):
+        if not logits.requires_grad:
+            yield None
+            return
         chosen = torch.zeros_like(logits)
         chosen[:, class_idx] = 1.0
+        if of_differences:
+            chosen[:, 0] = -1.0
         # The graph is kept for the remaining classes.
         is_last = class_idx == logits.shape[1] - 1
         try:
@@ -410,10 +472,7 @@ def _take_gradients(logits: Tensor, leaf: Tensor) -> list[Tensor] | None:
             raise ValueError(
                 f"layer: torch cannot take gradients down to it ({_one_line(exc)})"
             ) from exc
-        if gradient is None:
-            return None
-        gradients.append(gradient)
-    return gradients
+        yield gradient
 
 
 def _find_why_no_gradient(

@@ -127,15 +127,17 @@ def explain_one_by_one(
     images: Tensor,
     layer: nn.Module,
     *,
+    explain: Callable[..., CamBatch] = grad_cam,
     channels_last: bool | None = None,
     output: Output = None,
 ) -> CamBatch:
-    """Explain images by `galfig.attribution.gradcam.grad_cam`, each alone.
+    """Explain images by the exact function of a method, each alone.
 
-    The parameters and the result are those of ``grad_cam``.
+    The parameters and the result are those of `galfig.attribution.gradcam.grad_cam`, and
+    ``explain`` is that function or another.
     """
     batches = [
-        grad_cam(model, image[None].contiguous(), layer, channels_last=channels_last, output=output)
+        explain(model, image[None].contiguous(), layer, channels_last=channels_last, output=output)
         for image in images
     ]
     return CamBatch(

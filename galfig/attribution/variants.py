@@ -2,7 +2,7 @@
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, cast
@@ -20,7 +20,8 @@ from galfig.attribution.fusion import (
     separate_rows,
     write_in_place,
 )
-from galfig.attribution.gradcam import CamBatch, Output, grad_cam
+from galfig.attribution.gradcam import CamBatch, Output
+from galfig.attribution.methods import METHODS, Method
 
 Explain = Callable[[Tensor], CamBatch]
 
@@ -32,7 +33,7 @@ class Variant:
     Attributes
     ----------
     path : {"closed form", "cut graph", "plain"}
-        How maps are computed. "plain" is `grad_cam` on the network as it is.
+        How maps are computed. "plain" is the method's own function on the network as it is.
     layout : {"channels-last", "contiguous"}
         Memory layout of images and weights.
     folds : bool
@@ -58,20 +59,30 @@ class Variant:
         return ", ".join(words)
 
 
-def list_variants() -> list[Variant]:
+def list_variants(method: Method = METHODS["grad-cam"]) -> list[Variant]:
     """Return all variants, in the order in which the engine tries them.
+
+    Parameters
+    ----------
+    method : Method, optional
+        The method; default Grad-CAM.
 
     Returns
     -------
     list of Variant
-        The last two run `grad_cam` itself, on a copy of the network and on the network.
+        The last two run the method's own function, such as `grad_cam`, on a copy of the network
+        and on the network. If the method explains the pixels of the image, there are no others.
     """
-    variants = [
-        Variant(path, layout, folds, packs)
-        for layout in ("channels-last", "contiguous")
-        for path in ("closed form", "cut graph")
-        for folds, packs in ((True, True), (True, False), (False, False))
-    ]
+    variants = (
+        []
+        if method.of_pixels
+        else [
+            Variant(path, layout, folds, packs)
+            for layout in ("channels-last", "contiguous")
+            for path in ("closed form", "cut graph")
+            for folds, packs in ((True, True), (True, False), (False, False))
+        ]
+    )
     plain = Variant("plain", "contiguous")
     return [*variants, plain, Variant("plain", "contiguous", copies=False)]
 
@@ -122,6 +133,7 @@ def prepare(
     variant: Variant,
     images: Tensor,
     *,
+    method: Method = METHODS["grad-cam"],
     channels_last: bool | None = None,
     output: Output = None,
 ) -> Prepared | None:
@@ -137,6 +149,8 @@ def prepare(
         The variant.
     images : (N, n_channels, H, W) Tensor
         Images on which the runs of modules are counted.
+    method : Method, optional
+        The method; default Grad-CAM.
     channels_last, output : optional
         As for `galfig.attribution.gradcam.grad_cam`.
 
@@ -146,10 +160,10 @@ def prepare(
         None if the network has nothing that this variant changes: no head with a closed form, no
         batch norm to fold, no convolution to pack.
     """
-    options = {"channels_last": channels_last, "output": output}
+    run = partial(method.explain, channels_last=channels_last, output=output)
     if not variant.copies:
         layer = model.get_submodule(layer_name)
-        explain = partial(_explain_cut_graph, model, layer, torch.contiguous_format, options)
+        explain = partial(_explain_cut_graph, run, model, layer, torch.contiguous_format)
         return Prepared(variant, model, lambda: Copy(model, explain), 0, 0)
     model = copy_network(model)
     n_fused = n_packed = 0
@@ -176,11 +190,11 @@ def prepare(
             memory_format = torch.channels_last
             model.to(memory_format=memory_format)
     if variant.path != "closed form":
-        make_copy = partial(_copy_cut_graph, model, layer_name, memory_format, options)
+        make_copy = partial(_copy_cut_graph, run, model, layer_name, memory_format)
     elif channels_last or output is not None or not is_closed_form(model, layer_name):
         return None
     else:
-        make_copy = partial(_copy_closed_form, model, layer_name, memory_format)
+        make_copy = partial(_copy_closed_form, method, model, layer_name, memory_format)
     return Prepared(variant, model, make_copy, n_fused, n_packed)
 
 
@@ -218,26 +232,25 @@ def _iter_tensors(model: nn.Module) -> Iterator[Tensor]:
 
 
 def _copy_cut_graph(
+    run: Callable[..., CamBatch],
     model: nn.Module,
     layer_name: str,
     memory_format: torch.memory_format,
-    options: Mapping[str, object],
 ) -> Copy:
     """Copy a network, to explain through a cut graph."""
     model = _share_copy(model)
     layer = model.get_submodule(layer_name)
-    return Copy(model, partial(_explain_cut_graph, model, layer, memory_format, options))
+    return Copy(model, partial(_explain_cut_graph, run, model, layer, memory_format))
 
 
 def _explain_cut_graph(
+    run: Callable[..., CamBatch],
     model: nn.Module,
     layer: nn.Module,
     memory_format: torch.memory_format,
-    options: Mapping[str, object],
     images: Tensor,
 ) -> CamBatch:
-    images = images.contiguous(memory_format=memory_format)
-    return grad_cam(model, images, layer, **options)  # type: ignore[arg-type]
+    return run(model, images.contiguous(memory_format=memory_format), layer)
 
 
 def is_closed_form(model: nn.Module, layer_name: str) -> bool:
@@ -258,26 +271,33 @@ def is_closed_form(model: nn.Module, layer_name: str) -> bool:
 
 
 def _copy_closed_form(
-    model: nn.Module, layer_name: str, memory_format: torch.memory_format
+    method: Method, model: nn.Module, layer_name: str, memory_format: torch.memory_format
 ) -> Copy:
     """Copy a network, to explain in closed form."""
     model = _share_copy(model)
     split = _split_at_linear_head(model, model.get_submodule(layer_name))
     trunk, linear = cast("tuple[nn.Module, nn.Linear]", split)
-    return Copy(model, partial(_explain_linear_head, trunk, linear, memory_format))
+    return Copy(model, partial(_explain_linear_head, method, trunk, linear, memory_format))
 
 
 def _explain_linear_head(
-    trunk: nn.Module, linear: nn.Linear, memory_format: torch.memory_format, images: Tensor
+    method: Method,
+    trunk: nn.Module,
+    linear: nn.Linear,
+    memory_format: torch.memory_format,
+    images: Tensor,
 ) -> CamBatch:
     """Explain through pooling and a linear layer, whose gradient is its weight over h × w."""
     with torch.inference_mode():
         activations = trunk(images.contiguous(memory_format=memory_format))
         height, width = activations.shape[2:]
         logits = linear(activations.mean(dim=(2, 3)))
-        weights = linear.weight / (height * width)
-        # The maps of all classes are a 1×1 convolution with the weights of the head.
-        cams = nn.functional.conv2d(activations, weights[:, :, None, None].to(activations.dtype))
+        weights = linear.weight
+        if method.of_differences:
+            # Subtracted first: what all classes share is then gone, to the last bit.
+            weights = weights - weights[:1]
+        weights = (weights / (height * width)).to(activations.dtype)
+        cams = method.combine_uniform(activations, weights)
     return CamBatch(cams=cams.float().contiguous(), logits=logits.float())
 
 

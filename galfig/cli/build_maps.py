@@ -35,6 +35,7 @@ from galfig.runtime.options import Device, RunOptions, Split
     help="Store to write.",
 )
 @options.setting("training", "grayscale")
+@options.setting("maps", "method")
 @options.setting("maps", "layer")
 @options.device_option
 @options.setting("maps", "precision")
@@ -58,6 +59,7 @@ def build_maps(
     split: Split | None,
     out: Path,
     grayscale: bool | None,
+    method: str | None,
     layer: str | None,
     device: Device,
     precision: str | None,
@@ -77,6 +79,7 @@ def build_maps(
       galfig build-maps
       galfig build-maps --catalog galaxies.csv --out galaxies.h5
       galfig build-maps --model model.safetensors --split all --device cuda
+      galfig build-maps --method evidence --out evidence.h5
     """
     from galfig.config import load_settings
 
@@ -84,6 +87,7 @@ def build_maps(
         ("catalog", "path"): catalog,
         ("catalog", "images_dir"): images,
         ("training", "grayscale"): grayscale,
+        ("maps", "method"): method,
         ("maps", "layer"): layer,
         ("maps", "precision"): precision,
         ("maps", "shard_size"): shard_size,

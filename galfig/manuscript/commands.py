@@ -22,7 +22,10 @@ VALUES = {
         *("--cutout-size", "--device", "--epochs", "--freeze", "--image-size"),
         *("--label-smoothing", "--layer", "--lr", "--sampler", "--schedule", "--seed"),
     ),
-    "build-maps": ("--device", "--layer", "--precision", "--shard-size", "--split", "--workers"),
+    "build-maps": (
+        *("--device", "--layer", "--method", "--precision", "--shard-size", "--split"),
+        "--workers",
+    ),
 }
 SWITCHES = {
     "simulate": (),

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, replace
+from math import isfinite
 from pathlib import Path
 from shutil import disk_usage
 from typing import Any
@@ -17,6 +18,10 @@ import torch
 
 import galfig
 from galfig.attribution.engine import Engine, EngineRecord, make_engine, open_workers
+from galfig.attribution.head import measure_head
+from galfig.attribution.methods import METHODS
+from galfig.attribution.variants import set_arithmetic
+from galfig.config import NONLINEAR_METHODS
 from galfig.errors import (
     CatalogError,
     CheckpointError,
@@ -132,12 +137,14 @@ def build_store(
         parts = [folder / f"{index:06d}.h5" for index in range(len(plan.shards))]
         # Before the work of hours, not after it: SOURCE_DATE_EPOCH may be no number.
         now()
-        engine = _prove_engine(plan, checkpoint, run)
+        images = _read_first_images(plan, checkpoint)
+        engine = _prove_engine(plan, checkpoint, images, run)
         record = engine.record
         # So that no parts are reused whose maps another build computed in another way.
         plan = replace(plan, engine=_name_way(record))
         _explain_shards(plan, checkpoint, engine, parts, run, lock)
         attrs = _describe_store(plan, checkpoint, record, image_shift)
+        attrs |= _describe_head(plan, checkpoint, images)
         attrs["accuracy_check"] = dump_json(accuracy_check)
         redone: set[Path] = set()
         while True:
@@ -242,19 +249,26 @@ def _check_store(
     return if_exists
 
 
-def _prove_engine(plan: Plan, checkpoint: Checkpoint, run: RunOptions) -> Engine:
-    """Prepare the network, and compare its maps with the exact ones on noise and on galaxies.
+def _read_first_images(plan: Plan, checkpoint: Checkpoint) -> torch.Tensor | None:
+    """Read the images on which the network is examined; None if none can be read.
 
-    The galaxies are always the first of the plan, so that a build that resumes chooses the same
-    way of computing.
+    They are always the first of the plan, so that a build that resumes chooses the same way of
+    computing.
     """
-    model = checkpoint.model.to(choose_device(run.device))
     decoding = choose_decoding(plan.settings.catalog, checkpoint.n_channels)
-    images = read_first_images(plan.galaxies, checkpoint, decoding)
+    return read_first_images(plan.galaxies, checkpoint, decoding)
+
+
+def _prove_engine(
+    plan: Plan, checkpoint: Checkpoint, images: torch.Tensor | None, run: RunOptions
+) -> Engine:
+    """Prepare the network, and compare its maps with the exact ones on noise and on galaxies."""
+    model = checkpoint.model.to(choose_device(run.device))
     try:
         engine = make_engine(
             model,
             model.get_submodule(plan.layer_name),
+            method=plan.settings.maps.method,
             shape=(checkpoint.n_channels, checkpoint.image_size, checkpoint.image_size),
             precision=plan.settings.maps.precision,
             micro_batch=plan.settings.maps.micro_batch,
@@ -386,12 +400,34 @@ def _describe_store(
     }
     if field := describe_field(checkpoint, plan.layer_name, plan.layer):
         attrs["receptive_field"] = json.dumps(field)
+    if plan.settings.maps.method != "grad-cam":
+        attrs["method"] = plan.settings.maps.method
     if plan.layer.is_bypassed:
         attrs["layer_is_bypassed"] = True
     if stretch := find_stretch(galaxies.paths, plan.settings.catalog):
         attrs["stretch"] = stretch
     if isinstance(plan.settings.catalog.pixel_scale, float):
         attrs["pixel_scale"] = plan.settings.catalog.pixel_scale
+    return attrs
+
+
+def _describe_head(
+    plan: Plan, checkpoint: Checkpoint, images: torch.Tensor | None
+) -> dict[str, Any]:
+    """Return the root attributes that say what maps add up to, and how far Grad-CAM is from it."""
+    model, method = checkpoint.model, plan.settings.maps.method
+    if images is None or METHODS[method].of_pixels:
+        return {}
+    layer = model.get_submodule(plan.layer_name)
+    device = next(model.parameters()).device
+    with set_arithmetic("float32", device):
+        head = measure_head(model, images.to(device), layer, channels_last=plan.layer.channels_last)
+    attrs: dict[str, Any] = {}
+    if head.bias is None and isfinite(head.hires_distance):
+        attrs["hires_distance"] = head.hires_distance
+    # The other methods do not add up to the logits.
+    if head.bias is not None and method not in NONLINEAR_METHODS:
+        attrs["head_bias"] = json.dumps(head.bias.tolist())
     return attrs
 
 

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from galfig.attribution.engine import Engine
 from galfig.attribution.gradcam import CamBatch
-from galfig.attribution.orientations import explain_averaged
 from galfig.catalog.galaxies import Galaxies
 from galfig.cosmology import kpc_per_arcsec
 from galfig.errors import CutoutError, LostCutoutError
@@ -99,7 +98,7 @@ def explain_galaxies(
     groups = [galaxies.paths[start : start + n_group] for start in range(0, len(galaxies), n_group)]
 
     digests: dict[Source, int] = {}
-    explain_batch = partial(explain_averaged, engine.explain) if tta else engine.explain
+    explain_batch = engine.explain_averaged if tta else engine.explain
 
     def explain(paths: Sequence[Source]) -> list[Explained | str]:
         return _explain_group(paths, checkpoint, explain_batch, decoding, stopwatch, digests)

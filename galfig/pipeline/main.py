@@ -43,6 +43,7 @@ def build_maps(
     cutout_size: int | None = None,
     image_size: int | None = None,
     layer: str | None = None,
+    method: str | None = None,
     split: Split | None = None,
     if_exists: IfExists = "error",
     device: Device = "auto",
@@ -77,6 +78,10 @@ def build_maps(
     layer : str, optional
         Name of the layer to explain. By default, that of the settings or of the checkpoint, and
         otherwise the last layer that returns feature maps.
+    method : str, optional
+        Method of attribution, one of `galfig.attribution.methods.METHODS`: "grad-cam",
+        "hires-cam", "grad-cam++", "layer-cam", "x-grad-cam" or "evidence". By default, that of the
+        settings.
     split : {"valid", "train", "test", "all"}, optional
         Galaxies to explain, by how the training of the network used them. By default, the
         validation set if this catalog trained the network, and otherwise all.
@@ -107,8 +112,8 @@ def build_maps(
     """
     galaxies = load_catalog(catalog) if isinstance(catalog, Path | str) else catalog
     settings, path = galaxies.settings, Path(out)
-    if layer is not None:
-        settings = load_settings(settings, {("maps", "layer"): layer})
+    if layer is not None or method is not None:
+        settings = load_settings(settings, {("maps", "layer"): layer, ("maps", "method"): method})
     description = {"mean": mean, "std": std, "cutout_size": cutout_size}
     if not isinstance(model, Path | str | Checkpoint | nn.Module | None):
         raise TypeError(

@@ -263,6 +263,11 @@ class Store:
         return self.record.class_names
 
     @property
+    def method(self) -> str:
+        """Method of attribution of the maps: "grad-cam", "evidence", ..."""
+        return self.record.method
+
+    @property
     def settings(self) -> "Settings":
         """Settings that the store was built with."""
         return self.record.settings
@@ -362,7 +367,7 @@ class Store:
         return measure_accuracy(predicted, labels, len(self.class_names))
 
     def cams(self, rows: RowsLike) -> NDArray[np.float32]:
-        """Return the signed Grad-CAM maps of galaxies.
+        """Return the signed maps of galaxies, made by `method`.
 
         Parameters
         ----------
@@ -372,7 +377,7 @@ class Store:
         Returns
         -------
         (C, h, w) or (n, C, h, w) ndarray of float32
-            The map of each class [logit].
+            The map of each class [logit]; evidence is in log-odds.
 
         Raises
         ------

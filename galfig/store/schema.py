@@ -29,7 +29,8 @@ DESCRIPTIONS = {
     "value": "the number that was binned into classes, NaN where the classes are text",
     "logits": "output of the network (N, C), before the softmax",
     "probs": "softmax of the logits (N, C)",
-    "cams": "signed Grad-CAM (N, C, h, w); multiply by cam_scale (N, C) to have logits",
+    "cams": "signed map (N, C, h, w) by the method of the attribute method, Grad-CAM without it; "
+    "multiply by cam_scale (N, C) to have logits",
     "cam_scale": "power of two by which each map was divided to lie within [-1, 1]",
     "cutouts": "central cutout (N, H, W, RGB or other channels), rows from the top of the image",
     "pixel_scale": "pixel scale of each cutout [arcsec/pixel], NaN where unknown",
