@@ -39,7 +39,7 @@ def test_captions_say_what_maps_are_the_mean_of(path, store_path, name):
     _, caption = draw(name, path)
     with open_store(path) as store:
         agreement = np.median(store.agreement)
-    assert "; they are means over 5 networks, whose evidence maps of a galaxy have a rank" in caption
+    assert "; they are means over 5 networks, whose evidence maps of a galaxy have" in caption
     assert f"correlation of {agreement:.2f} in the median over pairs and galaxies." in caption
     assert "The network, conv3, is the mean of the logits of 5 that were trained on" in caption
     assert re.search(r"with different seeds,? .*their mean classifies", caption)

@@ -49,6 +49,7 @@ def test_each_option_of_the_commands_is_known(name):
             {"a/b.safetensors", "a/b.safetensors.lock", "a/b.resume.safetensors"},
         ),
         ("galfig build-maps --model m.safetensors", {"maps.h5", "maps.h5.lock", "maps.h5.parts"}),
+        ("galfig build-maps --networks 5", {"maps.h5", "maps.networks", "maps.networks.lock"}),
         ("galfig build-maps --out x.h5 --update", {"x.h5", "x.safetensors", "x.safetensors.lock"}),
     ],
 )
