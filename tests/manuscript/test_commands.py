@@ -83,6 +83,7 @@ def test_what_a_command_writes_is_known(command, outputs):
         ("galfig build-maps --out paper.tex", "expected .h5 or .hdf5"),
         ("galfig train --model m.safetensors", "'--model', expected one of"),
         ("galfig train --log x", "'--log', expected one of"),
+        ("galfig train --networks 5", "'--networks', expected one of"),
         ("galfig build-maps --model m.safetensors --arch python:a:b", "'--arch', expected one of"),
         ("galfig train -- x", "'--', expected one of"),
         ("galfig train --overwrite=x", "'--overwrite', expected one of"),
