@@ -13,6 +13,7 @@ path = "galaxies/catalog.csv"
 epochs = 1
 batch_size = 8
 cutout_size = 32
+threads = 1
 """
 
 
