@@ -21,7 +21,7 @@ from galfig.store.summary import (
     list_warnings,
 )
 
-Kind = Literal["store", "checkpoint", "audit", "manuscript"]
+Kind = Literal["store", "checkpoint", "networks", "audit", "manuscript"]
 EXPECTED = "a store, a checkpoint, an audit or the folder of a manuscript"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 # Longest header that the safetensors library reads [byte].
@@ -52,9 +52,9 @@ def find_kind(path: Path) -> Kind:
 
     Returns
     -------
-    {"store", "checkpoint", "audit", "manuscript"}
+    {"store", "checkpoint", "networks", "audit", "manuscript"}
         The kind of file. A "checkpoint" is any safetensors or pickle file, possibly from another
-        program.
+        program; "networks" is a folder of such files.
 
     Raises
     ------
@@ -92,6 +92,8 @@ def _find_kind_of_folder(path: Path) -> Kind:
 
     if (path / FILE_NAME).is_file():
         return "manuscript"
+    if any(path.glob("*.safetensors")):
+        return "networks"
     raise StoreError(f"{path}: a folder without {FILE_NAME}, expected {EXPECTED}")
 
 
@@ -111,12 +113,13 @@ def _name_other(beginning: bytes) -> str | None:
 
 
 def describe_file(path: Path) -> dict[str, Any]:
-    """Return the facts about a store, a checkpoint or an audit.
+    """Return the facts about a store, a checkpoint, a folder of several of one recipe, or an audit.
 
     Parameters
     ----------
     path : Path
-        A file written by ``galfig build-maps``, ``galfig train`` or ``galfig audit``.
+        A file written by ``galfig build-maps``, ``galfig train`` or ``galfig audit``, or a folder
+        of networks.
 
     Returns
     -------
@@ -139,6 +142,8 @@ def describe_file(path: Path) -> dict[str, Any]:
         return dict(replace_nan(_describe_checkpoint(path)))
     if kind == "audit":
         return dict(replace_nan(_describe_audit(open_audit(path))))
+    if kind == "networks":
+        return dict(replace_nan(_describe_folder(path)))
     with open_store(path) as store:
         return dict(replace_nan(_describe_store(store)))
 
@@ -282,6 +287,30 @@ def _describe_audit(audit: Audit) -> dict[str, Any]:
         "verdict": list(audit.verdict),
         "columns": list(audit.columns),
         **record,
+    }
+
+
+def _describe_folder(folder: Path) -> dict[str, Any]:
+    """Describe networks of one recipe by what they share, and each by what is its own."""
+    from galfig.networks.ensemble import describe_accuracies, list_networks, load_networks
+
+    ensemble = load_networks(folder)
+    own = zip(list_networks(folder), ensemble.networks, strict=True)
+    keys = ("seeds", "lr", "metrics")
+    return {
+        "kind": "networks",
+        "summary": describe_accuracies(ensemble),
+        "checkpoint_sha256": ensemble.digest,
+        "networks": {
+            file.name: {
+                "checkpoint_sha256": network.digest,
+                **{key: network.metadata.get(key) for key in keys},
+            }
+            for file, network in own
+        },
+        **ensemble.metadata,
+        "images": _describe_images(ensemble.metadata.get("images")),
+        "members": ensemble.record.members and ensemble.record.members.count(),
     }
 
 

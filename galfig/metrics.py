@@ -256,6 +256,130 @@ def compute_losses(
     return np.where(labels >= 0, losses, np.nan)
 
 
+def compute_log_odds(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    r"""Return the log-odds of each class against the rest.
+
+    They are :math:`\log p_c - \log(1 - p_c)`, computed from the logits, so that they stay finite
+    where a probability is 0 or 1 to the precision of its type. With two classes they are the
+    difference of the two logits.
+
+    Parameters
+    ----------
+    logits : (N, C) ndarray of float
+        Outputs of the network before the softmax, for two classes or more.
+
+    Returns
+    -------
+    (N, C) ndarray of float64
+        Log-odds [nat].
+    """
+    from scipy.special import log_softmax, logsumexp
+
+    logits = np.asarray(logits, np.float64)
+    if logits.shape[1] == 2:
+        # Exactly opposite, as rounding in a softmax would not leave them.
+        difference = logits[:, 1] - logits[:, 0]
+        return np.stack([-difference, difference], axis=1)
+    log_p = log_softmax(logits, axis=1)
+    p = np.exp(log_p)
+    # The largest probability may be so close to one that the rest must be added up by itself.
+    top = logits.argmax(axis=1)[:, None]
+    np.put_along_axis(p, top, 0.0, axis=1)
+    log_odds = log_p - np.log1p(-p)
+    others = logits.copy()
+    np.put_along_axis(others, top, -np.inf, axis=1)
+    largest = np.take_along_axis(logits, top, axis=1) - logsumexp(others, axis=1, keepdims=True)
+    np.put_along_axis(log_odds, top, largest, axis=1)
+    return log_odds
+
+
+def compute_rest_shares(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    r"""Return how the probability of all other classes is shared among them.
+
+    For class :math:`c`, the share of class :math:`j \ne c` is :math:`q_{cj} = p_j / (1 - p_c)`,
+    the softmax of the logits without that of :math:`c`.
+
+    Parameters
+    ----------
+    logits : (C,) ndarray of float
+        Logits of one galaxy, for two classes or more.
+
+    Returns
+    -------
+    (C, C) ndarray of float64
+        The shares :math:`q_{cj}`, each row with the sum 1 and zero on the diagonal.
+    """
+    from scipy.special import softmax
+
+    rivals = np.tile(np.asarray(logits, np.float64), (len(logits), 1))
+    np.fill_diagonal(rivals, -np.inf)
+    return np.asarray(softmax(rivals, axis=1), np.float64)
+
+
+def contrast_with_rest(
+    values: NDArray[np.floating], logits: NDArray[np.floating]
+) -> NDArray[np.floating]:
+    r"""Return values of each class less those of the rest.
+
+    For maps :math:`L_c`, this is the evidence :math:`E_c = L_c - \sum_{j \ne c} q_{cj} L_j`, with
+    the shares :math:`q` of `compute_rest_shares`: the map of the gradient of the log-odds of
+    :math:`c` against the rest. A part that all classes share cancels; the prediction does not
+    depend on it [1]_. With two classes, it is the difference of the two maps.
+
+    Where pooling and one linear layer with the biases :math:`b` follow the layer explained,
+    the sum of :math:`L_c` over its pixels is :math:`z_c - b_c`. The sum of :math:`E_c` is then the
+    log-odds, less the same contrast of the biases and plus the entropy :math:`H(q_c)`, which is
+    zero for two classes; see `compute_offsets`.
+
+    Parameters
+    ----------
+    values : (C, ...) ndarray of float
+        A map, or any other value, of each class of one galaxy.
+    logits : (C,) ndarray of float
+        Its logits.
+
+    Returns
+    -------
+    (C, ...) ndarray of float
+        The contrasts, in the type of ``values``.
+
+    References
+    ----------
+    .. [1] Srinivas & Fleuret 2020, arXiv:2006.09128
+    """
+    if len(values) == 2:
+        difference = values[1] - values[0]
+        return np.stack([-difference, difference])
+    shares = compute_rest_shares(logits).astype(values.dtype)
+    return values - np.tensordot(shares, values, axes=1)
+
+
+def compute_offsets(
+    head_bias: NDArray[np.floating], logits: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    r"""Return what the log-odds of each class hold beside the sum of its evidence map.
+
+    It is :math:`b_c - \sum_{j \ne c} q_{cj} b_j - H(q_c)`, where :math:`H` is the entropy of the
+    shares of `compute_rest_shares`. With two classes, only the difference of the biases is left.
+
+    Parameters
+    ----------
+    head_bias : (C,) ndarray of float
+        Biases :math:`b` of the linear layer after the pooling.
+    logits : (C,) ndarray of float
+        Logits of one galaxy.
+
+    Returns
+    -------
+    (C,) ndarray of float64
+        The offsets [nat].
+    """
+    from scipy.special import entr
+
+    bias = contrast_with_rest(np.asarray(head_bias, np.float64), logits)
+    return np.asarray(bias - entr(compute_rest_shares(logits)).sum(axis=1), np.float64)
+
+
 def count_confusions(
     labels: NDArray[np.integer], predicted: NDArray[np.integer], n_classes: int
 ) -> NDArray[np.int64]:

@@ -169,6 +169,13 @@ class AccuracyCheck(_Record):
     class_order: tuple[Name, ...] | None = None
 
 
+class ReceptiveField(_Record):
+    """On which part of the image a pixel of the maps depends; see `galfig.networks.receptive`."""
+
+    # Side of a square [pixels of the cutout]; None for all of the image.
+    side_px: Positive | None
+
+
 class Network(_Record):
     """What differs between the networks of an ensemble: how one of them was trained."""
 
@@ -214,6 +221,8 @@ class StoreRecord(_Record):
     hires_distance: Annotated[FiniteFloat, Field(strict=True, ge=0)] | None = None
     # Whether the image also reaches the logits past the layer.
     layer_is_bypassed: Truth = False
+    # None in older stores, and where it could not be measured.
+    receptive_field: Annotated[ReceptiveField | None, BeforeValidator(_parse)] = None
     accuracy_check: Annotated[AccuracyCheck | None, BeforeValidator(_parse)] = None
     # What decided where FITS images are black and white: "range", "sky" or "percentiles". Older
     # versions, which took percentiles, did not say so.

@@ -16,6 +16,8 @@ _SCOPES: dict[Kind, str] = {
     "finite",
     "audit": "every number, text and attribute has the digest that the file states, and is within "
     "the schema",
+    "networks": "weights and metadata of each network have the digest that its file states, and "
+    "the networks are of one recipe and split",
     "manuscript": "figures, captions and texts have the digests of manuscript.lock; 'galfig "
     "manuscript check' compares them with the stores",
 }
@@ -64,6 +66,8 @@ def verify_path(path: Path) -> list[str]:
             return _verify_manuscript(path)
         if kind == "audit":
             return verify_audit(path)
+        if kind == "networks":
+            return _verify_networks(path)
         return verify_store(path) if kind == "store" else _verify_checkpoint(path)
     except GalfigError as exc:
         # The advice to run this command would be circular here.
@@ -142,6 +146,17 @@ def _verify_checkpoint(path: Path) -> list[str]:
     if record.digest is None:
         raise CheckpointError(f"{path}: no digest, expected one; it was trained by an older galfig")
     return []
+
+
+def _verify_networks(folder: Path) -> list[str]:
+    """Verify each network of a folder, and then whether they belong together."""
+    from galfig.networks.ensemble import list_networks, load_networks
+
+    files = list_networks(folder)
+    found = [f"{file.name}: {line}" for file in files for line in verify_path(file)]
+    if not found:
+        load_networks(folder)
+    return found
 
 
 def _verify_manuscript(folder: Path) -> list[str]:

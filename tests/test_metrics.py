@@ -1,6 +1,7 @@
 """Metrics: numbers on plain arrays, held against scikit-learn and formulas."""
 
 import time
+from decimal import Decimal, localcontext
 
 import numpy as np
 import pytest
@@ -12,7 +13,11 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_sco
 from galfig.metrics import (
     area_interval,
     compute_interval_factor,
+    compute_log_odds,
+    compute_offsets,
+    compute_rest_shares,
     compute_roc,
+    contrast_with_rest,
     count_reliability,
     describe_baseline,
     describe_few,
@@ -213,6 +218,66 @@ def test_area_of_many_galaxies_is_fast():
     # A second on one core of a quiet machine.
     assert time.process_time() - start < 15
     assert curve.high - curve.low < 0.003
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 7])
+@pytest.mark.parametrize("spread", [0.1, 3, 400])
+def test_log_odds_of_any_logits(n_classes, spread):
+    """They are log p - log(1 - p) in 700 digits, also where p rounds to 0 or 1."""
+    logits = np.random.default_rng(n_classes).normal(0, spread, (3, n_classes))
+    with localcontext() as context:
+        context.prec = 700
+        for found, row in zip(compute_log_odds(logits), logits, strict=True):
+            weights = [Decimal(z).exp() for z in row.tolist()]
+            expected = [float((w / (sum(weights) - w)).ln()) for w in weights]
+            np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 7])
+@pytest.mark.parametrize("spread", [0.1, 3, 400])
+def test_evidence_adds_up_to_the_log_odds(n_classes, spread):
+    """In float64, of maps that add up to the logits: sum + offset is the log-odds of each class."""
+    rng = np.random.default_rng(n_classes)
+    features = rng.random((16, 6, 5))
+    weights = rng.normal(0, spread, (n_classes, 16)) / 30
+    bias = rng.normal(0, 1, n_classes)
+    maps = np.tensordot(weights, features, axes=1)
+    logits = maps.sum(axis=(1, 2)) + bias
+    evidence = contrast_with_rest(maps, logits)
+    assert evidence.dtype == np.float64
+    found = evidence.sum(axis=(1, 2)) + compute_offsets(bias, logits)
+    np.testing.assert_allclose(found, compute_log_odds(logits[None])[0], rtol=1e-9, atol=1e-9)
+
+
+def test_evidence_is_the_gradient_of_the_log_odds():
+    """The contrast of values is the derivative of the log-odds along them, by differences."""
+    rng = np.random.default_rng(3)
+    logits, values = rng.normal(0, 2, 5), rng.normal(0, 1, 5)
+    step = 1e-6
+    ahead, behind = compute_log_odds(np.stack([logits + step * values, logits - step * values]))
+    found = contrast_with_rest(values, logits)
+    np.testing.assert_allclose(found, (ahead - behind) / (2 * step), atol=1e-7)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_what_all_classes_share_is_no_evidence(n_classes):
+    """A part common to the maps of all classes leaves the contrast as it was."""
+    rng = np.random.default_rng(4)
+    maps, common = rng.normal(size=(n_classes, 4, 4)), rng.normal(size=(4, 4))
+    logits = rng.normal(size=n_classes)
+    np.testing.assert_allclose(
+        contrast_with_rest(maps + common, logits), contrast_with_rest(maps, logits), atol=1e-14
+    )
+
+
+def test_shares_of_the_rest():
+    """They are the probabilities of the others over their sum, also where that underflows."""
+    p = np.array([0.5, 0.3, 0.2])
+    expected = [[0, 0.6, 0.4], [5 / 7, 0, 2 / 7], [0.625, 0.375, 0]]
+    np.testing.assert_allclose(compute_rest_shares(np.log(p)), expected)
+    np.testing.assert_allclose(
+        compute_rest_shares(np.array([2000, 1, 0]))[0], [0, 1 / (1 + np.exp(-1)), 1 / (1 + np.e)]
+    )
 
 
 def test_interval_factors_are_those_of_student():

@@ -1,6 +1,7 @@
 """Receptive fields: which pixels of an image a layer's maps depend on, by measuring it."""
 
 import copy
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -9,9 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from galfig.errors import ConfigError
-from galfig.networks.architectures import find_layer
+from galfig.networks.architectures import LayerTraits, find_layer
 from galfig.networks.checkpoint import Checkpoint
 from galfig.networks.layers import find_bottlenecks, trace_outputs
+from galfig.runtime.messages import one_line
+
+logger = logging.getLogger(__name__)
 
 # Random images that are tried: a maximum or a ReLU passes only some of the pixels of each.
 N_IMAGES = 4
@@ -30,10 +34,13 @@ class Field:
         far as the image reaches [pixels].
     core : int
         Side of the square around it that holds `SHARE` of the sum of absolute gradients [pixels].
+    reaches_edge : bool
+        Whether the first square ends at an edge of the image, and would be larger without it.
     """
 
     side: int
     core: int
+    reaches_edge: bool = False
 
 
 @dataclass(frozen=True)
@@ -130,7 +137,7 @@ def measure_fields(
     Parameters
     ----------
     model : torch.nn.Module
-        The network, in evaluation mode; a copy of it runs.
+        The network, in evaluation mode; a copy of it runs on the CPU.
     layers : mapping of str to bool
         Names of submodules that return maps, and whether the channels come last.
     image_size : int
@@ -146,7 +153,7 @@ def measure_fields(
     ----------
     .. [1] Luo et al. 2016, NeurIPS, arXiv:1701.04128
     """
-    model = copy.deepcopy(model).double().requires_grad_(False)
+    model = copy.deepcopy(model).cpu().double().requires_grad_(False)
     generator = torch.Generator().manual_seed(0)
     shape = (N_IMAGES, n_channels, image_size, image_size)
     images = torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_()
@@ -175,6 +182,40 @@ def measure_fields(
     return fields
 
 
+def describe_field(
+    checkpoint: Checkpoint, layer_name: str, traits: LayerTraits
+) -> dict[str, float | None] | None:
+    """Describe the receptive field of a layer as a store records it.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        The network.
+    layer_name : str
+        The layer.
+    traits : LayerTraits
+        How its maps lie in memory.
+
+    Returns
+    -------
+    dict or None
+        ``side_px``: the side of the square on which a pixel of the maps depends [pixels of the
+        cutout]; None where that of the central pixel reaches an edge of the image, so that it is
+        nearly all of it. None instead of the dict if the field cannot be measured, as in a network
+        that computes in float32 only.
+    """
+    size = checkpoint.image_size
+    layers = {layer_name: traits.channels_last}
+    try:
+        field = measure_fields(checkpoint.model, layers, size, checkpoint.n_channels)[layer_name]
+    except (RuntimeError, TypeError) as exc:
+        logger.debug("receptive field of %s: not measured (%s)", layer_name, one_line(exc))
+        return None
+    if field.reaches_edge:
+        return {"side_px": None}
+    return {"side_px": field.side * checkpoint.cutout_size / size}
+
+
 def _measure(weight: Tensor) -> Field:
     """Return the sides of the squares that hold all and most of a gradient (H, W)."""
     size = weight.shape[0]
@@ -190,4 +231,5 @@ def _measure(weight: Tensor) -> Field:
     order = torch.argsort(away.flatten(), stable=True)
     total = torch.cumsum(weight.flatten()[order], 0)
     reach = away.flatten()[order][int(torch.searchsorted(total, SHARE * total[-1]))]
-    return Field(side, min(side, int(2 * float(reach)) + 1))
+    reaches_edge = bool((first == 0).any() or (last == size - 1).any())
+    return Field(side, min(side, int(2 * float(reach)) + 1), reaches_edge)

@@ -728,6 +728,7 @@ def train_networks(
                     step(n_epochs - counted.n_calls)
         lock.check()
         for path in _list_further(folder, jobs):
+            logger.info("%s: removed, since %d networks were asked for", path, n_networks)
             path.unlink()
     ensemble = join_networks([known[path] for path in jobs], [str(path) for path in jobs])
     logger.info("%s: %s", folder, describe_accuracies(ensemble))

@@ -32,6 +32,7 @@ from galfig.images.cutouts import choose_decoding
 from galfig.images.sources import find_stretch
 from galfig.networks.checkpoint import Checkpoint
 from galfig.networks.device import choose_device
+from galfig.networks.receptive import describe_field
 from galfig.pipeline.changes import describe_changed, find_changed
 from galfig.pipeline.explain import explain_galaxies, read_first_images
 from galfig.pipeline.plan import Plan, digest_part
@@ -409,6 +410,8 @@ def _describe_store(
     }
     if checkpoint.ensemble:
         attrs |= _describe_ensemble(checkpoint)
+    if field := describe_field(checkpoint, plan.layer_name, plan.layer):
+        attrs["receptive_field"] = json.dumps(field)
     if plan.settings.maps.method != "grad-cam":
         attrs["method"] = plan.settings.maps.method
     if plan.layer.is_bypassed:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
-from galfig.metrics import median_correlation
+from galfig.metrics import compute_log_odds, median_correlation
 from galfig.store.schema import count_evidence
 
 # Of smaller or larger variances, the squares leave the range in which float32 is accurate.
@@ -107,9 +107,11 @@ def combine_networks(
     else:
         evidence = cams[:, [shown]]
     wide = logits.astype(np.float64)
+    # Of two classes, those of the first are the opposite.
+    log_odds = compute_log_odds(wide)[:, -count_evidence(len(mean_logits)) :]
     numbers = {
         "logits_sd": wide.std(axis=0, ddof=1).astype(np.float32),
-        "log_odds_sd": _compute_log_odds(wide).std(axis=0, ddof=1).astype(np.float32),
+        "log_odds_sd": log_odds.std(axis=0, ddof=1).astype(np.float32),
         "agreement": median_correlation(evidence.reshape(len(cams), -1)),
     }
     return Combined(mean, mean_logits, spreads, numbers)
@@ -201,12 +203,3 @@ def _measure_spread(deviations: NDArray[np.float32]) -> NDArray[np.float32]:
         wide = deviations.astype(np.float64)
         variance = np.einsum("k...,k...->...", wide, wide)
     return np.sqrt(variance / (len(deviations) - 1)).astype(np.float32)
-
-
-def _compute_log_odds(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the log-odds (K, E) of logits (K, C)."""
-    n_classes = logits.shape[1]
-    if n_classes == 2:
-        return logits[:, 1:] - logits[:, :1]
-    rest = [logsumexp(np.delete(logits, label, axis=1), axis=1) for label in range(n_classes)]
-    return logits - np.stack(rest, axis=1)

@@ -32,7 +32,7 @@ PARTS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "settings": (
         (
             *("config", "class_names", "target_layer", "method", "split"),
-            *("cutout_size", "pixel_scale"),
+            *("cutout_size", "pixel_scale", "receptive_field"),
         ),
         (),
     ),

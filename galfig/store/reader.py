@@ -17,7 +17,13 @@ from numpy.typing import NDArray
 
 from galfig.cosmology import kpc_per_arcsec
 from galfig.errors import SelectionError, StoreError
-from galfig.metrics import Accuracy, compute_losses, measure_accuracy
+from galfig.metrics import (
+    Accuracy,
+    compute_log_odds,
+    compute_losses,
+    contrast_with_rest,
+    measure_accuracy,
+)
 from galfig.records import StoreRecord, Training, recall_split
 from galfig.runtime.messages import find_unprintable, make_printable, one_line
 from galfig.runtime.options import Split
@@ -188,6 +194,11 @@ class Store:
     def probs(self) -> NDArray[np.float32]:
         """Probability of each class, (N, C)."""
         return self._read("probs")
+
+    @cached_property
+    def log_odds(self) -> NDArray[np.float64]:
+        """Log-odds of each class against the rest [nat], (N, C)."""
+        return compute_log_odds(self.logits)
 
     @cached_property
     def predicted(self) -> NDArray[np.intp]:
@@ -462,12 +473,14 @@ class Store:
     def evidence(self, rows: RowsLike) -> NDArray[np.float32]:
         r"""Return contrast maps of galaxies: the evidence for one class against the others.
 
-        With two classes, this is the map :math:`L_1 - L_0` of the second class against the first,
-        in log-odds. With more classes, it is the map :math:`L_c - \sum_j p_j L_j` for each class
-        :math:`c`, in logits relative to their mean weighted by the probabilities :math:`p`. Before
-        its ReLU, Grad-CAM is linear in the explained output, so these are the Grad-CAM maps of the
-        differences of logits. Any part that the maps of all classes share cancels, and the
-        prediction does not depend on it [1]_.
+        With two classes, this is the map :math:`L_1 - L_0` of the second class against the first.
+        With more classes, it is the map :math:`E_c = L_c - \sum_{j \ne c} q_{cj} L_j` of each class
+        :math:`c` against the rest, where :math:`q_{cj} = p_j / (1 - p_c)`. The maps are linear in
+        the output that they explain, so this is the map of the log-odds of :math:`c`. Any part that
+        the maps of all classes share cancels, and the prediction does not depend on it [1]_. Where
+        pooling and one linear layer follow the layer explained, the sum of a map over its pixels,
+        plus an offset from the biases of that layer, is the log-odds; see
+        `galfig.metrics.contrast_with_rest`.
 
         Parameters
         ----------
@@ -477,7 +490,8 @@ class Store:
         Returns
         -------
         (h, w) or (n, h, w) ndarray of float32; (C, h, w) or (n, C, h, w) for C > 2
-            Signed maps, with the precision of the stored maps (float16).
+            Signed maps [log-odds per pixel of the map], with the precision of the stored maps
+            (float16).
 
         Raises
         ------
@@ -486,17 +500,26 @@ class Store:
         IndexError
             If a position is out of range.
         StoreError
-            If the store is closed or damaged.
+            If the store is closed or damaged, or has one class only.
 
         References
         ----------
         .. [1] Srinivas & Fleuret 2020, arXiv:2006.09128
         """
-        cams = self.cams(rows)
-        if len(self.class_names) == 2:
-            return cams[..., 1, :, :] - cams[..., 0, :, :]
-        p = self.probs[find_positions(self, rows)]
-        return cams - np.einsum("...c,...chw->...hw", p, cams)[..., None, :, :]
+        n_classes = len(self.class_names)
+        if n_classes < 2:
+            raise StoreError(
+                f"{self.path}: one class, expected two or more; evidence is for a class against "
+                "the others"
+            )
+        positions = find_positions(self, rows)
+        if isinstance(positions, int):
+            cams = self.cams(positions)
+            if n_classes == 2:
+                return cams[1] - cams[0]
+            return contrast_with_rest(cams, self.logits[positions]).astype(np.float32, copy=False)
+        shape = (len(positions), *self._file["cams"].shape[1 if n_classes > 2 else 2 :])
+        return _stack((self.evidence(int(row)) for row in positions), shape, np.float32)
 
     @property
     def n_channels(self) -> int:

@@ -14,10 +14,15 @@ from galfig.networks.ensemble import describe_accuracies, load_networks
 from galfig.networks.training import check_trained, derive_seed, load_or_train, train_networks
 
 
+def short(folder, **training):
+    """Return settings of short trainings in one thread, which wait for no other process."""
+    return make_settings(folder, threads=1, **training)
+
+
 @pytest.fixture
 def inputs(galaxy_folder):
     """Return galaxies and the settings of three short trainings."""
-    settings = make_settings(galaxy_folder, networks=3)
+    settings = short(galaxy_folder, networks=3)
     return load_galaxies(settings), settings
 
 
@@ -37,7 +42,7 @@ def test_networks_differ_in_their_seed_alone(inputs, tmp_path, monkeypatch, gala
     assert load_networks(tmp_path / "nets").digest == found.digest
     assert noted == [{"task": "training", "total": 3, "initial": 0, "done": 3}]
     alone = tmp_path / "alone.safetensors"
-    galaxies, settings = load_galaxies(make_settings(galaxy_folder)), make_settings(galaxy_folder)
+    galaxies, settings = load_galaxies(short(galaxy_folder)), short(galaxy_folder)
     module.train_checkpoint(galaxies, settings, alone, run=CPU)
     assert alone.read_bytes() == (tmp_path / "nets" / names[0]).read_bytes()
     assert describe_accuracies(found).startswith("3 networks, accuracies ")
@@ -46,7 +51,7 @@ def test_networks_differ_in_their_seed_alone(inputs, tmp_path, monkeypatch, gala
 
 def test_the_number_of_networks_is_no_part_of_a_recipe(galaxy_folder):
     """So that more of them can be trained later, and older checkpoints stay up to date."""
-    one, three = make_settings(galaxy_folder), make_settings(galaxy_folder, networks=3)
+    one, three = short(galaxy_folder), short(galaxy_folder, networks=3)
     assert one.record() == three.record()
     assert load_settings(three).training.networks == 3
 
@@ -129,7 +134,7 @@ def test_replacing_leaves_no_other_network(inputs, tmp_path, caplog):
 
 def test_an_unfinished_network_is_resumed(inputs, tmp_path, monkeypatch, galaxy_folder):
     """After its last epoch, to the bytes of a run that was not interrupted."""
-    settings = make_settings(galaxy_folder, networks=2, epochs=2)
+    settings = short(galaxy_folder, networks=2, epochs=2)
     galaxies = load_galaxies(settings)
     train_networks(galaxies, settings, tmp_path / "whole", run=CPU)
     original = module.save_progress

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from galfig.networks.architectures import LayerTraits
 from galfig.networks.checkpoint import wrap_network
-from galfig.networks.receptive import Field, list_layers, measure_fields
+from galfig.networks.receptive import Field, describe_field, list_layers, measure_fields
 
 
 def make_network():
@@ -67,6 +68,40 @@ def test_layers_are_listed_with_the_default_marked():
     assert [name for name, layer in found.items() if layer.is_default] == ["last"]
     assert [name for name, layer in found.items() if layer.is_auto] == ["last"]
     assert [name for name, layer in found.items() if layer.is_bypassed] == ["inner"]
+
+
+@pytest.mark.parametrize(
+    ("cutout_size", "image_size", "layer", "side"),
+    [(48, 48, "first", 5.0), (96, 48, "last", 20.0), (8, 8, "last", None)],
+)
+def test_a_store_records_the_field_in_pixels_of_its_cutouts(cutout_size, image_size, layer, side):
+    """Those that the network scales down are larger there; a field up to the edge is no number."""
+    checkpoint = wrap_network(
+        make_network(),
+        class_names=["low", "high"],
+        mean=[0.1] * 3,
+        std=[0.2] * 3,
+        cutout_size=cutout_size,
+        image_size=image_size,
+    )
+    assert describe_field(checkpoint, layer, LayerTraits()) == {"side_px": side}
+
+
+def test_a_field_that_cannot_be_measured_is_not_known():
+    """A network that computes in float32 whatever it is given; the build goes on without."""
+
+    class Single(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 2, 3)
+
+        def forward(self, images):
+            return self.conv(images.float()).mean(dim=(2, 3))
+
+    checkpoint = wrap_network(
+        Single().eval(), class_names=["a", "b"], mean=[0.1] * 3, std=[0.2] * 3, cutout_size=16
+    )
+    assert describe_field(checkpoint, "conv", LayerTraits()) is None
 
 
 @pytest.mark.parametrize("size", [16, 17])

@@ -81,6 +81,8 @@ def test_store_holds_the_maps_of_each_galaxy(galaxy_folder, tmp_path, image_size
     with open_store(tmp_path / "maps.h5") as store:
         assert store.objid.tolist() == galaxies.objid.tolist()
         np.testing.assert_array_equal(store.label, galaxies.label)
+        # Three kernels of 3 pixels see 7 pixels of the image as the network has it.
+        assert store.record.receptive_field.side_px == pytest.approx(7 * 32 / image_size)
         np.testing.assert_array_equal(store.redshift, galaxies.redshift)
         np.testing.assert_array_equal(store.value, galaxies.value)
         np.testing.assert_allclose(store.catalog["oh_p50"].astype(float), galaxies.value)

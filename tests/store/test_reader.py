@@ -61,16 +61,30 @@ def test_shapes_and_dtypes(store, make_store):
 
 
 def test_evidence_is_the_contrast_of_the_maps(store, make_store):
-    """By hand; and a part that the maps of all classes share leaves no trace in it."""
+    """By hand: against the other class or, of more, against the rest in their proportion."""
     cams = store.cams(3)
     np.testing.assert_array_equal(store.evidence(3), cams[1] - cams[0])
     with open_store(make_store("three.h5", class_names=("a", "b", "c"))) as three:
         cams, p = three.cams(3), three.probs[3].astype(np.float64)
-        expected = [cams[c] - sum(p[j] * cams[j] for j in range(3)) for c in range(3)]
-        np.testing.assert_allclose(three.evidence(3), expected, atol=1e-9)
-        # Weighted by the probabilities the contrasts cancel.
-        total = np.einsum("c,chw->hw", p, three.evidence(3))
-        assert np.abs(total).max() < 1e-6 * np.abs(cams).max()
+        expected = [
+            cams[c] - sum(p[j] * cams[j] for j in range(3) if j != c) / (1 - p[c]) for c in range(3)
+        ]
+        np.testing.assert_allclose(three.evidence(3), expected, atol=1e-6 * np.abs(cams).max())
+        np.testing.assert_array_equal(three.evidence([5, 3])[1], three.evidence(3))
+
+
+def test_log_odds_are_those_of_the_logits(store):
+    """One column per class; of two classes, the difference of the logits and its negative."""
+    logits = store.logits.astype(np.float64)
+    np.testing.assert_array_equal(store.log_odds[:, 1], logits[:, 1] - logits[:, 0])
+    np.testing.assert_array_equal(store.log_odds[:, 0], -store.log_odds[:, 1])
+
+
+def test_one_class_has_no_evidence(make_store):
+    """There is nothing for it to be evidence against, and the store says so."""
+    one = open_store(make_store("one.h5", class_names=("a",)))
+    with one, pytest.raises(StoreError, match="one class, expected two or more"):
+        one.evidence(0)
 
 
 def test_a_store_works_without_a_block(store_path):
