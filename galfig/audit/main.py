@@ -336,6 +336,9 @@ def _run(job: _Job, names: Sequence[str], if_exists: IfExists, *, is_choice: boo
     before = _open_existing(job.path, if_exists)
     known = {} if before is None or if_exists == "replace" else _recall(before, job)
     lacking = [name for name in names if name not in known]
+    if any(name != RELIABILITY for name in lacking) and known.pop(RELIABILITY, None):
+        # It compares the others, of which there are more now.
+        lacking.append(RELIABILITY)
     ordered = [name for name in MEASURES if name in known or name in names]
     digest = job.digest(ordered)
     if before is not None and before.record.audit_digest == digest and not lacking:
