@@ -23,7 +23,7 @@ from galfig.audit.sky import find_regions, measure_sky
 # Shares of the pixels that are gone (or there). The curves change most at their beginning.
 SHARES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0)
 # Galaxies from which the typical sky is measured, and those on which the other fills are tried.
-N_SKY, N_OTHER = 200, 50
+N_SKY, N_OTHER = 200, 40
 SKY, BLUR, LINEAR = "sky", "blur", "linear imputation"
 EVIDENCE = "evidence"
 

@@ -67,7 +67,8 @@ def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
         is_uncertain = np.abs(mean) <= factor * scatter
         pixels[number] = is_uncertain.mean()
         total = (mean**2).sum()
-        energy[number] = (mean[is_uncertain] ** 2).sum() / total if total > 0 else np.nan
+        # A mean of nothing but zeros is uncertain, all of it.
+        energy[number] = (mean[is_uncertain] ** 2).sum() / total if total > 0 else 1.0
         if last is not None:
             other[number] = spearman(maps[0], last)
         last = maps[1]

@@ -342,21 +342,21 @@ def _judge(numbers: Mapping[str, Estimate], controls: Mapping[str, Estimate]) ->
     """Say what tells the class, and what does not."""
     words = {
         "sky_auc": "the surroundings of the galaxy",
-        "position_auc": "the position on the sky",
-        "network_sky_auc": "the network without the galaxy",
+        "position_auc": "its position on the sky",
+        "network_sky_auc": "what the network makes of the surroundings",
     }
     telling = [name for name in words if name in numbers and numbers[name].low > TELLING]
     silent = [name for name in words if name in numbers and numbers[name].high <= TELLING]
     supports = not_supported = ""
     if silent and not telling:
-        supports = f"No shortcut was found: {_list(silent, words, numbers)}."
+        supports = f"No shortcut was found in {_list(silent, words, numbers)}."
     found = []
     if telling:
         found.append(
-            f"The class can be told without the galaxy: {_list(telling, words, numbers)}; "
+            f"The class can be told without the galaxy, by {_list(telling, words, numbers)}; "
             f"{numbers['outside_share'].value:.0%} of the attribution lies outside it."
             if "outside_share" in numbers
-            else f"The class can be told without the galaxy: {_list(telling, words, numbers)}."
+            else f"The class can be told without the galaxy, by {_list(telling, words, numbers)}."
         )
     network = controls.get("network_auc")
     for name, what in (("colours_auc", "colours"), ("brightness_auc", "brightness and size")):
@@ -371,4 +371,4 @@ def _judge(numbers: Mapping[str, Estimate], controls: Mapping[str, Estimate]) ->
 
 
 def _list(names: list[str], words: Mapping[str, str], numbers: Mapping[str, Estimate]) -> str:
-    return ", ".join(f"{words[name]} has an AUC of {numbers[name].value:.2f}" for name in names)
+    return " and ".join(f"{words[name]} (AUC {numbers[name].value:.2f})" for name in names)
