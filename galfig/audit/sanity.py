@@ -20,6 +20,8 @@ from galfig.metrics import compute_losses
 N_DRAWS, N_COMPARED, MAX_STEPS = 3, 100, 6
 # Correlation up to which less than half of the variance of the ranks of a map remains.
 INDEPENDENT = math.sqrt(0.5)
+# Share of the entropy of the classes below which answers are nearly guesses.
+MIN_SKILL = 0.05
 # Galaxies explained at a time.
 BATCH = 32
 
@@ -36,11 +38,11 @@ def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
 
     1. *Skill*: the network knows something. With the mean cross-entropy :math:`\ell` over galaxies
        that did not train it and the entropy :math:`H` of their classes, the skill is
-       :math:`1 - \ell / H`. It must be above zero, and above that of every network with the same
-       layers and random weights: the lower end of its interval must be above the upper end of
-       theirs. An untrained network fails, since it is one of these; so does one that was trained
-       on permuted labels, since what it learnt does not hold for other galaxies. The AUC would not
-       do: a random projection of colours may order galaxies well.
+       :math:`1 - \ell / H`. The lower end of its interval must be above `MIN_SKILL`, and above the
+       upper end of that of every network with the same layers and random weights. An untrained
+       network fails, since it is one of these; so does one that was trained on permuted labels,
+       since what it learnt does not hold for other galaxies. The AUC would not do: a random
+       projection of colours may order galaxies well.
     2. *Dependence*: the maps need what was learnt. When all layers are random, less than half of
        the variance of the ranks may remain: the upper end of the interval of the correlation must
        be below :math:`\sqrt{1/2}`. An edge detector fails.
@@ -110,7 +112,7 @@ def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
     has_skill: bool | None = None
     if skill is not None and random_skill is not None:
         numbers["skill"], controls["skill, random weights"] = skill, random_skill
-        has_skill = skill.low > max(0.0, random_skill.high)
+        has_skill = skill.low > max(MIN_SKILL, random_skill.high)
     # What cannot be decided does not pass.
     passes = False if has_skill is False or not depends else has_skill
     return Measured(

@@ -1,0 +1,68 @@
+"""A planted shortcut is found, and none where there is none."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from galfig.audit import shortcuts
+from galfig.audit.shortcuts import compute_auc, find_position
+
+from .conftest import make_colour_network
+
+
+def test_a_planted_corner_is_told_from_the_sky(make_sample):
+    """The class shows in a faint corner alone; colours and core say nothing of it."""
+    found = shortcuts.measure(make_sample(n=40, corner=True))
+    assert found.numbers["sky_auc"].value > 0.95
+    assert found.numbers["sky_auc"].low > found.numbers["core_auc"].high
+    assert "without the galaxy" in found.not_supported
+    assert "surroundings" in found.not_supported
+
+
+def test_colours_are_told_from_the_galaxy(make_sample):
+    """Blue and red galaxies under one sky: the network needs no structure, and is told so."""
+    found = shortcuts.measure(make_sample(make_colour_network(40.0), n=40))
+    assert found.numbers["colours_auc"].value > 0.95
+    assert found.controls["network_auc"].value > 0.95
+    assert found.numbers["network_sky_auc"].value < 0.9
+    assert "colours alone do as well" in found.not_supported
+
+
+def test_attribution_outside_is_counted(make_sample):
+    """A map that lies in the corner lies outside; one that is flat has the share of the area."""
+    cams = np.zeros((12, 2, 24, 24), np.float32)
+    cams[:, :, :3, :3] = 1
+    found = shortcuts.measure(make_sample(n=12, cams=cams))
+    assert found.numbers["outside_share"].value == pytest.approx(1)
+    found = shortcuts.measure(make_sample(n=12, cams=np.ones_like(cams)))
+    area = found.controls["outside_area"].value
+    assert found.numbers["outside_share"].value == pytest.approx(area)
+    assert 0.2 < area < 0.95
+
+
+def test_one_band_has_no_colours_and_no_labels_have_a_note(make_sample):
+    """Predicted classes stand for unknown ones, or nothing where there is one class only."""
+    found = shortcuts.measure(make_sample(label=np.full(12, -1)))
+    assert "predicted class" in " ".join(found.notes) or "no AUC" in " ".join(found.notes)
+    assert "network_auc" not in found.controls
+
+
+def test_auc_is_that_of_sklearn():
+    """Two classes, and the mean over three, with ties."""
+    rng = np.random.default_rng(0)
+    codes = np.arange(60) % 3
+    probs = rng.integers(1, 6, (60, 3)).astype(float)
+    probs /= probs.sum(axis=1, keepdims=True)
+    expected = roc_auc_score(codes, probs, multi_class="ovr")
+    assert compute_auc(probs, codes) == pytest.approx(expected)
+    two = codes % 2
+    assert compute_auc(probs[:, :2], two) == pytest.approx(roc_auc_score(two, probs[:, 1]))
+    assert np.isnan(compute_auc(probs[:, :2], np.zeros(60, int)))
+
+
+def test_positions_become_unit_vectors(make_sample):
+    """North is north; without ra and dec there is none."""
+    ra, dec = np.linspace(0, 300, 12), np.full(12, 90.0)
+    sample = make_sample(n=12, catalog={"RA": ra, "Dec": dec})
+    assert find_position(sample) == pytest.approx(np.tile([0, 0, 1], (12, 1)), abs=1e-12)
+    assert find_position(make_sample(n=12)) is None
