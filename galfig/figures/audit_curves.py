@@ -34,7 +34,7 @@ def make_audit_curves(measures: Mapping[str, Measured], width: float | None = No
     Returns
     -------
     Figure
-        The curve of the map is thick; bands are 95 % intervals of the mean over galaxies.
+        The curve of the map is thick; bands are 1.96 standard errors of the mean.
     """
     width = width or TEXT_WIDTH
     is_wide = width > 5 and len(measures) > 1
@@ -98,7 +98,7 @@ def list_curves(
     Returns
     -------
     dict of str to (mean, low, high)
-        The mean over galaxies, and its 95 % interval, or None where there is none.
+        The mean over galaxies, and 1.96 standard errors below and above it, or None.
     """
     curves = measured.curves
     bands = {f"{name}{end}" for name in curves for end in (_LOW, _HIGH)}
@@ -159,8 +159,8 @@ def _tabulate(measures: Mapping[str, Measured]) -> dict[str, Column]:
         "order": "by what pixels are ordered, and the fill where it is not sky",
         "share": "share of the pixels that are removed or inserted",
         "p": "mean probability of the predicted class",
-        "low": "lower end of the 95 % interval of the mean, NaN where unknown",
-        "high": "upper end of the 95 % interval of the mean, NaN where unknown",
+        "low": "1.96 standard errors of the mean below it, NaN where unknown",
+        "high": "1.96 standard errors of the mean above it, NaN where unknown",
     }
     return {
         name: Column(list(values), words)
@@ -181,7 +181,9 @@ def _describe(audit: Audit, measures: Mapping[str, Measured], markup: Markup) ->
         f"Mean probability of the predicted class {what}, in the order of the maps and of their "
         "controls.",
         "Shuffled pixels of the sky of the same cutout stand for what is not there.",
-        f"Bands are 95{markup.percent} intervals of the mean over galaxies." if has_bands else "",
+        "Bands extend 1.96 standard errors of the mean over galaxies to each side."
+        if has_bands
+        else "",
         *(_state_excess(name, found) for name, found in measures.items()),
         "It is the share of the maps' lead over a random order that sorting pixels by brightness "
         "does not have."

@@ -85,8 +85,9 @@ def draw(audit: Audit, options: DrawOptions) -> Drawing:
         "Sanity of the maps",
         (make_audit_sanity(sanity, options.width, options.ax),),
         partial(_describe, audit, sanity, outcome),
-        f"Absolute Spearman correlation of the maps of {count_noun(len(audit))} with those of the network "
-        f"after its layers are randomised from the top, with 95 % intervals. {outcome}".strip(),
+        f"Absolute Spearman correlation of the maps of {count_noun(len(audit))} with those of the "
+        "network after its layers are randomised from the top, with 95 % intervals. "
+        f"{outcome}".strip(),
         partial(_tabulate, sanity),
     )
 
@@ -123,8 +124,8 @@ def _describe(audit: Audit, sanity: Measured, outcome: str, markup: Markup) -> s
             "frequencies of the classes."
         )
     return join_lines(
-        "Absolute Spearman correlation of the maps with those of the same network after its layers are "
-        "randomised, cascading from the top (Adebayo et al. 2018); controls are hollow.",
+        "Absolute Spearman correlation of the maps with those of the same network after its layers "
+        "are randomised, cascading from the top (Adebayo et al. 2018); controls are hollow.",
         "Maps that stay the same show the images, and not what the network learned.",
         f"{outcome}{skill}",
         "This is passed or failed, and ranks nothing: maps without any structure would do best.",
