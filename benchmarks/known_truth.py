@@ -48,7 +48,12 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=500, help="galaxies that are scored, of each cue")
     parser.add_argument("--cues", nargs="+", default=get_args(Cue), choices=get_args(Cue))
     parser.add_argument("--archs", nargs="+", default=["conv3", "xresnet18"])
-    parser.add_argument("--steps", type=int, default=20, help="of integrated gradients; 0: without")
+    parser.add_argument(
+        "--steps",
+        type=int,
+        default=20,
+        help="of integrated gradients; 0: only methods that explain a layer",
+    )
     parser.add_argument("--quick", action="store_true", help="60 galaxies of two cues, and conv3")
     parser.add_argument("--folder", type=Path, help="keep galaxies and networks here, and use them")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "known_truth.json")
@@ -109,7 +114,7 @@ def compare(
     arch : str
         Name of the network.
     n_steps : int
-        Steps of integrated gradients; 0 leaves them out.
+        Steps of integrated gradients; 0 leaves out the methods that explain pixels.
 
     Yields
     ------
@@ -213,7 +218,9 @@ def list_methods(
         def explain(features: Tensor, target: Tensor) -> Tensor:
             targets = [ClassifierOutputTarget(int(one)) for one in target]
             with getattr(pytorch_grad_cam, name)(model=head, target_layers=[layer]) as cam:
-                return torch.from_numpy(cam(input_tensor=features, targets=targets))
+                return torch.from_numpy(
+                    cam(input_tensor=features.requires_grad_(), targets=targets)
+                )
 
         of_layer["pytorch-grad-cam", name] = explain
 
@@ -229,10 +236,12 @@ def list_methods(
         )
         return found.sum(dim=1)
 
-    of_pixels = {("captum", "InputXGradient"): multiply}
-    if n_steps:
-        of_pixels["captum", "IntegratedGradients"] = integrate
-    return of_layer, of_pixels
+    if not n_steps:
+        return of_layer, {}
+    return of_layer, {
+        ("captum", "InputXGradient"): multiply,
+        ("captum", "IntegratedGradients"): integrate,
+    }
 
 
 def write_row(row: dict[str, Any]) -> str:
