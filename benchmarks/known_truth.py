@@ -92,10 +92,10 @@ def _prepare(folder: Path, cue: Cue, n: int, seed: int) -> Truth:
 
 def _train(folder: Path, cue: Cue, arch: str) -> Checkpoint:
     """Return a network that was trained by the settings of the cue, as ``galfig train`` does."""
-    _prepare(folder, cue, N_TRAIN, TRAIN_SEED)
     path = folder / f"{arch}.safetensors"
     if path.is_file():
         return galfig.load_checkpoint(path)
+    _prepare(folder, cue, N_TRAIN, TRAIN_SEED)
     galaxies = galfig.load_catalog(settings=folder / "cue.toml")
     return galfig.train(galaxies, path, arch=arch, device="cpu")
 
