@@ -2,22 +2,18 @@
 
 import argparse
 import json
-import platform
 import sys
-import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-import galfig
 from benchmarks.ceilings import count_conv3_flops, measure_ceilings
 from benchmarks.data import find_large, find_small
 from benchmarks.decoders import time_decoders
 from benchmarks.draw import draw_rates
 from benchmarks.drawing import time_drawing
+from benchmarks.machine import describe_machine
 from benchmarks.maps import ARCHS, time_maps
 from benchmarks.training import time_training
 from benchmarks.whole import time_build
@@ -41,7 +37,7 @@ def main() -> None:
     settings = Settings(catalog={"path": str(small.catalog)})
     paths = load_galaxies(settings, labelled=False).paths
     cutouts = np.stack(list(iter_cutouts(paths[: asked.batch], small.cutout_size)))
-    results: dict[str, Any] = {"machine": _describe_machine(), "data": small.name}
+    results: dict[str, Any] = {"machine": describe_machine(), "data": small.name}
     results["maps"] = {arch: time_maps(arch, cutouts, asked.repeats) for arch in ARCHS}
     results["build"] = [
         time_build(small.catalog, small.images, n, small.cutout_size, small.image_size)
@@ -167,23 +163,6 @@ def write_table(results: dict[str, Any]) -> str:
         met = "met" if row["is_met"] else "NOT MET"
         lines.append(f"{row['what']:58} {row['found']:8.2f}  {row['bound']:7} {met}")
     return "\n".join(lines)
-
-
-def _describe_machine() -> dict[str, Any]:
-    cpuinfo = Path("/proc/cpuinfo")
-    names = [
-        line.split(":", 1)[1].strip()
-        for line in (cpuinfo.read_text().splitlines() if cpuinfo.is_file() else [])
-        if line.startswith("model name")
-    ]
-    return {
-        "processor": names[0] if names else platform.machine(),
-        "cores": torch.get_num_threads(),
-        "device": "cuda" if torch.cuda.is_available() else "cpu; CUDA: not measured",
-        "date": time.strftime("%Y-%m-%d"),
-        "galfig": galfig.__version__,
-        **{name: version(name) for name in ("torch", "captum", "torchcam", "grad-cam", "timm")},
-    }
 
 
 if __name__ == "__main__":

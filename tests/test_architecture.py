@@ -192,6 +192,8 @@ OPENED = {
     "manuscript/build.py": "texts that are about to be written",
     "manuscript/check.py": "files of the manuscript, where they are regular ones",
     "manuscript/code.py": "the source of galfig itself",
+    "truth/known.py": "`read_table` of formats, which reads by runtime.inputs",
+    "truth/maps.py": "members of an archive that is open",
     "cli/__init__.py": "the null device",
 }
 

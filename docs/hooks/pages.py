@@ -30,6 +30,8 @@ ELSEWHERE = {
     "README.md": "index.md",
     "SECURITY.md": "security.md",
     "benchmarks/README.md": "benchmarks.md",
+    "benchmarks/known_truth.json": "benchmarks/known_truth.json",
+    "benchmarks/known_truth.png": "benchmarks/known_truth.png",
     "benchmarks/results.json": "benchmarks/results.json",
     "benchmarks/results.png": "benchmarks/results.png",
     "data/README.md": "data.md",

@@ -229,8 +229,8 @@ def simulate_cue_catalog(cue: Cue, n: int, seed: int) -> pd.DataFrame:
         One row per galaxy, with the columns of `galfig.catalog.simulate.simulate_catalog`. There,
         ``oh_p50`` alone depends on the class: it lies within 8.1 and 8.7 or within 9.1 and 9.3, the
         default classes "low" and "high". Of two galaxies in turn, one is of each class. New are the
-        columns ``class``, the name of the class; ``cue``; and ``tint_<component>``, the share by which the component
-        is greener than grey.
+        columns ``class``, the name of the class; ``cue``; and ``tint_<component>``, the share by
+        which the component is greener than grey.
 
     Raises
     ------
@@ -316,7 +316,7 @@ def _place_components(
     galaxy: Mapping[str, Any], image: NDArray[np.float64], rng: np.random.Generator
 ) -> dict[str, Component]:
     """Place the components of a galaxy's cue on its image, (3, 96, 96), without noise."""
-    axis = np.arange(CUE_SIZE) - (CUE_SIZE - 1) / 2
+    axis = np.arange(CUE_SIZE, dtype=np.float64) - (CUE_SIZE - 1) / 2
     y, x = axis[:, None], axis[None, :]
     if galaxy["cue"] == "core":
         window = _taper(np.hypot(y, x) / CORE_RADIUS)

@@ -1,4 +1,4 @@
-"""Known truth: a folder that ``galfig simulate --cue`` wrote, read and checked."""
+"""Known truth: a folder of galaxies simulated with a cue, read and checked."""
 
 import dataclasses
 import hashlib
@@ -106,7 +106,7 @@ def load_truth(folder: Path | str) -> Truth:
     Parameters
     ----------
     folder : Path or str
-        Folder that ``galfig simulate --cue`` wrote.
+        Folder that `galfig.simulate` wrote with ``cue``.
 
     Returns
     -------

@@ -29,6 +29,10 @@ ALLOWED = {
 }
 # Of each kind, by command: as the library says it, and as it stands in the terminal.
 MESSAGES = [
+    # Maps that are scored.
+    ("score", "`of` 'x': expected one of 'true'", "--of 'x': expected one of 'true'"),
+    ("score", "`cutout_size` 97: expected at most 96", "--cutout-size 97: expected at most 96"),
+    ("score", "`part` 'x': expected", "--part 'x': expected"),
     # What exists already.
     (
         "render",
@@ -152,7 +156,7 @@ MESSAGES = [
 
 
 # Parameters that functions of Python have, and no command.
-OF_PYTHON = {"`ax`", "`class_names`", "`cmap`", "`mean`", "`rows`", "`std`"}
+OF_PYTHON = {"`ax`", "`class_names`", "`cmap`", "`mean`", "`objid`", "`rows`", "`std`"}
 
 
 def context(*words):
