@@ -10,6 +10,7 @@ from galfig.cli.usage import Command
 from galfig.runtime.files import ErrorOrReplace
 
 if TYPE_CHECKING:
+    from galfig.runtime.options import MapKind
     from galfig.store.selection import Query
 
 
@@ -54,6 +55,7 @@ def _list_figures(ctx: click.Context, parameter: click.Parameter, is_asked: bool
     help="Second store (compare).",
 )
 @options.classes_option
+@options.map_option
 @options.figure_options
 @options.if_exists_options()
 @options.standard_options
@@ -65,6 +67,7 @@ def figure(
     unit: str | None,
     other: Path | None,
     classes: tuple[str, ...],
+    map: "MapKind | None",
     width: str | None,
     data: Path | None,
     if_exists: ErrorOrReplace,
@@ -92,6 +95,7 @@ def figure(
         unit=unit,
         other=other,
         classes=classes,
+        map=map,
         data=data,
         if_exists=if_exists,
     ):

@@ -229,7 +229,21 @@ def describe_layer(
         f"{subject} explain layer {markup.text(store.record.target_layer)} and have "
         f"{markup.times(*store.map_shape)} pixels. {describe_bypass(store)}"
     )
-    return words.strip()
+    return f"{words.strip()} {describe_ensemble(store, markup)}".strip()
+
+
+def describe_ensemble(store: Store, markup: Markup) -> str:
+    """Say of how many networks maps are the mean, and how far they agree; "" of one network."""
+    if store.agreement is None:
+        return ""
+    words = f"Maps are the mean of those of {store.n_networks} networks"
+    known = store.agreement[np.isfinite(store.agreement)]
+    if not len(known):
+        return f"{words}."
+    return (
+        f"{words}; between two of them, the evidence maps of a galaxy correlate with "
+        f"{markup.math(f'{np.median(known):.2f}')} (Spearman; median over all pairs and galaxies)."
+    )
 
 
 def describe_drawing() -> str:
@@ -808,6 +822,8 @@ def describe_network(
     """
     training = store.training
     words = f"{subject}, {markup.text(training.arch)}, "
+    if is_ensemble := store.n_networks > 1 and not of_training:
+        words = f"Each of the {store.n_networks} networks, {markup.text(training.arch)}, "
     if not training.n_train:
         words += "was not trained by galfig"
     elif training.imported is not None:
@@ -824,6 +840,8 @@ def describe_network(
     if of_training:
         return f"{words}{_describe_own_accuracy(store, markup)}."
     question = _describe_question(store, markup)
+    if is_ensemble:
+        question += ", with seeds of its own"
     if store.settings.maps.tta:
         question += ", is averaged here over the eight orientations of each image"
     score = store.score() if with_accuracy else None
@@ -838,7 +856,7 @@ def describe_network(
             [f"{n} {_plural('galaxy', n)} {_SPLITS[w]}" for w, n in splits.items()]
         )
     return (
-        f"{words}{question}, and of {galaxies} it classifies "
+        f"{words}{question}, and of {galaxies} {'their mean' if is_ensemble else 'it'} classifies "
         f"{describe_accuracy(score, name_classes(store), markup)}."
     )
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from galfig.figures.captions import Markup
+from galfig.runtime.options import MapKind
 from galfig.store.reader import Store
 
 
@@ -50,6 +51,8 @@ class DrawOptions:
         Name of the colour map; None for the figure's default.
     classes : tuple of str
         Classes whose maps rows of panels show; nothing for the figure's default.
+    map : {"evidence"} or None
+        What maps "panels" shows, if not those of the store's method.
     """
 
     width: float | None = None
@@ -58,6 +61,7 @@ class DrawOptions:
     ax: Axes | None = None
     cmap: str | None = None
     classes: tuple[str, ...] = ()
+    map: MapKind | None = None
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from galfig.figures.save import check_format, check_table, describe_provenance, 
 from galfig.figures.style import COLUMN_WIDTH, MAX_WIDTH, MIN_WIDTH, TEXT_WIDTH
 from galfig.runtime.files import ErrorOrReplace
 from galfig.runtime.messages import suggest
+from galfig.runtime.options import MapKind
 from galfig.store.reader import Store, open_store
 from galfig.store.selection import Query, Selection, select_galaxies
 
@@ -56,7 +57,13 @@ class FigureKind:
 
 FIGURES = {
     "panels": FigureKind(
-        "panels", "rows of cutout and maps, as galfig render", n=5, options=("classes",)
+        "panels", "rows of cutout and maps, as galfig render", n=5, options=("classes", "map")
+    ),
+    "evidence": FigureKind(
+        "evidence",
+        "cutout and signed map of the log-odds, with its error bars",
+        n=5,
+        options=("classes",),
     ),
     "histogram": FigureKind(
         "histogram", "the binned quantity, its edges and classes", takes_axes=True
@@ -171,6 +178,7 @@ def check_figure(
     unit: str | None = None,
     other: Path | None = None,
     classes: Sequence[str] = (),
+    map: MapKind | None = None,
 ) -> FigureKind:
     """Look up a kind of figure, and check the options it is given.
 
@@ -184,6 +192,8 @@ def check_figure(
         A second store.
     classes : sequence of str, optional
         Classes whose maps are shown.
+    map : {"evidence"}, optional
+        What maps are shown.
 
     Returns
     -------
@@ -196,7 +206,8 @@ def check_figure(
         store that is not given.
     """
     kind = find_figure(name)
-    for field, value in (("unit", unit), ("other", other), ("classes", classes or None)):
+    given = {"unit": unit, "other": other, "classes": classes or None, "map": map}
+    for field, value in given.items():
         if value is not None and field not in kind.options:
             takers = [name for name, kind in FIGURES.items() if field in kind.options]
             raise FigureError(f"figure {name!r}: takes no `{field}`, it is for {', '.join(takers)}")
@@ -215,6 +226,7 @@ def render_figure(
     unit: str | None = None,
     other: Path | None = None,
     classes: Sequence[str] = (),
+    map: MapKind | None = None,
     data: Path | None = None,
     if_exists: ErrorOrReplace = "error",
 ) -> list[Path]:
@@ -238,6 +250,8 @@ def render_figure(
         A second store, for ``compare``.
     classes : sequence of str, optional
         Classes whose maps rows show; see `galfig.figures.choice.find_classes`.
+    map : {"evidence"}, optional
+        For ``panels``: show evidence maps, in place of those of the store's method.
     data : Path, optional
         Table to write with the numbers that the figure shows: .ecsv.
     if_exists : {"error", "replace"}, default "error"
@@ -263,7 +277,7 @@ def render_figure(
     check_format(path)
     check_table(data)
     with draw_figure(
-        name, store, query, width=width, unit=unit, other=other, classes=classes
+        name, store, query, width=width, unit=unit, other=other, classes=classes, map=map
     ) as drawn:
         return write_drawing(*drawn, path, data=data, if_exists=if_exists)
 
@@ -278,6 +292,7 @@ def draw_figure(
     unit: str | None = None,
     other: Path | None = None,
     classes: Sequence[str] = (),
+    map: MapKind | None = None,
 ) -> Iterator[tuple[Drawing, dict[str, Any]]]:
     """Draw a figure, and keep its stores open inside a ``with`` block.
 
@@ -291,12 +306,12 @@ def draw_figure(
     provenance : dict
         What the figure was made from.
     """
-    check_figure(name, unit=unit, other=other, classes=classes)
+    check_figure(name, unit=unit, other=other, classes=classes, map=map)
     inches = parse_width(width)
     with ExitStack() as stores:
         opened = stores.enter_context(open_store(store))
         second = None if other is None else stores.enter_context(open_store(other))
-        options = DrawOptions(inches, unit, second, classes=tuple(classes))
+        options = DrawOptions(inches, unit, second, classes=tuple(classes), map=map)
         yield draw_from(opened, name, query, options)
 
 

@@ -237,6 +237,7 @@ def describe_provenance(
             "width": options.width,
             "unit": options.unit,
             **({"classes": list(options.classes)} if options.classes else {}),
+            **({"map": options.map} if options.map else {}),
         },
         "settings": load_json(store.attrs["config"]),
         "selection": {"n_candidates": selection.n_candidates, **asdict(selection.query)},

@@ -356,6 +356,7 @@ def draw_spec(
         unit=spec.unit,
         other=None if spec.other is None else folder / manifest.stores[spec.other],
         classes=spec.classes,
+        map=spec.map,
     ) as (drawing, provenance):
         save_figure(
             drawing.pages,

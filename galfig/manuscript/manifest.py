@@ -22,6 +22,7 @@ from galfig.manuscript.commands import Command, fold, normalise, parse_command
 from galfig.manuscript.folder import read_file
 from galfig.runtime.documents import load_toml
 from galfig.runtime.messages import quote
+from galfig.runtime.options import MapKind
 from galfig.store.selection import Query
 
 FILE_NAME, RECORD = "manuscript.toml", "manuscript.lock"
@@ -91,6 +92,8 @@ class FigureSpec(_Table):
         Column with the radius [arcsec] that is the unit of distance.
     classes : tuple of str
         Classes whose maps are shown; nothing for the figure's default.
+    map : {"evidence"} or None
+        What maps "panels" shows, if not those of the store's method.
     file : str or None
         Path of the figure in the folder; None for ``figures/NAME.pdf``.
     selection : Query
@@ -110,6 +113,7 @@ class FigureSpec(_Table):
     classes: tuple[str, ...] = Field(
         (), max_length=100, description="Classes whose maps 'panels' and 'compare' show"
     )
+    map: MapKind | None = Field(None, description="'evidence' for signed maps in 'panels'")
     file: Inside | None = Field(None, description="Default figures/NAME.pdf")
     selection: Query = Field(Query(n=None), description="The options of every figure")
 
@@ -131,7 +135,9 @@ class FigureSpec(_Table):
             raise ValueError(f"name {self.name!r}, expected letters, digits and hyphens")
         try:
             other = None if self.other is None else Path(self.other)
-            check_figure(self.figure, unit=self.unit, other=other, classes=self.classes)
+            check_figure(
+                self.figure, unit=self.unit, other=other, classes=self.classes, map=self.map
+            )
             parse_width(self.width)
         except FigureError as exc:
             raise ValueError(str(exc)) from exc

@@ -185,5 +185,6 @@ def identify_store(folder: Path, name: str) -> StoreIdentity | None:
 
 def describe_spec(spec: FigureSpec) -> dict[str, Any]:
     """Return a figure's entry in the manifest as JSON can hold it."""
-    # Records from before the classes of a figure could be chosen stay up to date.
-    return spec.model_dump(mode="json", exclude=None if spec.classes else {"classes"})
+    # Records from before the classes and the maps of a figure could be chosen stay up to date.
+    unset = {key for key in ("classes", "map") if not getattr(spec, key)}
+    return spec.model_dump(mode="json", exclude=unset)

@@ -1,4 +1,4 @@
-"""How a job runs: device, number of threads, whether it may take over a lock; which galaxies."""
+"""How a job runs: device, number of threads, whether it may take over a lock; galaxies and maps."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -7,6 +7,8 @@ Device = Literal["auto", "cpu", "cuda"]
 # Galaxies, by how the training of a network used them. It is declared here, since the help of the
 # command line needs it, and the settings import pydantic.
 Split = Literal["valid", "train", "test", "all"]
+# What maps panels show, if not those of the store's method.
+MapKind = Literal["evidence"]
 # Variable of the environment: if it is set, nothing is downloaded.
 OFFLINE = "GALFIG_OFFLINE"
 

@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from galfig.config import NONLINEAR_METHODS
 from galfig.cosmology import kpc_per_arcsec
 from galfig.errors import SelectionError, StoreError
 from galfig.metrics import (
@@ -442,13 +443,13 @@ class Store:
         """
         self._require_ensemble()
         is_binary = len(self.class_names) == 2
-        if self.attrs.get("method") == "evidence":
+        if self.method == "evidence":
             spread = self.cams_sd(rows)
             return spread[..., 1, :, :] if is_binary else spread
         if "evidence_sd" not in self._file:
             raise StoreError(
                 f"{self.path}: no error bars of evidence, which maps by "
-                f"{self.attrs.get('method', 'grad-cam')} do not give; build it by another method"
+                f"{self.method} do not give; build it by another method"
             )
         spread = self._read_maps("evidence_sd", "evidence_sd_scale", rows)
         return spread[..., 0, :, :] if is_binary else spread
@@ -500,13 +501,19 @@ class Store:
         IndexError
             If a position is out of range.
         StoreError
-            If the store is closed or damaged, or has one class only.
+            If the store is closed or damaged, or has one class only; or if its method is not
+            linear in the output, so that the difference of two maps is not the map of a difference.
 
         References
         ----------
         .. [1] Srinivas & Fleuret 2020, arXiv:2006.09128
         """
         n_classes = len(self.class_names)
+        if self.method in NONLINEAR_METHODS:
+            raise StoreError(
+                f"{self.path}: maps by {self.method}, whose differences are not evidence, expected "
+                'those of another method; build it with `method="evidence"`'
+            )
         if n_classes < 2:
             raise StoreError(
                 f"{self.path}: one class, expected two or more; evidence is for a class against "
@@ -515,6 +522,8 @@ class Store:
         positions = find_positions(self, rows)
         if isinstance(positions, int):
             cams = self.cams(positions)
+            if self.method == "evidence":
+                return cams[1] if n_classes == 2 else cams
             if n_classes == 2:
                 return cams[1] - cams[0]
             return contrast_with_rest(cams, self.logits[positions]).astype(np.float32, copy=False)
