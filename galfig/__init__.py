@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from galfig.errors import GalfigError as GalfigError
     from galfig.networks.checkpoint import Checkpoint as Checkpoint
     from galfig.networks.checkpoint import load_checkpoint as load_checkpoint
+    from galfig.networks.ensemble import load_networks as load_networks
     from galfig.networks.importing import import_model as import_model
     from galfig.networks.training import train as train
     from galfig.pipeline.main import build_maps as build_maps
@@ -50,6 +51,7 @@ __all__ = [
     "import_model",
     "load_catalog",
     "load_checkpoint",
+    "load_networks",
     "load_settings",
     "make_engine",
     "open_store",
@@ -73,6 +75,7 @@ _PLACES = {
     "import_model": "galfig.networks.importing",
     "load_catalog": "galfig.catalog.sample",
     "load_checkpoint": "galfig.networks.checkpoint",
+    "load_networks": "galfig.networks.ensemble",
     "load_settings": "galfig.config",
     "make_engine": "galfig.attribution.engine",
     "open_store": "galfig.store.reader",

@@ -542,6 +542,12 @@ class TrainingSettings(_Table):
         "none", description="Galaxies of an epoch: each once, or all classes equally often"
     )
     seed: int = Field(256, ge=0, lt=2**32, description="Seed of weights, order, augmentation")
+    networks: int = Field(
+        1,
+        ge=1,
+        le=MAX_NETWORKS,
+        description="Networks to train, with other seeds, whose scatter gives error bars",
+    )
     threads: int = Field(
         4, ge=1, le=256, description="Threads that compute on a CPU; they determine the rounding"
     )
@@ -571,11 +577,21 @@ class TrainingSettings(_Table):
         return keys
 
     def record(self) -> dict[str, Any]:
-        """Return the settings ready for JSON, without the folder of ``init``."""
+        """Return the settings ready for JSON, without the folder of ``init``.
+
+        Neither is the number of networks: each follows from its own seed, and not from how many
+        others there are.
+        """
         keys = self.model_dump(mode="json")
+        del keys["networks"]
         if self.init is not None:
             keys["init"] = PurePath(self.init).name
         return keys
+
+    @property
+    def output(self) -> str:
+        """Where to train to if nothing is said: a checkpoint, or a folder of several networks."""
+        return "networks" if self.networks > 1 else "model.safetensors"
 
     @property
     def network_size(self) -> int:

@@ -13,9 +13,14 @@ from galfig.runtime.documents import load_json, replace_nan
 from galfig.runtime.inputs import open_regular
 from galfig.store.reader import Store, open_store
 from galfig.store.selection import count_splits
-from galfig.store.summary import describe_accuracy, describe_import, list_warnings
+from galfig.store.summary import (
+    describe_accuracy,
+    describe_import,
+    describe_networks,
+    list_warnings,
+)
 
-Kind = Literal["store", "checkpoint", "manuscript"]
+Kind = Literal["store", "checkpoint", "networks", "manuscript"]
 EXPECTED = "a store, a checkpoint or the folder of a manuscript"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 # Longest header that the safetensors library reads [byte].
@@ -46,9 +51,9 @@ def find_kind(path: Path) -> Kind:
 
     Returns
     -------
-    {"store", "checkpoint", "manuscript"}
+    {"store", "checkpoint", "networks", "manuscript"}
         The kind of file. A "checkpoint" is any safetensors or pickle file, possibly from another
-        program.
+        program; "networks" is a folder of such files.
 
     Raises
     ------
@@ -86,6 +91,8 @@ def _find_kind_of_folder(path: Path) -> Kind:
 
     if (path / FILE_NAME).is_file():
         return "manuscript"
+    if any(path.glob("*.safetensors")):
+        return "networks"
     raise StoreError(f"{path}: a folder without {FILE_NAME}, expected {EXPECTED}")
 
 
@@ -105,12 +112,12 @@ def _name_other(beginning: bytes) -> str | None:
 
 
 def describe_file(path: Path) -> dict[str, Any]:
-    """Return the facts about a store or a checkpoint.
+    """Return the facts about a store, a checkpoint or a folder of several of one recipe.
 
     Parameters
     ----------
     path : Path
-        A file written by ``galfig build-maps`` or ``galfig train``.
+        A file written by ``galfig build-maps`` or ``galfig train``, or a folder of networks.
 
     Returns
     -------
@@ -131,6 +138,8 @@ def describe_file(path: Path) -> dict[str, Any]:
         )
     if kind == "checkpoint":
         return dict(replace_nan(_describe_checkpoint(path)))
+    if kind == "networks":
+        return dict(replace_nan(_describe_folder(path)))
     with open_store(path) as store:
         return dict(replace_nan(_describe_store(store)))
 
@@ -178,6 +187,8 @@ def summarise(path: Path) -> str:
     with open_store(path) as store:
         galaxies = "galaxy" if len(store) == 1 else "galaxies"
         words = [f"{len(store)} {galaxies} of split {store.record.split!r}"]
+        if networks := describe_networks(store):
+            words.append(networks)
         if accuracy := describe_accuracy(store):
             words.append(accuracy)
         if store.rejected:
@@ -202,6 +213,7 @@ def _describe_store(store: Store) -> dict[str, Any]:
         "redshift": [float(known.min()), float(known.max())] if len(known) else None,
         "rejected": len(store.rejected),
         "arch": store.training.arch,
+        **_describe_networks(store),
         "map_shape": list(store.map_shape),
         **{
             key: value
@@ -213,6 +225,26 @@ def _describe_store(store: Store) -> dict[str, Any]:
             for key in ("engine", "image_shift", "accuracy_check", "config", "training")
             if key in store.attrs
         },
+    }
+
+
+def _describe_networks(store: Store) -> dict[str, Any]:
+    """Return the facts about the networks of an ensemble, without the histories of trainings."""
+    if store.agreement is None:
+        return {}
+    known = store.agreement[np.isfinite(store.agreement)]
+    return {
+        "n_networks": store.n_networks,
+        "agreement": float(np.median(known)) if len(known) else None,
+        "networks": [
+            {
+                "checkpoint_sha256": network.checkpoint_sha256,
+                "seeds": network.seeds,
+                "lr": network.lr,
+                "metrics": network.metrics,
+            }
+            for network in store.record.networks
+        ],
     }
 
 
@@ -234,6 +266,30 @@ def _describe_checkpoint(path: Path) -> dict[str, Any]:
         "images": _describe_images(checkpoint.metadata.get("images")),
         "members": checkpoint.record.members and checkpoint.record.members.count(),
         "warnings": _list_doubts(checkpoint.metadata),
+    }
+
+
+def _describe_folder(folder: Path) -> dict[str, Any]:
+    """Describe networks of one recipe by what they share, and each by what is its own."""
+    from galfig.networks.ensemble import describe_accuracies, list_networks, load_networks
+
+    ensemble = load_networks(folder)
+    own = zip(list_networks(folder), ensemble.networks, strict=True)
+    keys = ("seeds", "lr", "metrics")
+    return {
+        "kind": "networks",
+        "summary": describe_accuracies(ensemble),
+        "checkpoint_sha256": ensemble.digest,
+        "networks": {
+            file.name: {
+                "checkpoint_sha256": network.digest,
+                **{key: network.metadata.get(key) for key in keys},
+            }
+            for file, network in own
+        },
+        **ensemble.metadata,
+        "images": _describe_images(ensemble.metadata.get("images")),
+        "members": ensemble.record.members and ensemble.record.members.count(),
     }
 
 

@@ -13,6 +13,8 @@ _SCOPES: dict[Kind, str] = {
     "values are within the schema, and probabilities are the softmax of the logits",
     "checkpoint": "weights and metadata have the digest that the file states, and weights are "
     "finite",
+    "networks": "weights and metadata of each network have the digest that its file states, and "
+    "the networks are of one recipe and split",
     "manuscript": "figures, captions and texts have the digests of manuscript.lock; 'galfig "
     "manuscript check' compares them with the stores",
 }
@@ -58,6 +60,8 @@ def verify_path(path: Path) -> list[str]:
         kind = find_kind(path)
         if kind == "manuscript":
             return _verify_manuscript(path)
+        if kind == "networks":
+            return _verify_networks(path)
         return verify_store(path) if kind == "store" else _verify_checkpoint(path)
     except GalfigError as exc:
         # The advice to run this command would be circular here.
@@ -136,6 +140,17 @@ def _verify_checkpoint(path: Path) -> list[str]:
     if record.digest is None:
         raise CheckpointError(f"{path}: no digest, expected one; it was trained by an older galfig")
     return []
+
+
+def _verify_networks(folder: Path) -> list[str]:
+    """Verify each network of a folder, and then whether they belong together."""
+    from galfig.networks.ensemble import list_networks, load_networks
+
+    files = list_networks(folder)
+    found = [f"{file.name}: {line}" for file in files for line in verify_path(file)]
+    if not found:
+        load_networks(folder)
+    return found
 
 
 def _verify_manuscript(folder: Path) -> list[str]:

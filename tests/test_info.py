@@ -11,10 +11,12 @@ from samples import METADATA
 
 from galfig.cli import main
 from galfig.errors import StoreError
-from galfig.info import find_kind
+from galfig.info import describe_file, find_kind, summarise
 from galfig.networks.architectures import build_network
 from galfig.networks.checkpoint import save_checkpoint
 from galfig.networks.resume import save_progress
+from galfig.store.reader import open_store
+from galfig.verify import verify_path
 
 EXPECTED = "expected a store, a checkpoint or the folder of a manuscript"
 
@@ -110,3 +112,38 @@ def test_folders(tmp_path):
         f"manuscript list {paper}' lists its files, 'galfig verify {paper}' compares them with "
         "their record\n"
     )
+
+
+def test_a_folder_of_networks(tmp_path):
+    """Each by its seed and accuracy, all by what they share; a damaged one is named."""
+    folder = tmp_path / "networks"
+    folder.mkdir()
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        own = {"seeds": {"training": seed}, "metrics": {"accuracy": 0.8 + 0.1 * seed}}
+        path = folder / f"network-{seed}.safetensors"
+        save_checkpoint(path, build_network("conv3", 2), {**METADATA, **own})
+    assert find_kind(folder) == "networks"
+    found = describe_file(folder)
+    assert found["summary"].startswith("2 networks, accuracies 0.900 to 1.000, mean 0.950")
+    assert found["networks"]["network-2.safetensors"]["seeds"] == {"training": 2}
+    assert "metrics" not in found
+    assert verify_path(folder) == []
+    assert run("info", folder).exit_code == run("verify", folder).exit_code == 0
+    path.write_bytes(path.read_bytes()[:-4])
+    (line,) = verify_path(folder)
+    assert line.startswith("network-2.safetensors: truncated or damaged")
+
+
+def test_a_store_of_several_networks(make_store):
+    """Its number of networks, how far they agree, and each by its seed; no history of hundreds."""
+    path = make_store(n_networks=5)
+    found = describe_file(path)
+    assert found["n_networks"] == 5
+    assert 0.5 < found["agreement"] < 1
+    assert [one["seeds"]["training"] for one in found["networks"]] == list(range(256, 261))
+    assert "history" not in found["networks"][0]
+    assert "means over 5 networks, which agree to 0." in summarise(path)
+    with open_store(path) as store:
+        assert "means over 5 networks" in repr(store)
+        assert "5 networks" in store._repr_html_()

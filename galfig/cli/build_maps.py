@@ -18,8 +18,9 @@ from galfig.runtime.options import Device, RunOptions, Split
 @options.images_option
 @click.option(
     "--model",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Checkpoint of a trained network.  [default: train one and keep it beside the store]",
+    type=click.Path(path_type=Path),
+    help="Checkpoint of a trained network, or the folder of several of one recipe.  [default: "
+    "train, and keep what was trained beside the store]",
 )
 @options.own_code_option
 @click.option(
@@ -34,6 +35,7 @@ from galfig.runtime.options import Device, RunOptions, Split
     show_default=True,
     help="Store to write.",
 )
+@options.setting("training", "networks")
 @options.setting("training", "grayscale")
 @options.setting("maps", "method")
 @options.setting("maps", "layer")
@@ -58,6 +60,7 @@ def build_maps(
     arch: str | None,
     split: Split | None,
     out: Path,
+    networks: int | None,
     grayscale: bool | None,
     method: str | None,
     layer: str | None,
@@ -79,13 +82,20 @@ def build_maps(
       galfig build-maps
       galfig build-maps --catalog galaxies.csv --out galaxies.h5
       galfig build-maps --model model.safetensors --split all --device cuda
+      galfig build-maps --networks 5 --out error-bars.h5
       galfig build-maps --method evidence --out evidence.h5
     """
     from galfig.config import load_settings
 
+    if networks is not None and model is not None:
+        raise click.UsageError(
+            "--networks says how many networks to train, and --model names what is trained; give "
+            "one of them"
+        )
     overrides = {
         ("catalog", "path"): catalog,
         ("catalog", "images_dir"): images,
+        ("training", "networks"): networks,
         ("training", "grayscale"): grayscale,
         ("maps", "method"): method,
         ("maps", "layer"): layer,

@@ -18,11 +18,11 @@ from galfig.runtime.options import Device, RunOptions
 @options.images_option
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default="model.safetensors",
-    show_default=True,
-    help="Checkpoint to write.",
+    type=click.Path(path_type=Path),
+    help="Checkpoint to write, or folder of several networks.  [default: model.safetensors, or "
+    "networks]",
 )
+@options.setting("training", "networks")
 @options.setting("training", "arch")
 @options.setting("training", "pretrained")
 @click.option(
@@ -54,7 +54,7 @@ def train(
     config: Path | None,
     catalog: Path | None,
     images: Path | None,
-    out: Path,
+    out: Path | None,
     seed: int | None,
     layer: str | None,
     device: Device,
@@ -72,6 +72,7 @@ def train(
       galfig train --out model.safetensors
       galfig train --catalog galaxies.csv --arch xresnet18 --epochs 10 --lr auto
       galfig train --catalog galaxies.csv --arch xresnet18 --epochs 10 --lr auto --resume
+      galfig train --catalog galaxies.csv --networks 5 --out networks
     """
     from galfig.config import load_settings
 
@@ -84,17 +85,20 @@ def train(
         **{("training", key): value for key, value in recipe.items()},
     }
     settings = load_settings(config, overrides)
-    check_output(out, if_exists=if_exists)
+    out = out or Path(settings.training.output)
+    if settings.training.networks == 1:
+        check_output(out, if_exists=if_exists)
 
     from galfig.catalog.sample import load_sample
 
     # Importing torch takes seconds, so errors in the catalog are reported first.
     galaxies = load_sample(settings)
 
-    from galfig.networks.training import train_checkpoint
+    from galfig.networks.ensemble import describe_accuracies
+    from galfig.networks.training import train_checkpoint, train_networks
 
     keep_freed_memory()
-    checkpoint = train_checkpoint(
+    trained = (train_networks if settings.training.networks > 1 else train_checkpoint)(
         galaxies,
         settings,
         out,
@@ -102,6 +106,11 @@ def train(
         resume="always" if resume else "never",
         run=RunOptions(device, takeover=takeover),
     )
-    metrics = checkpoint.metadata["metrics"]
-    words = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
-    click.echo(f"{out}: {words}")
+    for number, network in enumerate(trained.networks, 1):
+        metrics = network.metadata["metrics"]
+        words = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
+        seed = f", seed {network.metadata['seeds']['training']}" if trained.ensemble else ""
+        where = out / f"network-{number}.safetensors" if trained.ensemble else out
+        click.echo(f"{where}: {words}{seed}")
+    if trained.ensemble:
+        click.echo(f"{out}: {describe_accuracies(trained)}")

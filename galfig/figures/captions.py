@@ -227,22 +227,22 @@ def describe_layer(
     """Describe what maps explain and how large they are."""
     words = (
         f"{subject} explain layer {markup.text(store.record.target_layer)} and have "
-        f"{markup.times(*store.map_shape)} pixels. {describe_bypass(store)}"
+        f"{markup.times(*store.map_shape)} pixels{describe_mean(store)}. {describe_bypass(store)}"
     )
-    return f"{words.strip()} {describe_ensemble(store, markup)}".strip()
+    return words.strip()
 
 
-def describe_ensemble(store: Store, markup: Markup) -> str:
-    """Say of how many networks maps are the mean, and how far they agree; "" of one network."""
+def describe_mean(store: Store) -> str:
+    """Say that maps are means over networks, and how far those agree; "" of one network."""
     if store.agreement is None:
         return ""
-    words = f"Maps are the mean of those of {store.n_networks} networks"
+    words = f"; they are means over {store.n_networks} networks"
     known = store.agreement[np.isfinite(store.agreement)]
     if not len(known):
-        return f"{words}."
+        return words
     return (
-        f"{words}; between two of them, the evidence maps of a galaxy correlate with "
-        f"{markup.math(f'{np.median(known):.2f}')} (Spearman; median over all pairs and galaxies)."
+        f"{words}, whose evidence maps of a galaxy have a rank correlation of "
+        f"{np.median(known):.2f} in the median over pairs and galaxies"
     )
 
 
@@ -643,6 +643,8 @@ def _describe_own_accuracy(store: Store, markup: Markup) -> str:
     """State the accuracy on the validation set at the end of the training; "" if not known."""
     training, names = store.training, store.class_names
     n_valid = [(training.n_valid or {}).get(name, 0) for name in names]
+    if store.n_networks > 1:
+        return _describe_own_accuracies(store, sum(n_valid), markup)
     known = dict(training.metrics or {})
     if training.history:
         known = training.history[-1].model_dump() | known
@@ -656,6 +658,18 @@ def _describe_own_accuracy(store: Store, markup: Markup) -> str:
     return (
         ", and of the galaxies of the validation set it classifies "
         f"{describe_accuracy(score, shown, markup)}"
+    )
+
+
+def _describe_own_accuracies(store: Store, n_valid: int, markup: Markup) -> str:
+    """State the accuracies of several networks at the end of their trainings."""
+    found = [(network.metrics or {}).get("accuracy", np.nan) for network in store.record.networks]
+    if not found or not n_valid or not np.isfinite(found).all():
+        return ""
+    low, high, mean = (f"{100 * value:.1f}" for value in (min(found), max(found), np.mean(found)))
+    return (
+        f", and of the {count_noun(n_valid)} of the validation set they classify {low} to "
+        f"{high}{markup.percent} correctly, each by itself, and {mean}{markup.percent} in the mean"
     )
 
 
@@ -820,28 +834,29 @@ def describe_network(
     -------
     str
     """
-    training = store.training
+    training, pronoun, was, differing = store.training, "it", "was", ""
     words = f"{subject}, {markup.text(training.arch)}, "
-    if is_ensemble := store.n_networks > 1 and not of_training:
-        words = f"Each of the {store.n_networks} networks, {markup.text(training.arch)}, "
+    if store.n_networks > 1:
+        words += f"is the mean of the logits of {store.n_networks} that "
+        pronoun, was = "their mean", "were"
+        differing = ", with different seeds"
     if not training.n_train:
-        words += "was not trained by galfig"
+        words += f"{was} not trained by galfig"
     elif training.imported is not None:
         n_train = sum(training.n_train.values())
-        words += f"was trained on {count_noun(n_train)}, not by galfig"
+        words += f"{was} trained on {count_noun(n_train)}, not by galfig"
     else:
         n_train = sum(training.n_train.values())
         words += (
-            f"was trained on {n_train}{' simulated' if training.simulated else ''} "
+            f"{was} trained on {n_train}{' simulated' if training.simulated else ''} "
             f"{_plural('galaxy', n_train)}{' in one band' if store.is_gray else ''}"
+            f"{differing}"
         )
         if training.start is not None and "source" in training.start:
             words += f", starting from the weights of {markup.text(training.start['source'])}"
     if of_training:
         return f"{words}{_describe_own_accuracy(store, markup)}."
     question = _describe_question(store, markup)
-    if is_ensemble:
-        question += ", with seeds of its own"
     if store.settings.maps.tta:
         question += ", is averaged here over the eight orientations of each image"
     score = store.score() if with_accuracy else None
@@ -856,7 +871,7 @@ def describe_network(
             [f"{n} {_plural('galaxy', n)} {_SPLITS[w]}" for w, n in splits.items()]
         )
     return (
-        f"{words}{question}, and of {galaxies} {'their mean' if is_ensemble else 'it'} classifies "
+        f"{words}{question}, and of {galaxies} {pronoun} classifies "
         f"{describe_accuracy(score, name_classes(store), markup)}."
     )
 

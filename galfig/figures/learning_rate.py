@@ -75,7 +75,9 @@ def _limit_losses(losses: NDArray[np.float64]) -> tuple[float, float]:
 
 def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     """Draw the curve of the finder for the network that made a store."""
-    finder, chosen = store.training.lr_finder, store.training.lr
+    # Of several networks, the first is drawn, and the caption gives the rates of the others.
+    network = store.record.networks[0] if store.record.networks else store.training
+    finder, chosen = network.lr_finder, network.lr
     if finder is None or chosen is None:
         raise FigureError(
             f"{store.path}: its network was trained at a fixed learning rate, expected one from "
@@ -98,6 +100,18 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     )
 
 
+def _describe_others(store: Store, markup: Markup) -> str:
+    """State the rates of the networks of an ensemble; "" of one network."""
+    rates = [network.lr for network in store.record.networks if network.lr is not None]
+    if not rates:
+        return ""
+    low, high = (markup.scientific(rate) for rate in (min(rates), max(rates)))
+    return (
+        f"The curve is that of the first of {len(rates)} networks with different seeds; the rates "
+        f"chosen for all of them lie between {low} and {high}."
+    )
+
+
 def _describe(
     store: Store, finder: LearningRateCurve, chosen: float, limit: float | None, markup: Markup
 ) -> str:
@@ -109,5 +123,6 @@ def _describe(
         f"The loss is {describe_smoothing(len(finder.lr))}.",
         f"The point marks the rate suggested by its 'valley' rule, {markup.scientific(chosen)}, "
         f"the peak rate of the training.{cut}",
+        _describe_others(store, markup),
         describe_own_training(store, markup),
     )

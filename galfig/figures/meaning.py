@@ -12,7 +12,7 @@ from galfig.figures.captions import (
     Markup,
     describe_bypass,
     describe_choice_of_maps,
-    describe_ensemble,
+    describe_mean,
     describe_omitted,
     describe_sample,
     describe_size,
@@ -221,9 +221,12 @@ def describe_evidence(store: Store, markup: Markup) -> str:
         )
     grid = markup.times(*store.map_shape)
     if store.method in _OF_PIXELS:
-        return f"{about} It has {grid} pixels, those that the network sees."
+        return f"{about} Maps have {grid} pixels, as the network sees{describe_mean(store)}."
     layer = markup.text(store.record.target_layer)
-    return f"{about} It has the {grid} cells of layer {layer}. {describe_bypass(store)}".strip()
+    return (
+        f"{about} Maps have {grid} cells, those of layer {layer}{describe_mean(store)}. "
+        f"{describe_bypass(store)}"
+    ).strip()
 
 
 def describe_sums(store: Store, shown: Sequence[Evidence], indices: NDArray[np.intp]) -> str:
@@ -284,8 +287,8 @@ def describe_networks(
         return ""
     percent = markup.percent
     words = (
-        f"{describe_ensemble(store, markup)} Log-odds are given with the 95{percent} interval of "
-        "their mean over networks of this recipe (Student's t)."
+        f"Log-odds are given with the 95{percent} interval of their mean over networks of this "
+        "recipe (Student's t)."
     )
     if not are_hatched:
         return words

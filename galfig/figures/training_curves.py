@@ -28,7 +28,9 @@ _METRICS = {"accuracy": "accuracy", "roc_auc": "ROC AUC", "f1": "F1"}
 History = Sequence[Epoch]
 
 
-def make_training_curves(history: History, width: float | None = None) -> Figure:
+def make_training_curves(
+    history: History, width: float | None = None, others: Sequence[History] = ()
+) -> Figure:
     """Draw losses and, below them, metrics by epoch.
 
     Parameters
@@ -37,6 +39,8 @@ def make_training_curves(history: History, width: float | None = None) -> Figure
         Losses and metrics of each epoch.
     width : float, optional
         Width of the figure [inch]; default one column.
+    others : sequence of sequence of Epoch, optional
+        The same of further networks, which are drawn as thin curves.
 
     Returns
     -------
@@ -45,10 +49,10 @@ def make_training_curves(history: History, width: float | None = None) -> Figure
     with paper_style():
         fig = Figure(figsize=chart_size(width, 1.06), layout="constrained")
         losses, metrics = fig.subplots(2, 1, sharex=True)
-        plot_history(history, _LOSSES, ax=losses)
+        plot_history(history, _LOSSES, ax=losses, others=others)
         losses.set_ylabel("Loss")
         losses.set_ylim(bottom=0)
-        plot_history(history, _METRICS, ax=metrics)
+        plot_history(history, _METRICS, ax=metrics, others=others)
         metrics.set_ylabel("Validation metric")
         metrics.set_xlabel("Epoch")
         metrics.set_ylim(top=1.02)
@@ -56,13 +60,21 @@ def make_training_curves(history: History, width: float | None = None) -> Figure
         return fig
 
 
-def plot_history(history: History, names: Mapping[str, str], *, ax: Axes) -> None:
-    """Draw some of the numbers of each epoch as curves of different colour and line style."""
+def plot_history(
+    history: History, names: Mapping[str, str], *, ax: Axes, others: Sequence[History] = ()
+) -> None:
+    """Draw some of the numbers of each epoch as curves of different colour and line style.
+
+    Those of further networks are drawn as thin curves of the same colour and style.
+    """
     epochs = range(1, len(history) + 1)
     for (key, label), color, style in zip(names.items(), COLORS, LINE_STYLES, strict=False):
         values = [getattr(row, key) for row in history]
         if np.isnan(values).all():
             label = f"{label} (not defined)"
+        for other in others:
+            further = [getattr(row, key) for row in other]
+            ax.plot(range(1, len(other) + 1), further, color=color, linestyle=style, linewidth=0.4)
         ax.plot(
             epochs,
             values,
@@ -76,38 +88,52 @@ def plot_history(history: History, names: Mapping[str, str], *, ax: Axes) -> Non
 
 
 def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
-    """Draw the history of the network that made a store."""
-    history = store.training.history
-    if not history:
+    """Draw the history of the network that made a store, or of each of its networks."""
+    networks = store.record.networks
+    found = [one.history for one in networks] if networks else [store.training.history]
+    histories = [one for one in found if one]
+    if len(histories) < len(found):
         raise FigureError(
             f"{store.path}: its network has no training history, expected one from 'galfig train'"
         )
+    history, *others = histories
     return Drawing(
         "training-curves",
         "Training curves",
-        (make_training_curves(history, options.width),),
-        partial(_describe, store, history),
+        (make_training_curves(history, options.width, others),),
+        partial(_describe, store, histories),
         f"Two charts over {count_noun(len(history), 'epoch')}: training loss, and validation loss, "
         f"which ends at {history[-1].valid_loss:.3f}; and accuracy, ROC AUC and F1, of which the "
         f"accuracy ends at {history[-1].accuracy:.3f}.",
-        partial(_tabulate, history),
+        partial(_tabulate, histories),
     )
 
 
-def _tabulate(history: History) -> dict[str, Column]:
-    columns = {"epoch": Column(range(1, len(history) + 1), "epoch, from 1")}
+def _tabulate(histories: Sequence[History]) -> dict[str, Column]:
+    rows = [row for history in histories for row in history]
+    epochs = [epoch for history in histories for epoch in range(1, len(history) + 1)]
+    columns = {"epoch": Column(epochs, "epoch, from 1")}
+    if len(histories) > 1:
+        numbers = [n for n, history in enumerate(histories, 1) for _ in history]
+        columns = {"network": Column(numbers, "number of the network, from 1"), **columns}
     for name, words in (_LOSSES | _METRICS).items():
         kind = f"{words} loss" if name in _LOSSES else f"{words} of the validation set"
-        columns[name] = Column([getattr(row, name) for row in history], kind)
+        columns[name] = Column([getattr(row, name) for row in rows], kind)
     return columns
 
 
-def _describe(store: Store, history: History, markup: Markup) -> str:
-    has_area = np.isfinite([row.roc_auc for row in history]).all()
+def _describe(store: Store, histories: Sequence[History], markup: Markup) -> str:
+    has_area = np.isfinite([row.roc_auc for history in histories for row in history]).all()
+    which = "of the network by epoch"
+    if len(histories) > 1:
+        which = (
+            f"by epoch, of the first of {len(histories)} networks with different seeds, and, as "
+            "thin curves, of the others"
+        )
     settings = store.training.settings
     is_cropped = settings is not None and settings.training.crop_margin > 0
     return join_lines(
-        "Losses and metrics of the network by epoch.",
+        f"Losses and metrics {which}.",
         f"The training loss, on galaxies that are {'cropped, ' if is_cropped else ''}turned and "
         f"flipped at random, is {describe_smoothing(_count_steps(store))}, and so lags behind"
         f"{_describe_parts(store)}.",
@@ -126,7 +152,9 @@ def _count_steps(store: Store) -> int | None:
     n_train = sum(training.n_train.values())
     # An epoch leaves out its last, incomplete batch.
     n_batches = n_train // min(training.settings.training.batch_size, max(1, n_train))
-    n_frozen, n_epochs = training.settings.training.freeze, len(training.history or ())
+    networks = store.record.networks
+    history = networks[0].history if networks else training.history
+    n_frozen, n_epochs = training.settings.training.freeze, len(history or ())
     return n_batches * max(n_frozen, n_epochs - n_frozen)
 
 

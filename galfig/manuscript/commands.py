@@ -23,8 +23,8 @@ VALUES = {
         *("--label-smoothing", "--layer", "--lr", "--sampler", "--schedule", "--seed"),
     ),
     "build-maps": (
-        *("--device", "--layer", "--method", "--precision", "--shard-size", "--split"),
-        "--workers",
+        *("--device", "--layer", "--method", "--networks", "--precision", "--shard-size"),
+        *("--split", "--workers"),
     ),
 }
 SWITCHES = {
@@ -38,8 +38,9 @@ OUTPUTS = {
     "build-maps": ("maps.h5", (".h5", ".hdf5")),
 }
 # Options that no recipe may have, by command: a manuscript may be anybody's, and these run code of
-# one's own or use a network.
-REFUSED = {"train": ("--pretrained",), "build-maps": ("--arch",)}
+# one's own or use a network. Several networks are a folder, and a step of a recipe makes a file:
+# build-maps trains them on the way.
+REFUSED = {"train": ("--pretrained", "--networks"), "build-maps": ("--arch",)}
 MAX_LENGTH = 200
 
 
@@ -76,8 +77,8 @@ class Command(NamedTuple):
             return (str(out / "catalog.csv"), str(out / "images"))
         files = [str(out)]
         if self.name == "build-maps" and "--model" not in self.paths:
-            # Trained on the way, and kept beside the store.
-            files.append(str(out.with_suffix(".safetensors")))
+            # Trained on the way, and kept beside the store: one network, or a folder of several.
+            files += [str(out.with_suffix(suffix)) for suffix in (".safetensors", ".networks")]
         made = [f"{file}{suffix}" for file in files for suffix in ("", ".lock", ".parts")]
         paths = [PurePosixPath(file) for file in files]
         made += [str(path.with_name(f"{path.stem}.resume{path.suffix}")) for path in paths]

@@ -137,6 +137,7 @@ def _digest_recipe(folder: Path, step: Step, before: str) -> str:
     """Return a digest of a command, its settings and input files, and the steps before it."""
     digest = hashlib.sha256(f"{before}\n{step.command}\n".encode())
     names = (set(step.parsed.paths.values()) | {DEFAULT_FILE}) - {step.makes}
+    names |= set(_list_networks(folder, step.parsed.paths.get("--model")))
     for name in sorted(names):
         # Only settings and checkpoints: a store enters the chain through the recipe that made it.
         if Path(name).suffix in (".toml", ".safetensors"):
@@ -146,10 +147,18 @@ def _digest_recipe(folder: Path, step: Step, before: str) -> str:
     return digest.hexdigest()
 
 
+def _list_networks(folder: Path, model: str | None) -> list[str]:
+    """Return the files of a manuscript that are networks in the folder that a recipe names."""
+    inside = None if model is None else folder / model
+    if inside is None or inside.is_symlink() or not inside.is_dir():
+        return []
+    return [f"{model}/{file.name}" for file in inside.iterdir()]
+
+
 def _run(folder: Path, step: Step) -> None:
     """Run a step in the manuscript's folder, as galfig, without a shell and without its code."""
     for name in (*step.parsed.outputs, *step.parsed.sample):
-        require_own(folder, name, recursive=name.endswith(".parts"))
+        require_own(folder, name, recursive=name.endswith((".parts", ".networks")))
     arguments = list(step.parsed.arguments)
     if not {"--update", "--overwrite"} & set(arguments):
         # --update keeps a store that this recipe would make again, which may have taken days.

@@ -59,12 +59,24 @@ def describe_store(prefix: str, store: Store) -> dict[str, str]:
         "MapSize": _Latex(LATEX.times(*store.map_shape)),
         "CutoutSize": store.record.cutout_size,
         "Arch": store.training.arch,
+        **_describe_networks(store),
         "Layer": store.record.target_layer,
     }
     return {
         f"{prefix}{name}": value if isinstance(value, _Latex) else LATEX.text(str(value))
         for name, value in values.items()
     }
+
+
+def _describe_networks(store: Store) -> dict[str, str | int]:
+    """Count the networks of an ensemble, and say how far they agree in the median."""
+    if store.agreement is None:
+        return {}
+    values: dict[str, str | int] = {"NNetworks": store.n_networks}
+    known = store.agreement[np.isfinite(store.agreement)]
+    if len(known):
+        values["Agreement"] = f"{np.median(known):.2f}"
+    return values
 
 
 def _count_galaxies(store: Store, classes: Sequence[str]) -> dict[str, str | int]:

@@ -42,7 +42,7 @@ def check_accuracy(
     Parameters
     ----------
     checkpoint : Checkpoint
-        The network; its model may be on any device.
+        The network; its model may be on any device. The logits of an ensemble are averaged.
     galaxies : Galaxies
         The galaxies, labelled in the order of the network's classes, with their split. At most
         `N_CHECKED` are used, always the same for the same galaxies.
@@ -65,13 +65,14 @@ def check_accuracy(
     sample = galaxies.take(
         draw_rows((galaxies.label >= 0) & (galaxies.split != "train"), N_CHECKED)
     )
-    model = checkpoint.model
-    device = next(model.parameters()).device
+    models = [network.model for network in checkpoint.networks]
+    device = next(models[0].parameters()).device
     rows: list[int] = []
     predicted: list[int] = []
     for found, _, cutouts in read_batches(sample.paths, checkpoint, decoding):
         with torch.inference_mode():
-            logits = model(checkpoint.normalise(cutouts).to(device))
+            images = checkpoint.normalise(cutouts).to(device)
+            logits = torch.stack([model(images) for model in models]).mean(dim=0)
         rows += found
         predicted += logits.argmax(dim=1).tolist()
     if not rows:
@@ -81,13 +82,20 @@ def check_accuracy(
         sample.label[rows],
         np.array(predicted),
         checkpoint.class_names,
-        recorded=(metadata.get("metrics") or {}).get("accuracy"),
+        recorded=_recall_accuracy(checkpoint),
         n_recorded=sum((metadata.get("n_valid") or {}).values()),
         is_held_out=bool((sample.split[rows] != "").all()),
     )
     if found_out["warning"]:
         logger.warning("%s: %s", path, found_out["warning"])
     return found_out
+
+
+def _recall_accuracy(checkpoint: Checkpoint) -> float | None:
+    """Return the accuracy after the training; of an ensemble, the mean over its networks."""
+    recorded = [(one.metadata.get("metrics") or {}).get("accuracy") for one in checkpoint.networks]
+    known = [accuracy for accuracy in recorded if accuracy is not None]
+    return float(np.mean(known)) if len(known) == len(recorded) else None
 
 
 def judge_accuracy(

@@ -55,6 +55,8 @@ class Checkpoint:
     digest : str
         SHA-256 of the file, or of the contents of a network that `wrap_network` wrapped; "" for a
         network that has no file yet.
+    ensemble : tuple of Checkpoint
+        The networks, if this stands for several; see `galfig.networks.ensemble.join_networks`.
     """
 
     model: nn.Module
@@ -62,12 +64,19 @@ class Checkpoint:
     layer_name: str
     metadata: dict[str, Any] = field(repr=False)
     digest: str = ""
+    ensemble: tuple["Checkpoint", ...] = field(default=(), repr=False)
+
+    @property
+    def networks(self) -> tuple["Checkpoint", ...]:
+        """The networks of an ensemble; of one network, itself alone."""
+        return self.ensemble or (self,)
 
     def __repr__(self) -> str:
         record = self.record
+        several = f"{len(self.ensemble)} networks, " if self.ensemble else ""
         return (
-            f"<Checkpoint: {record.arch} for {', '.join(self.class_names)}, explains layer "
-            f"{self.layer_name}, images of {record.image_size} pixels>"
+            f"<Checkpoint: {several}{record.arch} for {', '.join(self.class_names)}, explains "
+            f"layer {self.layer_name}, images of {record.image_size} pixels>"
         )
 
     @cached_property

@@ -5,7 +5,7 @@ import logging
 import random
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sized
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -61,6 +61,8 @@ def fit_network(
     before: dict[str, Any] | None,
     keep: Callable[[dict[str, Any]], None],
     head: Collection[str] = (),
+    *,
+    is_shown: bool = True,
 ) -> tuple[list[dict[str, float]], float, dict[str, list[float]] | None]:
     """Train a network, or resume its training.
 
@@ -78,6 +80,8 @@ def fit_network(
     head : collection of str, optional
         Names of the parameters of the last layer, from `galfig.networks.transfer.name_head`; they
         are needed with ``freeze`` only.
+    is_shown : bool, default True
+        Show the progress over the steps.
 
     Returns
     -------
@@ -107,7 +111,7 @@ def fit_network(
         if len(history) < n_epochs:
             keep({**state, "lr": lr, "finder": finder})
 
-    with _report(learner, n_epochs, history):
+    with _report(learner, n_epochs, history, is_shown=is_shown):
         for start, stop, callback in parts:
             if max(start, len(history)) < stop:
                 keeper = _Keeper(before, keep_all, history, start)
@@ -303,11 +307,14 @@ def _read_epoch(learner: Learner) -> dict[str, float]:
 
 
 @contextmanager
-def _report(learner: Learner, epochs: int, history: Sized) -> Iterator[None]:
+def _report(
+    learner: Learner, epochs: int, history: Sized, *, is_shown: bool = True
+) -> Iterator[None]:
     """Show the progress over all steps, and log the metrics of each epoch."""
     n_steps = len(learner.dls.train)
     n_done = len(history) * n_steps
-    with show_progress("training", epochs * n_steps, "steps", initial=n_done) as advance:
+    shown = show_progress("training", epochs * n_steps, "steps", initial=n_done)
+    with shown if is_shown else nullcontext(lambda n: None) as advance:
         reporter = _Reporter(advance, history)
         learner.add_cb(reporter)
         try:

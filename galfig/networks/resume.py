@@ -41,6 +41,11 @@ def resume_path(checkpoint: Path) -> Path:
     return checkpoint.with_name(f"{checkpoint.stem}.resume{checkpoint.suffix}")
 
 
+def is_progress(path: Path) -> bool:
+    """Return whether a file is named as `resume_path` names one."""
+    return Path(path.stem).suffix == ".resume"
+
+
 def save_progress(path: Path, recipe: Mapping[str, Any], state: Any) -> None:
     """Write the state of a training run after an epoch.
 

@@ -69,6 +69,8 @@ _TRAINING_KEYS = (
     "simulated",
     "versions",
 )
+# Of these, the keys that are of each network of an ensemble by itself; and its seeds.
+_NETWORK_KEYS = ("history", "lr", "lr_finder", "metrics", "seeds")
 
 
 def build_store(
@@ -138,13 +140,15 @@ def build_store(
         # Before the work of hours, not after it: SOURCE_DATE_EPOCH may be no number.
         now()
         images = _read_first_images(plan, checkpoint)
-        engine = _prove_engine(plan, checkpoint, images, run)
-        record = engine.record
+        engines = [_prove_engine(plan, network, images, run) for network in checkpoint.networks]
         # So that no parts are reused whose maps another build computed in another way.
-        plan = replace(plan, engine=_name_way(record))
-        _explain_shards(plan, checkpoint, engine, parts, run, lock)
+        plan = replace(plan, engine=", ".join(_name_way(engine.record) for engine in engines))
+        _explain_shards(plan, checkpoint, engines, parts, run, lock)
+        # Of several networks, the one that had most reasons not to be explained faster.
+        record = max((one.record for one in engines), key=lambda found: len(_list_reasons(found)))
         attrs = _describe_store(plan, checkpoint, record, image_shift)
-        attrs |= _describe_head(plan, checkpoint, images)
+        heads = [_describe_head(plan, network, images) for network in checkpoint.networks]
+        attrs |= _average_heads(heads)
         attrs["accuracy_check"] = dump_json(accuracy_check)
         redone: set[Path] = set()
         while True:
@@ -158,7 +162,7 @@ def build_store(
                 logger.warning("%s; explaining its galaxies again", exc)
                 redone.add(exc.part)
                 exc.part.unlink(missing_ok=True)
-                _explain_shards(plan, checkpoint, engine, parts, run, lock)
+                _explain_shards(plan, checkpoint, engines, parts, run, lock)
         try:
             _remove_parts(folder)
         except OutputError as exc:
@@ -288,10 +292,14 @@ def _name_way(record: EngineRecord | None) -> str:
     return f"{record.path} {record.layout} {record.n_fused} {record.n_packed}"
 
 
+def _list_reasons(record: EngineRecord | None) -> tuple[str, ...]:
+    return () if record is None else record.reasons
+
+
 def _explain_shards(
     plan: Plan,
     checkpoint: Checkpoint,
-    engine: Engine,
+    engines: Sequence[Engine],
     parts: list[Path],
     run: RunOptions,
     lock: Lock,
@@ -315,10 +323,11 @@ def _explain_shards(
             explained = explain_galaxies(
                 galaxies,
                 checkpoint,
-                engine,
+                engines,
                 decoding,
                 pool=pool,
                 tta=plan.settings.maps.tta,
+                has_contrast=plan.settings.maps.method not in (*NONLINEAR_METHODS, "evidence"),
                 progress=advance,
                 stopwatch=stopwatch,
             )
@@ -330,7 +339,7 @@ def _explain_shards(
     size = (checkpoint.n_channels, checkpoint.image_size, checkpoint.image_size)
     logger.debug(
         "engine: %d images at a time, %s",
-        engine.choose_micro_batch(size),
+        engines[0].choose_micro_batch(size),
         plan.settings.maps.precision,
     )
     logger.info(
@@ -398,6 +407,8 @@ def _describe_store(
         "image_shift": dump_json(image_shift),
         "engine": dump_json(record and asdict(record)),
     }
+    if checkpoint.ensemble:
+        attrs |= _describe_ensemble(checkpoint)
     method = plan.settings.maps.method
     if method != "grad-cam":
         attrs["method"] = method
@@ -412,6 +423,18 @@ def _describe_store(
     if isinstance(plan.settings.catalog.pixel_scale, float):
         attrs["pixel_scale"] = plan.settings.catalog.pixel_scale
     return attrs
+
+
+def _describe_ensemble(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return the root attributes of a store that say how the networks of an ensemble differ."""
+    networks = [
+        {
+            "checkpoint_sha256": network.digest,
+            **{key: network.metadata.get(key) for key in _NETWORK_KEYS},
+        }
+        for network in checkpoint.ensemble
+    ]
+    return {"n_networks": len(networks), "networks": dump_json(networks)}
 
 
 def _describe_head(
@@ -431,6 +454,19 @@ def _describe_head(
     # The other methods do not add up to the logits.
     if head.bias is not None and method not in NONLINEAR_METHODS:
         attrs["head_bias"] = json.dumps(head.bias.tolist())
+    return attrs
+
+
+def _average_heads(heads: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what `_describe_head` says of the mean of maps, from what it says of each network."""
+    if len(heads) == 1:
+        return dict(heads[0])
+    attrs: dict[str, Any] = {}
+    if all("head_bias" in head for head in heads):
+        biases = np.array([json.loads(head["head_bias"]) for head in heads])
+        attrs["head_bias"] = json.dumps(biases.mean(axis=0).tolist())
+    if all("hires_distance" in head for head in heads):
+        attrs["hires_distance"] = float(np.mean([head["hires_distance"] for head in heads]))
     return attrs
 
 

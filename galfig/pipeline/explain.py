@@ -1,9 +1,10 @@
 """Decode, explain and compress images, a few galaxies per thread at a time."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from galfig.images.cutouts import Decoding, read_cutout, scale_cutout
 from galfig.images.identity import NO_DIGEST, note_digest
 from galfig.images.sources import Source
 from galfig.networks.checkpoint import Checkpoint
+from galfig.pipeline.spread import collect_numbers, combine, list_spreads
 from galfig.runtime.machine import count_processors
 from galfig.runtime.timing import Stopwatch
 from galfig.store.chunks import Encoded, encode_galaxy
@@ -36,28 +38,42 @@ N_FIRST = 6
 
 
 class Explained(NamedTuple):
-    """The result for one galaxy: its encoded maps and cutout, and its logits (C,)."""
+    """The result for one galaxy.
+
+    Attributes
+    ----------
+    encoded : Encoded
+        Its maps and its cutout.
+    logits : (C,) ndarray of float32
+        Its logits.
+    map_shape : (C, h, w)
+        Shape of its maps.
+    numbers : dict of str to float or ndarray
+        Further datasets, of an ensemble; see `galfig.pipeline.spread.Combined`.
+    """
 
     encoded: Encoded
     logits: NDArray[np.float32]
     map_shape: tuple[int, ...]
+    numbers: Mapping[str, NDArray[np.float32] | float] = MappingProxyType({})
 
 
 def explain_galaxies(
     galaxies: Galaxies,
     checkpoint: Checkpoint,
-    engine: Engine,
+    engines: Sequence[Engine],
     decoding: Decoding,
     *,
     pool: ThreadPoolExecutor,
     tta: bool = False,
+    has_contrast: bool = True,
     progress: Callable[[int], object] = lambda n: None,
     stopwatch: Stopwatch | None = None,
 ) -> Part:
     """Decode, crop, normalise, explain and compress some galaxies.
 
     Each thread takes a few galaxies through all the stages: while one thread waits for a file or
-    compresses, another computes.
+    compresses, another computes. Images are decoded once, however many networks explain them.
 
     Parameters
     ----------
@@ -65,8 +81,8 @@ def explain_galaxies(
         The N galaxies to explain.
     checkpoint : Checkpoint
         The network, for its sizes and statistics.
-    engine : Engine
-        The engine of that network.
+    engines : sequence of Engine
+        The engine of that network or, of an ensemble, of each of its networks.
     decoding : Decoding
         How image files become pixels.
     pool : ThreadPoolExecutor
@@ -74,6 +90,8 @@ def explain_galaxies(
     tta : bool, default False
         Explain the network averaged over the eight orientations of each image; see
         `galfig.attribution.orientations.explain_averaged`.
+    has_contrast : bool, default True
+        Whether evidence is a contrast of the maps; see `galfig.pipeline.spread.combine_networks`.
     progress : callable, optional
         Called with the number of galaxies done since the last call.
     stopwatch : Stopwatch, optional
@@ -93,22 +111,32 @@ def explain_galaxies(
     stopwatch = stopwatch or Stopwatch()
     size = (checkpoint.n_channels, checkpoint.image_size, checkpoint.image_size)
     n_bytes = checkpoint.n_channels * checkpoint.cutout_size**2
-    n_group = max(GROUP_SIZE, engine.choose_micro_batch(size))
+    n_batch = engines[0].choose_micro_batch(size)
+    n_group = max(GROUP_SIZE, n_batch)
     n_group = max(1, min(n_group, GROUP_BYTES // n_bytes))
     groups = [galaxies.paths[start : start + n_group] for start in range(0, len(galaxies), n_group)]
 
     digests: dict[Source, int] = {}
-    explain_batch = engine.explain_averaged if tta else engine.explain
+    explainers = [engine.explain_averaged if tta else engine.explain for engine in engines]
 
     def explain(paths: Sequence[Source]) -> list[Explained | str]:
-        return _explain_group(paths, checkpoint, explain_batch, decoding, stopwatch, digests)
+        return _explain_group(
+            paths,
+            checkpoint,
+            explainers,
+            decoding,
+            stopwatch,
+            digests,
+            n_batch=n_batch,
+            has_contrast=has_contrast,
+        )
 
     explained: list[Explained | str] = []
     for group in map_ahead(pool, explain, groups, n_ahead=N_AHEAD * count_processors()):
         explained += group
         progress(len(group))
     found = np.array([digests.get(path, NO_DIGEST) for path in galaxies.paths], np.uint64)
-    return _make_part(galaxies, checkpoint, explained, found)
+    return _make_part(galaxies, checkpoint, explained, found, has_contrast=has_contrast)
 
 
 def read_first_images(
@@ -146,10 +174,13 @@ def read_first_images(
 def _explain_group(
     paths: Sequence[Source],
     checkpoint: Checkpoint,
-    explain: Callable[[Tensor], CamBatch],
+    explainers: Sequence[Callable[[Tensor], CamBatch]],
     decoding: Decoding,
     stopwatch: Stopwatch,
     digests: dict[Source, int],
+    *,
+    n_batch: int,
+    has_contrast: bool,
 ) -> list[Explained | str]:
     """Explain some files in one thread; return the result for each, or why there is none."""
     note = partial(note_digest, digests)
@@ -167,22 +198,56 @@ def _explain_group(
     if not readable:
         return [str(cutout) for cutout in cutouts]
     with stopwatch.time("compute"):
-        images = np.stack([scale_cutout(cutout, checkpoint.image_size) for cutout in readable])
-        batch = explain(checkpoint.normalise(images))
-        cams, logits = batch.cams.cpu().numpy(), batch.logits.cpu().numpy()
-    explained: list[Explained | str] = []
-    numbers = zip(cams, logits, strict=True)
+        scaled = np.stack([scale_cutout(cutout, checkpoint.image_size) for cutout in readable])
+        images = checkpoint.normalise(scaled)
+    # The maps of several networks are held for a few images only.
+    n_batch = n_batch if len(explainers) > 1 else len(images)
+    found: list[Explained | str] = []
+    for start in range(0, len(images), n_batch):
+        chosen = slice(start, start + n_batch)
+        found += _explain_batch(
+            images[chosen], readable[chosen], explainers, stopwatch, has_contrast=has_contrast
+        )
+    explained = iter(found)
+    return [cutout if isinstance(cutout, str) else next(explained) for cutout in cutouts]
+
+
+def _explain_batch(
+    images: Tensor,
+    cutouts: Sequence[NDArray[np.uint8]],
+    explainers: Sequence[Callable[[Tensor], CamBatch]],
+    stopwatch: Stopwatch,
+    *,
+    has_contrast: bool,
+) -> list[Explained | str]:
+    """Explain images with each network; return the result for each, or why there is none."""
+    with stopwatch.time("compute"):
+        batches = [explain(images) for explain in explainers]
+        cams = [batch.cams.cpu().numpy() for batch in batches]
+        numbers = [batch.logits.cpu().numpy() for batch in batches]
+    with stopwatch.time("combine") if len(batches) > 1 else contextlib.nullcontext():
+        galaxies = zip(zip(*cams, strict=True), zip(*numbers, strict=True), strict=True)
+        combined = [
+            combine(*galaxy, has_contrast=has_contrast) if _is_finite(galaxy) else None
+            for galaxy in galaxies
+        ]
     with stopwatch.time("compress"):
-        for cutout in cutouts:
-            if isinstance(cutout, str):
-                explained.append(cutout)
-                continue
-            cam, logit = next(numbers)
-            if np.isfinite(logit).all() and np.isfinite(cam).all():
-                explained.append(Explained(encode_galaxy(cam, cutout), logit, cam.shape))
-            else:
-                explained.append("the network gives numbers that are not finite")
-    return explained
+        return [
+            "the network gives numbers that are not finite"
+            if one is None
+            else Explained(
+                encode_galaxy(one.cams, cutout, one.spreads),
+                one.logits,
+                one.cams.shape,
+                one.numbers,
+            )
+            for one, cutout in zip(combined, cutouts, strict=True)
+        ]
+
+
+def _is_finite(galaxy: tuple[Sequence[NDArray[np.float32]], ...]) -> bool:
+    """Return whether maps and logits of a galaxy are finite, by each network."""
+    return all(np.isfinite(array).all() for arrays in galaxy for array in arrays)
 
 
 def _make_part(
@@ -190,6 +255,8 @@ def _make_part(
     checkpoint: Checkpoint,
     explained: Sequence[Explained | str],
     digests: NDArray[np.uint64],
+    *,
+    has_contrast: bool,
 ) -> Part:
     """Collect the galaxies that were explained, and the reasons for the others."""
     n_classes, size = len(checkpoint.class_names), checkpoint.cutout_size
@@ -212,11 +279,16 @@ def _make_part(
     }
     if stored.pixel_scale is not None:
         arrays["pixel_scale"] = stored.pixel_scale
+    # If no galaxy was explained, the size of the maps is unknown, and there are none to store.
+    map_shape = found[0].map_shape if found else (n_classes, 1, 1)
+    spread_shapes: Mapping[str, tuple[int, ...]] = {}
+    if len(checkpoint.networks) > 1:
+        spread_shapes = list_spreads(map_shape, has_contrast=has_contrast)
+        arrays |= collect_numbers([one.numbers for one in found], n_classes)
     return Part(
         arrays,
         [one.encoded for one in found],
-        # If no galaxy was explained, the size of the maps is unknown, and there are none to store.
-        found[0].map_shape if found else (n_classes, 1, 1),
+        map_shape,
         (size, size, checkpoint.n_channels),
         rejected,
         {
@@ -224,4 +296,5 @@ def _make_part(
             for objid, digest in zip(galaxies.objid, digests, strict=True)
             if objid in rejected
         },
+        spread_shapes,
     )

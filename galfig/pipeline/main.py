@@ -14,8 +14,9 @@ from galfig.config import Settings, load_settings
 from galfig.errors import ConfigError
 from galfig.images.cutouts import choose_decoding
 from galfig.networks.accuracy import check_accuracy
-from galfig.networks.checkpoint import Checkpoint, load_checkpoint, wrap_network
+from galfig.networks.checkpoint import Checkpoint, wrap_network
 from galfig.networks.device import choose_device
+from galfig.networks.ensemble import load_networks
 from galfig.networks.memory import check_memory, measure_explaining
 from galfig.networks.recipe import warn_of_mismatch
 from galfig.networks.shift import compare_images, warn_of_shift
@@ -57,11 +58,13 @@ def build_maps(
     catalog : Galaxies, Path or str
         The galaxies, from `galfig.load_catalog`, or the path of a catalog.
     out : Path or str, default "maps.h5"
-        The store. If a network is trained, it is kept beside the store as ``<stem>.safetensors``.
+        The store. If a network is trained, it is kept beside the store as ``<stem>.safetensors``;
+        several, as ``[training] networks`` says, are kept in the folder ``<stem>.networks``.
     model : Path, str, Checkpoint or torch.nn.Module, optional
-        A checkpoint, or any module in evaluation mode that takes normalised images
-        (N, n_channels, H, W) and returns logits (N, C). By default, a network is trained with the
-        settings of the catalog.
+        A checkpoint, a folder of several of one recipe, which are explained together (see
+        `galfig.networks.ensemble.load_networks`), or any module in evaluation mode that takes
+        normalised images (N, n_channels, H, W) and returns logits (N, C). By default, a network is
+        trained with the settings of the catalog, or several are.
     arch : str, optional
         The architecture of a checkpoint that the user's own code builds, such as
         "python:package.module:function"; that code runs.
@@ -148,6 +151,11 @@ def build_maps(
     return open_store(path)
 
 
+def _name_trained(path: Path, *, several: bool) -> Path:
+    """Return where a network that is trained on the way to a store is kept, or several are."""
+    return path.with_suffix(".networks" if several else ".safetensors")
+
+
 def run_main_job(
     galaxies: Galaxies,
     settings: Settings,
@@ -168,9 +176,10 @@ def run_main_job(
     settings : Settings
         How to train and explain.
     path : Path
-        The store. If a network is trained, it is kept beside the store as ``<stem>.safetensors``.
+        The store. If a network is trained, it is kept beside the store as ``<stem>.safetensors``;
+        several, as ``[training] networks`` says, are kept in the folder ``<stem>.networks``.
     model : Path or Checkpoint, optional
-        A trained network; by default, one is trained.
+        A trained network, or a folder of several of one recipe; by default, networks are trained.
     arch : str, optional
         The architecture of a checkpoint that the user's own code builds; see `build_maps`.
     split : {"valid", "train", "test", "all"}, optional
@@ -210,13 +219,14 @@ def run_main_job(
     if arch is not None and not isinstance(model, Path):
         raise ConfigError("`arch`: only with the file of a network as `model`")
     device = choose_device(run.device)
-    kept = model if isinstance(model, Path) else path.with_suffix(".safetensors")
+    several = settings.training.networks > 1
+    kept = model if isinstance(model, Path) else _name_trained(path, several=several)
     if model is None and not kept.exists():
         check_output(path, if_exists=if_exists)
     if isinstance(model, Checkpoint):
         checkpoint = model
     elif model is not None:
-        checkpoint = load_checkpoint(model, arch=arch)
+        checkpoint = load_networks(model, arch=arch)
         warn_of_mismatch(checkpoint, galaxies, settings, model)
     else:
         checkpoint = load_or_train(galaxies, settings, kept, if_exists=if_exists, run=run)

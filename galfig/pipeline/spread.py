@@ -3,14 +3,14 @@
 All of it is computed in float32, before a store rounds means and standard deviations to float16.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
-from galfig.metrics import median_correlation
+from galfig.metrics import compute_log_odds, median_correlation
 from galfig.store.schema import count_evidence
 
 # Of smaller or larger variances, the squares leave the range in which float32 is accurate.
@@ -39,6 +39,32 @@ class Combined(NamedTuple):
     logits: NDArray[np.float32]
     spreads: dict[str, NDArray[np.float32]]
     numbers: dict[str, NDArray[np.float32] | float]
+
+
+def combine(
+    cams: Sequence[NDArray[np.float32]],
+    logits: Sequence[NDArray[np.float32]],
+    *,
+    has_contrast: bool = True,
+) -> Combined:
+    """Combine what one network or several give for a galaxy; one network alone has no spread.
+
+    Parameters
+    ----------
+    cams : sequence of (C, h, w) ndarray of float32
+        Map of each class [logit], by network.
+    logits : sequence of (C,) ndarray of float32
+        Logits, by network.
+    has_contrast : bool, default True
+        See `combine_networks`.
+
+    Returns
+    -------
+    Combined
+    """
+    if len(cams) == 1:
+        return Combined(cams[0], logits[0], {}, {})
+    return combine_networks(np.stack(cams), np.stack(logits), has_contrast=has_contrast)
 
 
 def combine_networks(
@@ -81,12 +107,39 @@ def combine_networks(
     else:
         evidence = cams[:, [shown]]
     wide = logits.astype(np.float64)
+    # Of two classes, those of the first are the opposite.
+    log_odds = compute_log_odds(wide)[:, -count_evidence(len(mean_logits)) :]
     numbers = {
         "logits_sd": wide.std(axis=0, ddof=1).astype(np.float32),
-        "log_odds_sd": _compute_log_odds(wide).std(axis=0, ddof=1).astype(np.float32),
+        "log_odds_sd": log_odds.std(axis=0, ddof=1).astype(np.float32),
         "agreement": median_correlation(evidence.reshape(len(cams), -1)),
     }
     return Combined(mean, mean_logits, spreads, numbers)
+
+
+def collect_numbers(
+    numbers: Sequence[Mapping[str, NDArray[np.float32] | float]], n_classes: int
+) -> dict[str, NDArray[np.float32]]:
+    """Return the ``numbers`` of N galaxies as arrays, by dataset.
+
+    Parameters
+    ----------
+    numbers : sequence of dict
+        Those of `Combined`, of each galaxy; there may be none.
+    n_classes : int
+        Number of classes, C.
+
+    Returns
+    -------
+    dict of str to (N, ...) ndarray of float32
+    """
+    widths = {"logits_sd": (n_classes,), "log_odds_sd": (count_evidence(n_classes),)}
+    return {
+        name: np.array([one[name] for one in numbers], np.float32).reshape(
+            len(numbers), *widths.get(name, ())
+        )
+        for name in (*widths, "agreement")
+    }
 
 
 def list_spreads(
@@ -150,12 +203,3 @@ def _measure_spread(deviations: NDArray[np.float32]) -> NDArray[np.float32]:
         wide = deviations.astype(np.float64)
         variance = np.einsum("k...,k...->...", wide, wide)
     return np.sqrt(variance / (len(deviations) - 1)).astype(np.float32)
-
-
-def _compute_log_odds(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the log-odds (K, E) of logits (K, C)."""
-    n_classes = logits.shape[1]
-    if n_classes == 2:
-        return logits[:, 1:] - logits[:, :1]
-    rest = [logsumexp(np.delete(logits, label, axis=1), axis=1) for label in range(n_classes)]
-    return logits - np.stack(rest, axis=1)

@@ -448,8 +448,8 @@ class Store:
             return spread[..., 1, :, :] if is_binary else spread
         if "evidence_sd" not in self._file:
             raise StoreError(
-                f"{self.path}: no error bars of evidence, which maps by "
-                f"{self.method} do not give; build it by another method"
+                f"{self.path}: no error bars of evidence, which maps by {self.method} do not give; "
+                "build it by another method"
             )
         spread = self._read_maps("evidence_sd", "evidence_sd_scale", rows)
         return spread[..., 0, :, :] if is_binary else spread

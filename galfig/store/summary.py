@@ -47,6 +47,7 @@ def describe(store: "Store") -> str:
     facts = [
         f"{len(store)} galaxies ({_count_classes(store)})",
         f"maps of {height} × {width} pixels of layer {store.record.target_layer}",
+        describe_networks(store),
         describe_accuracy(store),
         *list_warnings(store),
     ]
@@ -73,6 +74,7 @@ def describe_html(store: "Store") -> str:
         "galaxies": f"{len(store)} ({_count_classes(store)})",
         "accuracy": describe_accuracy(store).removeprefix("accuracy "),
         "network": record.training.arch,
+        "mean over": describe_networks(store).removeprefix("means over "),
         "maps": f"{height} × {width} pixels of layer {record.target_layer}",
         "built by": f"galfig {record.galfig_version}, plan {record.plan_digest[:12]}",
         "from": f"catalog {record.catalog_sha256[:12]}, network {record.checkpoint_sha256[:12]}",
@@ -86,6 +88,26 @@ def describe_html(store: "Store") -> str:
     )
     images = "".join(_show_cutout(store, row) for row in range(min(N_THUMBNAILS, len(store))))
     return f"<p><b>{escape(str(store.path))}</b></p><table>{rows}</table><p>{images}</p>"
+
+
+def describe_networks(store: "Store") -> str:
+    """Count the networks of an ensemble, and say how far they agree.
+
+    Parameters
+    ----------
+    store : Store
+        An open store.
+
+    Returns
+    -------
+    str
+        A clause; "" for one network.
+    """
+    if store.agreement is None:
+        return ""
+    words = f"means over {store.n_networks} networks"
+    known = store.agreement[np.isfinite(store.agreement)]
+    return f"{words}, which agree to {np.median(known):.2f}" if len(known) else words
 
 
 def list_warnings(store: "Store") -> list[str]:

@@ -49,6 +49,7 @@ def test_each_option_of_the_commands_is_known(name):
             {"a/b.safetensors", "a/b.safetensors.lock", "a/b.resume.safetensors"},
         ),
         ("galfig build-maps --model m.safetensors", {"maps.h5", "maps.h5.lock", "maps.h5.parts"}),
+        ("galfig build-maps --networks 5", {"maps.h5", "maps.networks", "maps.networks.lock"}),
         ("galfig build-maps --out x.h5 --update", {"x.h5", "x.safetensors", "x.safetensors.lock"}),
     ],
 )
@@ -82,6 +83,7 @@ def test_what_a_command_writes_is_known(command, outputs):
         ("galfig build-maps --out paper.tex", "expected .h5 or .hdf5"),
         ("galfig train --model m.safetensors", "'--model', expected one of"),
         ("galfig train --log x", "'--log', expected one of"),
+        ("galfig train --networks 5", "'--networks', expected one of"),
         ("galfig build-maps --model m.safetensors --arch python:a:b", "'--arch', expected one of"),
         ("galfig train -- x", "'--', expected one of"),
         ("galfig train --overwrite=x", "'--overwrite', expected one of"),

@@ -25,7 +25,7 @@ def test_galaxy_without_finite_numbers_is_rejected(galaxy_folder, tmp_path, chec
 
     engine.explain = explain_sick
     with open_workers(2) as pool:
-        part = explain_galaxies(galaxies, checkpoint, engine, Decoding(), pool=pool)
+        part = explain_galaxies(galaxies, checkpoint, [engine], Decoding(), pool=pool)
     assert list(part.rejected) == [galaxies.objid[2]]
     assert "not finite" in part.rejected[galaxies.objid[2]]
     assert len(part.images) == len(part.arrays["objid"]) == 23
@@ -45,10 +45,10 @@ def test_large_cutouts_are_taken_a_few_at_a_time(
         return explain(images)
 
     with open_workers(2) as pool:
-        whole = explain_galaxies(galaxies, checkpoint, engine, Decoding(), pool=pool)
+        whole = explain_galaxies(galaxies, checkpoint, [engine], Decoding(), pool=pool)
         monkeypatch.setattr("galfig.pipeline.explain.GROUP_BYTES", n_bytes)
         engine.explain = note
-        few = explain_galaxies(galaxies, checkpoint, engine, Decoding(), pool=pool)
+        few = explain_galaxies(galaxies, checkpoint, [engine], Decoding(), pool=pool)
     assert max(sizes) == n_expected
     assert sum(sizes) == len(galaxies)
     assert np.array_equal(whole.arrays["logits"], few.arrays["logits"])
