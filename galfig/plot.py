@@ -28,6 +28,7 @@ from galfig.figures.save import write_drawing
 from galfig.figures.style import keep_layout, paper_style
 from galfig.runtime.files import ErrorOrReplace
 from galfig.runtime.messages import require_choice
+from galfig.runtime.options import MapKind
 from galfig.store.audits import Audit
 from galfig.store.reader import Store
 from galfig.store.selection import Query, Rows, RowsLike, Selection, find_positions
@@ -47,6 +48,7 @@ __all__ = [
     "class_examples",
     "compare",
     "confusion_matrix",
+    "evidence",
     "histogram",
     "learning_rate",
     "panels",
@@ -162,6 +164,7 @@ def panels(
     width: Width | None = None,
     cmap: str | None = None,
     classes: Sequence[str] = (),
+    map: MapKind | None = None,
 ) -> Plot:
     """Draw one row per galaxy: its cutout, then the map of each class over the cutout.
 
@@ -180,6 +183,56 @@ def panels(
     classes : sequence of str, optional
         Classes whose maps are shown. By default, all of up to four; of more, the true and the
         predicted class.
+    map : {"evidence"}, optional
+        Show signed maps of the log-odds of a class, in place of those of the store's method. Then
+        the default of ``classes`` is that of `evidence`, and ``cmap`` should diverge from zero.
+
+    Returns
+    -------
+    Plot
+        The figure, with its caption and data.
+
+    Raises
+    ------
+    FigureError
+        If ``ax`` is given; ``width``, ``cmap`` or ``map`` is not valid; or ``rows`` is empty or
+        belongs to another store.
+    SelectionError
+        If ``rows`` contains an identifier that the store does not hold.
+    """
+    return _plot("panels", store, rows, ax=ax, width=width, cmap=cmap, classes=classes, map=map)
+
+
+def evidence(
+    store: Store,
+    rows: RowsLike | None = None,
+    *,
+    ax: "Axes | None" = None,
+    width: Width | None = None,
+    cmap: str | None = None,
+    classes: Sequence[str] = (),
+) -> Plot:
+    """Draw one row per galaxy: its cutout, then its signed map of the log-odds of a class.
+
+    All rows share one colour scale, with zero in its middle. Where the store is that of several
+    networks, cells are hatched in which the 95 % interval of their mean holds zero.
+
+    Parameters
+    ----------
+    store : Store
+        An open store.
+    rows : Rows, int, str, slice or array_like, optional
+        Galaxies to draw; by default, five drawn at random.
+    ax : None
+        Not supported, because this figure has several axes.
+    width : "column", "text" or float, optional
+        Width of the figure: an AASTeX width, or a number [inch]. Default "column", 3.39 inch, for
+        one map per galaxy, and "text", 7.1 inch, for several.
+    cmap : str, optional
+        Diverging colour map. Default "RdBu_r".
+    classes : sequence of str, optional
+        Classes whose maps against the rest are shown. By default, the second of two; all of up to
+        four; of more, the true and the predicted class.
 
     Returns
     -------
@@ -193,8 +246,10 @@ def panels(
         belongs to another store.
     SelectionError
         If ``rows`` contains an identifier that the store does not hold.
+    StoreError
+        If the method of the store's maps gives no evidence; see `Store.evidence`.
     """
-    return _plot("panels", store, rows, ax=ax, width=width, cmap=cmap, classes=classes)
+    return _plot("evidence", store, rows, ax=ax, width=width, cmap=cmap, classes=classes)
 
 
 def histogram(
@@ -811,13 +866,16 @@ def _plot(
     audit: Audit | None = None,
     column: str | None = None,
     statistic: str | None = None,
+    map: MapKind | None = None,
 ) -> Plot:
     """Draw a figure of the registry from an open store."""
     _check_axes(name, ax)
     if cmap is not None:
         check_colormap(cmap)
+    if map is not None:
+        require_choice("map", map, get_args(MapKind))
     options = DrawOptions(
-        parse_width(width), unit, other, ax, cmap, tuple(classes), audit, column, statistic
+        parse_width(width), unit, other, ax, cmap, tuple(classes), audit, column, statistic, map
     )
     drawn = draw_from(store, name, _choose(store, rows), options)
     return Plot(*drawn, is_own=ax is None)

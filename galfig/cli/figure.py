@@ -10,6 +10,7 @@ from galfig.cli.usage import Command
 from galfig.runtime.files import ErrorOrReplace
 
 if TYPE_CHECKING:
+    from galfig.runtime.options import MapKind
     from galfig.store.selection import Query
 
 
@@ -68,6 +69,7 @@ def _list_figures(ctx: click.Context, parameter: click.Parameter, is_asked: bool
     help="Column of the audit's table on the y axis (attribution-vs).  [default: "
     "brightness_correlation]",
 )
+@options.map_option
 @options.figure_options
 @options.if_exists_options()
 @options.standard_options
@@ -82,6 +84,7 @@ def figure(
     audit: Path | None,
     column: str | None,
     statistic: str | None,
+    map: "MapKind | None",
     width: str | None,
     data: Path | None,
     if_exists: ErrorOrReplace,
@@ -115,6 +118,7 @@ def figure(
         audit=audit,
         column=column,
         statistic=statistic,
+        map=map,
         data=data,
         if_exists=if_exists,
     ):

@@ -269,6 +269,18 @@ def classes_option(function: Function) -> Function:
     )(function)
 
 
+def map_option(function: Function) -> Function:
+    """Add the option for what maps panels show."""
+    from galfig.runtime.options import MapKind
+
+    return click.option(
+        "--map",
+        type=click.Choice(get_args(MapKind)),
+        help="Show signed maps of the log-odds of a class, in place of those of the store's "
+        "method (panels).",
+    )(function)
+
+
 def selection_options(n: int | None) -> Callable[[Function], Function]:
     """Add the options that select galaxies; the command receives them as ``query``."""
     from galfig.runtime.options import Split

@@ -10,6 +10,7 @@ from galfig.cli.usage import Command
 from galfig.runtime.files import ErrorOrReplace
 
 if TYPE_CHECKING:
+    from galfig.runtime.options import MapKind
     from galfig.store.selection import Query
 
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     help="Figure to write: .pdf, .png or .svg; captions go beside it.",
 )
 @options.classes_option
+@options.map_option
 @options.figure_options
 @options.if_exists_options()
 @options.standard_options
@@ -36,6 +38,7 @@ def render(
     query: "Query",
     out: Path,
     classes: tuple[str, ...],
+    map: "MapKind | None",
     width: str | None,
     data: Path | None,
     if_exists: ErrorOrReplace,
@@ -60,6 +63,7 @@ def render(
         out,
         width=width,
         classes=classes,
+        map=map,
         data=data,
         if_exists=if_exists,
     ):

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from galfig.figures.captions import Markup
 from galfig.figures.methods import find_words
+from galfig.runtime.options import MapKind
 from galfig.store.audits import Audit
 from galfig.store.reader import Store
 
@@ -56,6 +57,8 @@ class DrawOptions:
         An audit of the store, for a figure of its statistics.
     column, statistic : str or None
         Column of the catalog, and column of the audit's table, that are plotted against each other.
+    map : {"evidence"} or None
+        What maps "panels" shows, if not those of the store's method.
     """
 
     width: float | None = None
@@ -67,6 +70,7 @@ class DrawOptions:
     audit: Audit | None = None
     column: str | None = None
     statistic: str | None = None
+    map: MapKind | None = None
 
 
 @dataclass(frozen=True)

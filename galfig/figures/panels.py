@@ -10,16 +10,38 @@ from numpy.typing import NDArray
 
 from galfig.figures.captions import (
     PLAIN,
+    Markup,
     count_rows,
     describe_choice_of_maps,
     describe_panels,
+    describe_scale,
+    describe_training,
     format_probability,
+    join_lines,
+    list_galaxies,
     name_classes,
+    order_rows,
 )
 from galfig.figures.choice import choose_maps, find_classes
 from galfig.figures.drawing import Drawing, DrawOptions, name_galaxies, tabulate_galaxies
+from galfig.figures.meaning import (
+    Evidence,
+    choose_evidence,
+    describe_evidence,
+    describe_field,
+    describe_networks,
+    describe_signs,
+    describe_sums,
+    introduce_evidence,
+    label_evidence,
+    name_evidence,
+    read_evidence,
+    tabulate_evidence,
+)
 from galfig.figures.methods import find_words
 from galfig.figures.rows import PAGE_HEIGHT, MapLabel, Row, format_total, make_rows
+from galfig.figures.style import COLUMN_WIDTH
+from galfig.runtime.options import MapKind
 from galfig.store.reader import Store
 from galfig.store.selection import Selection
 
@@ -33,6 +55,7 @@ def make_panels(
     cmap: str | None = None,
     *,
     chosen: Sequence[int] = (),
+    map: MapKind | None = None,
 ) -> Figure:
     """Draw one row per galaxy: its cutout, then maps of classes over the dimmed cutout.
 
@@ -47,7 +70,10 @@ def make_panels(
     cmap : str, optional
         Colour map; default "inferno".
     chosen : sequence of int, optional
-        Classes whose maps are shown; for the default, see `galfig.figures.choice.choose_maps`.
+        Classes whose maps are shown; for the default, see `galfig.figures.choice.choose_maps`, or
+        of evidence `galfig.figures.meaning.choose_evidence`.
+    map : {"evidence"}, optional
+        Show signed maps of the evidence for a class, in place of those of the store's method.
 
     Returns
     -------
@@ -59,6 +85,13 @@ def make_panels(
     FigureError
         If the width is too small for readable panels.
     """
+    if map == "evidence":
+        rows = [
+            make_evidence_row(store, read_evidence(store, i, choose_evidence(store, i, chosen)), i)
+            for i in (int(index) for index in indices)
+        ]
+        width = width or (COLUMN_WIDTH if len(rows[0].labels) == 1 else None)
+        return make_rows(rows, width, cmap=cmap, is_signed=True)
     rows = [make_row(store, int(i), choose_maps(store, int(i), chosen)) for i in indices]
     return make_rows(rows, width, cmap=cmap)
 
@@ -103,14 +136,53 @@ def make_row(store: Store, index: int, class_idx: Sequence[int], letter: str = "
     )
 
 
+def make_evidence_row(store: Store, evidence: Evidence, index: int) -> Row:
+    """Return the row of one galaxy with its evidence maps.
+
+    Parameters
+    ----------
+    store : Store
+        An open store.
+    evidence : Evidence
+        The maps.
+    index : int
+        Position of the galaxy in the store.
+
+    Returns
+    -------
+    Row
+    """
+    return Row(
+        title=str(store.objid[index]),
+        cutout=store.cutouts(index),
+        cams=evidence.maps.astype(np.float32),
+        labels=[MapLabel(*label) for label in label_evidence(store, evidence, index)],
+        pixel_scale=float(store.pixel_scale[index]),
+        kpc_per_arcsec=float(store.kpc_per_arcsec[index]),
+    )
+
+
 def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     """Draw the galaxies of a selection; see `make_panels`."""
     chosen = find_classes(store, options.classes)
-    fig = make_panels(store, selection.indices, options.width, options.cmap, chosen=chosen)
+    is_evidence = options.map == "evidence"
+    fig = make_panels(
+        store, selection.indices, options.width, options.cmap, chosen=chosen, map=options.map
+    )
     height = fig.get_figheight()
     if height > PAGE_HEIGHT + 0.1:
         logger.warning(
             "panels: %.1f inches tall, taller than a page; draw fewer galaxies (`n`)", height
+        )
+    if is_evidence:
+        return Drawing(
+            "panels",
+            f"Evidence maps: {', '.join(name_classes(store))}",
+            (fig,),
+            partial(_describe_evidence, store, selection, chosen, options.cmap),
+            _describe_evidence_alt(store, selection.indices, chosen),
+            partial(tabulate_evidence, store, selection.indices, chosen),
+            galaxies=name_galaxies(store, selection.indices),
         )
     return Drawing(
         "panels",
@@ -134,4 +206,35 @@ def describe_rows_alt(store: Store, indices: NDArray[np.intp], chosen: Sequence[
         f"{count_rows(len(indices))}{rated}: a cutout, then the same cutout with its "
         f"{find_words(store.record).name} maps for "
         f"{describe_choice_of_maps(store, PLAIN, chosen)}, on one colour scale per row."
+    )
+
+
+def _describe_evidence(
+    store: Store, selection: Selection, chosen: Sequence[int], cmap: str | None, markup: Markup
+) -> str:
+    """Write the caption of panels of evidence, one sentence or more per line."""
+    indices = np.asarray(selection.indices, np.intp)
+    shown = [read_evidence(store, int(i), choose_evidence(store, int(i), chosen)) for i in indices]
+    colors = (" (orange)", " (blue)") if cmap is None else ("", "")
+    return join_lines(
+        introduce_evidence(store, selection, shown, chosen, markup, "drawn over the dimmed cutout"),
+        describe_evidence(store, markup),
+        f"{describe_signs(*colors)} Maps are interpolated bilinearly, on one linear colour scale "
+        "per row, symmetric about zero, up to the largest absolute value in the row, which the "
+        "colour bar gives in log-odds per cell; below a tenth of it, the cutout shows through.",
+        describe_sums(store, shown, indices),
+        describe_field(store, indices),
+        describe_networks(store, shown, markup, are_hatched=False),
+        describe_scale(store, indices, markup),
+        list_galaxies(store, indices, markup, order_rows(selection)),
+        describe_training(store, markup),
+    )
+
+
+def _describe_evidence_alt(store: Store, indices: NDArray[np.intp], chosen: Sequence[int]) -> str:
+    """Describe rows of panels of evidence in one sentence of alternative text."""
+    return (
+        f"{count_rows(len(indices))}: a cutout, then the same cutout with signed maps of the "
+        f"evidence for {name_evidence(store, PLAIN, chosen)}, on one diverging colour scale per "
+        "row."
     )

@@ -22,6 +22,7 @@ from galfig.figures.save import (
 from galfig.figures.style import COLUMN_WIDTH, MAX_WIDTH, MIN_WIDTH, TEXT_WIDTH
 from galfig.runtime.files import ErrorOrReplace
 from galfig.runtime.messages import suggest
+from galfig.runtime.options import MapKind
 from galfig.store.audits import Audit, open_audit
 from galfig.store.reader import Store, open_store
 from galfig.store.selection import Query, Selection, select_galaxies
@@ -68,7 +69,13 @@ class FigureKind:
 
 FIGURES = {
     "panels": FigureKind(
-        "panels", "rows of cutout and maps, as galfig render", n=5, options=("classes",)
+        "panels", "rows of cutout and maps, as galfig render", n=5, options=("classes", "map")
+    ),
+    "evidence": FigureKind(
+        "evidence",
+        "cutout and signed map of the log-odds, with its error bars",
+        n=5,
+        options=("classes",),
     ),
     "histogram": FigureKind(
         "histogram", "the binned quantity, its edges and classes", takes_axes=True
@@ -217,6 +224,7 @@ def check_figure(
     audit: Path | None = None,
     column: str | None = None,
     statistic: str | None = None,
+    map: MapKind | None = None,
 ) -> FigureKind:
     """Look up a kind of figure, and check the options it is given.
 
@@ -234,6 +242,8 @@ def check_figure(
         An audit of the store.
     column, statistic : str, optional
         Column of the catalog, and column of the audit's table.
+    map : {"evidence"}, optional
+        What maps are shown.
 
     Returns
     -------
@@ -253,6 +263,7 @@ def check_figure(
         "audit": audit,
         "column": column,
         "statistic": statistic,
+        "map": map,
     }
     for field, value in given.items():
         if value is not None and field not in kind.options:
@@ -277,6 +288,7 @@ def render_figure(
     audit: Path | None = None,
     column: str | None = None,
     statistic: str | None = None,
+    map: MapKind | None = None,
     data: Path | None = None,
     if_exists: ErrorOrReplace = "error",
 ) -> list[Path]:
@@ -304,6 +316,8 @@ def render_figure(
         An audit of the store, for ``attribution-vs``.
     column, statistic : str, optional
         Column of the catalog, and column of the audit's table, for ``attribution-vs``.
+    map : {"evidence"}, optional
+        For ``panels``: show evidence maps, in place of those of the store's method.
     data : Path, optional
         Table to write with the numbers that the figure shows: .ecsv.
     if_exists : {"error", "replace"}, default "error"
@@ -339,6 +353,7 @@ def render_figure(
         audit=audit,
         column=column,
         statistic=statistic,
+        map=map,
     ) as drawn:
         return write_drawing(*drawn, path, data=data, if_exists=if_exists)
 
@@ -356,6 +371,7 @@ def draw_figure(
     audit: Path | None = None,
     column: str | None = None,
     statistic: str | None = None,
+    map: MapKind | None = None,
 ) -> Iterator[tuple[Drawing, dict[str, Any]]]:
     """Draw a figure, and keep its stores open inside a ``with`` block.
 
@@ -377,6 +393,7 @@ def draw_figure(
         audit=audit,
         column=column,
         statistic=statistic,
+        map=map,
     )
     inches = parse_width(width)
     if kind.source == "audit":
@@ -394,6 +411,7 @@ def draw_figure(
             audit=None if audit is None else open_audit(audit),
             column=column,
             statistic=statistic,
+            map=map,
         )
         yield draw_from(opened, name, query, options)
 

@@ -7,10 +7,11 @@ from functools import cache
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import Colormap, LinearSegmentedColormap, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from galfig.errors import FigureError
@@ -19,6 +20,7 @@ from galfig.figures.style import (
     MAX_WIDTH,
     MIN_FONT_SIZE,
     TEXT_WIDTH,
+    fit_font_size,
     fit_words,
     format_power,
     paper_style,
@@ -38,6 +40,9 @@ COLORMAP = "inferno"
 DIMMED = 0.45
 # Fraction of the scale below which the cutout shows through a map.
 FADE = 0.1
+# Colours of signed maps over a dark sky, from the most negative value: blue and orange, which
+# colour-blind readers can tell apart.
+SIGNED_COLORS = ("#c6e9ff", "#56b4e9", "#0b4a75", "#7a3f00", "#e69f00", "#fff0b8")
 # Where the scale begins in the colour map. The colours below are as dark as the sky, so that faint
 # values would not be seen.
 START = 0.25
@@ -105,11 +110,13 @@ def make_rows(
     n_slots: int | None = None,
     footer: str = "",
     cmap: str | None = None,
+    is_signed: bool = False,
 ) -> Figure:
     """Draw rows of panels.
 
     The maps of a row share one linear colour scale, from zero to the largest value among them. The
-    colour bar at the end of the row gives that value. Negative values are set to zero (ReLU).
+    colour bar at the end of the row gives that value. Negative values are set to zero (ReLU),
+    unless maps are signed: then the scale runs to the largest absolute value on both sides of zero.
 
     Parameters
     ----------
@@ -124,7 +131,10 @@ def make_rows(
     footer : str, optional
         Text below all rows.
     cmap : str, optional
-        Colour map of the maps; it should be dark at zero. Default "inferno".
+        Colour map of the maps; it should be dark at zero. Default "inferno", or one of blue and
+        orange where maps are signed.
+    is_signed : bool, default False
+        Whether maps are evidence, whose negative values are drawn, too.
 
     Returns
     -------
@@ -141,7 +151,7 @@ def make_rows(
         n_rows, n_columns = -(-(n_slots or len(rows)) // n_abreast), 1 + len(rows[0].labels)
         block = width / n_abreast
         check_panels(len(rows[0].labels), block)
-        side = _panel_side(n_rows, n_columns, block)
+        side = choose_side(n_rows, n_columns, block)
         margin = FOOTER if footer else 0.02
         height = n_rows * side + (n_rows - 1) * GAP + 0.02 + margin
         fig = Figure(figsize=(width, height))
@@ -151,12 +161,12 @@ def make_rows(
             down = number % n_rows
             bottom = height - 0.02 - (down + 1) * side - down * GAP
             axes = [
-                _add_axes(fig, left + column * (side + GAP), bottom, side, side)
+                add_axes(fig, left + column * (side + GAP), bottom, side, side)
                 for column in range(n_columns)
             ]
             start = left + n_columns * (side + GAP) + COLORBAR_GAP
-            bar = _add_axes(fig, start, bottom + 0.1 * side, COLORBAR_WIDTH, 0.8 * side)
-            _plot_row(row, axes=axes, bar=bar, side=side, cmap=cmap or COLORMAP)
+            bar = add_axes(fig, start, bottom + 0.1 * side, COLORBAR_WIDTH, 0.8 * side)
+            _plot_row(row, axes=axes, bar=bar, side=side, cmap=cmap, is_signed=is_signed)
         if footer:
             fig.text(0.5, 0.25 * FOOTER / height, footer, ha="center", fontsize=7, parse_math=False)
         return fig
@@ -178,9 +188,9 @@ def plot_cutout(cutout: NDArray[np.uint8], *, ax: Axes, brightness: float = 1.0)
     -------
     AxesImage
     """
-    _hide_frame(ax)
+    hide_frame(ax)
     shade = np.clip(cutout * brightness, 0, 255).astype(np.uint8)
-    return ax.imshow(shade, extent=_extent(cutout), interpolation="nearest")
+    return ax.imshow(shade, extent=find_extent(cutout), interpolation="nearest")
 
 
 def plot_map(
@@ -218,13 +228,60 @@ def plot_map(
     positive = np.maximum(cam, 0.0)
     return ax.imshow(
         positive,
-        extent=_extent(cutout),
+        extent=find_extent(cutout),
         cmap=list_colors(cmap),
         vmin=0.0,
         vmax=vmax,
         alpha=np.clip(positive / (FADE * vmax), 0.0, 1.0),
         interpolation="bilinear",
     )
+
+
+def plot_signed_map(
+    cam: NDArray[np.float32],
+    cutout: NDArray[np.uint8],
+    *,
+    ax: Axes,
+    vmax: float,
+    cmap: str | None = None,
+) -> AxesImage:
+    """Draw a signed map over its dimmed cutout, which shows through where it is near zero.
+
+    Parameters
+    ----------
+    cam : (h, w) ndarray of float32
+        The signed map.
+    cutout : (H, W, 3) ndarray of uint8
+        The cutout.
+    ax : Axes
+        Axes to draw on.
+    vmax : float
+        Upper end of the colour scale, of which the lower end is the negative; above zero.
+    cmap : str, optional
+        Diverging colour map, dark at zero. By default, one from blue to orange.
+
+    Returns
+    -------
+    AxesImage
+        The image of the map.
+    """
+    plot_cutout(cutout, ax=ax, brightness=DIMMED)
+    return ax.imshow(
+        cam,
+        extent=find_extent(cutout),
+        cmap=_choose_signed(cmap),
+        vmin=-vmax,
+        vmax=vmax,
+        alpha=np.clip(np.abs(cam) / (FADE * vmax), 0.0, 1.0),
+        interpolation="bilinear",
+    )
+
+
+def _choose_signed(name: str | None) -> Colormap:
+    """Return a colour map for signed maps: a named one, or that of `SIGNED_COLORS`."""
+    if name is not None:
+        return mpl.colormaps[name]
+    return LinearSegmentedColormap.from_list("blue-orange", SIGNED_COLORS, 256)
 
 
 @cache
@@ -289,9 +346,11 @@ def plot_scale_bar(
     return length
 
 
-def _plot_row(row: Row, *, axes: list[Axes], bar: Axes, side: float, cmap: str) -> None:
+def _plot_row(
+    row: Row, *, axes: list[Axes], bar: Axes, side: float, cmap: str | None, is_signed: bool
+) -> None:
     """Draw the panels and the colour bar of one row."""
-    peak = float(row.cams.max(initial=0.0))
+    peak = float((np.abs(row.cams) if is_signed else row.cams).max(initial=0.0))
     vmax = peak if peak > 0 else 1.0
     size = float(np.clip(4.6 * side, 6.5, 9.0))
     room = 0.94 * side
@@ -299,7 +358,7 @@ def _plot_row(row: Row, *, axes: list[Axes], bar: Axes, side: float, cmap: str) 
 
     plot_cutout(row.cutout, ax=first)
     title = f"({row.letter}) {row.title}" if row.letter else row.title
-    _plot_heading(title, ax=first, room=room, size=size)
+    plot_heading(title, ax=first, room=room, size=size)
     if np.isfinite(row.pixel_scale):
         bar_size = max(MIN_FONT_SIZE, 0.85 * size)
         plot_scale_bar(
@@ -312,30 +371,43 @@ def _plot_row(row: Row, *, axes: list[Axes], bar: Axes, side: float, cmap: str) 
 
     for ax, cam, label in zip(rest, row.cams, row.labels, strict=True):
         weight = "bold" if label.is_predicted else "normal"
-        plot_map(cam, row.cutout, ax=ax, vmax=vmax, cmap=cmap)
-        _plot_heading(label.heading, ax=ax, room=room, size=size, weight=weight)
+        if is_signed:
+            plot_signed_map(cam, row.cutout, ax=ax, vmax=vmax, cmap=cmap)
+        else:
+            plot_map(cam, row.cutout, ax=ax, vmax=vmax, cmap=cmap or COLORMAP)
+        plot_heading(label.heading, ax=ax, room=room, size=size, weight=weight)
         if label.footing:
             plot_outlined_text(0.5, 0.05, label.footing, ax=ax, size=size, va="bottom")
         if label.is_predicted:
-            _plot_frame(ax, side)
-    _plot_colorbar(
-        peak, ax=bar, cmap=cmap, label=row.method.label if side > 1.1 else row.method.unit
-    )
+            plot_frame(ax, side)
+    if is_signed:
+        plot_signed_bar(
+            peak,
+            ax=bar,
+            cmap=_choose_signed(cmap),
+            unit="log-odds",
+            length=0.8 * side,
+            is_faded=True,
+        )
+    else:
+        words = row.method.label if side > 1.1 else row.method.unit
+        _plot_colorbar(peak, ax=bar, cmap=cmap or COLORMAP, label=words)
 
 
-def _plot_heading(
-    words: str, *, ax: Axes, room: float, size: float, weight: str = "normal"
+def plot_heading(
+    words: str, *, ax: Axes, room: float, size: float, weight: str = "normal", **style: str
 ) -> None:
+    """Write the heading of a panel into a room of a width [inch], in two lines if it must."""
     words, size = fit_words(words, room, size, weight)
     plot_outlined_text(
-        0.5, 0.955, words, ax=ax, size=size, va="top", weight=weight, parse_math=False
+        0.5, 0.955, words, ax=ax, size=size, va="top", weight=weight, parse_math=False, **style
     )
 
 
-def _plot_frame(ax: Axes, side: float) -> None:
-    """Draw a white frame with a dark outline just inside a panel of a side [inch]."""
+def plot_frame(ax: Axes, side: float, color: str = "white", outline: str = "black") -> None:
+    """Draw a frame with an outline just inside a panel of a side [inch]."""
     inset = 0.03 / side
-    for color, linewidth in (("black", 2.4), ("white", 1.2)):
+    for shade, linewidth in ((outline, 2.4), (color, 1.2)):
         ax.add_patch(
             Rectangle(
                 (inset, inset),
@@ -343,7 +415,7 @@ def _plot_frame(ax: Axes, side: float) -> None:
                 1 - 2 * inset,
                 transform=ax.transAxes,
                 fill=False,
-                edgecolor=color,
+                edgecolor=shade,
                 linewidth=linewidth,
             )
         )
@@ -369,6 +441,66 @@ def _plot_colorbar(peak: float, *, ax: Axes, cmap: str, label: str) -> None:
     ax.set_yticklabels(["0", format_number(peak)] if peak > 0 else ["0"], fontsize=6.5)
     ax.tick_params(length=1.5, pad=1.5)
     ax.text(1.6, 0.5, label, fontsize=6.5, rotation=90, ha="left", va="center")
+
+
+def plot_signed_bar(
+    vmax: float, *, ax: Axes, cmap: Colormap, unit: str, length: float, is_faded: bool = False
+) -> None:
+    """Draw a colour bar from -vmax to vmax, with zero marked.
+
+    Parameters
+    ----------
+    vmax : float
+        Upper end; if it is zero, the bar says only that.
+    ax : Axes
+        Axes of the bar.
+    cmap : Colormap
+        Colour map.
+    unit : str
+        Unit of the values.
+    length : float
+        Length of the bar [inch].
+    is_faded : bool, default False
+        Whether to draw it as `plot_signed_map` does, over a dark cutout.
+    """
+    exponent = int(np.floor(np.log10(vmax))) if vmax > 0 else 0
+    power = exponent if exponent < -1 or exponent > 2 else 0
+    end = vmax / 10.0**power if vmax > 0 else 1.0
+    ramp, extent = np.linspace(-1, 1, 256)[:, None], (0, 1, -end, end)
+    alpha = np.clip(np.abs(ramp) / FADE, 0.0, 1.0) if is_faded else None
+    if is_faded:
+        ax.imshow(np.zeros((256, 1, 3)), extent=extent, aspect="auto", origin="lower")
+    ax.imshow(ramp, extent=extent, cmap=cmap, alpha=alpha, aspect="auto", origin="lower")
+    ax.axhline(0, color="white" if is_faded else "black", linewidth=0.6)
+    ax.set_xticks([])
+    ax.yaxis.tick_right()
+    found = MaxNLocator(6, steps=[1, 2, 5, 10], symmetric=True).tick_values(-end, end)
+    ticks = [float(tick) for tick in found if abs(tick) <= end] if vmax > 0 else [0.0]
+    ax.set_yticks(ticks, [f"{tick:g}".replace("-", "−") for tick in ticks], fontsize=6.5)
+    ax.tick_params(length=1.5, pad=1.5)
+    label = f"{format_power(power)} {unit}" if power else unit
+    size = fit_font_size(label, length + 0.3, 6.5)
+    ax.text(
+        5.6,
+        0.5,
+        label,
+        fontsize=size,
+        rotation=90,
+        ha="center",
+        va="center",
+        transform=ax.transAxes,
+    )
+    for y, word, va in ((1, "for", "bottom"), (0, "against", "top")):
+        shift = 0.03 / length
+        ax.text(
+            0,
+            y + (shift if y else -shift),
+            word,
+            fontsize=MIN_FONT_SIZE,
+            ha="left",
+            va=va,
+            transform=ax.transAxes,
+        )
 
 
 def format_total(total: float) -> str:
@@ -427,14 +559,14 @@ def fit_panel(n_columns: int, width: float) -> float:
     return (width - 0.04 - bar) / n_columns - GAP
 
 
-def _panel_side(n_rows: int, n_columns: int, width: float) -> float:
+def choose_side(n_rows: int, n_columns: int, width: float) -> float:
     """Return the side of a panel [inch] that fits the width and, if possible, the page height."""
     by_width = fit_panel(n_columns, width)
     by_height = (PAGE_HEIGHT - 0.04) / n_rows - GAP
     return min(by_width, max(by_height, MIN_PANEL))
 
 
-def _add_axes(fig: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
+def add_axes(fig: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
     """Add axes at a position given in inches."""
     full_width, full_height = fig.get_size_inches()
     return fig.add_axes(
@@ -442,13 +574,13 @@ def _add_axes(fig: Figure, left: float, bottom: float, width: float, height: flo
     )
 
 
-def _extent(cutout: NDArray[np.uint8]) -> tuple[float, float, float, float]:
+def find_extent(cutout: NDArray[np.uint8]) -> tuple[float, float, float, float]:
     """Return left, right, bottom and top in pixels, with pixel centres at whole numbers."""
     height, width = cutout.shape[:2]
     return (-0.5, width - 0.5, height - 0.5, -0.5)
 
 
-def _hide_frame(ax: Axes) -> None:
+def hide_frame(ax: Axes) -> None:
     ax.set_xticks([])
     ax.set_yticks([])
     for spine in ax.spines.values():

@@ -245,6 +245,7 @@ def describe_provenance(
                 for key, value in (("column", options.column), ("statistic", options.statistic))
                 if value is not None
             },
+            **({"map": options.map} if options.map else {}),
         },
         "settings": load_json(store.attrs["config"]),
         "selection": {"n_candidates": selection.n_candidates, **asdict(selection.query)},

@@ -118,11 +118,19 @@ def keep_layout(fig: Figure) -> Iterator[None]:
 
 
 def plot_outlined_text(
-    x: float, y: float, words: str, *, ax: Axes, size: float, **style: Any
+    x: float,
+    y: float,
+    words: str,
+    *,
+    ax: Axes,
+    size: float,
+    color: str = "white",
+    outline: str = "black",
+    **style: Any,
 ) -> Text:
-    """Write white text with a dark outline, in axes coordinates.
+    """Write text with an outline, in axes coordinates; by default white with a dark one.
 
-    The outline is a second text below the white one; see `_Letters`.
+    The outline is a second text below the first; see `_Letters`.
 
     Parameters
     ----------
@@ -134,13 +142,15 @@ def plot_outlined_text(
         Axes to write on.
     size : float
         Font size [pt].
+    color, outline : str
+        Colours of the text and of its outline.
     **style
         Properties of the text, such as ``weight``.
 
     Returns
     -------
     Text
-        The white text.
+        The text above its outline.
     """
     style = {
         "fontsize": size,
@@ -149,9 +159,9 @@ def plot_outlined_text(
         "multialignment": "center",
         **style,
     }
-    outline = ax.text(x, y, words, color="black", **style)
-    outline.set_path_effects([Stroke(linewidth=1.6, foreground="black")])
-    letters = _Letters(x, y, words, color="white", clip_on=False, **style)
+    below = ax.text(x, y, words, color=outline, **style)
+    below.set_path_effects([Stroke(linewidth=1.6, foreground=outline)])
+    letters = _Letters(x, y, words, color=color, clip_on=False, **style)
     ax.add_artist(letters)
     return letters
 

@@ -362,6 +362,7 @@ def draw_spec(
         audit=folder / manifest.audits[spec.audit] if spec.store and spec.audit else None,
         column=spec.column,
         statistic=spec.statistic,
+        map=spec.map,
     ) as (drawing, provenance):
         save_figure(
             drawing.pages,

@@ -22,6 +22,7 @@ from galfig.manuscript.commands import Command, fold, normalise, parse_command
 from galfig.manuscript.folder import read_file
 from galfig.runtime.documents import load_toml
 from galfig.runtime.messages import quote
+from galfig.runtime.options import MapKind
 from galfig.store.selection import Query
 
 FILE_NAME, RECORD = "manuscript.toml", "manuscript.lock"
@@ -96,6 +97,8 @@ class FigureSpec(_Table):
         Classes whose maps are shown; nothing for the figure's default.
     column, statistic : str or None
         What "attribution-vs" plots against each other.
+    map : {"evidence"} or None
+        What maps "panels" shows, if not those of the store's method.
     file : str or None
         Path of the figure in the folder; None for ``figures/NAME.pdf``.
     selection : Query
@@ -124,6 +127,7 @@ class FigureSpec(_Table):
     statistic: str | None = Field(
         None, max_length=255, description="Column of the audit's table, of 'attribution-vs'"
     )
+    map: MapKind | None = Field(None, description="'evidence' for signed maps in 'panels'")
     file: Inside | None = Field(None, description="Default figures/NAME.pdf")
     selection: Query = Field(Query(n=None), description="The options of every figure")
 
@@ -153,6 +157,7 @@ class FigureSpec(_Table):
                 audit=None if self.audit is None or is_of_audit else Path(self.audit),
                 column=self.column,
                 statistic=self.statistic,
+                map=self.map,
             )
             parse_width(self.width)
         except FigureError as exc:

@@ -198,5 +198,5 @@ def identify_audit(folder: Path, name: str) -> StoreIdentity | None:
 def describe_spec(spec: FigureSpec) -> dict[str, Any]:
     """Return a figure's entry in the manifest as JSON can hold it."""
     # Records from before these settings of a figure were there stay up to date.
-    new = ("classes", "audit", "column", "statistic")
+    new = ("classes", "audit", "column", "statistic", "map")
     return spec.model_dump(mode="json", exclude={key for key in new if not getattr(spec, key)})

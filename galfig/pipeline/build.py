@@ -410,10 +410,13 @@ def _describe_store(
     }
     if checkpoint.ensemble:
         attrs |= _describe_ensemble(checkpoint)
-    if field := describe_field(checkpoint, plan.layer_name, plan.layer):
+    method = plan.settings.maps.method
+    if method != "grad-cam":
+        attrs["method"] = method
+    # A pixel of the image sees itself.
+    is_of_layer = not METHODS[method].of_pixels
+    if is_of_layer and (field := describe_field(checkpoint, plan.layer_name, plan.layer)):
         attrs["receptive_field"] = json.dumps(field)
-    if plan.settings.maps.method != "grad-cam":
-        attrs["method"] = plan.settings.maps.method
     if plan.layer.is_bypassed:
         attrs["layer_is_bypassed"] = True
     if stretch := find_stretch(galaxies.paths, plan.settings.catalog):

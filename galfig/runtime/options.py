@@ -1,4 +1,4 @@
-"""How a job runs: device, number of threads, whether it may take over a lock; which galaxies."""
+"""How a job runs: device, number of threads, whether it may take over a lock; galaxies and maps."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,6 +9,8 @@ Device = Literal["auto", "cpu", "cuda"]
 Split = Literal["valid", "train", "test", "all"]
 # What decides the class of simulated galaxies; see `galfig.catalog.cues`.
 Cue = Literal["core", "disk", "knots", "corner", "conjunction", "suppressor"]
+# What maps panels show, if not those of the store's method.
+MapKind = Literal["evidence"]
 # Variable of the environment: if it is set, nothing is downloaded.
 OFFLINE = "GALFIG_OFFLINE"
 

@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from galfig.config import NONLINEAR_METHODS
 from galfig.cosmology import kpc_per_arcsec
 from galfig.errors import SelectionError, StoreError
 from galfig.metrics import (
@@ -500,13 +501,19 @@ class Store:
         IndexError
             If a position is out of range.
         StoreError
-            If the store is closed or damaged, or has one class only.
+            If the store is closed or damaged, or has one class only; or if its method is not
+            linear in the output, so that the difference of two maps is not the map of a difference.
 
         References
         ----------
         .. [1] Srinivas & Fleuret 2020, arXiv:2006.09128
         """
         n_classes = len(self.class_names)
+        if self.method in NONLINEAR_METHODS:
+            raise StoreError(
+                f"{self.path}: maps by {self.method}, whose differences are not evidence, expected "
+                'those of another method; build it with `method="evidence"`'
+            )
         if n_classes < 2:
             raise StoreError(
                 f"{self.path}: one class, expected two or more; evidence is for a class against "
@@ -515,6 +522,8 @@ class Store:
         positions = find_positions(self, rows)
         if isinstance(positions, int):
             cams = self.cams(positions)
+            if self.method == "evidence":
+                return cams[1] if n_classes == 2 else cams
             if n_classes == 2:
                 return cams[1] - cams[0]
             return contrast_with_rest(cams, self.logits[positions]).astype(np.float32, copy=False)

@@ -109,7 +109,9 @@ def load_maps(
     )
 
 
-def _make_maps(where: Path | str, maps: NDArray[Any], objid: Sequence[Any] | NDArray[Any] | None) -> Maps:
+def _make_maps(
+    where: Path | str, maps: NDArray[Any], objid: Sequence[Any] | NDArray[Any] | None
+) -> Maps:
     if maps.ndim not in (3, 4) or maps.dtype.kind not in "fiu" or 0 in maps.shape:
         raise ScoreError(
             f"{where}: an array {maps.shape} of {maps.dtype}, expected numbers of the shape "

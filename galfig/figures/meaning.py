@@ -1,0 +1,441 @@
+"""What evidence maps mean, measured on a store: their sums, their unit, and the words for both."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from galfig.figures.captions import (
+    N_COMPARED,
+    SAME_LOGIT,
+    Markup,
+    describe_bypass,
+    describe_choice_of_maps,
+    describe_mean,
+    describe_omitted,
+    describe_sample,
+    describe_size,
+    format_probability,
+    join_lines,
+    name_classes,
+)
+from galfig.figures.choice import choose_maps
+from galfig.figures.drawing import Column, tabulate_galaxies
+from galfig.metrics import compute_interval_factor, compute_offsets
+from galfig.store.reader import Store
+from galfig.store.selection import Selection
+
+# Maps of which evidence is made, by method; that named "evidence" is made of the first.
+_METHODS = {
+    "grad-cam": "Grad-CAM maps (Selvaraju et al. 2017)",
+    "evidence": "Grad-CAM maps (Selvaraju et al. 2017)",
+    "hires-cam": "HiResCAM maps (Draelos & Carin 2020)",
+    "x-grad-cam": "XGrad-CAM maps (Fu et al. 2020)",
+    "integrated-gradients": "integrated gradients (Sundararajan et al. 2017)",
+    "input-x-gradient": "products of input and gradient (Shrikumar et al. 2016)",
+}
+# Methods that explain the pixels of the image, in place of a layer.
+_OF_PIXELS = ("integrated-gradients", "input-x-gradient")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The evidence maps of one galaxy for some classes, and what the network makes of them.
+
+    Attributes
+    ----------
+    classes : (M,) tuple of int
+        Positions of the classes.
+    maps : (M, h, w) ndarray of float64
+        The map of each class against the rest [log-odds per pixel of the map].
+    log_odds : (M,) ndarray of float64
+        The log-odds of each class in the prediction [nat].
+    margins : (M,) ndarray of float64 or None
+        Half the width of the 95 % interval of their mean over the networks; None for one network.
+    is_uncertain : (M, h, w) ndarray of bool or None
+        Where the 95 % interval of the mean of a map holds zero; None for one network.
+    """
+
+    classes: tuple[int, ...]
+    maps: NDArray[np.float64]
+    log_odds: NDArray[np.float64]
+    margins: NDArray[np.float64] | None
+    is_uncertain: NDArray[np.bool_] | None
+
+    @property
+    def sums(self) -> NDArray[np.float64]:
+        """Sum of each map over its pixels [log-odds], (M,)."""
+        return self.maps.sum(axis=(1, 2))
+
+
+def choose_evidence(store: Store, index: int, chosen: Sequence[int] = ()) -> tuple[int, ...]:
+    """Choose the classes whose evidence is shown of a galaxy.
+
+    Parameters
+    ----------
+    store : Store
+        An open store.
+    index : int
+        Position of the galaxy.
+    chosen : sequence of int, optional
+        The classes to show; nothing for the default.
+
+    Returns
+    -------
+    tuple of int
+        By default, the second of two classes, whose map is that of the first with its signs turned;
+        of more classes, those of `galfig.figures.choice.choose_maps`.
+    """
+    if not chosen and len(store.class_names) == 2:
+        return (1,)
+    return tuple(choose_maps(store, index, chosen))
+
+
+def read_evidence(store: Store, index: int, classes: Sequence[int]) -> Evidence:
+    """Read the evidence maps of a galaxy, with their error bars if there are several networks.
+
+    Parameters
+    ----------
+    store : Store
+        An open store.
+    index : int
+        Position of the galaxy.
+    classes : sequence of int
+        Positions of the classes.
+
+    Returns
+    -------
+    Evidence
+    """
+    chosen = list(classes)
+    maps = _by_class(store, store.evidence(index), [-1, 1])[chosen]
+    log_odds = store.log_odds[index][chosen]
+    if store.n_networks == 1 or store.log_odds_sd is None:
+        return Evidence(tuple(chosen), maps, log_odds, None, None)
+    factor = compute_interval_factor(store.n_networks)
+    spread = _by_class(store, store.evidence_sd(index), [1, 1])[chosen]
+    margins = np.broadcast_to(store.log_odds_sd[index], len(store.class_names))[chosen]
+    return Evidence(
+        tuple(chosen),
+        maps,
+        log_odds,
+        factor * margins.astype(np.float64),
+        np.abs(maps) <= factor * spread,
+    )
+
+
+def _by_class(store: Store, maps: NDArray[np.float32], signs: Sequence[int]) -> NDArray[np.float64]:
+    """Return one map per class, (C, h, w), where a store of two classes has one in all."""
+    if len(store.class_names) > 2:
+        return maps.astype(np.float64)
+    return np.stack([sign * maps.astype(np.float64) for sign in signs])
+
+
+def find_offsets(store: Store, indices: NDArray[np.intp]) -> NDArray[np.float64] | None:
+    """Find what the log-odds of galaxies hold beside the sums of their evidence maps.
+
+    This has a meaning only where pooling and one linear layer follow the layer explained. A store
+    that records the biases of this layer is held against them. Of any other store, the rest must be
+    the same for all galaxies, some others than those given among them: of two classes, that of the
+    log-odds; of more, that of each logit.
+
+    Parameters
+    ----------
+    store : Store
+        An open store.
+    indices : (n,) ndarray of int
+        Positions of galaxies.
+
+    Returns
+    -------
+    (n, C) ndarray of float64 or None
+        The offsets [nat]; None where sums and log-odds have no such relation, or too few galaxies
+        are there to tell.
+    """
+    others = np.linspace(0, len(store) - 1, N_COMPARED).astype(int)
+    rows, where = np.unique(np.append(indices, others), return_inverse=True)
+    logits = store.logits[rows].astype(np.float64)
+    every = range(len(store.class_names))
+    sums = np.stack([read_evidence(store, int(row), every).sums for row in rows])
+    log_odds = store.log_odds[rows]
+    rest = log_odds - sums
+    bias = store.record.head_bias
+    if bias is not None:
+        expected = np.stack([compute_offsets(np.asarray(bias), one) for one in logits])
+        is_right = np.abs(rest - expected) <= SAME_LOGIT * np.abs(log_odds).max()
+    elif len(rows) < 3:
+        return None
+    elif len(every) == 2:
+        is_right = np.ptp(rest, axis=0) <= SAME_LOGIT * np.ptp(log_odds, axis=0)
+    elif store.method == "evidence":
+        return None
+    else:
+        totals = np.stack([store.cams(int(row)).sum(axis=(1, 2), dtype=float) for row in rows])
+        is_right = np.ptp(logits - totals, axis=0) <= SAME_LOGIT * np.ptp(logits, axis=0)
+    return rest[where[: len(indices)]] if is_right.all() else None
+
+
+def find_unit(store: Store, indices: NDArray[np.intp]) -> tuple[NDArray[np.float64], str]:
+    """Find the unit in which evidence maps of some galaxies are shown, and the factors to it.
+
+    Parameters
+    ----------
+    store : Store
+        An open store.
+    indices : (n,) ndarray of int
+        Positions of the galaxies.
+
+    Returns
+    -------
+    factors : (n,) ndarray of float64
+        What a value per pixel of the map is multiplied by.
+    unit : str
+        "arcsec" for log-odds per arcsec², if the pixel scale of every galaxy is known; "pix" for
+        log-odds per pixel of the cutout.
+    """
+    height, width = store.map_shape
+    # A map covers the cutout, whatever its own resolution.
+    size = store.cutouts(int(indices[0])).shape
+    per_pixel = height * width / (size[0] * size[1])
+    scales = store.pixel_scale[indices].astype(np.float64)
+    if np.isfinite(scales).all():
+        return per_pixel / scales**2, "arcsec"
+    return np.full(len(indices), per_pixel), "pix"
+
+
+def describe_evidence(store: Store, markup: Markup) -> str:
+    """Say what an evidence map is, of which layer, and what its signs and its zero mean."""
+    names = [markup.text(name) for name in name_classes(store)]
+    method = markup.text(_METHODS.get(store.method, f"maps by {store.method}"))
+    if len(names) == 2:
+        about = (
+            f"An evidence map explains the log-odds of one class against the other: it is the "
+            f"difference of their {method}."
+        )
+    else:
+        about = (
+            "An evidence map explains the log-odds of a class against all others: it is, of the "
+            f"{method}, that of the class less the mean of the others, weighted by their "
+            "probabilities."
+        )
+    grid = markup.times(*store.map_shape)
+    if store.method in _OF_PIXELS:
+        return f"{about} Maps have {grid} pixels, as the network sees{describe_mean(store)}."
+    layer = markup.text(store.record.target_layer)
+    return (
+        f"{about} Maps have {grid} cells, those of layer {layer}{describe_mean(store)}. "
+        f"{describe_bypass(store)}"
+    ).strip()
+
+
+def describe_sums(store: Store, shown: Sequence[Evidence], indices: NDArray[np.intp]) -> str:
+    """Say what the log-odds are, and whether the maps add up to them."""
+    words = "The log-odds are those of the class in the prediction, by the natural logarithm"
+    offsets = find_offsets(store, indices)
+    if offsets is None:
+        return (
+            f"{words}. The maps do not add up to them: other layers contribute, or do more than "
+            "pool and weight this one."
+        )
+    of_biases = store.record.head_bias is not None and store.method not in _OF_PIXELS
+    if len(store.class_names) == 2:
+        what = "the difference of the biases of the classes" if of_biases else "a constant"
+        # It is the same for all galaxies.
+        values = offsets.mean(axis=0)[sorted({c for one in shown for c in one.classes})]
+        amount = " or ".join(map(format_signed, values.tolist()))
+    else:
+        what = "an offset that depends on the probabilities"
+        what += " and the biases of the classes" if of_biases else ""
+        values = np.concatenate([offsets[row, list(one.classes)] for row, one in enumerate(shown)])
+        bounds = (format_signed(float(value)) for value in (values.min(), values.max()))
+        amount = " to ".join(dict.fromkeys(bounds))
+    return f"{words}: the sum of a map over the cutout plus {what}, here {amount}."
+
+
+def format_signed(value: float) -> str:
+    """Write a number with its sign and two decimals: '−0.42'."""
+    words = f"{value:+.2f}"
+    return "0.00" if float(words) == 0 else words.replace("-", "−")
+
+
+def describe_field(store: Store, indices: NDArray[np.intp]) -> str:
+    """Say how much of the image a cell of a map depends on; "" where the store does not know."""
+    field = store.record.receptive_field
+    if field is None:
+        return ""
+    if field.side_px is None:
+        return "Each cell depends on nearly all of the cutout, wherever it lies."
+    sizes = []
+    arcsec = field.side_px * store.pixel_scale[indices].astype(np.float64)
+    kpc = arcsec * store.kpc_per_arcsec[indices]
+    for values, unit in ((arcsec, "arcsec"), (kpc, "kpc")):
+        if np.isfinite(values).all():
+            low, high = f"{values.min():.2g}", f"{values.max():.2g}"
+            sizes.append(f"{low if low == high else f'{low} to {high}'} {unit}")
+    side = f"a square of {field.side_px:.3g} pixels of the cutout"
+    if sizes:
+        side += f" ({', '.join(sizes)})"
+    return f"Each cell depends on {side}, and on nothing beyond."
+
+
+def describe_networks(
+    store: Store, shown: Sequence[Evidence], markup: Markup, *, are_hatched: bool = True
+) -> str:
+    """Say of several networks what their intervals are, and how much of the maps is hatched."""
+    if store.n_networks == 1:
+        return ""
+    percent = markup.percent
+    words = (
+        f"Log-odds are given with the 95{percent} interval of their mean over networks of this "
+        "recipe (Student's t)."
+    )
+    if not are_hatched:
+        return words
+    pairs = [(one.is_uncertain, np.abs(one.maps)) for one in shown if one.is_uncertain is not None]
+    n_hatched = sum(int(mask.sum()) for mask, _ in pairs)
+    hatched = sum(float(size[mask].sum()) for mask, size in pairs)
+    total = sum(float(size.sum()) for _, size in pairs)
+    n_cells = sum(mask.size for mask, _ in pairs)
+    return (
+        f"{words} Where that interval of a cell holds zero, the cell is hatched: "
+        f"{_format_share(n_hatched / n_cells)}{percent} of the cells, with "
+        f"{_format_share(hatched / total if total else 0)}{percent} of the absolute evidence."
+    )
+
+
+def _format_share(share: float) -> str:
+    """Write a share in percent as a whole number, without rounding to 0 or 100."""
+    return f"{100 * share:.0f}" if share in (0, 1) else f"{np.clip(100 * share, 1, 99):.0f}"
+
+
+def name_evidence(store: Store, markup: Markup, chosen: Sequence[int] = ()) -> str:
+    """Say what is evidence for what: 'high-mass against low-mass', or of more classes 'a and b'."""
+    names = [markup.text(name) for name in name_classes(store)]
+    if len(names) == 2 and len(chosen) < 2:
+        index = (*chosen, 1)[0]
+        return f"{names[index]} against {names[1 - index]}"
+    return describe_choice_of_maps(store, markup, chosen)
+
+
+def introduce_evidence(
+    store: Store,
+    selection: Selection,
+    shown: Sequence[Evidence],
+    chosen: Sequence[int],
+    markup: Markup,
+    how: str,
+) -> str:
+    """Say which galaxies rows show, evidence for what, and how it is drawn; in lines."""
+    cutout = store.cutouts(int(selection.indices[0]))
+    of, is_binary = name_evidence(store, markup, chosen), len(store.class_names) == 2
+    frame = "" if is_binary else "; the predicted class is in bold, and its map has a frame"
+    return join_lines(
+        f"Evidence for {of if is_binary else 'classes, each against the rest,'} in "
+        f"{describe_sample(store, selection, markup)}.",
+        describe_omitted(store, selection, "shown"),
+        f"Each row shows one galaxy: the cutout ({describe_size(store, cutout.shape, markup)}), "
+        f"then its evidence {'map' if len(shown[0].classes) == 1 else 'maps'} for {of}, {how}"
+        f"{frame}.",
+    )
+
+
+def describe_signs(positive: str = "", negative: str = "") -> str:
+    """Say what the signs of evidence mean, and what zero does; the words name their colours."""
+    return (
+        f"Positive values{positive} count for the class that is named on the map, negative "
+        f"ones{negative} against it. Zero is no evidence either way, which the sky need not be."
+    )
+
+
+def label_evidence(store: Store, evidence: Evidence, index: int) -> list[tuple[str, str, bool]]:
+    """Return heading, footing and whether it is that of the predicted class, for each map.
+
+    Of two classes, the sign of the log-odds tells the predicted one.
+    """
+    names = name_classes(store)
+    labels = []
+    for row, c in enumerate(evidence.classes):
+        odds = f"log-odds {format_signed(evidence.log_odds[row])}"
+        if evidence.margins is not None:
+            odds += f" ± {evidence.margins[row]:.2f}"
+        is_predicted = bool(len(names) > 2 and c == store.predicted[index])
+        footing = f"$p {format_probability(store.probs[index, c])}$\n{odds}"
+        labels.append((names[c], footing, is_predicted))
+    return labels
+
+
+def tabulate_evidence(
+    store: Store, indices: NDArray[np.intp], chosen: Sequence[int] = ()
+) -> dict[str, Column]:
+    """Tabulate galaxies, and numbers of their evidence maps.
+
+    Parameters
+    ----------
+    store : Store
+        An open store.
+    indices : (n,) ndarray of int
+        Positions of the galaxies.
+    chosen : sequence of int, optional
+        Classes whose maps are shown; see `choose_evidence`.
+
+    Returns
+    -------
+    dict of str to Column
+        The columns of `galfig.figures.drawing.tabulate_galaxies` but the peaks; for each class its
+        log-odds, the sum and the range of its map and, where they are known, the offset between
+        sum and log-odds, the interval of the mean over networks, and the share of uncertain cells.
+        What a figure does not show of a galaxy is NaN.
+    """
+    indices = np.asarray(indices, np.intp)
+    shown = [read_evidence(store, int(i), choose_evidence(store, int(i), chosen)) for i in indices]
+    factors, unit = find_unit(store, indices)
+    per = "1 / arcsec2" if unit == "arcsec" else "1 / pix2"
+    described = {
+        "log_odds": ("log-odds of {} [nat]", ""),
+        "margin": ("half the 95 % interval of their mean over the networks [nat]", ""),
+        "sum": ("sum of the evidence map of {} [nat]", ""),
+        "offset": ("log-odds less that sum [nat]", ""),
+        "lowest": ("lowest value of that map [log-odds per area]", per),
+        "highest": ("highest value of that map [log-odds per area]", per),
+        "hatched": ("share of its cells whose interval holds zero", ""),
+    }
+    numbers = [_measure(one, float(factor)) for one, factor in zip(shown, factors, strict=True)]
+    offsets = find_offsets(store, indices)
+    if offsets is not None:
+        for row, of_galaxy in enumerate(numbers):
+            for c, found in of_galaxy.items():
+                found["offset"] = float(offsets[row, c])
+    columns = {
+        name: column
+        for name, column in tabulate_galaxies(store, indices).items()
+        if not name.startswith("peak_")
+    }
+    for c in sorted({c for one in shown for c in one.classes}):
+        name = store.class_names[c]
+        for key, (words, of) in described.items():
+            values = [of_galaxy.get(c, {}).get(key, np.nan) for of_galaxy in numbers]
+            if not np.isnan(values).all():
+                columns[f"{key}_{name}"] = Column(values, words.format(name), of)
+    if store.agreement is not None:
+        columns["agreement"] = Column(
+            store.agreement[indices],
+            "median Spearman correlation of the evidence maps of two networks",
+        )
+    return columns
+
+
+def _measure(evidence: Evidence, factor: float) -> dict[int, dict[str, float]]:
+    """Return numbers of the maps of a galaxy, by class and by name."""
+    found = {}
+    for row, c in enumerate(evidence.classes):
+        found[c] = {
+            "log_odds": float(evidence.log_odds[row]),
+            "sum": float(evidence.sums[row]),
+            "lowest": factor * float(evidence.maps[row].min()),
+            "highest": factor * float(evidence.maps[row].max()),
+        }
+        if evidence.margins is not None and evidence.is_uncertain is not None:
+            found[c]["margin"] = float(evidence.margins[row])
+            found[c]["hatched"] = float(evidence.is_uncertain[row].mean())
+    return found
