@@ -25,7 +25,9 @@ def path(make_store):
         network["lr"] = 0.01 * (number + 1)
         network["lr_finder"] = {"lr": RATES.tolist(), "loss": LOSSES.tolist()}
     attrs["networks"] = json.dumps(networks)
-    return make_store(n_networks=5, attrs={**attrs, "training": json.dumps(TRAINING)})
+    return make_store(
+        "ensemble.h5", n_networks=5, attrs={**attrs, "training": json.dumps(TRAINING)}
+    )
 
 
 def draw(name, path):
