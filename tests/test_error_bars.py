@@ -6,6 +6,7 @@ from samples import CPU
 
 from benchmarks.error_bars import explain_all, measure_honesty
 from galfig.catalog.sample import load_catalog
+from galfig.catalog.simulate import write_simulated
 from galfig.networks.training import train_networks
 
 
@@ -37,14 +38,11 @@ def test_a_network_that_is_unlike_the_others_is_told():
 
 @pytest.mark.slow
 def test_intervals_of_networks_are_honest(tmp_path):
-    """On simulated galaxies that trained none of six networks, leaving out each in turn."""
+    """On simulated galaxies that trained none of five networks, leaving out each in turn."""
     settings = {
-        "catalog": {"path": str(tmp_path / "catalog.csv")},
-        "training": {"image_size": 48, "networks": 6},
+        "catalog": {"path": str(write_simulated(tmp_path))},
+        "training": {"image_size": 16, "networks": 5, "threads": 1},
     }
-    from galfig.catalog.simulate import write_simulated
-
-    write_simulated(tmp_path, 600, 0, if_exists="replace")
     galaxies = load_catalog(settings=settings)
     networks = train_networks(galaxies, galaxies.settings, tmp_path / "networks", run=CPU)
     found = measure_honesty(explain_all(networks, galaxies.take(galaxies.in_valid)))

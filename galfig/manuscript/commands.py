@@ -86,6 +86,11 @@ class Command(NamedTuple):
         return self.folder or self.paths.get("--out", OUTPUTS.get(self.name, ("",))[0])
 
     @property
+    def model(self) -> str | None:
+        """The network that the command is given, or the folder of several; None without one."""
+        return self.paths.get("--model")
+
+    @property
     def outputs(self) -> tuple[str, ...]:
         """Each file and folder that the command may write or remove, in the folder."""
         out = PurePosixPath(self.out)

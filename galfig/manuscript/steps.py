@@ -137,7 +137,7 @@ def _digest_recipe(folder: Path, step: Step, before: str) -> str:
     """Return a digest of a command, its settings and input files, and the steps before it."""
     digest = hashlib.sha256(f"{before}\n{step.command}\n".encode())
     names = (set(step.parsed.paths.values()) | {DEFAULT_FILE}) - {step.makes}
-    names |= set(_list_networks(folder, step.parsed.paths.get("--model")))
+    names |= set(_list_networks(folder, step.parsed.model))
     for name in sorted(names):
         # Only settings and checkpoints: a store enters the chain through the recipe that made it.
         if Path(name).suffix in (".toml", ".safetensors"):

@@ -34,7 +34,7 @@ def test_from_training_to_error_bars(config):
     trained = run("train", "--networks", 2, "-q")
     assert trained.exit_code == 0, trained.stderr
     first, second, summary = trained.stdout.splitlines()
-    assert first.startswith("networks/network-1.safetensors: valid_loss ")
+    assert first.startswith("networks/network-1.safetensors: accuracy ")
     assert first.endswith(", seed 256")
     assert second.startswith("networks/network-2.safetensors: ")
     assert summary.startswith("networks: 2 networks, accuracies ")

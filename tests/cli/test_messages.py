@@ -151,6 +151,14 @@ MESSAGES = [
     ("render", r"`where` '`n` == \'a\'': no `zmin`", r"--where '`n` == \'a\'': no --zmin"),
     ("render", "the catalog's `M/L` and `zmin`", "the catalog's `M/L` and --zmin"),
     ("render", "no column called `M_L`", "no column called `M_L`"),
+    # How many networks.
+    (
+        "train",
+        'use `networks=5`, or `if_exists="replace"` to remove',
+        "use --networks 5, or --overwrite to remove",
+    ),
+    ("build-maps", "train some with `networks`", "train some with --networks"),
+    ("render", "train with `networks=5`, and", "train with 'galfig build-maps --networks 5', and"),
     ("render", "no parameter at all", "no parameter at all"),
 ]
 
