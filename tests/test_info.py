@@ -107,6 +107,6 @@ def test_folders(tmp_path):
     assert found.exit_code == 1
     assert found.stderr == (
         f"galfig: error: {paper}: a manuscript, expected a store, a checkpoint or an audit; "
-        f"'galfig manuscript list {paper}' lists its files, 'galfig verify {paper}' compares them with "
-        "their record\n"
+        f"'galfig manuscript list {paper}' lists its files, 'galfig verify {paper}' compares them "
+        "with their record\n"
     )
