@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
-from samples import HISTORY
+from samples import HISTORY, write_small_audit
 
 from galfig import plot
 from galfig.errors import ConfigError, FigureError, OutputError
@@ -18,8 +18,10 @@ from galfig.figures.registry import FIGURES, render_figure
 from galfig.store.reader import open_store
 from galfig.store.selection import Query
 
-ON_AXES = [name for name, kind in FIGURES.items() if kind.takes_axes]
-SEVERAL = [name for name in FIGURES if name not in ON_AXES]
+# Figures of an audit are tried in tests/figures/test_audits.py.
+OF_STORE = [name for name, kind in FIGURES.items() if kind.source == "store"]
+ON_AXES = [name for name in OF_STORE if FIGURES[name].takes_axes]
+SEVERAL = [name for name in OF_STORE if name not in ON_AXES]
 RATES = np.geomspace(1e-7, 1, 60).tolist()
 
 
@@ -39,20 +41,23 @@ def store(make_store):
 
 
 @pytest.fixture
-def draw(other_store):
+def draw(other_store, tmp_path):
     """Give a function that draws a figure by its name in the registry."""
     with open_store(other_store) as other:
 
         def call(name, store, *args, **options):
             function = getattr(plot, name.replace("-", "_"))
             second = {"other": other} if name == "compare" else {}
+            if name == "attribution-vs":
+                audit = write_small_audit(tmp_path / "a.h5")
+                second = {"audit": audit, "column": "z"}
             return function(store, *args, **second, **options)
 
         yield call
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", OF_STORE)
 def test_every_figure_is_one_of_python(store, draw, other_store, name, tmp_path):
     """Shown, described, tabulated; and saved, after that, as galfig figure writes it."""
     found = draw(name, store)
@@ -66,9 +71,11 @@ def test_every_figure_is_one_of_python(store, draw, other_store, name, tmp_path)
     assert set(found.data.attrs["descriptions"]) == set(found.data.columns)
     assert found.caption.splitlines()[0] in repr(found)
 
-    other = other_store if name == "compare" else None
+    given = {"other": other_store} if name == "compare" else {}
+    if name == "attribution-vs":
+        given = {"audit": tmp_path / "a.h5", "column": "z"}
     if name != "atlas":
-        expected = render_figure(name, store.path, Query(n=None), tmp_path / "e.png", other=other)
+        expected = render_figure(name, store.path, Query(n=None), tmp_path / "e.png", **given)
         for one, another in zip(files, expected, strict=True):
             assert one.read_bytes() == another.read_bytes(), one
 
@@ -78,7 +85,8 @@ def test_every_function_has_the_same_face(name):
     """The store, the galaxies, and axes by name."""
     function = getattr(plot, name.replace("-", "_"))
     parameters = inspect.signature(function).parameters
-    assert list(parameters)[:2] == ["store", "rows"]
+    is_of_store = FIGURES[name].source == "store"
+    assert list(parameters)[: 1 + is_of_store] == (["store", "rows"] if is_of_store else ["audit"])
     assert parameters["ax"].kind is inspect.Parameter.KEYWORD_ONLY
     assert "Parameters\n" in function.__doc__
 

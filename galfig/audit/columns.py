@@ -131,15 +131,12 @@ def tabulate_galaxies(
 def iter_evidence(sample: Sample) -> Iterator[NDArray[np.float32]]:
     """Yield the map under test of each galaxy, (h, w): the evidence for its predicted class.
 
-    With two classes it is the difference of their maps [log-odds].
+    Where the stored maps are evidence already, or none follows from them, they are the maps of the
+    predicted class themselves.
     """
-    store = sample.store
-    for row, predicted in zip(sample.rows.tolist(), sample.predicted.tolist(), strict=True):
-        evidence = store.evidence(row)
-        if len(store.class_names) == 2:
-            yield evidence if predicted == 1 else -evidence
-        else:
-            yield evidence[predicted]
+    for chunk in sample.iter_chunks():
+        evidence = sample.read_evidence(chunk)
+        yield from sample.read_maps(chunk) if evidence is None else evidence
 
 
 def _measure_maps(sample: Sample, radii: Radii) -> dict[str, GalaxyColumn]:

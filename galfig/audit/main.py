@@ -3,10 +3,9 @@
 import hashlib
 import importlib
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from importlib.abc import SourceLoader
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,7 +20,8 @@ from galfig.audit.table import list_tables, write_tables
 from galfig.audit.verdict import write_verdict
 from galfig.errors import AuditError, CheckpointError, ConfigError, OutputError
 from galfig.manuscript.code import list_modules
-from galfig.networks.checkpoint import Checkpoint, load_checkpoint
+from galfig.networks.checkpoint import Checkpoint
+from galfig.networks.ensemble import load_networks
 from galfig.records import Measured
 from galfig.runtime.documents import dump_json, load_json
 from galfig.runtime.files import IfExists, check_output, remove_leftovers, replace_file
@@ -49,8 +49,8 @@ MEASURES = (
     "shortcuts",
     "reliability",
 )
-# The last, which compares what the others found.
-RELIABILITY = MEASURES[-1]
+# Measures of what the other measures found.
+_OF_OTHERS = ("reliability",)
 # What one measure found has far less [byte].
 _MAX_PART = 1 << 28
 
@@ -59,9 +59,10 @@ def audit(
     store: Store | Path | str,
     *,
     model: Path | str | Checkpoint,
+    arch: str | None = None,
     n: int = 500,
     measures: Sequence[str] | None = None,
-    seed: int = 0,
+    seed: int = 256,
     r50: str | None = None,
     r90: str | None = None,
     out: Path | str | None = None,
@@ -81,11 +82,14 @@ def audit(
         The store.
     model : Path, str or Checkpoint
         The network that the store was built with; the folder of networks for a store of several.
+    arch : str, optional
+        The architecture of a checkpoint that the user's own code builds, such as
+        "python:package.module:function"; that code runs.
     n : int, default 500
         Number of galaxies, drawn at random.
     measures : sequence of str, optional
         Some of `MEASURES`; by default, all.
-    seed : int, default 0
+    seed : int, default 256
         Seed of the draw of galaxies, and of everything that a measure draws.
     r50, r90 : str, optional
         Columns of the catalog with the radii that hold half and 90 % of the light [arcsec]. By
@@ -128,15 +132,15 @@ def audit(
     opened = store if isinstance(store, Store) else open_store(store)
     try:
         path = Path(out) if out is not None else opened.path.with_suffix(".audit.h5")
-        networks = load_networks(model)
-        check_networks(opened, networks)
+        network = model if isinstance(model, Checkpoint) else load_networks(model, arch=arch)
+        check_network(opened, network)
         if _count_trained(opened) == len(opened):
             raise AuditError(
                 f"{opened.path}: all of its galaxies trained the network, expected some that did "
                 "not; build a store of the validation set"
             )
         radii = find_radii(opened, r50, r90)
-        sample = draw_sample(opened, networks, n=n, seed=seed, device=device)
+        sample = draw_sample(opened, [network], n=n, seed=seed, device=device)
         _report(sample, n)
         with hold_lock(path, takeover=takeover) as lock:
             remove_leftovers(path)
@@ -175,41 +179,12 @@ def choose_measures(asked: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(name for name in MEASURES if name in asked)
 
 
-def load_networks(model: Path | str | Checkpoint) -> tuple[Checkpoint, ...]:
-    """Load the network, or the networks of a folder.
-
-    Parameters
-    ----------
-    model : Path, str or Checkpoint
-        A checkpoint, or a folder of several.
-
-    Returns
-    -------
-    tuple of Checkpoint
-
-    Raises
-    ------
-    CheckpointError
-        If a file is no checkpoint, or the folder holds none.
-    """
-    if isinstance(model, Checkpoint):
-        return (model,)
-    path = Path(model)
-    if not path.is_dir():
-        return (load_checkpoint(path),)
-    files = sorted(path.glob("*.safetensors"))
-    if not files:
-        raise CheckpointError(f"{path}: a folder without .safetensors, expected networks")
-    return tuple(map(load_checkpoint, files))
-
-
-def check_networks(store: Store, networks: Sequence[Checkpoint]) -> None:
-    """Raise CheckpointError unless a store was built with these networks."""
-    found = ", ".join(network.digest for network in networks)
-    if found != store.record.checkpoint_sha256:
+def check_network(store: Store, network: Checkpoint) -> None:
+    """Raise CheckpointError unless a store was built with this network or ensemble."""
+    if network.digest != store.record.checkpoint_sha256:
         raise CheckpointError(
             f"{store.path}: its maps are of the network {store.record.checkpoint_sha256[:12]}..., "
-            f"`model` is {found[:12]}...; give the checkpoint that it was built with"
+            f"`model` is {network.digest[:12]}...; give the checkpoint that it was built with"
         )
 
 
@@ -271,14 +246,15 @@ class _Job:
         """Folder with what each measure found, until all are done."""
         return self.path.with_name(f"{self.path.name}.parts")
 
-    def make_key(self, measure: str) -> str:
-        """Return a digest of what a measure follows from, its own code included."""
-        return _digest({**self.inputs, "measure": measure, "code": digest_measure(measure)})
-
-    def digest(self, measures: Iterable[str]) -> str:
-        """Return a digest of what the audit follows from."""
-        keys = {name: self.make_key(name) for name in measures}
-        return _digest({"keys": keys, "radii": self.radii.names})
+    def make_keys(self, measures: Sequence[str]) -> dict[str, str]:
+        """Return a digest of what each of some measures follows from, its own code included."""
+        keys: dict[str, str] = {}
+        for name in sorted(measures, key=lambda one: one in _OF_OTHERS):
+            others = dict(keys) if name in _OF_OTHERS else {}
+            keys[name] = _digest(
+                {**self.inputs, "measure": name, "code": digest_measure(name), "others": others}
+            )
+        return keys
 
 
 def _describe_inputs(sample: Sample, n: int) -> dict[str, Any]:
@@ -334,13 +310,11 @@ def _digest(inputs: Mapping[str, Any]) -> str:
 def _run(job: _Job, names: Sequence[str], if_exists: IfExists, *, is_choice: bool) -> Audit:
     """Make the audit, or open the one that is there already."""
     before = _open_existing(job.path, if_exists)
-    known = {} if before is None or if_exists == "replace" else _recall(before, job)
-    lacking = [name for name in names if name not in known]
-    if any(name != RELIABILITY for name in lacking) and known.pop(RELIABILITY, None):
-        # It compares the others, of which there are more now.
-        lacking.append(RELIABILITY)
-    ordered = [name for name in MEASURES if name in known or name in names]
-    digest = job.digest(ordered)
+    ordered = _list_measures(job, names, before)
+    keys = job.make_keys(ordered)
+    known = {} if before is None else _recall(before, keys)
+    lacking = [name for name in keys if name not in known]
+    digest = _digest({"keys": keys, "radii": job.radii.names})
     if before is not None and before.record.audit_digest == digest and not lacking:
         # An earlier call may have been killed before its last steps.
         if not all(table.is_file() for table in list_tables(job.path)):
@@ -350,10 +324,11 @@ def _run(job: _Job, names: Sequence[str], if_exists: IfExists, *, is_choice: boo
     _check_existing(job.path, before, lacking, if_exists)
     for number, name in enumerate(lacking, 1):
         logger.info("%s (%d of %d)", name, number, len(lacking))
-        known[name] = _measure(job, name, known, is_choice=is_choice)
+        others = {"measures": dict(known)} if name in _OF_OTHERS else {}
+        known[name] = _measure(job, name, keys[name], is_choice=is_choice, **others)
     measures = {name: known[name] for name in ordered}
     columns = tabulate_galaxies(job.sample, job.radii, measures)
-    attrs = _describe_audit(job, measures, digest)
+    attrs = _describe_audit(job, measures, keys, digest)
     job.lock.check()
     write_tables(job.path, columns, {"audit_digest": digest})
     with replace_file(job.path, if_exists="replace") as temporary:
@@ -376,13 +351,22 @@ def _open_existing(path: Path, if_exists: IfExists) -> Audit | None:
         raise
 
 
-def _recall(before: Audit, job: _Job) -> dict[str, Measured]:
+def _list_measures(job: _Job, names: Sequence[str], before: Audit | None) -> list[str]:
+    """Return what the audit will hold: what is asked for, and what an existing one holds of it."""
+    held = [] if before is None else [name for name in MEASURES if name in before.measures]
+    kept = set(names)
+    if before is not None:
+        kept |= set(_recall(before, job.make_keys(held)))
+    return [name for name in MEASURES if name in kept]
+
+
+def _recall(before: Audit, keys: Mapping[str, str]) -> dict[str, Measured]:
     """Return what an existing audit found by the same measures of the same things."""
-    keys = before.record.keys
+    known = before.record.keys
     return {
-        name: measured
-        for name, measured in before.measures.items()
-        if name in MEASURES and keys.get(name) == job.make_key(name)
+        name: before.measures[name]
+        for name, key in keys.items()
+        if name in before.measures and known.get(name) == key
     }
 
 
@@ -402,9 +386,9 @@ def _check_existing(
             check_output(table, if_exists=if_exists)
 
 
-def _measure(job: _Job, name: str, known: Mapping[str, Measured], *, is_choice: bool) -> Measured:
+def _measure(job: _Job, name: str, key: str, *, is_choice: bool, **others: Any) -> Measured:
     """Measure, unless an interrupted call did already, and keep what was found."""
-    key, part = job.make_key(name), job.parts / f"{name}.json"
+    part = job.parts / f"{name}.json"
     kept = _read_part(part, key, len(job.sample))
     if kept is not None:
         logger.info("%s: measured already", name)
@@ -412,9 +396,7 @@ def _measure(job: _Job, name: str, known: Mapping[str, Measured], *, is_choice: 
     measure = load_measure(name)
     try:
         with show_progress(name, len(job.sample), "galaxies") as advance:
-            if name == RELIABILITY:
-                measure = partial(measure, measures=known)
-            measured = measure(job.sample, progress=advance)
+            measured = measure(job.sample, progress=advance, **others)
     except ConfigError as exc:
         # A measure that was not asked for by name need not apply to every store.
         if is_choice:
@@ -460,7 +442,9 @@ def _remove_parts(folder: Path) -> None:
         folder.rmdir()
 
 
-def _describe_audit(job: _Job, measures: Mapping[str, Measured], digest: str) -> dict[str, Any]:
+def _describe_audit(
+    job: _Job, measures: Mapping[str, Measured], keys: Mapping[str, str], digest: str
+) -> dict[str, Any]:
     """Return the root attributes of the audit."""
     store, sample = job.sample.store, job.sample
     audited = {
@@ -470,7 +454,7 @@ def _describe_audit(job: _Job, measures: Mapping[str, Measured], digest: str) ->
         "content": read_content(store.path),
         "class_names": list(store.class_names),
         "target_layer": store.record.target_layer,
-        "method": str(store.attrs.get("method", "grad-cam")),
+        "method": store.record.method,
         "arch": store.training.arch,
         "simulated": store.record.simulated,
         "n_galaxies": len(store),
@@ -484,7 +468,7 @@ def _describe_audit(job: _Job, measures: Mapping[str, Measured], digest: str) ->
         "seed": sample.seed,
         "n_trained": _count_trained(store),
         "n_unknown": _count_unknown(sample),
-        "keys": dump_json({name: job.make_key(name) for name in measures}),
+        "keys": dump_json(dict(keys)),
         "verdict": dump_json(
             write_verdict(
                 measures,

@@ -186,9 +186,7 @@ def measure_removal(sample: Sample, *, is_insertion: bool, progress: Progress) -
         else:
             numbers[f"excess over light{suffix}"] = excess
         for order in areas:
-            curves[_name_curve(order) + suffix] = tuple(
-                followed.curves[order].mean(axis=0).tolist()
-            )
+            curves |= _describe_curves(_name_curve(order) + suffix, followed.curves[order])
             if order != MAP:
                 controls[_name_curve(order) + suffix] = bootstrap(areas[order], seed=sample.seed)
     main = found[SKY]
@@ -209,6 +207,14 @@ def measure_removal(sample: Sample, *, is_insertion: bool, progress: Progress) -
         supports=supports,
         not_supported=not_supported,
     )
+
+
+def _describe_curves(name: str, curves: NDArray[np.float64]) -> dict[str, tuple[float, ...]]:
+    """Return the mean of curves (n, m), and 1.96 standard errors below and above it, by name."""
+    mean = curves.mean(axis=0)
+    error = 1.96 * curves.std(axis=0, ddof=1) / np.sqrt(len(curves))
+    described = {name: mean, f"{name} low": mean - error, f"{name} high": mean + error}
+    return {key: tuple(values.tolist()) for key, values in described.items()}
 
 
 def _follow_sample(

@@ -103,9 +103,9 @@ def _judge_skill(accuracy: Accuracy | None, class_names: Sequence[str]) -> Findi
     return Finding(
         100,
         False,
-        f"The network has no skill to explain: it is right for {accuracy.accuracy:.1%} of "
+        f"The network has no skill to explain: it is right for {100 * accuracy.accuracy:.1f} % of "
         f"{accuracy.n} galaxies, and always answering {name} would be for "
-        f"{accuracy.majority_share:.1%}.",
+        f"{100 * accuracy.majority_share:.1f} %.",
     )
 
 
@@ -127,15 +127,21 @@ def _judge_sanity(measures: Measures) -> Finding | None:
         return Finding(
             40,
             True,
-            "The maps depend on what the network learned: they change when its layers are "
-            "randomised.",
+            "The network has skill to explain, and the maps depend on what it learned: they change "
+            "when its layers are randomised.",
         )
-    return Finding(
-        98,
-        False,
-        "The maps fail the sanity check: they look much the same when what the network learned is "
-        "randomised, so they show the images and not the network.",
-    )
+    skill, chance = (_find(measures, "sanity", name) for name in ("skill", "skill, random weights"))
+    if skill is not None and skill.low <= max(0.0, chance.high if chance is not None else 0.0):
+        why = (
+            "the network does no better on these galaxies than with random weights or by the "
+            f"frequencies of the classes (skill {_write(skill)}), so they explain nothing learned"
+        )
+    else:
+        why = (
+            "they look much the same when what the network learned is randomised, so they show "
+            "the images and not the network"
+        )
+    return Finding(98, False, f"The maps fail the sanity check: {why}.")
 
 
 def _judge_shortcut(measures: Measures) -> Finding | None:
@@ -234,8 +240,8 @@ def _judge_where(measures: Measures) -> Finding | None:
     return Finding(
         75,
         False,
-        f"A cell of the maps sees {of}{share.value:.0%} of the side of the image, so the maps "
-        "show where such patches lie, and cannot show that the network knows where.",
+        f"A cell of the maps sees {of}{100 * share.value:.0f} % of the side of the image, so the "
+        "maps show where such patches lie, and cannot show that the network knows where.",
     )
 
 

@@ -19,6 +19,7 @@ from galfig.runtime.options import Device
     type=click.Path(path_type=Path),
     help="Checkpoint that the store was built with, or the folder of its networks.",
 )
+@options.own_code_option
 @click.option(
     "--n",
     default=500,
@@ -62,6 +63,7 @@ from galfig.runtime.options import Device
 def audit(
     store: Path,
     model: Path,
+    arch: str | None,
     n: int,
     measures: tuple[str, ...] | None,
     seed: int,
@@ -94,6 +96,7 @@ def audit(
     made = make_audit(
         store,
         model=model,
+        arch=arch,
         n=n,
         measures=measures,
         seed=seed,

@@ -157,7 +157,7 @@ def plot_attribution_vs(
     x: NDArray[np.float64], y: NDArray[np.float64], trend: Trend, *, ax: Axes
 ) -> None:
     """Draw galaxies as dots, and the median of each bin with its 95 % interval."""
-    ax.plot(x, y, ".", color="0.6", markersize=2, markeredgewidth=0, zorder=1, rasterized=True)
+    ax.plot(x, y, ".", color="0.6", markersize=3, markeredgewidth=0, zorder=1, rasterized=True)
     errors = np.stack([trend.median - trend.low, trend.high - trend.median])
     drawn = ax.errorbar(
         trend.x,
@@ -171,10 +171,8 @@ def plot_attribution_vs(
         zorder=2,
     )
     if np.isfinite(trend.correlation):
-        words = (
-            f"Spearman {trend.correlation:.2f} "
-            f"[{trend.correlation_low:.2f}, {trend.correlation_high:.2f}]"
-        )
+        value, low, high = _format_correlation(trend)
+        words = f"Spearman {value} [{low}, {high}]"
         plot_legend([drawn], [words], ax=ax, loc="best")
 
 
@@ -213,10 +211,16 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         (make_attribution_vs(x, y, trend, labels, options.width, options.ax),),
         partial(_describe, store, selection, audit, trend, (column, statistic), len(pairs)),
         f"The statistic {statistic} of the maps against {column} of {count_noun(len(x))}: Spearman "
-        f"correlation {trend.correlation:.2f}, from {trend.correlation_low:.2f} to "
-        f"{trend.correlation_high:.2f}.",
+        "correlation {}, from {} to {}.".format(*_format_correlation(trend)),
         partial(_tabulate, store.objid[indices], x, y, (column, statistic), audit),
     )
+
+
+def _format_correlation(trend: Trend) -> tuple[str, str, str]:
+    """Write the correlation and the ends of its interval; what rounds to zero has no sign."""
+    numbers = (trend.correlation, trend.correlation_low, trend.correlation_high)
+    value, low, high = (f"{number:.2f}".replace("-0.00", "0.00") for number in numbers)
+    return value, low, high
 
 
 def _read_column(store: Store, column: str) -> NDArray[np.float64]:
@@ -274,9 +278,10 @@ def _describe(
         )
         if number
     ]
+    value, low, high = _format_correlation(trend)
     correlation = (
-        f"Spearman's correlation is {trend.correlation:.2f}, with a 95{markup.percent} interval "
-        f"from {trend.correlation_low:.2f} to {trend.correlation_high:.2f} (Bonett & Wright 2000)."
+        f"Spearman's correlation is {value}, with a 95{markup.percent} interval from {low} to "
+        f"{high} ({markup.text('Bonett & Wright')} 2000)."
         if np.isfinite(trend.correlation)
         else "One of the two is constant, so that no correlation is defined."
     )
@@ -287,7 +292,7 @@ def _describe(
         f"Left out are {' and '.join(left_out)}." if left_out else "",
         f"Dots are galaxies; points are medians of {count_noun(len(trend.n), 'bin')} of equal "
         f"numbers of galaxies, with 95{markup.percent} intervals between order statistics.",
-        correlation.replace("&", r"\&") if markup.is_latex else correlation,
+        correlation,
         "A trend says what the statistic goes with, and not what the network uses.",
         describe_training(store, markup),
     )

@@ -34,7 +34,7 @@ def make_audit_curves(measures: Mapping[str, Measured], width: float | None = No
     Returns
     -------
     Figure
-        The curve of the map is thick; bands are 95 % intervals of the mean over galaxies.
+        The curve of the map is thick; bands are 1.96 standard errors of the mean.
     """
     width = width or TEXT_WIDTH
     is_wide = width > 5 and len(measures) > 1
@@ -67,7 +67,7 @@ def plot_audit_curves(measured: Measured, *, ax: Axes) -> dict[str, Any]:
     lines = {}
     for number, (name, (mean, low, high)) in enumerate(list_curves(measured).items()):
         is_map = name == _MAP
-        style = {
+        style: dict[str, Any] = {
             "color": "black" if is_map else COLORS[(number - 1) % len(COLORS)],
             "linestyle": "-" if is_map else LINE_STYLES[(number - 1) % len(LINE_STYLES)],
             "linewidth": 1.8 if is_map else 1.0,
@@ -98,17 +98,14 @@ def list_curves(
     Returns
     -------
     dict of str to (mean, low, high)
-        The mean over galaxies, and its 95 % interval, or None where there is none.
+        The mean over galaxies, and 1.96 standard errors below and above it, or None.
     """
     curves = measured.curves
+    bands = {f"{name}{end}" for name in curves for end in (_LOW, _HIGH)}
     names = [
         name
         for name in curves
-        if name != _SHARE
-        and not any(
-            name.endswith(end) and name.removesuffix(end) in curves for end in (_LOW, _HIGH)
-        )
-        and (with_fills or "," not in name)
+        if name != _SHARE and name not in bands and (with_fills or "," not in name)
     ]
 
     def get(name: str) -> _Band:
@@ -162,8 +159,8 @@ def _tabulate(measures: Mapping[str, Measured]) -> dict[str, Column]:
         "order": "by what pixels are ordered, and the fill where it is not sky",
         "share": "share of the pixels that are removed or inserted",
         "p": "mean probability of the predicted class",
-        "low": "lower end of the 95 % interval of the mean, NaN where unknown",
-        "high": "upper end of the 95 % interval of the mean, NaN where unknown",
+        "low": "1.96 standard errors of the mean below it, NaN where unknown",
+        "high": "1.96 standard errors of the mean above it, NaN where unknown",
     }
     return {
         name: Column(list(values), words)
@@ -184,13 +181,15 @@ def _describe(audit: Audit, measures: Mapping[str, Measured], markup: Markup) ->
         f"Mean probability of the predicted class {what}, in the order of the maps and of their "
         "controls.",
         "Shuffled pixels of the sky of the same cutout stand for what is not there.",
-        f"Bands are 95{markup.percent} intervals of the mean over galaxies." if has_bands else "",
+        "Bands extend 1.96 standard errors of the mean over galaxies to each side."
+        if has_bands
+        else "",
         *(_state_excess(name, found) for name, found in measures.items()),
         "It is the share of the maps' lead over a random order that sorting pixels by brightness "
         "does not have."
         if any("excess over light" in found.numbers for found in measures.values())
         else "",
-        "Orders by brightness, by distance from the centre and by the blurred map need no network, "
-        "or less of the map: what they reach is no merit of the map.",
+        "Orders by brightness, edges or distance from the centre need no network: what they reach "
+        "is no merit of the maps.",
         describe_audited(audit, markup),
     )

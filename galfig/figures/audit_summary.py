@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from galfig.errors import FigureError
-from galfig.figures.audits import describe_audited, plot_estimates, span_of
+from galfig.figures.audits import describe_audited, format_numbers, plot_estimates, span_of
 from galfig.figures.captions import Markup, count_noun, join_lines, list_words
 from galfig.figures.drawing import Column, Drawing, DrawOptions
 from galfig.figures.style import MIN_FONT_SIZE, TEXT_WIDTH, escape_math, paper_style
@@ -97,7 +97,10 @@ def _plot_measure(measured: Measured, width: float, *, ax: Axes) -> None:
     plot_estimates(estimates, ax=ax, rows=range(len(items)), is_control=is_control)
     ax.set_ylim(len(items) - 0.5, -0.5)
     ax.set_xlim(*span_of(estimates))
-    names = [_fit_name(name, 0.5 * width) for name, _ in items]
+    names = [
+        f"{_fit_name(name, 0.45 * width)}  {format_numbers(estimate)[0]}"
+        for name, estimate in items
+    ]
     ax.set_yticks(range(len(items)), names)
     for label, hollow in zip(ax.get_yticklabels(), is_control, strict=True):
         label.set_color("0.35" if hollow else "black")
@@ -105,6 +108,7 @@ def _plot_measure(measured: Measured, width: float, *, ax: Axes) -> None:
     ax.tick_params(axis="x", labelsize=MIN_FONT_SIZE)
     ax.tick_params(axis="y", length=0)
     ax.xaxis.set_major_locator(MaxNLocator(4))
+    ax.xaxis.get_offset_text().set_fontsize(MIN_FONT_SIZE)
     if ax.get_xlim()[0] < 0 < ax.get_xlim()[1]:
         ax.axvline(0, color="0.6", linewidth=0.6, linestyle=":", zorder=0)
     for side in ("top", "right", "left"):
@@ -141,7 +145,7 @@ def _describe(audit: Audit, markup: Markup) -> str:
     return join_lines(
         "What the maps are worth, by the measures of an audit: each number is a filled point, its "
         f"controls are hollow ones below it, and bars are 95{markup.percent} intervals.",
-        "Each measure has an axis of its own, in the unit of its numbers.",
+        "Each measure has an axis of its own, and the estimates stand behind the names.",
         f"The maps fail {list_words(failed)}." if failed else "",
         describe_audited(audit, markup),
         *(markup.text(sentence) for sentence in audit.verdict),

@@ -42,7 +42,7 @@ OUTPUTS = {
 }
 # Options that no recipe may have, by command: a manuscript may be anybody's, and these run code of
 # one's own or use a network.
-REFUSED = {"train": ("--pretrained",), "build-maps": ("--arch",)}
+REFUSED = {"train": ("--pretrained",), "build-maps": ("--arch",), "audit": ("--arch",)}
 # The options of `PATHS` that a command has, where it does not have all but one.
 _PATHS_OF = {"simulate": (), "audit": ("--model", "--out")}
 MAX_LENGTH = 200

@@ -3,11 +3,18 @@
 import numpy as np
 import pytest
 import torch
+from scipy.stats import sem
 
 from galfig.audit import deletion, insertion
 from galfig.audit.fills import fill_with
 from galfig.audit.orders import rank_pixels, scale_map, score_pixels
-from galfig.audit.removal import SHARES, compute_areas, estimate_excess, follow_removal
+from galfig.audit.removal import (
+    SHARES,
+    _describe_curves,
+    compute_areas,
+    estimate_excess,
+    follow_removal,
+)
 
 from .conftest import make_colour_network
 
@@ -123,3 +130,13 @@ def test_one_seed_gives_the_same_numbers(make_sample):
     """Everything that is drawn is drawn by the seed."""
     sample = make_sample(make_colour_network(), n=10)
     assert deletion.measure(sample) == deletion.measure(sample)
+
+
+def test_curves_have_bands_of_their_standard_error():
+    """Around the mean, as wide as scatter and number of the galaxies say."""
+    curves = np.random.default_rng(3).normal(size=(40, 3))
+    found = _describe_curves("map", curves)
+    assert list(found) == ["map", "map low", "map high"]
+    error = sem(curves, axis=0)
+    assert found["map high"] == pytest.approx(curves.mean(axis=0) + 1.96 * error)
+    assert found["map low"] == pytest.approx(curves.mean(axis=0) - 1.96 * error)

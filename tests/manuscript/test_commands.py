@@ -15,7 +15,7 @@ from galfig.manuscript.commands import (
     parse_command,
 )
 
-MODULES = {"simulate": "simulate", "train": "train", "build-maps": "build_maps"}
+MODULES = {"simulate": "simulate", "train": "train", "build-maps": "build_maps", "audit": "audit"}
 
 
 @pytest.mark.parametrize("name", VALUES)
@@ -50,6 +50,11 @@ def test_each_option_of_the_commands_is_known(name):
         ),
         ("galfig build-maps --model m.safetensors", {"maps.h5", "maps.h5.lock", "maps.h5.parts"}),
         ("galfig build-maps --out x.h5 --update", {"x.h5", "x.safetensors", "x.safetensors.lock"}),
+        (
+            "galfig audit a.h5 --model m.safetensors",
+            {"a.audit.h5", "a.audit.h5.lock", "a.audit.h5.parts", "a.audit.ecsv"},
+        ),
+        ("galfig audit a.h5 --model m --out b.h5 --n 9", {"b.h5", "b.parquet", "b.ecsv"}),
     ],
 )
 def test_what_a_command_writes_is_known(command, outputs):
@@ -70,6 +75,12 @@ def test_what_a_command_writes_is_known(command, outputs):
         ("galfig simulate", "expected one folder"),
         ("galfig simulate a b", "expected one folder"),
         ("galfig train data", "expected options only"),
+        ("galfig audit --model m.safetensors", "expected one store"),
+        ("galfig audit ../a.h5 --model m.safetensors", "leaves the folder"),
+        ("galfig audit a.h5 --model /m.safetensors", "leaves the folder"),
+        ("galfig audit a.h5 --out paper.tex", "expected .h5 or .hdf5"),
+        ("galfig audit a.h5 --catalog c.csv", "'--catalog', expected one of"),
+        ("galfig audit a.h5 --arch python:a:b", "'--arch', expected one of"),
         ("galfig train --config ../galfig.toml", "leaves the folder"),
         ("galfig train --catalog=/etc/passwd", "leaves the folder"),
         ("galfig build-maps --images a/../../b", "leaves the folder"),

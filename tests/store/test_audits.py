@@ -129,13 +129,9 @@ def test_every_byte_counts(path):
         damaged = bytearray(data)
         damaged[place] ^= 1 << int(rng.integers(8))
         path.write_bytes(damaged)
-        try:
-            open_audit(path)
-        except AuditError as exc:
-            assert "\n" not in str(exc)
-            n_refused += 1
-        else:
-            assert read_audit_identity(path) == before
+        found = read_audit_identity(path)
+        n_refused += found is None
+        assert found in (None, before)
     assert n_refused > 50
 
 
@@ -238,5 +234,5 @@ def test_records_are_strict():
     """A number is no text, and curves have one length."""
     with pytest.raises(ValueError, match="valid number"):
         Measured(name="x", numbers={"a": {"value": "1", "low": 0.0, "high": 1.0, "n": 3}})
-    with pytest.raises(ValueError, match="valid number|finite"):
+    with pytest.raises(ValueError, match=r"valid number|finite"):
         Measured(name="x", numbers={"a": {"value": np.nan, "low": 0.0, "high": 1.0, "n": 3}})

@@ -1,0 +1,173 @@
+"""The verdict: a sentence for each finding, by intervals, and none that no number carries."""
+
+import pytest
+
+from galfig.audit.main import MEASURES
+from galfig.audit.verdict import write_verdict
+from galfig.metrics import rate_accuracy
+from galfig.records import Estimate, Measured
+
+SKILLED = rate_accuracy(93, [50, 50])
+
+
+def about(value, error=0.05):
+    return Estimate(value=value, low=value - error, high=value + error, n=100)
+
+
+def make(measure, passes=None, **numbers):
+    named = {name.replace("_over_", " over "): number for name, number in numbers.items()}
+    return Measured(name=measure, numbers=named, passes=passes)
+
+
+def judge(*measures, n=100, accuracy=SKILLED, known=()):
+    found = {one.name: one for one in measures}
+    return write_verdict(found, n, accuracy=accuracy, class_names=("low", "high"), known=known)
+
+
+GOOD = (
+    make("completeness", error=about(1e-5, 1e-6)),
+    make("common-mode", share=about(0.004, 0.001)),
+    make("receptive-field", side=about(64, 0), side_share=about(1.0, 0)),
+    make("deletion", lead_over_random=about(0.16), excess_over_light=about(0.4)),
+    make("insertion", lead_over_random=about(0.16), excess_over_light=about(0.4)),
+    make("sanity", passes=True),
+    make("symmetry", orientations=about(0.97, 0.01)),
+    make("seeds", agreement=about(0.82)),
+    make("shortcuts", sky_auc=about(0.5), colours_auc=about(0.6), network_auc=about(0.95, 0.02)),
+    make("reliability", alpha=about(0.7)),
+)
+
+
+@pytest.mark.parametrize(
+    ("measure", "words"),
+    [
+        (
+            make(
+                "shortcuts",
+                sky_auc=about(0.95, 0.02),
+                outside_share=about(0.7),
+                outside_area=about(0.6),
+            ),
+            r"The sky around the galaxy alone tells the class (AUC 0.950, 95 % interval 0.930 to "
+            "0.970), and 70 % (65 to 75 %) of the attribution lies outside the galaxy, which is "
+            "60 % (55 to 65 %) of the image: a shortcut",
+        ),
+        (make("shortcuts", sky_auc=about(0.95, 0.02)), "0.970): a shortcut"),
+        (
+            make("sanity", passes=False, skill=about(0.5)),
+            "fail the sanity check: they look much the same",
+        ),
+        (
+            make("sanity", passes=False, skill=about(-0.2)),
+            "fail the sanity check: the network does no better on these galaxies than with random "
+            "weights or by the frequencies of the classes (skill -0.200",
+        ),
+        (
+            make("deletion", lead_over_random=about(0.16), excess_over_light=about(0.02)),
+            "The maps say no more than sorting pixels by brightness",
+        ),
+        (
+            make("deletion", lead_over_random=about(0.16), excess_over_light=about(-0.2)),
+            "The maps say no more, and less, than sorting pixels by brightness",
+        ),
+        (
+            make("deletion", lead_over_random=about(0.02)),
+            "lowers the probability no faster than at random (lead 0.020",
+        ),
+        (
+            make("insertion", lead_over_random=about(0.1), excess_over_light=about(-0.1)),
+            "Deletion finds the maps better than brightness and insertion does not",
+        ),
+        (
+            make("receptive-field", side=about(7, 0), side_share=about(7 / 64, 0)),
+            "A cell of the maps sees 7 pixels, 11 % of the side of the image",
+        ),
+        (make("common-mode", share=about(0.3)), "30 % (25 to 35 %) of the energy of the maps"),
+        (make("seeds", agreement=about(0.5)), "Networks trained with other seeds disagree"),
+        (make("symmetry", orientations=about(0.6)), "change when the image is turned or mirrored"),
+        (make("reliability", alpha=about(0.1)), "The measures disagree on which galaxies"),
+        (make("completeness", error=about(0.3)), "The maps do not add up to the logits"),
+        (
+            make("shortcuts", colours_auc=about(0.98, 0.01), network_auc=about(0.95, 0.02)),
+            "Mean colours and brightness alone reach an AUC of 0.980",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said(measure, words):
+    """By itself, where it needs no other, and among measures with which nothing is wrong."""
+    others = [one for one in GOOD if one.name != measure.name]
+    alone = [] if measure.name == "insertion" else [judge(measure)]
+    for found in (*alone, judge(*others, measure)):
+        assert words in " ".join(found)
+        assert len(found) <= 6
+        assert all(sentence.endswith(".") for sentence in found)
+    assert words not in " ".join(judge(*GOOD))
+
+
+def test_good_maps_are_said_to_be_good():
+    """Nothing is held against them, and no sentence is made up."""
+    found = judge(*GOOD)
+    assert 3 <= len(found) <= 6
+    words = " ".join(found)
+    assert "40 % (35 to 45 %) of their lead over a random order is not had by brightness" in words
+    assert "depend on what it learned" in words
+    assert "no more than" not in words
+    assert "shortcut, so" not in words
+
+
+@pytest.mark.parametrize("measure", GOOD, ids=lambda one: one.name)
+def test_intervals_decide(measure):
+    """What is wrong by its estimate alone, with an interval that holds the limit, is not said."""
+    wide = {
+        name: Estimate(value=one.value, low=min(one.low, -1.0), high=max(one.high, 2.0), n=9)
+        for name, one in measure.numbers.items()
+    }
+    if measure.name in ("receptive-field", "deletion", "insertion"):
+        return
+    words = " ".join(judge(measure.model_copy(update={"numbers": wide})))
+    for said in ("a shortcut, so", "disagree", "common to all classes", "turned or mirrored"):
+        assert said not in words
+
+
+def test_a_network_without_skill_comes_first():
+    """Whatever else was found; nothing can be known without true classes."""
+    found = judge(*GOOD, accuracy=rate_accuracy(47, [55, 45]))
+    assert found[0].startswith("The network has no skill to explain: it is right for 47.0 %")
+    assert "always answering low would be for 55.0 %" in found[0]
+    assert "No true class is known" in judge(*GOOD, accuracy=None)[0]
+    assert "no skill" not in " ".join(judge(*GOOD))
+
+
+def test_too_few_galaxies_are_too_few():
+    """And enough are not spoken of."""
+    assert any("These are 20 galaxies, too few" in words for words in judge(*GOOD, n=20))
+    assert not any("too few" in words for words in judge(*GOOD, n=100))
+
+
+def test_everything_wrong_leaves_room_for_what_is_right():
+    """Six sentences at most, the gravest first, and one on what is supported."""
+    found = judge(
+        make("sanity", passes=False),
+        make("shortcuts", sky_auc=about(0.95, 0.02)),
+        make("deletion", lead_over_random=about(0.02)),
+        make("receptive-field", side=about(7, 0), side_share=about(0.1, 0)),
+        make("common-mode", share=about(0.3)),
+        make("seeds", agreement=about(0.5)),
+        make("symmetry", orientations=about(0.6)),
+        make("completeness", error=about(1e-6, 1e-7)),
+        n=20,
+        accuracy=rate_accuracy(47, [55, 45]),
+    )
+    assert len(found) == 6
+    assert "no skill" in found[0]
+    assert "fail the sanity check" in found[1]
+    assert "The maps are complete" in found[-1]
+
+
+def test_what_was_not_measured_is_named():
+    """Nothing is concluded from it."""
+    found = judge(GOOD[0], known=MEASURES)
+    assert found[-1].startswith("Nothing is known of what was not measured: common-mode, ")
+    assert "completeness" not in found[-1]
+    assert len(judge(GOOD[0], known=["completeness"])) == 1
+    assert judge() == []
