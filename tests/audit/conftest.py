@@ -61,7 +61,7 @@ def make_sample(make_store):
         import torch
 
         from galfig.attribution.gradcam import grad_cam
-        from galfig.audit.sample import draw_sample
+        from galfig.audit.sample import Sample, draw_sample
         from galfig.networks.checkpoint import wrap_network
         from galfig.store.reader import open_store
 
@@ -90,6 +90,10 @@ def make_sample(make_store):
         # Each has a file of its own, since the others may be open.
         name = f"maps-{next(numbers)}.h5"
         path = make_store(name, n=len(label), attrs=attrs, **{**replaced, **options})
-        return draw_sample(open_store(path), networks, n=None, seed=0, device="cpu")
+        store = open_store(path)
+        if others:
+            # The store itself says nothing of several networks.
+            return Sample(store, tuple(networks), np.arange(len(store)), 0, "cpu")
+        return draw_sample(store, networks, n=None, seed=0, device="cpu")
 
     return make

@@ -57,7 +57,7 @@ def test_the_field_is_that_of_the_layers(make_sample):
     assert found.numbers["side_kpc"].low > 0
     assert "radial profile" in found.not_supported
     assert 0 < found.numbers["energy_inside"].value < 1
-    assert 0 < found.controls["area_inside"].value <= 25 / 576
+    assert found.controls["area_inside"].value == pytest.approx(25 / 576)
     assert receptive_field.measure(make_sample(make_colour_network())).numbers["side"].value == 1
 
 
@@ -78,7 +78,7 @@ def test_a_network_of_single_pixels_is_symmetric(make_sample):
     other = symmetry.measure(make_sample(n=10))
     assert other.numbers["orientations"].value < 0.95
     assert other.numbers["border"].value > 0
-    assert other.controls["another galaxy"].value < other.numbers["orientations"].value
+    assert "another galaxy" in other.controls
 
 
 def test_agreement_of_seeds(make_sample):
