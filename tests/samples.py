@@ -297,6 +297,17 @@ def build_at(path, folder, checkpoint, *, split="all", if_exists="error", **maps
     return build_store(plan, checkpoint, path, if_exists=if_exists, run=CPU)
 
 
+def list_figures():
+    """Return the names of the figures that a store alone, or two, are enough for."""
+    from galfig.figures.registry import FIGURES
+
+    return [
+        name
+        for name, kind in FIGURES.items()
+        if kind.source == "store" and "audit" not in kind.options
+    ]
+
+
 def make_measured(name="deletion", n=12, seed=0, **changed):
     """Return what a measure could have found: two numbers, two controls, curves and columns."""
     from galfig.records import Estimate, Measured

@@ -18,7 +18,7 @@ from galfig.networks.resume import save_progress
 from galfig.store.reader import open_store
 from galfig.verify import verify_path
 
-EXPECTED = "expected a store, a checkpoint or the folder of a manuscript"
+EXPECTED = "expected a store, a checkpoint, an audit or the folder of a manuscript"
 
 
 @pytest.fixture(scope="module")
@@ -108,9 +108,9 @@ def test_folders(tmp_path):
     found = run("info", paper)
     assert found.exit_code == 1
     assert found.stderr == (
-        f"galfig: error: {paper}: a manuscript, expected a store or a checkpoint; 'galfig "
-        f"manuscript list {paper}' lists its files, 'galfig verify {paper}' compares them with "
-        "their record\n"
+        f"galfig: error: {paper}: a manuscript, expected a store, a checkpoint or an audit; "
+        f"'galfig manuscript list {paper}' lists its files, 'galfig verify {paper}' compares them "
+        "with their record\n"
     )
 
 

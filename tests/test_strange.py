@@ -17,12 +17,13 @@ import torch
 from astropy.table import Table
 from click.testing import CliRunner
 from PIL import Image
+from samples import list_figures
 
 from galfig.attribution.gradcam import grad_cam
 from galfig.cli import main
 from galfig.errors import FigureError
 from galfig.figures.latex import escape_latex
-from galfig.figures.registry import FIGURES, render_figure
+from galfig.figures.registry import render_figure
 from galfig.figures.style import spell_missing
 from galfig.images.cutouts import read_cutout
 from galfig.info import describe_file
@@ -30,6 +31,8 @@ from galfig.manuscript.build import build_manuscript
 from galfig.networks.checkpoint import load_checkpoint, save_checkpoint
 from galfig.store.reader import open_store
 from galfig.store.selection import Query
+
+OF_STORE = list_figures()
 
 pytestmark = pytest.mark.faults
 
@@ -102,7 +105,7 @@ def _disturb(store):
     return copy
 
 
-def draw_all(store, folder, names=tuple(FIGURES)):
+def draw_all(store, folder, names=tuple(OF_STORE)):
     """Draw figures with captions and numbers; return the one-line refusals by name."""
     refused = {}
     for name in names:
@@ -153,7 +156,7 @@ def test_odd_names_in_figures(campaign, odd_store, tmp_path):
     """Each figure says the names in its PDF, the plain caption verbatim, the table exactly."""
     few = ["panels", "confusion-matrix", "histogram"]
     folder = tmp_path / FOLDER
-    for name in campaign.n(few, list(FIGURES)):
+    for name in campaign.n(few, OF_STORE):
         with campaign.trial("strange: names"):
             assert draw_all(odd_store, folder, [name]) == {}
             words = read_words(folder / f"{name}.pdf")
@@ -249,7 +252,7 @@ def test_odd_names_compile(campaign, odd_store, tmp_path):
     # Inside a manuscript, paths have no special characters.
     odd_store.rename(folder / "störe 星.h5")
     names = ["panels", "confusion-matrix", "histogram", "stacked-maps"]
-    names = campaign.n(names, [name for name in FIGURES if name not in ("compare", "roc")])
+    names = campaign.n(names, [name for name in OF_STORE if name not in ("compare", "roc")])
     figures = "".join(
         f'[[figure]]\nname = "{name}"\nfigure = "{name}"\nstore = "odd"\nselection = {{ n = 3 }}\n'
         for name in names
@@ -374,7 +377,7 @@ def test_one_galaxy_or_one_class_to_explain(campaign, galaxy_folder, monkeypatch
         assert f"maps.h5: {stored} of split 'valid'" in built.stdout
         run("render", "--n", 5)
         few = ["training-curves", "learning-rate", "confusion-matrix", "roc", "reliability"]
-        refused = draw_all(Path("maps.h5"), Path("drawn"), campaign.n(few, list(FIGURES)))
+        refused = draw_all(Path("maps.h5"), Path("drawn"), campaign.n(few, OF_STORE))
         assert list(refused) == ["learning-rate", "roc"]
         assert "no galaxy of class 'high-metallicity' is selected" in refused["roc"]
         caption = Path("drawn/training-curves.txt").read_text()
@@ -396,7 +399,7 @@ def test_one_galaxy_among_odd_ones(campaign, make_store, tmp_path):
             value=np.array([np.nan]),
             attrs={"training": json.dumps(TRAINING), "pixel_scale": float("nan")},
         )
-        for name in FIGURES:
+        for name in OF_STORE:
             other = ("--with", _disturb(store)) if name == "compare" else ()
             out = tmp_path / f"{name}.pdf"
             result = run("figure", name, store, *other, "--out", out, ok=False)
@@ -417,7 +420,7 @@ def test_maps_that_are_zero(campaign, make_store, tmp_path):
             attrs={"training": json.dumps(TRAINING), "config": json.dumps({"classes": BINS})},
         )
         few = ["stacked-maps", "radial-profile", "atlas"]
-        assert draw_all(store, tmp_path, campaign.n(few, list(FIGURES))) == {}
+        assert draw_all(store, tmp_path, campaign.n(few, OF_STORE)) == {}
         render_figure("panels", store, Query(n=2), tmp_path / "p.png")
         render_figure("panels", store, Query(n=2), tmp_path / "p.pdf")
         with Image.open(tmp_path / "p.png") as image:
@@ -525,7 +528,7 @@ def read_files(folder):
 
 def test_two_processes_draw_the_same_bytes(campaign, known_store, tmp_path):
     """Every figure, caption and table, as PDF, PNG and SVG, whatever the order of Python's sets."""
-    every = [f"{name}{suffix}" for name in FIGURES for suffix in (".pdf", ".png", ".svg")]
+    every = [f"{name}{suffix}" for name in OF_STORE for suffix in (".pdf", ".png", ".svg")]
     names = campaign.n(["panels.pdf", "reliability.svg"], every)
     folders = [tmp_path / "one", tmp_path / "two"]
     processes = [
@@ -567,7 +570,7 @@ def test_decimal_commas_stay_out(campaign, known_store, german, tmp_path):
         "axes.formatter.use_locale: True\nfont.family: serif\ntext.usetex: True\n"
         "savefig.dpi: 30\nimage.cmap: jet\naxes.prop_cycle: cycler('color', ['r'])\n"
     )
-    names = campaign.n(["reliability"], list(FIGURES))
+    names = campaign.n(["reliability"], OF_STORE)
     plain = start_drawing(known_store, tmp_path / "plain", names)
     odd = start_drawing(
         known_store,

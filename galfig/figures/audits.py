@@ -85,7 +85,8 @@ def require_measure(audit: Audit, names: Sequence[str], figure: str) -> dict[str
     if not found:
         raise FigureError(
             f"{figure}: {audit.path} holds {', '.join(audit.measures) or 'no measure'}, expected "
-            f"{' or '.join(names)}; audit the store with `measures` {','.join(names)}"
+            f"{' or '.join(names)}; audit the store with "
+            f'`measures="{",".join(names)}"`'
         )
     return found
 

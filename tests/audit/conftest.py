@@ -1,5 +1,7 @@
 """Cutouts, networks and samples for the tests of the audit."""
 
+import itertools
+
 import numpy as np
 import pytest
 from samples import draw_galaxy, make_tiny_cnn
@@ -25,7 +27,7 @@ def draw_cutouts(label, size=24, seed=0, corner=False):
     cutouts = []
     for number, c in enumerate(label):
         red = 1.0 if corner else (0.6, 1.6, 1.0)[c]
-        cutout = draw_cutout(size, seed + number, width=rng.uniform(2, 3.5), red=red)
+        cutout = draw_cutout(size, seed + number, width=rng.uniform(1.5, 2.2), red=red)
         if corner and c == 1:
             cutout[1:4, 1:4] = np.minimum(cutout[1:4, 1:4].astype(int) + 40, 255)
         cutouts.append(cutout)
@@ -51,6 +53,7 @@ def make_colour_network(gain=8.0):
 @pytest.fixture
 def make_sample(make_store):
     """Give a function that makes a store with the maps of a network, and draws all of it."""
+    numbers = itertools.count()
 
     def make(
         model=None, *others, n=24, corner=False, label=None, layer="", cutouts=None, **options
@@ -58,7 +61,7 @@ def make_sample(make_store):
         import torch
 
         from galfig.attribution.gradcam import grad_cam
-        from galfig.audit.sample import draw_sample
+        from galfig.audit.sample import Sample, draw_sample
         from galfig.networks.checkpoint import wrap_network
         from galfig.store.reader import open_store
 
@@ -84,7 +87,13 @@ def make_sample(make_store):
             "cams": torch.stack([batch.cams for batch in batches]).mean(dim=0).numpy(),
         }
         attrs = {"target_layer": layer, **options.pop("attrs", {})}
-        path = make_store(n=len(label), attrs=attrs, **{**replaced, **options})
-        return draw_sample(open_store(path), networks, n=None, seed=0, device="cpu")
+        # Each has a file of its own, since the others may be open.
+        name = f"maps-{next(numbers)}.h5"
+        path = make_store(name, n=len(label), attrs=attrs, **{**replaced, **options})
+        store = open_store(path)
+        if others:
+            # The store itself says nothing of several networks.
+            return Sample(store, tuple(networks), np.arange(len(store)), 0, "cpu")
+        return draw_sample(store, networks, n=None, seed=0, device="cpu")
 
     return make

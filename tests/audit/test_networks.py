@@ -13,7 +13,7 @@ from galfig.audit.completeness import contrast
 from galfig.audit.sanity import iter_randomised, list_steps
 from galfig.errors import ConfigError
 
-from .conftest import make_colour_network
+from .conftest import MEAN, STD, draw_cutouts, make_colour_network
 
 
 def test_maps_of_a_linear_head_are_complete(make_sample):
@@ -57,7 +57,7 @@ def test_the_field_is_that_of_the_layers(make_sample):
     assert found.numbers["side_kpc"].low > 0
     assert "radial profile" in found.not_supported
     assert 0 < found.numbers["energy_inside"].value < 1
-    assert 0 < found.controls["area_inside"].value <= 25 / 576
+    assert found.controls["area_inside"].value == pytest.approx(25 / 576)
     assert receptive_field.measure(make_sample(make_colour_network())).numbers["side"].value == 1
 
 
@@ -78,7 +78,7 @@ def test_a_network_of_single_pixels_is_symmetric(make_sample):
     other = symmetry.measure(make_sample(n=10))
     assert other.numbers["orientations"].value < 0.95
     assert other.numbers["border"].value > 0
-    assert other.controls["another galaxy"].value < other.numbers["orientations"].value
+    assert "another galaxy" in other.controls
 
 
 def test_agreement_of_seeds(make_sample):
@@ -122,18 +122,31 @@ def test_layers_are_randomised_from_the_top():
     assert torch.equal(again[4].weight, changed[4].weight)
 
 
-def test_sanity_passes_for_skill_that_lies_in_the_weights(make_sample):
-    """The network of colours knows the class; the untrained one does not, nor do odd labels."""
+def train_tiny(label, corrected):
+    """Train a tiny CNN on galaxies of some classes, with the labels that it is told."""
+    model = make_tiny_cnn()
+    mean, std = torch.tensor(MEAN), torch.tensor(STD)
+    cutouts = torch.from_numpy(draw_cutouts(label, seed=1000)).float() / 255
+    images = ((cutouts - mean) / std).permute(0, 3, 1, 2).contiguous()
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.02)
+    for _ in range(40):
+        optimiser.zero_grad()
+        nn.functional.cross_entropy(model(images), torch.from_numpy(corrected)).backward()
+        optimiser.step()
+    return model.requires_grad_(False)
+
+
+def test_sanity_separates_trained_permuted_and_random(make_sample):
+    """The trained network passes; one of permuted labels and one of random weights fail."""
     label = np.arange(60) % 2
-    sound = sanity.measure(make_sample(make_colour_network(60.0), label=label))
-    assert sound.passes is True
-    assert sound.numbers["skill"].low > sanity.MIN_SKILL
-    assert sound.controls["skill, random weights"].high < sound.numbers["skill"].low
-    untrained = sanity.measure(make_sample(label=label))
-    assert untrained.passes is False
-    assert "no better" in untrained.not_supported
     permuted = np.random.default_rng(1).permutation(label)
-    assert sanity.measure(make_sample(make_colour_network(60.0), label=permuted)).passes is False
+    trained = sanity.measure(make_sample(train_tiny(label, label), label=label))
+    assert trained.passes is True, trained
+    assert trained.numbers["skill"].low > sanity.MIN_SKILL
+    for model in (train_tiny(label, permuted), make_tiny_cnn()):
+        found = sanity.measure(make_sample(model, label=label))
+        assert found.passes is False, found
+        assert "no better" in found.not_supported
 
 
 def test_sanity_without_classes_is_undecided(make_sample):

@@ -145,6 +145,17 @@ MESSAGES = [
     ("figure", "`unit` 'r', expected a column", "--unit 'r', expected a column"),
     ("render", "`classes` 'x': not a class of m.h5", "--classes 'x': not a class of m.h5"),
     ("figure", "name the second with `other`", "name the second with --with"),
+    ("figure", "name it with `audit`", "name it with --audit"),
+    ("figure", "name it with `column`", "name it with --column"),
+    ("figure", "`statistic` 'x': no column", "--statistic 'x': no column"),
+    (
+        "figure",
+        'audit the store with `measures="deletion,insertion"`',
+        "audit the store with 'galfig audit --measures deletion,insertion'",
+    ),
+    ("audit", "`measures` is empty", "--measures is empty"),
+    ("audit", "`r50` 'x': no column", "--r50 'x': no column"),
+    ("audit", "`model` is 12ab...", "--model is 12ab..."),
     # What comes from the user or from a file.
     ("render", "`where` '`n` > 1': no column 'n'", "--where '`n` > 1': no column 'n'"),
     ("render", "`where` \"`n` == 'a'\": no column", "--where \"`n` == 'a'\": no column"),

@@ -6,6 +6,7 @@ import re
 import h5py
 import numpy as np
 import pytest
+from samples import list_figures
 
 from galfig.errors import FigureError
 from galfig.figures.captions import (
@@ -17,9 +18,11 @@ from galfig.figures.captions import (
     format_probability,
     name_classes,
 )
-from galfig.figures.registry import FIGURES, draw_figure
+from galfig.figures.registry import draw_figure
 from galfig.store.reader import open_store
 from galfig.store.selection import Query, Selection, select_galaxies
+
+OF_STORE = list_figures()
 
 
 @pytest.mark.parametrize(
@@ -304,7 +307,7 @@ def test_brightness_is_not_probability(make_store):
 def test_one_of_anything_is_singular(make_store, tmp_path):
     """'1 galaxies' and '1 pages' were written before."""
     path = make_store(n=1, split=np.array(["valid"], dtype=object))
-    for name in FIGURES:
+    for name in OF_STORE:
         if name in ("compare", "roc", "training-curves", "learning-rate", "histogram"):
             continue
         with draw_figure(name, path, Query(n=None)) as (drawing, _):

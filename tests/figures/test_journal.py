@@ -10,9 +10,10 @@ from matplotlib import colormaps
 from matplotlib.colors import to_rgb
 from pypdf import PdfReader
 from pypdf.generic import ContentStream
+from samples import list_figures
 
 from galfig.errors import FigureError
-from galfig.figures.registry import FIGURES, render_figure
+from galfig.figures.registry import render_figure
 from galfig.figures.rows import COLORMAP
 from galfig.figures.style import COLORS, LINE_STYLES
 from galfig.store.selection import Query
@@ -79,7 +80,7 @@ def read_page(page):
 @pytest.mark.parametrize(
     ("name", "width", "inches"),
     [
-        *((name, width, inches) for name in FIGURES for width, inches in AASTEX.items()),
+        *((name, width, inches) for name in list_figures() for width, inches in AASTEX.items()),
         *((name, 5.0, 5.0) for name in ("panels", "atlas", "roc")),
     ],
 )

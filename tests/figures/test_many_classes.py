@@ -18,7 +18,7 @@ from galfig.store.selection import Query
 OF_GALAXIES = [
     name
     for name, kind in FIGURES.items()
-    if kind.shows_galaxies and name not in ("compare", "histogram")
+    if kind.shows_galaxies and name not in ("compare", "histogram", "attribution-vs")
 ]
 
 
