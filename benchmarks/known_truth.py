@@ -224,7 +224,7 @@ def list_methods(
 
         of_layer["pytorch-grad-cam", name] = explain
 
-    for name in ("GradCAM", "HiResCAM", "GradCAMPlusPlus", "LayerCAM", "XGradCAM", "EigenCAM"):
+    for name in ("GradCAM", "HiResCAM", "GradCAMPlusPlus", "LayerCAM", "XGradCAM"):
         add_pytorch_grad_cam(name)
 
     def multiply(images: Tensor, target: Tensor) -> Tensor:

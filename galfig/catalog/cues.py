@@ -204,10 +204,10 @@ def digest_galaxy(
         32 bytes.
     """
     digest = hashlib.sha256(f"{objid} {class_name}".encode())
-    digest.update(np.ascontiguousarray(cutout))
+    digest.update(cutout.tobytes())
     for name, mask in masks.items():
         digest.update(name.encode())
-        digest.update(np.packbits(mask))
+        digest.update(np.packbits(mask).tobytes())
     return digest.digest()
 
 

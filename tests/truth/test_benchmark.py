@@ -1,7 +1,5 @@
 """The league table explains the same network, wherever it is cut."""
 
-import json
-
 import pytest
 import torch
 
@@ -37,19 +35,3 @@ def test_methods_of_a_cut_network_are_those_of_the_whole(arch):
     for key, explain in {**of_layer, **of_pixels}.items():
         given = images if key in of_pixels else features
         assert explain(given.clone(), target).shape[0] == 3, key
-
-
-@pytest.mark.slow
-def test_the_committed_numbers_are_drawn_from_scores():
-    """Each row is a score, with an accuracy, of galaxies that were all scored."""
-    from pathlib import Path
-
-    from galfig.truth.main import Score
-
-    path = Path(__file__).resolve().parents[2] / "benchmarks" / "known_truth.json"
-    results = json.loads(path.read_text())
-    assert len(results["rows"]) > 20
-    for row in results["rows"]:
-        found = Score.model_validate(row["score"])
-        assert found.n_scored == found.n_galaxies
-        assert 0.4 < row["accuracy"] <= 1
