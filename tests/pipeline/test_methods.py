@@ -53,12 +53,12 @@ def test_methods_that_add_up_to_nothing_record_no_bias(build):
         assert store.record.hires_distance is None
 
 
-def test_pixels_have_no_layer(build):
+def test_pixels_have_no_layer(build, untrained):
     """Their maps have the size of the image that the network sees."""
     pytest.importorskip("captum")
     with build("input-x-gradient") as store:
         assert store.record.target_layer == ""
-        assert store.map_shape == (store.training.network_size or store.record.cutout_size,) * 2
+        assert store.map_shape == (untrained[1].image_size,) * 2
         assert store.record.head_bias is None
 
 
