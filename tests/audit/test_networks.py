@@ -139,12 +139,14 @@ def train_tiny(label, corrected):
 def test_sanity_separates_trained_permuted_and_random(make_sample):
     """The trained network passes; one of permuted labels and one of random weights fail."""
     label = np.arange(60) % 2
-    permuted = np.random.default_rng(1).permutation(label)
+    cutouts = draw_cutouts(label)
     trained = sanity.measure(make_sample(train_tiny(label, label), label=label))
     assert trained.passes is True, trained
     assert trained.numbers["skill"].low > sanity.MIN_SKILL
-    for model in (train_tiny(label, permuted), make_tiny_cnn()):
-        found = sanity.measure(make_sample(model, label=label))
+    # In a catalog whose labels are permuted, so are those of the galaxies that are audited.
+    first, second = (np.random.default_rng(seed).permutation(label) for seed in (1, 2))
+    for model, known in ((train_tiny(label, first), second), (make_tiny_cnn(), label)):
+        found = sanity.measure(make_sample(model, label=known, cutouts=cutouts))
         assert found.passes is False, found
         assert "no better" in found.not_supported
 
