@@ -291,8 +291,9 @@ def draw_league(rows: Sequence[dict[str, Any]], path: Path) -> None:
         for ax in axes.flat[len(cues) :]:
             ax.set_visible(False)
         handles, labels = axes.flat[0].get_legend_handles_labels()
-        fig.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=7)
-        fig.supxlabel("Rank accuracy (open: not better than every baseline)", fontsize=8)
+        words = "Rank accuracy. Open: not better than every baseline"
+        where = {"loc": "outside lower center", "ncols": len(labels)}
+        fig.legend(handles, labels, title=words, fontsize=7, title_fontsize=8, **where)
         fig.savefig(path, dpi=200)
 
 
