@@ -109,8 +109,8 @@ def train(
     for number, network in enumerate(trained.networks, 1):
         metrics = network.metadata["metrics"]
         words = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
-        seed = f", seed {network.metadata['seeds']['training']}" if trained.ensemble else ""
+        seeded = f", seed {network.metadata['seeds']['training']}" if trained.ensemble else ""
         where = out / f"network-{number}.safetensors" if trained.ensemble else out
-        click.echo(f"{where}: {words}{seed}")
+        click.echo(f"{where}: {words}{seeded}")
     if trained.ensemble:
         click.echo(f"{out}: {describe_accuracies(trained)}")

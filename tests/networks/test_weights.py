@@ -94,7 +94,9 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(
-    "function", [os.system, subprocess.Popen, shutil.rmtree, eval, sys.exit], ids=repr
+    "function",
+    [os.system, subprocess.Popen, shutil.rmtree, eval, sys.exit],
+    ids=lambda function: function.__name__,
 )
 def test_a_file_that_calls_functions_is_not_to_be_loaded_at_all(tmp_path, function):
     """No advice says how to load it all the same."""
