@@ -1,6 +1,5 @@
 """Methods: how maps follow from feature maps and gradients; all by name, in `METHODS`."""
 
-import difflib
 import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -74,9 +73,7 @@ def find_method(name: str) -> Method:
         If there is no method of this name, or it needs captum, which is not installed.
     """
     if name not in METHODS:
-        close = difflib.get_close_matches(name, METHODS, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(METHODS)}"
-        raise ValueError(f"method: {name!r} is unknown; {hint}")
+        raise ValueError(f"method: {name!r} is unknown, expected one of {', '.join(METHODS)}")
     method = METHODS[name]
     if method.of_pixels and importlib.util.find_spec("captum") is None:
         raise ValueError(f"method: {name!r} needs captum; pip install 'galfig[captum]'")

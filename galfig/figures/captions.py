@@ -223,10 +223,13 @@ def describe_maps(store: Store, markup: Markup) -> str:
     return f"{describe_layer(store, markup)} {describe_drawing(store)}"
 
 
-def describe_layer(store: Store, markup: Markup, subject: str = "The maps") -> str:
-    """Describe what maps explain, by which method, and how large they are."""
+def describe_layer(
+    store: Store, markup: Markup, subject: str = "The maps", *, is_cited: bool = False
+) -> str:
+    """Describe what maps explain, by which method unless it is cited, and how large they are."""
+    cited = "" if is_cited else cite_method(store, markup)
     words = (
-        f"{subject}{cite_method(store, markup)} explain {describe_explained(store, markup)} and "
+        f"{subject}{cited} explain {describe_explained(store, markup)} and "
         f"have {markup.times(*store.map_shape)} pixels{describe_mean(store)}. "
         f"{describe_limits(store, markup)}"
     )

@@ -233,9 +233,10 @@ def _describe_layers(sources: Sequence[tuple[str, Store, NDArray[np.intp]]], mar
     if words[0] == words[1]:
         return describe_maps(store, markup)
     subjects = (f"The maps of {sources[0][0]}", f"Those of {sources[1][0]}")
+    methods = [source.method for _, source, _ in sources]
     each = [
-        describe_layer(source, markup, subject)
-        for (_, source, _), subject in zip(sources, subjects, strict=True)
+        describe_layer(source, markup, subject, is_cited=source.method in methods[:number])
+        for number, ((_, source, _), subject) in enumerate(zip(sources, subjects, strict=True))
     ]
     return f"{' '.join(each)} {describe_drawing(store)}"
 

@@ -59,7 +59,8 @@ def test_overlap_counts_pixels():
 
 def test_evidence_is_refused(make_store):
     """Maps of evidence have no common part to measure."""
-    with open_store(make_store()) as store:
-        store.attrs["method"] = "evidence"
-        with pytest.raises(ConfigError, match="common-mode"):
-            common_mode.measure(Sample(store, (), np.arange(12), 0))
+    with (
+        open_store(make_store(attrs={"method": "evidence"})) as store,
+        pytest.raises(ConfigError, match="common-mode"),
+    ):
+        common_mode.measure(Sample(store, (), np.arange(12), 0))

@@ -51,6 +51,16 @@ MESSAGES = [
         "use --overwrite to train again, or --model m to explain that network",
     ),
     ("build-maps", 'use `layer="auto"`', "use --layer auto"),
+    (
+        "render",
+        'build it with `method="evidence"`',
+        "build it with 'galfig build-maps --method evidence'",
+    ),
+    (
+        "audit",
+        'build the maps with `method="hires-cam"`',
+        "build the maps with 'galfig build-maps --method hires-cam'",
+    ),
     ("build-maps", 'use `precision="float32"`', "use --precision float32"),
     # Flags, and what another command takes.
     ("train", "is gone, use `takeover=True` to go on", "is gone, use --takeover to go on"),

@@ -19,7 +19,7 @@ def refuse(*args):
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["render", "--cmap", "magma"], "No such option '--cmap'."),
+        (["render", "--colours", "magma"], "No such option '--colours'."),
         (["render", "--color", "red"], "No such option '--color'."),
         (["render", "--title", "Figure 1"], "No such option '--title'."),
         (["render", "--zmn", "0.1"], "No such option '--zmn'. Did you mean '--zmin'?"),

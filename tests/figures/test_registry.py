@@ -52,7 +52,10 @@ def test_every_figure_is_written_with_its_caption(trained_store, other_store, tm
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("rocs", r"unknown; did you mean 'roc'\?"), ("spectrum", "expected one of panels, histogram")],
+    [
+        ("rocs", r"unknown; did you mean 'roc'\?"),
+        ("spectrum", "expected one of panels, evidence, histogram"),
+    ],
 )
 def test_unknown_figure_is_answered_with_the_known(trained_store, tmp_path, name, words):
     """A slip with the name that was meant, another word with all names."""

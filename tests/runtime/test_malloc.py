@@ -48,4 +48,4 @@ def test_only_the_commands_that_run_networks_set_it():
         for path in root.rglob("*.py")
         if "keep_freed_memory()" in path.read_text(encoding="utf-8")
     }
-    assert callers == {"cli/build_maps.py", "cli/train.py", "runtime/malloc.py"}
+    assert callers == {"cli/audit.py", "cli/build_maps.py", "cli/train.py", "runtime/malloc.py"}
