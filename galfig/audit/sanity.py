@@ -59,7 +59,7 @@ def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
     Measured
         The correlation after each step of the cascade. The controls are the correlations of maps
         of two random networks, and of the map with the light and with edges; ``skill`` is beside
-        that of the random network with the highest, ``skill, random weights``. It passes by both
+        that of the random network with the highest, ``skill of random weights``. It passes by both
         criteria, and is undecided where no true class is known and the second holds.
 
     References
@@ -111,7 +111,7 @@ def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
     skill, random_skill = _measure_skill(sample, chosen, random_logits)
     has_skill: bool | None = None
     if skill is not None and random_skill is not None:
-        numbers["skill"], controls["skill, random weights"] = skill, random_skill
+        numbers["skill"], controls["skill of random weights"] = skill, random_skill
         has_skill = skill.low > max(MIN_SKILL, random_skill.high)
     # What cannot be decided does not pass.
     passes = False if has_skill is False or not depends else has_skill

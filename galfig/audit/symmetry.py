@@ -74,7 +74,7 @@ def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
     }
     controls = {
         name: bootstrap(values, seed=sample.seed)
-        for name, values in {"another galaxy": other, "border, light": light}.items()
+        for name, values in {"another galaxy": other, "border of the light": light}.items()
         if np.isfinite(values).any()
     }
     notes = [f"Turned and shifted were {len(chosen)} galaxies."]

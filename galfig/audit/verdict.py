@@ -130,7 +130,8 @@ def _judge_sanity(measures: Measures) -> Finding | None:
             "The network has skill to explain, and the maps depend on what it learned: they change "
             "when its layers are randomised.",
         )
-    skill, chance = (_find(measures, "sanity", name) for name in ("skill", "skill, random weights"))
+    skill = _find(measures, "sanity", "skill")
+    chance = _find(measures, "sanity", "skill of random weights")
     if skill is not None and skill.low <= max(0.0, chance.high if chance is not None else 0.0):
         why = (
             "the network does no better on these galaxies than with random weights or by the "

@@ -17,6 +17,8 @@ from galfig.figures.style import MIN_FONT_SIZE, TEXT_WIDTH, escape_math, paper_s
 from galfig.records import Estimate, Measured
 from galfig.store.audits import Audit
 
+# Of the variants of a number, such as those with another fill, only these are shown.
+_ALL_VARIANTS = "excess over light"
 # Height of a row, and of the title and axis of a measure [inch].
 _ROW, _FRAME = 0.155, 0.52
 
@@ -36,7 +38,7 @@ def make_audit_summary(measures: Mapping[str, Measured], width: float | None = N
     Figure
         Numbers are filled points, controls hollow ones below them; bars are their intervals.
     """
-    shown = {name: found for name, found in measures.items() if found.numbers}
+    shown = {name: _choose_main(found) for name, found in measures.items() if found.numbers}
     width = width or TEXT_WIDTH
     columns = _share_out(shown, n_columns=2 if width > 5 else 1)
     heights = [sum(map(_measure_height, column)) for column in columns]
@@ -75,6 +77,25 @@ def draw(audit: Audit, options: DrawOptions) -> Drawing:
     )
 
 
+def _choose_main(measured: Measured) -> Measured:
+    """Leave out the variants of numbers and controls, named "NUMBER, VARIANT"."""
+
+    def is_shown(name: str) -> bool:
+        base, _, variant = name.partition(", ")
+        return (
+            not variant
+            or base not in {**measured.numbers, **measured.controls}
+            or (base == _ALL_VARIANTS)
+        )
+
+    return measured.model_copy(
+        update={
+            "numbers": {key: one for key, one in measured.numbers.items() if is_shown(key)},
+            "controls": {key: one for key, one in measured.controls.items() if is_shown(key)},
+        }
+    )
+
+
 def _share_out(measures: Mapping[str, Measured], n_columns: int) -> list[list[Measured]]:
     """Share measures out to columns of about the same height, in their order."""
     found = list(measures.values())
@@ -98,7 +119,7 @@ def _plot_measure(measured: Measured, width: float, *, ax: Axes) -> None:
     ax.set_ylim(len(items) - 0.5, -0.5)
     ax.set_xlim(*span_of(estimates))
     names = [
-        f"{_fit_name(name, 0.45 * width)}  {format_numbers(estimate)[0]}"
+        f"{_fit_name(name, 0.55 * width)}  {format_numbers(estimate)[0]}"
         for name, estimate in items
     ]
     ax.set_yticks(range(len(items)), names)
@@ -140,12 +161,27 @@ def _tabulate(measures: Mapping[str, Measured]) -> dict[str, Column]:
     }
 
 
+def _describe_variants(measures: Mapping[str, Measured]) -> str:
+    """Say that some numbers are not shown; "" if all are."""
+    n_hidden = sum(
+        len({**found.numbers, **found.controls})
+        - len({**_choose_main(found).numbers, **_choose_main(found).controls})
+        for found in measures.values()
+    )
+    if not n_hidden:
+        return ""
+    return (
+        f"The audit holds {count_noun(n_hidden, 'more number')} with other fills, not shown here."
+    )
+
+
 def _describe(audit: Audit, markup: Markup) -> str:
     failed = [name for name, found in audit.measures.items() if found.passes is False]
     return join_lines(
         "What the maps are worth, by the measures of an audit: each number is a filled point, its "
         f"controls are hollow ones below it, and bars are 95{markup.percent} intervals.",
         "Each measure has an axis of its own, and the estimates stand behind the names.",
+        _describe_variants(audit.measures),
         f"The maps fail {list_words(failed)}." if failed else "",
         describe_audited(audit, markup),
         *(markup.text(sentence) for sentence in audit.verdict),
