@@ -408,7 +408,8 @@ def test_one_galaxy_among_odd_ones(campaign, make_store, tmp_path):
                 assert result.stderr.count("\n") == 1
             assert (result.exit_code == 0) == out.exists()
         assert {path.stem for path in tmp_path.glob("*.pdf")} == {
-            *("panels", "compare", "radial-profile", "atlas", "learning-rate", "training-curves")
+            *("panels", "compare", "radial-profile", "atlas", "learning-rate", "training-curves"),
+            "evidence",
         }
 
 

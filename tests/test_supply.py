@@ -7,6 +7,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -209,7 +210,7 @@ for line in sys.stdin.read().splitlines():
     print(line, file=sys.stderr)
     main(line.split(), standalone_mode=False)
 """
-COMMANDS = """simulate data/simulated --n 40
+COMMANDS = """simulate data/simulated --n 100
 catalog from-folders folders --out folders.csv
 train --config galfig.toml --out model.safetensors
 build-maps --config galfig.toml --model model.safetensors
@@ -225,6 +226,9 @@ manuscript build paper
 info maps.h5
 info model.safetensors --json
 verify maps.h5 model.safetensors
+audit maps.h5 --model model.safetensors --measures common-mode
+simulate cue --n 8 --cue core
+score cue.npy --truth cue
 """
 MANIFEST = """
 [stores]
@@ -246,6 +250,7 @@ def test_no_command_uses_the_network(tmp_path, store_path):
     for word in ("disc", "smooth"):
         (tmp_path / "folders" / word).mkdir(parents=True)
         (tmp_path / "folders" / word / f"{word}.jpg").write_bytes(b"an image")
+    np.save(tmp_path / "cue.npy", np.random.default_rng(0).normal(size=(8, 48, 48)))
     (tmp_path / "paper").mkdir()
     (tmp_path / "paper" / "manuscript.toml").write_text(MANIFEST)
     store_path.rename(tmp_path / "paper" / "maps.h5")

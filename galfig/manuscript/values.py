@@ -222,10 +222,9 @@ def write_macros(stores: Mapping[str, Store], audits: Mapping[str, Audit] | None
     """
     values = {"galfigVersion": LATEX.text(galfig.__version__)}
     owners = dict.fromkeys(values, "galfig")
-    described = {prefix: describe_store(prefix, store) for prefix, store in stores.items()}
-    for prefix, audit in (audits or {}).items():
-        described[prefix] = describe_audit(prefix, audit)
-    for prefix, macros in described.items():
+    described = [(prefix, describe_store(prefix, store)) for prefix, store in stores.items()]
+    described += [(prefix, describe_audit(prefix, one)) for prefix, one in (audits or {}).items()]
+    for prefix, macros in described:
         for name, value in macros.items():
             if name in values:
                 raise ManuscriptError(

@@ -301,7 +301,13 @@ def normalise(cutouts: NDArray[np.uint8], mean: list[float], std: list[float]) -
             f"cutouts of {cutouts.shape[-1]} channels, expected {len(mean)}, on which the network "
             "was trained"
         )
-    images = torch.from_numpy(cutouts).permute(0, 3, 1, 2).float().div_(255.0)
+    # torch warns of memory that it may not write to, such as that of an image of Pillow.
+    images = (
+        torch.from_numpy(np.require(cutouts, requirements="W"))
+        .permute(0, 3, 1, 2)
+        .float()
+        .div_(255.0)
+    )
     mean_, std_ = (torch.tensor(values).reshape(1, -1, 1, 1) for values in (mean, std))
     return images.sub_(mean_).div_(std_)
 

@@ -43,11 +43,10 @@ def test_wrong_layer_lists_the_right_ones():
 
 
 @pytest.mark.slow
-def test_transformer_is_not_explained_unasked():
-    """A vision transformer's only maps are its patch embedding, which nobody means by 'auto'."""
+def test_transformer_is_explained_by_its_last_patches():
+    """Not by its patch embedding, which is its only layer with feature maps."""
     model = build_network("vit_tiny_patch16_224", 2).eval()
-    with pytest.raises(ConfigError, match=r"does not end in feature maps.*patch_embed\.proj"):
-        find_layer(model, "auto", 224)
+    assert find_layer(model, "auto", 224)[0] == "blocks.11.norm1"
 
 
 def test_what_a_network_cannot_take_is_said():

@@ -38,7 +38,7 @@ SEQUENCES = {
     "vit_tiny_patch16_224": ("blocks.11.norm1", 1),
     "deit_tiny_patch16_224": ("blocks.11.norm1", 1),
     "deit_tiny_distilled_patch16_224": ("blocks.11.norm1", 2),
-    "vit_small_patch16_dinov3": ("blocks.11.norm1", 5),
+    "vit_small_patch16_dinov3": ("norm", 5),
     "mixer_s16_224": ("norm", 0),
 }
 

@@ -182,7 +182,7 @@ def test_maps_of_timm_equal_pytorch_grad_cam(method, n_registers):
     assert name == "blocks.2.norm1"
     tokens = describe_layer(model, name, SIZE).tokens
     assert tokens == Tokens(1 + n_registers, 4, 4)
-    images = torch.randn(2, 3, SIZE, SIZE)
+    model, images = model.double(), torch.randn(2, 3, SIZE, SIZE).double()
     found = METHODS[method].explain(model, images, layer, tokens=tokens).cams
 
     def reshape(tensor):
@@ -190,11 +190,10 @@ def test_maps_of_timm_equal_pytorch_grad_cam(method, n_registers):
 
     kinds = {"grad-cam": "GradCAM", "hires-cam": "HiResCAM"}
     kinds |= {"x-grad-cam": "XGradCAM", "layer-cam": "LayerCAM"}
-    model = model.double()
     for class_idx in range(2):
         with getattr(library, kinds[method])(model, [layer], reshape) as cam:
             kept = cam.activations_and_grads
-            kept(images.double().requires_grad_())[:, class_idx].sum().backward()
+            kept(images.requires_grad_())[:, class_idx].sum().backward()
             maps, gradients = (
                 np.asarray(values[0].detach()) for values in (kept.activations, kept.gradients)
             )
