@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from galfig.attribution.engine import make_engine as make_engine
     from galfig.attribution.gradcam import CamBatch as CamBatch
     from galfig.attribution.gradcam import grad_cam as grad_cam
-    from galfig.audit.main import audit as audit
+    from galfig.auditing.main import audit as audit
     from galfig.catalog.folders import catalog_from_folders as catalog_from_folders
     from galfig.catalog.galaxies import Galaxies as Galaxies
     from galfig.catalog.sample import load_catalog as load_catalog
@@ -80,7 +80,7 @@ _PLACES = {
     "Rows": "galfig.store.selection",
     "Settings": "galfig.config",
     "Store": "galfig.store.reader",
-    "audit": "galfig.audit.main",
+    "audit": "galfig.auditing.main",
     "build_maps": "galfig.pipeline.main",
     "catalog_from_folders": "galfig.catalog.folders",
     "grad_cam": "galfig.attribution.gradcam",

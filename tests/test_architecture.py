@@ -19,7 +19,7 @@ TIERS = (
     ("catalog", "store"),
     ("networks", "figures"),
     ("pipeline", "manuscript", "plot"),
-    ("audit",),
+    ("auditing",),
     ("truth",),
     ("info",),
     ("verify",),
@@ -28,13 +28,13 @@ TIERS = (
 RANK = {room: tier for tier, rooms in enumerate(TIERS) for room in rooms}
 # Where a library may be imported.
 HOMES = {
-    "torch": {"attribution", "networks", "pipeline", "audit"},
+    "torch": {"attribution", "networks", "pipeline", "auditing"},
     "fastai": {"networks"},
     "safetensors": {"networks"},
     "h5py": {"store", "catalog", "images"},
     "matplotlib": {"figures"},
     "click": {"cli"},
-    "pyarrow": {"catalog", "images", "audit"},
+    "pyarrow": {"catalog", "images", "auditing"},
     "captum": {"attribution"},
 }
 # Beside the standard library and itself, all that a room may know.

@@ -1,5 +1,6 @@
 """The public face: what ``import galfig`` offers, and the way from a catalog to a figure."""
 
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
@@ -80,6 +81,13 @@ def test_every_name_is_there():
         assert getattr(galfig, name).__doc__
     with pytest.raises(AttributeError, match="no attribute 'open_stroe'"):
         galfig.open_stroe  # noqa: B018
+
+
+def test_no_name_is_that_of_another_module():
+    """Once a module is imported, the package has it under its name, whatever else was there."""
+    modules = {module.name for module in pkgutil.iter_modules(galfig.__path__)}
+    for name in modules & set(galfig._PLACES):
+        assert galfig._PLACES[name] == f"galfig.{name}"
 
 
 def test_types_know_every_name():

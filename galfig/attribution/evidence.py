@@ -25,7 +25,7 @@ def evidence(
 
     The maps of all classes may share a part on which the prediction does not depend. In
     differences, it is never there: a constant that is added to all class weights changes
-    nothing [1]_ [2]_. Zero means that a pixel speaks neither for the class nor against it.
+    nothing [1]_, [2]_. Zero means that a pixel speaks neither for the class nor against it.
 
     With two classes, :math:`E_1 = -E_0` is the map of :math:`y^1 - y^0`. Where pooling and one
     linear layer follow ``layer``, its sum and the difference of the biases are together the

@@ -87,8 +87,8 @@ def audit(
       galfig audit maps.h5 --model maps.safetensors --measures deletion,sanity --n 100
       galfig audit maps.h5 --model maps.safetensors --update --json
     """
-    from galfig.audit.main import audit as make_audit
-    from galfig.audit.table import describe_audit, format_audit
+    from galfig.auditing.main import audit as make_audit
+    from galfig.auditing.table import describe_audit, format_audit
     from galfig.runtime.documents import dump_json
     from galfig.runtime.messages import make_printable
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from galfig.audit.estimates import Estimate, bootstrap
+from galfig.auditing.estimates import Estimate, bootstrap
 from galfig.errors import ScoreError
 from galfig.runtime.messages import require_choice, shorten
 from galfig.runtime.progress import track

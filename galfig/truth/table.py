@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from galfig.audit.estimates import Estimate
+from galfig.auditing.estimates import Estimate
 
 if TYPE_CHECKING:
     from galfig.truth.main import Score

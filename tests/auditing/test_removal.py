@@ -5,10 +5,10 @@ import pytest
 import torch
 from scipy.stats import sem
 
-from galfig.audit import deletion, insertion
-from galfig.audit.fills import fill_with
-from galfig.audit.orders import rank_pixels, scale_map, score_pixels
-from galfig.audit.removal import (
+from galfig.auditing import deletion, insertion
+from galfig.auditing.fills import fill_with
+from galfig.auditing.orders import rank_pixels, scale_map, score_pixels
+from galfig.auditing.removal import (
     SHARES,
     _describe_curves,
     compute_areas,

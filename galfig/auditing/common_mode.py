@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from galfig.audit.estimates import Measured, bootstrap, spearman
-from galfig.audit.sample import Progress, Sample
+from galfig.auditing.estimates import Measured, bootstrap, spearman
+from galfig.auditing.sample import Progress, Sample
 from galfig.errors import ConfigError
 
 # Share of the pixels whose overlap is measured.

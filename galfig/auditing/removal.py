@@ -8,17 +8,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from galfig.audit.estimates import Estimate, Measured, bootstrap
-from galfig.audit.fills import (
+from galfig.auditing.estimates import Estimate, Measured, bootstrap
+from galfig.auditing.fills import (
     Fill,
     fill_linearly,
     fill_with,
     make_blurred_image,
     make_sky_image,
 )
-from galfig.audit.orders import BRIGHTNESS, CONTROLS, MAP, RANDOM, rank_pixels, score_pixels
-from galfig.audit.sample import Progress, Sample
-from galfig.audit.sky import find_regions, measure_sky
+from galfig.auditing.orders import BRIGHTNESS, CONTROLS, MAP, RANDOM, rank_pixels, score_pixels
+from galfig.auditing.sample import Progress, Sample
+from galfig.auditing.sky import find_regions, measure_sky
 
 # Shares of the pixels that are gone (or there). The curves change most at their beginning.
 SHARES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0)
@@ -47,7 +47,7 @@ def follow_removal(
     fill : Fill
         Gives the images that keep the pixels of masks.
     orders : mapping of str to (H, W) ndarray of int
-        The place of each pixel in each order, from `galfig.audit.orders.rank_pixels`.
+        The place of each pixel in each order, from `galfig.auditing.orders.rank_pixels`.
     shares : tuple of float
         Shares of the pixels that are removed (inserted), from 0 to 1.
     is_insertion : bool, default False
@@ -145,7 +145,7 @@ class _Followed:
 
 
 def measure_removal(sample: Sample, *, is_insertion: bool, progress: Progress) -> Measured:
-    """Measure deletion or insertion; see `galfig.audit.deletion` and `galfig.audit.insertion`.
+    """Measure deletion or insertion; see the modules `deletion` and `insertion` beside this one.
 
     Parameters
     ----------

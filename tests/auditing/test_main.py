@@ -9,8 +9,8 @@ from astropy.table import Table
 from click.testing import CliRunner
 from samples import build_at, make_checkpoint, make_measured
 
-from galfig.audit import main as job
-from galfig.audit.main import MEASURES, audit, choose_measures, digest_measure
+from galfig.auditing import main as job
+from galfig.auditing.main import MEASURES, audit, choose_measures, digest_measure
 from galfig.cli import main
 from galfig.errors import (
     AuditError,

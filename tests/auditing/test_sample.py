@@ -5,7 +5,7 @@ import pytest
 import torch
 from samples import make_tiny_cnn
 
-from galfig.audit.sample import draw_sample
+from galfig.auditing.sample import draw_sample
 from galfig.errors import CheckpointError, SelectionError
 
 

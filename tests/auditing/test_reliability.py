@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from galfig.audit import reliability
-from galfig.audit.estimates import Measured
-from galfig.audit.reliability import compute_alpha, rank_columns
-from galfig.audit.sample import Sample
+from galfig.auditing import reliability
+from galfig.auditing.estimates import Measured
+from galfig.auditing.reliability import compute_alpha, rank_columns
+from galfig.auditing.sample import Sample
 from galfig.errors import ConfigError
 
 

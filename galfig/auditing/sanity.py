@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from galfig.attribution.engine import Engine
-from galfig.audit.estimates import Estimate, Measured, bootstrap, spearman
-from galfig.audit.orders import BRIGHTNESS, MAP, score_pixels
-from galfig.audit.sample import Progress, Sample
+from galfig.auditing.estimates import Estimate, Measured, bootstrap, spearman
+from galfig.auditing.orders import BRIGHTNESS, MAP, score_pixels
+from galfig.auditing.sample import Progress, Sample
 from galfig.metrics import compute_losses
 
 # Times that weights are drawn, galaxies whose maps are compared, and steps of the cascade at most.
@@ -145,7 +145,7 @@ def list_steps(model: nn.Module) -> list[list[str]]:
     Returns
     -------
     list of list of str
-        Names of modules that get random weights in each step; at most `MAX_STEPS` steps.
+        Names of modules that get random weights in each step; at most ``MAX_STEPS`` steps.
     """
     groups: list[list[str]] = []
     for name, module in model.named_modules():

@@ -5,8 +5,8 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from galfig.attribution.head import measure_head
-from galfig.audit.estimates import Measured, bootstrap
-from galfig.audit.sample import Progress, Sample
+from galfig.auditing.estimates import Measured, bootstrap
+from galfig.auditing.sample import Progress, Sample
 from galfig.config import NONLINEAR_METHODS
 
 # Maps are stored as float16, whose rounding is 2^-11 of a value at most.

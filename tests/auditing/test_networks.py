@@ -8,9 +8,9 @@ import torch
 from samples import make_tiny_cnn
 from torch import nn
 
-from galfig.audit import completeness, receptive_field, sanity, seeds, symmetry
-from galfig.audit.completeness import contrast
-from galfig.audit.sanity import iter_randomised, list_steps
+from galfig.auditing import completeness, receptive_field, sanity, seeds, symmetry
+from galfig.auditing.completeness import contrast
+from galfig.auditing.sanity import iter_randomised, list_steps
 from galfig.errors import ConfigError
 
 from .conftest import MEAN, STD, draw_cutouts, make_colour_network

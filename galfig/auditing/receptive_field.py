@@ -5,9 +5,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from galfig.audit.estimates import Estimate, Measured, bootstrap
-from galfig.audit.orders import scale_map
-from galfig.audit.sample import Progress, Sample
+from galfig.auditing.estimates import Estimate, Measured, bootstrap
+from galfig.auditing.orders import scale_map
+from galfig.auditing.sample import Progress, Sample
 from galfig.networks.receptive import SHARE
 
 # Galaxies for which the gradient of the logit is taken.

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from galfig.audit.fills import (
+from galfig.auditing.fills import (
     fill_linearly,
     fill_with,
     impute,
     make_blurred_image,
     make_sky_image,
 )
-from galfig.audit.sky import Level, Sky, find_regions
+from galfig.auditing.sky import Level, Sky, find_regions
 
 
 def make_masks(size, seed=0):

@@ -14,10 +14,10 @@ from typing import Any, get_args
 import numpy as np
 
 import galfig
-from galfig.audit.columns import Radii, find_radii, tabulate_galaxies
-from galfig.audit.sample import Sample, draw_sample
-from galfig.audit.table import list_tables, write_tables
-from galfig.audit.verdict import write_verdict
+from galfig.auditing.columns import Radii, find_radii, tabulate_galaxies
+from galfig.auditing.sample import Sample, draw_sample
+from galfig.auditing.table import list_tables, write_tables
+from galfig.auditing.verdict import write_verdict
 from galfig.errors import AuditError, CheckpointError, ConfigError, OutputError
 from galfig.manuscript.code import list_modules
 from galfig.networks.checkpoint import Checkpoint

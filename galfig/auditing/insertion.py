@@ -1,8 +1,8 @@
 """Insertion: how soon the network finds the class as pixels come in the order of the map."""
 
-from galfig.audit.estimates import Measured
-from galfig.audit.removal import measure_removal
-from galfig.audit.sample import Progress, Sample
+from galfig.auditing.estimates import Measured
+from galfig.auditing.removal import measure_removal
+from galfig.auditing.sample import Progress, Sample
 
 
 def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
@@ -10,7 +10,7 @@ def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
 
     The higher the area, the sooner the probability rises. The image begins as shuffled pixels of
     its sky, as the blurred image, or imputed from what is there; controls and names of the numbers
-    are those of `galfig.audit.deletion.measure`. The excess over light is
+    are those of `galfig.auditing.deletion.measure`. The excess over light is
     :math:`E = (I_M - I_\mathrm{light}) / (I_M - I_\mathrm{random})`.
 
     Parameters

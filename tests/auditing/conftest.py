@@ -61,7 +61,7 @@ def make_sample(make_store):
         import torch
 
         from galfig.attribution.gradcam import grad_cam
-        from galfig.audit.sample import Sample, draw_sample
+        from galfig.auditing.sample import Sample, draw_sample
         from galfig.networks.checkpoint import wrap_network
         from galfig.store.reader import open_store
 

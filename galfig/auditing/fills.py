@@ -9,7 +9,7 @@ from scipy import ndimage, sparse
 from scipy.sparse.linalg import splu
 from torch import Tensor
 
-from galfig.audit.sky import Regions, Sky
+from galfig.auditing.sky import Regions, Sky
 
 # Standard deviation of the Gaussian that blurs, relative to the side of the image.
 BLUR = 0.1

@@ -5,9 +5,9 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from galfig.audit.completeness import contrast
-from galfig.audit.estimates import Measured, bootstrap, spearman
-from galfig.audit.sample import Progress, Sample
+from galfig.auditing.completeness import contrast
+from galfig.auditing.estimates import Measured, bootstrap, spearman
+from galfig.auditing.sample import Progress, Sample
 from galfig.config import NONLINEAR_METHODS
 from galfig.errors import ConfigError
 from galfig.metrics import compute_interval_factor

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from galfig.attribution.orientations import ORIENTATIONS
-from galfig.audit.estimates import Measured, bootstrap, spearman
-from galfig.audit.orders import scale_map
-from galfig.audit.sample import Progress, Sample
+from galfig.auditing.estimates import Measured, bootstrap, spearman
+from galfig.auditing.orders import scale_map
+from galfig.auditing.sample import Progress, Sample
 
 # Shifts down and to the right [pixels].
 SHIFTS = tuple(shift for n in (1, 2, 3, 4) for shift in ((n, 0), (0, n)))

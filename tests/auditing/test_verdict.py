@@ -2,8 +2,8 @@
 
 import pytest
 
-from galfig.audit.main import MEASURES
-from galfig.audit.verdict import write_verdict
+from galfig.auditing.main import MEASURES
+from galfig.auditing.verdict import write_verdict
 from galfig.metrics import rate_accuracy
 from galfig.records import Estimate, Measured
 

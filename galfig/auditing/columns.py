@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from galfig.audit.sample import Sample
-from galfig.audit.statistics import DESCRIPTIONS, MapStatistics, measure_map, measure_share
+from galfig.auditing.sample import Sample
+from galfig.auditing.statistics import DESCRIPTIONS, MapStatistics, measure_map, measure_share
 from galfig.errors import ConfigError
 from galfig.records import Measured
 from galfig.runtime.messages import shorten, suggest

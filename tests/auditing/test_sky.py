@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from galfig.audit.sky import Level, find_core, find_regions, measure_sky
+from galfig.auditing.sky import Level, find_core, find_regions, measure_sky
 
 
 def test_the_galaxy_is_found_and_the_rest_is_sky(draw):

@@ -1,8 +1,8 @@
 """Deletion: how soon the network loses the class as pixels go in the order of the map."""
 
-from galfig.audit.estimates import Measured
-from galfig.audit.removal import measure_removal
-from galfig.audit.sample import Progress, Sample
+from galfig.auditing.estimates import Measured
+from galfig.auditing.removal import measure_removal
+from galfig.auditing.sample import Progress, Sample
 
 
 def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:

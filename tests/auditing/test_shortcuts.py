@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from galfig.audit import shortcuts
-from galfig.audit.shortcuts import compute_auc, find_position
+from galfig.auditing import shortcuts
+from galfig.auditing.shortcuts import compute_auc, find_position
 
 from .conftest import make_colour_network
 

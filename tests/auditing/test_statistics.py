@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from galfig.audit.statistics import (
+from galfig.auditing.statistics import (
     correlate,
     measure_brightness,
     measure_map,

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from galfig.audit import common_mode
-from galfig.audit.sample import Sample
+from galfig.auditing import common_mode
+from galfig.auditing.sample import Sample
 from galfig.errors import ConfigError
 from galfig.store.reader import open_store
 

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from galfig.audit.estimates import Estimate, Measured, bootstrap
-from galfig.audit.sample import Progress, Sample
+from galfig.auditing.estimates import Estimate, Measured, bootstrap
+from galfig.auditing.sample import Progress, Sample
 from galfig.errors import ConfigError
 
 # Columns of galaxies by which maps are scored, and whether a high score is good (1) or bad (-1).

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from galfig.audit.estimates import bootstrap, spearman
+from galfig.auditing.estimates import bootstrap, spearman
 
 
 def test_the_interval_is_that_of_scipy():

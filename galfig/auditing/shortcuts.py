@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.stats import rankdata
 
-from galfig.audit.estimates import Estimate, Measured, bootstrap
-from galfig.audit.fills import make_sky_image
-from galfig.audit.orders import scale_map
-from galfig.audit.sample import Progress, Sample
-from galfig.audit.sky import Regions, find_core, find_regions, measure_sky
+from galfig.auditing.estimates import Estimate, Measured, bootstrap
+from galfig.auditing.fills import make_sky_image
+from galfig.auditing.orders import scale_map
+from galfig.auditing.sample import Progress, Sample
+from galfig.auditing.sky import Regions, find_core, find_regions, measure_sky
 
 # Galaxies from which the typical sky is measured; folds, and the fewest galaxies of a class.
 N_SKY, N_FOLDS = 200, 5
@@ -43,7 +43,7 @@ def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
     are trained and tried on different fifths of the galaxies. The AUC is that of one class against
     the rest, the mean over classes. Beside them are the network itself, and the network on images
     in which shuffled sky replaces the galaxy, so that it sees the surroundings only [1]_.
-    `galfig.audit.sky.find_regions` says how galaxy and sky are told apart.
+    `galfig.auditing.sky.find_regions` says how galaxy and sky are told apart.
 
     Parameters
     ----------
@@ -262,7 +262,7 @@ def cross_validate(
     features : (n, m) ndarray of float64
         Features; NaN becomes the median of the column.
     codes : (n,) ndarray of int
-        Classes 0 to C - 1, each of at least `N_FOLDS` galaxies.
+        Classes 0 to C - 1, each of at least ``N_FOLDS`` galaxies.
     seed : int
         Seed of the folds and of the forest.
 
