@@ -175,6 +175,24 @@ def _judge_sky(measures: Measures) -> Finding | None:
     )
 
 
+def _judge_surroundings(measures: Measures) -> Finding | None:
+    """Say that the network answers by what surrounds the galaxy, where nothing simpler does."""
+    sky = _find(measures, "shortcuts", "sky_auc")
+    network = _find(measures, "shortcuts", "network_sky_auc")
+    if network is None or network.low <= TELLING_AUC:
+        return None
+    if sky is not None and sky.low > TELLING_AUC:
+        # Said as a shortcut.
+        return None
+    return Finding(
+        72,
+        False,
+        "With the galaxy replaced by sky, the network still tells the class (AUC "
+        f"{_write(network)}): it also answers by what surrounds the galaxy, be that other sources, "
+        "the sky, or the faintest outskirts.",
+    )
+
+
 def _judge_colours(measures: Measures) -> Finding | None:
     colours = _find(measures, "shortcuts", "colours_auc")
     network = _find(measures, "shortcuts", "network_auc")
@@ -322,6 +340,7 @@ _RULES: tuple[Callable[[Measures], Finding | None], ...] = (
     _judge_sanity,
     _judge_shortcut,
     _judge_sky,
+    _judge_surroundings,
     _judge_colours,
     _judge_light,
     _judge_insertion,
