@@ -146,7 +146,10 @@ def _judge_sanity(measures: Measures) -> Finding | None:
 
 
 def _judge_shortcut(measures: Measures) -> Finding | None:
-    """Name a class that can be told from the sky, and attribution that lies on it."""
+    """Name a class that can be told from the surroundings, and attribution that lies on them.
+
+    Sky and the faintest outskirts of a galaxy cannot be told apart, so both are named.
+    """
     sky = _find(measures, "shortcuts", "sky_auc")
     outside = _find(measures, "shortcuts", "outside_share")
     area = _find(measures, "shortcuts", "outside_area")
@@ -156,12 +159,13 @@ def _judge_shortcut(measures: Measures) -> Finding | None:
     if outside is not None:
         where = f", and {_percent(outside)} of the attribution lies outside the galaxy"
         if area is not None:
-            where += f", which is {_percent(area)} of the image"
+            where += f", on {_percent(area)} of the image"
     return Finding(
         97,
         False,
-        f"The sky around the galaxy alone tells the class (AUC {_write(sky)}){where}: a shortcut, "
-        "so the maps need not show anything of the galaxy.",
+        "What surrounds the galaxy (sky, other sources, its faintest outskirts) tells the class by "
+        f"itself (AUC {_write(sky)}){where}. Unless it is the outskirts, that is a shortcut, and the "
+        "maps need not show anything of the galaxy.",
     )
 
 

@@ -21,7 +21,7 @@ def test_a_planted_shortcut_is_named(tmp_path, cue, is_shortcut):
     if is_shortcut:
         assert shortcuts["sky_auc"].low > 0.8
         assert shortcuts["outside_share"].low > 0.5
-        assert "The sky around the galaxy alone tells the class" in named[0]
+        assert "tells the class by itself" in named[0]
     else:
         assert shortcuts["core_auc"].low > 0.8
         assert not named

@@ -48,11 +48,14 @@ GOOD = (
                 outside_share=about(0.7),
                 outside_area=about(0.6),
             ),
-            r"The sky around the galaxy alone tells the class (AUC 0.950, 95 % interval 0.930 to "
-            "0.970), and 70 % (65 to 75 %) of the attribution lies outside the galaxy, which is "
-            "60 % (55 to 65 %) of the image: a shortcut",
+            "tells the class by itself (AUC 0.950, 95 % interval 0.930 to 0.970), and 70 % (65 to "
+            "75 %) of the attribution lies outside the galaxy, on 60 % (55 to 65 %) of the image. "
+            "Unless it is the outskirts, that is a shortcut",
         ),
-        (make("shortcuts", sky_auc=about(0.95, 0.02)), "0.970): a shortcut"),
+        (
+            make("shortcuts", sky_auc=about(0.95, 0.02)),
+            "0.970). Unless it is the outskirts, that is a shortcut",
+        ),
         (
             make("shortcuts", sky_auc=about(0.52), network_sky_auc=about(0.8)),
             "With the galaxy replaced by sky, the network still tells the class (AUC 0.800",
