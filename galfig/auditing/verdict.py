@@ -164,8 +164,8 @@ def _judge_shortcut(measures: Measures) -> Finding | None:
         97,
         False,
         "What surrounds the galaxy (sky, other sources, its faintest outskirts) tells the class by "
-        f"itself (AUC {_write(sky)}){where}. Unless it is the outskirts, that is a shortcut, and the "
-        "maps need not show anything of the galaxy.",
+        f"itself (AUC {_write(sky)}){where}. Unless it is the outskirts, that is a shortcut, and "
+        "the maps need not show anything of the galaxy.",
     )
 
 
