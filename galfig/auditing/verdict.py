@@ -223,6 +223,13 @@ def _judge_light(measures: Measures) -> Finding | None:
         )
     if excess is None:
         return None
+    if excess.value >= 1:
+        return Finding(
+            80,
+            True,
+            "The maps point to pixels that matter, and brightness does not: sorting by it does no "
+            f"better than a random order (excess over light {_write(excess)}).",
+        )
     if excess.low > 0:
         return Finding(
             80,

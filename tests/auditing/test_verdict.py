@@ -78,6 +78,10 @@ GOOD = (
             "The maps say no more, and less, than sorting pixels by brightness",
         ),
         (
+            make("deletion", lead_over_random=about(0.16), excess_over_light=about(1.2)),
+            "sorting by it does no better than a random order (excess over light 1.200",
+        ),
+        (
             make("deletion", lead_over_random=about(0.02)),
             "lowers the probability no faster than at random (lead 0.020",
         ),
