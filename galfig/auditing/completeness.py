@@ -2,12 +2,12 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax
 
 from galfig.attribution.head import measure_head
 from galfig.auditing.estimates import Measured, bootstrap
 from galfig.auditing.sample import Progress, Sample
 from galfig.config import NONLINEAR_METHODS
+from galfig.metrics import contrast_with_rest
 
 # Maps are stored as float16, whose rounding is 2^-11 of a value at most.
 COMPLETE = 1e-3
@@ -92,13 +92,7 @@ def contrast(values: NDArray[np.float64], logits: NDArray[np.float64]) -> NDArra
     -------
     (n, C) ndarray of float64
     """
-    n_classes = logits.shape[1]
-    others = ~np.eye(n_classes, dtype=bool)
-    columns = [
-        values[:, c] - (softmax(logits[:, others[c]], axis=1) * values[:, others[c]]).sum(axis=1)
-        for c in range(n_classes)
-    ]
-    return np.stack(columns, axis=1)
+    return np.stack([contrast_with_rest(*row) for row in zip(values, logits, strict=True)])
 
 
 def _find_bias(sample: Sample) -> NDArray[np.float64] | None:

@@ -7,20 +7,9 @@ from matplotlib.axes import Axes
 
 from galfig.errors import FigureError
 from galfig.figures.captions import Markup, count_noun, join_lines
+from galfig.figures.methods import METHODS
 from galfig.records import Estimate, Measured
 from galfig.store.audits import Audit
-
-# The names by which captions call methods.
-_METHODS = {
-    "grad-cam": "Grad-CAM",
-    "hires-cam": "HiResCAM",
-    "grad-cam++": "Grad-CAM++",
-    "layer-cam": "LayerCAM",
-    "x-grad-cam": "XGrad-CAM",
-    "evidence": "evidence",
-    "integrated-gradients": "integrated gradients",
-    "input-x-gradient": "input × gradient",
-}
 
 
 def describe_audited(audit: Audit, markup: Markup) -> str:
@@ -50,10 +39,14 @@ def describe_audited(audit: Audit, markup: Markup) -> str:
     drawn = f", drawn at random (seed {record.seed})" if len(audit) == record.n_asked else ""
     n_networks = len(record.checkpoints)
     networks = "the network" if n_networks == 1 else f"the mean of {n_networks} networks"
-    method = _METHODS.get(store.method, markup.text(store.method))
+    words = METHODS.get(store.method)
+    method = markup.text(words.name if words else store.method)
+    # Methods that explain pixels explain no layer.
+    layer = markup.text(store.target_layer)
+    explained = f"layer {layer}" if layer else "the pixels of the image"
     return join_lines(
         f"The audit measured {count_noun(len(audit), kind)} {known}{drawn}.",
-        f"Maps are those of {method} for layer {markup.text(store.target_layer)} of {networks} "
+        f"The {method} maps explain {explained}, by {networks} "
         f"({markup.text(store.arch)}; classes {markup.text(', '.join(store.class_names))}).",
         f"Intervals are 95{markup.percent} bootstrap intervals over galaxies.",
     )

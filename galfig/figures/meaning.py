@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from galfig.config import PIXEL_METHODS
 from galfig.figures.captions import (
     N_COMPARED,
     SAME_LOGIT,
@@ -22,21 +23,10 @@ from galfig.figures.captions import (
 )
 from galfig.figures.choice import choose_maps
 from galfig.figures.drawing import Column, tabulate_galaxies
+from galfig.figures.methods import METHODS, find_words
 from galfig.metrics import compute_interval_factor, compute_offsets
 from galfig.store.reader import Store
 from galfig.store.selection import Selection
-
-# Maps of which evidence is made, by method; that named "evidence" is made of the first.
-_METHODS = {
-    "grad-cam": "Grad-CAM maps (Selvaraju et al. 2017)",
-    "evidence": "Grad-CAM maps (Selvaraju et al. 2017)",
-    "hires-cam": "HiResCAM maps (Draelos & Carin 2020)",
-    "x-grad-cam": "XGrad-CAM maps (Fu et al. 2020)",
-    "integrated-gradients": "integrated gradients (Sundararajan et al. 2017)",
-    "input-x-gradient": "products of input and gradient (Shrikumar et al. 2016)",
-}
-# Methods that explain the pixels of the image, in place of a layer.
-_OF_PIXELS = ("integrated-gradients", "input-x-gradient")
 
 
 @dataclass(frozen=True)
@@ -207,7 +197,9 @@ def find_unit(store: Store, indices: NDArray[np.intp]) -> tuple[NDArray[np.float
 def describe_evidence(store: Store, markup: Markup) -> str:
     """Say what an evidence map is, of which layer, and what its signs and its zero mean."""
     names = [markup.text(name) for name in name_classes(store)]
-    method = markup.text(_METHODS.get(store.method, f"maps by {store.method}"))
+    # Maps of evidence are made of those of Grad-CAM.
+    words = METHODS["grad-cam"] if store.method == "evidence" else find_words(store.record)
+    method = markup.text(f"{words.name} maps" + (f" ({words.source})" if words.source else ""))
     if len(names) == 2:
         about = (
             f"An evidence map explains the log-odds of one class against the other: it is the "
@@ -220,7 +212,7 @@ def describe_evidence(store: Store, markup: Markup) -> str:
             "probabilities."
         )
     grid = markup.times(*store.map_shape)
-    if store.method in _OF_PIXELS:
+    if store.method in PIXEL_METHODS:
         return f"{about} Maps have {grid} pixels, as the network sees{describe_mean(store)}."
     layer = markup.text(store.record.target_layer)
     return (
@@ -238,7 +230,7 @@ def describe_sums(store: Store, shown: Sequence[Evidence], indices: NDArray[np.i
             f"{words}. The maps do not add up to them: other layers contribute, or do more than "
             "pool and weight this one."
         )
-    of_biases = store.record.head_bias is not None and store.method not in _OF_PIXELS
+    of_biases = store.record.head_bias is not None and store.method not in PIXEL_METHODS
     if len(store.class_names) == 2:
         what = "the difference of the biases of the classes" if of_biases else "a constant"
         # It is the same for all galaxies.
