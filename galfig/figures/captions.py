@@ -833,6 +833,13 @@ def format_probability(p: float) -> str:
     return {"1.000": "> 0.999", "0.000": "< 0.001"}.get(words, f"= {words}")
 
 
+def find_scaled_size(store: Store) -> int | None:
+    """Return the side to which cutouts are scaled for the network [pixel]; None if they are not."""
+    trained = store.training.settings
+    scaled = store.training.network_size if trained is None else trained.training.image_size
+    return None if scaled == store.record.cutout_size else scaled
+
+
 def describe_size(store: Store, shape: tuple[int, ...], markup: Markup) -> str:
     """Describe the size of a cutout in pixels, in arcsec, and as the network sees it."""
     size = f"{markup.times(shape[1], shape[0])} pixels"
@@ -842,9 +849,8 @@ def describe_size(store: Store, shape: tuple[int, ...], markup: Markup) -> str:
     if len(scales) == 1 and np.isfinite(store.pixel_scale).all():
         side = shape[1] * scales[0]
         size += f" of {scales[0]:g} arcsec, {side:.3g} arcsec on a side"
-    trained = store.training.settings
-    scaled = store.training.network_size if trained is None else trained.training.image_size
-    if scaled is not None and scaled != shape[1]:
+    scaled = find_scaled_size(store)
+    if scaled is not None:
         size += f"; scaled to {markup.times(scaled, scaled)} pixels for the network"
     return size
 

@@ -17,6 +17,7 @@ from galfig.figures.captions import (
     describe_omitted,
     describe_sample,
     describe_size,
+    find_scaled_size,
     format_probability,
     join_lines,
     name_classes,
@@ -268,6 +269,8 @@ def describe_field(store: Store, indices: NDArray[np.intp]) -> str:
     side = f"a square of {field.side_px:.3g} pixels of the cutout"
     if sizes:
         side += f" ({', '.join(sizes)})"
+    if find_scaled_size(store) is not None:
+        return f"Each cell depends on {side}, and on the next ones, which scaling blends with them."
     return f"Each cell depends on {side}, and on nothing beyond."
 
 

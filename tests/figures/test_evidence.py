@@ -308,6 +308,16 @@ def test_the_caption_says_what_a_cell_sees(make_pooled, side):
         assert f"a square of 7 pixels of the cutout {sizes}, and on nothing beyond" in found
 
 
+def test_a_scaled_cutout_is_seen_beyond_the_field(make_pooled):
+    """The pixels that the network sees are blended of more than those of the field."""
+    training = json.dumps({"arch": "resnet18", "network_size": 12})
+    attrs = {"receptive_field": json.dumps({"side_px": 14.0}), "training": training}
+    with open_store(make_pooled(attrs=attrs)) as store:
+        found = describe_field(store, np.array([0]))
+    assert "and on the next ones, which scaling blends with them." in found
+    assert "nothing beyond" not in found
+
+
 def test_unlabelled_galaxies_in_one_band_are_drawn(make_store):
     """With foreign names of classes, which the markup escapes, and without a redshift."""
     cutouts = np.random.default_rng(0).integers(0, 255, (12, 24, 24, 1), dtype=np.uint8)
