@@ -24,6 +24,9 @@ COMMON, AGREEMENT, SYMMETRY, ALPHA = 0.05, 0.7, 0.9, 0.667
 # Relative error of the sum of a map up to which it is called complete.
 COMPLETE = 1e-3
 
+# Weight of what leaves the maps nothing to support: no skill, or a failed sanity check.
+_FATAL = 98
+
 Measures = Mapping[str, Measured]
 
 
@@ -72,11 +75,14 @@ def write_verdict(
     -------
     list of str
         At most six sentences, the most important first, with at least one on what the maps
-        support, and one on what they do not, where the numbers carry them.
+        support, and one on what they do not, where the numbers carry them. The maps of a network
+        without skill, or that fail the sanity check, support nothing.
     """
     found = [rule(measures) for rule in _RULES]
     found += [_judge_skill(accuracy, class_names), _judge_number(n)]
     ordered = sorted(filter(None, found), key=lambda one: -one.weight)
+    if ordered and ordered[0].weight >= _FATAL:
+        ordered = [one for one in ordered if not one.is_support]
     chosen = ordered[:_MOST]
     for side in (True, False):
         # The last sentence makes room for the side that would be silent.
@@ -142,7 +148,7 @@ def _judge_sanity(measures: Measures) -> Finding | None:
             "they look much the same when what the network learned is randomised, so they show "
             "the images and not the network"
         )
-    return Finding(98, False, f"The maps fail the sanity check: {why}.")
+    return Finding(_FATAL, False, f"The maps fail the sanity check: {why}.")
 
 
 def _judge_shortcut(measures: Measures) -> Finding | None:
