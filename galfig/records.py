@@ -267,12 +267,15 @@ class Estimate(_Record):
         Bounds of its 95 % bootstrap interval over galaxies.
     n : int
         Number of galaxies.
+    unit : str
+        Unit of the number and its bounds; "" for a pure number.
     """
 
     value: Number
     low: Number
     high: Number
     n: Count
+    unit: Annotated[str, Field(max_length=100), AfterValidator(_check_printable)] = ""
 
 
 # More than any measure has, of numbers and of points of a curve.

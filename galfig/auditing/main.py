@@ -140,6 +140,7 @@ def audit(
                 "not; build a store of the validation set"
             )
         radii = find_radii(opened, r50, r90)
+        _check_early(path, opened, network, n, seed, if_exists)
         sample = draw_sample(opened, [network], n=n, seed=seed, device=device)
         _report(sample, n)
         with hold_lock(path, takeover=takeover) as lock:
@@ -338,6 +339,32 @@ def _run(job: _Job, names: Sequence[str], if_exists: IfExists, *, is_choice: boo
     return open_audit(job.path)
 
 
+def _check_early(
+    path: Path, store: Store, network: Checkpoint, n: int, seed: int, if_exists: IfExists
+) -> None:
+    """Raise OutputError where files that exist plainly are of something else.
+
+    What can be compared without the galaxies is, so that nobody waits to be refused.
+    """
+    before = _open_existing(path, if_exists)
+    if before is None:
+        _check_outputs(path, if_exists)
+        return
+    record = before.record
+    differs = {
+        "store": record.store.plan_digest != store.record.plan_digest,
+        "network": list(record.checkpoints) != [one.digest for one in network.networks],
+        f"`n` ({record.n_asked}, here {n})": record.n_asked != n,
+        f"`seed` ({record.seed}, here {seed})": record.seed != seed,
+    }
+    if if_exists == "error" and any(differs.values()):
+        what = " and ".join(name for name, is_other in differs.items() if is_other)
+        raise OutputError(
+            f'{path}: is an audit of another {what}; use `if_exists="replace"` to replace it, or '
+            "another `out` to keep both"
+        )
+
+
 def _open_existing(path: Path, if_exists: IfExists) -> Audit | None:
     """Open the audit that is there; None if there is none, or it is to be replaced unread."""
     if not path.exists() or if_exists == "replace":
@@ -375,11 +402,20 @@ def _check_existing(
 ) -> None:
     """Raise OutputError if files exist and must not be replaced."""
     if if_exists == "error" and before is not None:
-        what = f"without {', '.join(lacking)}" if lacking else "with other columns of radii"
-        raise OutputError(
-            f"{path}: is an audit {what}, or of another store, network, n or seed; use "
-            '`if_exists="update"` to complete it, or another `out` to keep both'
+        what = (
+            f"is an audit without {', '.join(lacking)} of this store by this code"
+            if lacking
+            else "is an audit with other columns of radii"
         )
+        raise OutputError(
+            f'{path}: {what}; use `if_exists="update"` to complete it, or another `out` to keep '
+            "both"
+        )
+    _check_outputs(path, if_exists)
+
+
+def _check_outputs(path: Path, if_exists: IfExists) -> None:
+    """Raise OutputError if the audit cannot be written, or its tables must not be replaced."""
     check_output(path, if_exists=if_exists)
     if if_exists == "error":
         for table in list_tables(path):

@@ -11,6 +11,7 @@ from samples import build_at, make_checkpoint, make_measured
 
 from galfig.auditing import main as job
 from galfig.auditing.main import MEASURES, audit, choose_measures, digest_measure
+from galfig.auditing.table import format_audit
 from galfig.cli import main
 from galfig.errors import (
     AuditError,
@@ -19,6 +20,8 @@ from galfig.errors import (
     LockError,
     OutputError,
 )
+from galfig.figures.audits import format_estimate, name_number
+from galfig.records import Estimate
 from galfig.runtime.lock import hold_lock
 from galfig.store.audits import open_audit
 from galfig.store.reader import open_store
@@ -142,6 +145,43 @@ def test_an_audit_is_completed(make, stand_in):
     make(if_exists="update", n=20)
     make(if_exists="update", n=20, seed=3)
     assert names_of(ran)[3:] == ["deletion", "sanity"] * 2
+
+
+def test_another_audit_is_refused_before_the_galaxies_are_read(make, stand_in, monkeypatch):
+    """By what differs: the number of galaxies, the seed, the store, or a table of another."""
+    make(measures=["sanity"])
+
+    def draw(*args, **options):
+        raise AssertionError("the galaxies were read")
+
+    monkeypatch.setattr("galfig.auditing.main.draw_sample", draw)
+    with pytest.raises(OutputError, match=r"another `n` \(500, here 20\); use `if_exists"):
+        make(n=20)
+    with pytest.raises(OutputError, match=r"another `n` .* and `seed` \(256, here 3\)"):
+        make(n=20, seed=3)
+
+
+def test_tables_of_another_are_refused_before_the_galaxies_are_read(make, monkeypatch, tmp_path):
+    """A table beside an audit that is not there may be anybody's."""
+    monkeypatch.delattr("galfig.auditing.main.draw_sample")
+    (tmp_path / "maps.audit.ecsv").write_text("mine")
+    with pytest.raises(OutputError, match=r"maps.audit.ecsv: already exists"):
+        make()
+
+
+def test_the_printed_table_fits_a_terminal(make, stand_in):
+    """Numbers with their intervals, controls below them, and units."""
+    written = format_audit(make())
+    lines = written.split("\n")
+    assert max(map(len, lines)) <= 80
+    assert lines[0].split("  ")[0] == "number, and vs its controls"
+    assert any(line.startswith("  vs ") for line in lines)
+    assert "Verdict" in lines
+    exact = Estimate(value=7.0, low=7.0, high=7.0, n=9, unit="pixels")
+    assert (name_number("side", exact), format_estimate(exact)) == ("side [pixels]", "7")
+    kpc = Estimate(value=2.5, low=2.4, high=2.75, n=9, unit="kpc")
+    assert name_number("side_kpc", kpc) == "side [kpc]"
+    assert format_estimate(kpc) == "2.500 [2.400, 2.750]"
 
 
 def test_an_interrupted_audit_goes_on(make, stand_in, monkeypatch, tmp_path):
