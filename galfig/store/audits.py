@@ -274,6 +274,14 @@ def read_audit_identity(path: Path) -> tuple[str, dict[str, str]] | None:
     }
 
 
+def read_audited_plan(path: Path) -> str | None:
+    """Return the plan digest of the store that an audit measured; None if it cannot be read."""
+    try:
+        return open_audit(path).record.store.plan_digest
+    except AuditError:
+        return None
+
+
 def _dump_measure(measured: Measured) -> str:
     """Write what a measure found as JSON; its columns are in the table of galaxies, by name."""
     document = measured.model_dump(mode="python")
