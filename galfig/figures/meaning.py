@@ -30,6 +30,10 @@ from galfig.store.reader import Store
 from galfig.store.selection import Selection
 
 
+# Fewer galaxies cannot tell whether sums and log-odds differ by a constant.
+MIN_COMPARED = 3
+
+
 @dataclass(frozen=True)
 class Evidence:
     """The evidence maps of one galaxy for some classes, and what the network makes of them.
@@ -155,7 +159,7 @@ def find_offsets(store: Store, indices: NDArray[np.intp]) -> NDArray[np.float64]
     if bias is not None:
         expected = np.stack([compute_offsets(np.asarray(bias), one) for one in logits])
         is_right = np.abs(rest - expected) <= SAME_LOGIT * np.abs(log_odds).max()
-    elif len(rows) < 3:
+    elif len(rows) < MIN_COMPARED:
         return None
     elif len(every) == 2:
         is_right = np.ptp(rest, axis=0) <= SAME_LOGIT * np.ptp(log_odds, axis=0)
@@ -227,10 +231,7 @@ def describe_sums(store: Store, shown: Sequence[Evidence], indices: NDArray[np.i
     words = "The log-odds are those of the class in the prediction, by the natural logarithm"
     offsets = find_offsets(store, indices)
     if offsets is None:
-        return (
-            f"{words}. The maps do not add up to them: other layers contribute, or do more than "
-            "pool and weight this one."
-        )
+        return f"{words}. {_explain_gap(store)}"
     of_biases = store.record.head_bias is not None and store.method not in PIXEL_METHODS
     if len(store.class_names) == 2:
         what = "the difference of the biases of the classes" if of_biases else "a constant"
@@ -244,6 +245,27 @@ def describe_sums(store: Store, shown: Sequence[Evidence], indices: NDArray[np.i
         bounds = (format_signed(float(value)) for value in (values.min(), values.max()))
         amount = " to ".join(dict.fromkeys(bounds))
     return f"{words}: the sum of a map over the cutout plus {what}, here {amount}."
+
+
+def _explain_gap(store: Store) -> str:
+    """Say why the sums of maps and their offsets are not the log-odds, as far as is known."""
+    record = store.record
+    if record.head_bias is not None:
+        # Pooling and one linear layer follow: each network's maps add up to its own log-odds.
+        if store.method == "evidence" and (store.n_networks > 1 or store.settings.maps.tta):
+            return (
+                "The maps do not add up to them: they are means of maps that weight the other "
+                "classes by different probabilities."
+            )
+        return "The maps do not add up to them, as they are stored."
+    if record.hires_distance is None and len(store) < MIN_COMPARED:
+        return "Whether the maps add up to them is not known."
+    if store.method in PIXEL_METHODS:
+        return "The maps do not add up to them."
+    return (
+        "The maps do not add up to them: other layers contribute, or do more than pool and weight "
+        "this one."
+    )
 
 
 def format_signed(value: float) -> str:
@@ -264,14 +286,38 @@ def describe_field(store: Store, indices: NDArray[np.intp]) -> str:
     kpc = arcsec * store.kpc_per_arcsec[indices]
     for values, unit in ((arcsec, "arcsec"), (kpc, "kpc")):
         if np.isfinite(values).all():
-            low, high = f"{values.min():.2g}", f"{values.max():.2g}"
+            low, high = (_format_size(value) for value in (values.min(), values.max()))
             sizes.append(f"{low if low == high else f'{low} to {high}'} {unit}")
-    side = f"a square of {field.side_px:.3g} pixels of the cutout"
+    side = f"a square of {_format_size(field.side_px, digits=3)} pixels of the cutout"
     if sizes:
         side += f" ({', '.join(sizes)})"
+    weights = _describe_weights(store)
+    verb, on = ("shows features", "of") if weights else ("depends", "on")
+    beyond = "nothing beyond"
     if find_scaled_size(store) is not None:
-        return f"Each cell depends on {side}, and on the next ones, which scaling blends with them."
-    return f"Each cell depends on {side}, and on nothing beyond."
+        beyond = "the next ones, which scaling blends with them"
+    return f"Each cell {verb} {on} {side}, and {on} {beyond}{weights}."
+
+
+def _describe_weights(store: Store) -> str:
+    """Say what features are weighted by, where that depends on the whole image; else "".
+
+    Behind pooling and one linear layer, gradients are the same for all images. The probabilities
+    that weight the other classes never are, and two classes need none.
+    """
+    weights = []
+    if store.record.hires_distance is not None:
+        weights.append("the gradients")
+    if len(store.class_names) > 2:
+        weights.append("the probabilities of the other classes")
+    if not weights:
+        return ""
+    return f"; what weights them, {' and '.join(weights)}, depends on all of the cutout"
+
+
+def _format_size(value: float, digits: int = 2) -> str:
+    """Write a length with so many significant digits, without a power of ten."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.{digits}g}"
 
 
 def describe_networks(
@@ -295,7 +341,8 @@ def describe_networks(
     return (
         f"{words} Where that interval of a cell holds zero, the cell is hatched: "
         f"{_format_share(n_hatched / n_cells)}{percent} of the cells, with "
-        f"{_format_share(hatched / total if total else 0)}{percent} of the absolute evidence."
+        f"{_format_share(hatched / total if total else 0)}{percent} of the absolute evidence. "
+        f"Each cell is tested by itself: of cells without evidence, 5{percent} are not hatched."
     )
 
 
