@@ -29,7 +29,6 @@ from galfig.metrics import compute_interval_factor, compute_offsets
 from galfig.store.reader import Store
 from galfig.store.selection import Selection
 
-
 # Fewer galaxies cannot tell whether sums and log-odds differ by a constant.
 MIN_COMPARED = 3
 

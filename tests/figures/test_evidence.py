@@ -343,7 +343,7 @@ def test_evidence_of_three_classes_does_depend_on_what_lies_beyond_the_field(mak
     """The case against "and on nothing beyond": other probabilities, and the cell is another."""
     with open_store(make_pooled(3)) as store:
         cams, logits = store.cams(0), store.logits[0]
-    before, after = (contrast_with_rest(cams, logits + [0, 0, shift]) for shift in (0, 3))
+    before, after = (contrast_with_rest(cams, logits + np.array([0, 0, shift])) for shift in (0, 3))
     assert np.abs(after - before).max() > 0.1 * np.abs(before).max()
 
 
