@@ -1,6 +1,7 @@
 """Measures of the networks themselves: what their maps add up to, see, follow and agree on."""
 
 import copy
+import json
 
 import numpy as np
 import pytest
@@ -38,6 +39,18 @@ def test_another_head_is_compared_with_hires_cam(make_sample):
     found = completeness.measure(make_sample(model, n=12))
     assert found.numbers["distance from HiResCAM"].value > 0.05
     assert "hires-cam" in found.not_supported
+
+
+def test_a_head_is_not_blamed_for_what_the_method_does(make_sample):
+    """Maps that are not linear in the output add up to none, behind pooling and a linear layer."""
+    attrs = {
+        "method": "layer-cam",
+        "config": json.dumps({"maps": {"method": "layer-cam"}}),
+    }
+    found = completeness.measure(make_sample(n=12, attrs=attrs))
+    assert not found.numbers
+    assert "layer-cam add up to no output of the network, whatever its head" in found.notes[0]
+    assert "HiResCAM" not in found.not_supported
 
 
 def test_contrasts_are_the_odds():
