@@ -178,8 +178,8 @@ def _judge_shortcut(measures: Measures) -> Finding | None:
         97,
         False,
         "What surrounds the galaxy (sky, other sources, its faintest outskirts) tells "
-        f"{_name_class(measures)} by itself (AUC {_write(sky)}){where}. Unless it is the outskirts, "
-        "that is a shortcut, and the maps need not show anything of the galaxy.",
+        f"{_name_class(measures)} by itself (AUC {_write(sky)}){where}. Unless it is the "
+        "outskirts, that is a shortcut, and the maps need not show anything of the galaxy.",
     )
 
 
@@ -229,9 +229,9 @@ def _judge_colours(measures: Measures) -> Finding | None:
     return Finding(
         60,
         False,
-        f"The network is not clearly better than the colours alone: their AUC is {_write(colours)}, "
-        f"beside {_write(network)} of the network, which leads by {_write(lead)}. Nothing here "
-        "shows that structure in the galaxy is needed.",
+        "The network is not clearly better than the colours alone: their AUC is "
+        f"{_write(colours)}, beside {_write(network)} of the network, which leads by "
+        f"{_write(lead)}. Nothing here shows that structure in the galaxy is needed.",
     )
 
 

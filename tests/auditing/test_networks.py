@@ -13,6 +13,7 @@ from galfig.auditing import completeness, receptive_field, sanity, seeds, symmet
 from galfig.auditing.completeness import contrast
 from galfig.auditing.sanity import iter_randomised, list_steps
 from galfig.errors import ConfigError
+from galfig.metrics import compute_losses
 
 from .conftest import MEAN, STD, draw_cutouts, make_colour_network
 
@@ -161,7 +162,23 @@ def test_sanity_separates_trained_permuted_and_random(make_sample):
     for model, known in ((train_tiny(label, first), second), (make_tiny_cnn(), label)):
         found = sanity.measure(make_sample(model, label=known, cutouts=cutouts))
         assert found.passes is False, found
-        assert "no better" in found.not_supported
+        assert "not clearly better" in found.not_supported
+
+
+def test_a_network_that_is_too_sure_has_skill():
+    """Its cross-entropy is above that of a guess, though it is right for nine in ten."""
+    labels = np.arange(200) % 2
+    answers = np.where(np.arange(200) % 20 < 2, 1 - labels, labels)
+    logits = 30.0 * np.stack([1 - answers, answers], axis=1)
+    assert compute_losses(logits, labels).mean() > np.log(2)
+    found = sanity.soften(logits, labels)
+    # The least cross-entropy of answers right for 90 % is the entropy of being right.
+    least = -(0.9 * np.log(0.9) + 0.1 * np.log(0.1))
+    assert compute_losses(found, labels).mean() == pytest.approx(least, rel=1e-6)
+    unsure = logits / 300
+    np.testing.assert_array_equal(sanity.soften(unsure, labels), unsure)
+    guesses = np.random.default_rng(0).normal(0, 30, (200, 2))
+    assert np.ptp(sanity.soften(guesses, np.argmin(guesses, axis=1)), axis=1).max() < 1e-2
 
 
 def test_sanity_without_classes_is_undecided(make_sample):
