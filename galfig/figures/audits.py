@@ -36,7 +36,8 @@ def describe_audited(audit: Audit, markup: Markup) -> str:
             if record.n_unknown < len(audit)
             else "whose part in the training is unknown"
         )
-    drawn = f", drawn at random (seed {record.seed})" if len(audit) == record.n_asked else ""
+    n_all = store.n_galaxies - record.n_trained
+    drawn = f" of {n_all}, drawn at random (seed {record.seed})" if len(audit) < n_all else ""
     n_networks = len(record.checkpoints)
     networks = "the network" if n_networks == 1 else f"the mean of {n_networks} networks"
     words = METHODS.get(store.method)
@@ -45,11 +46,23 @@ def describe_audited(audit: Audit, markup: Markup) -> str:
     layer = markup.text(store.target_layer)
     explained = f"layer {layer}" if layer else "the pixels of the image"
     return join_lines(
-        f"The audit measured {count_noun(len(audit), kind)} {known}{drawn}.",
+        f"The audit measured {count_noun(len(audit), kind)} {known}{drawn}.{_count_fewer(audit)}",
         f"The {method} maps explain {explained}, by {networks} "
         f"({markup.text(store.arch)}; classes {markup.text(', '.join(store.class_names))}).",
         f"Intervals are 95{markup.percent} bootstrap intervals over galaxies.",
     )
+
+
+def _count_fewer(audit: Audit) -> str:
+    """Say that some numbers are of fewer galaxies; "" if all are of the same."""
+    counts = [
+        one.n
+        for found in audit.measures.values()
+        for one in (*found.numbers.values(), *found.controls.values())
+    ]
+    if not counts or min(counts) == len(audit):
+        return ""
+    return f" Some of its numbers are of fewer, of {min(counts)} at least."
 
 
 def require_measure(audit: Audit, names: Sequence[str], figure: str) -> dict[str, Measured]:

@@ -330,15 +330,25 @@ def describe_networks(
         f"Log-odds are given with the 95{percent} interval of their mean over networks of this "
         "recipe (Student's t)."
     )
+    is_binary = len(store.class_names) == 2
+    if not is_binary:
+        # The log-odds of mean logits are not the mean of the log-odds.
+        words = (
+            f"Log-odds are those of the mean logits, with half the width of the 95{percent} "
+            "interval of the mean log-odds over networks of this recipe (Student's t)."
+        )
     if not are_hatched:
         return words
+    fixed = ""
+    if not is_binary and store.method != "evidence":
+        fixed = ", with the probabilities of the mean logits for all networks"
     pairs = [(one.is_uncertain, np.abs(one.maps)) for one in shown if one.is_uncertain is not None]
     n_hatched = sum(int(mask.sum()) for mask, _ in pairs)
     hatched = sum(float(size[mask].sum()) for mask, size in pairs)
     total = sum(float(size.sum()) for _, size in pairs)
     n_cells = sum(mask.size for mask, _ in pairs)
     return (
-        f"{words} Where that interval of a cell holds zero, the cell is hatched: "
+        f"{words} Where such an interval of a cell holds zero{fixed}, the cell is hatched: "
         f"{_format_share(n_hatched / n_cells)}{percent} of the cells, with "
         f"{_format_share(hatched / total if total else 0)}{percent} of the absolute evidence. "
         f"Each cell is tested by itself: of cells without evidence, 5{percent} are not hatched."
