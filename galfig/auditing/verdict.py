@@ -246,7 +246,7 @@ def _judge_light(measures: Measures) -> Finding | None:
     excess = _find(measures, "deletion", "excess over light")
     lead = _find(measures, "deletion", "lead over random")
     if lead is not None and lead.low <= 0:
-        return Finding(90, False, _deny_lead(lead))
+        return Finding(90, False, _deny_lead(lead, measures))
     if excess is None:
         return None
     if excess.low > 0:
@@ -260,18 +260,32 @@ def _judge_light(measures: Measures) -> Finding | None:
     )
 
 
-def _deny_lead(lead: Estimate) -> str:
+def _list_fills(measures: Measures, is_meant: Callable[[Estimate], bool]) -> str:
+    """Name the other fills with which the lead of the deletion is as is meant; "" for none."""
+    return " or ".join(
+        words
+        for fill, words in (("blur", "a blurred image"), ("linear imputation", "imputed pixels"))
+        if (lead := _find(measures, "deletion", f"lead over random, {fill}")) and is_meant(lead)
+    )
+
+
+def _deny_lead(lead: Estimate, measures: Measures) -> str:
     """Say that the maps are no better than chance, or worse, or that it cannot be told."""
     if lead.high < 0:
         return (
             "Removing pixels in the order of the maps lowers the probability later than at random "
             f"(lead {_write(lead)}), so the maps do not point to what the network uses."
         )
-    return (
+    unclear = (
         "Removing pixels in the order of the maps does not clearly lower the probability sooner "
-        f"than at random (lead {_write(lead)}), so nothing shows that the maps point to what the "
-        "network uses."
+        f"than at random (lead {_write(lead)}), "
     )
+    if others := _list_fills(measures, lambda one: one.low > 0):
+        return (
+            f"{unclear}though it does with {others} in place of sky: what the deletion says "
+            "depends on what replaces pixels."
+        )
+    return f"{unclear}so it does not show that the maps point to what the network uses."
 
 
 def _state_excess(excess: Estimate) -> str:
@@ -298,17 +312,13 @@ def _judge_fills(measures: Measures) -> Finding | None:
     main = _find(measures, "deletion", "lead over random")
     if main is None or main.low <= 0:
         return None
-    opposite = [
-        words
-        for fill, words in (("blur", "a blurred image"), ("linear imputation", "imputed pixels"))
-        if (other := _find(measures, "deletion", f"lead over random, {fill}")) and other.high < 0
-    ]
+    opposite = _list_fills(measures, lambda one: one.high < 0)
     if not opposite:
         return None
     return Finding(
         88,
         False,
-        f"With {' or '.join(opposite)} in place of sky, pixels in the order of the maps matter "
+        f"With {opposite} in place of sky, pixels in the order of the maps matter "
         "less than at random, so what the deletion says depends on what replaces pixels.",
     )
 

@@ -129,6 +129,7 @@ def _describe(audit: Audit, sanity: Measured, outcome: str, markup: Markup) -> s
         "are randomised, cascading from the top (Adebayo et al. 2018); controls are hollow.",
         "Maps that stay the same show the images, and not what the network learned.",
         f"{outcome}{skill}",
+        markup.text(sanity.not_supported) if sanity.passes is False else "",
         "This is passed or failed, and ranks nothing: maps without any structure would do best.",
         *(markup.text(note) for note in sanity.notes),
         describe_audited(audit, markup),

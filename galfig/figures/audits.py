@@ -37,7 +37,10 @@ def describe_audited(audit: Audit, markup: Markup) -> str:
             else "whose part in the training is unknown"
         )
     n_all = store.n_galaxies - record.n_trained
-    drawn = f" of {n_all}, drawn at random (seed {record.seed})" if len(audit) < n_all else ""
+    measured, drawn = count_noun(len(audit), kind), ""
+    if len(audit) < n_all:
+        measured = f"{len(audit)} of the {count_noun(n_all, kind)}"
+        drawn = f", drawn at random (seed {record.seed})"
     n_networks = len(record.checkpoints)
     networks = "the network" if n_networks == 1 else f"the mean of {n_networks} networks"
     words = METHODS.get(store.method)
@@ -46,7 +49,7 @@ def describe_audited(audit: Audit, markup: Markup) -> str:
     layer = markup.text(store.target_layer)
     explained = f"layer {layer}" if layer else "the pixels of the image"
     return join_lines(
-        f"The audit measured {count_noun(len(audit), kind)} {known}{drawn}.{_count_fewer(audit)}",
+        f"The audit measured {measured} {known}{drawn}.{_count_fewer(audit)}",
         f"The {method} maps explain {explained}, by {networks} "
         f"({markup.text(store.arch)}; classes {markup.text(', '.join(store.class_names))}).",
         f"Intervals are 95{markup.percent} bootstrap intervals over galaxies.",

@@ -114,6 +114,14 @@ GOOD = (
             "does not clearly lower the probability sooner than at random (lead 0.020",
         ),
         (
+            make(
+                "deletion",
+                lead_over_random=about(0.02),
+                **{"lead over random, linear imputation": about(0.2)},
+            ),
+            "though it does with imputed pixels in place of sky",
+        ),
+        (
             make("deletion", lead_over_random=about(-0.2)),
             "lowers the probability later than at random (lead -0.200",
         ),
