@@ -148,8 +148,8 @@ def _judge_sanity(measures: Measures) -> Finding | None:
     if skill is not None and skill.low <= max(MIN_SKILL, chance.high if chance else MIN_SKILL):
         why = (
             "the network is not clearly better on these galaxies than with random weights or by "
-            f"the frequencies of the classes (skill {_write(skill)}), so there is nothing learned "
-            "that they could explain"
+            f"the frequencies of the classes (skill {_write(skill)}), so nothing shows that there "
+            "is something learned to explain"
         )
     else:
         why = (

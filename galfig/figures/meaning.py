@@ -24,7 +24,7 @@ from galfig.figures.captions import (
 )
 from galfig.figures.choice import choose_maps
 from galfig.figures.drawing import Column, tabulate_galaxies
-from galfig.figures.methods import METHODS, find_words
+from galfig.figures.methods import METHODS, describe_faithfulness, find_words
 from galfig.metrics import compute_interval_factor, compute_offsets
 from galfig.store.reader import Store
 from galfig.store.selection import Selection
@@ -219,10 +219,17 @@ def describe_evidence(store: Store, markup: Markup) -> str:
     if store.method in PIXEL_METHODS:
         return f"{about} Maps have {grid} pixels, as the network sees{describe_mean(store)}."
     layer = markup.text(store.record.target_layer)
-    return (
-        f"{about} Maps have {grid} cells, those of layer {layer}{describe_mean(store)}. "
-        f"{describe_bypass(store)}"
-    ).strip()
+    faithful = markup.text(describe_faithfulness(store.record))
+    return " ".join(
+        filter(
+            None,
+            (
+                f"{about} Maps have {grid} cells, those of layer {layer}{describe_mean(store)}.",
+                f"{faithful[0].upper()}{faithful[1:]}." if faithful else "",
+                describe_bypass(store),
+            ),
+        )
+    )
 
 
 def describe_sums(store: Store, shown: Sequence[Evidence], indices: NDArray[np.intp]) -> str:
@@ -387,7 +394,8 @@ def introduce_evidence(
         describe_omitted(store, selection, "shown"),
         f"Each row shows one galaxy: the cutout ({describe_size(store, cutout.shape, markup)}), "
         f"then its evidence {'map' if len(shown[0].classes) == 1 else 'maps'} for {of}, {how}"
-        f"{frame}.",
+        f"{frame}. On a map are the probability {markup.math('p')} of its class, the softmax of "
+        "the network's output, and its log-odds.",
     )
 
 

@@ -347,6 +347,17 @@ def test_evidence_of_three_classes_does_depend_on_what_lies_beyond_the_field(mak
     assert np.abs(after - before).max() > 0.1 * np.abs(before).max()
 
 
+def test_the_caption_names_the_faithful_choice(make_pooled):
+    """Where more than pooling and one linear layer follows; and it says what p is."""
+    with open_store(make_pooled(records_bias=False, attrs={"hires_distance": 0.36})) as store:
+        caption = plot.evidence(store, [0]).caption
+    assert "HiResCAM (Draelos & Carin 2020) is the faithful choice" in caption
+    assert "differs from it here by 36 % of its norm." in caption
+    assert "the probability p of its class, the softmax of the network's output" in caption
+    with open_store(make_pooled()) as store:
+        assert "HiResCAM" not in plot.evidence(store, [0]).caption
+
+
 def test_large_fields_have_no_power_of_ten(make_pooled):
     """A field of 100 kpc and more is common where galaxies are far away."""
     attrs = {"receptive_field": json.dumps({"side_px": 1234.0})}
