@@ -31,6 +31,8 @@ from galfig.store.selection import Selection
 
 # Fewer galaxies cannot tell whether sums and log-odds differ by a constant.
 MIN_COMPARED = 3
+# What differs by less is the same in two decimals.
+CONSTANT = 0.01
 
 
 @dataclass(frozen=True)
@@ -217,7 +219,10 @@ def describe_evidence(store: Store, markup: Markup) -> str:
         )
     grid = markup.times(*store.map_shape)
     if store.method in PIXEL_METHODS:
-        return f"{about} Maps have {grid} pixels, as the network sees{describe_mean(store)}."
+        return (
+            f"{about} Maps have {grid} pixels, as the network sees{describe_mean(store)}. "
+            f"{find_words(store.record).note}"
+        ).strip()
     layer = markup.text(store.record.target_layer)
     faithful = markup.text(describe_faithfulness(store.record))
     return " ".join(
@@ -241,9 +246,16 @@ def describe_sums(store: Store, shown: Sequence[Evidence], indices: NDArray[np.i
     of_biases = store.record.head_bias is not None and store.method not in PIXEL_METHODS
     if len(store.class_names) == 2:
         what = "the difference of the biases of the classes" if of_biases else "a constant"
-        # It is the same for all galaxies.
-        values = offsets.mean(axis=0)[sorted({c for one in shown for c in one.classes})]
-        amount = " or ".join(map(format_signed, values.tolist()))
+        values = offsets[:, sorted({c for one in shown for c in one.classes})]
+        if np.ptp(values, axis=0).max() < CONSTANT:
+            amount = " or ".join(map(format_signed, values.mean(axis=0).tolist()))
+        else:
+            # Integrals are sums of a few steps.
+            what = f"nearly {what}"
+            ends = zip(values.min(axis=0), values.max(axis=0), strict=True)
+            amount = " or ".join(
+                f"{format_signed(float(low))} to {format_signed(float(high))}" for low, high in ends
+            )
     else:
         what = "an offset that depends on the probabilities"
         what += " and the biases of the classes" if of_biases else ""

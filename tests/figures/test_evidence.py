@@ -33,11 +33,12 @@ def make_pooled(make_store):
     Its biases are far apart, and recorded unless told otherwise.
     """
 
-    def make(n_classes=2, records_bias=True, attrs=None, **options):
+    def make(n_classes=2, records_bias=True, attrs=None, missed=0.0, **options):
         rng = np.random.default_rng(5)
         bias = np.linspace(-0.5, 0.7, n_classes)
         cams = rng.normal(0, 0.1, (12, n_classes, 24, 24)).astype(np.float32)
         logits = (cams.sum(axis=(2, 3), dtype=np.float64) + bias).astype(np.float32)
+        logits[:, -1] += np.linspace(0, missed, 12, dtype=np.float32)
         weights = np.exp(logits - logits.max(axis=1, keepdims=True), dtype=np.float64)
         recorded = {"head_bias": json.dumps(bias.tolist())} if records_bias else {}
         return make_store(
@@ -356,6 +357,17 @@ def test_the_caption_names_the_faithful_choice(make_pooled):
     assert "the probability p of its class, the softmax of the network's output" in caption
     with open_store(make_pooled()) as store:
         assert "HiResCAM" not in plot.evidence(store, [0]).caption
+
+
+@pytest.mark.parametrize(("error", "amount"), [(0.0, "here +1.20."), (0.1, "nearly")])
+def test_what_is_not_constant_is_not_called_so(make_pooled, error, amount):
+    """Integrated gradients are a sum of steps: what they miss differs between galaxies."""
+    path = make_pooled(records_bias=False, missed=error, attrs={"method": "integrated-gradients"})
+    with open_store(path) as store:
+        caption = plot.evidence(store, [0, 11]).caption
+    assert amount in caption
+    assert ("plus nearly a constant, here +1.20 to +1.30." in caption) == (error > 0)
+    assert "relative to an image that is everywhere the mean pixel" in caption
 
 
 def test_large_fields_have_no_power_of_ten(make_pooled):
