@@ -36,14 +36,14 @@ def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
     Measured
         ``error``, the mean over galaxies, and ``largest error`` of these galaxies, which has no
         width; or ``distance from HiResCAM``, for maps of HiResCAM the control ``distance of
-        Grad-CAM``. Nothing for methods that are not linear in the output.
+        Grad-CAM``. Nothing for methods that are not linear in the output, or explain pixels.
 
     References
     ----------
     .. [1] Draelos & Carin 2020, arXiv:2011.08891
     """
-    if sample.method in NONLINEAR_METHODS:
-        return _describe_nonlinear(sample)
+    if sample.method in NONLINEAR_METHODS or sample.is_of_pixels:
+        return _describe_others(sample)
     recorded = sample.store.record.head_bias
     bias = _find_bias(sample) if recorded is None else np.array(recorded)
     if bias is None:
@@ -83,10 +83,17 @@ def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
     )
 
 
-def _describe_nonlinear(sample: Sample) -> Measured:
+def _describe_others(sample: Sample) -> Measured:
+    """Say why nothing can be measured of maps that are not those of a linear head."""
+    note = f"Maps by {sample.method} add up to no output of the network, whatever its head."
+    if sample.is_of_pixels:
+        note = (
+            f"Maps by {sample.method} explain pixels and no layer, so that no bias of a head "
+            "completes them."
+        )
     return Measured(
         name="completeness",
-        notes=(f"Maps by {sample.method} add up to no output of the network, whatever its head.",),
+        notes=(note,),
         not_supported="Parts of a map are not shares of the prediction.",
     )
 

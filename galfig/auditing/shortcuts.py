@@ -14,6 +14,7 @@ from galfig.auditing.fills import make_sky_image
 from galfig.auditing.orders import scale_map
 from galfig.auditing.sample import Progress, Sample
 from galfig.auditing.sky import Regions, find_core, find_regions, measure_sky
+from galfig.metrics import compute_roc
 
 # Galaxies from which the typical sky is measured; folds, and the fewest galaxies of a class.
 N_SKY, N_FOLDS = 200, 5
@@ -339,6 +340,13 @@ def compute_auc(probs: NDArray[np.floating], codes: NDArray[np.integer]) -> floa
 
 
 def _estimate_auc(probs: NDArray[np.floating], codes: NDArray[np.integer], seed: int) -> Estimate:
+    """Estimate an AUC; of two classes with an interval that holds for few galaxies, and for 1.
+
+    A bootstrap of galaxies that are all in order has no width.
+    """
+    if probs.shape[1] == 2:
+        curve = compute_roc(codes == 1, probs[:, 1])
+        return Estimate(value=curve.area, low=curve.low, high=curve.high, n=len(codes))
     rows = np.concatenate([probs, codes[:, None]], axis=1)
 
     def compute(drawn: NDArray[np.float64]) -> float:

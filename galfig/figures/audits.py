@@ -52,8 +52,17 @@ def describe_audited(audit: Audit, markup: Markup) -> str:
         f"The audit measured {measured} {known}{drawn}.{_count_fewer(audit)}",
         f"The {method} maps explain {explained}, by {networks} "
         f"({markup.text(store.arch)}; classes {markup.text(', '.join(store.class_names))}).",
-        f"Intervals are 95{markup.percent} bootstrap intervals over galaxies.",
+        f"Intervals are 95{markup.percent} bootstrap intervals over galaxies{_name_others(audit)}.",
     )
+
+
+def _name_others(audit: Audit) -> str:
+    """Name the numbers whose intervals are no bootstrap: AUCs of two classes."""
+    shortcuts = audit.measures.get("shortcuts")
+    has_auc = shortcuts is not None and any(
+        name.endswith("_auc") for name in (*shortcuts.numbers, *shortcuts.controls)
+    )
+    return ", but for AUCs of two classes (Newcombe 2006)" if has_auc else ""
 
 
 def _count_fewer(audit: Audit) -> str:

@@ -194,3 +194,19 @@ def test_an_edge_detector_fails_sanity(make_sample, monkeypatch):
     found = sanity.measure(make_sample(make_colour_network(60.0), n=30))
     assert found.passes is False
     assert "show the image" in found.not_supported
+
+
+def test_maps_of_pixels_are_measured_without_a_layer(make_sample):
+    """No head completes them, and a field would say the contrary of what they depend on."""
+    method = "input-x-gradient"
+    attrs = {"method": method, "config": json.dumps({"maps": {"method": method}})}
+    sample = make_sample(n=12, attrs={**attrs, "target_layer": ""})
+    found = completeness.measure(sample)
+    assert not found.numbers
+    assert "explain pixels and no layer" in found.notes[0]
+    with pytest.raises(ConfigError, match="leave out the measure receptive-field"):
+        receptive_field.measure(sample)
+    found = symmetry.measure(sample)
+    assert np.isfinite(found.numbers["orientations"].value)
+    assert "border" not in found.numbers
+    assert "no border of a layer is told" in " ".join(found.notes)

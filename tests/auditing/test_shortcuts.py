@@ -31,6 +31,16 @@ def test_colours_are_told_from_the_galaxy(make_sample):
     assert lead.value == pytest.approx(expected)
 
 
+def test_perfect_order_of_few_galaxies_is_not_certain():
+    """Ten galaxies that are all in order may be so by luck; the bootstrap has no width there."""
+    codes = np.arange(10) % 2
+    found = _estimate_auc(np.stack([1.0 - codes, codes], axis=1), codes, 0)
+    assert (found.value, found.high, found.n) == (1, 1, 10)
+    assert found.low < 0.8
+    three = _estimate_auc(np.eye(3)[np.arange(30) % 3], np.arange(30) % 3, 0)
+    assert three.value == 1
+
+
 def test_a_lead_is_that_on_the_same_galaxies():
     """Two scores that err on the same galaxies differ by far less than each is uncertain."""
     rng = np.random.default_rng(1)
