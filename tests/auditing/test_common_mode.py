@@ -1,5 +1,7 @@
 """The share of the maps that all classes have in common."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -64,3 +66,10 @@ def test_evidence_is_refused(make_store):
         pytest.raises(ConfigError, match="common-mode"),
     ):
         common_mode.measure(Sample(store, (), np.arange(12), 0))
+
+
+def test_maps_that_are_not_linear_have_no_common_mode(make_sample):
+    """What their maps share may count for the prediction, so that nothing is said of it."""
+    attrs = {"method": "grad-cam++", "config": json.dumps({"maps": {"method": "grad-cam++"}})}
+    with pytest.raises(ConfigError, match="linear in the output; leave out the measure"):
+        common_mode.measure(make_sample(n=12, attrs=attrs))
