@@ -31,8 +31,8 @@ def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
     Measured
         ``share``; ``overlap`` is the intersection over union of the brightest tenth of the pixels
         of the map of the predicted class with those of its contrast with the mean map, and
-        ``correlation`` is Spearman's between these two maps. The control is the
-        share that independent maps of equal energy would have, 1 / C.
+        ``correlation`` is Spearman's between these two maps. A note gives the share
+        that independent maps of equal energy would have, 1 / C.
 
     Raises
     ------
@@ -62,14 +62,14 @@ def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
     if not energy[:, 1].any():
         return Measured(name="common-mode", notes=("All maps are zero, so no share can be given.",))
     share = bootstrap(energy, _compute_ratio, seed=sample.seed)
+    numbers = {"share": share, "overlap": bootstrap(overlap, seed=sample.seed)}
+    # Where the maps of all classes are the same, their contrast is zero, and has no ranks.
+    if np.isfinite(correlation).any():
+        numbers["correlation"] = bootstrap(correlation, seed=sample.seed)
     n_classes = len(sample.class_names)
     return Measured(
         name="common-mode",
-        numbers={
-            "share": share,
-            "overlap": bootstrap(overlap, seed=sample.seed),
-            "correlation": bootstrap(correlation, seed=sample.seed),
-        },
+        numbers=numbers,
         per_galaxy={
             "common_mode_share": tuple(shares.tolist()),
             "evidence_overlap": tuple(overlap.tolist()),

@@ -49,6 +49,14 @@ def test_maps_of_zero_have_no_share(make_store):
     assert "zero" in found.notes[0]
 
 
+def test_maps_that_are_all_the_same_share_everything(make_store):
+    """Their contrast is zero, and a map without ranks has no correlation."""
+    v = np.random.default_rng(2).normal(size=(12, 24, 24))
+    found = measure(make_store(cams=np.stack([v, v], axis=1).astype(np.float32)))
+    assert found.numbers["share"].value == pytest.approx(1)
+    assert "correlation" not in found.numbers
+
+
 def test_overlap_counts_pixels():
     """Half of the brightest pixels in common is an intersection over union of a third."""
     first = np.arange(20.0).reshape(1, 4, 5)

@@ -98,6 +98,40 @@ def test_agreement_of_seeds(make_sample):
     assert found.numbers["uncertain_pixels"].value == pytest.approx(1)
 
 
+def test_uncertainty_is_that_of_student(make_sample):
+    """Of three networks, the interval of the mean is 4.30 standard deviations over root three."""
+    networks = [make_tiny_cnn(3) for _ in range(3)]
+    for number, model in enumerate(networks[1:], 1):
+        generator = torch.Generator().manual_seed(number)
+        for parameter in model.parameters():
+            parameter.data += 0.012 * torch.randn(parameter.shape, generator=generator)
+    sample = make_sample(*networks, n=10, class_names=("a", "b", "c"))
+    found = seeds.measure(sample)
+    logits = sample.predict_logits(sample.images(slice(0, 10))).astype(np.float64)
+    cams = [batch.cams.double().numpy() for batch in sample.explain_each(sample.images(slice(10)))]
+    shares, energies = [], []
+    for number, target in enumerate(sample.predicted):
+        q = np.exp(logits[number])
+        q[target] = 0
+        q /= q.sum()
+        maps = np.stack([one[number, target] - np.tensordot(q, one[number], 1) for one in cams])
+        mean = maps.mean(axis=0)
+        is_open = np.abs(mean) <= 4.302653 * maps.std(axis=0, ddof=1) / np.sqrt(3)
+        shares.append(is_open.mean())
+        energies.append((mean[is_open] ** 2).sum() / (mean**2).sum())
+    assert 0.1 < np.mean(shares) < 0.9
+    assert found.numbers["uncertain_pixels"].value == pytest.approx(np.mean(shares), abs=1e-3)
+    assert found.numbers["uncertain_energy"].value == pytest.approx(np.mean(energies), rel=1e-2)
+
+
+def test_networks_without_maps_have_no_agreement(make_sample):
+    """Networks whose last layer is zero, as it begins in some, are told of in a note."""
+    blank = make_colour_network(0.0)
+    found = seeds.measure(make_sample(blank, copy.deepcopy(blank), n=10))
+    assert found.numbers == {}
+    assert "constant" in found.notes[0]
+
+
 def test_one_network_has_no_seeds(make_sample):
     """Which is said in one line."""
     with pytest.raises(ConfigError, match="made with one network"):
