@@ -182,12 +182,13 @@ def iter_randomised(
     Yields
     ------
     torch.nn.Module
-        A copy, in evaluation mode. Modules that know how to begin do so, statistics of batch norms
+        A copy on the CPU, in evaluation mode. Modules that know how to begin do so, statistics of batch norms
         included; parameters of others are shuffled.
     """
-    copied = copy.deepcopy(model)
+    # Drawn on the CPU, so that weights and seeds elsewhere do not depend on the device.
+    copied = copy.deepcopy(model).cpu()
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         for step in steps:
             for name in step:
                 _randomise(copied.get_submodule(name))
@@ -205,7 +206,7 @@ def _randomise(module: nn.Module) -> None:
     with torch.no_grad():
         for parameter in module.parameters(recurse=False):
             order = torch.randperm(parameter.numel())
-            parameter.copy_(parameter.flatten()[order.to(parameter.device)].view_as(parameter))
+            parameter.copy_(parameter.flatten()[order].view_as(parameter))
 
 
 def _explain(

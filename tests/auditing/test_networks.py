@@ -28,6 +28,31 @@ def test_maps_of_a_linear_head_are_complete(make_sample):
     assert "miss the logits" in found.not_supported
 
 
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_evidence_is_complete(make_sample, n_classes):
+    """Maps of evidence add up to contrasts of the logits, but for those of the biases."""
+    names = ("a", "b", "c")[:n_classes]
+    sample = make_sample(n=12, class_names=names)
+    cams = sample.store.evidence(slice(None))
+    if n_classes == 2:
+        cams = np.stack([-cams, cams], axis=1)
+    options = {"class_names": names, "attrs": {"method": "evidence"}}
+    found = completeness.measure(make_sample(n=12, cams=cams, **options))
+    assert found.numbers["largest error"].value < 1e-3
+    # The maps of the classes themselves are none of evidence.
+    found = completeness.measure(make_sample(n=12, **options))
+    assert found.numbers["largest error"].value > 1e-3
+
+
+def test_evidence_of_several_networks_is_not_compared(make_sample):
+    """Of more than two classes, each network has weights of its own."""
+    networks = [make_tiny_cnn(3), make_tiny_cnn(3)]
+    options = {"class_names": ("a", "b", "c"), "attrs": {"method": "evidence"}}
+    found = completeness.measure(make_sample(*networks, n=12, **options))
+    assert found.numbers == {}
+    assert "own probabilities" in found.notes[0]
+
+
 def test_another_head_is_compared_with_hires_cam(make_sample):
     """Behind a head with a hidden layer, no constant completes the maps."""
     tiny = make_tiny_cnn()
@@ -152,8 +177,11 @@ def test_layers_are_randomised_from_the_top():
             if tensor.is_floating_point() and tensor.ndim > 1
         }
         assert list(is_same.values()) == [True] * (2 - number) + [False] * (number + 1)
+    state = torch.get_rng_state()
     again = list(iter_randomised(model, steps, seed=0))[-1]
     assert torch.equal(again[4].weight, changed[4].weight)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
 def train_tiny(label, corrected):
