@@ -20,7 +20,11 @@ def test_a_planted_share_is_found(make_store):
     u, v = rng.normal(size=(2, 12, 24, 24))
     v *= np.sqrt((u**2).sum() / (v**2).sum())
     cams = np.stack([u / 2 + v, u / 2 - v], axis=1).astype(np.float32)
-    share = measure(make_store(cams=cams)).numbers["share"]
+    found = measure(make_store(cams=cams))
+    share = found.numbers["share"]
+    # By the sign of v, that of the predicted class; u has half of the brightest pixels' say.
+    overlaps = [common_mode.overlap_brightest(u / 2 + sign * v, sign * v) for sign in (1, -1)]
+    assert min(map(np.min, overlaps)) <= found.numbers["overlap"].value <= np.max(overlaps) < 0.9
     assert share.value == pytest.approx(0.2, abs=1e-3)
     assert share.low <= share.value <= share.high
     assert share.n == 12

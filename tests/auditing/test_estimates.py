@@ -40,6 +40,8 @@ def test_galaxies_without_a_value_are_left_out_and_counted():
     """A galaxy whose map is constant has no correlation."""
     found = bootstrap([1.0, np.nan, 3.0], seed=0)
     assert (found.value, found.n) == (2.0, 2)
+    pairs = [[1.0, 2.0], [5.0, np.nan], [3.0, 2.0]]
+    assert bootstrap(pairs, lambda rows: float(rows[:, 0].mean()), seed=0).value == 2.0
     with pytest.raises(ValueError, match="no galaxy with a finite value"):
         bootstrap([np.nan], seed=0)
 

@@ -1,6 +1,7 @@
 """Measures of the networks themselves: what their maps add up to, see, follow and agree on."""
 
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from torch import nn
 
 from galfig.auditing import completeness, receptive_field, sanity, seeds, symmetry
 from galfig.auditing.completeness import contrast
+from galfig.auditing.estimates import Estimate
+from galfig.auditing.sample import Sample
 from galfig.auditing.sanity import iter_randomised, list_steps
 from galfig.errors import ConfigError
 
@@ -76,14 +79,43 @@ def test_contrasts_are_the_odds():
 
 def test_the_field_is_that_of_the_layers(make_sample):
     """Two layers of three pixels see five; a layer of one pixel sees one."""
-    found = receptive_field.measure(make_sample(n=12))
+    sample = make_sample(n=12)
+    found = receptive_field.measure(sample)
     assert found.numbers["side"].value == 5
     assert found.numbers["side_arcsec"].value == pytest.approx(5 * 0.396)
-    assert found.numbers["side_kpc"].low > 0
+    kpc = np.median(sample.store.kpc_per_arcsec)
+    assert found.numbers["side_kpc"].value == pytest.approx(5 * 0.396 * kpc)
     assert "radial profile" in found.not_supported
     assert 0 < found.numbers["energy_inside"].value < 1
     assert found.controls["area_inside"].value == pytest.approx(25 / 576)
     assert receptive_field.measure(make_sample(make_colour_network())).numbers["side"].value == 1
+
+
+def test_the_field_of_scaled_cutouts_is_that_of_the_cutouts(make_sample):
+    """A pixel of images of half the side is two of the cutout, and so a share twice as large."""
+    sample = make_sample(n=12)
+    metadata = {**sample.checkpoint.metadata, "image_size": 12}
+    small = dataclasses.replace(sample.checkpoint, metadata=metadata)
+    sample = Sample(sample.store, (small,), sample.rows, 0, "cpu")
+    found = receptive_field.measure(sample)
+    assert found.numbers["side"].value == 10
+    assert found.numbers["side_share"].value == pytest.approx(5 / 12)
+    assert found.controls["area_inside"].value == pytest.approx(25 / 144, rel=0.2)
+
+
+def test_energy_inside_is_that_around_the_brightest_cell(make_sample):
+    """Of the squared gradient, in the square of five pixels, as far as the image reaches."""
+    sample = make_sample(n=10)
+    expected = []
+    for number, target in enumerate(sample.predicted):
+        image = sample.images([number]).requires_grad_()
+        (gradient,) = torch.autograd.grad(sample.checkpoint.model(image)[0, target], image)
+        energy = (gradient[0].double() ** 2).sum(dim=0).numpy()
+        row, column = np.unravel_index(sample.read_maps([number])[0].argmax(), (24, 24))
+        inside = energy[max(row - 2, 0) : row + 3, max(column - 2, 0) : column + 3]
+        expected.append(inside.sum() / energy.sum())
+    found = receptive_field.measure(sample).per_galaxy["energy_inside_field"]
+    assert found == pytest.approx(expected, rel=1e-4)
 
 
 def test_energy_is_the_squared_gradient():
@@ -104,6 +136,15 @@ def test_a_network_of_single_pixels_is_symmetric(make_sample):
     assert other.numbers["orientations"].value < 0.95
     assert other.numbers["border"].value > 0
     assert "another galaxy" in other.controls
+
+
+def test_the_border_is_as_wide_as_padding_reaches(make_sample):
+    """Two pixels of a field of five: a map of nothing else has all its sum on 176 of 576."""
+    cams = np.ones((10, 2, 24, 24), np.float32)
+    cams[..., 2:-2, 2:-2] = 0
+    found = symmetry.measure(make_sample(n=10, cams=cams))
+    assert found.numbers["border"].value == pytest.approx(576 / 176, rel=1e-6)
+    assert found.controls["border of the light"].value < 1
 
 
 def test_agreement_of_seeds(make_sample):
@@ -213,6 +254,50 @@ def test_sanity_separates_trained_permuted_and_random(make_sample):
         assert "no better" in found.not_supported
 
 
+@pytest.mark.parametrize(
+    ("skill", "chance", "passes"),
+    [
+        ((0.04, 0.5), (-1.0, -0.5), False),
+        ((0.3, 0.5), (0.1, 0.4), False),
+        ((0.3, 0.5), (0.1, 0.2), True),
+    ],
+)
+def test_skill_is_judged_by_its_interval(make_sample, monkeypatch, skill, chance, passes):
+    """Above a least skill and above all that random weights may have."""
+    skill, chance = (
+        Estimate(value=sum(ends) / 2, low=ends[0], high=ends[1], n=10) for ends in (skill, chance)
+    )
+    monkeypatch.setattr(sanity, "_measure_skill", lambda *args: (skill, chance))
+    monkeypatch.setattr(sanity, "INDEPENDENT", 1.01)
+    assert sanity.measure(make_sample(make_colour_network(), n=10)).passes is passes
+
+
+def test_dependence_is_judged_by_its_interval(make_sample, monkeypatch):
+    """A correlation that may be on both sides of the limit does not pass."""
+    sample = make_sample(n=10)
+    name = sanity._name_step(list_steps(sample.checkpoint.model), 2)
+    last = sanity.measure(sample).numbers[name]
+    assert last.low < last.high
+    for limit, depends in (((last.low + last.high) / 2, False), (last.high + 0.01, True)):
+        monkeypatch.setattr(sanity, "INDEPENDENT", limit)
+        found = sanity.measure(sample)
+        assert found.numbers[name] == last
+        assert ("show the image" not in found.not_supported) is depends
+
+
+def test_the_best_random_network_is_the_control(make_sample):
+    """The skill is 1 less cross-entropy over entropy; of random networks, the best counts."""
+    sample = make_sample(make_colour_network(), n=10)
+    good = np.where(np.arange(10)[:, None] % 2 == np.arange(2), 3.0, 0.0).astype(np.float32)
+    bad = np.zeros((10, 2), np.float32)
+    skill, chance = sanity._measure_skill(sample, range(10), [bad, good, bad])
+    loss = np.log1p(np.exp(-3.0))
+    assert chance.value == pytest.approx(1 - loss / np.log(2))
+    z = sample.store.logits.astype(np.float64)
+    losses = np.log1p(np.exp(-np.where(np.arange(10) % 2, 1, -1) * (z[:, 1] - z[:, 0])))
+    assert skill.value == pytest.approx(1 - losses.mean() / np.log(2), rel=1e-5)
+
+
 def test_sanity_without_classes_is_undecided(make_sample):
     """It may fail by its maps, but does not pass."""
     found = sanity.measure(make_sample(make_colour_network(), label=np.full(12, -1)))
@@ -220,9 +305,17 @@ def test_sanity_without_classes_is_undecided(make_sample):
     assert "skill" not in found.numbers
 
 
-def test_an_edge_detector_fails_sanity(make_sample, monkeypatch):
-    """Maps that do not change when all weights are random show the image."""
-    monkeypatch.setattr(sanity, "iter_randomised", lambda model, steps, seed: [model] * len(steps))
+@pytest.mark.parametrize("sign", [1, -1])
+def test_an_edge_detector_fails_sanity(make_sample, monkeypatch, sign):
+    """Maps that do not change when all weights are random, but for their sign, show the image."""
+
+    def keep(model, steps, seed):
+        model = copy.deepcopy(model)
+        with torch.no_grad():
+            model[3].weight.mul_(sign)
+        return [model] * len(steps)
+
+    monkeypatch.setattr(sanity, "iter_randomised", keep)
     found = sanity.measure(make_sample(make_colour_network(60.0), n=30))
     assert found.passes is False
     assert "show the image" in found.not_supported
