@@ -102,9 +102,11 @@ def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
         for name, values in features.items():
             guesses = cross_validate(values[kept], codes, seed=sample.seed)
             numbers[f"{name}_auc"] = _estimate_auc(guesses, codes, sample.seed)
-        numbers["network_sky_auc"] = _estimate_auc(probs[kept][:, classes], codes, sample.seed)
+        numbers["network_sky_auc"] = _estimate_auc(
+            choose_among(probs[kept], classes), codes, sample.seed
+        )
         if is_true:
-            known = sample.store.probs[sample.rows][kept][:, classes]
+            known = choose_among(sample.store.probs[sample.rows][kept], classes)
             controls["network_auc"] = _estimate_auc(known, codes, sample.seed)
     for group, name, column in (
         (numbers, "outside_share", 0),
@@ -232,6 +234,31 @@ def _choose_classes(
     if n_unknown := int((labels < 0).sum()):
         notes.append(f"{n_unknown} galaxies of unknown class are left out of the AUCs.")
     return np.isin(labels, classes), classes, notes
+
+
+def choose_among(probs: NDArray[np.floating], classes: NDArray[np.integer]) -> NDArray[np.floating]:
+    """Return the probability of some classes, given that it is one of these.
+
+    The simple models know of no other class.
+
+    Parameters
+    ----------
+    probs : (n, C) ndarray of float
+        Probability of each class.
+    classes : (k,) ndarray of int
+        Some of them.
+
+    Returns
+    -------
+    (n, k) ndarray of float
+        Rows with the sum 1.
+    """
+    chosen = probs[:, classes]
+    if chosen.shape == probs.shape:
+        return chosen
+    total = chosen.sum(axis=1, keepdims=True)
+    even = np.full_like(chosen, 1 / len(classes))
+    return np.divide(chosen, total, out=even, where=total > 0)
 
 
 def find_position(sample: Sample) -> NDArray[np.float64] | None:
