@@ -182,8 +182,8 @@ def iter_randomised(
     Yields
     ------
     torch.nn.Module
-        A copy on the CPU, in evaluation mode. Modules that know how to begin do so, statistics of batch norms
-        included; parameters of others are shuffled.
+        A copy on the CPU, in evaluation mode. Modules that know how to begin do so, statistics of
+        batch norms included; parameters of others are shuffled.
     """
     # Drawn on the CPU, so that weights and seeds elsewhere do not depend on the device.
     copied = copy.deepcopy(model).cpu()
