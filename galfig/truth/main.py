@@ -1,5 +1,6 @@
 """Score: maps of any library against the component that decides, minus what trivial maps reach."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
@@ -195,7 +196,7 @@ def _match(maps: Maps, truth: Truth) -> tuple[dict[int, int], dict[str, int]]:
         return dict(enumerate(range(n))), {}
     at = {objid: position for position, objid in enumerate(maps.objid)}
     if len(at) < n:
-        twice = sorted({objid for objid in maps.objid if maps.objid.count(objid) > 1})
+        twice = sorted(objid for objid, count in Counter(maps.objid).items() if count > 1)
         raise ScoreError(f"objid {shorten(twice, 3)} twice among the maps, expected each once")
     found = {index: at[objid] for index, objid in enumerate(truth.objid) if objid in at}
     if not found:
