@@ -120,7 +120,7 @@ def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
         numbers=numbers,
         controls=controls,
         per_galaxy={"sanity_correlation": tuple(_place(correlations[-1], chosen, len(sample)))},
-        notes=_write_notes(sample, chosen, has_skill, depends, skill, random_skill),
+        notes=_write_notes(sample, chosen, depends, skill, random_skill),
         passes=passes,
         supports=(
             "The network has skill on galaxies that did not train it, and the maps lose most of "
@@ -263,7 +263,6 @@ def _name_step(steps: Sequence[Sequence[str]], number: int) -> str:
 def _write_notes(
     sample: Sample,
     chosen: Sequence[int],
-    has_skill: bool | None,
     depends: bool,
     skill: Estimate | None,
     random_skill: Estimate | None,

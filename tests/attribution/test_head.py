@@ -38,6 +38,21 @@ def test_bias_of_pooling_and_linear_is_found(tiny_cnn, images):
         assert head.hires_distance < 1e-5
 
 
+class Bypassed(Residual):
+    """The same, with the mean of the image added to the logits."""
+
+    def forward(self, x):
+        return super().forward(x) + x.mean(dim=(2, 3))
+
+
+def test_what_depends_on_the_image_is_no_bias(images):
+    """Maps and the rest add up to the logits of each image, but the rest is not the same."""
+    model = Bypassed().eval()
+    assert measure_head(model, images, model.body).bias is None
+    # Of one image, the two cannot be told apart.
+    assert measure_head(model, images[:1], model.body).bias is not None
+
+
 @pytest.mark.parametrize("case", ["middle layer", "two linear layers", "three classes"])
 def test_other_heads_have_none(case, images):
     """Then Grad-CAM and HiResCAM differ, and by how much is what a reader must know."""
