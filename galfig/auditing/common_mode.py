@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from galfig.auditing.estimates import Measured, bootstrap, spearman
+from galfig.auditing.estimates import Measured, bootstrap, bootstrap_known, spearman
 from galfig.auditing.sample import Progress, Sample
 from galfig.errors import ConfigError
 
@@ -67,8 +67,8 @@ def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
         name="common-mode",
         numbers={
             "share": share,
-            "overlap": bootstrap(overlap, seed=sample.seed),
-            "correlation": bootstrap(correlation, seed=sample.seed),
+            # No correlation where maps are constant, as those of one pixel are.
+            **bootstrap_known({"overlap": overlap, "correlation": correlation}, seed=sample.seed),
         },
         per_galaxy={
             "common_mode_share": tuple(shares.tolist()),

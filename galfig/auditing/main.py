@@ -56,6 +56,8 @@ MEASURES = (
     "shortcuts",
     "reliability",
 )
+# More galaxies than any store has, and the largest seed that scikit-learn takes.
+MAX_N, MAX_SEED = 1 << 40, (1 << 32) - 1
 # Measures of what the other measures found.
 _OF_OTHERS = ("reliability",)
 # What one measure found has far less [byte].
@@ -135,6 +137,9 @@ def audit(
         If another process is making the same audit.
     """
     require_choice("if_exists", if_exists, get_args(IfExists))
+    for parameter, value, most in (("n", n, MAX_N), ("seed", seed, MAX_SEED)):
+        if not 0 <= value <= most:
+            raise ConfigError(f"`{parameter}` {value}: expected at most {most}, and no less than 0")
     names = choose_measures(measures)
     opened = store if isinstance(store, Store) else open_store(store)
     try:

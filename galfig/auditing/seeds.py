@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galfig.auditing.completeness import contrast
-from galfig.auditing.estimates import Measured, bootstrap, spearman
+from galfig.auditing.estimates import Measured, bootstrap, bootstrap_known, spearman
 from galfig.auditing.sample import Progress, Sample
 from galfig.config import NONLINEAR_METHODS
 from galfig.errors import ConfigError
@@ -62,7 +62,9 @@ def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
     for number in chosen:
         maps = _explain_evidence(sample, number)
         correlations = [spearman(maps[i], maps[j]) for i, j in combinations(range(n_networks), 2)]
-        agreement[number] = np.median(correlations)
+        # Maps that are constant have no correlation.
+        known = [one for one in correlations if np.isfinite(one)]
+        agreement[number] = np.median(known) if known else np.nan
         mean, scatter = maps.mean(axis=0), maps.std(axis=0, ddof=1)
         is_uncertain = np.abs(mean) <= factor * scatter
         pixels[number] = is_uncertain.mean()
@@ -74,13 +76,18 @@ def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
         last = maps[1]
         progress(1)
     progress(n - len(chosen))
+    if not np.isfinite(agreement).any():
+        return Measured(
+            name="seeds",
+            notes=("The maps of the networks are constant, so no agreement can be given.",),
+        )
     found = bootstrap(agreement, lambda values: float(np.median(values)), seed=sample.seed)
     uncertain = bootstrap(pixels, seed=sample.seed)
     held = bootstrap(energy, seed=sample.seed)
     return Measured(
         name="seeds",
         numbers={"agreement": found, "uncertain_pixels": uncertain, "uncertain_energy": held},
-        controls={"another galaxy": bootstrap(other, seed=sample.seed)},
+        controls=bootstrap_known({"another galaxy": other}, seed=sample.seed),
         per_galaxy={
             "seed_agreement": tuple(agreement.tolist()),
             "uncertain_pixels": tuple(pixels.tolist()),

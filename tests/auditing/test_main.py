@@ -310,6 +310,15 @@ def test_other_files_are_not_replaced(make, stand_in, tmp_path, built):
     assert len(make(if_exists="replace")) == 24
 
 
+@pytest.mark.parametrize("given", [{"seed": 1 << 32}, {"seed": -1}, {"n": 1 << 60}, {"n": -3}])
+def test_numbers_beyond_all_limits_are_refused_at_once(make, stand_in, given):
+    """Not by scikit-learn, or by the record, after all measures."""
+    name, value = next(iter(given.items()))
+    with pytest.raises(ConfigError, match=f"`{name}` {value}: expected at most"):
+        make(**given)
+    assert not stand_in[0]
+
+
 def test_no_input_is_replaced(make, built, stand_in, tmp_path, untrained):
     """Neither the store nor the network, nor the audit by its own table, whatever is asked."""
     model = tmp_path / "maps.safetensors"

@@ -98,6 +98,18 @@ def test_agreement_of_seeds(make_sample):
     assert found.numbers["uncertain_pixels"].value == pytest.approx(1)
 
 
+def test_networks_with_constant_maps_have_no_agreement(make_sample):
+    """A dead network has no correlation with another; of several, the others agree."""
+    dead = copy.deepcopy(make_tiny_cnn())
+    for values in dead.parameters():
+        values.data.zero_()
+    found = seeds.measure(make_sample(make_tiny_cnn(), dead, n=12))
+    assert not found.numbers
+    assert found.notes == ("The maps of the networks are constant, so no agreement can be given.",)
+    found = seeds.measure(make_sample(make_tiny_cnn(), make_tiny_cnn(), dead, n=12))
+    assert found.numbers["agreement"].value == pytest.approx(1)
+
+
 def test_one_network_has_no_seeds(make_sample):
     """Which is said in one line."""
     with pytest.raises(ConfigError, match="made with one network"):
