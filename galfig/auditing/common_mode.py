@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from galfig.auditing.estimates import Measured, bootstrap, spearman
+from galfig.auditing.estimates import Measured, bootstrap, bootstrap_known, spearman
 from galfig.auditing.sample import Progress, Sample
 from galfig.errors import ConfigError
 
@@ -62,14 +62,14 @@ def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
     if not energy[:, 1].any():
         return Measured(name="common-mode", notes=("All maps are zero, so no share can be given.",))
     share = bootstrap(energy, _compute_ratio, seed=sample.seed)
-    numbers = {"share": share, "overlap": bootstrap(overlap, seed=sample.seed)}
-    # Where the maps of all classes are the same, their contrast is zero, and has no ranks.
-    if np.isfinite(correlation).any():
-        numbers["correlation"] = bootstrap(correlation, seed=sample.seed)
     n_classes = len(sample.class_names)
     return Measured(
         name="common-mode",
-        numbers=numbers,
+        numbers={
+            "share": share,
+            # No correlation where maps are constant, as those of one pixel are, or all the same.
+            **bootstrap_known({"overlap": overlap, "correlation": correlation}, seed=sample.seed),
+        },
         per_galaxy={
             "common_mode_share": tuple(shares.tolist()),
             "evidence_overlap": tuple(overlap.tolist()),

@@ -48,16 +48,17 @@ def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
     zoom = one.cutout_size / one.image_size
     n = len(sample)
     numbers = {
-        "side": _exactly(field.side * zoom, n),
-        "core": _exactly(field.core * zoom, n),
+        "side": _exactly(field.side * zoom, n, "pixels"),
+        "core": _exactly(field.core * zoom, n, "pixels"),
         "side_share": _exactly(field.side / one.image_size, n),
     }
     scale = sample.store.pixel_scale[sample.rows]
     arcsec = field.side * zoom * scale
     kpc = arcsec * sample.store.kpc_per_arcsec[sample.rows]
-    for key, values in (("side_arcsec", arcsec), ("side_kpc", kpc)):
+    for unit, values in (("arcsec", arcsec), ("kpc", kpc)):
         if np.isfinite(values).any():
-            numbers[key] = bootstrap(values, _median, seed=sample.seed)
+            median = bootstrap(values, _median, seed=sample.seed)
+            numbers[f"side_{unit}"] = median.model_copy(update={"unit": unit})
     inside, area = np.full(n, np.nan), np.full(n, np.nan)
     chosen = sample.spread(N_GRADIENTS)
     for number in chosen:
@@ -153,8 +154,8 @@ def find_window(
     return rows, columns
 
 
-def _exactly(value: float, n: int) -> Estimate:
-    return Estimate(value=value, low=value, high=value, n=n)
+def _exactly(value: float, n: int, unit: str = "") -> Estimate:
+    return Estimate(value=value, low=value, high=value, n=n, unit=unit)
 
 
 def _median(values: NDArray[np.float64]) -> float:

@@ -17,13 +17,16 @@ from galfig.auditing.fills import (
     make_sky_image,
 )
 from galfig.auditing.orders import BRIGHTNESS, CONTROLS, MAP, RANDOM, rank_pixels, score_pixels
-from galfig.auditing.sample import Progress, Sample
+from galfig.auditing.sample import Progress, Sample, spread_evenly
 from galfig.auditing.sky import find_regions, measure_sky
+from galfig.figures.audits import format_estimate
 
 # Shares of the pixels that are gone (or there). The curves change most at their beginning.
 SHARES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0)
-# Galaxies from which the typical sky is measured, and those on which the other fills are tried.
-N_SKY, N_OTHER = 200, 40
+# Galaxies from which the typical sky is measured, those on which the other fills are tried, and
+# those on which all controls are. The random order and brightness, which the excess over light
+# needs, have all galaxies.
+N_SKY, N_OTHER, N_CONTROLS = 200, 40, 100
 SKY, BLUR, LINEAR = "sky", "blur", "linear imputation"
 EVIDENCE = "evidence"
 
@@ -135,12 +138,18 @@ def _divide_means(values: NDArray[np.float64]) -> float:
 
 @dataclass(frozen=True)
 class _Followed:
-    """Curves of the galaxies that one fill was tried on."""
+    """Curves of the galaxies that one fill was tried on, by order.
+
+    Attributes
+    ----------
+    curves : dict of str to (n, len(SHARES)) ndarray of float64
+        NaN where an order was not followed.
+    """
 
     curves: dict[str, NDArray[np.float64]]
-    n_filled: int
 
     def area(self, name: str) -> NDArray[np.float64]:
+        """Return the area of each galaxy, (n,); NaN where the order was not followed."""
         return compute_areas(self.curves[name])
 
 
@@ -162,10 +171,7 @@ def measure_removal(sample: Sample, *, is_insertion: bool, progress: Progress) -
     Measured
     """
     name, sign = ("insertion", -1) if is_insertion else ("deletion", 1)
-    found = {
-        fill: _Followed(_stack(curves), n_filled)
-        for fill, (curves, n_filled) in _follow_sample(sample, is_insertion, progress).items()
-    }
+    found, n_filled = _follow_sample(sample, is_insertion, progress)
     numbers: dict[str, Estimate] = {}
     controls: dict[str, Estimate] = {}
     curves: dict[str, tuple[float, ...]] = {"share": SHARES}
@@ -181,7 +187,7 @@ def measure_removal(sample: Sample, *, is_insertion: bool, progress: Progress) -
         if excess is None:
             notes.append(
                 f"With {_name_fill(fill)}, the lead of the map over a random order is not clearly "
-                f"positive ({_write(lead)}), so that no excess over light is given."
+                f"positive ({format_estimate(lead)}), so that no excess over light is given."
             )
         else:
             numbers[f"excess over light{suffix}"] = excess
@@ -191,7 +197,7 @@ def measure_removal(sample: Sample, *, is_insertion: bool, progress: Progress) -
                 controls[_name_curve(order) + suffix] = bootstrap(areas[order], seed=sample.seed)
     main = found[SKY]
     lead_of = {order: sign * (main.area(order) - main.area(MAP)) for order in main.curves}
-    notes += _describe_fills(sample, main.n_filled)
+    notes += _describe_fills(sample, n_filled)
     supports, not_supported = _judge(name, numbers, lead_of, sample.seed)
     return Measured(
         name=name,
@@ -211,6 +217,7 @@ def measure_removal(sample: Sample, *, is_insertion: bool, progress: Progress) -
 
 def _describe_curves(name: str, curves: NDArray[np.float64]) -> dict[str, tuple[float, ...]]:
     """Return the mean of curves (n, m), and 1.96 standard errors below and above it, by name."""
+    curves = curves[np.isfinite(curves[:, 0])]
     mean = curves.mean(axis=0)
     error = 1.96 * curves.std(axis=0, ddof=1) / np.sqrt(len(curves))
     described = {name: mean, f"{name} low": mean - error, f"{name} high": mean + error}
@@ -219,15 +226,17 @@ def _describe_curves(name: str, curves: NDArray[np.float64]) -> dict[str, tuple[
 
 def _follow_sample(
     sample: Sample, is_insertion: bool, progress: Progress
-) -> dict[str, tuple[list[dict[str, NDArray[np.float64]]], int]]:
-    """Follow each galaxy with each fill; return curves by fill, and how many galaxies fill theirs.
+) -> tuple[dict[str, _Followed], int]:
+    """Follow each galaxy with each fill; return curves by fill, and how many fill their cutouts.
 
     Each galaxy has its own random numbers, so that deletion and insertion compare the same.
     """
     found: dict[str, list[dict[str, NDArray[np.float64]]]] = {SKY: [], BLUR: [], LINEAR: []}
     n_filled = 0
     sky = measure_sky(_iter_pixels(sample, N_SKY), sample.make_rng("sky"))
-    others = set(sample.spread(N_OTHER))
+    # Subsets, so that each fill compares all orders on the same galaxies.
+    with_controls = sample.spread(N_CONTROLS)
+    with_fills = {with_controls[i] for i in spread_evenly(len(with_controls), N_OTHER)}
     for chunk in sample.iter_chunks():
         pixels, cams = sample.read_pixels(chunk), sample.read_maps(chunk)
         evidence = sample.read_evidence(chunk)
@@ -240,7 +249,8 @@ def _follow_sample(
             scores[RANDOM] = rng.random(regions.light.shape)
             if evidence is not None:
                 scores[EVIDENCE] = score_pixels(evidence[i], regions.light)[MAP]
-            orders = {order: rank_pixels(score, rng) for order, score in scores.items()}
+            followed = scores if number in with_controls else (MAP, RANDOM, BRIGHTNESS)
+            orders = {order: rank_pixels(scores[order], rng) for order in followed}
             target = int(sample.predicted[number])
 
             def predict(batch: Tensor, target: int = target) -> NDArray[np.float64]:
@@ -250,7 +260,7 @@ def _follow_sample(
             replaced = [dark, make_blurred_image(pixels[i])]
             new = sample.checkpoint.normalise(np.stack(replaced))
             fills: dict[str, Fill] = {SKY: fill_with(images[i], new[0])}
-            if number in others:
+            if number in with_fills:
                 fills[BLUR] = fill_with(images[i], new[1])
                 # The imputed pixels scatter as the sky does.
                 fills[LINEAR] = fill_linearly(
@@ -259,7 +269,7 @@ def _follow_sample(
             for name, fill in fills.items():
                 found[name].append(follow_removal(predict, fill, orders, is_insertion=is_insertion))
             progress(1)
-    return {name: (curves, n_filled) for name, curves in found.items()}
+    return {fill: _Followed(_stack(curves)) for fill, curves in found.items()}, n_filled
 
 
 def _iter_pixels(sample: Sample, n: int) -> Iterator[NDArray[np.uint8]]:
@@ -269,7 +279,10 @@ def _iter_pixels(sample: Sample, n: int) -> Iterator[NDArray[np.uint8]]:
 
 
 def _stack(curves: list[dict[str, NDArray[np.float64]]]) -> dict[str, NDArray[np.float64]]:
-    return {order: np.stack([one[order] for one in curves]) for order in curves[0]}
+    """Stack the curves of galaxies by order; NaN where an order was not followed."""
+    lacking = np.full(len(SHARES), np.nan)
+    # The first galaxy has all orders.
+    return {order: np.stack([one.get(order, lacking) for one in curves]) for order in curves[0]}
 
 
 def _name_curve(order: str) -> str:
@@ -284,16 +297,17 @@ def _name_fill(fill: str) -> str:
     )
 
 
-def _write(found: Estimate) -> str:
-    return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
-
-
 def _describe_fills(sample: Sample, n_filled: int) -> list[str]:
     notes = [
         "Removed pixels are replaced by shuffled pixels of the sky of the same cutout. The other "
-        f"fills were tried on {min(N_OTHER, len(sample))} galaxies at most. An image with removed "
-        "pixels is no image of a galaxy, and the network was not trained on any such."
+        f"fills were tried on {min(N_OTHER, len(sample))} galaxies. An image with removed pixels "
+        "is no image of a galaxy, and the network was not trained on any such."
     ]
+    if len(sample) > N_CONTROLS:
+        notes.append(
+            f"Orders other than those of the map, of brightness and at random were tried on "
+            f"{N_CONTROLS} of the galaxies."
+        )
     if n_filled:
         notes.append(
             f"{n_filled} of {len(sample)} galaxies fill their cutouts; sky pixels of the other "

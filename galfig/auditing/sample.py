@@ -175,7 +175,7 @@ class Sample:
 
     def spread(self, n: int) -> list[int]:
         """Return the numbers of at most n galaxies, spread evenly over the sample."""
-        return [int(i) for i in np.linspace(0, len(self) - 1, min(n, len(self))).round()]
+        return spread_evenly(len(self), n)
 
     def iter_layers(self) -> Iterator[tuple[Checkpoint, LayerTraits]]:
         """Iterate over the networks, each with what must be known of the layer explained."""
@@ -361,6 +361,11 @@ def draw_sample(
     sample = Sample(store, each, np.sort(rows).astype(np.intp), seed, device)
     _check_networks(sample)
     return sample
+
+
+def spread_evenly(n_all: int, n: int) -> list[int]:
+    """Return at most n of the numbers 0 to n_all - 1, the first and the last among them."""
+    return [int(i) for i in np.linspace(0, n_all - 1, min(n, n_all)).round()]
 
 
 def _check_networks(sample: Sample) -> None:

@@ -14,6 +14,7 @@ from galfig.attribution.engine import Engine
 from galfig.auditing.estimates import Estimate, Measured, bootstrap, spearman
 from galfig.auditing.orders import BRIGHTNESS, MAP, score_pixels
 from galfig.auditing.sample import Progress, Sample
+from galfig.figures.audits import format_estimate
 from galfig.metrics import compute_losses
 
 # Times that weights are drawn, galaxies whose maps are compared, and steps of the cascade at most.
@@ -274,9 +275,8 @@ def _write_notes(
     if skill is not None and random_skill is not None:
         notes.append(
             f"The skill of the network, 1 - cross-entropy / entropy of the classes, is "
-            f"{skill.value:.3f} [{skill.low:.3f}, {skill.high:.3f}]; the best of {N_DRAWS} "
-            f"networks with random weights has {random_skill.value:.3f} [{random_skill.low:.3f}, "
-            f"{random_skill.high:.3f}]."
+            f"{format_estimate(skill)}; the best of {N_DRAWS} networks with random weights has "
+            f"{format_estimate(random_skill)}."
         )
     else:
         notes.append("Too few true classes are known to measure the skill of the network.")

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from galfig.auditing.estimates import Measured, bootstrap, spearman
+from galfig.auditing.estimates import Measured, bootstrap, bootstrap_known, spearman
 from galfig.auditing.sample import Progress, Sample
 from galfig.config import NONLINEAR_METHODS
 from galfig.errors import ConfigError
@@ -81,11 +81,7 @@ def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
     return Measured(
         name="seeds",
         numbers={"agreement": found, "uncertain_pixels": uncertain, "uncertain_energy": held},
-        controls=(
-            {"another galaxy": bootstrap(other, seed=sample.seed)}
-            if np.isfinite(other).any()
-            else {}
-        ),
+        controls=bootstrap_known({"another galaxy": other}, seed=sample.seed),
         per_galaxy={
             "seed_agreement": tuple(agreement.tolist()),
             "uncertain_pixels": tuple(pixels.tolist()),

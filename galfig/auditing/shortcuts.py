@@ -22,7 +22,7 @@ GRID = 4
 # Smoothing of the light in which the brightest point of a cell is found [pixels].
 SMOOTHING = 1.0
 # AUC above which something tells the class.
-TELLING = 0.6
+TELLING, CHANCE = 0.6, 0.5
 
 
 class _Looks(NamedTuple):
@@ -428,7 +428,10 @@ def _judge(numbers: Mapping[str, Estimate], controls: Mapping[str, Estimate]) ->
         )
     network = controls.get("network_auc")
     for name, what in (("colours_auc", "colours"), ("brightness_auc", "brightness and size")):
-        if network is not None and name in numbers and numbers[name].high >= network.low:
+        one = numbers.get(name)
+        if network is None or one is None or one.low <= CHANCE:
+            continue
+        if one.high >= network.low:
             found.append(
                 f"Mean {what} alone do as well as the network (AUC {numbers[name].value:.2f} and "
                 f"{network.value:.2f}), so that structure need not matter."

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from galfig.attribution.orientations import ORIENTATIONS
-from galfig.auditing.estimates import Measured, bootstrap, spearman
+from galfig.auditing.estimates import Measured, bootstrap_known, spearman
 from galfig.auditing.orders import scale_map
 from galfig.auditing.sample import Progress, Sample
 
@@ -56,16 +56,9 @@ def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
     border, light = _measure_border(sample)
     progress(n - len(chosen))
     found = {"orientations": turned, "shifts": shifted, "border": border}
-    numbers = {
-        name: bootstrap(values, seed=sample.seed)
-        for name, values in found.items()
-        if np.isfinite(values).any()
-    }
-    controls = {
-        name: bootstrap(values, seed=sample.seed)
-        for name, values in {"another galaxy": other, "border of the light": light}.items()
-        if np.isfinite(values).any()
-    }
+    numbers = bootstrap_known(found, seed=sample.seed)
+    compared = {"another galaxy": other, "border of the light": light}
+    controls = bootstrap_known(compared, seed=sample.seed)
     notes = [f"Turned and shifted were {len(chosen)} galaxies."]
     if "border" not in numbers:
         notes.append("Padding reaches the whole image, so that no border can be told.")

@@ -4,21 +4,20 @@ import io
 import json
 import textwrap
 from collections.abc import Iterator, Mapping
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from galfig.figures.audits import format_numbers
-from galfig.records import Estimate, Measured
+from galfig.figures.audits import format_estimate, name_number
+from galfig.records import Measured
 from galfig.runtime.documents import dump_json
 from galfig.runtime.files import replace_file
 from galfig.store.audits import TEXTS, Audit, GalaxyColumn
 
 # Suffixes of the tables of galaxies, in place of that of the audit.
 SUFFIXES = (".parquet", ".ecsv")
-_WIDTH = 100
+_WIDTH = 80
 
 
 def format_audit(audit: Audit) -> str:
@@ -32,13 +31,13 @@ def format_audit(audit: Audit) -> str:
     Returns
     -------
     str
-        Lines. Each number is followed by its 95 % interval; controls are in the right half.
+        Lines. Each number has its 95 % interval behind it; its controls, after "vs", are below.
     """
-    rows = [("measure", "number", "value [95 % interval]", "control", "value [95 % interval]")]
+    rows = [("number, and vs its controls", "value [95 % interval]")]
     for name, measured in audit.measures.items():
         rows += _list_rows(name, measured)
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    width = max(len(row[0]) for row in rows)
+    lines = [f"{row[0]:{width}}  {row[1]}".rstrip() for row in rows]
     lines.insert(1, "-" * max(map(len, lines)))
     notes = [f"{name}: {note}" for name, found in audit.measures.items() for note in found.notes]
     blocks = ["\n".join(lines)]
@@ -102,28 +101,13 @@ def write_tables(path: Path, columns: Mapping[str, GalaxyColumn], meta: Mapping[
         temporary.write_text(_write_ecsv(columns, meta), encoding="utf-8")
 
 
-def format_estimate(estimate: Estimate) -> str:
-    """Write a number with its interval, such as 0.461 [0.447, 0.475]."""
-    value, low, high = format_numbers(estimate)
-    return f"{value} [{low}, {high}]"
-
-
-def _list_rows(name: str, measured: Measured) -> Iterator[tuple[str, str, str, str, str]]:
-    """Yield the rows of a measure: numbers to the left, controls to the right."""
-    titles = [name] if measured.passes is None else [name, "passes" if measured.passes else "FAILS"]
-    pairs = zip_longest(titles, measured.numbers.items(), measured.controls.items())
-    for title, number, control in pairs:
-        cells = [
-            word
-            for item in (number, control)
-            for word in (("", "") if item is None else (_spell(item[0]), format_estimate(item[1])))
-        ]
-        yield (title or "", cells[0], cells[1], cells[2], cells[3])
-
-
-def _spell(key: str) -> str:
-    """Write the key of a number as words."""
-    return key.replace("_", " ")
+def _list_rows(name: str, measured: Measured) -> Iterator[tuple[str, str]]:
+    """Yield the rows of a measure: its name, its numbers, and its controls."""
+    yield name, {None: "", True: "passes", False: "FAILS"}[measured.passes]
+    for key, estimate in measured.numbers.items():
+        yield f" {name_number(key, estimate)}", format_estimate(estimate)
+    for key, estimate in measured.controls.items():
+        yield f"  vs {name_number(key, estimate)}", format_estimate(estimate)
 
 
 def _wrap(words: str) -> str:

@@ -15,7 +15,7 @@ _MOST, _FEWEST = 6, 3
 # Fewer galaxies give intervals that are themselves uncertain.
 FEW_GALAXIES = 50
 # AUC above which a part of the image that is not the galaxy tells the class well enough to say so.
-TELLING_AUC = 0.6
+TELLING_AUC, CHANCE_AUC = 0.6, 0.5
 # A field of view smaller than this share of the cutout cannot know where in it it lies.
 LOCAL_SHARE = 0.5
 # Shares of the maps' energy common to all classes, and of their agreement between networks,
@@ -23,6 +23,9 @@ LOCAL_SHARE = 0.5
 COMMON, AGREEMENT, SYMMETRY, ALPHA = 0.05, 0.7, 0.9, 0.667
 # Relative error of the sum of a map up to which it is called complete.
 COMPLETE = 1e-3
+
+# Weight of what leaves the maps nothing to support: no skill, or a failed sanity check.
+_FATAL = 98
 
 Measures = Mapping[str, Measured]
 
@@ -72,11 +75,14 @@ def write_verdict(
     -------
     list of str
         At most six sentences, the most important first, with at least one on what the maps
-        support, and one on what they do not, where the numbers carry them.
+        support, and one on what they do not, where the numbers carry them. The maps of a network
+        without skill, or that fail the sanity check, support nothing.
     """
     found = [rule(measures) for rule in _RULES]
     found += [_judge_skill(accuracy, class_names), _judge_number(n)]
     ordered = sorted(filter(None, found), key=lambda one: -one.weight)
+    if ordered and ordered[0].weight >= _FATAL:
+        ordered = [one for one in ordered if not one.is_support]
     chosen = ordered[:_MOST]
     for side in (True, False):
         # The last sentence makes room for the side that would be silent.
@@ -142,7 +148,7 @@ def _judge_sanity(measures: Measures) -> Finding | None:
             "they look much the same when what the network learned is randomised, so they show "
             "the images and not the network"
         )
-    return Finding(98, False, f"The maps fail the sanity check: {why}.")
+    return Finding(_FATAL, False, f"The maps fail the sanity check: {why}.")
 
 
 def _judge_shortcut(measures: Measures) -> Finding | None:
@@ -201,6 +207,9 @@ def _judge_colours(measures: Measures) -> Finding | None:
     colours = _find(measures, "shortcuts", "colours_auc")
     network = _find(measures, "shortcuts", "network_auc")
     if colours is None or network is None or colours.high < network.low:
+        return None
+    if colours.low <= CHANCE_AUC:
+        # Beside a network that knows nothing either, colours need not tell anything.
         return None
     return Finding(
         60,

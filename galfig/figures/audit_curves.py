@@ -143,6 +143,22 @@ def _state_excess(name: str, measured: Measured) -> str:
     return f"The excess over light of the {name} is {value}, from {low} to {high}."
 
 
+def _state_subset(measures: Mapping[str, Measured]) -> str:
+    """Say which curves are of some of the galaxies only; "" where all are of the same."""
+    n_of = {
+        name: measured.controls[name].n
+        for measured in measures.values()
+        for name in list_curves(measured)
+        if name in measured.controls
+    }
+    fewer = [name for name, n in n_of.items() if n < max(n_of.values())]
+    if not fewer:
+        return ""
+    words = fewer[0] if len(fewer) == 1 else f"{', '.join(fewer[:-1])} and {fewer[-1]}"
+    n = min(n_of[name] for name in fewer)
+    return f"The curves {words} are of {n} of the galaxies, spread evenly over them."
+
+
 def _tabulate(measures: Mapping[str, Measured]) -> dict[str, Column]:
     rows: list[tuple[str, str, float, float, float, float]] = []
     for measure, found in measures.items():
@@ -184,6 +200,7 @@ def _describe(audit: Audit, measures: Mapping[str, Measured], markup: Markup) ->
         "Bands extend 1.96 standard errors of the mean over galaxies to each side."
         if has_bands
         else "",
+        _state_subset(measures),
         *(_state_excess(name, found) for name, found in measures.items()),
         "It is the share of the maps' lead over a random order that sorting pixels by brightness "
         "does not have."

@@ -10,7 +10,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from galfig.errors import FigureError
-from galfig.figures.audits import describe_audited, format_numbers, plot_estimates, span_of
+from galfig.figures.audits import (
+    describe_audited,
+    format_numbers,
+    name_number,
+    plot_estimates,
+    span_of,
+)
 from galfig.figures.captions import Markup, count_noun, join_lines, list_words
 from galfig.figures.drawing import Column, Drawing, DrawOptions
 from galfig.figures.style import MIN_FONT_SIZE, TEXT_WIDTH, escape_math, paper_style
@@ -119,7 +125,7 @@ def _plot_measure(measured: Measured, width: float, *, ax: Axes) -> None:
     ax.set_ylim(len(items) - 0.5, -0.5)
     ax.set_xlim(*span_of(estimates))
     names = [
-        f"{_fit_name(name, 0.55 * width)}  {format_numbers(estimate)[0]}"
+        f"{_fit_name(name_number(name, estimate), 0.55 * width)}  {format_numbers(estimate)[0]}"
         for name, estimate in items
     ]
     ax.set_yticks(range(len(items)), names)
@@ -141,7 +147,7 @@ def _plot_measure(measured: Measured, width: float, *, ax: Axes) -> None:
 def _fit_name(name: str, width: float) -> str:
     """Write the name of a number on one line, shortened if it is too long."""
     n_characters = int(72 * width / (0.6 * MIN_FONT_SIZE))
-    return escape_math(textwrap.shorten(name.replace("_", " "), n_characters, placeholder="..."))
+    return escape_math(textwrap.shorten(name, n_characters, placeholder="..."))
 
 
 def _tabulate(measures: Mapping[str, Measured]) -> dict[str, Column]:
@@ -158,6 +164,7 @@ def _tabulate(measures: Mapping[str, Measured]) -> dict[str, Column]:
         "low": Column([one.low for one in estimates], "lower end of the 95 % interval"),
         "high": Column([one.high for one in estimates], "upper end of the 95 % interval"),
         "n": Column([one.n for one in estimates], "number of galaxies"),
+        "unit": Column([one.unit for one in estimates], "unit of the estimate and its interval"),
     }
 
 

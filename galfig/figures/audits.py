@@ -95,13 +95,30 @@ def format_numbers(estimate: Estimate) -> tuple[str, str, str]:
     Returns
     -------
     value, low, high : str
-        Such as "0.461", "0.447" and "0.475", or "2.1e-07". What rounds to zero has no sign.
+        Such as "0.461", "0.447" and "0.475", or "2.1e-07". What rounds to zero has no sign. Whole
+        numbers have no decimals, such as a side in pixels.
     """
     numbers = (estimate.value, estimate.low, estimate.high)
     largest = max(map(abs, numbers))
+    if estimate.unit and all(number.is_integer() for number in numbers) and largest < 1e5:
+        value, low, high = (f"{number:.0f}" for number in numbers)
+        return value, low, high
     form = f".{3 if largest < 10 else 1}f" if not largest or 1e-3 <= largest < 1e5 else ".1e"
     value, low, high = (_write(number, form) for number in numbers)
     return value, low, high
+
+
+def format_estimate(estimate: Estimate) -> str:
+    """Write a number with its interval, such as 0.461 [0.447, 0.475]; exact ones without."""
+    value, low, high = format_numbers(estimate)
+    return value if estimate.low == estimate.high else f"{value} [{low}, {high}]"
+
+
+def name_number(key: str, estimate: Estimate) -> str:
+    """Write the name of a number as words, with its unit, such as "side [arcsec]"."""
+    if not estimate.unit:
+        return key.replace("_", " ")
+    return f"{key.removesuffix(f'_{estimate.unit}').replace('_', ' ')} [{estimate.unit}]"
 
 
 def _write(number: float, form: str) -> str:

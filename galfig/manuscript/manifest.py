@@ -54,7 +54,8 @@ class Step(_Table):
     makes : str
         The file that it makes, relative to the folder.
     kept : bool
-        Whether the file is kept with the paper, and remade only when the network is retrained.
+        Whether the file is kept with the paper, and remade only when the network is retrained. An
+        audit is also remade when it is not of the store of its command.
     """
 
     command: str = Field(max_length=2000, description="Such as 'galfig build-maps --out maps.h5'")

@@ -15,6 +15,7 @@ from galfig.manuscript.folder import digest_file, require_own
 from galfig.manuscript.manifest import Step
 from galfig.manuscript.record import MadeFile, identify
 from galfig.runtime.options import OFFLINE
+from galfig.store.audits import read_audited_plan
 
 logger = logging.getLogger(__name__)
 
@@ -122,7 +123,9 @@ def _find_reason(
     if identity is None:
         return "absent"
     if step.kept:
-        return "to be retrained" if retrain else None
+        if retrain:
+            return "to be retrained"
+        return "of another store" if _is_of_another_store(folder, step) else None
     if before is None:
         # A missing record does not justify repeating days of work on a GPU.
         return None
@@ -131,6 +134,17 @@ def _find_reason(
     if before.identity != identity:
         return "not what its recipe made"
     return None
+
+
+def _is_of_another_store(folder: Path, step: Step) -> bool:
+    """Whether an audit is of other galaxies, networks or settings than the store of its recipe.
+
+    The maps themselves are not compared: those of another processor differ in the sixth digit.
+    """
+    if step.parsed.name != "audit":
+        return False
+    plan = identify(folder, step.parsed.store)
+    return plan is not None and read_audited_plan(folder / step.makes) != plan
 
 
 def _digest_recipe(folder: Path, step: Step, before: str) -> str:

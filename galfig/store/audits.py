@@ -43,7 +43,7 @@ AUDIT_VERSION = 1
 _VERSION = "audit_version"
 _GROUP, _MEASURES = "galaxies", "measures"
 # More than any audit needs: measures, and what they say in total [byte].
-_MAX_MEASURES, _MAX_DOCUMENTS = 64, 1 << 26
+_MAX_MEASURES, _MAX_DOCUMENTS = 64, 1 << 24
 # Columns that every table has; all others hold numbers.
 TEXTS = ("objid", "split", "true", "predicted")
 _ADVICE = "edited or damaged, audit the store again"
@@ -272,6 +272,14 @@ def read_audit_identity(path: Path) -> tuple[str, dict[str, str]] | None:
     return audit.record.audit_digest, {
         part: hashlib.sha256(words.encode()).hexdigest() for part, words in parts.items()
     }
+
+
+def read_audited_plan(path: Path) -> str | None:
+    """Return the plan digest of the store that an audit measured; None if it cannot be read."""
+    try:
+        return open_audit(path).record.store.plan_digest
+    except AuditError:
+        return None
 
 
 def _dump_measure(measured: Measured) -> str:

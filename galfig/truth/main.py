@@ -235,6 +235,10 @@ class _Chooser:
 
     def __call__(self, position: int, label: int) -> NDArray[np.float64]:
         maps = np.asarray(self._maps.read(position), np.float64)
+        # No score depends on the scale, and sums of the largest floats would overflow.
+        largest = np.abs(maps).max()
+        if np.isfinite(largest) and largest > 0:
+            maps = maps / largest
         if maps.ndim == 2:
             return maps
         own = self._positions[label] if self._fixed is None else self._fixed

@@ -76,3 +76,10 @@ def test_evidence_is_refused(make_store):
         pytest.raises(ConfigError, match="common-mode"),
     ):
         common_mode.measure(Sample(store, (), np.arange(12), 0))
+
+
+def test_maps_of_one_pixel_have_no_correlation(make_store):
+    """The share is known all the same."""
+    cams = np.random.default_rng(0).normal(size=(12, 2, 1, 1)).astype(np.float32)
+    found = measure(make_store(cams=cams))
+    assert set(found.numbers) == {"share", "overlap"}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from galfig.auditing.estimates import bootstrap, spearman
+from galfig.auditing.estimates import bootstrap, bootstrap_known, spearman
 
 
 def test_the_interval_is_that_of_scipy():
@@ -62,3 +62,9 @@ def test_spearman_is_that_of_scipy():
     ]
     assert spearman(first, second) == pytest.approx(expected)
     assert np.isnan(spearman(np.ones((1, 4, 4)), rng.normal(size=(1, 4, 4)))).all()
+
+
+def test_what_is_unknown_of_all_galaxies_has_no_estimate():
+    """The other columns have theirs."""
+    found = bootstrap_known({"a": [1.0, np.nan], "b": [np.nan, np.inf], "c": []}, seed=0)
+    assert {name: one.value for name, one in found.items()} == {"a": 1}

@@ -190,12 +190,15 @@ def test_uncertainty_is_that_of_student(make_sample):
     assert found.numbers["uncertain_energy"].value == pytest.approx(np.mean(energies), rel=1e-2)
 
 
-def test_networks_without_maps_have_no_agreement(make_sample):
-    """Networks whose last layer is zero, as it begins in some, are told of in a note."""
-    blank = make_colour_network(0.0)
-    found = seeds.measure(make_sample(blank, copy.deepcopy(blank), n=10))
-    assert found.numbers == {}
+def test_networks_with_constant_maps_have_no_agreement(make_sample):
+    """A dead network has no correlation with the others, which is not passed over."""
+    dead = copy.deepcopy(make_tiny_cnn())
+    for values in dead.parameters():
+        values.data.zero_()
+    found = seeds.measure(make_sample(make_tiny_cnn(), dead, n=12))
+    assert not found.numbers
     assert "constant" in found.notes[0]
+    assert not seeds.measure(make_sample(make_tiny_cnn(), make_tiny_cnn(), dead, n=12)).numbers
 
 
 def test_one_network_has_no_seeds(make_sample):

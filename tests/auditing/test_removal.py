@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.stats import sem
 
-from galfig.auditing import deletion, insertion
+from galfig.auditing import deletion, insertion, removal
 from galfig.auditing.fills import fill_with
 from galfig.auditing.orders import rank_pixels, scale_map, score_pixels
 from galfig.auditing.removal import (
@@ -140,3 +140,22 @@ def test_curves_have_bands_of_their_standard_error():
     error = sem(curves, axis=0)
     assert found["map high"] == pytest.approx(curves.mean(axis=0) + 1.96 * error)
     assert found["map low"] == pytest.approx(curves.mean(axis=0) - 1.96 * error)
+
+
+def test_some_controls_are_tried_on_some_galaxies(make_sample, monkeypatch):
+    """What the excess over light needs has all galaxies; the rest has fewer, and says so."""
+    sample = make_sample(make_colour_network(), n=12)
+    everywhere = deletion.measure(sample)
+    monkeypatch.setattr(removal, "N_CONTROLS", 5)
+    monkeypatch.setattr(removal, "N_OTHER", 3)
+    found = deletion.measure(sample)
+    assert found.controls["order by edges"].n == 5
+    assert found.controls["order by edges, blur"].n == 3
+    assert found.controls["order by brightness"].n == found.controls["random order"].n == 12
+    assert found.numbers["excess over light"].n == 12
+    assert "tried on 5 of the galaxies" in " ".join(found.notes)
+    assert "tried on 5 of" not in " ".join(everywhere.notes)
+    # The map goes the same way, beside whatever it is followed.
+    area = everywhere.per_galaxy["deletion_area"]
+    assert found.per_galaxy["deletion_area"] == pytest.approx(area, abs=0.02)
+    assert all(np.isfinite(curve).all() for curve in found.curves.values())

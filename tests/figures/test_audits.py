@@ -122,6 +122,24 @@ def test_what_an_audit_lacks_is_named(tmp_path, store_path):
     assert "shows an audit, expected no selection of galaxies; leave out --zmin" in printed.stderr
 
 
+def test_curves_of_fewer_galaxies_say_so(tmp_path):
+    """A control that was tried on some galaxies is not compared in silence with all."""
+    some = Estimate(value=0.6, low=0.5, high=0.7, n=5)
+    share = [0.0, 0.5, 1.0]
+    names = ("random order", "order by edges", "order by blurred map", "map")
+    curves = {"share": share, **{name: [0.9, 0.6, 0.5] for name in names}}
+    everywhere = some.model_copy(update={"n": 12})
+    controls = {"random order": everywhere, "order by edges": some, "order by blurred map": some}
+    captions = []
+    for given in (controls, dict.fromkeys(controls, everywhere)):
+        one = make_measured("deletion", curves=curves, controls=given)
+        path = tmp_path / f"{len(captions)}.audit.h5"
+        captions.append(plot.audit_curves(write_small_audit(path, {"deletion": one})).caption)
+    words = "The curves order by edges and order by blurred map are of 5 of the galaxies"
+    assert words in captions[0]
+    assert "of the galaxies, spread" not in captions[1]
+
+
 def test_attribution_against_a_column(audit, store, tmp_path):
     """Galaxies of both files, the medians, and Spearman's correlation."""
     drawn = plot.attribution_vs(store, audit=audit, column="z", statistic="centroid_distance")

@@ -8,8 +8,9 @@ from paper import MANIFEST, build, check, replace_in
 from samples import make_measured, write_small_audit
 
 from galfig.errors import ManuscriptError
-from galfig.manuscript.manifest import load_manifest
+from galfig.manuscript.manifest import Step, load_manifest
 from galfig.manuscript.record import identify, load_record
+from galfig.manuscript.steps import find_stale
 from galfig.manuscript.values import describe_audit, write_macros
 from galfig.records import Estimate
 
@@ -59,6 +60,20 @@ def test_figures_of_audits_are_drawn_and_compared(audited):
     assert ("figures/summary.pdf", "store changed: worth (measures, galaxies)") in found
     assert any(path == "values.tex" for path, _ in found)
     assert build(audited)["figures/summary.pdf"].startswith("store changed: worth")
+
+
+def test_an_audit_that_is_kept_must_be_of_the_store(audited):
+    """One that is committed stays, on any processor, until it is of other galaxies or networks."""
+    step = Step(
+        command="galfig audit maps.h5 --model model.safetensors", makes="maps.audit.h5", kept=True
+    )
+    for seed in (0, 1):
+        write_small_audit(audited / "maps.audit.h5", seed=seed)
+        assert find_stale(audited, (step,), {}) == {}
+    write_small_audit(audited / "maps.audit.h5", plan_digest="another")
+    assert find_stale(audited, (step,), {}) == {"maps.audit.h5": "of another store"}
+    (audited / "maps.h5").unlink()
+    assert find_stale(audited, (step,), {}) == {}
 
 
 def test_macros_have_the_numbers_of_an_audit(audited):
