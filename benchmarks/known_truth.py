@@ -195,7 +195,7 @@ def list_methods(
         of_layer["galfig", name] = explain
 
     for name, method in METHODS.items():
-        if not getattr(method, "of_pixels", False):
+        if not method.of_pixels:
             add_galfig(name)
 
     def run_captum(features: Tensor, target: Tensor) -> Tensor:

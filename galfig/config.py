@@ -727,6 +727,12 @@ class Settings(_Table):
         return None if self.training.init is None else self._folder / self.training.init
 
     @property
+    def input_files(self) -> tuple[Path, ...]:
+        """The files with galaxies and the weights to start from, none of which may be replaced."""
+        start = () if self.init_path is None else (self.init_path,)
+        return *(file.path for file in self.catalog_files), *start
+
+    @property
     def images_dir(self) -> Path:
         """Folder that the template of image paths is relative to."""
         return self.find_images(self.catalog_files[0])

@@ -279,7 +279,7 @@ class Estimate(_Record):
 
 
 # More than any measure has, of numbers and of points of a curve.
-_MAX_NUMBERS, _MAX_POINTS = 1000, 10_000
+_MAX_NUMBERS, _MAX_POINTS = 1000, 1000
 _Estimates = Annotated[dict[Name, Estimate], Field(max_length=_MAX_NUMBERS)]
 _Curve = Annotated[tuple[NumberOrNan, ...], Field(max_length=_MAX_POINTS)]
 _Sentences = Annotated[tuple[PrintableText, ...], Field(max_length=100)]
@@ -323,6 +323,8 @@ class Measured(_Record):
         lengths = {len(curve) for curve in self.curves.values()}
         if len(lengths) > 1:
             raise ValueError(f"curves of {sorted(lengths)} points, expected as many in each")
+        if self.curves and "share" not in self.curves:
+            raise ValueError("curves without 'share', expected the abscissa of all")
         return self
 
 
@@ -480,9 +482,16 @@ class TruthRecord(_Record):
     seed: Seed
     n: Annotated[int, Field(strict=True, ge=1, le=10_000_000)]
     size: Side
-    class_names: Names
-    components: Annotated[dict[Name, bool], Field(min_length=1, max_length=10)]
+    class_names: Annotated[Names, Field(min_length=2)]
+    components: Annotated[dict[Name, Truth], Field(min_length=1, max_length=10)]
     digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+    @field_validator("components")
+    @classmethod
+    def _check_components(cls, components: dict[str, bool]) -> dict[str, bool]:
+        if not any(components.values()):
+            raise ValueError("none tells the class, expected one that does")
+        return components
 
 
 def read_store_record(attrs: Mapping[str, Any]) -> StoreRecord:

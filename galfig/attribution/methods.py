@@ -278,9 +278,7 @@ def _multiply_positive(maps: Tensor, gradient: Tensor) -> Tensor:
 
 def _weight_plus_plus(maps: Tensor, gradient: Tensor) -> Tensor:
     totals = maps.sum(dim=(2, 3), keepdim=True)
-    # The squares of the gradient cancel, which would underflow.
-    weights = gradient.clamp(min=0) / (2 + gradient * totals)
-    return weighted_sum(maps, weights.sum(dim=(2, 3)))
+    return weighted_sum(maps, _divide_plus_plus(gradient, totals).sum(dim=(2, 3)))
 
 
 def _weight_by_activation(maps: Tensor, gradient: Tensor) -> Tensor:
@@ -297,10 +295,16 @@ def _convolve_positive(maps: Tensor, gradients: Tensor) -> Tensor:
     return _convolve(maps, gradients.clamp(min=0))
 
 
+def _divide_plus_plus(gradient: Tensor, totals: Tensor) -> Tensor:
+    # The squares of the gradient cancel, which would underflow. Where it is negative, the divisor
+    # may be zero: to the eight bits of bfloat16, it often is.
+    return torch.where(gradient > 0, gradient / (2 + gradient * totals), 0)
+
+
 def _convolve_plus_plus(maps: Tensor, gradients: Tensor) -> Tensor:
     n_images, n_maps, height, width = maps.shape
     totals = maps.sum(dim=(2, 3))
-    weights = height * width * gradients.clamp(min=0) / (2 + gradients * totals[:, None])
+    weights = height * width * _divide_plus_plus(gradients, totals[:, None])
     cams = torch.bmm(weights, maps.reshape(n_images, n_maps, height * width))
     return cams.reshape(n_images, -1, height, width)
 

@@ -150,7 +150,6 @@ def _measure_maps(sample: Sample, radii: Radii) -> dict[str, GalaxyColumn]:
             values.append(measure_share(evidence, radii.pixels[name][row], cutout.shape[0]))
     columns = dict(zip(MapStatistics._fields, np.array(found, np.float64).T, strict=True))
     columns |= {name: np.array(values, np.float64) for name, values in shares.items()}
-    agreement = getattr(store, "agreement", None)
-    if agreement is not None:
-        columns["agreement"] = agreement[sample.rows].astype(np.float64)
+    if store.agreement is not None:
+        columns["agreement"] = store.agreement[sample.rows].astype(np.float64)
     return {name: GalaxyColumn(values, *DESCRIPTIONS[name]) for name, values in columns.items()}

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from galfig.auditing.estimates import Measured, bootstrap, spearman
+from galfig.auditing.estimates import Measured, bootstrap, bootstrap_known, spearman
 from galfig.auditing.sample import Progress, Sample
 from galfig.config import NONLINEAR_METHODS
 from galfig.errors import ConfigError
@@ -32,8 +32,8 @@ def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
     Measured
         ``share``; ``overlap`` is the intersection over union of the brightest tenth of the pixels
         of the map of the predicted class with those of its contrast with the mean map, and
-        ``correlation`` is Spearman's between these two maps. The control is the
-        share that independent maps of equal energy would have, 1 / C.
+        ``correlation`` is Spearman's between these two maps. A note gives the share
+        that independent maps of equal energy would have, 1 / C.
 
     Raises
     ------
@@ -69,8 +69,8 @@ def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
         name="common-mode",
         numbers={
             "share": share,
-            "overlap": bootstrap(overlap, seed=sample.seed),
-            "correlation": bootstrap(correlation, seed=sample.seed),
+            # No correlation where maps are constant, as those of one pixel are, or all the same.
+            **bootstrap_known({"overlap": overlap, "correlation": correlation}, seed=sample.seed),
         },
         per_galaxy={
             "common_mode_share": tuple(shares.tolist()),

@@ -48,6 +48,14 @@ def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
     bias = _find_bias(sample) if recorded is None else np.array(recorded)
     if bias is None:
         return _compare_with_hires(sample, progress)
+    if sample.method == "evidence" and len(sample.networks) > 1 and len(sample.class_names) > 2:
+        return Measured(
+            name="completeness",
+            notes=(
+                "Each network weights the other classes by its own probabilities, so that the mean "
+                "of its evidence over networks cannot be compared with the mean logits.",
+            ),
+        )
     errors = []
     for chunk in sample.iter_chunks():
         rows = sample.rows[chunk]

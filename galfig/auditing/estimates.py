@@ -1,6 +1,6 @@
 """Estimates: numbers with their 95 % interval over galaxies."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -68,6 +68,28 @@ def bootstrap(
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(drawn, [tail, 1 - tail])
     return Estimate(value=value, low=float(low), high=float(high), n=n)
+
+
+def bootstrap_known(columns: Mapping[str, ArrayLike], *, seed: int) -> dict[str, Estimate]:
+    """Estimate the mean of those columns that have a finite value.
+
+    Parameters
+    ----------
+    columns : mapping of str to (n,) array_like of float
+        Values of galaxies, by the name of the number.
+    seed : int
+        Seed of the draws.
+
+    Returns
+    -------
+    dict of str to Estimate
+        Without the columns of which nothing is known, such as correlations of constant maps.
+    """
+    return {
+        name: bootstrap(values, seed=seed)
+        for name, values in columns.items()
+        if np.isfinite(np.asarray(values, np.float64)).any()
+    }
 
 
 def _mean(values: NDArray[np.float64]) -> float:

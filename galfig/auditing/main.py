@@ -21,10 +21,17 @@ from galfig.auditing.verdict import write_verdict
 from galfig.errors import AuditError, CheckpointError, ConfigError, OutputError
 from galfig.manuscript.code import list_modules
 from galfig.networks.checkpoint import Checkpoint
-from galfig.networks.ensemble import load_networks
+from galfig.networks.ensemble import list_files, load_networks
 from galfig.records import Measured
 from galfig.runtime.documents import dump_json, load_json
-from galfig.runtime.files import IfExists, check_output, remove_leftovers, replace_file
+from galfig.runtime.files import (
+    IfExists,
+    check_apart,
+    check_output,
+    check_parts,
+    remove_leftovers,
+    replace_file,
+)
 from galfig.runtime.inputs import read_regular
 from galfig.runtime.lock import Lock, hold_lock
 from galfig.runtime.messages import require_choice, suggest
@@ -49,6 +56,8 @@ MEASURES = (
     "shortcuts",
     "reliability",
 )
+# More galaxies than any store has, and the largest seed that scikit-learn takes.
+MAX_N, MAX_SEED = 1 << 40, (1 << 32) - 1
 # Measures of what the other measures found.
 _OF_OTHERS = ("reliability",)
 # What one measure found has far less [byte].
@@ -128,6 +137,9 @@ def audit(
         If another process is making the same audit.
     """
     require_choice("if_exists", if_exists, get_args(IfExists))
+    for parameter, value, most in (("n", n, MAX_N), ("seed", seed, MAX_SEED)):
+        if not 0 <= value <= most:
+            raise ConfigError(f"`{parameter}` {value}: expected at most {most}, and no less than 0")
     names = choose_measures(measures)
     opened = store if isinstance(store, Store) else open_store(store)
     try:
@@ -140,12 +152,16 @@ def audit(
                 "not; build a store of the validation set"
             )
         radii = find_radii(opened, r50, r90)
+        files = [] if isinstance(model, Checkpoint) else list_files(Path(model))
+        _check_names(path, [opened.path, *files])
         _check_early(path, opened, network, n, seed, if_exists)
         sample = draw_sample(opened, [network], n=n, seed=seed, device=device)
         _report(sample, n)
         with hold_lock(path, takeover=takeover) as lock:
-            remove_leftovers(path)
+            for file in (path, *list_tables(path)):
+                remove_leftovers(file)
             job = _Job(path, sample, n, radii, _describe_inputs(sample, n), lock)
+            check_parts(job.parts)
             return _run(job, names, if_exists, is_choice=measures is not None)
     finally:
         if opened is not store:
@@ -331,12 +347,26 @@ def _run(job: _Job, names: Sequence[str], if_exists: IfExists, *, is_choice: boo
     columns = tabulate_galaxies(job.sample, job.radii, measures)
     attrs = _describe_audit(job, measures, keys, digest)
     job.lock.check()
-    write_tables(job.path, columns, {"audit_digest": digest})
+    # Tables say of no other audit than the one beside them, whenever this is killed.
+    for table in list_tables(job.path):
+        table.unlink(missing_ok=True)
     with replace_file(job.path, if_exists="replace") as temporary:
         write_audit(temporary, attrs, measures, columns)
         job.lock.check()
+    write_tables(job.path, columns, {"audit_digest": digest})
     _remove_parts(job.parts)
     return open_audit(job.path)
+
+
+def _check_names(path: Path, inputs: Sequence[Path]) -> None:
+    """Raise OutputError if files of the audit would replace each other, or what it is made from."""
+    tables = list_tables(path)
+    if path in tables:
+        raise OutputError(
+            f"{path}: is the name of its table of galaxies, expected another suffix, such as .h5"
+        )
+    for file in (path, *tables):
+        check_apart(file, inputs)
 
 
 def _check_early(
@@ -417,9 +447,10 @@ def _check_existing(
 def _check_outputs(path: Path, if_exists: IfExists) -> None:
     """Raise OutputError if the audit cannot be written, or its tables must not be replaced."""
     check_output(path, if_exists=if_exists)
-    if if_exists == "error":
-        for table in list_tables(path):
-            check_output(table, if_exists=if_exists)
+    # Without an audit, the tables beside it are somebody's.
+    is_kept = if_exists == "error" or (if_exists == "update" and not path.exists())
+    for table in list_tables(path):
+        check_output(table, if_exists="error" if is_kept else if_exists)
 
 
 def _measure(job: _Job, name: str, key: str, *, is_choice: bool, **others: Any) -> Measured:

@@ -1,12 +1,13 @@
 """Receptive field: how much of an image a cell of the maps sees, and the logit depends on."""
 
+import math
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from galfig.auditing.estimates import Estimate, Measured, bootstrap
-from galfig.auditing.orders import scale_map
 from galfig.auditing.sample import Progress, Sample
 from galfig.errors import ConfigError
 from galfig.networks.receptive import SHARE
@@ -152,12 +153,14 @@ def find_window(
     tuple of slice
         Rows and columns of the image.
     """
-    height, width = shape
-    scaled = scale_map(cam, (height, width))
-    middle = np.unravel_index(int(scaled.argmax()), scaled.shape)
+    cell = np.unravel_index(int(np.argmax(cam)), cam.shape)
+    # Of a cell between two pixels, the field of a layer begins on the left, as its padding does.
+    starts = [
+        math.floor((int(at) + 0.5) * n / n_cells - side / 2)
+        for at, n, n_cells in zip(cell, shape, cam.shape, strict=True)
+    ]
     rows, columns = (
-        slice(max(0, int(at) - side // 2), min(n, int(at) + (side + 1) // 2))
-        for at, n in zip(middle, shape, strict=True)
+        slice(max(0, start), min(n, start + side)) for start, n in zip(starts, shape, strict=True)
     )
     return rows, columns
 

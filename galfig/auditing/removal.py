@@ -19,6 +19,7 @@ from galfig.auditing.fills import (
 from galfig.auditing.orders import BRIGHTNESS, CONTROLS, MAP, RANDOM, rank_pixels, score_pixels
 from galfig.auditing.sample import Progress, Sample, spread_evenly
 from galfig.auditing.sky import find_regions, measure_sky
+from galfig.figures.audits import format_estimate
 
 # Shares of the pixels that are gone (or there). The curves change most at their beginning.
 SHARES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0)
@@ -186,7 +187,7 @@ def measure_removal(sample: Sample, *, is_insertion: bool, progress: Progress) -
         if excess is None:
             notes.append(
                 f"With {_name_fill(fill)}, the lead of the map over a random order is not clearly "
-                f"positive ({_write(lead)}), so that no excess over light is given."
+                f"positive ({format_estimate(lead)}), so that no excess over light is given."
             )
         else:
             numbers[f"excess over light{suffix}"] = excess
@@ -294,10 +295,6 @@ def _name_fill(fill: str) -> str:
     return {SKY: "sky pixels in place of the image", BLUR: "a blurred image in its place"}.get(
         fill, "linear imputation (ROAD)"
     )
-
-
-def _write(found: Estimate) -> str:
-    return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
 
 
 def _describe_fills(sample: Sample, n_filled: int) -> list[str]:

@@ -15,6 +15,7 @@ from galfig.attribution.engine import Engine
 from galfig.auditing.estimates import Estimate, Measured, bootstrap, spearman
 from galfig.auditing.orders import BRIGHTNESS, MAP, score_pixels
 from galfig.auditing.sample import Progress, Sample
+from galfig.figures.audits import format_estimate
 from galfig.metrics import compute_losses
 
 # Times that weights are drawn, galaxies whose maps are compared, and steps of the cascade at most.
@@ -126,7 +127,7 @@ def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
         numbers=numbers,
         controls=controls,
         per_galaxy={"sanity_correlation": tuple(_place(correlations[-1], chosen, len(sample)))},
-        notes=_write_notes(sample, chosen, has_skill, depends, skill, random_skill),
+        notes=_write_notes(sample, chosen, depends, skill, random_skill),
         passes=passes,
         supports=(
             "The network has skill on galaxies that did not train it, and the maps lose most of "
@@ -188,12 +189,13 @@ def iter_randomised(
     Yields
     ------
     torch.nn.Module
-        A copy, in evaluation mode. Modules that know how to begin do so, statistics of batch norms
-        included; parameters of others are shuffled.
+        A copy on the CPU, in evaluation mode. Modules that know how to begin do so, statistics of
+        batch norms included; parameters of others are shuffled.
     """
-    copied = copy.deepcopy(model)
+    # Drawn on the CPU, so that weights and seeds elsewhere do not depend on the device.
+    copied = copy.deepcopy(model).cpu()
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         for step in steps:
             for name in step:
                 _randomise(copied.get_submodule(name))
@@ -211,7 +213,7 @@ def _randomise(module: nn.Module) -> None:
     with torch.no_grad():
         for parameter in module.parameters(recurse=False):
             order = torch.randperm(parameter.numel())
-            parameter.copy_(parameter.flatten()[order.to(parameter.device)].view_as(parameter))
+            parameter.copy_(parameter.flatten()[order].view_as(parameter))
 
 
 def _explain(
@@ -295,7 +297,6 @@ def _name_step(steps: Sequence[Sequence[str]], number: int) -> str:
 def _write_notes(
     sample: Sample,
     chosen: Sequence[int],
-    has_skill: bool | None,
     depends: bool,
     skill: Estimate | None,
     random_skill: Estimate | None,
@@ -307,10 +308,8 @@ def _write_notes(
     if skill is not None and random_skill is not None:
         notes.append(
             f"The skill of the network, 1 - cross-entropy / entropy of the classes, once it is no "
-            f"surer than it should be, is "
-            f"{skill.value:.3f} [{skill.low:.3f}, {skill.high:.3f}]; the best of {N_DRAWS} "
-            f"networks with random weights has {random_skill.value:.3f} [{random_skill.low:.3f}, "
-            f"{random_skill.high:.3f}]."
+            f"surer than it should be, is {format_estimate(skill)}; the best of {N_DRAWS} networks "
+            f"with random weights has {format_estimate(random_skill)}."
         )
     else:
         notes.append("Too few true classes are known to measure the skill of the network.")

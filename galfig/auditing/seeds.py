@@ -1,16 +1,13 @@
 """Seeds: how far networks that differ in the seed of their training agree in their maps."""
 
-from itertools import combinations
-
 import numpy as np
 from numpy.typing import NDArray
 
-from galfig.auditing.completeness import contrast
-from galfig.auditing.estimates import Measured, bootstrap, spearman
+from galfig.auditing.estimates import Measured, bootstrap, bootstrap_known, spearman
 from galfig.auditing.sample import Progress, Sample
 from galfig.config import NONLINEAR_METHODS
 from galfig.errors import ConfigError
-from galfig.metrics import compute_interval_factor
+from galfig.metrics import compute_interval_factor, compute_rest_shares, median_correlation
 
 # Galaxies that all networks explain.
 N_EXPLAINED = 200
@@ -61,8 +58,7 @@ def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
     last: NDArray[np.float64] | None = None
     for number in chosen:
         maps = _explain_evidence(sample, number)
-        correlations = [spearman(maps[i], maps[j]) for i, j in combinations(range(n_networks), 2)]
-        agreement[number] = np.median(correlations)
+        agreement[number] = median_correlation(maps.reshape(n_networks, -1))
         mean, scatter = maps.mean(axis=0), maps.std(axis=0, ddof=1)
         is_uncertain = np.abs(mean) <= factor * scatter
         pixels[number] = is_uncertain.mean()
@@ -74,13 +70,18 @@ def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
         last = maps[1]
         progress(1)
     progress(n - len(chosen))
+    if not np.isfinite(agreement).any():
+        return Measured(
+            name="seeds",
+            notes=("A map of each galaxy is constant, so that no agreement can be given.",),
+        )
     found = bootstrap(agreement, lambda values: float(np.median(values)), seed=sample.seed)
     uncertain = bootstrap(pixels, seed=sample.seed)
     held = bootstrap(energy, seed=sample.seed)
     return Measured(
         name="seeds",
         numbers={"agreement": found, "uncertain_pixels": uncertain, "uncertain_energy": held},
-        controls={"another galaxy": bootstrap(other, seed=sample.seed)},
+        controls=bootstrap_known({"another galaxy": other}, seed=sample.seed),
         per_galaxy={
             "seed_agreement": tuple(agreement.tolist()),
             "uncertain_pixels": tuple(pixels.tolist()),
@@ -107,8 +108,4 @@ def _explain_evidence(sample: Sample, number: int) -> NDArray[np.float64]:
     if sample.method == "evidence" or sample.method in NONLINEAR_METHODS:
         return cams[:, target]
     logits = np.mean([batch.logits.numpy()[0] for batch in batches], axis=0).astype(np.float64)
-    n_networks, n_classes, height, width = cams.shape
-    # Each pixel is contrasted as a row of values, with the probabilities of the mean logits.
-    rows = cams.transpose(0, 2, 3, 1).reshape(-1, n_classes)
-    contrasts = contrast(rows, np.broadcast_to(logits, rows.shape))[:, target]
-    return contrasts.reshape(n_networks, height, width)
+    return cams[:, target] - np.tensordot(compute_rest_shares(logits)[target], cams, axes=(0, 1))

@@ -35,6 +35,27 @@ class _Looks(NamedTuple):
     brightness: NDArray[np.float64]
 
 
+class _Seen(NamedTuple):
+    """What was seen of all galaxies.
+
+    Attributes
+    ----------
+    looks : list of _Looks
+        Features of each galaxy.
+    probs : (n, C) ndarray of float64
+        What the network makes of their surroundings.
+    shares : (n, 3) ndarray of float64
+        Shares of the absolute map, of the area and of the light outside the galaxy.
+    n_filled : int
+        Number of galaxies that fill their cutouts.
+    """
+
+    looks: list[_Looks]
+    probs: NDArray[np.float64]
+    shares: NDArray[np.float64]
+    n_filled: int
+
+
 def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
     """Measure how well simple features tell the class, and how much attribution lies outside.
 
@@ -67,6 +88,39 @@ def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
     ----------
     .. [1] Dhar & Shamir 2022, arXiv:2201.03131
     """
+    seen = _look(sample, progress)
+    numbers, controls, notes = _measure_aucs(sample, seen)
+    for group, name, column in (
+        (numbers, "outside_share", 0),
+        (controls, "outside_area", 1),
+        (controls, "outside_light", 2),
+    ):
+        if np.isfinite(seen.shares[:, column]).any():
+            group[name] = bootstrap(seen.shares[:, column], seed=sample.seed)
+    if seen.n_filled:
+        notes.append(
+            f"{seen.n_filled} of {len(sample)} galaxies fill their cutouts, of which no sky is "
+            "seen."
+        )
+    notes.append(
+        "The galaxy is the source at the centre, as far as its light is above the sky by three "
+        "standard deviations, and three pixels more; all else surrounds it, other sources "
+        "and the faintest outskirts of the galaxy included."
+    )
+    supports, not_supported = _judge(numbers, controls)
+    return Measured(
+        name="shortcuts",
+        numbers=numbers,
+        controls=controls,
+        per_galaxy={"outside_share": tuple(seen.shares[:, 0].tolist())},
+        notes=tuple(notes),
+        supports=supports,
+        not_supported=not_supported,
+    )
+
+
+def _look(sample: Sample, progress: Progress) -> _Seen:
+    """Tell each galaxy from its surroundings, and describe both."""
     n = len(sample)
     sky = measure_sky(
         (sample.read_pixels([number])[0] for number in sample.spread(N_SKY)),
@@ -88,60 +142,47 @@ def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
             shares[number] = _share_outside(cams[i], regions)
         probs[chunk] = sample.predict(sample.checkpoint.normalise(replaced))
         progress(len(pixels))
+    return _Seen(looks, probs, shares, n_filled)
+
+
+def _measure_aucs(
+    sample: Sample, seen: _Seen
+) -> tuple[dict[str, Estimate], dict[str, Estimate], list[str]]:
+    """Return the AUC of each kind of features, that of the network, and notes on both."""
     labels, is_true = _choose_labels(sample)
     kept, classes, notes = _choose_classes(sample, labels)
-    numbers: dict[str, Estimate] = {}
-    controls: dict[str, Estimate] = {}
-    if len(classes) > 1:
-        features = {
-            name: np.stack([getattr(one, name) for one in looks]) for name in _Looks._fields
-        }
-        if sample.checkpoint.n_channels == 1:
-            del features["colours"]
-        position = find_position(sample)
-        if position is not None:
-            features["position"] = position[sample.rows]
-        codes = np.searchsorted(classes, labels[kept])
-        guesses = {
-            name: cross_validate(values[kept], codes, seed=sample.seed)
-            for name, values in features.items()
-        }
-        for name, one in guesses.items():
-            numbers[f"{name}_auc"] = _estimate_auc(one, codes, sample.seed)
-        numbers["network_sky_auc"] = _estimate_auc(probs[kept][:, classes], codes, sample.seed)
-        if is_true:
-            known = sample.store.probs[sample.rows][kept][:, classes]
-            controls["network_auc"] = _estimate_auc(known, codes, sample.seed)
-            for name in sorted({"colours", "brightness"} & set(guesses)):
-                numbers[f"network_over_{name}"] = _estimate_lead(
-                    known, guesses[name], codes, sample.seed
-                )
-    for group, name, column in (
-        (numbers, "outside_share", 0),
-        (controls, "outside_area", 1),
-        (controls, "outside_light", 2),
-    ):
-        if np.isfinite(shares[:, column]).any():
-            group[name] = bootstrap(shares[:, column], seed=sample.seed)
     if not is_true:
         notes.append("No true class is known, so that the AUCs are for the predicted class.")
-    if n_filled:
-        notes.append(f"{n_filled} of {n} galaxies fill their cutouts, of which no sky is seen.")
-    notes.append(
-        "The galaxy is the source at the centre, as far as its light is above the sky by three "
-        "standard deviations, and three pixels more; all else surrounds it, other sources "
-        "and the faintest outskirts of the galaxy included."
-    )
-    supports, not_supported = _judge(numbers, controls)
-    return Measured(
-        name="shortcuts",
-        numbers=numbers,
-        controls=controls,
-        per_galaxy={"outside_share": tuple(shares[:, 0].tolist())},
-        notes=tuple(notes),
-        supports=supports,
-        not_supported=not_supported,
-    )
+    if len(classes) < 2:
+        return {}, {}, notes
+    features = {
+        name: np.stack([getattr(one, name) for one in seen.looks]) for name in _Looks._fields
+    }
+    if sample.checkpoint.n_channels == 1:
+        del features["colours"]
+    position = find_position(sample)
+    if position is not None:
+        features["position"] = position[sample.rows]
+    codes = np.searchsorted(classes, labels[kept])
+
+    def estimate(probs: NDArray[np.floating]) -> Estimate:
+        return _estimate_auc(probs, codes, sample.seed)
+
+    guesses = {
+        name: cross_validate(values[kept], codes, seed=sample.seed)
+        for name, values in features.items()
+    }
+    numbers = {f"{name}_auc": estimate(one) for name, one in guesses.items()}
+    numbers["network_sky_auc"] = estimate(choose_among(seen.probs[kept], classes))
+    controls = {}
+    if is_true:
+        known = choose_among(sample.store.probs[sample.rows][kept], classes)
+        controls["network_auc"] = estimate(known)
+        for name in sorted({"colours", "brightness"} & set(guesses)):
+            numbers[f"network_over_{name}"] = _estimate_lead(
+                known, guesses[name], codes, sample.seed
+            )
+    return numbers, controls, notes
 
 
 def describe_cutout(pixels: NDArray[np.uint8], regions: Regions) -> _Looks:
@@ -242,6 +283,31 @@ def _choose_classes(
     if n_unknown := int((labels < 0).sum()):
         notes.append(f"{n_unknown} galaxies of unknown class are left out of the AUCs.")
     return np.isin(labels, classes), classes, notes
+
+
+def choose_among(probs: NDArray[np.floating], classes: NDArray[np.integer]) -> NDArray[np.floating]:
+    """Return the probability of some classes, given that it is one of these.
+
+    The simple models know of no other class.
+
+    Parameters
+    ----------
+    probs : (n, C) ndarray of float
+        Probability of each class.
+    classes : (k,) ndarray of int
+        Some of them.
+
+    Returns
+    -------
+    (n, k) ndarray of float
+        Rows with the sum 1.
+    """
+    chosen = probs[:, classes]
+    if chosen.shape == probs.shape:
+        return chosen
+    total = chosen.sum(axis=1, keepdims=True)
+    even = np.full_like(chosen, 1 / len(classes))
+    return np.divide(chosen, total, out=even, where=total > 0)
 
 
 def find_position(sample: Sample) -> NDArray[np.float64] | None:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from galfig.attribution.orientations import ORIENTATIONS
-from galfig.auditing.estimates import Measured, bootstrap, spearman
+from galfig.auditing.estimates import Measured, bootstrap_known, spearman
 from galfig.auditing.orders import scale_map
 from galfig.auditing.sample import Progress, Sample
 
@@ -50,33 +50,15 @@ def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
     turned, shifted, other = (np.full(n, np.nan) for _ in range(3))
     chosen = sample.spread(N_TURNED)
     for number, next_number in zip(chosen, [*chosen[1:], chosen[0]], strict=True):
-        image, target = sample.images([number]), int(sample.predicted[number])
-        batch = torch.cat([*(_turn(image, way) for way in ORIENTATIONS), *_shift_all(image)])
-        cams = sample.explain(batch).cams[:, target]
-        base = cams[:1].numpy()
-        back = [
-            _turn_back(cam[None], way)
-            for cam, way in zip(cams[1 : len(ORIENTATIONS)], ORIENTATIONS[1:], strict=True)
-        ]
-        turned[number] = np.nanmean(_quiet(base, np.concatenate(back)))
-        shifted[number] = _compare_shifted(
-            base[0], cams[len(ORIENTATIONS) :].numpy(), (image.shape[2], image.shape[3])
-        )
+        base, turned[number], shifted[number] = _move(sample, number)
         other[number] = _quiet(base, sample.read_maps([next_number]))[0]
         progress(1)
     border, light = _measure_border(sample)
     progress(n - len(chosen))
     found = {"orientations": turned, "shifts": shifted, "border": border}
-    numbers = {
-        name: bootstrap(values, seed=sample.seed)
-        for name, values in found.items()
-        if np.isfinite(values).any()
-    }
-    controls = {
-        name: bootstrap(values, seed=sample.seed)
-        for name, values in {"another galaxy": other, "border of the light": light}.items()
-        if np.isfinite(values).any()
-    }
+    numbers = bootstrap_known(found, seed=sample.seed)
+    compared = {"another galaxy": other, "border of the light": light}
+    controls = bootstrap_known(compared, seed=sample.seed)
     notes = [f"Turned and shifted were {len(chosen)} galaxies."]
     if sample.is_of_pixels:
         notes.append("The maps explain pixels, so that no border of a layer is told.")
@@ -110,6 +92,21 @@ def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
         supports=supports,
         not_supported=not_supported,
     )
+
+
+def _move(sample: Sample, number: int) -> tuple[NDArray[np.float32], float, float]:
+    """Return the map of a galaxy, (1, h, w), and its mean correlations when turned and shifted."""
+    image, target = sample.images([number]), int(sample.predicted[number])
+    batch = torch.cat([*(_turn(image, way) for way in ORIENTATIONS), *_shift_all(image)])
+    cams = sample.explain(batch).cams[:, target]
+    base = cams[:1].numpy()
+    back = [
+        _turn_back(cam[None], way)
+        for cam, way in zip(cams[1 : len(ORIENTATIONS)], ORIENTATIONS[1:], strict=True)
+    ]
+    turned = float(np.mean(_quiet(base, np.concatenate(back))))
+    shape = (image.shape[2], image.shape[3])
+    return base, turned, _compare_shifted(base[0], cams[len(ORIENTATIONS) :].numpy(), shape)
 
 
 def _turn(image: Tensor, way: tuple[int, bool]) -> Tensor:

@@ -141,7 +141,7 @@ def write_cue(
     OutputError
         If the folder or a file cannot be written.
     ValueError
-        If ``n`` is less than 1 or ``seed`` is negative.
+        If ``n`` is less than 1, or ``seed`` is not from 0 to 2**64 - 1.
     """
     path = Path(folder) / "catalog.csv"
     check_home(path)
@@ -237,7 +237,7 @@ def simulate_cue_catalog(cue: Cue, n: int, seed: int) -> pd.DataFrame:
     ConfigError
         If there is no such cue.
     ValueError
-        If ``n`` is less than 1 or ``seed`` is negative.
+        If ``n`` is less than 1, or ``seed`` is not from 0 to 2**64 - 1.
     """
     require_choice("cue", cue, get_args(Cue))
     catalog = simulate_catalog(n, seed)

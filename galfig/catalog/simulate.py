@@ -61,6 +61,9 @@ STRETCH = 0.62
 SOFTENING = 8.0
 BLACK_POINT = -0.005
 
+# Largest seed, which a record can name.
+MAX_SEED = (1 << 64) - 1
+
 # Sources are drawn on a wider grid: light from sources just outside the cutout spreads into it,
 # and the margin takes what the Fourier transform wraps around.
 _MARGIN = 16
@@ -115,7 +118,7 @@ def write_simulated(
     OutputError
         If the folder or a file cannot be written.
     ValueError
-        If ``n`` is less than 1 or ``seed`` is negative.
+        If ``n`` is less than 1, or ``seed`` is not from 0 to 2**64 - 1.
     """
     path = Path(folder) / "catalog.csv"
     check_home(path)
@@ -164,12 +167,12 @@ def simulate_catalog(n: int, seed: int) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        If ``n`` is less than 1 or ``seed`` is negative.
+        If ``n`` is less than 1, or ``seed`` is not from 0 to 2**64 - 1.
     """
     if n < 1:
         raise ValueError(f"n: {n!r}, expected 1 or more")
-    if seed < 0:
-        raise ValueError(f"seed: {seed!r}, expected 0 or more")
+    if not 0 <= seed <= MAX_SEED:
+        raise ValueError(f"seed: {seed!r}, expected 0 to {MAX_SEED}")
     uniform, normal = _draw_variates(n, seed)
     metallicity = draw_metallicity(uniform["class"], uniform["value"])
     redshift = draw_redshift(uniform["redshift"])

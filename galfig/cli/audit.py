@@ -37,7 +37,7 @@ from galfig.runtime.options import Device
     "--seed",
     default=256,
     show_default=True,
-    type=options.Integer(min=0),
+    type=options.Integer(min=0, max=(1 << 32) - 1),
     help="Seed of the draw of galaxies, and of what the measures draw.",
 )
 @click.option(

@@ -16,7 +16,13 @@ from galfig.runtime.options import Cue
 @click.option(
     "--n", default=600, show_default=True, type=Integer(min=1), help="Number of galaxies."
 )
-@click.option("--seed", default=0, show_default=True, type=Integer(min=0), help="Random seed.")
+@click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    type=Integer(min=0, max=(1 << 64) - 1),
+    help="Random seed.",
+)
 @click.option(
     "--cue",
     type=click.Choice(get_args(Cue)),

@@ -212,8 +212,12 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         f"{statistic} against {column}",
         (make_attribution_vs(x, y, trend, labels, options.width, options.ax),),
         partial(_describe, store, selection, audit, trend, (column, statistic), len(pairs)),
-        f"The statistic {statistic} of the maps against {column} of {count_noun(len(x))}: Spearman "
-        "correlation {}, from {} to {}.".format(*_format_correlation(trend)),
+        f"The statistic {statistic} of the maps against {column} of {count_noun(len(x))}"
+        + (
+            ": Spearman correlation {}, from {} to {}.".format(*_format_correlation(trend))
+            if np.isfinite(trend.correlation)
+            else "; one of the two is constant."
+        ),
         partial(_tabulate, store.objid[indices], x, y, (column, statistic), audit),
     )
 

@@ -111,6 +111,11 @@ def list_networks(folder: Path) -> list[Path]:
     return files
 
 
+def list_files(model: Path) -> list[Path]:
+    """Return the file of a network, or the files of the networks in a folder."""
+    return sorted(model.glob(f"*{SUFFIX}")) if model.is_dir() else [model]
+
+
 def name_network(folder: Path, number: int) -> Path:
     """Return the file of a network of an ensemble that is trained, numbered from 1."""
     return folder / f"network-{number}{SUFFIX}"

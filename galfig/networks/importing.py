@@ -16,7 +16,7 @@ from galfig.catalog.columns import read_numbers
 from galfig.catalog.formats import read_table
 from galfig.catalog.paths import SUFFIXES, fill_template, parse_template
 from galfig.config import CatalogSettings, Settings, load_settings
-from galfig.errors import CatalogError, CheckpointError, ConfigError, CutoutError, OutputError
+from galfig.errors import CatalogError, CheckpointError, ConfigError, CutoutError
 from galfig.images.cutouts import Decoding, choose_decoding, decode_image, fit_image
 from galfig.images.sources import Source
 from galfig.networks.agreement import (
@@ -42,7 +42,7 @@ from galfig.networks.weights import (
     take_by_order,
 )
 from galfig.records import CheckpointRecord, describe_invalid
-from galfig.runtime.files import ErrorOrReplace, check_output
+from galfig.runtime.files import ErrorOrReplace, check_apart, check_output
 from galfig.runtime.messages import quote, shorten
 
 logger = logging.getLogger(__name__)
@@ -136,8 +136,7 @@ def import_model(
         If the checkpoint exists and ``if_exists`` is "error", or cannot be written.
     """
     weights, out = Path(weights), Path(out)
-    if out.resolve() == weights.resolve():
-        raise OutputError(f"{out}: holds the weights to import; choose another `path`")
+    check_apart(out, [weights, *([] if check is None else [Path(check)])])
     check_output(out, if_exists=if_exists)
     if images is not None and check is None:
         raise ConfigError("`images`: only with `check`, the probabilities of the original network")

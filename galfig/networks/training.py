@@ -54,6 +54,7 @@ from galfig.networks.transfer import Start, digest_init, load_start, name_head
 from galfig.runtime.files import (
     ErrorOrReplace,
     IfExists,
+    check_apart,
     check_home,
     check_output,
     remove_leftovers,
@@ -835,6 +836,7 @@ def check_trained(
     """
     n_networks = settings.training.networks
     if n_networks == 1:
+        check_apart(path, settings.input_files)
         check_output(path, if_exists=if_exists)
         return
     check_home(path)

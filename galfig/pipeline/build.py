@@ -42,6 +42,7 @@ from galfig.runtime.files import (
     ErrorOrReplace,
     IfExists,
     check_output,
+    check_parts,
     remove_leftovers,
     replace_file,
 )
@@ -130,7 +131,7 @@ def build_store(
     with hold_lock(path, takeover=run.takeover) as lock:
         remove_leftovers(path)
         folder = path.with_name(path.name + ".parts")
-        _check_folder(folder)
+        check_parts(folder)
         allowed = _check_store(path, plan, if_exists, run)
         if allowed is None:
             # An earlier build may have been killed between its last two steps.
@@ -485,13 +486,6 @@ def _describe_training(metadata: Mapping[str, Any]) -> dict[str, Any]:
     if "imported" in metadata:
         training |= {"imported": metadata["imported"], "network_size": metadata["image_size"]}
     return training
-
-
-def _check_folder(folder: Path) -> None:
-    """Raise OutputError if the folder of the parts is a link or a file, which may be anybody's."""
-    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        kind = "a symbolic link" if folder.is_symlink() else "a file"
-        raise OutputError(f"{folder}: is {kind}, expected a folder for parts; move it away")
 
 
 def _remove_parts(folder: Path) -> None:

@@ -17,14 +17,14 @@ from galfig.images.cutouts import choose_decoding
 from galfig.networks.accuracy import check_accuracy
 from galfig.networks.checkpoint import Checkpoint, wrap_network
 from galfig.networks.device import choose_device
-from galfig.networks.ensemble import load_networks
+from galfig.networks.ensemble import list_files, load_networks
 from galfig.networks.memory import check_memory, measure_explaining
 from galfig.networks.recipe import warn_of_mismatch
 from galfig.networks.shift import compare_images, warn_of_shift
 from galfig.networks.training import load_or_train
 from galfig.pipeline.build import build_store
 from galfig.pipeline.plan import describe_plan, make_plan
-from galfig.runtime.files import IfExists, check_output
+from galfig.runtime.files import IfExists, check_apart, check_output
 from galfig.runtime.messages import require_choice
 from galfig.runtime.options import DEFAULT_RUN, Device, RunOptions, Split
 from galfig.store.reader import Store, open_store
@@ -226,6 +226,7 @@ def run_main_job(
     device = choose_device(run.device)
     several = settings.training.networks > 1
     kept = model if isinstance(model, Path) else _name_trained(path, several=several)
+    check_apart(path, [*settings.input_files, *list_files(kept)])
     if model is None and not kept.exists():
         check_output(path, if_exists=if_exists)
     if isinstance(model, Checkpoint):

@@ -8,9 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logsumexp
 
-from galfig.metrics import compute_log_odds, median_correlation
+from galfig.metrics import compute_log_odds, compute_rest_shares, median_correlation
 from galfig.store.schema import count_evidence
 
 # Of smaller or larger variances, the squares leave the range in which float32 is accurate.
@@ -181,10 +180,7 @@ def mix_classes(logits: NDArray[np.floating]) -> NDArray[np.float32]:
     n_classes = len(logits)
     if n_classes == 2:
         return np.array([[-1, 1]], np.float32)
-    others = np.tile(logits.astype(np.float64), (n_classes, 1))
-    np.fill_diagonal(others, -np.inf)
-    share = np.exp(others - logsumexp(others, axis=1, keepdims=True))
-    return (np.eye(n_classes) - share).astype(np.float32)
+    return (np.eye(n_classes) - compute_rest_shares(logits)).astype(np.float32)
 
 
 def _contrast(maps: NDArray[np.float32], mixing: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -6,7 +6,7 @@ While a file is being written, it is named ``.<name>.<random>.tmp<suffix>`` in t
 import glob
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, get_args
@@ -112,6 +112,49 @@ def check_output(
         raise OutputError(f"{path}: is a device, pipe or socket, expected a file name")
     if path.exists() and if_exists == "error":
         raise OutputError(f"{path}: already exists; {advice}")
+
+
+def check_apart(path: Path, inputs: Iterable[Path]) -> None:
+    """Check that a file to be written is none of those that it is made from.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    inputs : iterable of Path
+        Files that are read.
+
+    Raises
+    ------
+    OutputError
+        If the path is one of them, by whatever name.
+    """
+    for one in inputs:
+        try:
+            is_same = path == one or path.samefile(one)
+        except OSError:
+            # Either is missing. Whoever reads or writes it says what is wrong.
+            continue
+        if is_same:
+            raise OutputError(f"{path}: is one of the inputs, expected another file to write")
+
+
+def check_parts(folder: Path) -> None:
+    """Check that a folder of parts of an unfinished file may be written, and later removed.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder, which need not exist.
+
+    Raises
+    ------
+    OutputError
+        If it is a link or a file, which may be anybody's.
+    """
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        kind = "a symbolic link" if folder.is_symlink() else "a file"
+        raise OutputError(f"{folder}: is {kind}, expected a folder for parts; move it away")
 
 
 def check_home(path: Path) -> None:

@@ -43,7 +43,7 @@ AUDIT_VERSION = 1
 _VERSION = "audit_version"
 _GROUP, _MEASURES = "galaxies", "measures"
 # More than any audit needs: measures, and what they say in total [byte].
-_MAX_MEASURES, _MAX_DOCUMENTS = 64, 1 << 26
+_MAX_MEASURES, _MAX_DOCUMENTS = 64, 1 << 24
 # Columns that every table has; all others hold numbers.
 TEXTS = ("objid", "split", "true", "predicted")
 _ADVICE = "edited or damaged, audit the store again"

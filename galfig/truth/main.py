@@ -1,5 +1,6 @@
 """Score: maps of any library against the component that decides, minus what trivial maps reach."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
@@ -197,7 +198,7 @@ def _match(maps: Maps, truth: Truth) -> tuple[dict[int, int], dict[str, int]]:
         return dict(enumerate(range(n))), {}
     at = {objid: position for position, objid in enumerate(maps.objid)}
     if len(at) < n:
-        twice = sorted({objid for objid in maps.objid if maps.objid.count(objid) > 1})
+        twice = sorted(objid for objid, count in Counter(maps.objid).items() if count > 1)
         raise ScoreError(f"objid {shorten(twice, 3)} twice among the maps, expected each once")
     found = {index: at[objid] for index, objid in enumerate(truth.objid) if objid in at}
     if not found:
@@ -236,6 +237,10 @@ class _Chooser:
 
     def __call__(self, position: int, label: int) -> NDArray[np.float64]:
         maps = np.asarray(self._maps.read(position), np.float64)
+        # No score depends on the scale, and sums of the largest floats would overflow.
+        largest = np.abs(maps).max()
+        if np.isfinite(largest) and largest > 0:
+            maps = maps / largest
         if maps.ndim == 2:
             return maps
         own = self._positions[label] if self._fixed is None else self._fixed

@@ -23,6 +23,8 @@ from galfig.store.reader import open_store
 
 # Largest array of maps that is read [byte], and longest list of identifiers [byte].
 MAX_BYTES, MAX_OBJID_BYTES = 4_000_000_000, 1_000_000_000
+# More maps than any simulation has galaxies, and the longest side of one [pixels].
+MAX_MAPS, MAX_SIDE = 10_000_000, 8192
 MAPS, OBJID = "maps", "objid"
 _ZIP_MAGIC = b"PK\x03\x04"
 
@@ -90,6 +92,8 @@ def load_maps(
                 if objid is not None:
                     raise ScoreError(f"{path}: has identifiers of its own, expected no `objid`")
                 return _make_maps(path, *_read_zip(file))
+    except MemoryError as exc:
+        raise ScoreError(f"{path}: maps do not fit into the memory, expected fewer") from exc
     except (OSError, ValueError) as exc:
         if isinstance(exc, ScoreError):
             raise
@@ -117,9 +121,14 @@ def _make_maps(
             f"{where}: an array {maps.shape} of {maps.dtype}, expected numbers of the shape "
             "(n, h, w) for one map per galaxy, or (n, C, h, w) for one per class"
         )
+    if len(maps) > MAX_MAPS or max(maps.shape[1:]) > MAX_SIDE:
+        raise ScoreError(
+            f"{where}: an array {maps.shape}, expected at most {MAX_MAPS} maps, with sides of at "
+            f"most {MAX_SIDE} pixels"
+        )
+    if objid is not None and len(objid) != len(maps):
+        raise ScoreError(f"{where}: {len(maps)} maps, but {len(objid)} identifiers")
     names = None if objid is None else [_as_text(name) for name in objid]
-    if names is not None and len(names) != len(maps):
-        raise ScoreError(f"{where}: {len(maps)} maps, but {len(names)} identifiers")
     return Maps(names, maps.shape, maps.__getitem__)
 
 
@@ -141,7 +150,7 @@ def _read_zip(file: IO[bytes]) -> tuple[NDArray[Any], NDArray[Any]]:
             for name, limit in ((MAPS, MAX_BYTES), (OBJID, MAX_OBJID_BYTES)):
                 with archive.open(members[name]) as member:
                     found.append(_read_array(member, members[name].file_size, limit))
-    except (OSError, ValueError):
+    except (OSError, ValueError, MemoryError):
         raise
     except Exception as exc:
         # zipfile and the decompressors raise errors of many kinds.

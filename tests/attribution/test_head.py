@@ -1,5 +1,7 @@
 """Head: where maps add up to the logits, and how far Grad-CAM is from HiResCAM elsewhere."""
 
+import math
+
 import pytest
 import torch
 from reference import make_cases, make_residual, make_two_linear
@@ -36,6 +38,37 @@ def test_bias_of_pooling_and_linear_is_found(tiny_cnn, images):
         head = measure_head(model, images, layer)
         torch.testing.assert_close(head.bias, linear.bias.detach())
         assert head.hires_distance < 1e-5
+
+
+class Bypassed(Residual):
+    """The same, with the mean of the image added to the logits."""
+
+    def forward(self, x):
+        return super().forward(x) + x.mean(dim=(2, 3))
+
+
+def test_what_depends_on_the_image_is_no_bias(images):
+    """Maps and the rest add up to the logits of each image, but the rest is not the same."""
+    model = Bypassed().eval()
+    assert measure_head(model, images, model.body).bias is None
+    # Of one image, the two cannot be told apart.
+    assert measure_head(model, images[:1], model.body).bias is not None
+
+
+class Normed(Residual):
+    """The same, with the channels of each pixel normalised before they are pooled."""
+
+    def forward(self, x):
+        maps = self.body(x).movedim(1, -1)
+        return self.fc(nn.functional.layer_norm(maps, (10,)).mean(dim=(1, 2)))
+
+
+def test_hires_cam_below_a_norm_of_channels_is_rounding(images):
+    """The gradient is at right angles to the feature maps, so that no distance can be given."""
+    model = Normed().eval()
+    head = measure_head(model, images, model.body)
+    assert math.isnan(head.hires_distance)
+    assert head.bias is None
 
 
 @pytest.mark.parametrize("case", ["middle layer", "two linear layers", "three classes"])

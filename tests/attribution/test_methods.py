@@ -71,6 +71,18 @@ def combine_by_the_book(method, maps, gradients):
     return ((alpha * g.relu()).sum(dim=(3, 4), keepdim=True) * a).sum(dim=2)
 
 
+def test_grad_cam_plus_plus_is_finite_in_bfloat16(images):
+    """Where two plus the product of gradient and total is zero to its eight bits, too."""
+    tiny = make_tiny_cnn()
+    torch.manual_seed(0)
+    head = (nn.Conv2d(12, 16, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    model = nn.Sequential(tiny[0], tiny[1], *head, nn.Linear(16, 2)).eval()
+    with torch.no_grad():
+        model[6].weight.copy_(30 * torch.randn(2, 16))
+    engine = make_engine(model, model[1], method="grad-cam++", precision="bfloat16")
+    assert engine(images).cams.isfinite().all()
+
+
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("method", LAYER_METHODS)
 def test_maps_equal_the_float64_reference(method, case, images):

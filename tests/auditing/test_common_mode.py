@@ -22,7 +22,11 @@ def test_a_planted_share_is_found(make_store):
     u, v = rng.normal(size=(2, 12, 24, 24))
     v *= np.sqrt((u**2).sum() / (v**2).sum())
     cams = np.stack([u / 2 + v, u / 2 - v], axis=1).astype(np.float32)
-    share = measure(make_store(cams=cams)).numbers["share"]
+    found = measure(make_store(cams=cams))
+    share = found.numbers["share"]
+    # By the sign of v, that of the predicted class; u has half of the brightest pixels' say.
+    overlaps = [common_mode.overlap_brightest(u / 2 + sign * v, sign * v) for sign in (1, -1)]
+    assert min(map(np.min, overlaps)) <= found.numbers["overlap"].value <= np.max(overlaps) < 0.9
     assert share.value == pytest.approx(0.2, abs=1e-3)
     assert share.low <= share.value <= share.high
     assert share.n == 12
@@ -51,6 +55,14 @@ def test_maps_of_zero_have_no_share(make_store):
     assert "zero" in found.notes[0]
 
 
+def test_maps_that_are_all_the_same_share_everything(make_store):
+    """Their contrast is zero, and a map without ranks has no correlation."""
+    v = np.random.default_rng(2).normal(size=(12, 24, 24))
+    found = measure(make_store(cams=np.stack([v, v], axis=1).astype(np.float32)))
+    assert found.numbers["share"].value == pytest.approx(1)
+    assert "correlation" not in found.numbers
+
+
 def test_overlap_counts_pixels():
     """Half of the brightest pixels in common is an intersection over union of a third."""
     first = np.arange(20.0).reshape(1, 4, 5)
@@ -73,3 +85,10 @@ def test_maps_that_are_not_linear_have_no_common_mode(make_sample):
     attrs = {"method": "grad-cam++", "config": json.dumps({"maps": {"method": "grad-cam++"}})}
     with pytest.raises(ConfigError, match="linear in the output; leave out the measure"):
         common_mode.measure(make_sample(n=12, attrs=attrs))
+
+
+def test_maps_of_one_pixel_have_no_correlation(make_store):
+    """The share is known all the same."""
+    cams = np.random.default_rng(0).normal(size=(12, 2, 1, 1)).astype(np.float32)
+    found = measure(make_store(cams=cams))
+    assert set(found.numbers) == {"share", "overlap"}

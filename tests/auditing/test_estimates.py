@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from galfig.auditing.estimates import bootstrap, spearman
+from galfig.auditing.estimates import bootstrap, bootstrap_known, spearman
 
 
 def test_the_interval_is_that_of_scipy():
@@ -40,6 +40,8 @@ def test_galaxies_without_a_value_are_left_out_and_counted():
     """A galaxy whose map is constant has no correlation."""
     found = bootstrap([1.0, np.nan, 3.0], seed=0)
     assert (found.value, found.n) == (2.0, 2)
+    pairs = [[1.0, 2.0], [5.0, np.nan], [3.0, 2.0]]
+    assert bootstrap(pairs, lambda rows: float(rows[:, 0].mean()), seed=0).value == 2.0
     with pytest.raises(ValueError, match="no galaxy with a finite value"):
         bootstrap([np.nan], seed=0)
 
@@ -60,3 +62,9 @@ def test_spearman_is_that_of_scipy():
     ]
     assert spearman(first, second) == pytest.approx(expected)
     assert np.isnan(spearman(np.ones((1, 4, 4)), rng.normal(size=(1, 4, 4)))).all()
+
+
+def test_what_is_unknown_of_all_galaxies_has_no_estimate():
+    """The other columns have theirs."""
+    found = bootstrap_known({"a": [1.0, np.nan], "b": [np.nan, np.inf], "c": []}, seed=0)
+    assert {name: one.value for name, one in found.items()} == {"a": 1}

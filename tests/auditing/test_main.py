@@ -304,8 +304,72 @@ def test_other_files_are_not_replaced(make, stand_in, tmp_path, built):
     (tmp_path / "maps.audit.ecsv").write_text("mine")
     with pytest.raises(OutputError, match="already exists"):
         make()
+    with pytest.raises(OutputError, match="ecsv: already exists"):
+        make(if_exists="update")
     assert not stand_in[0]
     assert len(make(if_exists="replace")) == 24
+
+
+@pytest.mark.parametrize("given", [{"seed": 1 << 32}, {"seed": -1}, {"n": 1 << 60}, {"n": -3}])
+def test_numbers_beyond_all_limits_are_refused_at_once(make, stand_in, given):
+    """Not by scikit-learn, or by the record, after all measures."""
+    name, value = next(iter(given.items()))
+    with pytest.raises(ConfigError, match=f"`{name}` {value}: expected at most"):
+        make(**given)
+    assert not stand_in[0]
+
+
+def test_no_input_is_replaced(make, built, stand_in, tmp_path, untrained):
+    """Neither the store nor the network, nor the audit by its own table, whatever is asked."""
+    model = tmp_path / "maps.safetensors"
+    model.write_bytes(untrained[0].read_bytes())
+    store = tmp_path / "maps.h5"
+    store.write_bytes(built[0].read_bytes())
+    before = model.read_bytes(), store.read_bytes()
+    for out in (model, store):
+        with pytest.raises(OutputError, match="one of the inputs"):
+            make(store=store, model=model, out=out, if_exists="replace")
+    for suffix in (".parquet", ".ecsv"):
+        with pytest.raises(OutputError, match="name of its table of galaxies"):
+            make(out=tmp_path / f"a{suffix}")
+    assert (model.read_bytes(), store.read_bytes()) == before
+    assert not stand_in[0]
+
+
+def test_parts_are_not_written_through_a_link(make, stand_in, tmp_path):
+    """The folder of the parts may be somebody's."""
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "maps.audit.h5.parts").symlink_to("theirs")
+    with pytest.raises(OutputError, match="a symbolic link, expected a folder for parts"):
+        make()
+    assert not list((tmp_path / "theirs").iterdir())
+    assert not stand_in[0]
+
+
+def test_tables_of_a_killed_audit_are_its_own(make, stand_in, tmp_path, monkeypatch):
+    """Killed before the last steps, the same call writes the tables that are lacking."""
+    full = make(out=tmp_path / "full.audit.h5")
+    leftover = tmp_path / ".maps.audit.parquet.0a1b.tmp.parquet"
+    leftover.write_text("half")
+
+    def die(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(job, "write_tables", die)
+        with pytest.raises(KeyboardInterrupt):
+            make()
+    assert len(make()) == len(full)
+    assert not leftover.exists()
+    for suffix in (".parquet", ".ecsv", ".h5"):
+        found, expected = (tmp_path / f"{name}.audit{suffix}" for name in ("maps", "full"))
+        assert found.read_bytes() == expected.read_bytes()
+    with monkeypatch.context() as patch:
+        # As an update replaces it, no older table stays beside it.
+        patch.setattr(job, "write_tables", die)
+        with pytest.raises(KeyboardInterrupt):
+            make(n=10, if_exists="update")
+    assert not (tmp_path / "maps.audit.parquet").exists()
 
 
 def test_two_do_not_make_the_same_audit(make, stand_in, tmp_path):

@@ -5,7 +5,15 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from galfig.auditing import shortcuts
-from galfig.auditing.shortcuts import _estimate_auc, _estimate_lead, compute_auc, find_position
+from galfig.auditing.shortcuts import (
+    _estimate_auc,
+    _estimate_lead,
+    choose_among,
+    compute_auc,
+    describe_cutout,
+    find_position,
+)
+from galfig.auditing.sky import find_regions
 
 from .conftest import make_colour_network
 
@@ -66,11 +74,31 @@ def test_attribution_outside_is_counted(make_sample):
     assert 0.2 < area < 0.95
 
 
-def test_one_band_has_no_colours_and_no_labels_have_a_note(make_sample):
-    """Predicted classes stand for unknown ones, or nothing where there is one class only."""
+def test_predicted_classes_stand_for_unknown_ones(make_sample):
+    """As a note says; where they are all the same, there is nothing to tell."""
     found = shortcuts.measure(make_sample(label=np.full(12, -1)))
     assert "predicted class" in " ".join(found.notes) or "no AUC" in " ".join(found.notes)
     assert "network_auc" not in found.controls
+
+
+def test_one_band_has_no_colours(draw):
+    """But everything else that is measured in three."""
+    pixels = draw(24)[:, :, :1]
+    looks = describe_cutout(pixels, find_regions(pixels))
+    assert looks.colours.shape == (0,)
+    assert np.isfinite(looks.core).all()
+    assert np.isfinite(looks.brightness).all()
+
+
+def test_classes_that_are_left_out_take_no_part():
+    """A galaxy is told from the others of its class whatever the third class is given."""
+    probs = np.array([[0.1, 0.2, 0.7], [0.5, 0.4, 0.1], [0.0, 0.0, 1.0]])
+    found = choose_among(probs, np.array([0, 1]))
+    assert found == pytest.approx(np.array([[1 / 3, 2 / 3], [5 / 9, 4 / 9], [0.5, 0.5]]))
+    codes = np.array([1, 0])
+    assert (compute_auc(found[:2], codes), compute_auc(probs[:2, :2], codes)) == (1, 0)
+    assert choose_among(probs, np.arange(3)) is not probs
+    assert choose_among(probs, np.arange(3)) == pytest.approx(probs, abs=0)
 
 
 def test_auc_is_that_of_sklearn():
@@ -91,4 +119,7 @@ def test_positions_become_unit_vectors(make_sample):
     ra, dec = np.linspace(0, 300, 12), np.full(12, 90.0)
     sample = make_sample(n=12, catalog={"RA": ra, "Dec": dec})
     assert find_position(sample) == pytest.approx(np.tile([0, 0, 1], (12, 1)), abs=1e-12)
+    on_the_equator = make_sample(n=12, catalog={"ra": ra, "dec": np.zeros(12)})
+    expected = np.stack([np.cos(np.deg2rad(ra)), np.sin(np.deg2rad(ra)), np.zeros(12)], axis=1)
+    assert find_position(on_the_equator) == pytest.approx(expected)
     assert find_position(make_sample(n=12)) is None

@@ -62,3 +62,22 @@ def test_real_galaxies_are_found(real_data):
     assert all(regions.galaxy[64, 64] for regions in found)
     assert 0.1 < np.median([regions.galaxy.mean() for regions in found]) < 0.5
     assert np.median([regions.sky.mean() for regions in found]) == pytest.approx(0.65, abs=0.15)
+
+
+def test_the_scatter_is_that_of_the_noise_and_of_the_levels():
+    """Smoothing by 1.5 pixels leaves σ / (2 √π · 1.5); the wings of a galaxy add nothing."""
+    rng = np.random.default_rng(5)
+    noise = np.rint(rng.normal(40, 6, (12, 128, 128, 3)))
+    expected = 6 / np.sqrt(3) / (2 * np.sqrt(np.pi) * 1.5)
+    y, x = np.mgrid[:128, :128] - 63.5
+    galaxy = 150 * np.exp(-0.5 * (y**2 + x**2) / 16**2)[..., None]
+    cutouts = [np.clip(one + galaxy, 0, 255).astype(np.uint8) for one in noise]
+    found = measure_sky(cutouts, rng).level
+    assert found.value == pytest.approx(40, abs=0.5)
+    assert found.scatter == pytest.approx(expected, rel=0.2)
+    shifts = np.array([-9, -6, -3, -3, 0, 0, 0, 0, 3, 3, 6, 9])
+    moved = [(one + shift).astype(np.uint8) for one, shift in zip(noise, shifts, strict=True)]
+    # The median of the absolute shifts is 3.
+    found = measure_sky(moved, rng).level
+    assert found.value == pytest.approx(40, abs=0.5)
+    assert found.scatter == pytest.approx(np.hypot(expected, 1.4826 * 3), rel=0.05)

@@ -172,6 +172,12 @@ def test_what_is_wrong_is_said(measure, words):
     assert words not in " ".join(judge(*GOOD))
 
 
+def test_colours_that_tell_nothing_are_no_rival():
+    """Beside a network that guesses, colours that guess do not show that structure is idle."""
+    guesses = make("shortcuts", colours_auc=about(0.45), network_auc=about(0.5))
+    assert "Mean colours" not in " ".join(judge(guesses))
+
+
 def test_good_maps_are_said_to_be_good():
     """Nothing is held against them, and no sentence is made up."""
     found = judge(*GOOD)

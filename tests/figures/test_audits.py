@@ -11,6 +11,7 @@ from scipy.stats import binom
 from galfig import plot
 from galfig.cli import main
 from galfig.errors import FigureError
+from galfig.figures import attribution_vs
 from galfig.figures.attribution_vs import measure_trend
 from galfig.figures.audit_curves import list_curves
 from galfig.figures.audits import format_numbers
@@ -159,6 +160,16 @@ def test_attribution_against_a_column(audit, store, tmp_path):
     )
     assert written.exit_code == 0, written.stderr
     assert "brightness_correlation" in (tmp_path / "f.txt").read_text()
+
+
+def test_a_constant_column_has_no_correlation(audit, store, monkeypatch):
+    """Which the alternative text and the caption say in words."""
+    constant = np.full(len(store), 0.5)
+    monkeypatch.setattr(attribution_vs, "_read_column", lambda store, column: constant)
+    drawn = plot.attribution_vs(store, audit=audit, column="z", statistic="centroid_distance")
+    assert "one of the two is constant" in drawn.alt
+    assert "nan" not in drawn.alt + drawn.caption
+    assert "no correlation is defined" in drawn.caption
 
 
 @pytest.mark.parametrize(

@@ -251,7 +251,7 @@ def test_a_checked_import_needs_no_such_words(original):
         ({"n_train": {"lwo": 3}}, ConfigError, "`n_train`: 'lwo' is not one of the classes"),
         ({"class_names": ["low", "hihg"]}, CatalogError, "no column 'hihg'.*did you mean 'high'"),
         ({"check": None, "images": "x"}, ConfigError, "`images`: only with `check`"),
-        ({"out": "weights.pt"}, OutputError, "holds the weights to import"),
+        ({"out": "weights.pt"}, OutputError, "weights.pt: is one of the inputs"),
     ],
 )
 def test_what_does_not_fit_is_refused(original, changes, error, words):

@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from galfig.errors import OutputError
-from galfig.runtime.files import check_output, remove_leftovers, replace_file
+from galfig.runtime.files import (
+    check_apart,
+    check_output,
+    check_parts,
+    remove_leftovers,
+    replace_file,
+)
 
 
 def list_names(folder):
@@ -159,3 +165,28 @@ def test_a_pipe_is_no_output(tmp_path):
             pass
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
     assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+
+
+@pytest.mark.parametrize("name", ["a.h5", "folder/../a.h5", "link.h5"])
+def test_an_output_is_no_input(tmp_path, name):
+    """By whatever name; files that are not there yet are told apart by their names."""
+    (tmp_path / "a.h5").write_text("a")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link.h5").symlink_to("a.h5")
+    check_apart(tmp_path / "b.h5", [tmp_path / "a.h5", tmp_path / "absent"])
+    with pytest.raises(OutputError, match="one of the inputs"):
+        check_apart(tmp_path / name, [tmp_path / "absent", tmp_path / "a.h5"])
+    with pytest.raises(OutputError, match="one of the inputs"):
+        check_apart(tmp_path / "new", [tmp_path / "new"])
+
+
+def test_parts_go_into_a_folder(tmp_path):
+    """One that is there or not, but no link and no file."""
+    (tmp_path / "folder").mkdir()
+    check_parts(tmp_path / "folder")
+    check_parts(tmp_path / "absent")
+    (tmp_path / "link").symlink_to("folder")
+    (tmp_path / "file").write_text("mine")
+    for name, kind in (("link", "a symbolic link"), ("file", "a file")):
+        with pytest.raises(OutputError, match=f"is {kind}, expected a folder for parts"):
+            check_parts(tmp_path / name)

@@ -180,6 +180,7 @@ def document(**changed):
         (set_documents(document(per_galaxy=["nothing"])), "not an audit that can be read"),
         (set_documents(document(per_galaxy={"a": 1})), "not an audit that can be read"),
         (set_documents(document(curves={"share": [0], "map": [0, 1]})), "points, expected as many"),
+        (set_documents(document(curves={"map": [0, 1]})), "curves without 'share'"),
         (set_documents(document(), document()), "measure 'deletion' twice"),
         (set_documents(*[document(name=f"m{i}") for i in range(80)]), "80 measures of"),
         (

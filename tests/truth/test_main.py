@@ -219,6 +219,14 @@ def test_what_cannot_be_scored_is_one_line(folders, maps, given, error, words):
         ),
         (lambda folder: edit(folder / "catalog.csv", ",corner,", ",core,"), "the catalog is not"),
         (
+            lambda folder: edit(folder / "truth.json", '"corner": true', '"corner": false'),
+            "components: none tells the class",
+        ),
+        (
+            lambda folder: edit(folder / "truth.json", '"low",', ""),
+            "truth.json: class_names: ",
+        ),
+        (
             lambda folder: edit(folder / "truth.json", '"corner": true', '"../x": true'),
             "expected a plain file name",
         ),
@@ -245,6 +253,23 @@ def test_truth_that_was_changed_is_refused(folders, tmp_path, change, words):
     with pytest.raises(ScoreError, match=words) as found:
         galfig.score(np.ones((N, 8, 8)), folder)
     assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize("scale", [1e-320, 1e308])
+@pytest.mark.parametrize("of", ["true", "contrast"])
+def test_the_scale_of_maps_does_not_matter(folders, scale, of):
+    """Sums and differences of the largest floats would overflow."""
+    maps = np.sign(blur(read_masks(folders / "corner", "corner")) - 0.5)
+    maps = np.stack([maps, -maps], axis=1)
+    found = galfig.score(scale * maps, folders / "corner", of=of)
+    assert found.scores == galfig.score(maps, folders / "corner", of=of).scores
+
+
+def test_doubled_identifiers_of_many_maps_are_found_at_once(folders):
+    """Counting each by itself would take minutes."""
+    objid = [str(number // 2) for number in range(100_000)]
+    with pytest.raises(ScoreError, match="'0', '1', '10' and 49997 more twice"):
+        galfig.score(np.ones((100_000, 1, 1)), folders / "corner", objid=objid)
 
 
 def edit(path, old, new):

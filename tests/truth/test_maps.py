@@ -153,3 +153,36 @@ def test_pipes_folders_and_files_that_are_gone(tmp_path):
     ):
         with pytest.raises(error, match=words):
             load_maps(tmp_path / name)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 9000), (10_000_001, 1, 1)])
+def test_maps_of_absurd_shapes_are_refused(tmp_path, shape):
+    """Bringing them to the masks, or listing them, would take more memory than there is."""
+    np.save(tmp_path / "m.npy", np.zeros(shape, np.int8))
+    with pytest.raises(ScoreError, match="expected at most 10000000 maps, with sides of at most"):
+        load_maps(tmp_path / "m.npy")
+
+
+def test_a_list_of_other_length_is_not_spelt_out(tmp_path, monkeypatch):
+    """A small archive can hold a list that grows a hundredfold as text."""
+    monkeypatch.setattr("galfig.truth.maps._as_text", pytest.fail)
+    np.savez_compressed(tmp_path / "m.npz", maps=MAPS, objid=np.zeros(1000, np.int8))
+    with pytest.raises(ScoreError, match="3 maps, but 1000 identifiers"):
+        load_maps(tmp_path / "m.npz")
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+def test_a_lack_of_memory_is_named(tmp_path, monkeypatch, suffix):
+    """It is no damage of the file."""
+
+    def fail(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr("galfig.truth.maps.np.frombuffer", fail)
+    path = tmp_path / f"m.{suffix}"
+    if suffix == "npy":
+        np.save(path, MAPS)
+    else:
+        write_npz(path, maps=MAPS, objid=NAMES)
+    with pytest.raises(ScoreError, match="do not fit into the memory"):
+        load_maps(path)
