@@ -17,7 +17,7 @@ _MOST, _FEWEST = 6, 3
 # Fewer galaxies give intervals that are themselves uncertain.
 FEW_GALAXIES = 50
 # AUC above which a part of the image that is not the galaxy tells the class well enough to say so.
-TELLING_AUC, CHANCE_AUC = 0.6, 0.5
+TELLING_AUC = 0.6
 # A field of view smaller than this share of the cutout cannot know where in it it lies.
 LOCAL_SHARE = 0.5
 # Shares of the maps' energy common to all classes, and of their agreement between networks,
@@ -231,9 +231,6 @@ def _judge_colours(measures: Measures) -> Finding | None:
     if colours is None or network is None or lead is None:
         return None
     if lead.low > 0 or colours.low <= TELLING_AUC:
-        return None
-    if colours.low <= CHANCE_AUC:
-        # Beside a network that knows nothing either, colours need not tell anything.
         return None
     return Finding(
         60,
