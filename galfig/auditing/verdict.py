@@ -106,10 +106,16 @@ def _judge_skill(accuracy: Accuracy | None, class_names: Sequence[str]) -> Findi
     if accuracy.is_above_majority:
         return None
     name = class_names[accuracy.majority]
+    # A test that so few galaxies cannot pass does not show that there is no skill.
+    found = (
+        "The network has no skill to explain"
+        if accuracy.accuracy <= accuracy.majority_share
+        else "Nothing shows that the network has skill to explain"
+    )
     return Finding(
         100,
         False,
-        f"The network has no skill to explain: it is right for {100 * accuracy.accuracy:.1f} % of "
+        f"{found}: it is right for {100 * accuracy.accuracy:.1f} % of "
         f"{accuracy.n} galaxies, and always answering {name} would be for "
         f"{100 * accuracy.majority_share:.1f} %.",
     )
@@ -138,7 +144,14 @@ def _judge_sanity(measures: Measures) -> Finding | None:
         )
     skill = _find(measures, "sanity", "skill")
     chance = _find(measures, "sanity", "skill of random weights")
-    if skill is not None and skill.low <= max(0.0, chance.high if chance is not None else 0.0):
+    floor = max(0.0, chance.high if chance is not None else 0.0)
+    if skill is not None and skill.low <= floor < skill.value:
+        why = (
+            "these galaxies do not show that the network does better than with random weights or "
+            f"by the frequencies of the classes (skill {_write(skill)}), so the maps may explain "
+            "nothing learned; more galaxies may decide it"
+        )
+    elif skill is not None and skill.low <= floor:
         why = (
             "the network does no better on these galaxies than with random weights or by the "
             f"frequencies of the classes (skill {_write(skill)}), so they explain nothing learned"

@@ -70,6 +70,11 @@ GOOD = (
             "weights or by the frequencies of the classes (skill -0.200",
         ),
         (
+            make("sanity", passes=False, skill=about(0.5, 0.6)),
+            "fail the sanity check: these galaxies do not show that the network does better than "
+            "with random weights or by the frequencies of the classes (skill 0.500",
+        ),
+        (
             make("deletion", lead_over_random=about(0.16), excess_over_light=about(0.02)),
             "The maps say no more than sorting pixels by brightness",
         ),
@@ -147,6 +152,12 @@ def test_a_network_without_skill_comes_first():
     assert "always answering low would be for 55.0 %" in found[0]
     assert "No true class is known" in judge(*GOOD, accuracy=None)[0]
     assert "no skill" not in " ".join(judge(*GOOD))
+
+
+def test_few_galaxies_show_no_skill_and_no_lack_of_it():
+    """All of ten are right, of which eight are of one class: ten are too few to show anything."""
+    found = judge(*GOOD, accuracy=rate_accuracy(10, [8, 2]))
+    assert found[0].startswith("Nothing shows that the network has skill to explain: it is right")
 
 
 def test_too_few_galaxies_are_too_few():
