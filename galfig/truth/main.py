@@ -25,6 +25,8 @@ from galfig.truth.measures import (
 
 Part = Literal["positive", "absolute"]
 TRUE, CONTRAST = "true", "contrast"
+# The baselines in a sentence.
+_WORDS = {"centre dot": "a centre dot", "brightness": "brightness", "random": "random maps"}
 
 
 class Score(BaseModel):
@@ -220,9 +222,11 @@ class _Chooser:
             return
         of_maps = maps.class_names or names
         if maps.shape[1] != len(of_maps) or set(of_maps) != set(names):
+            named = f" ({shorten(list(of_maps))})" if maps.class_names else ""
             raise ScoreError(
-                f"maps of {maps.shape[1]} classes ({shorten(list(of_maps))}), expected those of "
-                f"{shorten(list(names))}"
+                f"maps of the shape {tuple(maps.shape)}: {maps.shape[1]} classes{named}, expected "
+                f"(n, C, h, w) with the C = {len(names)} classes {shorten(list(names))}, or "
+                "(n, h, w) with one map per galaxy"
             )
         # The position of each of the truth's classes among the maps.
         self._positions = [of_maps.index(name) for name in names]
@@ -317,8 +321,8 @@ def _judge(
     ]
     if behind:
         sentences = [
-            f"These maps do not find what decides the class ({deciding}) better than "
-            f"{' or '.join(behind)}, by both mass accuracy and rank accuracy."
+            f"These maps do not find what decides the class ({deciding}): by mass accuracy or by "
+            f"rank accuracy they are no better than {' or '.join(_WORDS[one] for one in behind)}."
         ]
     else:
         sentences = [
