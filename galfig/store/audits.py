@@ -294,7 +294,7 @@ def _read_audit(file: h5py.File, path: Path) -> Audit:
     if version is None:
         is_store = "schema_version" in file.attrs
         found = "a store" if is_store else "an HDF5 file of something else"
-        advice = f"; 'galfig audit {path}' makes one of it" if is_store else ""
+        advice = f"; 'galfig audit {path}' makes one of it and of its network" if is_store else ""
         raise AuditError(f"{path}: {found}, expected an audit{advice}")
     check_contents(file, path, (_GROUP,))
     if type(version) is not int or version != AUDIT_VERSION:
