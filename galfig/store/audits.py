@@ -176,8 +176,9 @@ def write_audit(
 
 
 def name_column(measure: str, column: str) -> str:
-    """Return the name that a column of a measure has in the table of galaxies."""
-    return f"{measure}_{column}".replace("-", "_").replace(" ", "_")
+    """Return the name that a column of a measure has in the table: that of the measure first."""
+    front, name = (words.replace("-", "_").replace(" ", "_") for words in (measure, column))
+    return name if name.startswith(front) else f"{front}_{name}"
 
 
 def is_audit(path: Path) -> bool:
