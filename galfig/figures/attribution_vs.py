@@ -278,6 +278,12 @@ def _describe(
         )
         if number
     ]
+    points = (
+        f"points are medians of {len(trend.n)} bins of equal numbers of galaxies, with "
+        f"95{markup.percent} intervals"
+        if len(trend.n) > 1
+        else f"the point is the median of all, with a 95{markup.percent} interval"
+    )
     value, low, high = _format_correlation(trend)
     correlation = (
         f"Spearman's correlation is {value}, with a 95{markup.percent} interval from {low} to "
@@ -289,9 +295,8 @@ def _describe(
     return join_lines(
         f"{statistic} ({markup.text(description)}) against {column}, for "
         f"{describe_sample(store, selection, markup)}.",
-        f"Left out are {' and '.join(left_out)}." if left_out else "",
-        f"Dots are galaxies; points are medians of {count_noun(len(trend.n), 'bin')} of equal "
-        f"numbers of galaxies, with 95{markup.percent} intervals between order statistics.",
+        f"Of these, {n} are shown; left out are {' and '.join(left_out)}." if left_out else "",
+        f"Dots are galaxies; {points} between order statistics.",
         correlation,
         "A trend says what the statistic goes with, and not what the network uses.",
         describe_training(store, markup),
