@@ -1,5 +1,6 @@
 """What a file is: one answer for info and verify, whatever the file is called."""
 
+import json
 import pickle
 import shutil
 
@@ -7,7 +8,7 @@ import h5py
 import pytest
 import torch
 from click.testing import CliRunner
-from samples import METADATA
+from samples import METADATA, write_small_audit
 
 from galfig.cli import main
 from galfig.errors import StoreError
@@ -112,6 +113,17 @@ def test_folders(tmp_path):
         f"'galfig manuscript list {paper}' lists its files, 'galfig verify {paper}' compares them "
         "with their record\n"
     )
+
+
+def test_the_verdict_of_an_audit_ends_its_description(tmp_path):
+    """A list of sentences, in lines that fit a terminal; as JSON, it is one of the facts."""
+    verdict = ("The maps point to pixels that matter beyond their brightness. " * 2, "Short.")
+    write_small_audit(tmp_path / "maps.audit.h5", verdict=verdict)
+    text = run("info", tmp_path / "maps.audit.h5").stdout
+    assert text.endswith("\n  to pixels that matter beyond their brightness.\n- Short.\n")
+    assert '"Short."' not in text
+    found = json.loads(run("info", tmp_path / "maps.audit.h5", "--json").stdout)
+    assert found["verdict"] == list(verdict)
 
 
 def test_a_folder_of_networks(tmp_path):

@@ -2,7 +2,6 @@
 
 import io
 import json
-import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,11 @@ from galfig.figures.audits import format_estimate, name_number
 from galfig.records import Measured
 from galfig.runtime.documents import dump_json
 from galfig.runtime.files import replace_file
+from galfig.runtime.messages import WIDTH, wrap_item
 from galfig.store.audits import TEXTS, Audit, GalaxyColumn
 
 # Suffixes of the tables of galaxies, in place of that of the audit.
 SUFFIXES = (".parquet", ".ecsv")
-_WIDTH = 80
 
 
 def format_audit(audit: Audit) -> str:
@@ -36,14 +35,15 @@ def format_audit(audit: Audit) -> str:
     rows = [("number, and vs its controls", "value [95 % interval]")]
     for name, measured in audit.measures.items():
         rows += _list_rows(name, measured)
-    width = max(len(row[0]) for row in rows)
-    lines = [f"{row[0]:{width}}  {row[1]}".rstrip() for row in rows]
+    width = max(len(row[0]) for row in rows) + 2
+    # A long value moves to the left, into the space behind a short name.
+    lines = [f"{row[0]:{min(width, WIDTH - len(row[1]))}}{row[1]}".rstrip() for row in rows]
     lines.insert(1, "-" * max(map(len, lines)))
     notes = [f"{name}: {note}" for name, found in audit.measures.items() for note in found.notes]
     blocks = ["\n".join(lines)]
     if notes:
-        blocks.append("\n".join(["Notes", *map(_wrap, notes)]))
-    blocks.append("\n".join(["Verdict", *map(_wrap, audit.verdict)]))
+        blocks.append("\n".join(["Notes", *map(wrap_item, notes)]))
+    blocks.append("\n".join(["Verdict", *map(wrap_item, audit.verdict)]))
     return "\n\n".join(blocks)
 
 
@@ -108,10 +108,6 @@ def _list_rows(name: str, measured: Measured) -> Iterator[tuple[str, str]]:
         yield f" {name_number(key, estimate)}", format_estimate(estimate)
     for key, estimate in measured.controls.items():
         yield f"  vs {name_number(key, estimate)}", format_estimate(estimate)
-
-
-def _wrap(words: str) -> str:
-    return textwrap.fill(words, _WIDTH, initial_indent="- ", subsequent_indent="  ")
 
 
 def _write_parquet(

@@ -81,6 +81,9 @@ def audit(
     they do not. Galaxies that trained the network are left out. Run the same command again to
     continue an interrupted audit.
 
+    The measures are completeness, common-mode, receptive-field, deletion, insertion, sanity,
+    symmetry, seeds, shortcuts and reliability.
+
     \b
     Examples:
       galfig audit maps.h5 --model maps.safetensors

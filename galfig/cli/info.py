@@ -6,7 +6,7 @@ import click
 
 from galfig.cli.options import standard_options
 from galfig.cli.usage import Command
-from galfig.runtime.messages import make_printable
+from galfig.runtime.messages import make_printable, wrap_item
 
 
 @click.command(cls=Command)
@@ -41,7 +41,10 @@ def info(file: Path, as_json: bool, rejected: bool) -> None:
     if as_json:
         click.echo(dump_json(facts, indent=2, sort_keys=False))
         return
+    verdict = facts.pop("verdict", ())
     width = max(map(len, facts))
     for name, value in facts.items():
         words = value if isinstance(value, str) else dump_json(value, sort_keys=False)
         click.echo(make_printable(f"{name:{width}}  {words}"))
+    for sentence in verdict:
+        click.echo(wrap_item(make_printable(sentence)))

@@ -292,6 +292,13 @@ def _describe(
         )
         if number
     ]
+    nearly = "nearly " if np.ptp(trend.n) else ""
+    points = (
+        f"points are medians of {len(trend.n)} bins of {nearly}equal numbers of galaxies, with "
+        f"95{markup.percent} intervals"
+        if len(trend.n) > 1
+        else f"the point is the median of all, with a 95{markup.percent} interval"
+    )
     value, low, high = _format_correlation(trend)
     correlation = (
         f"Spearman's correlation is {value}, with a 95{markup.percent} interval from {low} to "
@@ -303,11 +310,9 @@ def _describe(
     return join_lines(
         f"{statistic} ({markup.text(description)}) against {column}, for "
         f"{describe_sample(store, selection, markup)}.",
-        f"Left out are {' and '.join(left_out)}, so that {n} are shown." if left_out else "",
+        f"Of these, {n} are shown; left out are {' and '.join(left_out)}." if left_out else "",
         _define_map(audit) if "M" in re.findall(r"\w+", description) else "",
-        f"Dots are galaxies; points are medians of {count_noun(len(trend.n), 'bin')} of "
-        f"{'nearly ' if np.ptp(trend.n) else ''}equal numbers of galaxies, with "
-        f"95{markup.percent} intervals between order statistics.",
+        f"Dots are galaxies; {points} between order statistics.",
         correlation,
         "A trend says what the statistic goes with, and not what the network uses.",
         describe_training(store, markup),

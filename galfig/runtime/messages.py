@@ -5,6 +5,7 @@ The library writes a parameter in backticks, in Python's notation: ``use `if_exi
 
 import difflib
 import re
+import textwrap
 from collections.abc import Iterable, Sequence
 
 from galfig.errors import ConfigError
@@ -12,6 +13,8 @@ from galfig.errors import ConfigError
 CHECKSUM_MISMATCH = "checksum mismatch"
 """What a message says if content does not match its recorded digest."""
 
+WIDTH = 80
+"""Columns of a terminal, which tables and sentences of a command fit."""
 
 UNPRINTABLE = re.compile(
     "["
@@ -54,6 +57,11 @@ def make_printable(text: object) -> str:
 def one_line(text: object) -> str:
     """Return a text, or the message of an exception, in one printable line with single blanks."""
     return make_printable(" ".join(str(text).split()))
+
+
+def wrap_item(words: str) -> str:
+    """Write words as an item of a list, in lines of at most `WIDTH` characters."""
+    return textwrap.fill(words, WIDTH, initial_indent="- ", subsequent_indent="  ")
 
 
 def quote(found: object, n: int = 60) -> str:

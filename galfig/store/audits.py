@@ -176,8 +176,9 @@ def write_audit(
 
 
 def name_column(measure: str, column: str) -> str:
-    """Return the name that a column of a measure has in the table of galaxies."""
-    return f"{measure}_{column}".replace("-", "_").replace(" ", "_")
+    """Return the name that a column of a measure has in the table: that of the measure first."""
+    front, name = (words.replace("-", "_").replace(" ", "_") for words in (measure, column))
+    return name if name.startswith(front) else f"{front}_{name}"
 
 
 def is_audit(path: Path) -> bool:
@@ -294,7 +295,7 @@ def _read_audit(file: h5py.File, path: Path) -> Audit:
     if version is None:
         is_store = "schema_version" in file.attrs
         found = "a store" if is_store else "an HDF5 file of something else"
-        advice = f"; 'galfig audit {path}' makes one of it" if is_store else ""
+        advice = f"; 'galfig audit {path}' makes one of it and of its network" if is_store else ""
         raise AuditError(f"{path}: {found}, expected an audit{advice}")
     check_contents(file, path, (_GROUP,))
     if type(version) is not int or version != AUDIT_VERSION:

@@ -28,6 +28,8 @@ Part = Literal["positive", "absolute"]
 TRUE, CONTRAST = "true", "contrast"
 # Fewer maps give intervals that mean nothing.
 _FEW = 10
+# The baselines in a sentence.
+_WORDS = {"centre dot": "a centre dot", "brightness": "brightness", "random": "random maps"}
 
 
 class Score(BaseModel):
@@ -223,9 +225,11 @@ class _Chooser:
             return
         of_maps = maps.class_names or names
         if maps.shape[1] != len(of_maps) or set(of_maps) != set(names):
+            named = f" ({shorten(list(of_maps))})" if maps.class_names else ""
             raise ScoreError(
-                f"maps of {maps.shape[1]} classes ({shorten(list(of_maps))}), expected those of "
-                f"{shorten(list(names))}"
+                f"maps of the shape {tuple(maps.shape)}: {maps.shape[1]} classes{named}, expected "
+                f"(n, C, h, w) with the C = {len(names)} classes {shorten(list(names))}, or "
+                "(n, h, w) with one map per galaxy"
             )
         # The position of each of the truth's classes among the maps.
         self._positions = [of_maps.index(name) for name in names]
@@ -326,8 +330,9 @@ def _judge(
     ]
     if behind:
         sentences = [
-            f"These maps do not clearly find what decides the class ({deciding}) better than "
-            f"{' or '.join(behind)}, by both mass accuracy and rank accuracy."
+            f"These maps do not clearly find what decides the class ({deciding}): by mass accuracy "
+            "or by rank accuracy they are not clearly better than "
+            f"{' or '.join(_WORDS[one] for one in behind)}."
         ]
     elif missed:
         sentences = [

@@ -76,12 +76,17 @@ GOOD = (
         (
             # Above zero, but not above the least skill that counts.
             make("sanity", passes=False, skill=about(0.07, 0.04)),
-            "fail the sanity check: the network is not clearly better on these galaxies",
+            "fail the sanity check: these galaxies do not show that the network does better",
         ),
         (
             make("sanity", passes=False, skill=about(-0.2)),
             "fail the sanity check: the network is not clearly better on these galaxies than with "
             "random weights or by the frequencies of the classes (skill -0.200",
+        ),
+        (
+            make("sanity", passes=False, skill=about(0.5, 0.6)),
+            "fail the sanity check: these galaxies do not show that the network does better than "
+            "with random weights or by the frequencies of the classes (skill 0.500",
         ),
         (
             make("deletion", lead_over_random=about(0.16), excess_over_light=about(0.02)),
@@ -247,7 +252,7 @@ def test_skill_in_probabilities_is_not_denied():
 def test_an_accuracy_that_may_be_chance_is_called_so():
     """It is above that of the majority class, and not clearly."""
     found = judge(*GOOD, accuracy=rate_accuracy(57, [55, 45]))
-    assert found[0].startswith("The network has no skill that is clear of chance: it is right for")
+    assert found[0].startswith("Nothing shows that the network has skill to explain: it is right")
 
 
 def test_the_worst_galaxy_decides_on_completeness():
@@ -255,6 +260,12 @@ def test_the_worst_galaxy_decides_on_completeness():
     worst = Estimate(value=0.3, low=0.3, high=0.3, n=100)
     numbers = {"error": about(5e-4, 1e-4), "largest error": worst}
     assert judge(make("completeness", **numbers)) == []
+
+
+def test_few_galaxies_show_no_skill_and_no_lack_of_it():
+    """All of ten are right, of which eight are of one class: ten are too few to show anything."""
+    found = judge(*GOOD, accuracy=rate_accuracy(10, [8, 2]))
+    assert found[0].startswith("Nothing shows that the network has skill to explain: it is right")
 
 
 def test_too_few_galaxies_are_too_few():

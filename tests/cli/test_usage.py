@@ -55,6 +55,14 @@ def test_only_near_names_are_suggested(args, words):
     assert refuse(*args) == words
 
 
+def test_the_help_of_an_audit_names_all_measures():
+    """Nobody can ask for a measure whose name is not shown."""
+    from galfig.auditing.main import MEASURES
+
+    text = " ".join(CliRunner().invoke(main, ["audit", "--help"]).stdout.split())
+    assert [name for name in MEASURES if name not in text] == []
+
+
 def test_every_command_is_of_this_kind():
     """None falls back to click's own suggestions."""
     context = click.Context(main)

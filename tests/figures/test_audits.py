@@ -151,6 +151,10 @@ def test_attribution_against_a_column(audit, store, tmp_path):
         data["y_centroid_distance"], audit.galaxies["centroid_distance"][data["objid"]]
     )
     assert drawn.figure.axes[0].get_ylabel() == "centroid distance [pix]"
+    n_absent = len(store.select()) - len(data)
+    absent = f"Of these, 12 are shown; left out are {n_absent} galaxies that the audit did not"
+    assert (absent in drawn.caption) == (n_absent > 0)
+    assert "the point is the median of all, with a 95 % interval" in drawn.caption
     written = CliRunner().invoke(
         main,
         [

@@ -16,6 +16,7 @@ from galfig.runtime.messages import (
     quote,
     shorten,
     suggest,
+    wrap_item,
 )
 
 ROOT = Path(galfig.__file__).parent
@@ -108,6 +109,15 @@ def test_text_of_a_file_cannot_act(text, shown):
     assert make_printable(text) == shown
     assert find_unprintable(shown) == ""
     assert (find_unprintable(text) == "") == (text == shown)
+
+
+def test_an_item_of_a_list_fits_a_terminal():
+    """Its lines are indented below the first word, and no word is lost."""
+    words = "The maps point to pixels that matter beyond their brightness. " * 3
+    lines = wrap_item(words).splitlines()
+    assert [line[:2] for line in lines] == ["- ", *["  "] * (len(lines) - 1)]
+    assert max(map(len, lines)) <= 80
+    assert " ".join(line[2:] for line in lines) == words.strip()
 
 
 def test_lines_are_joined_and_made_printable():

@@ -12,7 +12,13 @@ import galfig
 from galfig.errors import AuditError, StoreError
 from galfig.info import describe_file, find_kind
 from galfig.records import Measured
-from galfig.store.audits import is_audit, open_audit, read_audit_identity, verify_audit
+from galfig.store.audits import (
+    is_audit,
+    name_column,
+    open_audit,
+    read_audit_identity,
+    verify_audit,
+)
 from galfig.store.checksums import seal_file
 from galfig.store.reader import open_store
 from galfig.verify import describe_scope, verify_path
@@ -74,6 +80,20 @@ def test_what_was_written_is_read_again(path):
     assert "deletion_excess_over_light" in table
     assert "deletion" in repr(audit)
     assert "The maps are maps." in repr(audit)
+
+
+@pytest.mark.parametrize(
+    ("measure", "column", "name"),
+    [
+        ("deletion", "deletion_area", "deletion_area"),
+        ("common-mode", "common mode share", "common_mode_share"),
+        ("common-mode", "evidence overlap", "common_mode_evidence_overlap"),
+        ("symmetry", "symmetry", "symmetry"),
+    ],
+)
+def test_a_column_has_the_name_of_its_measure_once(measure, column, name):
+    """In front, whatever the measure calls it."""
+    assert name_column(measure, column) == name
 
 
 def test_the_same_audit_has_the_same_bytes(path, tmp_path):
