@@ -44,11 +44,14 @@ MEASURES = (
     "deletion",
     "insertion",
     "sanity",
+    "retraining",
     "symmetry",
     "seeds",
     "shortcuts",
     "reliability",
 )
+# Measures that are made only if they are named, since they take as long as trainings.
+ON_REQUEST = ("retraining",)
 # Measures of what the other measures found.
 _OF_OTHERS = ("reliability",)
 # What one measure found has far less [byte].
@@ -88,7 +91,7 @@ def audit(
     n : int, default 500
         Number of galaxies, drawn at random.
     measures : sequence of str, optional
-        Some of `MEASURES`; by default, all.
+        Some of `MEASURES`; by default, all but those `ON_REQUEST`, which is retraining.
     seed : int, default 256
         Seed of the draw of galaxies, and of everything that a measure draws.
     r50, r90 : str, optional
@@ -157,7 +160,7 @@ def choose_measures(asked: Sequence[str] | None) -> tuple[str, ...]:
     Parameters
     ----------
     asked : sequence of str or None
-        Names; None for all.
+        Names; None for all but those `ON_REQUEST`.
 
     Returns
     -------
@@ -169,7 +172,7 @@ def choose_measures(asked: Sequence[str] | None) -> tuple[str, ...]:
         If one is unknown, or none is asked for.
     """
     if asked is None:
-        return MEASURES
+        return tuple(name for name in MEASURES if name not in ON_REQUEST)
     for name in asked:
         if name not in MEASURES:
             hint = suggest(name, MEASURES, f"expected some of {', '.join(MEASURES)}")
@@ -475,7 +478,7 @@ def _describe_audit(
                 len(sample),
                 accuracy=store.score(sample.rows),
                 class_names=store.class_names,
-                known=MEASURES,
+                known=choose_measures(None),
             )
         ),
     }
