@@ -62,8 +62,8 @@ def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
     that of the audited network are used, with which it would share its first weights.
 
     Classes are permuted so that the galaxies of each true class are told all classes in the same
-    shares. A plain permutation of a few galaxies agrees with the truth by chance, more or less,
-    and a network learns that.
+    shares, to the rounding. A plain permutation of a few galaxies agrees with the truth by chance,
+    more or less, and a network learns that.
 
     With :math:`M` the map of the store for the predicted class, and :math:`M_t`, :math:`M_p` those
     of the networks that were told true and permuted classes, the *lead* is
@@ -76,8 +76,9 @@ def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
     Two intervals must lie above zero, since galaxies are many and networks are few: that of the
     bootstrap over galaxies, and that of Student's t over the `N_PAIRS` pairs of networks. Of maps
     that do not depend on the classes, the leads of pairs have either sign, and one in forty sets
-    of pairs passes by chance. ``lead`` has the wider interval. If only the first lies above zero,
-    too few networks were trained to decide.
+    of pairs passes by chance. If only the first lies above zero, too few networks were trained to
+    decide. All numbers have the wider of the two intervals: a network that was told nothing leans
+    to one class or the other by what was left to chance, and so do all galaxies at once.
 
     Nothing is decided where the comparison means nothing: if the networks that were told the truth
     have no skill, as `galfig.auditing.sanity.measure` defines it, since half of the galaxies are
@@ -435,30 +436,32 @@ def _summarise(
     of_galaxy = Compared(*np.nanmean(found, axis=0))
     of_pair = Compared(*np.nanmean(found, axis=2).T)
 
-    def estimate(values: NDArray[np.float64]) -> Estimate:
-        return bootstrap(values, seed=sample.seed)
+    def estimate(one: NDArray[np.float64], pairs: NDArray[np.float64]) -> Estimate:
+        return _widen(bootstrap(one, seed=sample.seed), pairs)
 
     entropy = compute_entropy(labels.astype(np.int64))
-    skill = estimate(1 - of_galaxy.true_loss / entropy)
-    leak = estimate(1 - of_galaxy.permuted_loss / entropy)
-    leads = of_galaxy.true - of_galaxy.permuted
-    over_galaxies = estimate(leads)
-    over_pairs = _estimate_over_pairs(of_pair.true - of_pair.permuted)
-    lead = Estimate(
-        value=over_galaxies.value,
-        low=min(over_galaxies.low, over_galaxies.value - over_pairs),
-        high=max(over_galaxies.high, over_galaxies.value + over_pairs),
-        n=over_galaxies.n,
+    skill, leak = (
+        estimate(1 - one / entropy, 1 - pairs / entropy)
+        for one, pairs in (
+            (of_galaxy.true_loss, of_pair.true_loss),
+            (of_galaxy.permuted_loss, of_pair.permuted_loss),
+        )
     )
+    leads = of_galaxy.true - of_galaxy.permuted
+    lead = estimate(leads, of_pair.true - of_pair.permuted)
+    over_galaxies = bootstrap(leads, seed=sample.seed)
     placed = np.full(len(sample), np.nan)
     placed[used] = leads
     passes, note = _judge(skill, leak, over_galaxies, lead)
     return Measured(
         name="retraining",
-        numbers={"permuted classes": estimate(of_galaxy.permuted), "lead": lead},
+        numbers={
+            "permuted classes": estimate(of_galaxy.permuted, of_pair.permuted),
+            "lead": lead,
+        },
         controls={
-            "true classes": estimate(of_galaxy.true),
-            "true and permuted": estimate(of_galaxy.both),
+            "true classes": estimate(of_galaxy.true, of_pair.true),
+            "true and permuted": estimate(of_galaxy.both, of_pair.both),
             "skill of true classes": skill,
             "skill of permuted classes": leak,
         },
@@ -486,9 +489,15 @@ def _summarise(
     )
 
 
-def _estimate_over_pairs(leads: NDArray[np.float64]) -> float:
-    """Return how far the 95 % interval of the mean over pairs of networks reaches."""
-    return compute_interval_factor(len(leads)) * float(leads.std(ddof=1))
+def _widen(over_galaxies: Estimate, pairs: NDArray[np.float64]) -> Estimate:
+    """Widen an interval over galaxies to that over pairs of networks, where it is wider."""
+    reach = compute_interval_factor(len(pairs)) * float(pairs.std(ddof=1))
+    return over_galaxies.model_copy(
+        update={
+            "low": min(over_galaxies.low, over_galaxies.value - reach),
+            "high": max(over_galaxies.high, over_galaxies.value + reach),
+        }
+    )
 
 
 def _judge(
