@@ -51,6 +51,7 @@ MEASURES = (
     "deletion",
     "insertion",
     "sanity",
+    "retraining",
     "symmetry",
     "seeds",
     "shortcuts",
@@ -58,6 +59,8 @@ MEASURES = (
 )
 # More galaxies than any store has, and the largest seed that scikit-learn takes.
 MAX_N, MAX_SEED = 1 << 40, (1 << 32) - 1
+# Measures that are made only if they are named, since they take as long as trainings.
+ON_REQUEST = ("retraining",)
 # Measures of what the other measures found.
 _OF_OTHERS = ("reliability",)
 # What one measure found has far less [byte].
@@ -97,7 +100,7 @@ def audit(
     n : int, default 500
         Number of galaxies, drawn at random.
     measures : sequence of str, optional
-        Some of `MEASURES`; by default, all.
+        Some of `MEASURES`; by default, all but those `ON_REQUEST`, which is retraining.
     seed : int, default 256
         Seed of the draw of galaxies, and of everything that a measure draws.
     r50, r90 : str, optional
@@ -174,7 +177,7 @@ def choose_measures(asked: Sequence[str] | None) -> tuple[str, ...]:
     Parameters
     ----------
     asked : sequence of str or None
-        Names; None for all.
+        Names; None for all but those `ON_REQUEST`.
 
     Returns
     -------
@@ -186,7 +189,7 @@ def choose_measures(asked: Sequence[str] | None) -> tuple[str, ...]:
         If one is unknown, or none is asked for.
     """
     if asked is None:
-        return MEASURES
+        return tuple(name for name in MEASURES if name not in ON_REQUEST)
     for name in asked:
         if name not in MEASURES:
             hint = suggest(name, MEASURES, f"expected some of {', '.join(MEASURES)}")
@@ -542,7 +545,7 @@ def _describe_audit(
                 len(sample),
                 accuracy=store.score(sample.rows),
                 class_names=store.class_names,
-                known=MEASURES,
+                known=choose_measures(None),
             )
         ),
     }

@@ -231,7 +231,7 @@ def _measure_skill(
 ) -> tuple[Estimate | None, Estimate | None]:
     """Return the skill of the network, and that of the best random one; None without classes."""
     labels = sample.labels
-    entropy = _compute_entropy(labels[labels >= 0])
+    entropy = compute_entropy(labels[labels >= 0])
     if entropy == 0 or not (labels[chosen] >= 0).any():
         return None, None
     found = [
@@ -272,8 +272,18 @@ def soften(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> NDArray
     return wide / math.exp(best)
 
 
-def _compute_entropy(labels: NDArray[np.int64]) -> float:
-    """Return the entropy of the classes [nat]; 0 where there is one class, or none."""
+def compute_entropy(labels: NDArray[np.int64]) -> float:
+    """Return the entropy of the classes of galaxies [nat]; 0 where there is one class, or none.
+
+    Parameters
+    ----------
+    labels : (n,) ndarray of int
+        Classes, each 0 or above.
+
+    Returns
+    -------
+    float
+    """
     if not len(labels):
         return 0.0
     share = np.bincount(labels) / len(labels)

@@ -174,6 +174,30 @@ def _judge_sanity(measures: Measures) -> Finding | None:
     return Finding(_FATAL, False, f"The maps fail the sanity check: {why}.")
 
 
+def _judge_retraining(measures: Measures) -> Finding | None:
+    """Compare the maps with those of networks that were told true, or permuted, classes."""
+    found = measures.get("retraining")
+    true, permuted = (
+        _find(measures, "retraining", name) for name in ("true classes", "permuted classes")
+    )
+    if found is None or found.passes is None or true is None or permuted is None:
+        return None
+    numbers = f"correlation {_write(true)}, and {_write(permuted)}"
+    if found.passes:
+        return Finding(
+            42,
+            True,
+            "Networks trained anew on half of these galaxies have maps more like these if they are "
+            f"told the true classes than if the classes are permuted ({numbers}).",
+        )
+    return Finding(
+        96,
+        False,
+        "Networks trained anew have maps no more like these if they are told the true classes than "
+        f"if the classes are permuted ({numbers}), so the maps do not show what was learned.",
+    )
+
+
 def _judge_shortcut(measures: Measures) -> Finding | None:
     """Name a class that can be told from the surroundings, and attribution that lies on them.
 
@@ -460,6 +484,7 @@ def _judge_reliability(measures: Measures) -> Finding | None:
 
 _RULES: tuple[Callable[[Measures], Finding | None], ...] = (
     _judge_sanity,
+    _judge_retraining,
     _judge_shortcut,
     _judge_sky,
     _judge_surroundings,

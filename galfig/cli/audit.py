@@ -31,7 +31,7 @@ from galfig.runtime.options import Device
     "--measures",
     type=options.Words(),
     metavar="MEASURE[,MEASURE...]",
-    help="Only these measures.  [default: all]",
+    help="Only these measures.  [default: all but retraining, which trains networks]",
 )
 @click.option(
     "--seed",
@@ -89,6 +89,7 @@ def audit(
       galfig audit maps.h5 --model maps.safetensors
       galfig audit maps.h5 --model maps.safetensors --measures deletion,sanity --n 100
       galfig audit maps.h5 --model maps.safetensors --update --json
+      galfig audit maps.h5 --model maps.safetensors --update --measures retraining
     """
     from galfig.auditing.main import audit as make_audit
     from galfig.auditing.table import describe_audit, format_audit

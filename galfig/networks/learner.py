@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.optim.swa_utils import update_bn
 
-from galfig.catalog.galaxies import Galaxies
 from galfig.config import TrainingSettings
 
 with warnings.catch_warnings():
@@ -45,7 +44,7 @@ with warnings.catch_warnings():
 
 from galfig.metrics import score
 from galfig.networks.device import choose_layout
-from galfig.networks.training_set import crop_at
+from galfig.networks.training_set import Labelled, crop_at
 from galfig.runtime.progress import show_progress
 
 logger = logging.getLogger(__name__)
@@ -63,6 +62,7 @@ def fit_network(
     head: Collection[str] = (),
     *,
     is_shown: bool = True,
+    is_logged: bool = True,
 ) -> tuple[list[dict[str, float]], float, dict[str, list[float]] | None]:
     """Train a network, or resume its training.
 
@@ -82,6 +82,8 @@ def fit_network(
         are needed with ``freeze`` only.
     is_shown : bool, default True
         Show the progress over the steps.
+    is_logged : bool, default True
+        Log the metrics of each epoch.
 
     Returns
     -------
@@ -111,7 +113,7 @@ def fit_network(
         if len(history) < n_epochs:
             keep({**state, "lr": lr, "finder": finder})
 
-    with _report(learner, n_epochs, history, is_shown=is_shown):
+    with _report(learner, n_epochs, history, is_shown=is_shown, is_logged=is_logged):
         for start, stop, callback in parts:
             if max(start, len(history)) < stop:
                 keeper = _Keeper(before, keep_all, history, start)
@@ -134,7 +136,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 def make_learner(
     model: nn.Module,
-    galaxies: Galaxies,
+    galaxies: Labelled,
     cutouts: NDArray[np.uint8],
     training: TrainingSettings,
     mean: list[float],
@@ -150,7 +152,7 @@ def make_learner(
     ----------
     model : torch.nn.Module
         Untrained network, in training mode.
-    galaxies : Galaxies
+    galaxies : Galaxies or Labelled
         Training and validation set, N galaxies.
     cutouts : (N, H, W, n_channels) ndarray of uint8
         Their images, from `galfig.networks.training_set.read_training_set`.
@@ -221,7 +223,7 @@ def find_lr(learner: Learner) -> tuple[float, dict[str, list[float]]]:
 
 
 def _make_dataloaders(
-    galaxies: Galaxies,
+    galaxies: Labelled,
     cutouts: NDArray[np.uint8],
     training: TrainingSettings,
     mean: list[float],
@@ -283,7 +285,7 @@ def _split_parameters(head: Collection[str], model: nn.Module) -> list[list[nn.P
     return [[one for name, one in named if (name in head) == is_head] for is_head in (False, True)]
 
 
-def _balanced_weights(galaxies: Galaxies) -> list[float]:
+def _balanced_weights(galaxies: Labelled) -> list[float]:
     """Return the weight N / (C N_c) of each class, over the training set."""
     labels = galaxies.label[galaxies.in_train]
     counts = np.bincount(labels, minlength=len(galaxies.class_names))
@@ -308,14 +310,14 @@ def _read_epoch(learner: Learner) -> dict[str, float]:
 
 @contextmanager
 def _report(
-    learner: Learner, epochs: int, history: Sized, *, is_shown: bool = True
+    learner: Learner, epochs: int, history: Sized, *, is_shown: bool, is_logged: bool
 ) -> Iterator[None]:
     """Show the progress over all steps, and log the metrics of each epoch."""
     n_steps = len(learner.dls.train)
     n_done = len(history) * n_steps
     shown = show_progress("training", epochs * n_steps, "steps", initial=n_done)
     with shown if is_shown else nullcontext(lambda n: None) as advance:
-        reporter = _Reporter(advance, history)
+        reporter = _Reporter(advance, history, is_logged=is_logged)
         learner.add_cb(reporter)
         try:
             yield
@@ -477,9 +479,12 @@ class _Reporter(Callback):
     # After the recorder, which collects what is reported.
     order = 60
 
-    def __init__(self, advance: Callable[[int], object], history: Sized) -> None:
+    def __init__(
+        self, advance: Callable[[int], object], history: Sized, *, is_logged: bool
+    ) -> None:
         self.advance = advance
         self.history = history
+        self.is_logged = is_logged
 
     def after_batch(self) -> None:
         if self.training:
@@ -487,7 +492,7 @@ class _Reporter(Callback):
 
     def after_epoch(self) -> None:
         # A skipped epoch has no metrics.
-        if self.recorder.values[-1]:
+        if self.is_logged and self.recorder.values[-1]:
             row = _read_epoch(self.learn)
             words = ", ".join(f"{name} {value:.3f}" for name, value in row.items())
             logger.info("epoch %d: %s", len(self.history), words)

@@ -44,6 +44,7 @@ from galfig.networks.recipe import (
 from galfig.networks.resume import load_progress, resume_path, save_progress
 from galfig.networks.shift import describe_images
 from galfig.networks.training_set import (
+    Labelled,
     channel_statistics,
     digest_training_set,
     read_training_set,
@@ -236,9 +237,22 @@ def train_network(
         save_progress(progress, follows_from, state)
 
     before = _load_progress(progress, follows_from, resume)
-    model, fitted = _fit(
-        galaxies, cutouts, settings, start, device, before, keep, is_shown=is_shown
+    model, fitted = fit_model(
+        galaxies,
+        cutouts,
+        settings,
+        start=start,
+        device=device,
+        before=before,
+        keep=keep,
+        is_shown=is_shown,
     )
+    loss = fitted["history"][-1]["valid_loss"]
+    if not np.isfinite(loss):
+        raise GalfigError(
+            f"training: the validation loss is {loss}, expected a finite number; try a learning "
+            f"rate below {fitted['lr']:g}"
+        )
     metadata = {
         **_describe_inputs(galaxies, settings),
         **({} if start is None else {"start": start.origin}),
@@ -259,25 +273,59 @@ def train_network(
     return checkpoint
 
 
-def _fit(
-    galaxies: Galaxies,
+def fit_model(
+    galaxies: Labelled,
     cutouts: NDArray[np.uint8],
     settings: Settings,
-    start: Start | None,
-    device: torch.device,
-    before: dict[str, Any] | None,
-    keep: Callable[[dict[str, Any]], None],
     *,
-    is_shown: bool,
+    start: Start | None = None,
+    device: torch.device | str = "cpu",
+    before: dict[str, Any] | None = None,
+    keep: Callable[[dict[str, Any]], None] = lambda state: None,
+    n_workers: int | None = None,
+    is_shown: bool = True,
+    is_logged: bool = True,
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """Fit a network, from the state of an interrupted run if there is one.
+    """Fit a network, and write no file.
+
+    Parameters
+    ----------
+    galaxies : Galaxies or Labelled
+        Training and validation set, N galaxies.
+    cutouts : (N, H, W, n_channels) ndarray of uint8
+        Their images, as from `galfig.networks.training_set.read_training_set`.
+    settings : Settings
+        The table ``training`` describes the network and its training.
+    start : Start, optional
+        The weights to start from; random ones by default.
+    device : torch.device or str, default "cpu"
+        Where to train.
+    before : dict, optional
+        State of an interrupted run, as it was passed to ``keep``; None to train from the start.
+    keep : callable, optional
+        Called after each epoch but the last with a dict of all that the next epoch depends on.
+    n_workers : int, optional
+        Processes that assemble batches, 0 for none beside this one; by default, 0 on a CPU.
+    is_shown : bool, default True
+        Show the progress over the steps.
+    is_logged : bool, default True
+        Log the metrics of each epoch.
 
     Returns
     -------
     model : nn.Module
-        The network in evaluation mode.
+        The network in evaluation mode, on ``device``. Where the training diverged, the last
+        ``valid_loss`` of the history is not finite.
     metadata : dict
-        Its layer, the normalisation of its images, and how the training went.
+        Its ``layer``, the ``mean`` and ``std`` that normalise its images, and how the training
+        went: ``lr``, ``lr_finder`` and ``history``.
+
+    Raises
+    ------
+    CatalogError
+        If a channel is the same in every pixel.
+    ConfigError
+        If the architecture or the layer is unknown, or the environment forbids the threads.
     """
     # fastai takes seconds to import, and only training needs it.
     from galfig.networks.learner import fit_network, make_learner, seeded
@@ -288,8 +336,10 @@ def _fit(
         # The filters were trained for images that were normalised so.
         mean, std = list(start.mean), list(start.std)
     head = name_head(settings, n_classes)
-    # On a CPU, assembling the batches takes a small fraction of the time.
-    n_workers = torch.get_num_threads() if device.type == "cuda" else 0
+    if n_workers is None:
+        # On a CPU, assembling the batches takes a small fraction of the time.
+        is_cuda = torch.device(device).type == "cuda"
+        n_workers = torch.get_num_threads() if is_cuda else 0
     with seeded(training.seed), computing_with(training.threads):
         model = build_network(training.arch, n_classes, settings.n_channels)
         if start is not None:
@@ -312,11 +362,8 @@ def _fit(
             device=device,
             n_workers=n_workers,
         )
-        history, lr, finder = fit_network(learner, training, before, keep, head, is_shown=is_shown)
-    if not np.isfinite(history[-1]["valid_loss"]):
-        raise GalfigError(
-            f"training: the validation loss is {history[-1]['valid_loss']}, expected a finite "
-            f"number; try a learning rate below {lr:g}"
+        history, lr, finder = fit_network(
+            learner, training, before, keep, head, is_shown=is_shown, is_logged=is_logged
         )
     metadata = {
         "layer": layer,
@@ -387,8 +434,24 @@ def _load_progress(
         return None
 
 
-def _check_network(galaxies: Galaxies, settings: Settings, device: torch.device) -> None:
-    """Raise ConfigError if a network cannot be trained, or a step cannot fit in the memory."""
+def check_trainable(galaxies: Labelled, settings: Settings, device: torch.device) -> None:
+    """Check that a network can be trained, before any image is read.
+
+    Parameters
+    ----------
+    galaxies : Galaxies or Labelled
+        Training and validation set.
+    settings : Settings
+        The table ``training`` describes the network and its training.
+    device : torch.device
+        Where to train.
+
+    Raises
+    ------
+    ConfigError
+        If the architecture is unknown, does not return logits alone in training, or a step of the
+        training cannot fit in the memory.
+    """
     training = settings.training
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         skeleton = build_network(training.arch, len(galaxies.class_names), settings.n_channels)
@@ -623,7 +686,7 @@ def _prepare(galaxies: Galaxies, settings: Settings, run: RunOptions) -> _Prepar
     """Read the images of a training set, after all that can be checked without them."""
     # Report a missing device, one that is too small, and weights that do not fit before the images
     # are read, not after.
-    _check_network(galaxies, settings, choose_device(run.device))
+    check_trainable(galaxies, settings, choose_device(run.device))
     start = load_start(settings, len(galaxies.class_names))
     init_digest = None
     if start is not None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,28 @@ from galfig.errors import CatalogError
 from galfig.images.cutouts import choose_decoding, load_cutouts, scale_cutout
 from galfig.images.identity import NO_DIGEST, combine_digests, digest_files, note_digest
 from galfig.images.sources import Source
+
+
+class Labelled(Protocol):
+    """What training needs of galaxies, besides their images; `Galaxies` has it."""
+
+    @property
+    def label(self) -> NDArray[np.int16]:
+        """Position of the class of each galaxy in ``class_names``, (N,)."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Name of each class, (C,)."""
+
+    @property
+    def in_train(self) -> NDArray[np.bool_]:
+        """True for galaxies of the training set, (N,)."""
+
+    @property
+    def in_valid(self) -> NDArray[np.bool_]:
+        """True for galaxies of the validation set, (N,)."""
+
+    def __len__(self) -> int: ...
 
 
 def take_used(galaxies: Galaxies) -> Galaxies:

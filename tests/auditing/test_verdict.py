@@ -194,6 +194,30 @@ def test_good_maps_are_said_to_be_good():
     assert "is a shortcut" not in words
 
 
+@pytest.mark.parametrize(
+    ("passes", "words"),
+    [
+        (True, "more like these if they are told the true classes than if the classes are perm"),
+        (False, "no more like these if they are told the true classes than if the classes are "),
+        (None, None),
+    ],
+)
+def test_retraining_has_a_sentence_where_it_decides(passes, words):
+    """With both correlations, since a lead by itself may be small."""
+    found = Measured(
+        name="retraining",
+        numbers={"permuted classes": about(0.4), "lead": about(0.3)},
+        controls={"true classes": about(0.7)},
+        passes=passes,
+    )
+    said = [one for one in judge(found) if "permuted" in one]
+    if words is None:
+        assert not said
+    else:
+        assert words in said[0]
+        assert "0.700, 95 % interval 0.650 to 0.750, and 0.400" in said[0]
+
+
 @pytest.mark.parametrize("measure", GOOD, ids=lambda one: one.name)
 def test_intervals_decide(measure):
     """What is wrong by its estimate alone, with an interval that holds the limit, is not said."""
