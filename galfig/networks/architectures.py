@@ -12,7 +12,7 @@ from galfig.attribution.gradcam import Tokens, grad_cam
 from galfig.errors import ConfigError
 from galfig.networks.families import FAMILIES, build_member, import_fastai
 from galfig.networks.layers import Output, find_bottlenecks, sees_past, trace_outputs
-from galfig.networks.tokens import find_tokens, reaches_logits
+from galfig.networks.tokens import MOVED, Located, find_reach, find_tokens, stay_in_place
 from galfig.runtime.messages import one_line, suggest
 
 # Networks for images of a fixed size report another size by different exceptions.
@@ -164,10 +164,14 @@ def describe_layer(
     tokens = None
     if kinds.get(name) == "tokens":
         output = next(output for output in outputs if output.name == name)
-        tokens = find_tokens(model, output, outputs, image_size, n_channels)
+        tokens = find_tokens(model, output, outputs, image_size, n_channels).tokens
     is_bypassed = sees_past(model, model.get_submodule(name), image_size, n_channels)
     where, warning = f"layer {name!r} of {arch or 'the model'}", ""
-    if tokens is not None and tokens.n_prefix:
+    if (
+        tokens is not None
+        and tokens.n_prefix
+        and find_reach(model, name, tokens, image_size, n_channels).prefix
+    ):
         is_bypassed = True
         warning = (
             f"{where}: the image also reaches the logits through the first {tokens.n_prefix} of "
@@ -260,7 +264,7 @@ def _choose_layer(
 ) -> str:
     """Return the last layer through which all of the image flows while it is still an image."""
     where = arch or "model"
-    every, located = outputs, dict[int, Tokens | None]()
+    every, located = outputs, dict[int, Located]()
     outputs = [one for one in outputs if one.kind not in ("other", "pooled") and one.n_runs == 1]
     names = [output.name for output in outputs]
     bottlenecks = find_bottlenecks(model, names, image_size, n_channels)
@@ -274,18 +278,20 @@ def _choose_layer(
             n_tokens = output.shape[1]
             if n_tokens not in located:
                 located[n_tokens] = find_tokens(model, output, every, image_size, n_channels)
-            tokens = located[n_tokens]
+            tokens, reason = located[n_tokens]
+            if tokens is not None:
+                if not find_reach(model, output.name, tokens, image_size, n_channels).grid:
+                    continue
+                if tokens.n_prefix:
+                    output = _find_norm_behind(model, outputs, output)
+                if not stay_in_place(model, output.name, tokens, image_size, n_channels):
+                    reason = MOVED
             # Earlier maps are no more than the patch embedding of a transformer.
-            if tokens is None:
+            if reason:
                 raise ConfigError(
                     f"{where}: does not end in feature maps (N, K, h, w) but in the sequence "
-                    f"(N, T, K) of {output.name!r}, whose elements are no square grid of the "
-                    f"image; {_list_choices(outputs)}"
+                    f"(N, T, K) of {output.name!r}, whose tokens {reason}; {_list_choices(outputs)}"
                 )
-            if not reaches_logits(model, output.name, tokens, image_size, n_channels):
-                continue
-            if tokens.n_prefix:
-                output = _find_norm_behind(model, outputs, output)
         _probe(model, output, (1, n_channels, image_size, image_size), tokens)
         return output.name
     if outputs:
@@ -340,14 +346,18 @@ def _locate(
     """Return where the tokens of a layer that was named lie, if it has any."""
     if output.kind != "tokens":
         return None
-    tokens = find_tokens(model, output, outputs, image_size, n_channels)
+    tokens, reason = find_tokens(model, output, outputs, image_size, n_channels)
+    if tokens is not None and not stay_in_place(
+        model, output.name, tokens, image_size, n_channels
+    ):
+        tokens, reason = None, MOVED
     if tokens is None:
         raise ConfigError(
-            f"layer {output.name!r}: gives sequences {output.shape}, expected feature maps "
-            "(N, K, h, w), or tokens that are a square grid of the image, row by row; choose "
-            "another `layer` or `arch`"
+            f"layer {output.name!r}: gives sequences {output.shape}, whose tokens {reason}, "
+            "expected feature maps (N, K, h, w), or tokens that are a grid of the image, row by "
+            "row; choose another `layer` or `arch`"
         )
-    if not reaches_logits(model, output.name, tokens, image_size, n_channels):
+    if not find_reach(model, output.name, tokens, image_size, n_channels).grid:
         raise ConfigError(
             f"layer {output.name!r}: the logits depend on none of its tokens that lie in the "
             'image, so that its maps would be zero; use `layer="auto"`, or an earlier one'

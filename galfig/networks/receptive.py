@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from galfig.attribution.gradcam import arrange_maps
 from galfig.errors import ConfigError
 from galfig.networks.architectures import LayerTraits, find_layer
 from galfig.networks.checkpoint import Checkpoint
@@ -126,7 +127,7 @@ def _find_auto(checkpoint: Checkpoint) -> str:
 
 
 def measure_fields(
-    model: nn.Module, layers: Mapping[str, bool], image_size: int, n_channels: int = 3
+    model: nn.Module, layers: Mapping[str, LayerTraits], image_size: int, n_channels: int = 3
 ) -> dict[str, Field]:
     r"""Measure the receptive field of the central pixel of several layers' maps.
 
@@ -138,8 +139,8 @@ def measure_fields(
     ----------
     model : torch.nn.Module
         The network, in evaluation mode; a copy of it runs on the CPU.
-    layers : mapping of str to bool
-        Names of submodules that return maps, and whether the channels come last.
+    layers : mapping of str to LayerTraits
+        Names of submodules that return maps or tokens, and how these lie in memory.
     image_size : int
         Side of the images [pixels].
     n_channels : int, default 3
@@ -173,8 +174,10 @@ def measure_fields(
         for handle in handles:
             handle.remove()
     fields = {}
-    for name, is_last in layers.items():
-        maps = outputs[name].movedim(-1, 1) if is_last else outputs[name]
+    for name, traits in layers.items():
+        maps = arrange_maps(
+            outputs[name], channels_last=traits.channels_last, tokens=traits.tokens
+        )
         centre = maps[:, :, maps.shape[2] // 2, maps.shape[3] // 2]
         signs = torch.randint(0, 2, centre.shape, generator=generator) * 2 - 1
         (gradient,) = torch.autograd.grad((centre * signs).sum(), images, retain_graph=True)
@@ -205,7 +208,7 @@ def describe_field(
         that computes in float32 only.
     """
     size = checkpoint.image_size
-    layers = {layer_name: traits.channels_last}
+    layers = {layer_name: traits}
     try:
         field = measure_fields(checkpoint.model, layers, size, checkpoint.n_channels)[layer_name]
     except (RuntimeError, TypeError) as exc:

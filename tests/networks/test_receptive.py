@@ -32,7 +32,7 @@ def make_network():
 def test_fields_follow_from_kernels_and_strides():
     """5; then 5 + 1 = 6 with a stride of 2; then 6 + 2 × 2 = 10 pixels."""
     model = make_network()
-    layers = dict.fromkeys(("first", "pool", "inner", "last"), False)
+    layers = dict.fromkeys(("first", "pool", "inner", "last"), LayerTraits())
     before = {name: one.clone() for name, one in model.state_dict().items()}
     fields = measure_fields(model, layers, 48)
     assert [field.side for field in fields.values()] == [5, 6, 10, 10]
@@ -49,7 +49,7 @@ def test_a_delta_has_a_field_of_one_pixel():
     nn.init.zeros_(conv.weight)
     conv.weight.data[:, :, 3, 3] = 1
     model = nn.Sequential(conv, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2)).eval()
-    assert measure_fields(model, {"0": False}, 16) == {"0": Field(1, 1)}
+    assert measure_fields(model, {"0": LayerTraits()}, 16) == {"0": Field(1, 1)}
 
 
 def test_layers_are_listed_with_the_default_marked():
@@ -120,6 +120,6 @@ def test_a_field_larger_than_the_image_is_the_image(size):
             return self.head(self.out(x * x.mean(dim=(2, 3), keepdim=True)).mean(dim=(2, 3)))
 
     torch.manual_seed(0)
-    fields = measure_fields(Gate().eval(), {"conv": False, "out": False}, size)
+    fields = measure_fields(Gate().eval(), dict.fromkeys(("conv", "out"), LayerTraits()), size)
     assert fields["conv"].side == 3
     assert fields["out"].side == size
