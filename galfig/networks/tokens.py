@@ -1,19 +1,22 @@
 """Tokens: where the elements of a transformer's sequence lie in the image, found by trying."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from functools import partial
 from math import isqrt
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from galfig.attribution.gradcam import Tokens, explain_layer
+from galfig.attribution.gradcam import Tokens
 from galfig.attribution.variants import copy_network
 from galfig.networks.layers import Output
 
 # The most elements that lie nowhere: a class token, one of distillation, and registers.
 MAX_PREFIX = 16
+# Of fewer elements there is no grid.
+LEAST_TOKENS = 4
 # Patches may be as much longer than wide.
 MAX_ASPECT = 4
 # The most bands of rows that are changed, and of columns, where a sequence begins, and deeper.
@@ -23,8 +26,8 @@ MAX_BANDS, MAX_BANDS_DEEP = 32, 8
 # grids of 40 networks of timm have 0.97 and 0.6 or better; a stem of strided convolutions shifts
 # them by half a cell.
 LEAST_CORRELATION, LEAST_CORRELATION_DEEP, MOST_AWAY = 0.9, 0.8, 0.75
-# Images of noise whose responses are added up.
-N_DRAWS = 2
+# Images of noise whose responses are added up, there and there.
+N_DRAWS, N_DRAWS_DEEP = 2, 1
 # Images at a time.
 CHUNK = 8
 
@@ -46,9 +49,11 @@ class Located(NamedTuple):
 
 # What to say of sequences whose elements do not stay in their places, to follow "whose tokens".
 MOVED = "are not, or not measurably, where they began"
+# And of those behind the last attention of a transformer with a class token.
+UNREAD = "do not change the logits where they lie in the image"
 
 
-class _Stopped(Exception):  # noqa: N818  (a signal, no error)
+class _Stopped(Exception):
     """The layer was reached, so that the rest of the network need not run."""
 
 
@@ -65,7 +70,7 @@ def find_tokens(
     whose change changes it. The first sequence of the network that is as long is looked at, before
     attention mixes its elements, and every grid is compared with it that the number of elements
     allows, also those that galfig cannot read: column by column, mirrored, or with the elements
-    that lie nowhere at the end. `stay_in_place` looks whether they are still there deeper down.
+    that lie nowhere at the end. `find_in_place` looks whether they are still there deeper down.
 
     Parameters
     ----------
@@ -92,20 +97,20 @@ def find_tokens(
         if one.kind == "tokens" and one.n_runs == 1 and one.shape[1] == n_tokens
     )
     n_bands = min(MAX_BANDS, image_size, max(2, isqrt(n_tokens)))
+    shape = (n_channels, image_size, image_size)
     reason = "are no grid of the image"
     for network in _iter_networks(model):
-        places = _measure_places(network, first, n_bands, (n_channels, image_size, image_size))
-        located = _fit(places)
+        located = _fit(_measure_places(network, [first], n_bands, N_DRAWS, shape)[first])
         if located.tokens is not None:
             return located
         reason = located.reason or reason
     return Located(None, reason)
 
 
-def stay_in_place(
-    model: nn.Module, name: str, tokens: Tokens, image_size: int, n_channels: int = 3
-) -> bool:
-    """Return whether the elements of a sequence deep in a network lie where they began.
+def find_in_place(
+    model: nn.Module, layers: Mapping[str, Tokens], image_size: int, n_channels: int = 3
+) -> set[str]:
+    """Find the sequences deep in a network whose elements lie where they began.
 
     Each element there depends on all of the image, but mostly on its own place. A network that
     sorts them into windows on the way, or mixes them until no place is left, is told by that.
@@ -114,24 +119,29 @@ def stay_in_place(
     ----------
     model : torch.nn.Module
         The network, as for `find_tokens`.
-    name : str
-        Name of the layer that returns the sequence.
-    tokens : Tokens
-        Where `find_tokens` found the elements.
+    layers : mapping of str to Tokens
+        Names of layers that return sequences, and where `find_tokens` found their elements.
     image_size, n_channels : int
         As for `find_tokens`.
 
     Returns
     -------
-    bool
+    set of str
+        Some of the names.
     """
-    n_bands = min(MAX_BANDS_DEEP, max(tokens.height, tokens.width))
+    shape = (n_channels, image_size, image_size)
+    found: set[str] = set()
     for network in _iter_networks(model):
-        places = _measure_places(network, name, n_bands, (n_channels, image_size, image_size))
-        inside, grid = places[:, tokens.n_prefix :], (tokens.height, tokens.width)
-        if _compare(inside, grid, LEAST_CORRELATION_DEEP, most_away=None) is not None:
-            return True
-    return False
+        left = {name: tokens for name, tokens in layers.items() if name not in found}
+        if not left:
+            break
+        n_bands = min(MAX_BANDS_DEEP, max(max(tokens[1:]) for tokens in left.values()))
+        places = _measure_places(network, left, n_bands, N_DRAWS_DEEP, shape)
+        for name, (n_prefix, *grid) in left.items():
+            inside = places[name][:, n_prefix:]
+            if _compare(inside, grid, LEAST_CORRELATION_DEEP, most_away=None) is not None:
+                found.add(name)
+    return found
 
 
 class Reach(NamedTuple):
@@ -150,9 +160,9 @@ class Reach(NamedTuple):
 
 
 def find_reach(
-    model: nn.Module, name: str, tokens: Tokens, image_size: int, n_channels: int = 3
-) -> Reach:
-    """Find which elements of a sequence change the logits.
+    model: nn.Module, layers: Mapping[str, Tokens], image_size: int, n_channels: int = 3
+) -> dict[str, Reach]:
+    """Find which elements of sequences change the logits.
 
     Behind the last attention of a transformer with a class token, those in the image do not; behind
     that of one which averages over patches, those before the patches do not.
@@ -161,36 +171,63 @@ def find_reach(
     ----------
     model : torch.nn.Module
         The network, as for `find_tokens`.
-    name : str
-        Name of the layer that returns the sequence.
-    tokens : Tokens
-        Where its elements lie.
+    layers : mapping of str to Tokens
+        Names of layers that return sequences, and where their elements lie.
     image_size, n_channels : int
         As for `find_tokens`.
 
     Returns
     -------
-    Reach
+    dict of str to Reach
     """
-
-    def add_up(maps: Tensor, gradient: Tensor) -> Tensor:
-        return gradient.abs().sum(dim=1)
-
-    # As one row, with those that lie nowhere.
-    row = Tokens(0, 1, tokens.n_prefix + tokens.height * tokens.width)
-    reaching = torch.zeros(row.width, dtype=torch.bool)
+    found = {
+        name: torch.zeros(tokens.n_prefix + tokens.height * tokens.width, dtype=torch.bool)
+        for name, tokens in layers.items()
+    }
     # The last layer of an untrained network may be zero.
     for network in _iter_networks(model):
-        generator = torch.Generator().manual_seed(0)
-        images = torch.randn(1, n_channels, image_size, image_size, generator=generator)
-        images = images.to(next(network.parameters()))
-        layer = network.get_submodule(name)
-        found = explain_layer(network, images, layer, add_up, tokens=row)
-        reaching |= (found.cams > 0).flatten(0, 2).any(dim=0).cpu()
-        if reaching.all():
+        if all(reaching.all() for reaching in found.values()):
             break
-    prefix, grid = reaching[: tokens.n_prefix], reaching[tokens.n_prefix :]
-    return Reach(bool(prefix.any()), bool(grid.any()))
+        for name, slope in _find_slopes(network, found, image_size, n_channels).items():
+            found[name] |= slope > 0
+    return {
+        name: Reach(*(bool(part.any()) for part in found[name].tensor_split([tokens.n_prefix])))
+        for name, tokens in layers.items()
+    }
+
+
+def _find_slopes(
+    model: nn.Module, names: Iterable[str], image_size: int, n_channels: int
+) -> dict[str, Tensor]:
+    """Return the absolute gradient (T,) of a sum of logits at the elements of sequences."""
+    outputs: dict[str, Tensor] = {}
+
+    def keep(name: str, module: nn.Module, inputs: tuple[object, ...], output: Tensor) -> Tensor:
+        # The network may run the layer under a torch.no_grad() of its own.
+        torch.set_grad_enabled(True)
+        leaf = output if output.requires_grad else output.detach().requires_grad_()
+        outputs[name] = leaf
+        # The layers above may write to it.
+        return leaf.clone()
+
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(1, n_channels, image_size, image_size, generator=generator)
+    images = images.to(next(model.parameters()))
+    with ExitStack() as stack, torch.inference_mode(False), torch.enable_grad():
+        for name in names:
+            hook = model.get_submodule(name).register_forward_hook(partial(keep, name))
+            stack.callback(hook.remove)
+        logits = model(images)
+        weights = torch.randn(logits.shape, generator=generator).to(logits)
+        total = (logits * weights).sum()
+        if not total.requires_grad:
+            return {}
+        slopes = torch.autograd.grad(total, list(outputs.values()), allow_unused=True)
+    return {
+        name: slope[0].abs().sum(dim=1).cpu()
+        for name, slope in zip(outputs, slopes, strict=True)
+        if slope is not None
+    }
 
 
 def fill_weights(model: nn.Module) -> nn.Module:
@@ -216,23 +253,28 @@ def _iter_networks(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def _measure_places(
-    model: nn.Module, name: str, n_bands: int, shape: tuple[int, int, int]
-) -> Tensor:
-    """Return the row and the column (2, T), in [0, 1], where each element of a sequence looks.
+    model: nn.Module,
+    names: Collection[str],
+    n_bands: int,
+    n_draws: int,
+    shape: tuple[int, int, int],
+) -> dict[str, Tensor]:
+    """Return the row and the column (2, T), in [0, 1], where each element of sequences looks.
 
     Those of elements that look nowhere are not finite.
     """
     generator = torch.Generator().manual_seed(0)
-    found = []
+    found: dict[str, list[Tensor]] = {name: [] for name in names}
     for axis in (1, 2):
-        responses = []
-        for _ in range(N_DRAWS):
+        draws: dict[str, list[Tensor]] = {name: [] for name in names}
+        for _ in range(n_draws):
             image, other = torch.randn(2, *shape, generator=generator)
             images = _change_bands(image, other, n_bands, axis)
-            kept = _run_up_to(model, name, images)
-            responses.append((kept[1:] - kept[:1]).double().norm(dim=2))
-        found.append(_find_middle(torch.stack(responses).square().mean(dim=0).sqrt()))
-    return torch.stack(found)
+            for name, response in _measure_responses(model, names, images).items():
+                draws[name].append(response)
+        for name, responses in draws.items():
+            found[name].append(_find_middle(torch.stack(responses).square().mean(dim=0).sqrt()))
+    return {name: torch.stack(places) for name, places in found.items()}
 
 
 def _find_middle(response: Tensor) -> Tensor:
@@ -288,7 +330,7 @@ def _mirror(places: Tensor, axis: int) -> Tensor:
 
 
 def _compare(
-    places: Tensor, grid: tuple[int, int], least: float, most_away: float | None
+    places: Tensor, grid: Sequence[int], least: float, most_away: float | None
 ) -> float | None:
     """Return how far places (2, h·w) are from those of a grid, row by row [square of the image].
 
@@ -325,19 +367,34 @@ def _change_bands(image: Tensor, other: Tensor, n_bands: int, axis: int) -> Tens
     return torch.stack(images)
 
 
-def _run_up_to(model: nn.Module, name: str, images: Tensor) -> Tensor:
-    """Return what a layer makes of images; what follows the layer does not run."""
-    kept: list[Tensor] = []
+def _measure_responses(
+    model: nn.Module, names: Collection[str], images: Tensor
+) -> dict[str, Tensor]:
+    """Return how far the elements of sequences change (B, T) from the first image to each other.
 
-    def keep(module: nn.Module, inputs: tuple[object, ...], found: Tensor) -> None:
-        kept.append(found.detach().float().cpu().clone())
-        raise _Stopped
+    What follows the last of the layers does not run.
+    """
+    reference: dict[str, Tensor] = {}
+    found: dict[str, list[Tensor]] = {name: [] for name in names}
+    waiting: set[str] = set()
 
-    handle = model.get_submodule(name).register_forward_hook(keep)
-    try:
-        for chunk in images.split(CHUNK):
-            with torch.no_grad(), suppress(_Stopped):
+    def note(name: str, module: nn.Module, inputs: tuple[object, ...], output: Tensor) -> None:
+        output = output.detach().double()
+        # The first run is of the first image alone.
+        if name in reference:
+            found[name].append((output - reference[name]).norm(dim=2).cpu())
+        else:
+            reference[name] = output.clone()
+        waiting.discard(name)
+        if not waiting:
+            raise _Stopped
+
+    with ExitStack() as stack, torch.no_grad():
+        for name in names:
+            hook = model.get_submodule(name).register_forward_hook(partial(note, name))
+            stack.callback(hook.remove)
+        for chunk in (images[:1], *images[1:].split(CHUNK)):
+            waiting.update(names)
+            with suppress(_Stopped):
                 model(chunk.to(next(model.parameters())))
-    finally:
-        handle.remove()
-    return torch.cat(kept)
+    return {name: torch.cat(responses) for name, responses in found.items()}

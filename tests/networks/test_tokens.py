@@ -12,7 +12,7 @@ from galfig.attribution.methods import METHODS
 from galfig.errors import ConfigError
 from galfig.networks.architectures import LayerTraits, describe_layer, find_layer
 from galfig.networks.layers import trace_outputs
-from galfig.networks.tokens import find_reach, find_tokens, stay_in_place
+from galfig.networks.tokens import find_in_place, find_reach, find_tokens
 
 SIZE = 32
 
@@ -162,8 +162,9 @@ def test_elements_that_move_on_the_way_are_noticed():
 
     model = Sorting(0, 4, pools=True).eval()
     assert locate(model, "last").tokens == Tokens(0, 8, 8)
-    assert not stay_in_place(model, "last", Tokens(0, 8, 8), SIZE)
-    assert stay_in_place(Transformer(0, 4, pools=True).eval(), "last", Tokens(0, 8, 8), SIZE)
+    layers = dict.fromkeys(("first", "last"), Tokens(0, 8, 8))
+    assert find_in_place(model, layers, SIZE) == {"first"}
+    assert find_in_place(Transformer(0, 4, pools=True).eval(), layers, SIZE) == set(layers)
     for name in ("auto", "last"):
         with pytest.raises(ConfigError, match="are not, or not measurably, where they began"):
             find_layer(model, name, SIZE)
@@ -173,9 +174,12 @@ def test_a_prefix_that_nothing_reads_hides_nothing():
     """Behind the last attention, a mean over patches leaves the class token out: all is shown."""
     model = Transformer(pools=True).eval()
     assert describe_layer(model, "last", SIZE) == LayerTraits(tokens=Tokens(1, 4, 4))
-    assert find_reach(model, "last", Tokens(1, 4, 4), SIZE) == (False, True)
+    layers = dict.fromkeys(("blocks.0", "last"), Tokens(1, 4, 4))
+    expected = {"blocks.0": (True, True), "last": (False, True)}
+    assert find_reach(model, layers, SIZE) == expected
     assert describe_layer(model, "blocks.0", SIZE).is_bypassed
-    assert find_reach(Transformer().eval(), "last", Tokens(1, 4, 4), SIZE) == (True, False)
+    expected = {"blocks.0": (True, True), "last": (True, False)}
+    assert find_reach(Transformer().eval(), layers, SIZE) == expected
 
 
 def test_layer_is_the_last_whose_patches_reach_the_logits():
@@ -194,7 +198,7 @@ def test_layer_is_the_last_whose_patches_reach_the_logits():
     # What a norm reads is at right angles to its gradient.
     before = found["hires-cam"](model, images, model.blocks[0], tokens=traits.tokens)
     assert before.cams.abs().max() < 1e-5
-    with pytest.raises(ConfigError, match="depend on none of its tokens that lie in the image"):
+    with pytest.raises(ConfigError, match="do not change the logits where they lie in the image"):
         find_layer(model, "blocks.1", SIZE)
     pooled = Transformer(0, pools=True).eval()
     assert find_layer(pooled, "auto", SIZE)[0] == "last"
