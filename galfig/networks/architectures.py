@@ -1,7 +1,7 @@
 """Architectures by name, and the layer of a network to explain."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -315,6 +315,8 @@ def _choose_layer(
     outputs = [one for one in outputs if one.kind not in ("other", "pooled") and one.n_runs == 1]
     names = [output.name for output in outputs]
     bottlenecks = find_bottlenecks(model, names, image_size, n_channels)
+    # What may be named in place of the layer that is not found.
+    choices = outputs
     for output in reversed(outputs):
         if output.name not in bottlenecks:
             continue
@@ -325,6 +327,7 @@ def _choose_layer(
             n_tokens = output.shape[1]
             # Class tokens alone, behind an attention that reads the image for them.
             if n_tokens < LEAST_TOKENS:
+                choices = [one for one in choices if one.shape != output.shape]
                 continue
             if n_tokens not in located:
                 located[n_tokens] = find_tokens(model, output, every, image_size, n_channels)
@@ -332,6 +335,7 @@ def _choose_layer(
             if tokens is not None:
                 layers = {output.name: tokens}
                 if not find_reach(model, layers, image_size, n_channels)[output.name].grid:
+                    choices = [one for one in choices if one is not output]
                     continue
                 if tokens.n_prefix:
                     output = _find_norm_behind(model, outputs, output)
@@ -339,16 +343,18 @@ def _choose_layer(
                     reason = MOVED
             # Earlier maps are no more than the patch embedding of a transformer.
             if reason:
+                choices = [one for one in choices if one.shape[1:-1] != output.shape[1:-1]]
                 raise ConfigError(
                     f"{where}: does not end in feature maps (N, K, h, w) but in the sequence "
-                    f"(N, T, K) of {output.name!r}, whose tokens {reason}; {_list_choices(outputs)}"
+                    f"(N, T, K) of {output.name!r}, whose tokens {reason}; "
+                    f"{_list_choices(choices, bottlenecks)}"
                 )
         _probe(model, output, (1, n_channels, image_size, image_size), tokens)
         return output.name
     if outputs:
         raise ConfigError(
             f"{where}: has no layer with feature maps (N, K, h, w) of images of {image_size} "
-            f"pixels through which all of the image flows; {_list_choices(outputs)}"
+            f"pixels through which all of the image flows; {_list_choices(choices, bottlenecks)}"
         )
     raise ConfigError(
         f"{where}: no layer gives feature maps (N, K, h, w) of more than one pixel of images of "
@@ -370,8 +376,10 @@ def _find_norm_behind(model: nn.Module, outputs: list[Output], output: Output) -
     return output
 
 
-def _list_choices(outputs: list[Output]) -> str:
+def _list_choices(outputs: list[Output], bottlenecks: Collection[str]) -> str:
     names = _list_layers(outputs)
+    # Those within branches only where there are no others.
+    names = [name for name in names if name in bottlenecks] or names
     return f"choose a `layer` from {_write_names(names)}" if names else "choose another `arch`"
 
 
