@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -198,6 +199,31 @@ def explain_layer(
             # With a single class, there is nothing to differ from.
             cams.insert(0, torch.zeros_like(cams[0]) if cams else maps.new_zeros(maps[:, 0].shape))
     return CamBatch(cams=torch.stack(cams, dim=1).float(), logits=logits.detach().float())
+
+
+def arrange_maps(
+    found: Tensor, *, channels_last: bool = False, tokens: Tokens | None = None
+) -> Tensor:
+    """Arrange the output of a layer as feature maps; its gradient likewise.
+
+    Parameters
+    ----------
+    found : (N, K, h, w), (N, h, w, K) or (N, T, K) Tensor
+        Output of a layer.
+    channels_last : bool, default False
+        Whether it is (N, h, w, K).
+    tokens : Tokens, optional
+        Where its elements lie, if it is a sequence (N, T, K).
+
+    Returns
+    -------
+    (N, K, h, w) Tensor
+        A view.
+    """
+    if tokens is not None:
+        grid = (tokens.height, tokens.width)
+        return found[:, tokens.n_prefix :].movedim(-1, 1).unflatten(2, grid)
+    return found.movedim(-1 if channels_last else 1, 1)
 
 
 def weighted_sum(activations: Tensor, weights: Tensor) -> Tensor:
@@ -468,15 +494,15 @@ def _choose_arrangement(
 ) -> Callable[[Tensor], Tensor]:
     """Return what makes feature maps (N, K, h, w) of a layer's output, and of its gradient."""
     if tokens is None:
-        axis = -1 if _has_maps_last(leaf, images, channels_last) else 1
-        return lambda found: found.movedim(axis, 1)
+        is_last = _has_maps_last(leaf, images, channels_last)
+        return partial(arrange_maps, channels_last=is_last)
     n_prefix, height, width = tokens
     if leaf.shape[:2] != (len(images), n_prefix + height * width):
         raise ValueError(
             f"layer: output {tuple(leaf.shape)} for {len(images)} images, expected "
             f"{n_prefix} + {height} × {width} tokens (N, T, K) of each image"
         )
-    return lambda found: found[:, n_prefix:].movedim(-1, 1).unflatten(2, (height, width))
+    return partial(arrange_maps, tokens=tokens)
 
 
 def _has_maps_last(leaf: Tensor, images: Tensor, channels_last: bool | None) -> bool:

@@ -132,6 +132,7 @@ def _find_bias(sample: Sample) -> NDArray[np.float64] | None:
             images.to(next(one.model.parameters()).device),
             one.model.get_submodule(sample.layer_name),
             channels_last=traits.channels_last,
+            tokens=traits.tokens,
         )
         if head.bias is None:
             return None
@@ -146,7 +147,13 @@ def _compare_with_hires(sample: Sample, progress: Progress) -> Measured:
     chosen = sample.spread(N_COMPARED)
     for number in chosen:
         image = sample.images([number]).to(next(one.model.parameters()).device)
-        head = measure_head(one.model, image, layer, channels_last=traits.channels_last)
+        head = measure_head(
+            one.model,
+            image,
+            layer,
+            channels_last=traits.channels_last,
+            tokens=traits.tokens,
+        )
         distances[number] = head.hires_distance
         progress(1)
     progress(len(sample) - len(chosen))

@@ -197,9 +197,7 @@ class Sample:
         """Receptive field of the central cell of the maps, by the first network."""
         one, traits = next(self.iter_layers())
         name, model = self.layer_name, copy.deepcopy(one.model).cpu()
-        return measure_fields(model, {name: traits.channels_last}, one.image_size, one.n_channels)[
-            name
-        ]
+        return measure_fields(model, {name: traits}, one.image_size, one.n_channels)[name]
 
     @cached_property
     def _engines(self) -> list[Engine]:
@@ -236,6 +234,7 @@ class Sample:
                 shape=(one.n_channels, one.image_size, one.image_size),
                 precision=self.store.settings.maps.precision,
                 channels_last=traits.channels_last,
+                tokens=traits.tokens,
             )
         except (ValueError, AttributeError) as exc:
             raise CheckpointError(f"{one.record.arch}: cannot be explained; {exc}") from exc

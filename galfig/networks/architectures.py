@@ -1,7 +1,7 @@
 """Architectures by name, and the layer of a network to explain."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,11 +12,21 @@ from galfig.attribution.gradcam import Tokens, grad_cam
 from galfig.errors import ConfigError
 from galfig.networks.families import FAMILIES, build_member, import_fastai
 from galfig.networks.layers import Output, find_bottlenecks, sees_past, trace_outputs
-from galfig.networks.tokens import find_tokens, reaches_logits
+from galfig.networks.tokens import (
+    LEAST_TOKENS,
+    MOVED,
+    UNREAD,
+    Located,
+    find_in_place,
+    find_reach,
+    find_tokens,
+)
 from galfig.runtime.messages import one_line, suggest
 
 # Networks for images of a fixed size report another size by different exceptions.
 _REFUSALS = (RuntimeError, AssertionError, ValueError, TypeError, IndexError)
+# Layers that one message names.
+N_LISTED = 16
 XRESNETS = ("xresnet18", "xresnet34", "xresnet50")
 # What may follow their names.
 _VARIANTS = ("", "_mish", "_sa", "_mish_sa")
@@ -164,10 +174,14 @@ def describe_layer(
     tokens = None
     if kinds.get(name) == "tokens":
         output = next(output for output in outputs if output.name == name)
-        tokens = find_tokens(model, output, outputs, image_size, n_channels)
+        tokens = find_tokens(model, output, outputs, image_size, n_channels).tokens
     is_bypassed = sees_past(model, model.get_submodule(name), image_size, n_channels)
     where, warning = f"layer {name!r} of {arch or 'the model'}", ""
-    if tokens is not None and tokens.n_prefix:
+    if (
+        tokens is not None
+        and tokens.n_prefix
+        and find_reach(model, {name: tokens}, image_size, n_channels)[name].prefix
+    ):
         is_bypassed = True
         warning = (
             f"{where}: the image also reaches the logits through the first {tokens.n_prefix} of "
@@ -186,6 +200,43 @@ def describe_layer(
             'they cannot show where the evidence is; use `layer="auto"` or a larger `image_size`'
         )
     return LayerTraits(kinds.get(name) == "channels last", is_bypassed, warning, tokens)
+
+
+def locate_layers(
+    model: nn.Module, outputs: Sequence[Output], image_size: int, n_channels: int = 3
+) -> dict[str, Located]:
+    """Find where the elements of all sequences of a network lie, and which can be explained.
+
+    Parameters
+    ----------
+    model, image_size, n_channels
+        As for `find_layer`.
+    outputs : sequence of Output
+        What its submodules return; see `galfig.networks.layers.trace_outputs`.
+
+    Returns
+    -------
+    dict of str to Located
+        By the name of the layer; with the reason where it cannot be explained.
+    """
+    found: dict[str, Located] = {}
+    by_length: dict[int, Located] = {}
+    for output in outputs:
+        if output.kind != "tokens" or output.n_runs != 1:
+            continue
+        n_tokens = output.shape[1]
+        if n_tokens not in by_length:
+            by_length[n_tokens] = find_tokens(model, output, outputs, image_size, n_channels)
+        found[output.name] = by_length[n_tokens]
+    layers = {name: one.tokens for name, one in found.items() if one.tokens is not None}
+    in_place = find_in_place(model, layers, image_size, n_channels)
+    reach = find_reach(model, layers, image_size, n_channels)
+    for name in layers:
+        if name not in in_place:
+            found[name] = Located(None, MOVED)
+        elif not reach[name].grid:
+            found[name] = Located(None, UNREAD)
+    return found
 
 
 def try_images(
@@ -260,10 +311,12 @@ def _choose_layer(
 ) -> str:
     """Return the last layer through which all of the image flows while it is still an image."""
     where = arch or "model"
-    every, located = outputs, dict[int, Tokens | None]()
+    every, located = outputs, dict[int, Located]()
     outputs = [one for one in outputs if one.kind not in ("other", "pooled") and one.n_runs == 1]
     names = [output.name for output in outputs]
     bottlenecks = find_bottlenecks(model, names, image_size, n_channels)
+    # What may be named in place of the layer that is not found.
+    choices = outputs
     for output in reversed(outputs):
         if output.name not in bottlenecks:
             continue
@@ -272,26 +325,36 @@ def _choose_layer(
         tokens = None
         if output.kind == "tokens":
             n_tokens = output.shape[1]
+            # Class tokens alone, behind an attention that reads the image for them.
+            if n_tokens < LEAST_TOKENS:
+                choices = [one for one in choices if one.shape != output.shape]
+                continue
             if n_tokens not in located:
                 located[n_tokens] = find_tokens(model, output, every, image_size, n_channels)
-            tokens = located[n_tokens]
+            tokens, reason = located[n_tokens]
+            if tokens is not None:
+                layers = {output.name: tokens}
+                if not find_reach(model, layers, image_size, n_channels)[output.name].grid:
+                    choices = [one for one in choices if one is not output]
+                    continue
+                if tokens.n_prefix:
+                    output = _find_norm_behind(model, outputs, output)
+                if not find_in_place(model, {output.name: tokens}, image_size, n_channels):
+                    reason = MOVED
             # Earlier maps are no more than the patch embedding of a transformer.
-            if tokens is None:
+            if reason:
+                choices = [one for one in choices if one.shape[1:-1] != output.shape[1:-1]]
                 raise ConfigError(
                     f"{where}: does not end in feature maps (N, K, h, w) but in the sequence "
-                    f"(N, T, K) of {output.name!r}, whose elements are no square grid of the "
-                    f"image; {_list_choices(outputs)}"
+                    f"(N, T, K) of {output.name!r}, whose tokens {reason}; "
+                    f"{_list_choices(choices, bottlenecks)}"
                 )
-            if not reaches_logits(model, output.name, tokens, image_size, n_channels):
-                continue
-            if tokens.n_prefix:
-                output = _find_norm_behind(model, outputs, output)
         _probe(model, output, (1, n_channels, image_size, image_size), tokens)
         return output.name
     if outputs:
         raise ConfigError(
             f"{where}: has no layer with feature maps (N, K, h, w) of images of {image_size} "
-            f"pixels through which all of the image flows; {_list_choices(outputs)}"
+            f"pixels through which all of the image flows; {_list_choices(choices, bottlenecks)}"
         )
     raise ConfigError(
         f"{where}: no layer gives feature maps (N, K, h, w) of more than one pixel of images of "
@@ -313,13 +376,21 @@ def _find_norm_behind(model: nn.Module, outputs: list[Output], output: Output) -
     return output
 
 
-def _list_choices(outputs: list[Output]) -> str:
+def _list_choices(outputs: list[Output], bottlenecks: Collection[str]) -> str:
     names = _list_layers(outputs)
-    return f"choose a `layer` from {', '.join(names)}" if names else "choose another `arch`"
+    # Those within branches only where there are no others.
+    names = [name for name in names if name in bottlenecks] or names
+    return f"choose a `layer` from {_write_names(names)}" if names else "choose another `arch`"
+
+
+def _write_names(names: Sequence[str]) -> str:
+    """Return the names of the deepest layers, and how many there are before them."""
+    n_more = len(names) - N_LISTED
+    return ", ".join(names[-N_LISTED:]) + (f" and {n_more} before them" if n_more > 0 else "")
 
 
 def _list_layers(outputs: list[Output]) -> list[str]:
-    return [output.name for output in outputs if output.kind in ("maps", "channels last")]
+    return [output.name for output in outputs if output.kind in ("maps", "channels last", "tokens")]
 
 
 def _find_named(outputs: list[Output], name: str, arch: str) -> Output:
@@ -328,7 +399,7 @@ def _find_named(outputs: list[Output], name: str, arch: str) -> Output:
     if named is not None and named.kind in ("maps", "channels last", "pooled", "tokens"):
         return named
     layers = _list_layers(outputs)
-    hint = f"{suggest(name, layers)} it has {', '.join(layers) or 'none'}".strip()
+    hint = f"{suggest(name, layers)} it has {_write_names(layers) or 'none'}".strip()
     raise ConfigError(
         f"layer {name!r}: not a layer of {arch or 'the model'} with feature maps; {hint}"
     )
@@ -340,17 +411,22 @@ def _locate(
     """Return where the tokens of a layer that was named lie, if it has any."""
     if output.kind != "tokens":
         return None
-    tokens = find_tokens(model, output, outputs, image_size, n_channels)
+    tokens, reason = find_tokens(model, output, outputs, image_size, n_channels)
+    if tokens is not None and not find_in_place(
+        model, {output.name: tokens}, image_size, n_channels
+    ):
+        tokens, reason = None, MOVED
     if tokens is None:
         raise ConfigError(
-            f"layer {output.name!r}: gives sequences {output.shape}, expected feature maps "
-            "(N, K, h, w), or tokens that are a square grid of the image, row by row; choose "
-            "another `layer` or `arch`"
+            f"layer {output.name!r}: gives sequences {output.shape}, whose tokens {reason}, "
+            "expected feature maps (N, K, h, w), or tokens that are a grid of the image, row by "
+            "row; choose another `layer` or `arch`"
         )
-    if not reaches_logits(model, output.name, tokens, image_size, n_channels):
+    reach = find_reach(model, {output.name: tokens}, image_size, n_channels)
+    if not reach[output.name].grid:
         raise ConfigError(
-            f"layer {output.name!r}: the logits depend on none of its tokens that lie in the "
-            'image, so that its maps would be zero; use `layer="auto"`, or an earlier one'
+            f"layer {output.name!r}: gives sequences whose tokens {UNREAD}, "
+            'so that its maps would be zero; use `layer="auto"`, or an earlier one'
         )
     return tokens
 

@@ -9,10 +9,12 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from galfig.attribution.gradcam import Tokens, arrange_maps
 from galfig.errors import ConfigError
-from galfig.networks.architectures import LayerTraits, find_layer
+from galfig.networks.architectures import LayerTraits, find_layer, locate_layers
 from galfig.networks.checkpoint import Checkpoint
-from galfig.networks.layers import find_bottlenecks, trace_outputs
+from galfig.networks.layers import Output, find_bottlenecks, trace_outputs
+from galfig.networks.tokens import find_reach
 from galfig.runtime.messages import one_line
 
 logger = logging.getLogger(__name__)
@@ -52,24 +54,32 @@ class LayerFacts:
     name : str
         Its name, as ``layer`` takes it.
     shape : tuple of int
-        Number of maps K, and their height h and width w.
-    field : Field
-        Receptive field of the central pixel of the maps.
+        Number of maps K, and their height h and width w. Of a sequence that cannot be explained,
+        its length T and K.
+    field : Field or None
+        Receptive field of the central pixel of the maps; None if there are none.
     is_default : bool
         Whether it is the layer that the checkpoint explains by default.
     is_auto : bool
         Whether it is the last with maps of more than a pixel through which all of the image flows,
         which is what ``layer="auto"`` means.
     is_bypassed : bool
-        Whether the image also reaches the logits past it.
+        Whether the image also reaches the logits past it, or through elements of a sequence that
+        lie nowhere in the image.
+    tokens : Tokens or None
+        Where the elements of its sequence (N, T, K) lie; None if its output are maps.
+    refusal : str
+        Why it cannot be explained, to follow "whose tokens"; "" if it can.
     """
 
     name: str
-    shape: tuple[int, int, int]
-    field: Field
+    shape: tuple[int, ...]
+    field: Field | None
     is_default: bool
     is_auto: bool
     is_bypassed: bool
+    tokens: Tokens | None = None
+    refusal: str = ""
 
 
 def list_layers(checkpoint: Checkpoint) -> list[LayerFacts]:
@@ -83,34 +93,51 @@ def list_layers(checkpoint: Checkpoint) -> list[LayerFacts]:
     Returns
     -------
     list of LayerFacts
-        In the order in which they finish; the deepest is the last.
+        In the order in which they finish; the deepest is the last. Sequences that cannot be
+        explained are among them, with the reason.
     """
     model, size, n = checkpoint.model, checkpoint.image_size, checkpoint.n_channels
+    every = trace_outputs(model, size, n)
     outputs = [
         output
-        for output in trace_outputs(model, size, n)
-        if output.kind in ("maps", "channels last") and output.n_runs == 1
+        for output in every
+        if output.kind in ("maps", "channels last", "tokens") and output.n_runs == 1
     ]
-    names = [output.name for output in outputs]
-    bottlenecks = find_bottlenecks(model, names, size, n)
-    is_last = {output.name: output.kind == "channels last" for output in outputs}
-    fields = measure_fields(model, is_last, size, n)
+    bottlenecks = find_bottlenecks(model, [output.name for output in outputs], size, n)
+    located = locate_layers(model, every, size, n)
+    traits = {
+        output.name: LayerTraits(output.kind == "channels last", tokens=where and where.tokens)
+        for output in outputs
+        if not (where := located.get(output.name)) or where.tokens
+    }
+    fields = measure_fields(model, traits, size, n)
+    tokens = {name: one.tokens for name, one in traits.items() if one.tokens}
+    reach = find_reach(model, tokens, size, n)
     auto = _find_auto(checkpoint)
-    found = []
-    for output in outputs:
-        shape = output.shape[1:]
-        maps = (shape[2], shape[0], shape[1]) if is_last[output.name] else tuple(shape)
-        found.append(
-            LayerFacts(
-                output.name,
-                (maps[0], maps[1], maps[2]),
-                fields[output.name],
-                output.name == checkpoint.layer_name,
-                output.name == auto,
-                output.name not in bottlenecks,
-            )
+    return [
+        LayerFacts(
+            output.name,
+            _find_shape(output, traits.get(output.name)),
+            fields.get(output.name),
+            output.name == checkpoint.layer_name,
+            output.name == auto,
+            output.name not in bottlenecks or (output.name in reach and reach[output.name].prefix),
+            tokens.get(output.name),
+            "" if output.name in traits else located[output.name].reason,
         )
-    return found
+        for output in outputs
+    ]
+
+
+def _find_shape(output: Output, traits: LayerTraits | None) -> tuple[int, ...]:
+    """Return the number of maps, their height and width; or the length and width of a sequence."""
+    if traits is None:
+        return output.shape[1:]
+    if traits.tokens is not None:
+        return output.shape[2], traits.tokens.height, traits.tokens.width
+    if traits.channels_last:
+        return output.shape[3], *output.shape[1:3]
+    return output.shape[1:]
 
 
 def _find_auto(checkpoint: Checkpoint) -> str:
@@ -126,7 +153,7 @@ def _find_auto(checkpoint: Checkpoint) -> str:
 
 
 def measure_fields(
-    model: nn.Module, layers: Mapping[str, bool], image_size: int, n_channels: int = 3
+    model: nn.Module, layers: Mapping[str, LayerTraits], image_size: int, n_channels: int = 3
 ) -> dict[str, Field]:
     r"""Measure the receptive field of the central pixel of several layers' maps.
 
@@ -138,8 +165,8 @@ def measure_fields(
     ----------
     model : torch.nn.Module
         The network, in evaluation mode; a copy of it runs on the CPU.
-    layers : mapping of str to bool
-        Names of submodules that return maps, and whether the channels come last.
+    layers : mapping of str to LayerTraits
+        Names of submodules that return maps or tokens, and how these lie in memory.
     image_size : int
         Side of the images [pixels].
     n_channels : int, default 3
@@ -173,8 +200,8 @@ def measure_fields(
         for handle in handles:
             handle.remove()
     fields = {}
-    for name, is_last in layers.items():
-        maps = outputs[name].movedim(-1, 1) if is_last else outputs[name]
+    for name, traits in layers.items():
+        maps = arrange_maps(outputs[name], channels_last=traits.channels_last, tokens=traits.tokens)
         centre = maps[:, :, maps.shape[2] // 2, maps.shape[3] // 2]
         signs = torch.randint(0, 2, centre.shape, generator=generator) * 2 - 1
         (gradient,) = torch.autograd.grad((centre * signs).sum(), images, retain_graph=True)
@@ -205,7 +232,7 @@ def describe_field(
         that computes in float32 only.
     """
     size = checkpoint.image_size
-    layers = {layer_name: traits.channels_last}
+    layers = {layer_name: traits}
     try:
         field = measure_fields(checkpoint.model, layers, size, checkpoint.n_channels)[layer_name]
     except (RuntimeError, TypeError) as exc:

@@ -132,7 +132,9 @@ def test_sequences_whose_order_is_not_known_are_refused():
             return super().forward(images.flip(3))
 
     model = Mirrored(1).eval()
-    with pytest.raises(ConfigError, match=r"layer 'norm': gives sequences \(3, 64, 6\)"):
+    with pytest.raises(
+        ConfigError, match=r"layer 'norm': gives .*\(3, 64, 6\), whose tokens run from right"
+    ):
         find_layer(model, "norm", 8)
     with pytest.raises(ConfigError, match=r"in the sequence \(N, T, K\) of 'norm'.*from stem"):
         find_layer(model, "auto", 8)

@@ -4,9 +4,16 @@ import pytest
 import torch
 from torch import nn
 
+from galfig.attribution.gradcam import Tokens
 from galfig.networks.architectures import LayerTraits
 from galfig.networks.checkpoint import wrap_network
-from galfig.networks.receptive import Field, describe_field, list_layers, measure_fields
+from galfig.networks.receptive import (
+    Field,
+    LayerFacts,
+    describe_field,
+    list_layers,
+    measure_fields,
+)
 
 
 def make_network():
@@ -32,7 +39,7 @@ def make_network():
 def test_fields_follow_from_kernels_and_strides():
     """5; then 5 + 1 = 6 with a stride of 2; then 6 + 2 × 2 = 10 pixels."""
     model = make_network()
-    layers = dict.fromkeys(("first", "pool", "inner", "last"), False)
+    layers = dict.fromkeys(("first", "pool", "inner", "last"), LayerTraits())
     before = {name: one.clone() for name, one in model.state_dict().items()}
     fields = measure_fields(model, layers, 48)
     assert [field.side for field in fields.values()] == [5, 6, 10, 10]
@@ -49,7 +56,7 @@ def test_a_delta_has_a_field_of_one_pixel():
     nn.init.zeros_(conv.weight)
     conv.weight.data[:, :, 3, 3] = 1
     model = nn.Sequential(conv, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2)).eval()
-    assert measure_fields(model, {"0": False}, 16) == {"0": Field(1, 1)}
+    assert measure_fields(model, {"0": LayerTraits()}, 16) == {"0": Field(1, 1)}
 
 
 def test_layers_are_listed_with_the_default_marked():
@@ -68,6 +75,53 @@ def test_layers_are_listed_with_the_default_marked():
     assert [name for name, layer in found.items() if layer.is_default] == ["last"]
     assert [name for name, layer in found.items() if layer.is_auto] == ["last"]
     assert [name for name, layer in found.items() if layer.is_bypassed] == ["inner"]
+
+
+class Sequence(nn.Module):
+    """Patches of 8 pixels, a class token before them or behind them, and a mean over all."""
+
+    def __init__(self, is_first=True):
+        super().__init__()
+        torch.manual_seed(0)
+        self.patches = nn.Conv2d(3, 4, 8, 8)
+        self.prefix = nn.Parameter(torch.randn(1, 1, 4))
+        self.norm = nn.LayerNorm(4)
+        self.head = nn.Linear(4, 2)
+        self.is_first = is_first
+
+    def forward(self, images):
+        x = self.patches(images).flatten(2).transpose(1, 2)
+        parts = (self.prefix.expand(len(x), -1, -1), x)
+        x = self.norm(torch.cat(parts if self.is_first else parts[::-1], dim=1))
+        return self.head(x.mean(dim=1))
+
+
+def test_tokens_are_listed_as_their_grid():
+    """With the field of a patch; the class token reaches the logits past them."""
+    checkpoint = wrap_network(
+        Sequence().eval(), class_names=["a", "b"], mean=[0.1] * 3, std=[0.2] * 3, cutout_size=24
+    )
+    *_, found = list_layers(checkpoint)
+    tokens = Tokens(1, 3, 3)
+    assert found == LayerFacts("norm", (4, 3, 3), Field(8, 8), True, True, True, tokens)
+    traits = LayerTraits(tokens=tokens)
+    assert describe_field(checkpoint, "norm", traits) == {"side_px": 8.0}
+
+
+def test_tokens_that_cannot_be_explained_are_listed_with_the_reason():
+    """Not in silence: they are part of the network that the user looks at."""
+    checkpoint = wrap_network(
+        Sequence(is_first=False).eval(),
+        class_names=["a", "b"],
+        mean=[0.1] * 3,
+        std=[0.2] * 3,
+        cutout_size=24,
+        layer="patches",
+    )
+    first, last = list_layers(checkpoint)
+    assert (first.name, first.is_default, first.is_auto) == ("patches", True, False)
+    assert (last.name, last.shape, last.field, last.tokens) == ("norm", (10, 4), None, None)
+    assert last.refusal == "lie nowhere in the image at the end, the last 1 of them"
 
 
 @pytest.mark.parametrize(
@@ -120,6 +174,6 @@ def test_a_field_larger_than_the_image_is_the_image(size):
             return self.head(self.out(x * x.mean(dim=(2, 3), keepdim=True)).mean(dim=(2, 3)))
 
     torch.manual_seed(0)
-    fields = measure_fields(Gate().eval(), {"conv": False, "out": False}, size)
+    fields = measure_fields(Gate().eval(), dict.fromkeys(("conv", "out"), LayerTraits()), size)
     assert fields["conv"].side == 3
     assert fields["out"].side == size

@@ -10,9 +10,9 @@ from galfig.attribution.engine import make_engine
 from galfig.attribution.gradcam import Tokens, grad_cam
 from galfig.attribution.methods import METHODS
 from galfig.errors import ConfigError
-from galfig.networks.architectures import describe_layer, find_layer
+from galfig.networks.architectures import LayerTraits, describe_layer, find_layer
 from galfig.networks.layers import trace_outputs
-from galfig.networks.tokens import find_tokens
+from galfig.networks.tokens import find_in_place, find_reach, find_tokens
 
 SIZE = 32
 
@@ -36,20 +36,25 @@ class Transformer(nn.Module):
     def __init__(self, n_prefix=1, patch=8, pools=False, order=None):
         super().__init__()
         torch.manual_seed(0)
+        patch = (patch, patch) if isinstance(patch, int) else patch
+        n_patches = (SIZE // patch[0]) * (SIZE // patch[1])
         self.patches = nn.Conv2d(3, 8, patch, patch)
         self.prefix = nn.Parameter(torch.randn(1, n_prefix, 8))
-        self.places = nn.Parameter(torch.randn(1, n_prefix + (SIZE // patch) ** 2, 8))
+        self.places = nn.Parameter(torch.randn(1, n_prefix + n_patches, 8))
         self.first = nn.LayerNorm(8)
         self.blocks = nn.ModuleList(Block(8) for _ in range(2))
         self.last = nn.LayerNorm(8)
         self.head = nn.Linear(8, 3)
         self.n_prefix, self.pools, self.order = n_prefix, pools, order
 
+    def join(self, x):
+        return torch.cat([self.prefix.expand(len(x), -1, -1), x], dim=1)
+
     def forward(self, images):
         x = self.patches(images).flatten(2).transpose(1, 2)
         if self.order is not None:
             x = x[:, self.order]
-        x = torch.cat([self.prefix.expand(len(x), -1, -1), x], dim=1) + self.places
+        x = self.join(x) + self.places
         x = self.first(x)
         for block in self.blocks:
             x = block(x)
@@ -67,18 +72,114 @@ def test_grid_is_found(n_prefix, patch):
     """Whatever the number of tokens that lie nowhere: 4 + 5 might as well be 9 in a grid."""
     model = Transformer(n_prefix, patch, pools=True).eval()
     side = SIZE // patch
-    assert locate(model, "blocks.0") == Tokens(n_prefix, side, side)
+    assert locate(model, "blocks.0") == (Tokens(n_prefix, side, side), "")
 
 
-def test_other_orders_are_not_guessed():
-    """Column by column, or at random."""
-    for order in (torch.arange(16).reshape(4, 4).T.flatten(), torch.randperm(16)):
-        model = Transformer(order=order).eval()
-        assert locate(model, "blocks.0") is None
-        with pytest.raises(ConfigError, match="no square grid of the image"):
-            find_layer(model, "auto", SIZE)
-        with pytest.raises(ConfigError, match="a square grid of the image, row by row"):
-            find_layer(model, "blocks.0", SIZE)
+@pytest.mark.parametrize(
+    ("order", "reason"),
+    [
+        (torch.arange(16).reshape(4, 4).T, "run column by column"),
+        (torch.arange(16).reshape(4, 4).flip(1), "run from right to left"),
+        (torch.arange(16).reshape(4, 4).flip(0), "run from the bottom to the top"),
+        (torch.arange(16).flip(0), "run backwards"),
+        # In windows of 2 × 2, as Swin has them.
+        (
+            torch.arange(16).reshape(2, 2, 2, 2).transpose(1, 2),
+            "are no grid of the image",
+        ),
+        (torch.randperm(16, generator=torch.Generator().manual_seed(0)), "are no grid"),
+    ],
+)
+def test_other_orders_are_not_guessed(order, reason):
+    """They are named where they have a name."""
+    model = Transformer(order=order.flatten()).eval()
+    tokens, found = locate(model, "blocks.0")
+    assert tokens is None
+    assert found.startswith(reason)
+    with pytest.raises(ConfigError, match=f"whose tokens {reason}"):
+        find_layer(model, "auto", SIZE)
+    with pytest.raises(ConfigError, match=f"whose tokens {reason}.*a grid of the image, row by"):
+        find_layer(model, "blocks.0", SIZE)
+
+
+def test_two_by_two_is_told_from_its_transpose():
+    """No element of a grid so small lies more than one cell from any place."""
+    assert locate(Transformer(2, 16).eval(), "blocks.0").tokens == Tokens(2, 2, 2)
+    for order in ([0, 2, 1, 3], [1, 0, 3, 2], [3, 2, 1, 0]):
+        assert locate(Transformer(2, 16, order=order).eval(), "blocks.0").tokens is None
+
+
+@pytest.mark.parametrize("patch", [(4, 8), (8, 4), (16, 4)])
+def test_patches_may_be_longer_than_wide(patch):
+    """Then the grid has other rows than columns, which are not exchanged."""
+    sides = (SIZE // patch[0], SIZE // patch[1])
+    model = Transformer(1, patch).eval()
+    name, layer = find_layer(model, "auto", SIZE)
+    tokens = describe_layer(model, name, SIZE).tokens
+    assert tokens == Tokens(1, *sides)
+    found = grad_cam(model, torch.randn(1, 3, SIZE, SIZE), layer, tokens=tokens)
+    assert found.cams.shape == (1, 3, *sides)
+
+
+def test_a_class_token_at_the_end_is_not_taken_for_a_patch():
+    """Nor the first patch for a class token, which would shift all others by one."""
+
+    class Last(Transformer):
+        def join(self, x):
+            return torch.cat([x, self.prefix.expand(len(x), -1, -1)], dim=1)
+
+    for patch in (4, 8):
+        found = locate(Last(1, patch).eval(), "blocks.0")
+        assert found == (None, "lie nowhere in the image at the end, the last 1 of them")
+
+
+def test_patches_that_overlap_are_located():
+    """The middle of where an element looks is its place, though its neighbours look there too."""
+
+    class Overlapping(Transformer):
+        def __init__(self):
+            super().__init__(0, 4, pools=True)
+            self.patches = nn.Conv2d(3, 8, 15, 4, padding=7)
+
+    assert locate(Overlapping().eval(), "blocks.0").tokens == Tokens(0, 8, 8)
+
+
+def test_elements_that_move_on_the_way_are_noticed():
+    """They are in their places at first, and sorted into windows below the layer explained."""
+
+    class Sorting(Transformer):
+        def forward(self, images):
+            order = torch.arange(64).reshape(4, 2, 4, 2).transpose(1, 2).flatten()
+
+            def sort(module, inputs, output):
+                return output[:, order]
+
+            handle = self.blocks[0].register_forward_hook(sort)
+            try:
+                return super().forward(images)
+            finally:
+                handle.remove()
+
+    model = Sorting(0, 4, pools=True).eval()
+    assert locate(model, "last").tokens == Tokens(0, 8, 8)
+    layers = dict.fromkeys(("first", "last"), Tokens(0, 8, 8))
+    assert find_in_place(model, layers, SIZE) == {"first"}
+    assert find_in_place(Transformer(0, 4, pools=True).eval(), layers, SIZE) == set(layers)
+    for name in ("auto", "last"):
+        with pytest.raises(ConfigError, match="are not, or not measurably, where they began"):
+            find_layer(model, name, SIZE)
+
+
+def test_a_prefix_that_nothing_reads_hides_nothing():
+    """Behind the last attention, a mean over patches leaves the class token out: all is shown."""
+    model = Transformer(pools=True).eval()
+    assert describe_layer(model, "last", SIZE) == LayerTraits(tokens=Tokens(1, 4, 4))
+    layers = dict.fromkeys(("blocks.0", "last"), Tokens(1, 4, 4))
+    expected = {"blocks.0": (True, True), "last": (False, True)}
+    assert find_reach(model, layers, SIZE) == expected
+    assert describe_layer(model, "blocks.0", SIZE).is_bypassed
+    expected = {"blocks.0": (True, True), "last": (True, False)}
+    assert find_reach(Transformer().eval(), layers, SIZE) == expected
 
 
 def test_layer_is_the_last_whose_patches_reach_the_logits():
@@ -97,7 +198,7 @@ def test_layer_is_the_last_whose_patches_reach_the_logits():
     # What a norm reads is at right angles to its gradient.
     before = found["hires-cam"](model, images, model.blocks[0], tokens=traits.tokens)
     assert before.cams.abs().max() < 1e-5
-    with pytest.raises(ConfigError, match="depend on none of its tokens that lie in the image"):
+    with pytest.raises(ConfigError, match="do not change the logits where they lie in the image"):
         find_layer(model, "blocks.1", SIZE)
     pooled = Transformer(0, pools=True).eval()
     assert find_layer(pooled, "auto", SIZE)[0] == "last"
