@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from galfig.errors import AuditError, StoreError
 from galfig.records import AuditRecord, Measured, describe_invalid
 from galfig.runtime.documents import dump_json, load_json
+from galfig.runtime.inputs import is_fault_of_machine
 from galfig.runtime.messages import CHECKSUM_MISMATCH, find_unprintable, one_line, quote
 from galfig.store.checksums import find_damage, seal_file
 from galfig.store.gate import check_contents
@@ -410,6 +411,9 @@ def _name_damage(path: Path) -> Iterator[None]:
         # The gate says that it is not as galfig writes it, whichever kind it is.
         raise AuditError(str(exc).replace("build it again", "audit the store again")) from exc
     except READING_ERRORS as exc:
+        if is_fault_of_machine(exc):
+            reason = one_line(exc.strerror) if isinstance(exc, OSError) else "no memory left"
+            raise AuditError(f"{path}: cannot be read ({reason})") from exc
         raise AuditError(
             f"{path}: not an audit that can be read ({one_line(exc)}); audit the store again"
         ) from exc

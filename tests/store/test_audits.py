@@ -120,6 +120,22 @@ def test_other_files_are_refused(tmp_path, kind):
     assert "\n" not in str(found.value)
 
 
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [(PermissionError(13, "Permission denied"), "Permission denied"), (MemoryError(), "no memory")],
+)
+def test_a_fault_of_the_machine_is_none_of_the_audit(path, monkeypatch, error, words):
+    """Auditing the store again would not help."""
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("galfig.store.audits.open_hdf5", fail)
+    with pytest.raises(AuditError, match=f"cannot be read .{words}") as found:
+        open_audit(path)
+    assert "again" not in str(found.value)
+
+
 def test_every_byte_counts(path):
     """A file with any byte changed is refused, or reads as before: HDF5 leaves gaps."""
     data, before = path.read_bytes(), read_audit_identity(path)
