@@ -45,6 +45,8 @@ _VERSION = "audit_version"
 _GROUP, _MEASURES = "galaxies", "measures"
 # More than any audit needs: measures, and what they say in total [byte].
 _MAX_MEASURES, _MAX_DOCUMENTS = 64, 1 << 24
+# More numbers and controls than all measures of the deepest network have; all become a figure.
+_MAX_ESTIMATES = 2000
 # Columns that every table has; all others hold numbers.
 TEXTS = ("objid", "split", "true", "predicted")
 _ADVICE = "edited or damaged, audit the store again"
@@ -384,6 +386,11 @@ def _read_measures(
         if measured.name in measures:
             raise AuditError(f"{path}: measure {measured.name!r} twice; {_ADVICE}")
         measures[measured.name] = measured
+    n_estimates = sum(len(one.numbers) + len(one.controls) for one in measures.values())
+    if n_estimates > _MAX_ESTIMATES:
+        raise AuditError(
+            f"{path}: {n_estimates} numbers, expected at most {_MAX_ESTIMATES}; {_ADVICE}"
+        )
     return measures
 
 

@@ -174,6 +174,9 @@ def document(**changed):
     return json.dumps({**found, "per_galaxy": [], **changed})
 
 
+MANY = {f"x{i}": {"value": 1.0, "low": 1.0, "high": 1.0, "n": 1} for i in range(900)}
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -199,6 +202,10 @@ def document(**changed):
         (set_documents(document(curves={"map": [0, 1]})), "curves without 'share'"),
         (set_documents(document(), document()), "measure 'deletion' twice"),
         (set_documents(*[document(name=f"m{i}") for i in range(80)]), "80 measures of"),
+        (
+            set_documents(*[document(name=f"m{i}", controls=MANY) for i in range(3)]),
+            "2706 numbers, expected at most 2000",
+        ),
         (
             lambda file: file["galaxies"].attrs.modify(
                 "columns", np.bytes_(b'{"a": "column0000"}')
