@@ -123,7 +123,10 @@ def _write_parquet(
         fields.append(pa.field(name, kind, metadata=described))
         arrays.append(pa.array(list(column.values), kind))
     schema = pa.schema(fields, metadata={"galfig": dump_json(meta)})
-    parquet.write_table(pa.table(arrays, schema=schema), path)
+    stream = io.BytesIO()
+    parquet.write_table(pa.table(arrays, schema=schema), stream)
+    # Arrow takes no path that is not UTF-8, and gives no number of an error of the disk.
+    path.write_bytes(stream.getvalue())
 
 
 def _write_ecsv(columns: Mapping[str, GalaxyColumn], meta: Mapping[str, Any]) -> str:

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from galfig.errors import AuditError, StoreError
 from galfig.records import AuditRecord, Measured, describe_invalid
 from galfig.runtime.documents import dump_json, load_json
+from galfig.runtime.inputs import is_fault_of_machine
 from galfig.runtime.messages import CHECKSUM_MISMATCH, find_unprintable, one_line, quote
 from galfig.store.checksums import find_damage, seal_file
 from galfig.store.gate import check_contents
@@ -44,6 +45,8 @@ _VERSION = "audit_version"
 _GROUP, _MEASURES = "galaxies", "measures"
 # More than any audit needs: measures, and what they say in total [byte].
 _MAX_MEASURES, _MAX_DOCUMENTS = 64, 1 << 24
+# More numbers and controls than all measures of the deepest network have; all become a figure.
+_MAX_ESTIMATES = 2000
 # Columns that every table has; all others hold numbers.
 TEXTS = ("objid", "split", "true", "predicted")
 _ADVICE = "edited or damaged, audit the store again"
@@ -384,6 +387,11 @@ def _read_measures(
         if measured.name in measures:
             raise AuditError(f"{path}: measure {measured.name!r} twice; {_ADVICE}")
         measures[measured.name] = measured
+    n_estimates = sum(len(one.numbers) + len(one.controls) for one in measures.values())
+    if n_estimates > _MAX_ESTIMATES:
+        raise AuditError(
+            f"{path}: {n_estimates} numbers, expected at most {_MAX_ESTIMATES}; {_ADVICE}"
+        )
     return measures
 
 
@@ -411,6 +419,9 @@ def _name_damage(path: Path) -> Iterator[None]:
         # The gate says that it is not as galfig writes it, whichever kind it is.
         raise AuditError(str(exc).replace("build it again", "audit the store again")) from exc
     except READING_ERRORS as exc:
+        if is_fault_of_machine(exc):
+            reason = one_line(exc.strerror) if isinstance(exc, OSError) else "no memory left"
+            raise AuditError(f"{path}: cannot be read ({reason})") from exc
         raise AuditError(
             f"{path}: not an audit that can be read ({one_line(exc)}); audit the store again"
         ) from exc

@@ -1,5 +1,6 @@
 """Audits from end to end with measures that stand in: resumed, completed, refused, left whole."""
 
+import io
 import json
 
 import numpy as np
@@ -317,6 +318,13 @@ def test_numbers_beyond_all_limits_are_refused_at_once(make, stand_in, given):
     with pytest.raises(ConfigError, match=f"`{name}` {value}: expected at most"):
         make(**given)
     assert not stand_in[0]
+
+
+def test_any_name_of_a_file_will_do(make, stand_in, tmp_path):
+    """Names need not be UTF-8."""
+    path = tmp_path / "a\udcff\n b.audit.h5"
+    assert len(make(out=path)) == 24
+    assert len(pd.read_parquet(io.BytesIO(path.with_suffix(".parquet").read_bytes()))) == 24
 
 
 def test_no_input_is_replaced(make, built, stand_in, tmp_path, untrained):

@@ -23,6 +23,17 @@ def job(galaxy_folder):
     return load_galaxies(settings), settings
 
 
+@pytest.fixture
+def inputs(galaxy_folder, tmp_path):
+    """Give a catalog, a network, and a folder of two."""
+    model, folder = tmp_path / "model.safetensors", tmp_path / "networks"
+    make_checkpoint(model)
+    folder.mkdir()
+    for name in "ab":
+        (folder / f"{name}.safetensors").write_bytes(model.read_bytes())
+    return galaxy_folder / "catalog.csv", model, folder
+
+
 def test_device_that_is_absent_is_said_first(job, tmp_path, monkeypatch):
     """Not after hours of training, and not after a network was found that is there."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -40,6 +51,21 @@ def test_store_in_the_way_is_said_before_training(job, tmp_path, monkeypatch):
         run_main_job(*job, tmp_path / "a.h5")
     with pytest.raises(ZeroDivisionError):
         run_main_job(*job, tmp_path / "a.h5", if_exists="update")
+
+
+def test_no_input_is_replaced(job, tmp_path, inputs):
+    """Neither the catalog nor the network, whatever is asked."""
+    catalog, model, folder = inputs
+    for out, given in ((catalog, model), (model, model), (folder / "a.safetensors", folder)):
+        before = out.read_bytes()
+        with pytest.raises(OutputError, match="one of the inputs"):
+            run_main_job(*job, out, model=given, if_exists="replace")
+        assert out.read_bytes() == before
+    with pytest.raises(OutputError, match="one of the inputs"):
+        run_main_job(*job, tmp_path / "maps.safetensors")
+    settings = job[1]
+    with pytest.raises(OutputError, match="one of the inputs"):
+        training.check_trained(settings, catalog, if_exists="replace")
 
 
 def test_options_reach_who_needs_them(job, tmp_path, monkeypatch):

@@ -140,6 +140,22 @@ def test_other_files_are_refused(tmp_path, kind):
     assert "\n" not in str(found.value)
 
 
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [(PermissionError(13, "Permission denied"), "Permission denied"), (MemoryError(), "no memory")],
+)
+def test_a_fault_of_the_machine_is_none_of_the_audit(path, monkeypatch, error, words):
+    """Auditing the store again would not help."""
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("galfig.store.audits.open_hdf5", fail)
+    with pytest.raises(AuditError, match=f"cannot be read .{words}") as found:
+        open_audit(path)
+    assert "again" not in str(found.value)
+
+
 def test_every_byte_counts(path):
     """A file with any byte changed is refused, or reads as before: HDF5 leaves gaps."""
     data, before = path.read_bytes(), read_audit_identity(path)
@@ -178,6 +194,9 @@ def document(**changed):
     return json.dumps({**found, "per_galaxy": [], **changed})
 
 
+MANY = {f"x{i}": {"value": 1.0, "low": 1.0, "high": 1.0, "n": 1} for i in range(900)}
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -203,6 +222,10 @@ def document(**changed):
         (set_documents(document(curves={"map": [0, 1]})), "curves without 'share'"),
         (set_documents(document(), document()), "measure 'deletion' twice"),
         (set_documents(*[document(name=f"m{i}") for i in range(80)]), "80 measures of"),
+        (
+            set_documents(*[document(name=f"m{i}", controls=MANY) for i in range(3)]),
+            "2706 numbers, expected at most 2000",
+        ),
         (
             lambda file: file["galaxies"].attrs.modify(
                 "columns", np.bytes_(b'{"a": "column0000"}')
