@@ -335,8 +335,8 @@ def _judge(
         )
     if others:
         not_supported = (
-            f"The map does no better than {_list(others)} when it comes to {verb} pixels, so that "
-            "it does not show what the network uses beyond that."
+            f"The map is not clearly better than {_list(others)} when it comes to {verb} pixels, "
+            "so that it is not shown to tell what the network uses beyond that."
         )
     if excess := numbers.get("excess over light"):
         share = 1 - excess.value

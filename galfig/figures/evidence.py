@@ -231,6 +231,27 @@ def plot_evidence(
     )
 
 
+def find_levels(
+    cutout: NDArray[np.uint8],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the smoothed luminance of a cutout (H, W), and the levels of its contours.
+
+    A cutout that is nowhere brighter than its median by one grey level has no contour.
+    """
+    # scipy takes as long to import as a figure to draw.
+    from scipy.ndimage import gaussian_filter
+
+    light = gaussian_filter(
+        cutout.astype(np.float64) @ (0.2126, 0.7152, 0.0722),
+        SMOOTHING * max(cutout.shape[:2]),
+        mode="nearest",
+    )
+    sky, peak = float(np.median(light)), float(light.max())
+    if peak - sky < 1:
+        return light, np.empty(0)
+    return light, sky + np.array(LEVELS) * (peak - sky)
+
+
 def plot_light(cutout: NDArray[np.uint8], *, ax: Axes) -> NDArray[np.float64]:
     """Draw contours of the luminance of a cutout, at `LEVELS` between its median and its maximum.
 
@@ -246,18 +267,9 @@ def plot_light(cutout: NDArray[np.uint8], *, ax: Axes) -> NDArray[np.float64]:
     (n,) ndarray of float64
         The luminances of the contours, 0 to 255; none for a cutout of one colour.
     """
-    # scipy takes as long to import as a figure to draw.
-    from scipy.ndimage import gaussian_filter
-
-    light = gaussian_filter(
-        cutout.astype(np.float64) @ (0.2126, 0.7152, 0.0722),
-        SMOOTHING * max(cutout.shape[:2]),
-        mode="nearest",
-    )
-    sky, peak = float(np.median(light)), float(light.max())
-    if peak - sky < 1:
-        return np.empty(0)
-    levels = sky + np.array(LEVELS) * (peak - sky)
+    light, levels = find_levels(cutout)
+    if not len(levels):
+        return levels
     for color, linewidth in (("white", 1.1), ("0.25", 0.5)):
         ax.contour(light, levels=levels, colors=color, linewidths=linewidth)
     return levels
@@ -415,6 +427,15 @@ def _choose_font_size(side: float) -> float:
     return float(np.clip(4.6 * side, 6.5, 9.0))
 
 
+def _count_blank(store: Store, indices: NDArray[np.intp]) -> str:
+    """Say how many galaxies have no contours; "" if all have."""
+    n_blank = sum(not len(find_levels(store.cutouts(int(index)))[1]) for index in indices)
+    if not n_blank:
+        return ""
+    which = "the cutout" if n_blank == len(indices) == 1 else f"{n_blank} of {len(indices)}"
+    return f"; {which} shows no light above its median, and has none"
+
+
 def _describe_alt(store: Store, indices: NDArray[np.intp], chosen: Sequence[int]) -> str:
     """Describe the figure in one sentence of alternative text."""
     return (
@@ -447,7 +468,7 @@ def _describe(
         describe_field(store, indices),
         describe_networks(store, shown, markup),
         f"Contours: luminance of the cutout, smoothed, at {levels}{markup.percent} of the way from "
-        "its median to its maximum.",
+        f"its median to its maximum{_count_blank(store, indices)}.",
         describe_scale(store, indices, markup),
         list_galaxies(store, indices, markup, order_rows(selection)),
         describe_training(store, markup),

@@ -124,4 +124,4 @@ def describe_faithfulness(record: StoreRecord) -> str:
         return f"{words}; Grad-CAM{of} differs from it here by {distance:.0%} of its norm".replace(
             "%", " %"
         )
-    return f"{words}, of which {name} is another weighting"
+    return f"{words}, which {name} is not"

@@ -25,4 +25,4 @@ def test_a_planted_shortcut_is_named(tmp_path, cue, is_shortcut):
     else:
         assert shortcuts["core_auc"].low > 0.8
         assert not named
-        assert any("No shortcut was found in the sky" in words for words in audit.verdict)
+        assert any("No shortcut was found in what surrounds" in words for words in audit.verdict)

@@ -123,7 +123,7 @@ def test_a_flat_map_has_no_excess(make_sample):
     found = deletion.measure(sample)
     assert "excess over light" not in found.numbers
     assert "not clearly positive" in " ".join(found.notes)
-    assert "no better than" in found.not_supported
+    assert "not clearly better than" in found.not_supported
 
 
 def test_one_seed_gives_the_same_numbers(make_sample):

@@ -499,3 +499,14 @@ def test_ends_of_the_signed_colours_are_equally_bright():
 
     light = [np.dot(to_rgb(color), (0.2126, 0.7152, 0.0722)) for color in SIGNED_COLORS]
     np.testing.assert_allclose(light, light[::-1], atol=0.12)
+
+
+def test_no_contours_are_claimed_where_there_are_none(make_store):
+    """A cutout of one grey level has no light to draw."""
+    cutouts = np.random.default_rng(0).integers(0, 255, (12, 24, 24, 3), dtype=np.uint8)
+    cutouts[3] = 7
+    with open_store(make_store(cutouts=cutouts)) as store:
+        captions = [plot.evidence(store, rows).caption for rows in ([0], [3], [0, 3])]
+    assert "median to its maximum.\n" in captions[0]
+    assert "; the cutout shows no light above its median, and has none.\n" in captions[1]
+    assert "; 1 of 2 shows no light above its median, and has none.\n" in captions[2]
