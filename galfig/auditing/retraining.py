@@ -360,13 +360,15 @@ def _train_pair(
     for label in range(len(sample.class_names)):
         in_valid[np.flatnonzero(~in_train & (labels == label))[0]] = True
     device = choose_device(sample.device)
+    # The trainer learns from all that it is given and does not validate, so the others stay out.
+    rows = np.flatnonzero(in_train | in_valid)
     engines = []
     for told in (labels, permuted):
-        half = _Half(told, sample.class_names, in_train, in_valid)
+        half = _Half(told[rows], sample.class_names, in_train[rows], in_valid[rows])
         check_trainable(half, chosen, device)
         model, fitted = fit_model(
             half,
-            pixels,
+            pixels[rows],
             chosen,
             device=device,
             keep=step,

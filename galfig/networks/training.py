@@ -291,7 +291,7 @@ def fit_model(
     Parameters
     ----------
     galaxies : Galaxies or Labelled
-        Training and validation set, N galaxies.
+        Training and validation set, N galaxies: all that are not of the validation set train.
     cutouts : (N, H, W, n_channels) ndarray of uint8
         Their images, as from `galfig.networks.training_set.read_training_set`.
     settings : Settings

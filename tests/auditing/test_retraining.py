@@ -120,6 +120,10 @@ def stand_in(monkeypatch):
         told = []
 
         def fit(half, cutouts, settings, *, keep, **options):
+            # The trainer learns from all galaxies that are not of the validation set.
+            assert (half.in_train ^ half.in_valid).all()
+            assert len(cutouts) == len(half)
+            assert half.in_valid.sum() == len(half.class_names)
             told.append(half.label[half.in_train])
             for _ in range(settings.training.epochs - 1):
                 keep({})
