@@ -287,10 +287,16 @@ def _find_middle(response: Tensor) -> Tensor:
 
 
 def _fit(places: Tensor) -> Located:
-    """Return the grid that the places (2, T) are nearest to, among all that may be."""
+    """Return the grid that the places (2, T) are nearest to, among the largest that they allow.
+
+    A smaller one, without the first row of patches, may be nearer where a stem shifts all places.
+    """
     n_tokens = places.shape[1]
-    best, least = Located(None), float("inf")
+    best, least, least_other = Located(None), float("inf"), n_tokens
     for height, width, n_prefix in _list_grids(n_tokens):
+        n_other = n_tokens - height * width
+        if n_other > least_other:
+            break
         n_suffix = n_tokens - n_prefix - height * width
         inside = places[:, n_prefix : n_tokens - n_suffix]
         for reason, seen, sides in (
@@ -303,7 +309,7 @@ def _fit(places: Tensor) -> Located:
             away = _compare(seen, sides, LEAST_CORRELATION, MOST_AWAY)
             if away is None or away >= least:
                 continue
-            least = away
+            least, least_other = away, n_other
             if n_suffix:
                 reason = f"lie nowhere in the image at the end, the last {n_suffix} of them"
             best = Located(None if reason else Tokens(n_prefix, height, width), reason)
@@ -311,7 +317,7 @@ def _fit(places: Tensor) -> Located:
 
 
 def _list_grids(n_tokens: int) -> Iterator[tuple[int, int, int]]:
-    """Iterate over the height, width and number of elements before each grid that may be."""
+    """Iterate over the height, width and number of elements before each grid; large ones first."""
     for n_other in range(min(MAX_PREFIX, n_tokens) + 1):
         n_inside = n_tokens - n_other
         for height in range(2, n_inside // 2 + 1):

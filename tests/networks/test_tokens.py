@@ -144,6 +144,17 @@ def test_patches_that_overlap_are_located():
     assert locate(Overlapping().eval(), "blocks.0").tokens == Tokens(0, 8, 8)
 
 
+def test_a_shift_of_half_a_cell_does_not_cost_the_first_row():
+    """A stem that looks half a cell up and left; the rows of a smaller grid would fit as well."""
+
+    class Strided(Transformer):
+        def __init__(self):
+            super().__init__(0, 8, pools=True)
+            self.patches = nn.Conv2d(3, 8, 15, 8, padding=7)
+
+    assert locate(Strided().eval(), "blocks.0").tokens == Tokens(0, 4, 4)
+
+
 def test_elements_that_move_on_the_way_are_noticed():
     """They are in their places at first, and sorted into windows below the layer explained."""
 
