@@ -250,7 +250,9 @@ class _Chooser:
         own = self._positions[label] if self._fixed is None else self._fixed
         if self._of != CONTRAST:
             return maps[own]
-        return maps[own] - np.delete(maps, own, axis=0).mean(axis=0)
+        # Maps that are not finite are counted by the caller.
+        with np.errstate(invalid="ignore"):
+            return maps[own] - np.delete(maps, own, axis=0).mean(axis=0)
 
 
 def _summarise(

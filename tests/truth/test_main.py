@@ -268,6 +268,14 @@ def test_the_scale_of_maps_does_not_matter(folders, scale, of):
     assert found.scores == galfig.score(maps, folders / "corner", of=of).scores
 
 
+def test_maps_that_are_infinite_are_counted_without_a_warning(folders):
+    """In the contrast, infinity less infinity is not a number."""
+    maps = np.ones((N, 2, 8, 8))
+    maps[0] = np.inf
+    found = galfig.score(maps, folders / "corner", of="contrast")
+    assert found.left_out == {"maps that are not finite": 1}
+
+
 def test_doubled_identifiers_of_many_maps_are_found_at_once(folders):
     """Counting each by itself would take minutes."""
     objid = [str(number // 2) for number in range(100_000)]
