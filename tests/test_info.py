@@ -143,7 +143,9 @@ def test_a_store_of_several_networks(make_store):
     assert 0.5 < found["agreement"] < 1
     assert [one["seeds"]["training"] for one in found["networks"]] == list(range(256, 261))
     assert "history" not in found["networks"][0]
-    assert "means over 5 networks, which agree to 0." in summarise(path)
+    assert "means over 5 networks, whose maps have a median rank correlation of 0." in summarise(
+        path
+    )
     with open_store(path) as store:
         assert "means over 5 networks" in repr(store)
         assert "5 networks" in store._repr_html_()

@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 from galfig.auditing.estimates import Measured, bootstrap, bootstrap_known, spearman
 from galfig.auditing.sample import Progress, Sample
+from galfig.config import NONLINEAR_METHODS
 from galfig.errors import ConfigError
 
 # Share of the pixels whose overlap is measured.
@@ -37,13 +38,14 @@ def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
     Raises
     ------
     ConfigError
-        If the store holds maps of evidence, in which nothing is common to the classes.
+        If the store holds maps of evidence, in which nothing is common to the classes, or those of
+        a method that is not linear in the output.
 
     References
     ----------
     .. [1] Srinivas & Fleuret 2020, arXiv:2006.09128
     """
-    _refuse_evidence(sample)
+    _refuse_others(sample)
     energies, overlaps, correlations = [], [], []
     for chunk in sample.iter_chunks():
         cams = sample.store.cams(sample.rows[chunk]).astype(np.float64)
@@ -89,11 +91,17 @@ def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
     )
 
 
-def _refuse_evidence(sample: Sample) -> None:
+def _refuse_others(sample: Sample) -> None:
     if sample.method == "evidence":
         raise ConfigError(
             f"{sample.store.path}: its maps are evidence, in which nothing is common to the "
             "classes, expected maps of classes; leave out the measure common-mode"
+        )
+    if sample.method in NONLINEAR_METHODS:
+        raise ConfigError(
+            f"{sample.store.path}: its maps are by {sample.method}, of which a part that all "
+            "classes share may count, expected those of a method that is linear in the output; "
+            "leave out the measure common-mode"
         )
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galfig.attribution.head import measure_head
-from galfig.auditing.estimates import Measured, bootstrap
+from galfig.auditing.estimates import Estimate, Measured, bootstrap
 from galfig.auditing.sample import Progress, Sample
 from galfig.config import NONLINEAR_METHODS
 from galfig.metrics import contrast_with_rest
@@ -34,13 +34,16 @@ def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
     Returns
     -------
     Measured
-        ``error``, the mean over galaxies, and ``largest error``, whose interval is that of a
-        maximum and has no upper end beyond it; or ``distance from HiResCAM``.
+        ``error``, the mean over galaxies, and ``largest error`` of these galaxies, which has no
+        width; or ``distance from HiResCAM``, for maps of HiResCAM the control ``distance of
+        Grad-CAM``. Nothing for methods that are not linear in the output, or explain pixels.
 
     References
     ----------
     .. [1] Draelos & Carin 2020, arXiv:2011.08891
     """
+    if sample.method in NONLINEAR_METHODS or sample.is_of_pixels:
+        return _describe_others(sample)
     recorded = sample.store.record.head_bias
     bias = _find_bias(sample) if recorded is None else np.array(recorded)
     if bias is None:
@@ -65,7 +68,9 @@ def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
         errors.append(error.max(axis=1))
         progress(len(rows))
     found = np.concatenate(errors)
-    largest = bootstrap(found, np.max, seed=sample.seed)
+    # The largest of some galaxies says nothing of the largest of others: it has no interval.
+    top = float(found.max())
+    largest = Estimate(value=top, low=top, high=top, n=len(found))
     is_complete = largest.value <= COMPLETE
     return Measured(
         name="completeness",
@@ -83,6 +88,21 @@ def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
             else f"The maps miss the logits by up to {largest.value:.2g} of them, so that parts of "
             "a map are not shares of the prediction."
         ),
+    )
+
+
+def _describe_others(sample: Sample) -> Measured:
+    """Say why nothing can be measured of maps that are not those of a linear head."""
+    note = f"Maps by {sample.method} add up to no output of the network, whatever its head."
+    if sample.is_of_pixels:
+        note = (
+            f"Maps by {sample.method} explain pixels and no layer, so that no bias of a head "
+            "completes them."
+        )
+    return Measured(
+        name="completeness",
+        notes=(note,),
+        not_supported="Parts of a map are not shares of the prediction.",
     )
 
 
@@ -105,8 +125,6 @@ def contrast(values: NDArray[np.float64], logits: NDArray[np.float64]) -> NDArra
 
 def _find_bias(sample: Sample) -> NDArray[np.float64] | None:
     """Measure the mean bias of the networks on a few galaxies; None where there is none."""
-    if sample.method in NONLINEAR_METHODS:
-        return None
     images, found = sample.images(slice(0, 4)), []
     for one, traits in sample.iter_layers():
         head = measure_head(
@@ -132,13 +150,13 @@ def _compare_with_hires(sample: Sample, progress: Progress) -> Measured:
         distances[number] = head.hires_distance
         progress(1)
     progress(len(sample) - len(chosen))
-    name = "distance from HiResCAM"
     if not np.isfinite(distances).any():
         return Measured(name="completeness", notes=("All maps are zero.",))
     distance = bootstrap(distances, seed=sample.seed)
     return Measured(
         name="completeness",
-        numbers={name: distance},
+        numbers={} if sample.method == "hires-cam" else {"distance from HiResCAM": distance},
+        controls={"distance of Grad-CAM": distance} if sample.method == "hires-cam" else {},
         per_galaxy={"hires_distance": tuple(distances.tolist())},
         notes=(
             "The head is not pooling and one linear layer, so that no constant makes the maps add "

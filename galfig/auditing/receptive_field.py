@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from galfig.auditing.estimates import Estimate, Measured, bootstrap
 from galfig.auditing.sample import Progress, Sample
+from galfig.errors import ConfigError
 from galfig.networks.receptive import SHARE
 
 # Galaxies for which the gradient of the logit is taken.
@@ -40,10 +41,20 @@ def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
         ``side_arcsec`` and ``side_kpc``, medians over galaxies, where scales and redshifts are
         known; ``energy_inside``. Those without scatter have no width.
 
+    Raises
+    ------
+    ConfigError
+        If the maps explain pixels, and no layer.
+
     References
     ----------
     .. [1] Luo et al. 2016, NeurIPS, arXiv:1701.04128
     """
+    if sample.is_of_pixels:
+        raise ConfigError(
+            f"{sample.store.path}: its maps explain pixels, of which each sees itself and depends "
+            "on all, expected maps of a layer; leave out the measure receptive-field"
+        )
     one, field = sample.checkpoint, sample.field
     zoom = one.cutout_size / one.image_size
     n = len(sample)

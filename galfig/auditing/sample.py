@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from galfig.attribution.engine import Engine, make_engine
 from galfig.attribution.gradcam import CamBatch
 from galfig.attribution.orientations import explain_averaged
-from galfig.config import NONLINEAR_METHODS
+from galfig.config import NONLINEAR_METHODS, PIXEL_METHODS
 from galfig.errors import CheckpointError, SelectionError
 from galfig.images.cutouts import scale_cutout
 from galfig.networks.architectures import LayerTraits, describe_layer
@@ -93,6 +93,11 @@ class Sample:
     def method(self) -> str:
         """Method of the maps, by name."""
         return self.store.record.method
+
+    @property
+    def is_of_pixels(self) -> bool:
+        """Whether the maps explain the pixels of the image, and no layer."""
+        return self.method in PIXEL_METHODS
 
     @property
     def has_averaged(self) -> bool:

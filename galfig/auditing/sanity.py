@@ -8,6 +8,7 @@ from itertools import combinations, pairwise
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 
 from galfig.attribution.engine import Engine
@@ -25,6 +26,8 @@ INDEPENDENT = math.sqrt(0.5)
 MIN_SKILL = 0.05
 # Galaxies explained at a time.
 BATCH = 32
+# Logarithm of the largest temperature, at which all probabilities are as good as equal.
+_MOST_LOG_TEMPERATURE = 12.0
 
 
 def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
@@ -39,7 +42,9 @@ def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
 
     1. *Skill*: the network knows something. With the mean cross-entropy :math:`\ell` over galaxies
        that did not train it and the entropy :math:`H` of their classes, the skill is
-       :math:`1 - \ell / H`. The lower end of its interval must be above `MIN_SKILL`, and above the
+       :math:`1 - \ell / H`. A network may be too sure and yet know much, so that the logits are
+       first divided by the temperature of at least 1 with which :math:`\ell` is least [3]_. The
+       lower end of its interval must be above `MIN_SKILL`, and above the
        upper end of that of every network with the same layers and random weights. An untrained
        network fails, since it is one of these; so does one that was trained on permuted labels,
        since what it learnt does not hold for other galaxies. The AUC would not do: a random
@@ -67,6 +72,7 @@ def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
     ----------
     .. [1] Adebayo et al. 2018, NeurIPS, arXiv:1810.03292
     .. [2] Yona & Greenfeld 2021, arXiv:2110.14297; arXiv:2211.12486
+    .. [3] Guo et al. 2017, ICML, arXiv:1706.04599
     """
     chosen = sample.spread(N_COMPARED)
     engine = sample.make_engine(sample.checkpoint.model)
@@ -229,7 +235,7 @@ def _measure_skill(
     if entropy == 0 or not (labels[chosen] >= 0).any():
         return None, None
     found = [
-        1 - compute_losses(logits, labels[rows]) / entropy
+        1 - compute_losses(soften(logits, labels[rows]), labels[rows]) / entropy
         for logits, rows in (
             (sample.store.logits[sample.rows], np.arange(len(sample))),
             *((logits, np.asarray(chosen)) for logits in random_logits),
@@ -237,6 +243,33 @@ def _measure_skill(
     ]
     estimates = [bootstrap(values, seed=sample.seed) for values in found]
     return estimates[0], max(estimates[1:], key=lambda one: one.high)
+
+
+def soften(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Divide logits by the temperature, at least 1, with which the mean cross-entropy is least.
+
+    It makes a network less sure, and never surer: one without skill ends at equal probabilities.
+
+    Parameters
+    ----------
+    logits : (n, C) ndarray of float
+        Logits.
+    labels : (n,) ndarray of int
+        True classes, of which at least one is known; -1 where it is not.
+
+    Returns
+    -------
+    (n, C) ndarray of float64
+    """
+    wide = np.asarray(logits, np.float64)
+
+    def lose(log_temperature: float) -> float:
+        return float(np.nanmean(compute_losses(wide / math.exp(log_temperature), labels)))
+
+    found = minimize_scalar(lose, bounds=(0.0, _MOST_LOG_TEMPERATURE), method="bounded")
+    # The search stops short of its bounds.
+    best = min((0.0, float(found.x), _MOST_LOG_TEMPERATURE), key=lose)
+    return wide / math.exp(best)
 
 
 def _compute_entropy(labels: NDArray[np.int64]) -> float:
@@ -274,9 +307,9 @@ def _write_notes(
     ]
     if skill is not None and random_skill is not None:
         notes.append(
-            f"The skill of the network, 1 - cross-entropy / entropy of the classes, is "
-            f"{format_estimate(skill)}; the best of {N_DRAWS} networks with random weights has "
-            f"{format_estimate(random_skill)}."
+            f"The skill of the network, 1 - cross-entropy / entropy of the classes, once it is no "
+            f"surer than it should be, is {format_estimate(skill)}; the best of {N_DRAWS} "
+            f"networks with random weights has {format_estimate(random_skill)}."
         )
     else:
         notes.append("Too few true classes are known to measure the skill of the network.")
@@ -291,8 +324,8 @@ def _write_failure(has_skill: bool | None, depends: bool) -> str:
     found = []
     if has_skill is False:
         found.append(
-            "The network does no better on these galaxies than one with random weights or the "
-            "frequencies of the classes, so that its maps explain nothing that was learnt."
+            "The network is not clearly better on these galaxies than one with random weights or "
+            "the frequencies of the classes, so that its maps explain nothing that was learnt."
         )
     if not depends:
         found.append(

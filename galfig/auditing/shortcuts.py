@@ -14,6 +14,7 @@ from galfig.auditing.fills import make_sky_image
 from galfig.auditing.orders import scale_map
 from galfig.auditing.sample import Progress, Sample
 from galfig.auditing.sky import Regions, find_core, find_regions, measure_sky
+from galfig.metrics import compute_roc
 
 # Galaxies from which the typical sky is measured; folds, and the fewest galaxies of a class.
 N_SKY, N_FOLDS = 200, 5
@@ -22,7 +23,7 @@ GRID = 4
 # Smoothing of the light in which the brightest point of a cell is found [pixels].
 SMOOTHING = 1.0
 # AUC above which something tells the class.
-TELLING, CHANCE = 0.6, 0.5
+TELLING = 0.6
 
 
 class _Looks(NamedTuple):
@@ -77,8 +78,10 @@ def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
     -------
     Measured
         ``sky_auc``, ``core_auc``, ``colours_auc`` (not for one band), ``brightness_auc``,
-        ``position_auc``, ``network_sky_auc``; ``outside_share``, the share of the absolute map
-        outside the galaxy. The controls are ``network_auc``, ``outside_area`` and
+        ``position_auc``, ``network_sky_auc``; ``network_over_colours`` and
+        ``network_over_brightness``, by how much the AUC of the network is above theirs on the same
+        galaxies; ``outside_share``, the share of the absolute map outside the galaxy. The
+        controls are ``network_auc``, ``outside_area`` and
         ``outside_light``.
 
     References
@@ -165,15 +168,20 @@ def _measure_aucs(
     def estimate(probs: NDArray[np.floating]) -> Estimate:
         return _estimate_auc(probs, codes, sample.seed)
 
-    numbers = {
-        f"{name}_auc": estimate(cross_validate(values[kept], codes, seed=sample.seed))
+    guesses = {
+        name: cross_validate(values[kept], codes, seed=sample.seed)
         for name, values in features.items()
     }
+    numbers = {f"{name}_auc": estimate(one) for name, one in guesses.items()}
     numbers["network_sky_auc"] = estimate(choose_among(seen.probs[kept], classes))
     controls = {}
     if is_true:
-        known = sample.store.probs[sample.rows][kept]
-        controls["network_auc"] = estimate(choose_among(known, classes))
+        known = choose_among(sample.store.probs[sample.rows][kept], classes)
+        controls["network_auc"] = estimate(known)
+        for name in sorted({"colours", "brightness"} & set(guesses)):
+            numbers[f"network_over_{name}"] = _estimate_lead(
+                known, guesses[name], codes, sample.seed
+            )
     return numbers, controls, notes
 
 
@@ -398,10 +406,35 @@ def compute_auc(probs: NDArray[np.floating], codes: NDArray[np.integer]) -> floa
 
 
 def _estimate_auc(probs: NDArray[np.floating], codes: NDArray[np.integer], seed: int) -> Estimate:
+    """Estimate an AUC; of two classes with an interval that holds for few galaxies, and for 1.
+
+    A bootstrap of galaxies that are all in order has no width.
+    """
+    if probs.shape[1] == 2:
+        curve = compute_roc(codes == 1, probs[:, 1])
+        return Estimate(value=curve.area, low=curve.low, high=curve.high, n=len(codes))
     rows = np.concatenate([probs, codes[:, None]], axis=1)
 
     def compute(drawn: NDArray[np.float64]) -> float:
         return compute_auc(drawn[:, :-1], drawn[:, -1].astype(np.intp))
+
+    return bootstrap(rows, compute, seed=seed)
+
+
+def _estimate_lead(
+    probs: NDArray[np.floating],
+    others: NDArray[np.floating],
+    codes: NDArray[np.integer],
+    seed: int,
+) -> Estimate:
+    """Estimate by how much one AUC is above another on the same galaxies."""
+    n_classes = probs.shape[1]
+    rows = np.concatenate([probs, others, codes[:, None]], axis=1)
+
+    def compute(drawn: NDArray[np.float64]) -> float:
+        drawn_codes = drawn[:, -1].astype(np.intp)
+        one, other = drawn[:, :n_classes], drawn[:, n_classes:-1]
+        return compute_auc(one, drawn_codes) - compute_auc(other, drawn_codes)
 
     return bootstrap(rows, compute, seed=seed)
 
@@ -427,14 +460,14 @@ def _judge(numbers: Mapping[str, Estimate], controls: Mapping[str, Estimate]) ->
             else f"The class can be told without the galaxy, by {_list(telling, words, numbers)}."
         )
     network = controls.get("network_auc")
-    for name, what in (("colours_auc", "colours"), ("brightness_auc", "brightness and size")):
-        one = numbers.get(name)
-        if network is None or one is None or one.low <= CHANCE:
+    for name, what in (("colours", "colours"), ("brightness", "brightness and size")):
+        lead, alone = numbers.get(f"network_over_{name}"), numbers.get(f"{name}_auc")
+        if network is None or lead is None or alone is None:
             continue
-        if one.high >= network.low:
+        if lead.low <= 0 and alone.low > TELLING:
             found.append(
-                f"Mean {what} alone do as well as the network (AUC {numbers[name].value:.2f} and "
-                f"{network.value:.2f}), so that structure need not matter."
+                f"The network is not clearly better than {what} alone (AUC {network.value:.2f} and "
+                f"{alone.value:.2f}), so that structure need not matter."
             )
     if found:
         not_supported = " ".join(found)

@@ -60,7 +60,9 @@ def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
     compared = {"another galaxy": other, "border of the light": light}
     controls = bootstrap_known(compared, seed=sample.seed)
     notes = [f"Turned and shifted were {len(chosen)} galaxies."]
-    if "border" not in numbers:
+    if sample.is_of_pixels:
+        notes.append("The maps explain pixels, so that no border of a layer is told.")
+    elif "border" not in numbers:
         notes.append("Padding reaches the whole image, so that no border can be told.")
     if sample.has_averaged:
         notes.append("The maps are averaged over the orientations, so that they are symmetric.")
@@ -148,8 +150,10 @@ def _quiet(first: NDArray[np.floating], second: NDArray[np.floating]) -> NDArray
 
 def _measure_border(sample: Sample) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the ratio of shares of the border, of each map and of its light; NaN for none."""
-    reach, size = (sample.field.side - 1) // 2, sample.checkpoint.image_size
     of_map, of_light = np.full((2, len(sample)), np.nan)
+    if sample.is_of_pixels:
+        return of_map, of_light
+    reach, size = (sample.field.side - 1) // 2, sample.checkpoint.image_size
     if reach < 1 or 2 * reach >= size:
         return of_map, of_light
     is_border = np.ones((size, size), bool)

@@ -6,9 +6,11 @@ Each rule looks at intervals, not at estimates alone, and is silent where its nu
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from galfig.auditing.sanity import MIN_SKILL
 from galfig.figures.audits import format_numbers
 from galfig.metrics import Accuracy
 from galfig.records import Estimate, Measured
+from galfig.store.summary import LEAST_DISTANCE
 
 # The most sentences, and the fewest where the measures that were made allow it.
 _MOST, _FEWEST = 6, 3
@@ -79,7 +81,7 @@ def write_verdict(
         without skill, or that fail the sanity check, support nothing.
     """
     found = [rule(measures) for rule in _RULES]
-    found += [_judge_skill(accuracy, class_names), _judge_number(n)]
+    found += [_judge_skill(accuracy, class_names, measures), _judge_number(n)]
     ordered = sorted(filter(None, found), key=lambda one: -one.weight)
     if ordered and ordered[0].weight >= _FATAL:
         ordered = [one for one in ordered if not one.is_support]
@@ -96,7 +98,9 @@ def write_verdict(
     return sentences
 
 
-def _judge_skill(accuracy: Accuracy | None, class_names: Sequence[str]) -> Finding | None:
+def _judge_skill(
+    accuracy: Accuracy | None, class_names: Sequence[str], measures: Measures
+) -> Finding | None:
     if accuracy is None:
         return Finding(
             95,
@@ -106,13 +110,22 @@ def _judge_skill(accuracy: Accuracy | None, class_names: Sequence[str]) -> Findi
     if accuracy.is_above_majority:
         return None
     name = class_names[accuracy.majority]
-    return Finding(
-        100,
-        False,
-        f"The network has no skill to explain: it is right for {100 * accuracy.accuracy:.1f} % of "
-        f"{accuracy.n} galaxies, and always answering {name} would be for "
-        f"{100 * accuracy.majority_share:.1f} %.",
+    found = (
+        f"it is right for {100 * accuracy.accuracy:.1f} % of {accuracy.n} galaxies, and always "
+        f"answering {name} would be for {100 * accuracy.majority_share:.1f} %"
     )
+    sanity, skill = measures.get("sanity"), _find(measures, "sanity", "skill")
+    if sanity is not None and sanity.passes and skill is not None:
+        # Of very unequal classes, the most probable one may always be the same.
+        return Finding(
+            92,
+            False,
+            f"By its answers, the network shows no skill: {found}. Its probabilities do (skill "
+            f"{_write(skill)}).",
+        )
+    if accuracy.accuracy > accuracy.majority_share:
+        return Finding(100, False, f"The network has no skill that is clear of chance: {found}.")
+    return Finding(100, False, f"The network has no skill to explain: {found}.")
 
 
 def _judge_number(n: int) -> Finding | None:
@@ -138,10 +151,11 @@ def _judge_sanity(measures: Measures) -> Finding | None:
         )
     skill = _find(measures, "sanity", "skill")
     chance = _find(measures, "sanity", "skill of random weights")
-    if skill is not None and skill.low <= max(0.0, chance.high if chance is not None else 0.0):
+    if skill is not None and skill.low <= max(MIN_SKILL, chance.high if chance else MIN_SKILL):
         why = (
-            "the network does no better on these galaxies than with random weights or by the "
-            f"frequencies of the classes (skill {_write(skill)}), so they explain nothing learned"
+            "the network is not clearly better on these galaxies than with random weights or by "
+            f"the frequencies of the classes (skill {_write(skill)}), so nothing shows that there "
+            "is something learned to explain"
         )
     else:
         why = (
@@ -169,19 +183,26 @@ def _judge_shortcut(measures: Measures) -> Finding | None:
     return Finding(
         97,
         False,
-        "What surrounds the galaxy (sky, other sources, its faintest outskirts) tells the class by "
-        f"itself (AUC {_write(sky)}){where}. Unless it is the outskirts, that is a shortcut, and "
-        "the maps need not show anything of the galaxy.",
+        "What surrounds the galaxy (sky, other sources, its faintest outskirts) tells "
+        f"{_name_class(measures)} by itself (AUC {_write(sky)}){where}. Unless it is the "
+        "outskirts, that is a shortcut, and the maps need not show anything of the galaxy.",
     )
 
 
 def _judge_sky(measures: Measures) -> Finding | None:
     """Say that the sky tells nothing, where it was looked at."""
     sky = _find(measures, "shortcuts", "sky_auc")
+    network = _find(measures, "shortcuts", "network_sky_auc")
     if sky is None or sky.high > TELLING_AUC:
         return None
+    if network is not None and network.low > TELLING_AUC:
+        # The network finds there what simple features do not.
+        return None
     return Finding(
-        35, True, f"No shortcut was found in the sky, which alone has an AUC of {_write(sky)}."
+        35,
+        True,
+        "No shortcut was found in what surrounds the galaxy, which alone has an AUC of "
+        f"{_write(sky)}.",
     )
 
 
@@ -197,7 +218,7 @@ def _judge_surroundings(measures: Measures) -> Finding | None:
     return Finding(
         72,
         False,
-        "With the galaxy replaced by sky, the network still tells the class (AUC "
+        f"With the galaxy replaced by sky, the network still tells {_name_class(measures)} (AUC "
         f"{_write(network)}): it also answers by what surrounds the galaxy, be that other sources, "
         "the sky, or the faintest outskirts.",
     )
@@ -206,7 +227,10 @@ def _judge_surroundings(measures: Measures) -> Finding | None:
 def _judge_colours(measures: Measures) -> Finding | None:
     colours = _find(measures, "shortcuts", "colours_auc")
     network = _find(measures, "shortcuts", "network_auc")
-    if colours is None or network is None or colours.high < network.low:
+    lead = _find(measures, "shortcuts", "network_over_colours")
+    if colours is None or network is None or lead is None:
+        return None
+    if lead.low > 0 or colours.low <= TELLING_AUC:
         return None
     if colours.low <= CHANCE_AUC:
         # Beside a network that knows nothing either, colours need not tell anything.
@@ -214,9 +238,16 @@ def _judge_colours(measures: Measures) -> Finding | None:
     return Finding(
         60,
         False,
-        f"Mean colours and brightness alone reach an AUC of {_write(colours)}, beside "
-        f"{_write(network)} of the network: nothing here needs structure in the galaxy.",
+        "The network is not clearly better than the colours alone: their AUC is "
+        f"{_write(colours)}, beside {_write(network)} of the network, which leads by "
+        f"{_write(lead)}. Nothing here shows that structure in the galaxy is needed.",
     )
+
+
+def _name_class(measures: Measures) -> str:
+    """Name what the AUCs are of: where no true class is known, the network has none of its own."""
+    known = _find(measures, "shortcuts", "network_auc")
+    return "the class" if known is not None else "the class that the network predicts"
 
 
 def _judge_light(measures: Measures) -> Finding | None:
@@ -224,34 +255,80 @@ def _judge_light(measures: Measures) -> Finding | None:
     excess = _find(measures, "deletion", "excess over light")
     lead = _find(measures, "deletion", "lead over random")
     if lead is not None and lead.low <= 0:
-        return Finding(
-            90,
-            False,
-            "Removing pixels in the order of the maps lowers the probability no faster than at "
-            f"random (lead {_write(lead)}), so the maps do not show what the network uses.",
-        )
+        return Finding(90, False, _deny_lead(lead, measures))
     if excess is None:
         return None
-    if excess.value >= 1:
-        return Finding(
-            80,
-            True,
-            "The maps point to pixels that matter, and brightness does not: sorting by it does no "
-            f"better than a random order (excess over light {_write(excess)}).",
-        )
     if excess.low > 0:
-        return Finding(
-            80,
-            True,
-            "The maps point to pixels that matter beyond their brightness: "
-            f"{_percent(excess)} of their lead over a random order is not had by brightness.",
-        )
-    worse = ", and less," if excess.high < 0 else ""
+        return Finding(80, True, _state_excess(excess))
+    words = "not clearly better" if excess.high >= 0 else "worse"
     return Finding(
         90,
         False,
-        f"The maps say no more{worse} than sorting pixels by brightness: the excess over light is "
+        f"The maps are {words} than sorting pixels by brightness: the excess over light is "
         f"{_write(excess)} of their lead over a random order.",
+    )
+
+
+def _list_fills(measures: Measures, is_meant: Callable[[Estimate], bool]) -> str:
+    """Name the other fills with which the lead of the deletion is as is meant; "" for none."""
+    return " or ".join(
+        words
+        for fill, words in (("blur", "a blurred image"), ("linear imputation", "imputed pixels"))
+        if (lead := _find(measures, "deletion", f"lead over random, {fill}")) and is_meant(lead)
+    )
+
+
+def _deny_lead(lead: Estimate, measures: Measures) -> str:
+    """Say that the maps are no better than chance, or worse, or that it cannot be told."""
+    if lead.high < 0:
+        return (
+            "Removing pixels in the order of the maps lowers the probability later than at random "
+            f"(lead {_write(lead)}), so the maps do not point to what the network uses."
+        )
+    unclear = (
+        "Removing pixels in the order of the maps does not clearly lower the probability sooner "
+        f"than at random (lead {_write(lead)}), "
+    )
+    if others := _list_fills(measures, lambda one: one.low > 0):
+        return (
+            f"{unclear}though it does with {others} in place of sky: what the deletion says "
+            "depends on what replaces pixels."
+        )
+    return f"{unclear}so it does not show that the maps point to what the network uses."
+
+
+def _state_excess(excess: Estimate) -> str:
+    """Say what of the lead brightness does not have, where some of it clearly does not."""
+    if excess.high <= 1:
+        return (
+            "The maps point to pixels that matter beyond their brightness: "
+            f"{_percent(excess)} of their lead over a random order is not had by brightness."
+        )
+    if excess.value < 1:
+        return (
+            "The maps point to pixels that matter beyond their brightness (excess over light "
+            f"{_write(excess)}, where at 1 brightness is no better than a random order)."
+        )
+    words = "worse" if excess.low > 1 else "not clearly better"
+    return (
+        f"The maps point to pixels that matter, and sorting by brightness is {words} than a random "
+        f"order (excess over light {_write(excess)})."
+    )
+
+
+def _judge_fills(measures: Measures) -> Finding | None:
+    """Point out that the result is the opposite with something else in place of the pixels."""
+    main = _find(measures, "deletion", "lead over random")
+    if main is None or main.low <= 0:
+        return None
+    opposite = _list_fills(measures, lambda one: one.high < 0)
+    if not opposite:
+        return None
+    return Finding(
+        88,
+        False,
+        f"With {opposite} in place of sky, pixels in the order of the maps matter "
+        "less than at random, so what the deletion says depends on what replaces pixels.",
     )
 
 
@@ -265,8 +342,8 @@ def _judge_insertion(measures: Measures) -> Finding | None:
     return Finding(
         65,
         False,
-        f"{words[0].capitalize()} finds the maps better than brightness and {words[1]} does not, "
-        "so the choice between the two measures decides.",
+        f"{words[0].capitalize()} finds the maps clearly better than brightness and {words[1]} "
+        "does not, so the choice between the two measures decides.",
     )
 
 
@@ -298,17 +375,36 @@ def _judge_common_mode(measures: Measures) -> Finding | None:
 
 def _judge_completeness(measures: Measures) -> Finding | None:
     error = _find(measures, "completeness", "error")
-    if error is None:
+    largest = _find(measures, "completeness", "largest error") or error
+    if error is None or largest is None:
         return None
-    if error.high <= COMPLETE:
+    if largest.value <= COMPLETE:
         return Finding(
-            30, True, "The maps are complete: each adds up to the logit, less a known constant."
+            30,
+            True,
+            "The maps are complete: each adds up to the output that it explains, less a known "
+            "offset.",
         )
+    if error.low <= COMPLETE:
+        return None
     return Finding(
         50,
         False,
-        "The maps do not add up to the logits, so the sum over a region is not its share of the "
-        "answer.",
+        "The maps do not add up to what they explain, so the sum over a region is not its share of "
+        "the answer.",
+    )
+
+
+def _judge_head(measures: Measures) -> Finding | None:
+    """Say that Grad-CAM is not the faithful choice, where it is far from HiResCAM."""
+    distance = _find(measures, "completeness", "distance from HiResCAM")
+    if distance is None or distance.low <= LEAST_DISTANCE:
+        return None
+    return Finding(
+        70,
+        False,
+        "More than pooling and one linear layer follows the layer explained, so that HiResCAM is "
+        f"the faithful choice; the maps differ from it by {_percent(distance)} of its norm.",
     )
 
 
@@ -319,8 +415,8 @@ def _judge_symmetry(measures: Measures) -> Finding | None:
     return Finding(
         45,
         False,
-        f"The maps change when the image is turned or mirrored (correlation {_write(turned)}), so "
-        "details of this size are not of the galaxy.",
+        f"The maps change when the image is turned or mirrored (correlation {_write(turned)}), "
+        "although a galaxy has no up or down: what is not seen again is not of the galaxy.",
     )
 
 
@@ -363,10 +459,12 @@ _RULES: tuple[Callable[[Measures], Finding | None], ...] = (
     _judge_surroundings,
     _judge_colours,
     _judge_light,
+    _judge_fills,
     _judge_insertion,
     _judge_where,
     _judge_common_mode,
     _judge_completeness,
+    _judge_head,
     _judge_symmetry,
     _judge_seeds,
     _judge_reliability,

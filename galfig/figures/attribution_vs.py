@@ -1,5 +1,6 @@
 """A statistic of each galaxy's map against a column of the catalog."""
 
+import re
 from collections.abc import Mapping
 from functools import partial
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import binom, norm, spearmanr
 
+from galfig.config import NONLINEAR_METHODS
 from galfig.errors import FigureError
 from galfig.figures.captions import (
     Markup,
@@ -262,6 +264,14 @@ def _tabulate(
     }
 
 
+def _define_map(audit: Audit) -> str:
+    """Say which map of a galaxy statistics are of."""
+    method = audit.record.store.method
+    if method in NONLINEAR_METHODS:
+        return "M is the map of the predicted class."
+    return "M is the evidence map of the predicted class."
+
+
 def _describe(
     store: Store,
     selection: Selection,
@@ -278,7 +288,7 @@ def _describe(
         f"{count_noun(number)} {words}"
         for number, words in (
             (n_absent, "that the audit did not measure"),
-            (n_unknown, "without both numbers"),
+            (n_unknown, "without finite values of both"),
         )
         if number
     ]
@@ -293,9 +303,11 @@ def _describe(
     return join_lines(
         f"{statistic} ({markup.text(description)}) against {column}, for "
         f"{describe_sample(store, selection, markup)}.",
-        f"Left out are {' and '.join(left_out)}." if left_out else "",
-        f"Dots are galaxies; points are medians of {count_noun(len(trend.n), 'bin')} of equal "
-        f"numbers of galaxies, with 95{markup.percent} intervals between order statistics.",
+        f"Left out are {' and '.join(left_out)}, so that {n} are shown." if left_out else "",
+        _define_map(audit) if "M" in re.findall(r"\w+", description) else "",
+        f"Dots are galaxies; points are medians of {count_noun(len(trend.n), 'bin')} of "
+        f"{'nearly ' if np.ptp(trend.n) else ''}equal numbers of galaxies, with "
+        f"95{markup.percent} intervals between order statistics.",
         correlation,
         "A trend says what the statistic goes with, and not what the network uses.",
         describe_training(store, markup),

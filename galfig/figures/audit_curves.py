@@ -196,14 +196,16 @@ def _describe(audit: Audit, measures: Mapping[str, Measured], markup: Markup) ->
     return join_lines(
         f"Mean probability of the predicted class {what}, in the order of the maps and of their "
         "controls.",
-        "Shuffled pixels of the sky of the same cutout stand for what is not there.",
+        "Shuffled pixels of the sky of the same cutout, or of others where the galaxy fills its "
+        "own, stand for what is not there.",
         "Bands extend 1.96 standard errors of the mean over galaxies to each side."
         if has_bands
         else "",
         _state_subset(measures),
         *(_state_excess(name, found) for name, found in measures.items()),
         "It is the share of the maps' lead over a random order that sorting pixels by brightness "
-        "does not have."
+        "does not have: none at 0, and all at 1; below 0, brightness is better than the maps, and "
+        "above 1 it is worse than a random order."
         if any("excess over light" in found.numbers for found in measures.values())
         else "",
         "Orders by brightness, edges or distance from the centre need no network: what they reach "

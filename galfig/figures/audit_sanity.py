@@ -79,13 +79,14 @@ def draw(audit: Audit, options: DrawOptions) -> Drawing:
             f"audit-sanity: {audit.path} holds no number of the measure sanity; "
             f"{' '.join(sanity.notes)}"
         )
+    n_compared = max(one.n for one in _list_correlations(sanity)[0].values())
     outcome = {True: "The maps pass.", False: "The maps fail.", None: ""}[sanity.passes]
     return Drawing(
         "audit-sanity",
         "Sanity of the maps",
         (make_audit_sanity(sanity, options.width, options.ax),),
         partial(_describe, audit, sanity, outcome),
-        f"Absolute Spearman correlation of the maps of {count_noun(len(audit))} with those of the "
+        f"Absolute Spearman correlation of the maps of {count_noun(n_compared)} with those of the "
         "network after its layers are randomised from the top, with 95 % intervals. "
         f"{outcome}".strip(),
         partial(_tabulate, sanity),
@@ -128,6 +129,7 @@ def _describe(audit: Audit, sanity: Measured, outcome: str, markup: Markup) -> s
         "are randomised, cascading from the top (Adebayo et al. 2018); controls are hollow.",
         "Maps that stay the same show the images, and not what the network learned.",
         f"{outcome}{skill}",
+        markup.text(sanity.not_supported) if sanity.passes is False else "",
         "This is passed or failed, and ranks nothing: maps without any structure would do best.",
         *(markup.text(note) for note in sanity.notes),
         describe_audited(audit, markup),

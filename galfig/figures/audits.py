@@ -36,7 +36,11 @@ def describe_audited(audit: Audit, markup: Markup) -> str:
             if record.n_unknown < len(audit)
             else "whose part in the training is unknown"
         )
-    drawn = f", drawn at random (seed {record.seed})" if len(audit) == record.n_asked else ""
+    n_all = store.n_galaxies - record.n_trained
+    measured, drawn = count_noun(len(audit), kind), ""
+    if len(audit) < n_all:
+        measured = f"{len(audit)} of the {count_noun(n_all, kind)}"
+        drawn = f", drawn at random (seed {record.seed})"
     n_networks = len(record.checkpoints)
     networks = "the network" if n_networks == 1 else f"the mean of {n_networks} networks"
     words = METHODS.get(store.method)
@@ -45,11 +49,32 @@ def describe_audited(audit: Audit, markup: Markup) -> str:
     layer = markup.text(store.target_layer)
     explained = f"layer {layer}" if layer else "the pixels of the image"
     return join_lines(
-        f"The audit measured {count_noun(len(audit), kind)} {known}{drawn}.",
+        f"The audit measured {measured} {known}{drawn}.{_count_fewer(audit)}",
         f"The {method} maps explain {explained}, by {networks} "
         f"({markup.text(store.arch)}; classes {markup.text(', '.join(store.class_names))}).",
-        f"Intervals are 95{markup.percent} bootstrap intervals over galaxies.",
+        f"Intervals are 95{markup.percent} bootstrap intervals over galaxies{_name_others(audit)}.",
     )
+
+
+def _name_others(audit: Audit) -> str:
+    """Name the numbers whose intervals are no bootstrap: AUCs of two classes."""
+    shortcuts = audit.measures.get("shortcuts")
+    has_auc = shortcuts is not None and any(
+        name.endswith("_auc") for name in (*shortcuts.numbers, *shortcuts.controls)
+    )
+    return ", but for AUCs of two classes (Newcombe 2006)" if has_auc else ""
+
+
+def _count_fewer(audit: Audit) -> str:
+    """Say that some numbers are of fewer galaxies; "" if all are of the same."""
+    counts = [
+        one.n
+        for found in audit.measures.values()
+        for one in (*found.numbers.values(), *found.controls.values())
+    ]
+    if not counts or min(counts) == len(audit):
+        return ""
+    return f" Some of its numbers are of fewer, of {min(counts)} at least."
 
 
 def require_measure(audit: Audit, names: Sequence[str], figure: str) -> dict[str, Measured]:

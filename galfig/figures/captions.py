@@ -267,8 +267,10 @@ def describe_mean(store: Store) -> str:
     known = store.agreement[np.isfinite(store.agreement)]
     if not len(known):
         return words
+    # Maps that are not linear in the output give no evidence.
+    what = "maps" if store.method in NONLINEAR_METHODS else "evidence maps"
     return (
-        f"{words}, whose evidence maps of a galaxy have a rank correlation of "
+        f"{words}, whose {what} of a galaxy have a rank correlation of "
         f"{np.median(known):.2f} in the median over pairs and galaxies"
     )
 

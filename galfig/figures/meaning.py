@@ -24,10 +24,15 @@ from galfig.figures.captions import (
 )
 from galfig.figures.choice import choose_maps
 from galfig.figures.drawing import Column, tabulate_galaxies
-from galfig.figures.methods import METHODS, find_words
+from galfig.figures.methods import METHODS, describe_faithfulness, find_words
 from galfig.metrics import compute_interval_factor, compute_offsets
 from galfig.store.reader import Store
 from galfig.store.selection import Selection
+
+# Fewer galaxies cannot tell whether sums and log-odds differ by a constant.
+MIN_COMPARED = 3
+# What differs by less is the same in two decimals.
+CONSTANT = 0.01
 
 
 @dataclass(frozen=True)
@@ -155,7 +160,7 @@ def find_offsets(store: Store, indices: NDArray[np.intp]) -> NDArray[np.float64]
     if bias is not None:
         expected = np.stack([compute_offsets(np.asarray(bias), one) for one in logits])
         is_right = np.abs(rest - expected) <= SAME_LOGIT * np.abs(log_odds).max()
-    elif len(rows) < 3:
+    elif len(rows) < MIN_COMPARED:
         return None
     elif len(every) == 2:
         is_right = np.ptp(rest, axis=0) <= SAME_LOGIT * np.ptp(log_odds, axis=0)
@@ -214,12 +219,22 @@ def describe_evidence(store: Store, markup: Markup) -> str:
         )
     grid = markup.times(*store.map_shape)
     if store.method in PIXEL_METHODS:
-        return f"{about} Maps have {grid} pixels, as the network sees{describe_mean(store)}."
+        return (
+            f"{about} Maps have {grid} pixels, as the network sees{describe_mean(store)}. "
+            f"{find_words(store.record).note}"
+        ).strip()
     layer = markup.text(store.record.target_layer)
-    return (
-        f"{about} Maps have {grid} cells, those of layer {layer}{describe_mean(store)}. "
-        f"{describe_bypass(store)}"
-    ).strip()
+    faithful = markup.text(describe_faithfulness(store.record))
+    return " ".join(
+        filter(
+            None,
+            (
+                f"{about} Maps have {grid} cells, those of layer {layer}{describe_mean(store)}.",
+                f"{faithful[0].upper()}{faithful[1:]}." if faithful else "",
+                describe_bypass(store),
+            ),
+        )
+    )
 
 
 def describe_sums(store: Store, shown: Sequence[Evidence], indices: NDArray[np.intp]) -> str:
@@ -227,16 +242,20 @@ def describe_sums(store: Store, shown: Sequence[Evidence], indices: NDArray[np.i
     words = "The log-odds are those of the class in the prediction, by the natural logarithm"
     offsets = find_offsets(store, indices)
     if offsets is None:
-        return (
-            f"{words}. The maps do not add up to them: other layers contribute, or do more than "
-            "pool and weight this one."
-        )
+        return f"{words}. {_explain_gap(store)}"
     of_biases = store.record.head_bias is not None and store.method not in PIXEL_METHODS
     if len(store.class_names) == 2:
         what = "the difference of the biases of the classes" if of_biases else "a constant"
-        # It is the same for all galaxies.
-        values = offsets.mean(axis=0)[sorted({c for one in shown for c in one.classes})]
-        amount = " or ".join(map(format_signed, values.tolist()))
+        values = offsets[:, sorted({c for one in shown for c in one.classes})]
+        if np.ptp(values, axis=0).max() < CONSTANT:
+            amount = " or ".join(map(format_signed, values.mean(axis=0).tolist()))
+        else:
+            # Integrals are sums of a few steps.
+            what = f"nearly {what}"
+            ends = zip(values.min(axis=0), values.max(axis=0), strict=True)
+            amount = " or ".join(
+                f"{format_signed(float(low))} to {format_signed(float(high))}" for low, high in ends
+            )
     else:
         what = "an offset that depends on the probabilities"
         what += " and the biases of the classes" if of_biases else ""
@@ -244,6 +263,27 @@ def describe_sums(store: Store, shown: Sequence[Evidence], indices: NDArray[np.i
         bounds = (format_signed(float(value)) for value in (values.min(), values.max()))
         amount = " to ".join(dict.fromkeys(bounds))
     return f"{words}: the sum of a map over the cutout plus {what}, here {amount}."
+
+
+def _explain_gap(store: Store) -> str:
+    """Say why the sums of maps and their offsets are not the log-odds, as far as is known."""
+    record = store.record
+    if record.head_bias is not None:
+        # Pooling and one linear layer follow: each network's maps add up to its own log-odds.
+        if store.method == "evidence" and (store.n_networks > 1 or store.settings.maps.tta):
+            return (
+                "The maps do not add up to them: they are means of maps that weight the other "
+                "classes by different probabilities."
+            )
+        return "The maps do not add up to them, as they are stored."
+    if record.hires_distance is None and len(store) < MIN_COMPARED:
+        return "Whether the maps add up to them is not known."
+    if store.method in PIXEL_METHODS:
+        return "The maps do not add up to them."
+    return (
+        "The maps do not add up to them: other layers contribute, or do more than pool and weight "
+        "this one."
+    )
 
 
 def format_signed(value: float) -> str:
@@ -264,14 +304,38 @@ def describe_field(store: Store, indices: NDArray[np.intp]) -> str:
     kpc = arcsec * store.kpc_per_arcsec[indices]
     for values, unit in ((arcsec, "arcsec"), (kpc, "kpc")):
         if np.isfinite(values).all():
-            low, high = f"{values.min():.2g}", f"{values.max():.2g}"
+            low, high = (_format_size(value) for value in (values.min(), values.max()))
             sizes.append(f"{low if low == high else f'{low} to {high}'} {unit}")
-    side = f"a square of {field.side_px:.3g} pixels of the cutout"
+    side = f"a square of {_format_size(field.side_px, digits=3)} pixels of the cutout"
     if sizes:
         side += f" ({', '.join(sizes)})"
+    weights = _describe_weights(store)
+    verb, on = ("shows features", "of") if weights else ("depends", "on")
+    beyond = "nothing beyond"
     if find_scaled_size(store) is not None:
-        return f"Each cell depends on {side}, and on the next ones, which scaling blends with them."
-    return f"Each cell depends on {side}, and on nothing beyond."
+        beyond = "the next ones, which scaling blends with them"
+    return f"Each cell {verb} {on} {side}, and {on} {beyond}{weights}."
+
+
+def _describe_weights(store: Store) -> str:
+    """Say what features are weighted by, where that depends on the whole image; else "".
+
+    Behind pooling and one linear layer, gradients are the same for all images. The probabilities
+    that weight the other classes never are, and two classes need none.
+    """
+    weights = []
+    if store.record.hires_distance is not None:
+        weights.append("the gradients")
+    if len(store.class_names) > 2:
+        weights.append("the probabilities of the other classes")
+    if not weights:
+        return ""
+    return f"; what weights them, {' and '.join(weights)}, depends on all of the cutout"
+
+
+def _format_size(value: float, digits: int = 2) -> str:
+    """Write a length with so many significant digits, without a power of ten."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.{digits}g}"
 
 
 def describe_networks(
@@ -285,17 +349,28 @@ def describe_networks(
         f"Log-odds are given with the 95{percent} interval of their mean over networks of this "
         "recipe (Student's t)."
     )
+    is_binary = len(store.class_names) == 2
+    if not is_binary:
+        # The log-odds of mean logits are not the mean of the log-odds.
+        words = (
+            f"Log-odds are those of the mean logits, with half the width of the 95{percent} "
+            "interval of the mean log-odds over networks of this recipe (Student's t)."
+        )
     if not are_hatched:
         return words
+    fixed = ""
+    if not is_binary and store.method != "evidence":
+        fixed = ", with the probabilities of the mean logits for all networks"
     pairs = [(one.is_uncertain, np.abs(one.maps)) for one in shown if one.is_uncertain is not None]
     n_hatched = sum(int(mask.sum()) for mask, _ in pairs)
     hatched = sum(float(size[mask].sum()) for mask, size in pairs)
     total = sum(float(size.sum()) for _, size in pairs)
     n_cells = sum(mask.size for mask, _ in pairs)
     return (
-        f"{words} Where that interval of a cell holds zero, the cell is hatched: "
+        f"{words} Where such an interval of a cell holds zero{fixed}, the cell is hatched: "
         f"{_format_share(n_hatched / n_cells)}{percent} of the cells, with "
-        f"{_format_share(hatched / total if total else 0)}{percent} of the absolute evidence."
+        f"{_format_share(hatched / total if total else 0)}{percent} of the absolute evidence. "
+        f"Each cell is tested by itself: of cells without evidence, 5{percent} are not hatched."
     )
 
 
@@ -331,7 +406,8 @@ def introduce_evidence(
         describe_omitted(store, selection, "shown"),
         f"Each row shows one galaxy: the cutout ({describe_size(store, cutout.shape, markup)}), "
         f"then its evidence {'map' if len(shown[0].classes) == 1 else 'maps'} for {of}, {how}"
-        f"{frame}.",
+        f"{frame}. On a map are the probability {markup.math('p')} of its class, the softmax of "
+        "the network's output, and its log-odds.",
     )
 
 

@@ -110,7 +110,9 @@ def describe_networks(store: "Store") -> str:
         return ""
     words = f"means over {store.n_networks} networks"
     known = store.agreement[np.isfinite(store.agreement)]
-    return f"{words}, which agree to {np.median(known):.2f}" if len(known) else words
+    if not len(known):
+        return words
+    return f"{words}, whose maps have a median rank correlation of {np.median(known):.2f}"
 
 
 def list_warnings(store: "Store") -> list[str]:

@@ -26,6 +26,8 @@ from galfig.truth.measures import (
 
 Part = Literal["positive", "absolute"]
 TRUE, CONTRAST = "true", "contrast"
+# Fewer maps give intervals that mean nothing.
+_FEW = 10
 
 
 class Score(BaseModel):
@@ -299,7 +301,7 @@ def _summarise(
         areas=area,
         over_area=over_area,
         lit_up=lit_up,
-        verdict=_judge(truth, excess, share, area, misleading, lit_up),
+        verdict=_judge(truth, excess, share, area, over_area, len(rows)),
     )
 
 
@@ -308,11 +310,13 @@ def _judge(
     excess: dict[str, dict[str, Estimate]],
     share: dict[str, Estimate],
     area: dict[str, float],
-    misleading: Sequence[str],
-    lit_up: Sequence[str],
+    over_area: dict[str, Estimate],
+    n: int,
 ) -> list[str]:
-    """Say in plain sentences what the maps show and what they do not."""
-    deciding = " and ".join(name for name, shows in truth.record.components.items() if shows)
+    """Say in plain sentences what the maps of n galaxies show and what they do not."""
+    components = [name for name, shows in truth.record.components.items() if shows]
+    deciding = " and ".join(components)
+    missed = [name for name in components if over_area[name].low <= 0]
     # The pointing game is one pixel of each galaxy; the other two use the whole map.
     judged = MEASURES[:2]
     behind = [
@@ -322,8 +326,13 @@ def _judge(
     ]
     if behind:
         sentences = [
-            f"These maps do not find what decides the class ({deciding}) better than "
+            f"These maps do not clearly find what decides the class ({deciding}) better than "
             f"{' or '.join(behind)}, by both mass accuracy and rank accuracy."
+        ]
+    elif missed:
+        sentences = [
+            f"These maps find only a part of what decides the class ({deciding}): they do not "
+            f"clearly show the {' or '.join(missed)}."
         ]
     else:
         sentences = [
@@ -335,13 +344,23 @@ def _judge(
                 "It lies in the corner, away from the galaxy: the network follows a shortcut, and "
                 "the maps show it."
             )
-    for name in misleading:
-        found = f"{100 * share[name].value:.1f} % of the attribution on {100 * area[name]:.1f} % of"
+    for name in (name for name, shows in truth.record.components.items() if not shows):
+        found = (
+            f"{100 * share[name].value:.1f} % of the absolute attribution on "
+            f"{100 * area[name]:.1f} % of the area"
+        )
+        if over_area[name].low > 0:
+            sentences.append(
+                f"These maps light up the {name}, which says nothing of the class by itself: "
+                f"{found}. A map that does so is wrong, even if the network uses that component."
+            )
+        else:
+            clearly = "" if over_area[name].high < 0 else "clearly "
+            sentences.append(f"These maps do not {clearly}light up the {name}: {found}.")
+    if n < _FEW:
         sentences.append(
-            f"These maps light up the {name}, which says nothing of the class by itself: {found} "
-            "the area. A map that does so is wrong, even if the network uses that component."
-            if name in lit_up
-            else f"These maps do not light up the {name}: {found} the area."
+            f"Only {n} {'map was' if n == 1 else 'maps were'} scored, too few to trust the "
+            f"intervals; score {_FEW} or more."
         )
     return sentences
 

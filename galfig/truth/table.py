@@ -38,7 +38,7 @@ def write_table(score: "Score") -> str:
     lines.append("")
     for name, found in score.shares.items():
         lines.append(
-            f"on {name}: {100 * found.value:.1f} % of the attribution "
+            f"on {name}: {100 * found.value:.1f} % of the absolute attribution "
             f"[{100 * found.low:.1f}, {100 * found.high:.1f}], {100 * score.areas[name]:.1f} % of "
             "the area"
         )

@@ -1,5 +1,7 @@
 """The share of the maps that all classes have in common."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -83,3 +85,10 @@ def test_maps_of_one_pixel_have_no_correlation(make_store):
     cams = np.random.default_rng(0).normal(size=(12, 2, 1, 1)).astype(np.float32)
     found = measure(make_store(cams=cams))
     assert set(found.numbers) == {"share", "overlap"}
+
+
+def test_maps_that_are_not_linear_have_no_common_mode(make_sample):
+    """What their maps share may count for the prediction, so that nothing is said of it."""
+    attrs = {"method": "grad-cam++", "config": json.dumps({"maps": {"method": "grad-cam++"}})}
+    with pytest.raises(ConfigError, match="linear in the output; leave out the measure"):
+        common_mode.measure(make_sample(n=12, attrs=attrs))

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from galfig.auditing.estimates import Estimate
 from galfig.auditing.sample import Sample
 from galfig.auditing.sanity import iter_randomised, list_steps
 from galfig.errors import ConfigError
+from galfig.metrics import compute_losses
 
 from .conftest import MEAN, STD, draw_cutouts, make_colour_network
 
@@ -66,6 +68,18 @@ def test_another_head_is_compared_with_hires_cam(make_sample):
     found = completeness.measure(make_sample(model, n=12))
     assert found.numbers["distance from HiResCAM"].value > 0.05
     assert "hires-cam" in found.not_supported
+
+
+def test_a_head_is_not_blamed_for_what_the_method_does(make_sample):
+    """Maps that are not linear in the output add up to none, behind pooling and a linear layer."""
+    attrs = {
+        "method": "layer-cam",
+        "config": json.dumps({"maps": {"method": "layer-cam"}}),
+    }
+    found = completeness.measure(make_sample(n=12, attrs=attrs))
+    assert not found.numbers
+    assert "layer-cam add up to no output of the network, whatever its head" in found.notes[0]
+    assert "HiResCAM" not in found.not_supported
 
 
 def test_contrasts_are_the_odds():
@@ -254,7 +268,23 @@ def test_sanity_separates_trained_permuted_and_random(make_sample):
     for model, known in ((train_tiny(label, first), second), (make_tiny_cnn(), label)):
         found = sanity.measure(make_sample(model, label=known, cutouts=cutouts))
         assert found.passes is False, found
-        assert "no better" in found.not_supported
+        assert "not clearly better" in found.not_supported
+
+
+def test_a_network_that_is_too_sure_has_skill():
+    """Its cross-entropy is above that of a guess, though it is right for nine in ten."""
+    labels = np.arange(200) % 2
+    answers = np.where(np.arange(200) % 20 < 2, 1 - labels, labels)
+    logits = 30.0 * np.stack([1 - answers, answers], axis=1)
+    assert compute_losses(logits, labels).mean() > np.log(2)
+    found = sanity.soften(logits, labels)
+    # The least cross-entropy of answers right for 90 % is the entropy of being right.
+    least = -(0.9 * np.log(0.9) + 0.1 * np.log(0.1))
+    assert compute_losses(found, labels).mean() == pytest.approx(least, rel=1e-6)
+    unsure = logits / 300
+    np.testing.assert_array_equal(sanity.soften(unsure, labels), unsure)
+    guesses = np.random.default_rng(0).normal(0, 30, (200, 2))
+    assert np.ptp(sanity.soften(guesses, np.argmin(guesses, axis=1)), axis=1).max() < 1e-2
 
 
 @pytest.mark.parametrize(
@@ -322,3 +352,19 @@ def test_an_edge_detector_fails_sanity(make_sample, monkeypatch, sign):
     found = sanity.measure(make_sample(make_colour_network(60.0), n=30))
     assert found.passes is False
     assert "show the image" in found.not_supported
+
+
+def test_maps_of_pixels_are_measured_without_a_layer(make_sample):
+    """No head completes them, and a field would say the contrary of what they depend on."""
+    method = "input-x-gradient"
+    attrs = {"method": method, "config": json.dumps({"maps": {"method": method}})}
+    sample = make_sample(n=12, attrs={**attrs, "target_layer": ""})
+    found = completeness.measure(sample)
+    assert not found.numbers
+    assert "explain pixels and no layer" in found.notes[0]
+    with pytest.raises(ConfigError, match="leave out the measure receptive-field"):
+        receptive_field.measure(sample)
+    found = symmetry.measure(sample)
+    assert np.isfinite(found.numbers["orientations"].value)
+    assert "border" not in found.numbers
+    assert "no border of a layer is told" in " ".join(found.notes)

@@ -6,6 +6,8 @@ from sklearn.metrics import roc_auc_score
 
 from galfig.auditing import shortcuts
 from galfig.auditing.shortcuts import (
+    _estimate_auc,
+    _estimate_lead,
     choose_among,
     compute_auc,
     describe_cutout,
@@ -31,7 +33,33 @@ def test_colours_are_told_from_the_galaxy(make_sample):
     assert found.numbers["colours_auc"].value > 0.95
     assert found.controls["network_auc"].value > 0.95
     assert found.numbers["network_sky_auc"].value < 0.9
-    assert "colours alone do as well" in found.not_supported
+    assert "The network is not clearly better than colours alone" in found.not_supported
+    lead = found.numbers["network_over_colours"]
+    expected = found.controls["network_auc"].value - found.numbers["colours_auc"].value
+    assert lead.value == pytest.approx(expected)
+
+
+def test_perfect_order_of_few_galaxies_is_not_certain():
+    """Ten galaxies that are all in order may be so by luck; the bootstrap has no width there."""
+    codes = np.arange(10) % 2
+    found = _estimate_auc(np.stack([1.0 - codes, codes], axis=1), codes, 0)
+    assert (found.value, found.high, found.n) == (1, 1, 10)
+    assert found.low < 0.8
+    three = _estimate_auc(np.eye(3)[np.arange(30) % 3], np.arange(30) % 3, 0)
+    assert three.value == 1
+
+
+def test_a_lead_is_that_on_the_same_galaxies():
+    """Two scores that err on the same galaxies differ by far less than each is uncertain."""
+    rng = np.random.default_rng(1)
+    codes = np.arange(80) % 2
+    score = codes + rng.normal(0, 1, 80)
+    other = score + rng.normal(0, 0.05, 80)
+    one, two = (np.stack([-values, values], axis=1) for values in (score, other))
+    lead = _estimate_lead(one, two, codes, 0)
+    alone = _estimate_auc(one, codes, 0)
+    assert lead.value == pytest.approx(roc_auc_score(codes, score) - roc_auc_score(codes, other))
+    assert lead.high - lead.low < (alone.high - alone.low) / 5
 
 
 def test_attribution_outside_is_counted(make_sample):

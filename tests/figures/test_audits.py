@@ -260,3 +260,35 @@ def test_numbers_have_as_many_decimals(numbers, words):
     """By the largest of the three."""
     value, low, high = numbers
     assert format_numbers(Estimate(value=value, low=low, high=high, n=3)) == words
+
+
+def test_captions_count_the_galaxies_behind_their_numbers(tmp_path):
+    """A sample is called one only if it is; fewer galaxies behind a number are not hidden."""
+    few = Estimate(value=0.5, low=0.4, high=0.6, n=7)
+    reason = "They stay much the same when all weights are random."
+    measures = {
+        "deletion": make_measured("deletion"),
+        "sanity": make_measured(
+            "sanity", passes=False, numbers={"all": few}, controls={}, not_supported=reason
+        ),
+    }
+    audit = write_small_audit(tmp_path / "maps.audit.h5", measures)
+    caption = plot.audit_summary(audit).caption
+    assert "The audit measured 12 simulated galaxies that did not train the network. " in caption
+    assert "Some of its numbers are of fewer, of 7 at least." in caption
+    sanity = plot.audit_sanity(audit)
+    assert "of the maps of 7 galaxies" in sanity.alt
+    assert f"The maps fail.\n{reason}" in sanity.caption
+    store = audit.record.store.model_copy(update={"n_galaxies": 53})
+    audit.record = audit.record.model_copy(update={"store": store, "n_trained": 3})
+    caption = plot.audit_summary(audit).caption
+    words = "measured 12 of the 50 simulated galaxies that did not train the network, drawn at"
+    assert words in caption
+
+
+def test_what_a_statistic_is_of_is_said(audit, store):
+    """The map M in its description, and how many galaxies are shown."""
+    column = audit.columns["brightness_correlation"]
+    audit.columns["brightness_correlation"] = column._replace(description="correlation of M")
+    caption = plot.attribution_vs(store, audit=audit, column="z").caption
+    assert "M is the evidence map of the predicted class." in caption

@@ -19,7 +19,7 @@ from galfig.figures.evidence import LEVELS, draw, plot_evidence, plot_hatching, 
 from galfig.figures.meaning import describe_field, find_offsets, read_evidence
 from galfig.figures.registry import render_figure
 from galfig.figures.rows import plot_signed_map
-from galfig.metrics import compute_interval_factor
+from galfig.metrics import compute_interval_factor, contrast_with_rest
 from galfig.store.reader import open_store
 from galfig.store.selection import Query, select_galaxies
 
@@ -33,11 +33,12 @@ def make_pooled(make_store):
     Its biases are far apart, and recorded unless told otherwise.
     """
 
-    def make(n_classes=2, records_bias=True, attrs=None, **options):
+    def make(n_classes=2, records_bias=True, attrs=None, missed=0.0, **options):
         rng = np.random.default_rng(5)
         bias = np.linspace(-0.5, 0.7, n_classes)
         cams = rng.normal(0, 0.1, (12, n_classes, 24, 24)).astype(np.float32)
         logits = (cams.sum(axis=(2, 3), dtype=np.float64) + bias).astype(np.float32)
+        logits[:, -1] += np.linspace(0, missed, 12, dtype=np.float32)
         weights = np.exp(logits - logits.max(axis=1, keepdims=True), dtype=np.float64)
         recorded = {"head_bias": json.dumps(bias.tolist())} if records_bias else {}
         return make_store(
@@ -316,6 +317,100 @@ def test_a_scaled_cutout_is_seen_beyond_the_field(make_pooled):
         found = describe_field(store, np.array([0]))
     assert "and on the next ones, which scaling blends with them." in found
     assert "nothing beyond" not in found
+
+
+@pytest.mark.parametrize(
+    ("n_classes", "distance", "weights"),
+    [
+        (2, 0.3, "the gradients, depends"),
+        (3, None, "the probabilities of the other classes, depends"),
+        (3, 0.3, "the gradients and the probabilities of the other classes, depends"),
+    ],
+)
+def test_weights_that_depend_on_the_whole_image_are_named(
+    make_pooled, n_classes, distance, weights
+):
+    """A cell sees only its field, but what it is multiplied by knows of the rest."""
+    attrs = {"receptive_field": json.dumps({"side_px": 7.0})}
+    if distance is not None:
+        attrs["hires_distance"] = distance
+    with open_store(make_pooled(n_classes, distance is None, attrs)) as store:
+        found = describe_field(store, np.array([0]))
+    assert found.startswith("Each cell shows features of a square of 7 pixels")
+    assert found.endswith(f"; what weights them, {weights} on all of the cutout.")
+
+
+def test_evidence_of_three_classes_does_depend_on_what_lies_beyond_the_field(make_pooled):
+    """The case against "and on nothing beyond": other probabilities, and the cell is another."""
+    with open_store(make_pooled(3)) as store:
+        cams, logits = store.cams(0), store.logits[0]
+    before, after = (contrast_with_rest(cams, logits + np.array([0, 0, shift])) for shift in (0, 3))
+    assert np.abs(after - before).max() > 0.1 * np.abs(before).max()
+
+
+def test_the_caption_names_the_faithful_choice(make_pooled):
+    """Where more than pooling and one linear layer follows; and it says what p is."""
+    with open_store(make_pooled(records_bias=False, attrs={"hires_distance": 0.36})) as store:
+        caption = plot.evidence(store, [0]).caption
+    assert "HiResCAM (Draelos & Carin 2020) is the faithful choice" in caption
+    assert "differs from it here by 36 % of its norm." in caption
+    assert "the probability p of its class, the softmax of the network's output" in caption
+    with open_store(make_pooled()) as store:
+        assert "HiResCAM" not in plot.evidence(store, [0]).caption
+
+
+@pytest.mark.parametrize(("error", "amount"), [(0.0, "here +1.20."), (0.1, "nearly")])
+def test_what_is_not_constant_is_not_called_so(make_pooled, error, amount):
+    """Integrated gradients are a sum of steps: what they miss differs between galaxies."""
+    path = make_pooled(records_bias=False, missed=error, attrs={"method": "integrated-gradients"})
+    with open_store(path) as store:
+        caption = plot.evidence(store, [0, 11]).caption
+    assert amount in caption
+    assert ("plus nearly a constant, here +1.20 to +1.30." in caption) == (error > 0)
+    assert "relative to an image that is everywhere the mean pixel" in caption
+
+
+def test_large_fields_have_no_power_of_ten(make_pooled):
+    """A field of 100 kpc and more is common where galaxies are far away."""
+    attrs = {"receptive_field": json.dumps({"side_px": 1234.0})}
+    with open_store(make_pooled(attrs=attrs)) as store:
+        found = describe_field(store, np.array([0]))
+        kpc = 1234 * SCALE * store.kpc_per_arcsec[0]
+    assert f"a square of 1234 pixels of the cutout (489 arcsec, {kpc:.0f} kpc)" in found
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"records_bias": False, "attrs": {"hires_distance": 0.3}}, "other layers contribute"),
+        # The biases do not complete what was rounded, or is the mean of other contrasts.
+        ({"attrs": {"head_bias": "[3.0, -3.0]"}}, "do not add up to them, as they are stored."),
+        (
+            {
+                "n_classes": 3,
+                "attrs": {
+                    "head_bias": "[9.0, 0.0, -9.0]",
+                    "method": "evidence",
+                    "config": json.dumps({"maps": {"method": "evidence", "tta": True}}),
+                },
+            },
+            "means of maps that weight the other classes by different probabilities.",
+        ),
+    ],
+)
+def test_the_reason_why_maps_do_not_add_up_is_the_true_one(make_pooled, options, words):
+    """Other layers are blamed only where there are some."""
+    with open_store(make_pooled(**options)) as store:
+        store.cams = lambda rows, read=store.cams: read(rows) ** 2
+        caption = plot.evidence(store, [0]).caption
+    assert words in caption
+
+
+def test_of_two_galaxies_nothing_is_claimed(make_store):
+    """A constant cannot be told from two of them, if no bias is recorded."""
+    with open_store(make_store(n=2)) as store:
+        caption = plot.evidence(store, [0]).caption
+    assert "Whether the maps add up to them is not known." in caption
 
 
 def test_unlabelled_galaxies_in_one_band_are_drawn(make_store):

@@ -66,7 +66,7 @@ def test_maps_of_light_do_not_find_a_corner(folders):
     )
     found = galfig.score(cutouts - np.median(cutouts), folders / "corner")
     assert found.excess["brightness"]["rank accuracy"].value == pytest.approx(0, abs=0.02)
-    assert "do not find what decides the class (corner) better than" in found.verdict[0]
+    assert "do not clearly find what decides the class (corner) better than" in found.verdict[0]
     assert "shortcut" not in " ".join(found.verdict)
 
 
@@ -105,6 +105,31 @@ def test_both_parts_of_a_conjunction_count(folders):
     assert half.scores["mass accuracy"].value == 1
     assert 0.3 < half.scores["rank accuracy"].value < 0.8
     assert half.shares["second"].value == 0
+    assert "find what decides the class (first and second): by mass" in found.verdict[0]
+    assert half.verdict[0].endswith("they do not clearly show the second.")
+
+
+def test_one_map_proves_nothing(folders):
+    """The interval over one galaxy has no width, and is not taken for certainty."""
+    folder = folders / "corner"
+    (first,) = simulate_cue_catalog("corner", N, 0)["objID"][:1]
+    masks = read_masks(folder, "corner")[:1].astype(float)
+    found = galfig.score(masks, folder, objid=[str(first)])
+    assert found.verdict[-1].startswith("Only 1 map was scored, too few to trust the intervals")
+    every = galfig.score(read_masks(folder, "corner").astype(float), folder)
+    assert "too few" not in " ".join(every.verdict)
+
+
+def test_what_is_not_clear_is_not_denied(folders):
+    """A suppressor that some maps light up and others do not may be lit up or not."""
+    folder = folders / "suppressor"
+    signal, suppressor = (read_masks(folder, name) for name in ("signal", "suppressor"))
+    maps = signal.astype(float)
+    maps[0] = np.where(suppressor[0], 3.0, signal[0])
+    assert (
+        "do not light up the suppressor" in galfig.score(signal.astype(float), folder).verdict[-1]
+    )
+    assert "do not clearly light up the suppressor" in galfig.score(maps, folder).verdict[-1]
 
 
 def test_one_map_per_class(folders):
