@@ -237,15 +237,20 @@ def test_medians_have_the_interval_of_order_statistics():
     assert binom.cdf(rank, 20, 0.5) <= 0.025 < binom.cdf(rank + 1, 20, 0.5)
 
 
-def test_correlation_has_an_interval():
-    """It covers the truth: two normal numbers with a correlation of 0.5 (Spearman 0.483)."""
+@pytest.mark.parametrize("rho", [0.5, 0.9])
+def test_correlation_has_an_interval(rho):
+    """It covers the truth: two normal numbers with a correlation (Spearman 0.483 and 0.891)."""
     rng = np.random.default_rng(1)
-    truth, covered = 6 / np.pi * np.arcsin(0.25), []
-    for _ in range(400):
+    truth, covered = 6 / np.pi * np.arcsin(rho / 2), []
+    for _ in range(300):
         x, noise = rng.normal(size=(2, 60))
-        trend = measure_trend(x, 0.5 * x + np.sqrt(0.75) * noise)
+        trend = measure_trend(x, rho * x + np.sqrt(1 - rho**2) * noise)
         covered.append(trend.correlation_low <= truth <= trend.correlation_high)
     assert 0.91 <= np.mean(covered) <= 0.985
+
+
+def test_correlations_of_constants_and_of_order():
+    """One is not defined, and the other is 1."""
     assert np.isnan(measure_trend(np.arange(10.0), np.ones(10)).correlation)
     assert measure_trend(np.arange(10.0), np.arange(10.0)).correlation_low > 0.999999
 

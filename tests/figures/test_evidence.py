@@ -16,7 +16,7 @@ from galfig.errors import ConfigError, FigureError, StoreError
 from galfig.figures.captions import LATEX, PLAIN
 from galfig.figures.drawing import DrawOptions
 from galfig.figures.evidence import LEVELS, draw, plot_evidence, plot_hatching, plot_light
-from galfig.figures.meaning import describe_field, find_offsets, read_evidence
+from galfig.figures.meaning import describe_field, find_offsets, find_unit, read_evidence
 from galfig.figures.registry import render_figure
 from galfig.figures.rows import plot_signed_map
 from galfig.metrics import compute_interval_factor, contrast_with_rest
@@ -83,6 +83,16 @@ def test_the_map_is_a_density_that_adds_up_to_the_log_odds(make_pooled):
             assert log_odds == pytest.approx(store.log_odds[index, 1], abs=5e-3)
             expected = f"{store.log_odds[index, 1]:+.2f}".replace("-", "−")
             assert footing.endswith(f"log-odds {expected}")
+
+
+def test_a_coarse_map_has_its_sum_in_a_density_of_the_cutout(make_store):
+    """Cells of two by two pixels share what they have among these."""
+    cams = np.ones((12, 2, 12, 12), np.float32)
+    with open_store(make_store("coarse.h5", cams=cams)) as store:
+        assert store.cutouts(0).shape[:2] == (24, 24)
+        factors, unit = find_unit(store, np.arange(3))
+    assert unit == "arcsec"
+    assert factors == pytest.approx(np.full(3, 1 / (2 * SCALE) ** 2))
 
 
 def test_all_rows_share_one_scale_about_zero(make_pooled):
