@@ -86,6 +86,7 @@ def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
         numbers["energy_inside"] = bootstrap(inside, seed=sample.seed)
     is_local = field.side < LOCAL * one.image_size
     where = f"{field.side * zoom:.0f} of {one.cutout_size} pixels"
+    beyond = "nothing outside" if zoom == 1 else "the next pixels, which scaling blends with it"
     return Measured(
         name="receptive-field",
         numbers=numbers,
@@ -97,7 +98,7 @@ def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
             + (", for the first network." if len(sample.networks) > 1 else "."),
         ),
         supports=(
-            f"Each cell of the maps describes a patch of {where} of the side, and nothing outside."
+            f"Each cell of the maps describes a patch of {where} of the side, and {beyond}."
             if is_local
             else ""
         ),

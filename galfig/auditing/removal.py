@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.integrate import trapezoid
 from torch import Tensor
 
 from galfig.auditing.estimates import Estimate, Measured, bootstrap
@@ -92,8 +93,7 @@ def compute_areas(
     -------
     (...) ndarray of float64
     """
-    widths = np.diff(shares)
-    return ((curves[..., 1:] + curves[..., :-1]) / 2 * widths).sum(axis=-1)
+    return np.asarray(trapezoid(curves, shares, axis=-1))
 
 
 def estimate_excess(

@@ -79,6 +79,14 @@ def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
     target = sample.predicted[chosen]
     images = sample.images(chosen)
     maps, _ = _explain(sample, engine, images, target)
+    has_structure = np.ptp(maps, axis=(1, 2)) > 0
+    if not has_structure.any():
+        progress(len(sample))
+        return Measured(
+            name="sanity",
+            notes=("All maps are constant, so that there is nothing to compare.",),
+            not_supported="Constant maps show nothing of the network.",
+        )
     steps = list_steps(sample.checkpoint.model)
     after = np.full((len(steps), N_DRAWS, len(chosen)), np.nan)
     random_maps, random_logits = [], []
@@ -87,7 +95,10 @@ def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
         seed = int(generator.integers(1 << 31))
         for number, model in enumerate(iter_randomised(sample.checkpoint.model, steps, seed)):
             cams, logits = _explain(sample, sample.make_engine(model), images, target)
-            after[number, draw] = np.nan_to_num(np.abs(spearman(maps, cams)))
+            # A map that was constant before cannot change; one that becomes so has.
+            after[number, draw] = np.where(
+                has_structure, np.nan_to_num(np.abs(spearman(maps, cams))), np.nan
+            )
         random_maps.append(cams)
         random_logits.append(logits)
         progress(len(chosen) // N_DRAWS)

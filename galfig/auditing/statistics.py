@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import spearmanr
+
+from galfig.auditing.estimates import spearman
 
 
 class MapStatistics(NamedTuple):
@@ -82,7 +83,7 @@ def measure_map(evidence: NDArray[np.floating], cutout: NDArray[np.number]) -> M
         float(np.hypot(x, y)),
         _measure_gini(size.ravel()),
         float(positive / negative) if negative > 0 else no_ratio,
-        correlate(values, measure_brightness(cutout, values.shape)),
+        float(spearman(values, measure_brightness(cutout, values.shape))),
     )
 
 
@@ -132,14 +133,6 @@ def measure_share(evidence: NDArray[np.floating], radius: float, side: int) -> f
     y, x = (_centre(n) * side / n for n in size.shape)
     is_inside = np.hypot(x[None, :], y[:, None]) <= radius
     return float(size[is_inside].sum() / total)
-
-
-def correlate(one: NDArray[np.floating], other: NDArray[np.floating]) -> float:
-    """Return the Spearman correlation of two arrays of one shape; NaN if one is constant."""
-    first, second = np.ravel(one), np.ravel(other)
-    if first.size < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
-        return float("nan")
-    return float(spearmanr(first, second).statistic)
 
 
 def _centre(n: int) -> NDArray[np.float64]:

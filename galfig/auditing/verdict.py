@@ -6,26 +6,24 @@ Each rule looks at intervals, not at estimates alone, and is silent where its nu
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from galfig.auditing.completeness import COMPLETE
+from galfig.auditing.receptive_field import LOCAL
+from galfig.auditing.reliability import RELIABLE
 from galfig.auditing.sanity import MIN_SKILL
+from galfig.auditing.shortcuts import TELLING
+from galfig.auditing.symmetry import SYMMETRIC
 from galfig.figures.audits import format_numbers
 from galfig.metrics import Accuracy
 from galfig.records import Estimate, Measured
 from galfig.store.summary import LEAST_DISTANCE
 
-# The most sentences, and the fewest where the measures that were made allow it.
-_MOST, _FEWEST = 6, 3
+# The most sentences.
+_MOST = 6
 # Fewer galaxies give intervals that are themselves uncertain.
 FEW_GALAXIES = 50
-# AUC above which a part of the image that is not the galaxy tells the class well enough to say so.
-TELLING_AUC = 0.6
-# A field of view smaller than this share of the cutout cannot know where in it it lies.
-LOCAL_SHARE = 0.5
-# Shares of the maps' energy common to all classes, and of their agreement between networks,
-# orientations and measures, at which they are called out.
-COMMON, AGREEMENT, SYMMETRY, ALPHA = 0.05, 0.7, 0.9, 0.667
-# Relative error of the sum of a map up to which it is called complete.
-COMPLETE = 1e-3
-
+# Share of the maps' energy common to all classes, and agreement between networks, at which they are
+# called out.
+COMMON, AGREEMENT = 0.05, 0.7
 # Weight of what leaves the maps nothing to support: no skill, or a failed sanity check.
 _FATAL = 98
 
@@ -206,7 +204,7 @@ def _judge_shortcut(measures: Measures) -> Finding | None:
     sky = _find(measures, "shortcuts", "sky_auc")
     outside = _find(measures, "shortcuts", "outside_share")
     area = _find(measures, "shortcuts", "outside_area")
-    if sky is None or sky.low <= TELLING_AUC:
+    if sky is None or sky.low <= TELLING:
         return None
     where = ""
     if outside is not None:
@@ -226,9 +224,9 @@ def _judge_sky(measures: Measures) -> Finding | None:
     """Say that the sky tells nothing, where it was looked at."""
     sky = _find(measures, "shortcuts", "sky_auc")
     network = _find(measures, "shortcuts", "network_sky_auc")
-    if sky is None or sky.high > TELLING_AUC:
+    if sky is None or sky.high > TELLING:
         return None
-    if network is not None and network.low > TELLING_AUC:
+    if network is not None and network.low > TELLING:
         # The network finds there what simple features do not.
         return None
     return Finding(
@@ -243,9 +241,9 @@ def _judge_surroundings(measures: Measures) -> Finding | None:
     """Say that the network answers by what surrounds the galaxy, where nothing simpler does."""
     sky = _find(measures, "shortcuts", "sky_auc")
     network = _find(measures, "shortcuts", "network_sky_auc")
-    if network is None or network.low <= TELLING_AUC:
+    if network is None or network.low <= TELLING:
         return None
-    if sky is not None and sky.low > TELLING_AUC:
+    if sky is not None and sky.low > TELLING:
         # Said as a shortcut.
         return None
     return Finding(
@@ -263,7 +261,7 @@ def _judge_colours(measures: Measures) -> Finding | None:
     lead = _find(measures, "shortcuts", "network_over_colours")
     if colours is None or network is None or lead is None:
         return None
-    if lead.low > 0 or colours.low <= TELLING_AUC:
+    if lead.low > 0 or colours.low <= TELLING:
         return None
     return Finding(
         60,
@@ -380,7 +378,7 @@ def _judge_insertion(measures: Measures) -> Finding | None:
 def _judge_where(measures: Measures) -> Finding | None:
     side = _find(measures, "receptive-field", "side")
     share = _find(measures, "receptive-field", "side_share")
-    if share is None or share.value >= LOCAL_SHARE:
+    if share is None or share.value >= LOCAL:
         return None
     of = f"{side.value:.0f} pixels, " if side is not None else ""
     return Finding(
@@ -440,7 +438,7 @@ def _judge_head(measures: Measures) -> Finding | None:
 
 def _judge_symmetry(measures: Measures) -> Finding | None:
     turned = _find(measures, "symmetry", "orientations")
-    if turned is None or turned.high >= SYMMETRY:
+    if turned is None or turned.high >= SYMMETRIC:
         return None
     return Finding(
         45,
@@ -472,7 +470,7 @@ def _judge_seeds(measures: Measures) -> Finding | None:
 
 def _judge_reliability(measures: Measures) -> Finding | None:
     alpha = _find(measures, "reliability", "alpha")
-    if alpha is None or alpha.high >= ALPHA:
+    if alpha is None or alpha.high >= RELIABLE:
         return None
     return Finding(
         48,

@@ -331,6 +331,22 @@ def test_the_best_random_network_is_the_control(make_sample):
     assert skill.value == pytest.approx(1 - losses.mean() / np.log(2), rel=1e-5)
 
 
+def test_sanity_of_constant_maps_is_undecided(make_sample):
+    """They cannot change; where some have structure, only these are compared."""
+    still = make_colour_network()
+    with torch.no_grad():
+        still[0].weight.zero_()
+    found = sanity.measure(make_sample(still, n=10))
+    assert found.passes is None
+    assert "All maps are constant" in found.notes[0]
+    cutouts = draw_cutouts(np.arange(10) % 2)
+    cutouts[:4] = 0
+    found = sanity.measure(
+        make_sample(make_colour_network(), label=np.arange(10) % 2, cutouts=cutouts)
+    )
+    assert {one.n for name, one in found.numbers.items() if "from the top" in name} == {6}
+
+
 def test_sanity_without_classes_is_undecided(make_sample):
     """It may fail by its maps, but does not pass."""
     found = sanity.measure(make_sample(make_colour_network(), label=np.full(12, -1)))
