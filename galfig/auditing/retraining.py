@@ -23,7 +23,7 @@ from galfig.networks.families import OWN
 from galfig.networks.training import check_trainable, fit_model
 
 # Pairs of networks that are trained. It is even, since each half of the galaxies trains in turn.
-N_PAIRS = 4
+N_PAIRS = 6
 # Galaxies that are used at most, and the fewest of a class, of which half train a network.
 MAX_USED, MIN_IN_CLASS = 1000, 10
 # A half has fewer galaxies than the catalog, and trains for more epochs: at most so many times.
