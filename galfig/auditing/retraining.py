@@ -384,8 +384,8 @@ def _train_pair(
             return None
         model.to(memory_format=torch.contiguous_format)
         engines.append(sample.make_engine(model))
-    true, permuted = engines
-    return _Pair(true, permuted, fitted["mean"], fitted["std"])
+    by_truth, by_permuted = engines
+    return _Pair(by_truth, by_permuted, fitted["mean"], fitted["std"])
 
 
 def _compare(
