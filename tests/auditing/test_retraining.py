@@ -9,7 +9,7 @@ from PIL import Image
 from samples import make_tiny_cnn
 
 import galfig
-from galfig.auditing import retraining, sanity
+from galfig.auditing import retraining
 from galfig.auditing.retraining import choose_galaxies, divide, permute_classes, stretch_epochs
 from galfig.cli import main
 from galfig.config import Settings
@@ -101,7 +101,7 @@ def about(low, high):
         ((0.3, 0.6), (-2, -1), (-0.01, 0.02), (-0.1, 0.1), False, ""),
         ((0.3, 0.6), (-2, -1), (0.1, 0.2), (-0.1, 0.4), None, "other pairs may have none"),
         ((0.01, 0.6), (-2, -1), (0.1, 0.2), (0.05, 0.25), None, "do not teach"),
-        ((0.3, 0.6), (0.1, 0.2), (0.1, 0.2), (0.05, 0.25), None, "leaks"),
+        ((0.3, 0.6), (0.5, 0.6), (0.1, 0.2), (0.05, 0.25), None, "leaks"),
     ],
 )
 def test_outcomes(skill, leak, over_galaxies, lead, passes, words):
@@ -247,7 +247,7 @@ def test_a_trained_network_passes_and_one_of_permuted_classes_does_not(build):
     assert list(audit.measures) == [*others.split(","), "retraining"]
     found = audit.measures["retraining"]
     assert found.passes is True, found
-    assert found.controls["skill of permuted classes"].low < sanity.MIN_SKILL
+    assert found.controls["skill of permuted classes"].low < retraining.MAX_LEAN
     assert "retraining" in printed.stdout
     assert any("told the true classes" in words for words in audit.verdict)
     # The same seed gives the same bytes.
