@@ -37,6 +37,27 @@ def test_build_draws_all_then_nothing(paper):
     assert {state.reason for state in list_states(paper)} == {""}
 
 
+def test_panels_of_evidence_leave_the_others_as_they_are(paper):
+    """`map` in the manifest draws signed maps; a figure without it keeps every byte."""
+    build(paper)
+    before = snapshot(paper)
+    manifest = paper / "manuscript.toml"
+    more = manifest.read_text().split("[[figure]]")[-1].replace('"panels"', '"signed"', 1)
+    manifest.write_text(f'{manifest.read_text()}[[figure]]{more}map = "evidence"\n')
+    assert build(paper)["figures/panels.pdf"] == ""
+    after = snapshot(paper)
+    for name in ("figures/panels.pdf", "captions/panels.tex", "captions/panels.alt.txt"):
+        assert after[paper / name] == before[paper / name]
+    assert after[paper / "figures/signed.pdf"] != after[paper / "figures/panels.pdf"]
+    assert "log-odds" in (paper / "captions/signed.tex").read_text()
+    assert "log-odds" not in (paper / "captions/panels.tex").read_text()
+    # Drawn anew beside the other, the default is the same again.
+    (paper / "figures/panels.pdf").unlink()
+    build(paper)
+    assert snapshot(paper)[paper / "figures/panels.pdf"] == before[paper / "figures/panels.pdf"]
+    assert check(paper, exact=True) == []
+
+
 def test_only_what_changed_is_drawn_again(paper):
     """Another selection redraws its figure, and says what changed; the other stays."""
     build(paper)

@@ -41,6 +41,11 @@ pytestmark = pytest.mark.slow
             MANIFEST.replace('"confusion"', '"../x"'),
             "name '../x', expected letters, digits and hyphens",
         ),
+        (MANIFEST + 'map = "cam"', "figure 'panels' map: found 'cam'"),
+        (
+            MANIFEST.replace('-matrix"', '-matrix"\nmap = "evidence"'),
+            "takes no `map`",
+        ),
         (MANIFEST + 'unit = "R"', "'panels': takes no `unit`, it is for radial-profile"),
         (
             MANIFEST + '[[steps]]\ncommand = "rm -rf x"\nmakes = "maps.h5"',

@@ -40,7 +40,13 @@ SEQUENCES = {
     "deit_tiny_distilled_patch16_224": ("blocks.11.norm1", 2),
     "vit_small_patch16_dinov3": ("norm", 5),
     "mixer_s16_224": ("norm", 0),
+    # Their stems shift all places by half a cell.
+    "xcit_nano_12_p16_224": ("cls_attn_blocks.1.norm1", 1),
+    "pit_ti_distilled_224": ("transformers.2.blocks.3.norm1", 2),
+    "efficientformer_l1": ("norm", 0),
 }
+# Side of their grids, where it is not that of patches of 16 pixels.
+SIDES = {"pit_ti_distilled_224": 7, "efficientformer_l1": 7, "vit_small_patch16_dinov3": 16}
 
 
 def make_skeleton(arch):
@@ -87,4 +93,4 @@ def test_sequences_are_a_grid(arch):
     assert name == expected
     tokens = describe_layer(model, name, 224 if "dinov3" not in arch else 256, arch).tokens
     assert tokens.n_prefix == n_prefix
-    assert tokens.height == tokens.width == (14 if "dinov3" not in arch else 16)
+    assert tokens.height == tokens.width == SIDES.get(arch, 14)
