@@ -79,7 +79,7 @@ def main() -> None:
                     sys.stdout.write(write_row(row))
                     sys.stdout.flush()
                 # What is measured is kept, however the next network ends.
-                asked.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+                asked.out.write_text(write_results(results), encoding="utf-8")
     draw_league(results["rows"], asked.out.with_suffix(".png"))
 
 
@@ -244,6 +244,13 @@ def list_methods(
     }
 
 
+def write_results(results: dict[str, Any]) -> str:
+    """Return the results as JSON with each row of the table on a line."""
+    words = json.dumps({**results, "rows": []}, indent=1)
+    rows = ",\n".join(f"  {json.dumps(row)}" for row in results["rows"])
+    return words.replace('"rows": []', f'"rows": [\n{rows}\n ]') + "\n"
+
+
 def write_row(row: dict[str, Any]) -> str:
     """Return a row of the table as text."""
     found = Score.model_validate(row["score"])
@@ -284,14 +291,14 @@ def draw_league(rows: Sequence[dict[str, Any]], path: Path) -> None:
                 ax.axvline(level, color="0.4", linewidth=0.8, linestyle=style, label=baseline)
             accuracies = {row["arch"]: row["accuracy"] for row in own}
             words = ", ".join(f"{arch} {value:.2f}" for arch, value in accuracies.items())
-            ax.set_title(f"{cue}\naccuracy: {words}", fontsize=7)
+            ax.set_title(f"{cue}\n({words})", fontsize=7)
             ax.set_xlim(-0.03, 1.03)
             ax.set_yticks(range(len(methods)))
             ax.set_yticklabels([f"{library}: {method}" for library, method in methods], fontsize=6)
         for ax in axes.flat[len(cues) :]:
             ax.set_visible(False)
         handles, labels = axes.flat[0].get_legend_handles_labels()
-        words = "Rank accuracy. Open: not better than every baseline"
+        words = "Rank accuracy. Open: not better than every baseline. In brackets: accuracy"
         where = {"loc": "outside lower center", "ncols": len(labels)}
         fig.legend(handles, labels, title=words, fontsize=7, title_fontsize=8, **where)
         fig.savefig(path, dpi=200)
