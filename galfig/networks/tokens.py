@@ -241,7 +241,9 @@ def fill_weights(model: nn.Module) -> nn.Module:
             if parameter.ndim == 1 and not name.endswith("bias"):
                 parameter.add_(1)
         for name, buffer in model.named_buffers():
-            buffer.fill_(1 if name.endswith("running_var") else 0)
+            # Ones divide and mask nothing, such as periods of rotary embeddings; zeros are indices.
+            is_one = buffer.is_floating_point() and not name.endswith("running_mean")
+            buffer.fill_(1 if is_one else 0)
     return model
 
 
