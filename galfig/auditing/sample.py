@@ -273,13 +273,6 @@ class Sample:
         batch = explain(images)
         return CamBatch(cams=batch.cams.cpu(), logits=batch.logits.cpu())
 
-    def explain_predicted(
-        self, images: Tensor, chosen: slice | Sequence[int]
-    ) -> NDArray[np.float32]:
-        """Return the maps (m, h, w) of images for the predicted class of the galaxies chosen."""
-        cams = self.explain(images).cams.numpy()
-        return cams[np.arange(len(cams)), self.predicted[chosen]]
-
     def predict(self, images: Tensor) -> NDArray[np.float64]:
         """Return the probability of each class for each image, (m, C); see `predict_logits`."""
         return softmax(self.predict_logits(images).astype(np.float64), axis=1)

@@ -111,19 +111,9 @@ def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
     numbers = {
         _name_step(steps, number): estimate(values) for number, values in enumerate(correlations)
     }
-    pairs = [np.abs(spearman(one, two)) for one, two in combinations(random_maps, 2)]
-    scores = [
-        score_pixels(cam, sample.read_pixels([number])[0].mean(axis=2))
-        for cam, number in zip(maps, chosen, strict=True)
-    ]
     controls = {
-        "two random networks": estimate(np.nan_to_num(np.mean(pairs, axis=0))),
-        **{
-            f"the map and {words}": estimate(
-                np.array([np.nan_to_num(np.abs(spearman(one[MAP], one[key]))) for one in scores])
-            )
-            for key, words in ((BRIGHTNESS, "the light"), ("edges", "edges"))
-        },
+        name: estimate(values)
+        for name, values in _correlate_controls(sample, chosen, maps, random_maps).items()
     }
     depends = numbers[_name_step(steps, len(steps) - 1)].high < INDEPENDENT
     skill, random_skill = _measure_skill(sample, chosen, random_logits)
@@ -148,6 +138,29 @@ def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
         ),
         not_supported=_write_failure(has_skill, depends),
     )
+
+
+def _correlate_controls(
+    sample: Sample,
+    chosen: Sequence[int],
+    maps: NDArray[np.float32],
+    random_maps: Sequence[NDArray[np.float32]],
+) -> dict[str, NDArray[np.float64]]:
+    """Correlate maps of random networks with each other, and the maps with light and edges."""
+    pairs = [np.abs(spearman(one, two)) for one, two in combinations(random_maps, 2)]
+    scores = [
+        score_pixels(cam, sample.read_pixels([number])[0].mean(axis=2))
+        for cam, number in zip(maps, chosen, strict=True)
+    ]
+    return {
+        "two random networks": np.nan_to_num(np.mean(pairs, axis=0)),
+        **{
+            f"the map and {words}": np.array(
+                [np.nan_to_num(np.abs(spearman(one[MAP], one[key]))) for one in scores]
+            )
+            for key, words in ((BRIGHTNESS, "the light"), ("edges", "edges"))
+        },
+    }
 
 
 def list_steps(model: nn.Module) -> list[list[str]]:

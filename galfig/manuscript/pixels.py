@@ -98,10 +98,6 @@ def _compare_pages(page: pdfium.PdfPage, wanted: pdfium.PdfPage) -> str:
     return f"pixels differ, RMS {rms:.1f} of 255" if rms > MAX_RMS else ""
 
 
-def _describe_size(size: tuple[float, float]) -> str:
-    return " × ".join(f"{length / 72:.2f}" for length in size)
-
-
 def _count_characters(page: pdfium.PdfPage) -> int:
     text = page.get_textpage()
     try:

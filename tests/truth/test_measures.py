@@ -10,6 +10,15 @@ MASK = np.zeros((6, 6), bool)
 MASK[1:3, 1:4] = True
 
 
+def test_the_centre_dot_is_a_sixteenth_of_the_side_wide():
+    """Its second moment, along either axis, and its place between the central pixels."""
+    dot = draw_baselines(np.zeros((96, 96, 3), np.uint8))["centre dot"]
+    along = dot.sum(axis=0) / dot.sum()
+    x = np.arange(96) - 47.5
+    assert (along * x).sum() == pytest.approx(0, abs=1e-9)
+    assert np.sqrt((along * x**2).sum()) == pytest.approx(96 / 16, rel=1e-3)
+
+
 def test_scores_by_hand():
     """Six pixels of the mask; three of the six highest lie in it, and the highest does not."""
     found = np.zeros((6, 6))
