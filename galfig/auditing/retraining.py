@@ -73,7 +73,7 @@ def measure(sample: Sample, *, progress: Progress = lambda n: None) -> Measured:
     :math:`|\rho(M, M_t)| - |\rho(M, M_p)|`, by Spearman's correlation. A correlation with
     :math:`M_p` alone would say little: all maps of one image share what the image imposes, such as
     a bright galaxy on an empty sky, whatever was learnt, so that a high one condemns good maps and
-    noise passes with a low one [2]_ [3]_. That share is the same in both terms, and the lead is
+    noise passes with a low one [2]_, [3]_. That share is the same in both terms, and the lead is
     what the truth of the classes adds. It is passed if the lead is above zero, it fails if not.
 
     Two intervals must lie above zero, since galaxies are many and networks are few: that of the
@@ -205,7 +205,7 @@ def choose_galaxies(sample: Sample) -> tuple[NDArray[np.intp], NDArray[np.int16]
     Returns
     -------
     used : (m,) ndarray of int
-        Their numbers within the sample; at most `MAX_USED`, spread evenly.
+        Their numbers within the sample; at most 1000 (``MAX_USED``), spread evenly.
     labels : (m,) ndarray of int16
         Their classes.
 
