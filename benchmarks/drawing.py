@@ -13,7 +13,9 @@ import pandas as pd
 
 from galfig.cosmology import kpc_per_arcsec
 from galfig.store.chunks import encode_galaxy
-from galfig.store.writer import Part, merge_parts, write_part
+from galfig.store.merging import merge_parts
+from galfig.store.outline import Outline, write_outline
+from galfig.store.writer import Part, write_part
 
 N_ATLAS = 2000
 
@@ -94,5 +96,7 @@ def _write_store(folder: Path, n: int) -> Path:
         "config": '{"classes": {"name": "metallicity"}}',
         "training": '{"arch": "conv3", "n_train": {"low": 1, "high": 1}, "simulated": true}',
     }
-    merge_parts(folder / "maps.h5", [folder / "part.h5"], table, attrs, {})
+    outline = folder / "outline.h5"
+    write_outline(outline, Outline(attrs, n, n, ""), objid.tolist(), table, {})
+    merge_parts(folder / "maps.h5", [folder / "part.h5"], outline)
     return folder / "maps.h5"

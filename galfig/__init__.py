@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from galfig.networks.importing import import_model as import_model
     from galfig.networks.training import train as train
     from galfig.pipeline.main import build_maps as build_maps
+    from galfig.pipeline.main import build_parts as build_parts
+    from galfig.pipeline.merge import merge_maps as merge_maps
     from galfig.store.audits import Audit as Audit
     from galfig.store.audits import open_audit as open_audit
     from galfig.store.reader import Store as Store
@@ -53,6 +55,7 @@ __all__ = [
     "Store",
     "audit",
     "build_maps",
+    "build_parts",
     "catalog_from_folders",
     "grad_cam",
     "import_model",
@@ -61,6 +64,7 @@ __all__ = [
     "load_networks",
     "load_settings",
     "make_engine",
+    "merge_maps",
     "open_audit",
     "open_store",
     "plot",
@@ -82,6 +86,7 @@ _PLACES = {
     "Store": "galfig.store.reader",
     "audit": "galfig.auditing.main",
     "build_maps": "galfig.pipeline.main",
+    "build_parts": "galfig.pipeline.main",
     "catalog_from_folders": "galfig.catalog.folders",
     "grad_cam": "galfig.attribution.gradcam",
     "import_model": "galfig.networks.importing",
@@ -90,6 +95,7 @@ _PLACES = {
     "load_networks": "galfig.networks.ensemble",
     "load_settings": "galfig.config",
     "make_engine": "galfig.attribution.engine",
+    "merge_maps": "galfig.pipeline.merge",
     "open_audit": "galfig.store.audits",
     "open_store": "galfig.store.reader",
     "plot": "galfig.plot",

@@ -24,6 +24,7 @@ from samples import (
     describe_networks,
     draw_galaxy,
     draw_networks,
+    join_parts,
     make_attributes,
     make_checkpoint,
     make_part,
@@ -159,7 +160,7 @@ def _write_store(
     **replaced: np.ndarray,
 ) -> Path:
     """Write a small store; of several networks, by what is computed of their maps."""
-    from galfig.store.writer import merge_parts, write_part
+    from galfig.store.writer import write_part
 
     rng = np.random.default_rng(seed)
     n_classes = len(class_names)
@@ -188,14 +189,13 @@ def _write_store(
     part = path.with_name(f"{path.name}.part")
     write_part(part, make_part(arrays, cams, spreads=spreads), "digest")
     columns = {"objID": arrays["objid"], "z": arrays["redshift"], **(catalog or {})}
-    merge_parts(
+    join_parts(
         path,
         [part],
         pd.DataFrame(columns, index=arrays["objid"]),
         make_attributes(class_names, n, size, quantity)
         | (describe_networks(n_networks) if n_networks > 1 else {})
         | (attrs or {}),
-        {},
     )
     part.unlink()
     return path

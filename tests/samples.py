@@ -205,8 +205,6 @@ def merge(tmp_path, parts, catalog=None, name="maps.h5"):
     """Write the parts and merge them into a store; return its path."""
     import pandas as pd
 
-    from galfig.store.writer import merge_parts
-
     paths = []
     for index, part in enumerate(parts):
         paths.append(tmp_path / f"{name}-{index}.h5")
@@ -214,8 +212,22 @@ def merge(tmp_path, parts, catalog=None, name="maps.h5"):
     objid = [objid for part in parts for objid in [*part.arrays["objid"], *part.rejected]]
     table = pd.DataFrame({"objID": objid}, index=objid) if catalog is None else catalog
     attrs = make_attributes(("a", "b"), size=10)
-    merge_parts(tmp_path / name, paths, table, attrs, {"early": "no class"})
+    join_parts(tmp_path / name, paths, table, attrs, {"early": "no class"})
     return tmp_path / name
+
+
+def join_parts(path, parts, table, attrs, rejected=None, *, digests=None):
+    """Merge files of parts into a store with this catalog and these root attributes."""
+    from galfig.store.merging import merge_parts
+    from galfig.store.outline import Outline, write_outline
+
+    outline = path.with_name(f"{path.name}.outline")
+    described = Outline(attrs, len(table), 1000, "")
+    write_outline(outline, described, [str(objid) for objid in table.index], table, rejected or {})
+    try:
+        return merge_parts(path, parts, outline, digests=digests)
+    finally:
+        outline.unlink()
 
 
 def note_progress(monkeypatch, module):

@@ -23,7 +23,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from samples import draw_galaxies, make_attributes
+from samples import draw_galaxies, join_parts, make_attributes
 
 from galfig.catalog.formats import read_table
 from galfig.catalog.simulate import write_simulated
@@ -36,7 +36,6 @@ from galfig.networks.checkpoint import load_checkpoint
 from galfig.networks.resume import load_progress
 from galfig.runtime.lock import hold_lock
 from galfig.store.reader import open_store, verify_store
-from galfig.store.writer import merge_parts
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
@@ -276,9 +275,9 @@ def test_disk_without_room_for_the_store_is_told_before_it_is_full(folder, campa
     """The store needs what its shards take: less is said at once, and the shards stay."""
     with campaign.trial("build-maps, no room for the store"):
         script = (
-            "import shutil, sys; from galfig.pipeline import build; from galfig.cli import main\n"
+            "import shutil, sys; from galfig.pipeline import merge; from galfig.cli import main\n"
         )
-        script += "build.disk_usage = lambda path: type(shutil.disk_usage('/'))(10, 5, 5)\nmain()"
+        script += "merge.disk_usage = lambda path: type(shutil.disk_usage('/'))(10, 5, 5)\nmain()"
         done = subprocess.run(
             [sys.executable, "-c", script, *build_all()],
             cwd=folder,
@@ -367,7 +366,7 @@ def test_flipped_bit_in_a_part_does_not_enter_the_store(tmp_path, campaign):
     galaxies = draw_galaxies(0, 4, rejected={"bad": "truncated"})
     table = pd.DataFrame({"n": range(5)}, index=[*galaxies.arrays["objid"], "bad"])
     galaxies.write(part)
-    merge_parts(path, [part], table, make_attributes(("a", "b")), {})
+    join_parts(path, [part], table, make_attributes(("a", "b")))
     sound, expected = part.read_bytes(), path.read_bytes()
     rng = random.Random(4)
     n_found = 0
@@ -378,7 +377,7 @@ def test_flipped_bit_in_a_part_does_not_enter_the_store(tmp_path, campaign):
         part.write_bytes(damaged)
         with campaign.trial("a flipped bit in a part"):
             try:
-                merge_parts(path, [part], table, make_attributes(("a", "b")), {})
+                join_parts(path, [part], table, make_attributes(("a", "b")))
             except DamagedPartError:
                 n_found += 1
             else:

@@ -49,6 +49,12 @@ from galfig.runtime.options import Device, RunOptions, Split
     type=options.Integer(min=1),
     help="Threads that decode images.  [default: one per core]",
 )
+@click.option(
+    "--shards",
+    metavar="RANGES|K/N",
+    help="Make the parts of these shards only, such as 120-239, or 3/16, the third of sixteen "
+    "shares; 'galfig merge' makes the store of all parts.",
+)
 @options.if_exists_options(with_update=True)
 @options.takeover_option
 @options.standard_options
@@ -69,6 +75,7 @@ def build_maps(
     shard_size: int | None,
     tta: bool | None,
     workers: int | None,
+    shards: str | None,
     if_exists: IfExists,
     takeover: bool,
 ) -> None:
@@ -84,14 +91,23 @@ def build_maps(
       galfig build-maps --model model.safetensors --split all --device cuda
       galfig build-maps --networks 5 --out error-bars.h5
       galfig build-maps --method evidence --out evidence.h5
+      galfig build-maps --model model.safetensors --shards 3/16
     """
     from galfig.config import load_settings
+    from galfig.pipeline.shards import check_shards
 
     if networks is not None and model is not None:
         raise click.UsageError(
             "--networks says how many networks to train, and --model names what is trained; give "
             "one of them"
         )
+    if shards is not None:
+        if model is None:
+            raise click.UsageError(
+                "--shards needs --model, since each process would train a network of its own; "
+                "train one first with 'galfig train'"
+            )
+        check_shards(shards)
     overrides = {
         ("catalog", "path"): catalog,
         ("catalog", "images_dir"): images,
@@ -123,5 +139,9 @@ def build_maps(
         split=split,
         if_exists=if_exists,
         run=RunOptions(device, workers, takeover),
+        shards=shards,
     )
+    if is_new and shards is not None:
+        click.echo(f"{out}: has the parts of {shards}; 'galfig merge {out}' makes it of all parts")
+        return
     click.echo(summarise(out) if is_new else f"{out}: already complete, nothing to do")

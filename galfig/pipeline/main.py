@@ -22,8 +22,9 @@ from galfig.networks.memory import check_memory, measure_explaining
 from galfig.networks.recipe import warn_of_mismatch
 from galfig.networks.shift import compare_images, warn_of_shift
 from galfig.networks.training import load_or_train
-from galfig.pipeline.build import build_store
+from galfig.pipeline.build import build_store, explain_chosen
 from galfig.pipeline.plan import describe_plan, make_plan
+from galfig.pipeline.shards import check_shards
 from galfig.runtime.files import IfExists, check_apart, check_output
 from galfig.runtime.messages import require_choice
 from galfig.runtime.options import DEFAULT_RUN, Device, RunOptions, Split
@@ -152,6 +153,67 @@ def build_maps(
     return open_store(path)
 
 
+def build_parts(
+    catalog: Galaxies | Path | str,
+    out: Path | str = "maps.h5",
+    *,
+    shards: str,
+    model: Path | str | Checkpoint,
+    arch: str | None = None,
+    layer: str | None = None,
+    method: str | None = None,
+    split: Split | None = None,
+    if_exists: IfExists = "error",
+    device: Device = "auto",
+    workers: int | None = None,
+    takeover: bool = False,
+) -> None:
+    """Explain some of the galaxies, as one of many processes that make a store together.
+
+    Galaxies are explained in shards, each of which becomes a file in the folder ``<out>.parts``.
+    Processes on machines that share that folder may each take some shards. When all are done,
+    `galfig.merge_maps` makes the store.
+
+    Parameters
+    ----------
+    catalog : Galaxies, Path or str
+        The galaxies, from `galfig.load_catalog`, or the path of a catalog; the same for all
+        processes.
+    out : Path or str, default "maps.h5"
+        The store, which is not written here.
+    shards : str
+        Numbers and ranges of shards, which count from 0 and include their ends, such as "120-239"
+        or "7,9-12"; or a share such as "3/16", the third of sixteen.
+    model : Path, str or Checkpoint
+        The trained network, or a folder of several.
+    arch, layer, method, split, device, workers, takeover
+        As of `galfig.build_maps`.
+    if_exists : {"error", "update", "replace"}, default "error"
+        What to do if the store exists, or the folder holds parts of another catalog, network or
+        settings. A store or parts that were made from the same inputs are kept.
+
+    Raises
+    ------
+    GalfigError
+        As `galfig.build_maps`; and if another process is making one of these parts.
+    """
+    galaxies = load_catalog(catalog) if isinstance(catalog, Path | str) else catalog
+    settings = galaxies.settings
+    if layer is not None or method is not None:
+        settings = load_settings(settings, {("maps", "layer"): layer, ("maps", "method"): method})
+    run_main_job(
+        galaxies,
+        settings,
+        Path(out),
+        model=Path(model) if isinstance(model, str) else model,
+        arch=arch,
+        split=split,
+        if_exists=if_exists,
+        run=RunOptions(device=device, n_workers=workers, takeover=takeover),
+        shards=shards,
+    )
+
+
 def _name_trained(path: Path, *, several: bool) -> Path:
     """Return where a network that is trained on the way to a store is kept, or several are."""
     return path.with_suffix(".networks" if several else ".safetensors")
@@ -167,8 +229,9 @@ def run_main_job(
     split: Split | None = None,
     if_exists: IfExists = "error",
     run: RunOptions = DEFAULT_RUN,
+    shards: str | None = None,
 ) -> bool:
-    """Do the main job: from galaxies to a store with every map.
+    """Do the main job: from galaxies to a store with every map, or to some parts of it.
 
     Parameters
     ----------
@@ -191,6 +254,9 @@ def run_main_job(
         "replace" makes both again.
     run : RunOptions, optional
         Device, threads, and whether to take over from a process on another host.
+    shards : str, optional
+        Make the parts of these shards only, and no store; see
+        `galfig.pipeline.shards.choose_shards`. Needs ``model``.
 
     Returns
     -------
@@ -201,7 +267,8 @@ def run_main_job(
     ------
     ConfigError
         If the device or the layer does not exist, the method needs a library that is not
-        installed, the memory cannot hold the images, or ``arch`` is given without a file.
+        installed, the memory cannot hold the images, ``arch`` is given without a file, or
+        ``shards`` without a network or with numbers that the plan does not have.
     CheckpointError
         If the network cannot be used, or was trained by another recipe and must not be replaced.
     CatalogError
@@ -223,6 +290,13 @@ def run_main_job(
         find_method(settings.maps.method)
     except ValueError as exc:
         raise ConfigError(str(exc)) from exc
+    if shards is not None:
+        check_shards(shards)
+        if model is None:
+            raise ConfigError(
+                "`shards` without `model`: each process would train a network of its own; train "
+                "one first with 'galfig train', and give it to all"
+            )
     device = choose_device(run.device)
     several = settings.training.networks > 1
     kept = model if isinstance(model, Path) else _name_trained(path, several=several)
@@ -260,15 +334,13 @@ def run_main_job(
     accuracy = (
         check_accuracy(checkpoint, plan.galaxies, decoding, kept) if model is not None else None
     )
-    is_new = build_store(
-        plan,
-        checkpoint,
-        path,
-        if_exists=if_exists,
-        run=run,
-        image_shift=shift,
-        accuracy_check=accuracy,
-    )
+    checks = {"image_shift": shift, "accuracy_check": accuracy}
+    if shards is not None:
+        made = explain_chosen(
+            plan, checkpoint, path, shards, if_exists=if_exists, run=run, **checks
+        )
+        return bool(made)
+    is_new = build_store(plan, checkpoint, path, if_exists=if_exists, run=run, **checks)
     # A training has said it already.
     if is_new and model is not None:
         with open_store(path) as store:

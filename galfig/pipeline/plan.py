@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,6 +21,7 @@ from galfig.networks.checkpoint import Checkpoint
 from galfig.networks.membership import find_splits
 from galfig.runtime.messages import shorten
 from galfig.runtime.options import Split
+from galfig.store.outline import digest_part
 from galfig.store.schema import SCHEMA_VERSION
 
 logger = logging.getLogger(__name__)
@@ -57,6 +59,19 @@ class Plan:
     settings: Settings
     digest: str
     engine: str = ""
+
+    def take(self, number: int) -> Galaxies:
+        """Return the galaxies of a shard."""
+        shard = self.shards[number]
+        return self.galaxies.take(np.arange(shard.start, shard.stop))
+
+    def count(self, numbers: Iterable[int]) -> int:
+        """Return the number of galaxies of some shards."""
+        return sum(self.shards[number].stop - self.shards[number].start for number in numbers)
+
+    def digest_part(self, number: int) -> str:
+        """Return the digest of the inputs of a part."""
+        return digest_part(self.digest, self.shards[number], self.engine)
 
 
 def make_plan(
@@ -168,25 +183,6 @@ def describe_plan(plan: Plan) -> str:
         Such as "518 galaxies to explain: 414 train, 104 valid".
     """
     return f"{len(plan.galaxies)} galaxies to explain: {_describe_splits(plan.galaxies)}"
-
-
-def digest_part(plan: Plan, shard: slice) -> str:
-    """Return a digest of the inputs of a part.
-
-    Parameters
-    ----------
-    plan : Plan
-        The plan.
-    shard : slice
-        The range of its galaxies that the part holds.
-
-    Returns
-    -------
-    str
-        SHA-256, as hexadecimal digits.
-    """
-    inputs = f"{plan.digest} {shard.start} {shard.stop} {plan.engine}"
-    return hashlib.sha256(inputs.encode()).hexdigest()
 
 
 def _match_classes(galaxies: Galaxies, checkpoint: Checkpoint) -> Galaxies:

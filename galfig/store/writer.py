@@ -1,8 +1,7 @@
-"""Writing a store: one part per shard, then the store that the parts are merged into."""
+"""Writing: the parts of a store, one per shard, and what parts and stores have in common."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,29 +10,14 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from galfig.errors import DamagedPartError, StoreError
-from galfig.runtime.messages import CHECKSUM_MISMATCH, one_line
-from galfig.store.checksums import (
-    digest_chunks,
-    read_digests,
-    read_values,
-    record_chunks,
-    seal_file,
-)
-from galfig.store.hdf5 import (
-    READING_ERRORS,
-    create_hdf5,
-    encode_texts,
-    read_attributes,
-    set_attributes,
-)
+from galfig.store.checksums import seal_file
+from galfig.store.chunks import Encoded, write_chunks
+from galfig.store.hdf5 import create_hdf5, encode_texts, set_attributes
+from galfig.store.schema import DESCRIPTIONS, MISSING_INTEGER
 
 if TYPE_CHECKING:
     # pandas is slow to import.
     import pandas as pd
-
-from galfig.store.chunks import FILTERS, Encoded, copy_chunks, write_chunks
-from galfig.store.schema import DESCRIPTIONS, MISSING_INTEGER, SCHEMA_VERSION, open_part
 
 
 @dataclass(frozen=True)
@@ -94,14 +78,14 @@ def write_part(path: Path, part: Part, plan_digest: str) -> None:
             scales = [galaxy.spreads[name].scale for galaxy in part.images]
             arrays[f"{name}_scale"] = _stack_scales(scales, shape)
         for name, array in arrays.items():
-            dataset = _write_array(file, name, array)
+            dataset = write_array(file, name, array)
             set_attributes(dataset, {"description": DESCRIPTIONS[name]})
         write_chunks(file, "cams", [g.cams for g in part.images], part.map_shape, np.float16)
         write_chunks(file, "cutouts", [g.cutout for g in part.images], part.cutout_shape, np.uint8)
         for name, shape in part.spread_shapes.items():
             chunks = [galaxy.spreads[name].data for galaxy in part.images]
             write_chunks(file, name, chunks, shape, np.float16)
-        _write_rejected(file, part.rejected, part.rejected_digests)
+        write_rejected(file, part.rejected, part.rejected_digests)
         seal_file(file)
 
 
@@ -111,151 +95,14 @@ def _stack_scales(
     return np.stack(scales) if scales else np.empty((0, shape[0]), np.float32)
 
 
-def merge_parts(
-    path: Path,
-    parts: Sequence[Path],
-    catalog: "pd.DataFrame",
-    attrs: Mapping[str, Any],
-    rejected: Mapping[str, str],
-    *,
-    plan_digests: Sequence[str] | None = None,
-) -> tuple[int, dict[str, str]]:
-    """Merge parts into one store; compressed chunks are copied unchanged.
-
-    All that is copied is compared with the digests that the parts had in the beginning. A part
-    that another process replaces meanwhile can therefore not enter the store.
-
-    Parameters
-    ----------
-    path : Path
-        The file to write, empty or absent.
-    parts : sequence of Path
-        Files from `write_part`, in the order of the shards.
-    catalog : DataFrame
-        Every column of the catalog, indexed by objid, for all galaxies of all shards.
-    attrs : mapping of str to str, int, float or bool
-        Root attributes of the schema, except ``schema_version``.
-    rejected : mapping of str to str
-        Reason for each galaxy that was left out before sharding, by objid. The rejected galaxies
-        of the parts are added.
-    plan_digests : sequence of str, optional
-        What `write_part` was given for each part; by default, this is not compared.
-
-    Returns
-    -------
-    n_stored : int
-        Number of galaxies in the store.
-    failed : dict of str to str
-        Reason for each galaxy of the parts that was rejected, by objid.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be written.
-    DamagedPartError
-        If a part cannot be read, changes meanwhile, or was written for another plan.
-    """
-    expected: Sequence[str | None] = plan_digests or [None] * len(parts)
-    with create_hdf5(path) as file:
-        set_attributes(file, {"schema_version": SCHEMA_VERSION, **attrs})
-        counts: list[int] = []
-        failed: dict[str, str] = {}
-        digests: dict[str, int] = {}
-        filled: dict[Path, dict[str, str]] = {}
-        for source, digest in zip(parts, expected, strict=True):
-            with _blame(source), open_part(source) as part:
-                recorded = _read_recorded(part, source, digest)
-                counts.append(part["label"].shape[0])
-                reasons, found = _read_rejected(part, source, recorded)
-                failed |= reasons
-                digests |= found
-            if counts[-1]:
-                filled[source] = recorded
-        # The groups, such as the rejected galaxies, are not concatenated.
-        for name in [name for name in next(iter(filled.values()), ()) if "/" not in name]:
-            _merge_dataset(file, name, filled, sum(counts))
-        _write_catalog(file, catalog.drop(index=list(failed)))
-        _write_rejected(file, {**rejected, **failed}, digests)
-        seal_file(file)
-    return sum(counts), failed
-
-
-@contextmanager
-def _blame(path: Path) -> Iterator[None]:
-    """Turn whatever h5py raises while a part is read into a DamagedPartError."""
-    try:
-        yield
-    except DamagedPartError:
-        raise
-    except READING_ERRORS as exc:
-        raise DamagedPartError(path, f"cannot be read ({one_line(exc)})") from exc
-
-
-def _read_recorded(part: h5py.File, path: Path, plan_digest: str | None) -> dict[str, str]:
-    """Return the recorded digest of each dataset of a part."""
-    recorded = read_digests(part)
-    if recorded is None:
-        raise DamagedPartError(path, CHECKSUM_MISMATCH)
-    if plan_digest not in (None, read_attributes(part)["plan_digest"]):
-        raise DamagedPartError(path, "was written for another plan")
-    return recorded
-
-
-def _read_rejected(
-    part: h5py.File, path: Path, recorded: Mapping[str, str]
-) -> tuple[dict[str, str], dict[str, int]]:
-    """Return why galaxies of a part were rejected, and the digests of their images, by objid."""
-    names = [f"rejected/{name}" for name in ("objid", "reason", "image_digest")]
-    objid, reason, digests = (read_values(part[name], recorded[name]) for name in names)
-    if objid is None or reason is None or digests is None:
-        raise DamagedPartError(path, f"rejected: {CHECKSUM_MISMATCH}")
-    return dict(zip(objid, reason, strict=True)), dict(zip(objid, digests.tolist(), strict=True))
-
-
-def _merge_dataset(
-    file: h5py.File, name: str, parts: Mapping[Path, Mapping[str, str]], total: int
-) -> None:
-    """Concatenate a dataset over all parts, each of which comes with its recorded digests.
-
-    The store is written dataset by dataset, and text in one piece, so that its bytes do not depend
-    on the number of parts.
-    """
-    arrays, digests, start = [], [], 0
-    for path, recorded in parts.items():
-        with ExitStack() as stack:
-            with _blame(path):
-                source = stack.enter_context(open_part(path))[name]
-                values = None if source.chunks else read_values(source, recorded[name])
-            if not source.chunks:
-                if values is None:
-                    raise DamagedPartError(path, f"{name}: {CHECKSUM_MISMATCH}")
-                arrays.append(values)
-                continue
-            if name not in file:
-                shape = (total, *source.shape[1:])
-                file.create_dataset(name, shape, source.dtype, chunks=source.chunks, **FILTERS)
-            try:
-                copied = copy_chunks(source, file[name], start)
-            except StoreError as exc:
-                raise DamagedPartError(path, str(exc)) from exc
-            if digest_chunks(copied) != recorded[name]:
-                raise DamagedPartError(path, f"{name}: {CHECKSUM_MISMATCH}")
-            digests.append(copied)
-            start += source.shape[0]
-    if arrays:
-        _write_array(file, name, np.concatenate(arrays))
-    else:
-        record_chunks(file[name], b"".join(digests))
-    set_attributes(file[name], {"description": DESCRIPTIONS[name]})
-
-
-def _write_array(file: h5py.File, name: str, array: NDArray[Any]) -> h5py.Dataset:
+def write_array(file: h5py.File, name: str, array: NDArray[Any]) -> h5py.Dataset:
     """Write an array as a contiguous dataset."""
     data = encode_texts(list(array)) if array.dtype == object else array
     return file.create_dataset(name, data=data)
 
 
-def _write_catalog(file: h5py.File, catalog: "pd.DataFrame") -> None:
+def write_catalog(file: h5py.File, catalog: "pd.DataFrame") -> None:
+    """Write every column of the catalog into the group ``catalog``, under an escaped name."""
     group = file.create_group("catalog")
     keys = {str(column): _as_key(str(column)) for column in catalog.columns}
     for column, key in keys.items():
@@ -284,9 +131,10 @@ def _write_column(group: h5py.Group, key: str, series: "pd.Series") -> None:
         group.create_dataset(key, data=encode_texts(text))
 
 
-def _write_rejected(
+def write_rejected(
     file: h5py.File, rejected: Mapping[str, str], digests: Mapping[str, int]
 ) -> None:
+    """Write why galaxies were rejected into the group ``rejected``, with the digests of images."""
     group = file.create_group("rejected")
     for name, values in (("objid", rejected.keys()), ("reason", rejected.values())):
         group.create_dataset(name, data=encode_texts(list(values)))

@@ -34,13 +34,13 @@ from galfig.images.cutouts import Decoding, read_cutout, scale_cutout
 from galfig.images.identity import digest_files
 from galfig.info import describe_file
 from galfig.networks.checkpoint import save_checkpoint
-from galfig.pipeline import build
+from galfig.pipeline import merge, work
 from galfig.pipeline.build import build_store
 from galfig.pipeline.explain import explain_galaxies, read_first_images
 from galfig.pipeline.plan import make_plan
 from galfig.runtime.options import RunOptions
+from galfig.store.merging import merge_parts
 from galfig.store.reader import open_store, read_image_digests
-from galfig.store.writer import merge_parts
 
 
 def read_datasets(path):
@@ -172,15 +172,16 @@ def test_killed_build_goes_on(
             raise KeyboardInterrupt
         return explain_galaxies(galaxies, *args, **options)
 
-    monkeypatch.setattr("galfig.pipeline.build.explain_galaxies", explain)
+    monkeypatch.setattr("galfig.pipeline.work.explain_galaxies", explain)
     path = tmp_path / "maps.h5"
     with pytest.raises(KeyboardInterrupt):
         build_at(path, galaxy_folder, checkpoint, shard_size=5)
     assert not path.exists()
     parts = tmp_path / "maps.h5.parts"
-    assert sorted(part.name for part in parts.iterdir()) == ["000000.h5", "000001.h5"]
+    made = ["000000.h5", "000001.h5", "outline.h5"]
+    assert sorted(part.name for part in parts.iterdir()) == made
 
-    noted = note_progress(monkeypatch, build)
+    noted = note_progress(monkeypatch, work)
     with caplog.at_level(logging.INFO, "galfig"):
         logging.getLogger("galfig").propagate = True
         assert build_at(path, galaxy_folder, checkpoint, shard_size=5)
@@ -297,7 +298,7 @@ def test_images_that_vanish_stop_the_build_and_reject_nobody(
         build_store(plan, checkpoint, path, run=CPU)
     assert not path.exists()
     parts = sorted(part.name for part in (tmp_path / "maps.h5.parts").iterdir())
-    assert parts == ["000000.h5", "000001.h5"]
+    assert parts == ["000000.h5", "000001.h5", "outline.h5"]
     for image in lost:
         (away / image.name).rename(image)
     assert build_at(path, galaxy_folder, checkpoint, shard_size=5)
@@ -388,13 +389,13 @@ def spoil_before_merging(monkeypatch, spoil, times=1):
     """Call ``spoil`` with the first part before each of the first merges."""
     merges = []
 
-    def merge(path, parts, *args, **options):
+    def spoil_and_merge(path, parts, *args, **options):
         merges.append(parts)
         if len(merges) <= times:
             spoil(parts[0])
         return merge_parts(path, parts, *args, **options)
 
-    monkeypatch.setattr(build, "merge_parts", merge)
+    monkeypatch.setattr(merge, "merge_parts", spoil_and_merge)
 
 
 def damage(part):
@@ -491,7 +492,7 @@ def test_parts_of_another_path_are_not_mixed_in(galaxy_folder, tmp_path, checkpo
             raise KeyboardInterrupt
         return explain_galaxies(galaxies, *arguments, **options)
 
-    monkeypatch.setattr(build, "explain_galaxies", explain)
+    monkeypatch.setattr(work, "explain_galaxies", explain)
     with pytest.raises(KeyboardInterrupt):
         build_at(tmp_path / "maps.h5", galaxy_folder, checkpoint, shard_size=8)
     with monkeypatch.context() as patched:
@@ -514,19 +515,22 @@ def test_build_whose_lock_was_taken_over_publishes_nothing(
     galaxy_folder, tmp_path, checkpoint, monkeypatch, moment
 ):
     """Another process took it for dead: neither a part nor the store of this one appears."""
-    path, lock, function = tmp_path / "maps.h5", tmp_path / "maps.h5.lock", getattr(build, moment)
+    path, lock = tmp_path / "maps.h5", tmp_path / "maps.h5.lock"
+    module = work if moment == "write_part" else merge
+    function = getattr(module, moment)
 
     def overtake(*args, **options):
         found = function(*args, **options)
         lock.write_text(json.dumps({"host": "elsewhere", "pid": 17, "token": "another"}))
         return found
 
-    monkeypatch.setattr(build, moment, overtake)
+    monkeypatch.setattr(module, moment, overtake)
     with pytest.raises(LockError, match="process 17 on elsewhere has taken over"):
         build_at(path, galaxy_folder, checkpoint)
     assert not path.exists()
     parts = [part.name for part in (tmp_path / "maps.h5.parts").iterdir()]
-    assert parts == (["000000.h5"] if moment == "merge_parts" else [])
+    made = {"000000.h5"} if moment == "merge_parts" else set()
+    assert set(parts) == made | {"outline.h5"}
     assert lock.exists()
 
 
@@ -536,13 +540,13 @@ def refuse(*args): raise OSError(errno.ENOSYS, "not implemented")
 fcntl.flock = refuse
 from pathlib import Path
 from galfig.networks.checkpoint import load_checkpoint
-from galfig.pipeline import build
+from galfig.pipeline import work
 from samples import build_at
-write_part = build.write_part
+write_part = work.write_part
 def slow(*args):
     time.sleep(float(sys.argv[4]))
     write_part(*args)
-build.write_part = slow
+work.write_part = slow
 out, folder, model = map(Path, sys.argv[1:4])
 build_at(out, folder, load_checkpoint(model), shard_size=5)
 """
@@ -654,11 +658,11 @@ def test_parts_of_images_that_were_replaced_are_made_again(
     """A build that was stopped goes on with the images that are there now."""
     path, (galaxies, _) = tmp_path / "maps.h5", load_with_settings(galaxy_folder)
     with monkeypatch.context() as patch:
-        patch.setattr(build, "merge_parts", lambda *args, **options: 1 / 0)
+        patch.setattr(merge, "merge_parts", lambda *args, **options: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             build_at(path, galaxy_folder, checkpoint, shard_size=5)
     replace_image(galaxies, 7, 9)
-    noted = note_progress(monkeypatch, build)
+    noted = note_progress(monkeypatch, work)
     with caplog.at_level(logging.INFO, "galfig"):
         logging.getLogger("galfig").propagate = True
         build_at(path, galaxy_folder, checkpoint, shard_size=5)

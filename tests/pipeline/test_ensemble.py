@@ -141,11 +141,11 @@ def test_a_build_resumes(tmp_path, galaxy_folder, folder, monkeypatch):
         done.append(len(some))
         return original(some, *args, **options)
 
-    monkeypatch.setattr("galfig.pipeline.build.explain_galaxies", stop_late)
+    monkeypatch.setattr("galfig.pipeline.work.explain_galaxies", stop_late)
     with pytest.raises(KeyboardInterrupt):
         build_store(plan, joined, path, run=CPU)
     assert not path.exists()
-    monkeypatch.setattr("galfig.pipeline.build.explain_galaxies", original)
+    monkeypatch.setattr("galfig.pipeline.work.explain_galaxies", original)
     assert build_store(plan, joined, path, run=CPU)
     assert not build_store(plan, joined, path, run=CPU)
     build_at(tmp_path / "whole.h5", galaxy_folder, joined, shard_size=8)

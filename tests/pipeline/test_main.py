@@ -12,7 +12,7 @@ from galfig.config import load_settings
 from galfig.errors import ConfigError, OutputError
 from galfig.images import cutouts
 from galfig.networks import training
-from galfig.pipeline import build
+from galfig.pipeline import build, work
 from galfig.pipeline.main import run_main_job
 from galfig.runtime.options import RunOptions
 
@@ -88,13 +88,13 @@ def test_options_reach_who_needs_them(job, tmp_path, monkeypatch):
         assert run == asked
         return make_checkpoint(tmp_path / "a.safetensors")
 
-    iter_cutouts, open_workers = cutouts.iter_cutouts, build.open_workers
-    for module in (training, build):
+    iter_cutouts, open_workers = cutouts.iter_cutouts, work.open_workers
+    for module in (training, build, work):
         monkeypatch.setattr(module, "hold_lock", note_lock)
-    monkeypatch.setattr(build, "open_workers", note_workers)
+    monkeypatch.setattr(work, "open_workers", note_workers)
     monkeypatch.setattr(cutouts, "iter_cutouts", note_reading)
     monkeypatch.setattr(training, "train_network", train)
     asked = RunOptions("cpu", n_workers=3, takeover=True)
     run_main_job(*job, tmp_path / "a.h5", run=asked)
-    assert taken == [("a.safetensors", True), ("a.h5", True)]
+    assert taken == [("a.safetensors", True), ("a.h5", True), ("000000.h5", True)]
     assert opened == [3, 3]

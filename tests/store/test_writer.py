@@ -4,12 +4,11 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from samples import Galaxies, draw_galaxies, merge
+from samples import Galaxies, draw_galaxies, join_parts, merge
 
 from galfig.errors import DamagedPartError
-from galfig.store import writer
+from galfig.store import merging
 from galfig.store.reader import open_store, verify_store
-from galfig.store.writer import merge_parts
 
 
 def test_round_trip(tmp_path):
@@ -112,7 +111,7 @@ def test_part_that_was_changed_does_not_enter_the_store(tmp_path, damage):
         draw_galaxies(*rows, rejected={f"bad{rows[0]}": "truncated"}).write(path)
     rewrite(parts[1], DAMAGES[damage])
     with pytest.raises(DamagedPartError, match=r"000001.h5: .*checksum mismatch") as caught:
-        merge_parts(tmp_path / "maps.h5", parts, pd.DataFrame(), {}, {})
+        join_parts(tmp_path / "maps.h5", parts, pd.DataFrame(), {})
     assert caught.value.part == parts[1]
 
 
@@ -121,7 +120,7 @@ def test_part_of_another_plan_does_not_enter_the_store(tmp_path):
     path = tmp_path / "000000.h5"
     draw_galaxies(0, 3).write(path)
     with pytest.raises(DamagedPartError, match="was written for another plan"):
-        merge_parts(tmp_path / "a.h5", [path], pd.DataFrame(), {}, {}, plan_digests=["mine"])
+        join_parts(tmp_path / "a.h5", [path], pd.DataFrame(), {}, digests=["mine"])
 
 
 @pytest.mark.parametrize("name", ["logits", "cams"])
@@ -134,16 +133,16 @@ def test_part_that_is_replaced_during_the_merge_does_not_enter_the_store(
     mine.write(part)
     arrays = {**mine.arrays, "logits": -mine.arrays["logits"]}
     mine._replace(arrays=arrays, cams=-mine.cams).write(other)
-    merge_dataset = writer._merge_dataset
+    merge_dataset = merging._merge_dataset
 
     def overtake(file, dataset, *args):
         if dataset == name:
             other.replace(part)
         return merge_dataset(file, dataset, *args)
 
-    monkeypatch.setattr(writer, "_merge_dataset", overtake)
+    monkeypatch.setattr(merging, "_merge_dataset", overtake)
     with pytest.raises(DamagedPartError, match=f"000000.h5: {name}: checksum mismatch"):
-        merge_parts(tmp_path / "maps.h5", [part], pd.DataFrame(), {}, {})
+        join_parts(tmp_path / "maps.h5", [part], pd.DataFrame(), {})
 
 
 @pytest.mark.parametrize("content", [b"", b"no HDF5", b"\x89HDF\r\n\x1a\n" + bytes(2000)])
@@ -152,7 +151,7 @@ def test_part_that_cannot_be_read_is_named(tmp_path, content):
     part = tmp_path / "000000.h5"
     part.write_bytes(content)
     with pytest.raises(DamagedPartError, match=r"000000\.h5: cannot be read") as caught:
-        merge_parts(tmp_path / "maps.h5", [part], pd.DataFrame(), {}, {})
+        join_parts(tmp_path / "maps.h5", [part], pd.DataFrame(), {})
     assert caught.value.part == part
 
 

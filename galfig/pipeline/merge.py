@@ -1,0 +1,177 @@
+"""Merging: the store, made from its parts when all of them are there."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from shutil import disk_usage
+
+from galfig.errors import CatalogError, OutputError, StoreError
+from galfig.pipeline.parts import Parts
+from galfig.pipeline.shards import describe_shards
+from galfig.runtime.files import (
+    ErrorOrReplace,
+    IfExists,
+    check_output,
+    remove_leftovers,
+    replace_file,
+)
+from galfig.runtime.lock import Lock, hold_lock
+from galfig.runtime.messages import quote
+from galfig.store.merging import merge_parts
+from galfig.store.outline import Outline, open_outline
+from galfig.store.reader import Store, open_store, read_digest
+
+logger = logging.getLogger(__name__)
+
+
+def merge_maps(
+    out: Path | str = "maps.h5", *, if_exists: IfExists = "error", takeover: bool = False
+) -> Store:
+    """Make a store from the parts that ``build_maps(..., shards=...)`` wrote, and open it.
+
+    Neither the catalog nor the images nor the network are needed. The bytes of the store are those
+    that one process would have written. The parts are removed when it is complete.
+
+    Parameters
+    ----------
+    out : Path or str, default "maps.h5"
+        The store; its parts are in the folder ``<out>.parts``.
+    if_exists : {"error", "update", "replace"}, default "error"
+        What to do if the store exists. One that has the plan of the parts is kept, unless
+        "replace". For another file "error" raises, "update" replaces a store, and "replace" any.
+    takeover : bool, default False
+        Take over a stale lock from another host.
+
+    Returns
+    -------
+    Store
+        The store, open for reading.
+
+    Raises
+    ------
+    OutputError
+        If parts are missing (the message says which), the disk is full or not writable, or another
+        file exists and must not be replaced.
+    StoreError
+        If the outline of the parts is damaged.
+    DamagedPartError
+        If a part is damaged.
+    CatalogError
+        If no galaxy could be explained.
+    LockError
+        If another process is making the store.
+    """
+    path = Path(out)
+    with hold_lock(path, takeover=takeover) as lock:
+        remove_leftovers(path)
+        parts = Parts.beside(path)
+        outline = _read_outline(path, parts)
+        found = read_digest(path)
+        if outline is None or (found == outline.plan_digest and if_exists != "replace"):
+            parts.remove()
+            return open_store(path)
+        allowed: ErrorOrReplace = "error" if if_exists == "error" else "replace"
+        if if_exists == "update" and found is None:
+            # An update replaces stores only: any other file was not built from older inputs.
+            allowed = "error"
+        check_output(path, if_exists=allowed)
+        if missing := parts.list_missing(outline):
+            raise OutputError(
+                f"{path}: {len(missing)} of {len(outline.shards)} parts are missing: "
+                f'{describe_shards(missing)}; make them with `shards="{describe_shards(missing)}"`'
+            )
+        failed = merge_store(path, parts, outline, allowed, lock)
+        tidy_up(path, parts, failed, outline.n_galaxies)
+    return open_store(path)
+
+
+def _read_outline(path: Path, parts: Parts) -> Outline | None:
+    """Return the outline of the parts; None if there is none, but the store."""
+    try:
+        with open_outline(parts.outline) as (_, outline):
+            return outline
+    except FileNotFoundError as exc:
+        if read_digest(path) is not None:
+            return None
+        raise OutputError(
+            f"{parts.folder}: no parts of a store, expected those that 'galfig build-maps "
+            "--shards' wrote"
+        ) from exc
+    except OSError as exc:
+        if isinstance(exc, StoreError):
+            raise
+        raise StoreError(f"{parts.outline}: cannot be read ({exc.strerror or exc})") from exc
+
+
+def merge_store(
+    path: Path, parts: Parts, outline: Outline, if_exists: ErrorOrReplace, lock: Lock
+) -> dict[str, str]:
+    """Merge the parts into the store.
+
+    Parameters
+    ----------
+    path : Path
+        The store.
+    parts : Parts
+        The folder of its parts, all of which are there.
+    outline : Outline
+        What its outline says.
+    if_exists : {"error", "replace"}
+        What to do if the file exists.
+    lock : Lock
+        The lock of the store.
+
+    Returns
+    -------
+    dict of str to str
+        Why galaxies could not be explained, by objid.
+
+    Raises
+    ------
+    OutputError
+        If the store cannot be written, or the disk has too little space.
+    CatalogError
+        If no galaxy could be explained; then the parts are removed.
+    DamagedPartError
+        If a part is not what was written.
+    """
+    numbers = range(len(outline.shards))
+    with replace_file(path, if_exists=if_exists) as temporary:
+        needed, free = parts.measure(numbers), disk_usage(path.parent).free
+        if free < needed:
+            raise OutputError(
+                f"{path}: needs {needed / 1e9:.1f} GB, the disk has {free / 1e9:.1f} GB left; "
+                "free some space and build it again, all galaxies are already explained"
+            )
+        n_stored, failed = merge_parts(
+            temporary,
+            [parts.name(number) for number in numbers],
+            parts.outline,
+            digests=outline.part_digests,
+        )
+        if not n_stored:
+            # The next build must read the images again, since they may be repaired by then.
+            parts.remove()
+            objid, reason = next(iter(failed.items()))
+            raise CatalogError(
+                f"{path}: none of {outline.n_galaxies} galaxies could be explained, first: "
+                f"{quote(objid)} ({reason})"
+            )
+        lock.check()
+    return failed
+
+
+def tidy_up(path: Path, parts: Parts, failed: Mapping[str, str], n_galaxies: int) -> None:
+    """Remove the parts of a complete store, and say which galaxies could not be explained."""
+    try:
+        parts.remove()
+    except OutputError as exc:
+        logger.warning("%s: is complete, but %s; remove it by hand", path, exc)
+    if failed:
+        logger.warning(
+            "%s: %d of %d cutouts could not be explained, first: %s; `rejected` lists them",
+            path,
+            len(failed),
+            n_galaxies,
+            next(iter(failed)),
+        )

@@ -1,0 +1,100 @@
+"""The folder of the parts of a store that is being made: names, what is missing, removal."""
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from galfig.errors import DamagedPartError, OutputError
+from galfig.runtime.files import check_parts
+from galfig.store.outline import Outline
+from galfig.store.reader import read_digest
+
+# The name of a part or of the outline, of its lock, and of an unfinished one; see
+# `galfig.runtime.files`.
+_OWN = re.compile(r"(\d{6,}|outline)\.h5(\.lock)?|\.(\d{6,}|outline)\.h5\.[0-9a-f]+\.tmp\.h5")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The folder of the parts of a store.
+
+    Attributes
+    ----------
+    folder : Path
+        It need not exist.
+    """
+
+    folder: Path
+
+    @classmethod
+    def beside(cls, path: Path) -> "Parts":
+        """Return the folder of the parts of a store, ``<path>.parts``.
+
+        Raises
+        ------
+        OutputError
+            If it is a link or a file, which may be anybody's.
+        """
+        folder = path.with_name(path.name + ".parts")
+        check_parts(folder)
+        return cls(folder)
+
+    @property
+    def outline(self) -> Path:
+        """The outline of the store; see `galfig.store.outline`."""
+        return self.folder / "outline.h5"
+
+    def name(self, number: int) -> Path:
+        """Return the file of a part."""
+        return self.folder / f"{number:06d}.h5"
+
+    def measure(self, numbers: Iterable[int]) -> int:
+        """Return the size of some parts together [byte].
+
+        Raises
+        ------
+        DamagedPartError
+            If one is gone.
+        """
+        size = 0
+        for part in map(self.name, numbers):
+            try:
+                size += part.stat().st_size
+            except OSError as exc:
+                raise DamagedPartError(part, f"cannot be read ({exc.strerror})") from exc
+        return size
+
+    def list_missing(self, outline: Outline) -> list[int]:
+        """Return the numbers of the parts that are not there, or are of another plan."""
+        return [
+            number
+            for number, digest in enumerate(outline.part_digests)
+            if read_digest(self.name(number)) != digest
+        ]
+
+    def remove(self) -> None:
+        """Remove the parts, and what a killed build may have left beside them.
+
+        Raises
+        ------
+        OutputError
+            If the folder cannot be removed, or holds another file, which stays.
+        """
+        folder = self.folder
+        try:
+            # By the folder's descriptor, so that a link in its place is not followed.
+            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return
+        except OSError as exc:
+            raise OutputError(f"{folder}: cannot be removed ({exc.strerror})") from exc
+        try:
+            for name in filter(_OWN.fullmatch, os.listdir(handle)):  # noqa: PTH208 (no Path has a descriptor)
+                os.unlink(name, dir_fd=handle)
+            folder.rmdir()
+        except OSError as exc:
+            raise OutputError(f"{folder}: cannot be removed ({exc.strerror})") from exc
+        finally:
+            os.close(handle)

@@ -1,0 +1,187 @@
+"""Merging: the store, made from its outline and its parts."""
+
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from galfig.errors import DamagedPartError, StoreError
+from galfig.runtime.messages import CHECKSUM_MISMATCH, one_line
+from galfig.store.checksums import (
+    digest_chunks,
+    read_digests,
+    read_values,
+    record_chunks,
+    seal_file,
+)
+from galfig.store.chunks import FILTERS, copy_chunks
+from galfig.store.hdf5 import (
+    READING_ERRORS,
+    create_hdf5,
+    encode_texts,
+    read_attributes,
+    read_texts,
+    set_attributes,
+)
+from galfig.store.outline import open_outline
+from galfig.store.schema import DESCRIPTIONS, MISSING_INTEGER, SCHEMA_VERSION, open_part
+from galfig.store.writer import write_array, write_rejected
+
+
+def merge_parts(
+    path: Path, parts: Sequence[Path], outline: Path, *, digests: Sequence[str] | None = None
+) -> tuple[int, dict[str, str]]:
+    """Merge parts into one store; compressed chunks are copied unchanged.
+
+    All that is copied is compared with the digests that the parts had in the beginning. A part
+    that another process replaces meanwhile can therefore not enter the store.
+
+    Parameters
+    ----------
+    path : Path
+        The file to write, empty or absent.
+    parts : sequence of Path
+        Files from `galfig.store.writer.write_part`, in the order of the shards.
+    outline : Path
+        The file from `galfig.store.outline.write_outline`.
+    digests : sequence of str, optional
+        What `galfig.store.writer.write_part` was given for each part; by default, this is not
+        compared.
+
+    Returns
+    -------
+    n_stored : int
+        Number of galaxies in the store.
+    failed : dict of str to str
+        Reason for each galaxy of the parts that was rejected, by objid.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+    StoreError
+        If the outline is damaged.
+    DamagedPartError
+        If a part cannot be read, changes meanwhile, or was written for another plan.
+    """
+    expected: Sequence[str | None] = digests or [None] * len(parts)
+    with open_outline(outline) as (source, described), create_hdf5(path) as file:
+        set_attributes(file, {"schema_version": SCHEMA_VERSION, **described.attrs})
+        counts: list[int] = []
+        failed: dict[str, str] = {}
+        images: dict[str, int] = {}
+        filled: dict[Path, dict[str, str]] = {}
+        for name, digest in zip(parts, expected, strict=True):
+            with _blame(name), open_part(name) as part:
+                recorded = _read_recorded(part, name, digest)
+                counts.append(part["label"].shape[0])
+                reasons, found = _read_rejected(part, name, recorded)
+                failed |= reasons
+                images |= found
+            if counts[-1]:
+                filled[name] = recorded
+        # The groups, such as the rejected galaxies, are not concatenated.
+        for dataset in [name for name in next(iter(filled.values()), ()) if "/" not in name]:
+            _merge_dataset(file, dataset, filled, sum(counts))
+        _copy_catalog(source, file, failed)
+        _copy_rejected(source, file, failed, images)
+        seal_file(file)
+    return sum(counts), failed
+
+
+def _copy_catalog(source: h5py.File, file: h5py.File, left_out: Collection[str]) -> None:
+    """Copy the catalog of an outline, a column at a time, without some galaxies."""
+    objid = read_texts(source["objid"])
+    kept = np.array([one not in left_out for one in objid], bool) if left_out else slice(None)
+    group = file.create_group("catalog")
+    for key in json.loads(read_attributes(source["catalog"])["columns"]).values():
+        column = source["catalog"][key]
+        if h5py.check_string_dtype(column.dtype):
+            data = encode_texts(read_texts(column)[kept].tolist())
+        else:
+            data = column[()][kept]
+        dataset = group.create_dataset(key, data=data)
+        if "missing_value" in column.attrs and (data == MISSING_INTEGER).any():
+            set_attributes(dataset, {"missing_value": MISSING_INTEGER})
+    set_attributes(group, {"columns": read_attributes(source["catalog"])["columns"]})
+
+
+def _copy_rejected(
+    source: h5py.File, file: h5py.File, failed: Mapping[str, str], images: Mapping[str, int]
+) -> None:
+    """Write why galaxies were rejected: before sharding, as the outline says, and in the parts."""
+    before = source["rejected"]
+    pairs = zip(read_texts(before["objid"]), read_texts(before["reason"]), strict=True)
+    write_rejected(file, {**dict(pairs), **failed}, images)
+
+
+@contextmanager
+def _blame(path: Path) -> Iterator[None]:
+    """Turn whatever h5py raises while a part is read into a DamagedPartError."""
+    try:
+        yield
+    except DamagedPartError:
+        raise
+    except READING_ERRORS as exc:
+        raise DamagedPartError(path, f"cannot be read ({one_line(exc)})") from exc
+
+
+def _read_recorded(part: h5py.File, path: Path, plan_digest: str | None) -> dict[str, str]:
+    """Return the recorded digest of each dataset of a part."""
+    recorded = read_digests(part)
+    if recorded is None:
+        raise DamagedPartError(path, CHECKSUM_MISMATCH)
+    if plan_digest not in (None, read_attributes(part)["plan_digest"]):
+        raise DamagedPartError(path, "was written for another plan")
+    return recorded
+
+
+def _read_rejected(
+    part: h5py.File, path: Path, recorded: Mapping[str, str]
+) -> tuple[dict[str, str], dict[str, int]]:
+    """Return why galaxies of a part were rejected, and the digests of their images, by objid."""
+    names = [f"rejected/{name}" for name in ("objid", "reason", "image_digest")]
+    objid, reason, digests = (read_values(part[name], recorded[name]) for name in names)
+    if objid is None or reason is None or digests is None:
+        raise DamagedPartError(path, f"rejected: {CHECKSUM_MISMATCH}")
+    return dict(zip(objid, reason, strict=True)), dict(zip(objid, digests.tolist(), strict=True))
+
+
+def _merge_dataset(
+    file: h5py.File, name: str, parts: Mapping[Path, Mapping[str, str]], total: int
+) -> None:
+    """Concatenate a dataset over all parts, each of which comes with its recorded digests.
+
+    The store is written dataset by dataset, and text in one piece, so that its bytes do not depend
+    on the number of parts.
+    """
+    arrays, digests, start = [], [], 0
+    for path, recorded in parts.items():
+        with ExitStack() as stack:
+            with _blame(path):
+                source = stack.enter_context(open_part(path))[name]
+                values = None if source.chunks else read_values(source, recorded[name])
+            if not source.chunks:
+                if values is None:
+                    raise DamagedPartError(path, f"{name}: {CHECKSUM_MISMATCH}")
+                arrays.append(values)
+                continue
+            if name not in file:
+                shape = (total, *source.shape[1:])
+                file.create_dataset(name, shape, source.dtype, chunks=source.chunks, **FILTERS)
+            try:
+                copied = copy_chunks(source, file[name], start)
+            except StoreError as exc:
+                raise DamagedPartError(path, str(exc)) from exc
+            if digest_chunks(copied) != recorded[name]:
+                raise DamagedPartError(path, f"{name}: {CHECKSUM_MISMATCH}")
+            digests.append(copied)
+            start += source.shape[0]
+    if arrays:
+        write_array(file, name, np.concatenate(arrays))
+    else:
+        record_chunks(file[name], b"".join(digests))
+    set_attributes(file[name], {"description": DESCRIPTIONS[name]})
