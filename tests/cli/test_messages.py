@@ -174,6 +174,7 @@ MESSAGES = [
     ("render", "no column called `M_L`", "no column called `M_L`"),
     # Shards of a build.
     ("build-maps", "`shards` '3/2': shares count from 1", "--shards '3/2': shares count from 1"),
+    ("build-maps", "each, expected 6; use `shard_size=5`", "each, expected 6; use --shard-size 5"),
     ("build-maps", "`shards` without `model`: each", "--shards without --model: each"),
     (
         "merge",

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -213,6 +214,10 @@ def test_parts_of_another_plan_are_refused_or_replaced(galaxy_folder, tmp_path, 
     explain_at(path, galaxy_folder, checkpoint, "1/1", shard_size=5, tta=True)
     with pytest.raises(OutputError, match="holds parts of another catalog, network or settings"):
         explain_at(path, galaxy_folder, checkpoint, "0", shard_size=5)
+    with pytest.raises(
+        OutputError, match=r"parts of 5 galaxies each, expected 6; use `shard_size="
+    ):
+        explain_at(path, galaxy_folder, checkpoint, "0", shard_size=6, tta=True)
     explain_at(path, galaxy_folder, checkpoint, "0", shard_size=5, if_exists="replace")
     with pytest.raises(OutputError, match="4 of 5 parts are missing: 1-4"):
         merge_maps(path)
@@ -355,3 +360,39 @@ def test_command_names_missing_parts_as_it_takes_them(galaxy_folder, tmp_path):
         "galfig: error: maps.h5: 3 of 5 parts are missing: 0,3-4; make them with "
         "'galfig build-maps --shards 0,3-4'"
     )
+
+
+def read_scripts():
+    """Return the scripts of the page on many machines, by the words that they begin with."""
+    page = Path(__file__).resolve().parents[2] / "docs" / "clusters.md"
+    return re.findall(r"```bash\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+@pytest.mark.slow
+def test_job_array_of_the_documentation(galaxy_folder, tmp_path, checkpoint):
+    """Its tasks in a loop, one after the other, as a scheduler with one machine would run them."""
+    (tmp_path / "galfig.toml").write_text("[maps]\nshard_size = 5\n")
+    for name in ("catalog.csv", "images"):
+        (tmp_path / name).symlink_to(galaxy_folder / name)
+    (tmp_path / "catalog.csv").rename(tmp_path / "galaxies.csv")
+    script = next(words for words in read_scripts() if "SLURM_ARRAY_TASK_ID" in words)
+    loop = next(words for words in read_scripts() if words.startswith("for k"))
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "galfig").write_text(f'#!/bin/sh\nexec {sys.executable} -m galfig "$@"\n')
+    (tmp_path / "bin" / "galfig").chmod(0o755)
+    environment = {
+        **os.environ,
+        "PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "OMP_NUM_THREADS": "1",
+        "SLURM_CPUS_PER_TASK": "1",
+        "SLURM_ARRAY_TASK_COUNT": "3",
+    }
+    for k in ("1", "2", "3"):
+        subprocess.run(
+            ["bash", "-ec", script], check=True, env={**environment, "SLURM_ARRAY_TASK_ID": k}
+        )
+    subprocess.run(["galfig", "merge", "maps.h5"], check=True, env=environment)
+    array = Path("maps.h5").read_bytes()
+    Path("maps.h5").unlink()
+    subprocess.run(["bash", "-ec", loop], check=True, env=environment)
+    assert Path("maps.h5").read_bytes() == array
