@@ -5,6 +5,10 @@
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from galfig.config import Settings
 
 
 def read(path: Path) -> None:
@@ -36,7 +40,7 @@ def plan(path: Path) -> None:
     make_plan(load_galaxies(settings), settings, network, "all")
 
 
-def _make_settings(path: Path):  # noqa: ANN202
+def _make_settings(path: Path) -> "Settings":
     from galfig.config import Settings
 
     return Settings(catalog={"path": str(path), "images": "images/{image}.jpg"})

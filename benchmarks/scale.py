@@ -25,7 +25,6 @@ BEGIN, END = "<!-- scale: begin -->\n", "<!-- scale: end -->\n"
 SIZES = (10_000, 100_000, 1_000_000)
 # Seconds that one command may take.
 LIMIT = 600.0
-_STORE = ("galfig", "figure")
 COMMANDS: dict[str, tuple[str, ...]] = {
     "read, CSV": ("benchmarks.catalogs", "read", "{csv}"),
     "read, Parquet": ("benchmarks.catalogs", "read", "{parquet}"),
@@ -52,8 +51,9 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "figure atlas --n 500": (
         *("galfig", "figure", "atlas", "{store}", "--n", "500", "--out", "{out}"),
     ),
-    "figure compare": ("galfig", "figure", "compare", "{store}", "--with", "{other}")
-    + ("--out", "{out}"),
+    "figure compare": (
+        *("galfig", "figure", "compare", "{store}", "--with", "{other}", "--out", "{out}"),
+    ),
     "verify": ("galfig", "verify", "{store}"),
 }
 """Commands by name; the words in braces are files."""
@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="only commands whose name has this in it")
     parser.add_argument("--folder", type=Path, help="keep the catalogs and stores here")
     parser.add_argument("--note", default="", help="what else the machine did, for the page")
-    parser.add_argument("--out", type=Path, help="JSON to write [default: scale.json, and the page]")
+    parser.add_argument("--out", type=Path, help="JSON to write, not the page")
     asked = parser.parse_args()
 
     names = [name for name in COMMANDS if asked.only in name]

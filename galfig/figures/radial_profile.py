@@ -260,12 +260,12 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
 
 def _read_radius(store: Store, indices: NDArray[np.intp], column: str) -> NDArray[np.float64]:
     """Convert a radius of the catalog [arcsec] to pixels of the cutouts; 0 where unknown."""
-    if column not in store.catalog:
+    if column not in store.columns:
         raise FigureError(
             f"{store.path}: `unit` {column!r}, expected a column of the catalog: "
-            f"{shorten([*store.catalog.columns])}"
+            f"{shorten([*store.columns])}"
         )
-    arcsec = pd.to_numeric(store.catalog[column], errors="coerce").to_numpy(float, na_value=np.nan)
+    arcsec = pd.to_numeric(store.columns[column], errors="coerce").to_numpy(float, na_value=np.nan)
     pixels = arcsec[indices] / store.pixel_scale[indices]
     pixels = np.where(np.isfinite(pixels) & (pixels > 0), pixels, 0.0)
     if not pixels.any():

@@ -15,6 +15,7 @@ from galfig.errors import StoreError
 from galfig.records import StoreRecord, describe_invalid, read_store_record
 from galfig.runtime.documents import load_json
 from galfig.runtime.messages import make_printable, one_line, quote
+from galfig.runtime.options import SPLITS
 from galfig.store.gate import check_contents
 from galfig.store.hdf5 import GROUPS, open_hdf5, read_attribute, read_attributes
 
@@ -124,7 +125,7 @@ RULES = {
         ("text",),
         "N",
         "train, valid, test or nothing",
-        lambda split, _: np.isin(np.asarray(split, str), ("train", "valid", "test", "")),
+        lambda split, _: np.isin(np.asarray(split, str), SPLITS),
     ),
     "value": Rule(_FLOAT, "N", "a number, or NaN", _is_anything),
     "logits": Rule(("float32",), "NC", "a finite number", _is_finite),
