@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
@@ -154,30 +154,27 @@ class Store:
         where = name if isinstance(rows, slice) else f"{name}, row {rows}"
         with _name_damage(self.path, where):
             values = self._dataset(name)[rows]
-        if invalid := find_invalid(name, values, len(self.class_names)):
-            self._refuse(where, invalid)
+        self._check(name, values, where)
         if isinstance(values, np.ndarray):
             # Kept and shared: what a caller changed would end in captions.
             values.setflags(write=False)
         return values
 
     def _read_texts(self, name: str) -> TextColumn:
-        """Read a dataset of text; whoever calls checks it."""
+        """Read and check a dataset of text."""
         with _name_damage(self.path, name):
-            return TextColumn(self._dataset(name)[:])
+            column = TextColumn(self._dataset(name)[:])
+        self._check(name, column, name)
+        return column
 
-    def _refuse(self, where: str, invalid: str) -> NoReturn:
-        raise StoreError(f"{self.path}: {where}: {invalid}; edited or damaged, build it again")
+    def _check(self, name: str, values: Any, where: str) -> None:
+        if invalid := find_invalid(name, values, len(self.class_names)):
+            raise StoreError(f"{self.path}: {where}: {invalid}; edited or damaged, build it again")
 
     @cached_property
     def names(self) -> TextColumn:
         """The identifiers, (N,), as the file holds them: to find some, and to put them in order."""
-        names = self._read_texts("objid")
-        if not (names.is_plain and names.is_unique) and (
-            invalid := find_invalid("objid", names.decode(), len(self.class_names))
-        ):
-            self._refuse("objid", invalid)
-        return names
+        return self._read_texts("objid")
 
     @cached_property
     def objid(self) -> NDArray[np.object_]:
@@ -241,14 +238,10 @@ class Store:
             has_recorded = self._file.attrs["schema_version"] > 1
             split = "" if has_recorded else recall_split(self.record)
             return np.full(len(self), SPLITS.index(split), np.int8)
-        column = self._read_texts("split")
-        found = np.full(len(self), -1, np.int8)
+        cells = self._read_texts("split").cells
+        found = np.zeros(len(self), np.int8)
         for index, word in enumerate(SPLITS):
-            found[column.cells == word.encode()] = index
-        if (found < 0).any() and (
-            invalid := find_invalid("split", column.decode(), len(self.class_names))
-        ):
-            self._refuse("split", invalid)
+            found[cells == word.encode()] = index
         return found
 
     @cached_property

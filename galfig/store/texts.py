@@ -29,6 +29,13 @@ class TextColumn:
         self.cells = cells
         self._matched: tuple[TextColumn, NDArray[np.intp]] | None = None
 
+    @property
+    def width(self) -> int:
+        """Number of bytes that the longest cell may have; of variable length, that it has."""
+        if self.cells.dtype.kind == "S":
+            return int(self.cells.dtype.itemsize)
+        return max(map(len, self.cells.tolist()), default=0)
+
     def __len__(self) -> int:
         return len(self.cells)
 
