@@ -479,7 +479,14 @@ class Store:
             If a position is out of range.
         """
         if rows is None:
-            rows = find_in_split(self)
+            return self._score
+        return self._measure(rows)
+
+    @cached_property
+    def _score(self) -> Accuracy | None:
+        return self._measure(find_in_split(self))
+
+    def _measure(self, rows: RowsLike) -> Accuracy | None:
         positions = np.atleast_1d(find_positions(self, rows))
         predicted, labels = self.predicted[positions], self.label[positions]
         return measure_accuracy(predicted, labels, len(self.class_names))

@@ -290,7 +290,7 @@ def select_galaxies(store: "Store", query: Query, *, other: "Store | None" = Non
             f"{store.path}: no galaxy {describe_conditions(query, quote)}{both}".replace("  ", " ")
             + _point_to_training(store, query, other)
         )
-    order = _order(store, candidates, query)
+    indices = _take(store, candidates, query)
     if query.n is not None and len(candidates) < query.n:
         conditions = describe_conditions(query, quote)
         logger.warning(
@@ -300,7 +300,7 @@ def select_galaxies(store: "Store", query: Query, *, other: "Store | None" = Non
             len(candidates),
             f" {conditions}" if conditions else "",
         )
-    return Selection(order[: query.n], len(candidates), query, is_shared=other is not None)
+    return Selection(indices, len(candidates), query, is_shared=other is not None)
 
 
 def describe_range(zmin: float | None, zmax: float | None) -> str:
@@ -441,13 +441,15 @@ def _find_candidates(
     return is_candidate
 
 
-def _order(store: "Store", candidates: NDArray[np.intp], query: Query) -> NDArray[np.intp]:
-    """Sort candidates as the query asks; ties and random draws start from the order of objid."""
-    is_candidate = np.zeros(len(store), dtype=bool)
-    is_candidate[candidates] = True
-    by_name = store.names.order[is_candidate[store.names.order]]
+def _take(store: "Store", candidates: NDArray[np.intp], query: Query) -> NDArray[np.intp]:
+    """Take the first candidates in the order of a query.
+
+    Ties and random draws start from the order of objid. That of all candidates is not needed where
+    few of them are taken.
+    """
     if query.sort == "random":
-        return np.random.default_rng(query.seed).permutation(by_name)
+        drawn = np.random.default_rng(query.seed).permutation(len(candidates))
+        return store.names.select(candidates, drawn[: query.n])
     if query.sort == "loss":
         require_labels(store, '`sort="loss"`')
         key = -store.losses
@@ -457,8 +459,12 @@ def _order(store: "Store", candidates: NDArray[np.intp], query: Query) -> NDArra
         key = store.redshift
         if not np.isfinite(key).any():
             raise SelectionError(_describe_no_redshift(store, '`sort="redshift"`'))
-    # NaN sorts last.
-    return by_name[np.argsort(key[by_name], kind="stable")]
+    if query.n is not None and query.n < len(candidates):
+        last = np.partition(key[candidates], query.n - 1)[query.n - 1]
+        # NaN sorts last, and is larger than no number.
+        candidates = candidates if np.isnan(last) else candidates[key[candidates] <= last]
+    by_name = store.names.sort(candidates)
+    return by_name[np.argsort(key[by_name], kind="stable")][: query.n]
 
 
 def _in_redshift_range(store: "Store", zmin: float | None, zmax: float | None) -> NDArray[np.bool_]:

@@ -5,15 +5,17 @@ made. A figure of five galaxies needs five, and their order among the others, wh
 bytes: UTF-8 sorts as the characters do.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-# Cells that are looked through at once.
-_BLOCK = 1 << 16
+# Cells that are looked through at once, and as many as are found faster without an order of all.
+_BLOCK, _FEW = 1 << 14, 32
+# Octets of a number.
+_WORD = 8
 
 
 class TextColumn:
@@ -51,25 +53,70 @@ class TextColumn:
         """Positions of the cells in the order of their text, (N,); equal ones as they come."""
         return np.argsort(self.cells, kind="stable")
 
+    def sort(self, rows: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return some positions in the order of their text; equal ones as they come."""
+        return rows[np.argsort(self.cells[rows], kind="stable")]
+
+    def select(self, rows: NDArray[np.intp], places: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return what is at some places of `sort`, without sorting where they are few.
+
+        Parameters
+        ----------
+        rows : (n,) ndarray of int
+            Positions, ascending.
+        places : (m,) ndarray of int
+            Places in their order, from 0 to n - 1.
+
+        Returns
+        -------
+        (m,) ndarray of int
+            The positions there.
+        """
+        if self.cells.dtype.kind != "S" or len(places) > _FEW:
+            return self.sort(rows)[places]
+        return self._select(rows, places, 0)
+
+    def _select(
+        self, rows: NDArray[np.intp], places: NDArray[np.intp], start: int
+    ) -> NDArray[np.intp]:
+        """Select by the text from an octet on, eight at a time; that before is the same."""
+        if start >= self.width or len(rows) == 1:
+            return rows[places]
+        words = _read_words(self._octets[rows, start : start + _WORD])
+        values = np.partition(words, places)[places]
+        chosen = np.empty(len(places), np.intp)
+        for value in np.unique(values):
+            is_here = values == value
+            n_below = np.count_nonzero(words < value)
+            chosen[is_here] = self._select(
+                rows[words == value], places[is_here] - n_below, start + _WORD
+            )
+        return chosen
+
     @property
+    def _octets(self) -> NDArray[np.uint8]:
+        """The text as numbers, (N, width), with zeros behind it."""
+        return self.cells.view(np.uint8).reshape(len(self), -1)
+
+    @cached_property
     def is_unique(self) -> bool:
         """Whether no two cells hold the same text."""
-        # A sorted copy of the whole column is not needed.
-        return all(
-            not np.any(self.cells[here[1:]] == self.cells[here[:-1]])
-            for start in range(0, len(self), _BLOCK)
-            for here in [self.order[start : start + _BLOCK + 1]]
-        )
+        if self.cells.dtype.kind == "S":
+            digests = np.concatenate([np.empty(0, np.uint64), *map(_digest, self._iter_blocks())])
+            digests.sort()
+            if not np.any(digests[1:] == digests[:-1]):
+                return True
+        ordered = self.cells[self.order]
+        return not np.any(ordered[1:] == ordered[:-1])
 
     @property
     def is_plain(self) -> bool:
         """Whether all cells are certain to hold printable ASCII, and not nothing."""
-        if self.cells.dtype.kind != "S":
-            return False
-        octets = self.cells.view(np.uint8).reshape(len(self), -1)
-        return all(
-            bool(_is_plain(octets[start : start + _BLOCK])) for start in range(0, len(self), _BLOCK)
-        )
+        return self.cells.dtype.kind == "S" and all(map(_is_plain, self._iter_blocks()))
+
+    def _iter_blocks(self) -> Iterator[NDArray[np.uint8]]:
+        for start in range(0, len(self), _BLOCK):
+            yield self._octets[start : start + _BLOCK]
 
     def find(self, texts: Sequence[str]) -> NDArray[np.intp]:
         """Find the cells that hold some texts.
@@ -84,7 +131,11 @@ class TextColumn:
         (n,) ndarray of int
             The position of each; -1 where no cell holds it.
         """
-        return self._find(_as_array([_encode(text) for text in texts]))
+        keys = [_encode(text) for text in texts]
+        if len(keys) <= _FEW:
+            places = (np.flatnonzero(self.cells == key) for key in keys)
+            return np.array([here[0] if len(here) else -1 for here in places], np.intp)
+        return self._find(np.array(keys, dtype="S"))
 
     def match(self, other: "TextColumn") -> NDArray[np.intp]:
         """Find the cells that hold the text of those of another column.
@@ -120,10 +171,33 @@ class TextColumn:
 
 def _is_plain(octets: NDArray[np.uint8]) -> bool:
     """Tell whether rows of octets are printable ASCII, with zeros behind it alone."""
+    # What is below the blank becomes large.
+    is_printable = octets - np.uint8(0x20) < 0x5F
+    if is_printable.all():
+        return True
     is_end = octets == 0
-    is_printable = (octets >= 0x20) & (octets < 0x7F)
     has_gap = is_end[:, :-1] & ~is_end[:, 1:]
     return bool((is_printable | is_end).all() and not has_gap.any() and not is_end[:, 0].any())
+
+
+def _read_words(octets: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """Return rows of up to eight octets as numbers, (n,), in whose order the rows are."""
+    padded = np.zeros((len(octets), _WORD), np.uint8)
+    padded[:, : octets.shape[1]] = octets
+    return padded.view(">u8").ravel().astype(np.uint64)
+
+
+def _digest(octets: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """Return a number for each row, (n,), that different rows hardly ever share."""
+    found = np.zeros(len(octets), np.uint64)
+    for start in range(0, octets.shape[1], _WORD):
+        found ^= _read_words(octets[:, start : start + _WORD])
+        # A step of splitmix64 (Steele et al. 2014, OOPSLA), which can be undone.
+        found += np.uint64(0x9E3779B97F4A7C15)
+        found = (found ^ (found >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        found = (found ^ (found >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        found ^= found >> np.uint64(31)
+    return found
 
 
 def _encode(text: str) -> bytes:
@@ -134,7 +208,3 @@ def _encode(text: str) -> bytes:
         return b""
     # numpy takes zeros at the end for padding.
     return b"" if b"\0" in encoded else encoded
-
-
-def _as_array(texts: Sequence[bytes]) -> NDArray[Any]:
-    return np.array(texts, dtype="S") if texts else np.empty(0, "S1")
