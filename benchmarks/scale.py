@@ -25,6 +25,8 @@ BEGIN, END = "<!-- scale: begin -->\n", "<!-- scale: end -->\n"
 SIZES = (10_000, 100_000, 1_000_000)
 # Seconds that one command may take.
 LIMIT = 600.0
+# A command that had the processors for a smaller share of its time waited, for a disk or other jobs.
+_BUSY = 0.8
 COMMANDS: dict[str, tuple[str, ...]] = {
     "read, CSV": ("benchmarks.catalogs", "read", "{csv}"),
     "read, Parquet": ("benchmarks.catalogs", "read", "{parquet}"),
@@ -89,7 +91,9 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="keep the catalogs and stores here")
     parser.add_argument("--note", default="", help="what else the machine did, for the page")
     parser.add_argument("--out", type=Path, help="JSON to write, not the page")
+    parser.add_argument("--add", action="store_true", help="keep other results of this machine")
     asked = parser.parse_args()
+    out = asked.out or RESULTS
 
     names = [name for name in COMMANDS if asked.only in name]
     with tempfile.TemporaryDirectory(prefix="galfig-scale-") as temporary:
@@ -98,10 +102,15 @@ def main() -> None:
         measured = measure_all(names, sorted(asked.sizes), folder, asked.limit)
     from benchmarks.machine import describe_machine
 
-    results = {"machine": describe_machine(), "note": asked.note, "limit_s": asked.limit}
-    results["commands"] = measured
+    machine = {**describe_machine(), "cores": os.cpu_count()}
+    results = {"machine": machine, "note": asked.note, "limit_s": asked.limit}
+    known = json.loads(out.read_text("utf-8"))["commands"] if asked.add else {}
+    results["commands"] = {
+        name: {**known.get(name, {}), **measured.get(name, {})}
+        for name in COMMANDS
+        if name in known or name in measured
+    }
     sys.stdout.write(f"{write_table(results)}\n")
-    out = asked.out or RESULTS
     out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     if asked.out is None:
         PAGE.write_text(insert_table(PAGE.read_text("utf-8"), write_table(results)), "utf-8")
@@ -242,8 +251,15 @@ def _write_cell(one: Mapping[str, Any] | None, limit: float) -> str:
         return "–"
     if one["failed"]:
         return f"> {limit:g} s" if one["failed"].startswith("stopped") else "failed"
-    seconds = f"{one['seconds']:.1f}" if one["seconds"] < 100 else f"{one['seconds']:.0f}"
-    return f"{seconds} s, {one['peak_mb']:.0f} MB"
+    seconds, cpu_seconds = one["seconds"], one["cpu_seconds"]
+    words = _write_seconds(seconds)
+    if cpu_seconds < _BUSY * seconds:
+        words += f" ({_write_seconds(cpu_seconds)} of processors)"
+    return f"{words}, {one['peak_mb']:.0f} MB"
+
+
+def _write_seconds(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 100 else f"{seconds:.0f} s"
 
 
 def _list_files(word: str) -> list[str]:

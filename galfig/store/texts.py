@@ -131,11 +131,15 @@ class TextColumn:
         (n,) ndarray of int
             The position of each; -1 where no cell holds it.
         """
-        keys = [_encode(text) for text in texts]
-        if len(keys) <= _FEW:
-            places = (np.flatnonzero(self.cells == key) for key in keys)
-            return np.array([here[0] if len(here) else -1 for here in places], np.intp)
-        return self._find(np.array(keys, dtype="S"))
+        encoded = {at: key for at, text in enumerate(texts) if (key := _encode(text)) is not None}
+        if len(encoded) <= _FEW:
+            places = (np.flatnonzero(self.cells == key) for key in encoded.values())
+            positions = [here[0] if len(here) else -1 for here in places]
+        else:
+            positions = self._find(np.array([*encoded.values()], dtype="S")).tolist()
+        found = np.full(len(texts), -1, np.intp)
+        found[[*encoded]] = positions
+        return found
 
     def match(self, other: "TextColumn") -> NDArray[np.intp]:
         """Find the cells that hold the text of those of another column.
@@ -200,11 +204,11 @@ def _digest(octets: NDArray[np.uint8]) -> NDArray[np.uint64]:
     return found
 
 
-def _encode(text: str) -> bytes:
-    """Encode a text as the cells are; what no cell can hold becomes nothing."""
+def _encode(text: str) -> bytes | None:
+    """Encode a text as the cells are; None if no cell can hold it."""
     try:
         encoded = text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
-        return b""
+        return None
     # numpy takes zeros at the end for padding.
-    return b"" if b"\0" in encoded else encoded
+    return None if b"\0" in encoded else encoded
