@@ -25,7 +25,7 @@ BEGIN, END = "<!-- scale: begin -->\n", "<!-- scale: end -->\n"
 SIZES = (10_000, 100_000, 1_000_000)
 # Seconds that one command may take.
 LIMIT = 600.0
-# A command that had the processors for a smaller share of its time waited, for a disk or other jobs.
+# A command that had the processors for a smaller share of its time waited for disk or other jobs.
 _BUSY = 0.8
 COMMANDS: dict[str, tuple[str, ...]] = {
     "read, CSV": ("benchmarks.catalogs", "read", "{csv}"),
