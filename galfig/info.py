@@ -198,8 +198,8 @@ def summarise(path: Path) -> str:
             words.append(networks)
         if accuracy := describe_accuracy(store):
             words.append(accuracy)
-        if store.rejected:
-            words.append(f"{len(store.rejected)} of the catalog could not be used")
+        if store.n_rejected:
+            words.append(f"{store.n_rejected} of the catalog could not be used")
         words.append(f"{path.stat().st_size / 1e6:.1f} MB")
         return f"{path}: {', '.join(words)}"
 
@@ -218,7 +218,7 @@ def _describe_store(store: Store) -> dict[str, Any]:
         "balanced_accuracy": None if score is None else score.balanced_accuracy,
         "warnings": list_warnings(store),
         "redshift": [float(known.min()), float(known.max())] if len(known) else None,
-        "rejected": len(store.rejected),
+        "rejected": store.n_rejected,
         "arch": store.training.arch,
         **_describe_networks(store),
         "map_shape": list(store.map_shape),

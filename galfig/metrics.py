@@ -103,9 +103,6 @@ class Accuracy(NamedTuple):
     balanced_accuracy : float
         The unweighted mean over the classes of the fraction classified correctly; 1 / C for any
         prediction that ignores the galaxy. It is NaN where a class has no galaxy.
-    p_chance : float
-        Probability that at least ``n_right`` galaxies were classified correctly if each were with
-        the probability ``majority_share``: the p-value of a one-sided binomial test.
     """
 
     n: int
@@ -114,7 +111,19 @@ class Accuracy(NamedTuple):
     majority: int
     majority_share: float
     balanced_accuracy: float
-    p_chance: float
+
+    @property
+    def p_chance(self) -> float:
+        """Probability that a guess would be right so often.
+
+        It is that of at least ``n_right`` galaxies classified correctly if each were with the
+        probability ``majority_share``: the p-value of a one-sided binomial test.
+        """
+        # Only where it is asked for: to import scipy takes longer than all other numbers here.
+        from scipy.special import bdtrc
+
+        # The probability of more galaxies than the first argument.
+        return float(bdtrc(self.n_right - 1, self.n, self.majority_share))
 
     @property
     def is_above_majority(self) -> bool:
@@ -169,14 +178,9 @@ def rate_accuracy(
     -------
     Accuracy
     """
-    # scipy.stats takes longer to import.
-    from scipy.special import bdtrc
-
     n, most = sum(n_in_class), max(n_in_class)
-    # The probability of more galaxies than the first argument.
-    p_chance = float(bdtrc(n_right - 1, n, most / n))
     majority = list(n_in_class).index(most)
-    return Accuracy(n, n_right, n_right / n, majority, most / n, balanced_accuracy, p_chance)
+    return Accuracy(n, n_right, n_right / n, majority, most / n, balanced_accuracy)
 
 
 def describe_baseline(accuracy: Accuracy, class_names: Sequence[str]) -> str:

@@ -892,4 +892,4 @@ def _choose(store: Store, rows: RowsLike | None) -> Query | Selection:
     indices = np.atleast_1d(np.asarray(find_positions(store, rows), np.intp))
     if not len(indices):
         raise FigureError(f"{store.path}: `rows` hold no galaxy, expected at least one")
-    return Selection(indices, len(indices), Query(n=None, objids=tuple(store.objid[indices])))
+    return Selection(indices, len(indices), Query(n=None, objids=tuple(store.objids(indices))))

@@ -65,11 +65,11 @@ def find_radii(store: Store, r50: str | None = None, r90: str | None = None) -> 
         column = asked or _find_column(store, known)
         if column is None:
             continue
-        if column not in store.catalog:
-            columns = [str(name) for name in store.catalog.columns]
+        if column not in store.columns:
+            columns = [*store.columns]
             hint = suggest(column, columns, f"expected one of {shorten(columns)}")
             raise ConfigError(f"`{parameter}` {column!r}: no column of the catalog; {hint}")
-        arcsec = pd.to_numeric(store.catalog[column], errors="coerce")
+        arcsec = pd.to_numeric(store.columns[column], errors="coerce")
         found = arcsec.to_numpy(np.float64, na_value=np.nan) / store.pixel_scale
         found = np.where(np.isfinite(found) & (found > 0), found, np.nan)
         if np.isfinite(found).any():
@@ -85,7 +85,7 @@ def find_radii(store: Store, r50: str | None = None, r90: str | None = None) -> 
 
 def _find_column(store: Store, known: Sequence[str]) -> str | None:
     """Return the first column of the catalog with one of some names, whatever its capitals."""
-    columns = {str(name).casefold(): str(name) for name in store.catalog.columns}
+    columns = {name.casefold(): name for name in store.columns}
     return next((columns[name.casefold()] for name in known if name.casefold() in columns), None)
 
 
@@ -111,7 +111,7 @@ def tabulate_galaxies(
     store, rows = sample.store, sample.rows
     names = np.array([*store.class_names, ""], dtype=object)
     columns = {
-        "objid": GalaxyColumn(store.objid[rows], "identifier, as in the catalog"),
+        "objid": GalaxyColumn(store.objids(rows), "identifier, as in the catalog"),
         "split": GalaxyColumn(store.split[rows], "how training used the galaxy; empty: unknown"),
         "true": GalaxyColumn(names[store.label[rows]], "true class; empty: unknown"),
         "predicted": GalaxyColumn(names[store.predicted[rows]], "class of largest probability"),

@@ -40,6 +40,7 @@ from galfig.runtime.progress import show_progress
 from galfig.store.audits import Audit, is_audit, open_audit, write_audit
 from galfig.store.content import read_content
 from galfig.store.reader import Store, open_store
+from galfig.store.selection import count_splits
 
 logger = logging.getLogger(__name__)
 
@@ -227,7 +228,7 @@ def _report(sample: Sample, n: int) -> None:
 
 
 def _count_trained(store: Store) -> int:
-    return int(np.sum(store.split == "train"))
+    return count_splits(store).get("train", 0)
 
 
 def _count_unknown(sample: Sample) -> int:
@@ -284,7 +285,7 @@ def _describe_inputs(sample: Sample, n: int) -> dict[str, Any]:
         "plan_digest": store.record.plan_digest,
         "content": read_content(store.path),
         "checkpoints": [network.digest for network in sample.networks],
-        "objid": store.objid[sample.rows].tolist(),
+        "objid": store.objids(sample.rows).tolist(),
         "n": n,
         "seed": sample.seed,
     }

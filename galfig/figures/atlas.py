@@ -283,7 +283,7 @@ def _write_words(
     bottom = top + layout.side
     style: dict[str, Any] = {"fontsize": MIN_FONT_SIZE, "va": "top", "parse_math": False}
     redshift = store.redshift[index]
-    name = spell_missing(str(store.objid[index]))
+    name = spell_missing(store.objids(index))
     if np.isfinite(redshift):
         name = f"{name}, z = {redshift:.3f}"
     ax.text(left, bottom + 0.02 * DPI, name, **style)

@@ -188,15 +188,13 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
             f"{audit.path}: an audit of another store than {store.path}; audit this one"
         )
     x_all = _read_column(store, column)
-    position = {objid: row for row, objid in enumerate(audit.objid)}
-    pairs = [
-        (index, position[store.objid[index]])
-        for index in selection.indices
-        if store.objid[index] in position
-    ]
-    indices = np.array([index for index, _ in pairs], np.intp)
+    position = store.names.find([*audit.objid])
+    row_of = np.full(len(store), -1, np.intp)
+    row_of[position[position >= 0]] = np.flatnonzero(position >= 0)
+    indices = selection.indices[row_of[selection.indices] >= 0]
+    n_audited = len(indices)
     x = x_all[indices]
-    y = _read_statistic(audit, statistic)[[row for _, row in pairs]]
+    y = _read_statistic(audit, statistic)[row_of[indices]]
     is_known = np.isfinite(x) & np.isfinite(y)
     x, y, indices = x[is_known], y[is_known], indices[is_known]
     if len(x) < _MIN_GALAXIES:
@@ -211,14 +209,14 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         "attribution-vs",
         f"{statistic} against {column}",
         (make_attribution_vs(x, y, trend, labels, options.width, options.ax),),
-        partial(_describe, store, selection, audit, trend, (column, statistic), len(pairs)),
+        partial(_describe, store, selection, audit, trend, (column, statistic), n_audited),
         f"The statistic {statistic} of the maps against {column} of {count_noun(len(x))}"
         + (
             ": Spearman correlation {}, from {} to {}.".format(*_format_correlation(trend))
             if np.isfinite(trend.correlation)
             else "; one of the two is constant."
         ),
-        partial(_tabulate, store.objid[indices], x, y, (column, statistic), audit),
+        partial(_tabulate, store.objids(indices), x, y, (column, statistic), audit),
     )
 
 
@@ -230,12 +228,12 @@ def _format_correlation(trend: Trend) -> tuple[str, str, str]:
 
 
 def _read_column(store: Store, column: str) -> NDArray[np.float64]:
-    table = store.table
-    if column not in table:
-        columns = [str(name) for name in table.columns]
+    columns = store.column_names
+    if column not in columns:
         hint = suggest(column, columns, f"expected one of {shorten(columns)}")
         raise FigureError(f"{store.path}: `column` {column!r}: no column of the catalog; {hint}")
-    found = pd.to_numeric(table[column], errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    numbers = pd.to_numeric(store.column(column), errors="coerce")
+    found = numbers.to_numpy(np.float64, na_value=np.nan)
     if not np.isfinite(found).any():
         raise FigureError(f"{store.path}: `column` {column!r} holds no number, expected some")
     return np.asarray(found, np.float64)

@@ -525,7 +525,7 @@ def describe_sample(
 
 def _describe_pool(store: Store, query: Query) -> str:
     """Describe the galaxies from which a query chooses, by what the training did with them."""
-    words = set(store.split[find_in_split(store, query.split)])
+    words = set(count_splits(store, np.flatnonzero(find_in_split(store, query.split))))
     if len(words) == 1:
         return _SPLITS[words.pop()]
     return "of the store" if "train" in words else "that are not known to have trained the network"
@@ -560,7 +560,7 @@ def describe_omitted(
         Sentences; "" if nothing is left out.
     """
     sentences, query = [], selection.query
-    n_train = int(np.sum(store.split == "train"))
+    n_train = count_splits(store).get("train", 0)
     if query.split is None and not query.objids and n_train < len(store) and n_train:
         words = "The galaxy" if n_train == 1 else f"The {n_train} galaxies"
         sentences.append(
@@ -571,7 +571,7 @@ def describe_omitted(
         sentences.append(
             f"Of these, {n_unknown} without a true class {_are(n_unknown)} not {verb}."
         )
-    n_rejected = len(store.rejected)
+    n_rejected = store.n_rejected
     if n_rejected and verb == "counted":
         sentences.append(
             f"{count_noun(n_rejected)} of the catalog could not be used; the store lists the "
@@ -1048,7 +1048,7 @@ def list_galaxies(store: Store, indices: Iterable[int], markup: Markup, order: s
             facts.append(markup.math(f"z = {store.redshift[index]:.3f}"))
         if store.label[index] >= 0:
             facts.append(f"true class: {markup.text(names[store.label[index]])}")
-        objid = markup.text(str(store.objid[index]))
+        objid = markup.text(store.objids(index))
         items.append(f"{objid} ({', '.join(facts)})" if facts else objid)
     if len(items) == 1:
         return f"The galaxy is {items[0]}."

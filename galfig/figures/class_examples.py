@@ -136,7 +136,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
 
 
 def _plot_example(store: Store, index: int, ax: Axes, side: float) -> None:
-    cutout, objid = store.cutouts(index), str(store.objid[index])
+    cutout, objid = store.cutouts(index), store.objids(index)
     plot_cutout(cutout, ax=ax)
     objid, size = fit_words(objid, 0.94 * side, 6.5)
     plot_outlined_text(0.5, 0.95, objid, ax=ax, size=size, va="top", parse_math=False)

@@ -35,7 +35,7 @@ from galfig.figures.methods import find_words
 from galfig.figures.panels import make_row
 from galfig.figures.rows import Row, make_rows
 from galfig.store.reader import Store
-from galfig.store.selection import Selection, find_in_split, find_shared
+from galfig.store.selection import Selection, count_splits, find_in_split, find_shared
 
 # Galaxies by how the training of one network or of both used them, after the noun.
 _USED = {
@@ -60,11 +60,11 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         raise FigureError(
             f"compare: {len(selection.indices)} galaxies, expected at most 13; draw fewer (`n`)"
         )
-    position = {objid: index for index, objid in enumerate(other.objid)}
-    strangers = [o for o in store.objid[selection.indices] if o not in position]
-    if strangers:
-        raise FigureError(f"{other.path}: no galaxy {strangers[0]!r}, expected it in both stores")
-    below = np.array([position[store.objid[index]] for index in selection.indices])
+    shown = store.objids(selection.indices)
+    below = other.names.find([*shown])
+    if (below < 0).any():
+        stranger = shown[int(np.argmax(below < 0))]
+        raise FigureError(f"{other.path}: no galaxy {stranger!r}, expected it in both stores")
     if _is_same(store, selection.indices, other, below):
         raise FigureError(
             f"{other.path}: holds the same maps as {store.path}, expected those of another network "
@@ -175,7 +175,7 @@ def _describe_pool(store: Store, selection: Selection, other: Store, first: str)
     query = selection.query
     if not (query.objids or selection.is_shared):
         # The galaxies were selected from the first store, without regard to the second.
-        words = set(store.split[find_in_split(store, query.split)])
+        words = set(count_splits(store, np.flatnonzero(find_in_split(store, query.split))))
         if len(words) == 1:
             return _USED[words.pop()].format(first)
         if "train" in words:
@@ -185,7 +185,7 @@ def _describe_pool(store: Store, selection: Selection, other: Store, first: str)
         pool = np.isin(np.arange(len(store)), selection.indices)
     else:
         pool = find_shared(store, other, query.split)
-    words = set(_find_splits(store, other, pool).ravel())
+    words = _list_splits(store, other, pool)
     if len(words) == 1:
         return _USED[words.pop()].format("both networks")
     if query.objids:
@@ -197,11 +197,11 @@ def _describe_pool(store: Store, selection: Selection, other: Store, first: str)
     return "of both stores that trained neither network"
 
 
-def _find_splits(store: Store, other: Store, pool: NDArray[np.bool_]) -> NDArray[np.object_]:
-    """Return the split of n galaxies of a pool for each of the two networks, (2, n)."""
-    split = dict(zip(other.objid, other.split, strict=True))
-    there = np.array([split[objid] for objid in store.objid[pool]], dtype=object)
-    return np.stack([store.split[pool], there])
+def _list_splits(store: Store, other: Store, pool: NDArray[np.bool_]) -> set[str]:
+    """Return how the training of one network or the other used galaxies of a pool."""
+    there = other.names.match(store.names)[pool]
+    used = (count_splits(store, np.flatnonzero(pool)), count_splits(other, there))
+    return {word for counts in used for word in counts}
 
 
 def _describe_omitted(store: Store, selection: Selection, other: Store) -> str:
@@ -212,7 +212,7 @@ def _describe_omitted(store: Store, selection: Selection, other: Store) -> str:
     pool, shared = find_shared(store, other, query.split), find_shared(store, other, "all")
     sentences = []
     n_train = int(np.sum(shared & ~pool))
-    if query.split is None and n_train and "train" not in _find_splits(store, other, pool).ravel():
+    if query.split is None and n_train and "train" not in _list_splits(store, other, pool):
         sentences.append(
             f"{'The galaxy' if n_train == 1 else f'The {n_train} galaxies'} of both stores that "
             f"trained one of the networks or both {'is' if n_train == 1 else 'are'} not shown."

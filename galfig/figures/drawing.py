@@ -110,7 +110,7 @@ class Drawing:
 
 def name_galaxies(store: Store, indices: NDArray[np.intp]) -> tuple[str, ...]:
     """Return the identifiers of the galaxies at some positions, (n,), in a store."""
-    return tuple(str(store.objid[index]) for index in indices)
+    return tuple(store.objids(np.asarray(indices, np.intp)))
 
 
 def tabulate_galaxies(store: Store, indices: NDArray[np.intp]) -> dict[str, Column]:
@@ -132,7 +132,7 @@ def tabulate_galaxies(store: Store, indices: NDArray[np.intp]) -> dict[str, Colu
     indices = np.asarray(indices, dtype=np.intp)
     names = np.array([*store.class_names, ""])
     columns = {
-        "objid": Column(store.objid[indices].astype(str), "identifier, as in the catalog"),
+        "objid": Column(store.objids(indices).astype(str), "identifier, as in the catalog"),
         "z": Column(store.redshift[indices], "redshift"),
         "true": Column(names[store.label[indices]], "true class, empty where unknown"),
         "predicted": Column(names[store.predicted[indices]], "class of largest probability"),

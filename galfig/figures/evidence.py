@@ -377,7 +377,7 @@ def _make_row(store: Store, index: int, evidence: Evidence, factor: float) -> Ev
         )
     ]
     return EvidenceRow(
-        str(store.objid[index]),
+        store.objids(index),
         store.cutouts(index),
         panels,
         float(store.pixel_scale[index]),

@@ -118,7 +118,7 @@ def make_row(store: Store, index: int, class_idx: Sequence[int], letter: str = "
     cams = store.cams(index)[list(class_idx)]
     totals = cams.sum(axis=(1, 2), dtype=np.float64)
     return Row(
-        title=str(store.objid[index]),
+        title=store.objids(index),
         cutout=store.cutouts(index),
         cams=cams,
         labels=[
@@ -153,7 +153,7 @@ def make_evidence_row(store: Store, evidence: Evidence, index: int) -> Row:
     Row
     """
     return Row(
-        title=str(store.objid[index]),
+        title=store.objids(index),
         cutout=store.cutouts(index),
         cams=evidence.maps.astype(np.float32),
         labels=[MapLabel(*label) for label in label_evidence(store, evidence, index)],

@@ -119,22 +119,24 @@ def measure_profiles(
     n_bins = max(1, min(N_BINS, min(store.map_shape) // 2))
     unit = np.ones(len(indices)) if radius is None else radius
     edges = np.linspace(0, np.quantile(size / 2 / unit, 1 - COVERAGE), n_bins + 1)
+    n_classes = len(store.class_names)
     n = np.zeros(n_bins, np.int64)
-    mean, squares = np.zeros((2, len(store.class_names), n_bins))
-    flat = None
-    for row in np.argsort(indices, kind="stable"):
-        if flat is None or radius is not None:
+    mean, squares = np.zeros((2, n_classes, n_bins))
+    for number, row in enumerate(np.argsort(indices, kind="stable")):
+        if not number or radius is not None:
             flat = bin_radii(store.map_shape, size, edges * unit[row]).ravel()
             counts = np.bincount(flat, minlength=n_bins + 1)[:n_bins]
             # Only the corners of the cutout contribute to an annulus that extends beyond it.
-            is_inside = (counts > 0) & (edges[1:] * unit[row] <= size / 2 * (1 + 1e-9))
-        n += is_inside
-        for class_idx, cam in enumerate(store.cams(int(indices[row]))):
-            sums = np.bincount(flat, weights=cam.ravel(), minlength=n_bins + 1)[:n_bins]
-            # Welford's update of the mean and of the sum of squared deviations.
-            step = sums[is_inside] / counts[is_inside] - mean[class_idx, is_inside]
-            mean[class_idx, is_inside] += step / n[is_inside]
-            squares[class_idx, is_inside] += step**2 * (1 - 1 / n[is_inside])
+            inside = np.flatnonzero((counts > 0) & (edges[1:] * unit[row] <= size / 2 * (1 + 1e-9)))
+            # The annuli of each class have numbers of their own, to be added up together.
+            places = (flat + (n_bins + 1) * np.arange(n_classes)[:, None]).ravel()
+        n[inside] += 1
+        weights = store.cams(int(indices[row])).ravel()
+        sums = np.bincount(places, weights, n_classes * (n_bins + 1)).reshape(n_classes, -1)
+        # Welford's update of the mean and of the sum of squared deviations.
+        step = sums[:, inside] / counts[inside] - mean[:, inside]
+        mean[:, inside] += step / n[inside]
+        squares[:, inside] += step**2 * (1 - 1 / n[inside])
     mean[:, n == 0] = np.nan
     with np.errstate(invalid="ignore", divide="ignore"):
         error = np.where(n > 1, np.sqrt(squares / ((n - 1) * n)), np.nan)
@@ -260,12 +262,12 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
 
 def _read_radius(store: Store, indices: NDArray[np.intp], column: str) -> NDArray[np.float64]:
     """Convert a radius of the catalog [arcsec] to pixels of the cutouts; 0 where unknown."""
-    if column not in store.catalog:
+    if column not in store.columns:
         raise FigureError(
             f"{store.path}: `unit` {column!r}, expected a column of the catalog: "
-            f"{shorten([*store.catalog.columns])}"
+            f"{shorten([*store.columns])}"
         )
-    arcsec = pd.to_numeric(store.catalog[column], errors="coerce").to_numpy(float, na_value=np.nan)
+    arcsec = pd.to_numeric(store.columns[column], errors="coerce").to_numpy(float, na_value=np.nan)
     pixels = arcsec[indices] / store.pixel_scale[indices]
     pixels = np.where(np.isfinite(pixels) & (pixels > 0), pixels, 0.0)
     if not pixels.any():

@@ -1,5 +1,6 @@
 """Saving figures: reproducible bytes, with the provenance inside the file."""
 
+import hashlib
 import io
 import json
 from collections.abc import Iterable, Mapping
@@ -22,6 +23,8 @@ from galfig.store.audits import Audit
 from galfig.store.reader import Store
 from galfig.store.selection import Selection
 
+# With more galaxies, the metadata would be larger than the figure.
+MAX_LISTED = 10_000
 FORMATS = (".pdf", ".png", ".svg")
 # How the metadata of a PDF, PNG and SVG begin to name galfig, and within how many bytes of the
 # beginning or the end of the file.
@@ -249,11 +252,22 @@ def describe_provenance(
         },
         "settings": load_json(store.attrs["config"]),
         "selection": {"n_candidates": selection.n_candidates, **asdict(selection.query)},
-        # The identifiers of all galaxies can be read from the store.
-        "objid": [str(store.objid[index]) for index in selection.indices]
-        if len(selection.indices) < len(store)
-        else "all",
+        "objid": _list_galaxies(store, selection),
     }
+
+
+def _list_galaxies(store: Store, selection: Selection) -> Any:
+    """Return the identifiers of galaxies; of very many, their number and a digest of them.
+
+    Those of all galaxies can be read from the store, and others be selected again.
+    """
+    n = len(selection.indices)
+    if n == len(store):
+        return "all"
+    objids = store.objids(selection.indices).tolist()
+    if n <= MAX_LISTED:
+        return objids
+    return {"n": n, "sha256": hashlib.sha256("\n".join(objids).encode()).hexdigest()}
 
 
 def describe_audit_provenance(name: str, audit: Audit, options: DrawOptions) -> dict[str, Any]:

@@ -33,7 +33,8 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     require_labels(store, "top losses")
     losses = store.losses
     labelled = [index for index in selection.indices if store.label[index] >= 0]
-    worst = sorted(labelled, key=lambda index: (-losses[index], store.objid[index]))
+    names = dict(zip(labelled, store.objids(np.asarray(labelled, np.intp)), strict=True))
+    worst = sorted(labelled, key=lambda index: (-losses[index], names[index]))
     if len(store.class_names) < 2:
         raise FigureError(f"{store.path}: one class, expected another for the map beside it")
     shown = []

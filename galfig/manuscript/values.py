@@ -281,7 +281,7 @@ def write_galaxies(rows: Iterable[tuple[Store, str, list[str]]]) -> str:
     """
     lines = []
     for store, objid, labels in rows:
-        index = int(np.flatnonzero(store.objid == objid)[0])
+        index = int(store.names.find([objid])[0])
         names = name_classes(store)
         redshift, label = store.redshift[index], int(store.label[index])
         figures = ", ".join(f"\\ref{{fig:{label}}}" for label in labels)

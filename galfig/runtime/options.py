@@ -7,6 +7,8 @@ Device = Literal["auto", "cpu", "cuda"]
 # Galaxies, by how the training of a network used them. It is declared here, since the help of the
 # command line needs it, and the settings import pydantic.
 Split = Literal["valid", "train", "test", "all"]
+# What a training may have done with a galaxy; "" where this is unknown.
+SPLITS = ("", "train", "valid", "test")
 # What decides the class of simulated galaxies; see `galfig.catalog.cues`.
 Cue = Literal["core", "disk", "knots", "corner", "conjunction", "suppressor"]
 # What maps panels show, if not those of the store's method.

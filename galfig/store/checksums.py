@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 
 from galfig.runtime.messages import CHECKSUM_MISMATCH, one_line
+from galfig.runtime.progress import show_progress
 from galfig.store.hdf5 import (
     READING_ERRORS,
     read_attribute,
@@ -22,8 +23,11 @@ from galfig.store.hdf5 import (
     read_texts,
     set_attributes,
 )
+from galfig.store.texts import TextColumn
 
 _SHA256, _SEAL = "sha256", "seal"
+# Rows that are digested at once.
+_BLOCK = 1 << 16
 
 
 def seal_file(file: h5py.File) -> None:
@@ -112,8 +116,8 @@ def find_damage(
     file : h5py.File
         The store, open for reading. Every chunk is read.
     find_invalid : callable, optional
-        Called with the name of each dataset and its values, or those of one galaxy; returns what
-        is wrong with them, or "".
+        Called with the name of each dataset and its values, text as a `TextColumn`, or those of
+        one galaxy; returns what is wrong with them, or "".
 
     Yields
     ------
@@ -135,7 +139,7 @@ def find_damage(
         try:
             is_same = _digest_values(dataset) == read_attribute(dataset, _SHA256)
             is_text = h5py.check_string_dtype(dataset.dtype)
-            invalid = find_invalid(name, read_texts(dataset) if is_text else dataset[()])
+            invalid = find_invalid(name, TextColumn(dataset[()]) if is_text else dataset[()])
         except READING_ERRORS as exc:
             yield f"{name}: cannot be read ({one_line(exc)})"
             continue
@@ -155,18 +159,20 @@ def _find_damaged_chunks(
     if n_chunks != dataset.shape[0]:
         yield f"{name}: {n_chunks} chunks of {dataset.shape[0]} galaxies"
         return
-    digests = []
-    for row in range(n_chunks):
-        try:
-            invalid = find_invalid(name, dataset[row])
-            digests.append(digest_chunk(*read_chunk(dataset, row)))
-        except READING_ERRORS as exc:
-            invalid = f"cannot be read ({one_line(exc)})"
-        if invalid:
-            yield f"{name}: galaxy {_read_objid(file, row)} (number {row + 1}): {invalid}"
+    digest, is_whole = hashlib.sha256(), True
+    with show_progress(f"verifying {name}", n_chunks, "galaxies", leave=False) as advance:
+        for row in range(n_chunks):
+            try:
+                invalid = find_invalid(name, dataset[row])
+                digest.update(digest_chunk(*read_chunk(dataset, row)))
+            except READING_ERRORS as exc:
+                invalid, is_whole = f"cannot be read ({one_line(exc)})", False
+            if invalid:
+                yield f"{name}: galaxy {_read_objid(file, row)} (number {row + 1}): {invalid}"
+            advance(1)
     # An older galfig recorded no digest of the chunks.
     recorded = read_attributes(dataset).get(_SHA256)
-    if len(digests) == n_chunks and recorded not in (None, digest_chunks(b"".join(digests))):
+    if is_whole and recorded not in (None, digest.hexdigest()):
         yield f"{name}: {CHECKSUM_MISMATCH}"
 
 
@@ -188,13 +194,18 @@ def _iter_datasets(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
 
 
 def _digest_values(dataset: h5py.Dataset) -> str:
-    values = dataset[()]
-    if h5py.check_string_dtype(dataset.dtype):
-        # The length prefixes make the concatenation unambiguous.
-        data = b"".join(b"%d:%s" % (len(text), text) for text in values)
-    else:
-        data = np.ascontiguousarray(values).tobytes()
-    return hashlib.sha256(data).hexdigest()
+    """Return the digest of the values, of which some are read at a time."""
+    digest = hashlib.sha256()
+    is_text = h5py.check_string_dtype(dataset.dtype)
+    for start in range(0, dataset.shape[0], _BLOCK) if dataset.ndim else (None,):
+        values = dataset[()] if start is None else dataset[start : start + _BLOCK]
+        if is_text:
+            # The length prefixes make the concatenation unambiguous.
+            texts = values.ravel().tolist() if start is not None else [values]
+            digest.update(b"".join(b"%d:%s" % (len(text), text) for text in texts))
+        else:
+            digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
 
 
 def _digest_attributes(file: h5py.File) -> str:

@@ -8,7 +8,7 @@ import ast
 import math
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ _WHAT_IS_ALLOWED = (
 )
 
 
-def find_where(condition: str, table: pd.DataFrame) -> NDArray[np.bool_]:
+def find_where(condition: str, columns: Mapping[str, pd.Series], n_rows: int) -> NDArray[np.bool_]:
     """Find the rows of a table for which a condition holds.
 
     The condition is parsed and never executed. It may compare columns with numbers, with text and
@@ -43,8 +43,10 @@ def find_where(condition: str, table: pd.DataFrame) -> NDArray[np.bool_]:
     ----------
     condition : str
         The condition, such as ``"oh_p50 > 9.15 and not (type == 'merger')"``.
-    table : DataFrame
-        The columns that the condition may name, N rows.
+    columns : mapping of str to Series
+        The columns that the condition may name. Only those that it names are looked up.
+    n_rows : int
+        Number of rows, N.
 
     Returns
     -------
@@ -70,8 +72,7 @@ def find_where(condition: str, table: pd.DataFrame) -> NDArray[np.bool_]:
         raise SelectionError(
             f"`where` {quote(condition)}: cannot be read, expected {_WHAT_IS_ALLOWED}"
         ) from exc
-    columns = {str(name): table[name] for name in table.columns}
-    reader = _Reader(condition, columns, quoted, len(table))
+    reader = _Reader(condition, columns, quoted, n_rows)
     try:
         return reader.truth(tree.body)
     except RecursionError as exc:
@@ -84,12 +85,13 @@ class _Reader:
     """Evaluates the syntax tree of one condition on the columns of one table."""
 
     def __init__(
-        self, condition: str, columns: dict[str, pd.Series], quoted: dict[str, str], n: int
+        self, condition: str, columns: Mapping[str, pd.Series], quoted: dict[str, str], n: int
     ) -> None:
         self._condition = condition
         self._columns = columns
         self._quoted = quoted
         self._n = n
+        self._read: dict[str, pd.Series] = {}
 
     def truth(self, node: ast.expr) -> NDArray[np.bool_]:
         """Evaluate a node that is true or false in each row."""
@@ -159,7 +161,9 @@ class _Reader:
                 f"`where` {quote(self._condition)}: no column {quote(name)}, expected a "
                 f"column, or text in quotes; {hint}"
             )
-        return self._columns[name]
+        if name not in self._read:
+            self._read[name] = self._columns[name]
+        return self._read[name]
 
     def _refuse(self, part: str) -> SelectionError:
         part = re.sub(

@@ -4,7 +4,7 @@ This is schema version 2. The file can also be read with h5py or h5dump alone: t
 ``description`` of each dataset says what the dataset holds.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -26,8 +26,15 @@ from galfig.metrics import (
     measure_accuracy,
 )
 from galfig.records import StoreRecord, Training, recall_split
-from galfig.runtime.messages import find_unprintable, make_printable, one_line
-from galfig.runtime.options import Split
+from galfig.runtime.messages import (
+    find_unprintable,
+    make_printable,
+    one_line,
+    quote,
+    shorten,
+    suggest,
+)
+from galfig.runtime.options import SPLITS, Split
 from galfig.store.checksums import find_damage
 from galfig.store.hdf5 import (
     READING_ERRORS,
@@ -46,6 +53,10 @@ from galfig.store.selection import (
     make_query,
     select_galaxies,
 )
+from galfig.store.texts import TextColumn
+
+# The columns of a table that say what the network made of a galaxy.
+_DERIVED = ("split", "true", "predicted", "p", "loss")
 
 if TYPE_CHECKING:
     # pandas is slow to import, and most figures do not need it.
@@ -58,7 +69,8 @@ class Store:
     """An open store, read-only; use `open_store` to create one.
 
     Arrays over all galaxies are attributes. They are read on first access and then cached. Maps
-    and cutouts are read galaxy by galaxy, with `cams`, `evidence` and `cutouts`. These methods take
+    and cutouts are read galaxy by galaxy, with `cams`, `evidence` and `cutouts`; `objids` and
+    `column` give identifiers of some galaxies, and one column of the catalog. These methods take
     ``rows``: a position, a slice, an array of positions, a Boolean mask, an identifier, or several
     identifiers. One position or identifier returns the array of that galaxy. Everything else
     returns an array with the galaxies along its first axis.
@@ -80,6 +92,8 @@ class Store:
         self.record: StoreRecord = check_schema(file, path)
         self.attrs = read_attributes(file)
         self._handle: h5py.File | None = file
+        # To look a dataset up by its name takes longer than to read a galaxy from it.
+        self._datasets: dict[str, h5py.Dataset] = {}
 
     def __enter__(self) -> "Store":
         return self
@@ -95,6 +109,7 @@ class Store:
     def close(self) -> None:
         """Close the file; arrays that were already read stay available."""
         if self._handle is not None:
+            self._datasets.clear()
             self._handle.close()
             self._handle = None
 
@@ -109,8 +124,13 @@ class Store:
             raise StoreError(f"{self.path}: the store is closed; open it again with open_store")
         return self._handle
 
+    def _dataset(self, name: str) -> h5py.Dataset:
+        if name not in self._datasets:
+            self._datasets[name] = self._file[name]
+        return self._datasets[name]
+
     def __len__(self) -> int:
-        return int(self._file["label"].shape[0])
+        return int(self._dataset("label").shape[0])
 
     def __repr__(self) -> str:
         from galfig.store.summary import describe
@@ -131,23 +151,63 @@ class Store:
 
     def _read(self, name: str, rows: int | slice = slice(None)) -> Any:
         """Read and check a dataset or one row of it; report damage as a one-line StoreError."""
-        file = self._file
         where = name if isinstance(rows, slice) else f"{name}, row {rows}"
         with _name_damage(self.path, where):
-            dataset = file[name]
-            is_text = h5py.check_string_dtype(dataset.dtype)
-            values = read_texts(dataset, rows) if is_text else dataset[rows]
-        if invalid := find_invalid(name, values, len(self.class_names)):
-            raise StoreError(f"{self.path}: {where}: {invalid}; edited or damaged, build it again")
+            values = self._dataset(name)[rows]
+        self._check(name, values, where)
         if isinstance(values, np.ndarray):
             # Kept and shared: what a caller changed would end in captions.
             values.setflags(write=False)
         return values
 
+    def _read_texts(self, name: str) -> TextColumn:
+        """Read and check a dataset of text."""
+        with _name_damage(self.path, name):
+            column = TextColumn(self._dataset(name)[:])
+        self._check(name, column, name)
+        return column
+
+    def _check(self, name: str, values: Any, where: str) -> None:
+        if invalid := find_invalid(name, values, len(self.class_names)):
+            raise StoreError(f"{self.path}: {where}: {invalid}; edited or damaged, build it again")
+
+    @cached_property
+    def names(self) -> TextColumn:
+        """The identifiers, (N,), as the file holds them: to find some, and to put them in order."""
+        return self._read_texts("objid")
+
     @cached_property
     def objid(self) -> NDArray[np.object_]:
-        """Identifier of each galaxy, (N,) array of str."""
-        return self._read("objid")
+        """Identifier of each galaxy, (N,) array of str; `objids` gives those of some."""
+        objid = self.names.decode()
+        objid.setflags(write=False)
+        return objid
+
+    def objids(self, rows: RowsLike) -> Any:
+        """Return the identifiers of galaxies, without making those of all others text.
+
+        Parameters
+        ----------
+        rows : int, str, slice or array_like
+            Which galaxies; see `Store`.
+
+        Returns
+        -------
+        str or (n,) ndarray of str
+            As in the catalog.
+
+        Raises
+        ------
+        SelectionError
+            If the store does not hold an identifier.
+        IndexError
+            If a position is out of range.
+        StoreError
+            If the store is closed or damaged.
+        """
+        positions = find_positions(self, rows)
+        found = self.names.decode(np.atleast_1d(positions))
+        return found[0] if isinstance(positions, int) else found
 
     @cached_property
     def redshift(self) -> NDArray[np.float64]:
@@ -167,11 +227,22 @@ class Store:
         dataset. A store of schema version 1 knows it only if its network was trained with the
         settings that the store was built with.
         """
-        if "split" in self._file:
-            return self._read("split")
-        has_recorded = self._file.attrs["schema_version"] > 1
-        split = "" if has_recorded else recall_split(self.record)
-        return np.full(len(self), split, dtype=object)
+        split = np.array(SPLITS, dtype=object)[self.split_idx]
+        split.setflags(write=False)
+        return split
+
+    @cached_property
+    def split_idx(self) -> NDArray[np.int8]:
+        """The same as a position in `galfig.runtime.options.SPLITS`, (N,)."""
+        if "split" not in self._file:
+            has_recorded = self._file.attrs["schema_version"] > 1
+            split = "" if has_recorded else recall_split(self.record)
+            return np.full(len(self), SPLITS.index(split), np.int8)
+        cells = self._read_texts("split").cells
+        found = np.zeros(len(self), np.int8)
+        for index, word in enumerate(SPLITS):
+            found[cells == word.encode()] = index
+        return found
 
     @cached_property
     def image_digest(self) -> NDArray[np.uint64] | None:
@@ -280,16 +351,63 @@ class Store:
 
     @cached_property
     def catalog(self) -> "pd.DataFrame":
-        """Every column of the catalog, N rows."""
+        """Every column of the catalog, N rows; `column` reads one."""
         import pandas as pd
 
-        file = self._file
-        with _name_damage(self.path, "catalog"):
-            group = file["catalog"]
-            columns = read_columns(group, self.path)
-            return pd.DataFrame(
-                {column: _read_column(group[key]) for column, key in columns.items()}
+        return pd.DataFrame({name: self.columns[name] for name in self.columns})
+
+    @cached_property
+    def columns(self) -> Mapping[str, "pd.Series"]:
+        """The columns of the catalog by name, of which each is read when it is looked up."""
+        return _Columns(self)
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """The names of the columns of `table`."""
+        renamed = (f"catalog_{name}" if name in _DERIVED else name for name in self.columns)
+        return (*renamed, *_DERIVED)
+
+    def column(self, name: str) -> "pd.Series":
+        """Read one column of `table`, without the others.
+
+        Parameters
+        ----------
+        name : str
+            One of `column_names`.
+
+        Returns
+        -------
+        Series
+            N rows, numbered from 0.
+
+        Raises
+        ------
+        SelectionError
+            If there is no such column.
+        StoreError
+            If the store is closed or damaged.
+        """
+        import pandas as pd
+
+        if name in _DERIVED:
+            return pd.Series(self._derive(name))
+        found = name if name in self.columns else name.removeprefix("catalog_")
+        if name not in self.column_names or found not in self.columns:
+            raise SelectionError(
+                f"{self.path}: no column {quote(name)}; "
+                + suggest(name, self.column_names, f"there are {shorten([*self.column_names])}")
             )
+        return self.columns[found]
+
+    def _derive(self, name: str) -> Any:
+        """Return a column of `table` that is not of the catalog."""
+        import pandas as pd
+
+        if name == "split":
+            return pd.Series(self.split, dtype="string").replace("", pd.NA)
+        if name in ("true", "predicted"):
+            return self._name_classes(self.label if name == "true" else self.predicted)
+        return self.probs.max(axis=1) if name == "p" else self.losses
 
     @cached_property
     def table(self) -> "pd.DataFrame":
@@ -302,13 +420,7 @@ class Store:
         """
         import pandas as pd
 
-        found = {
-            "split": pd.Series(self.split, dtype="string").replace("", pd.NA),
-            "true": self._name_classes(self.label),
-            "predicted": self._name_classes(self.predicted),
-            "p": self.probs.max(axis=1),
-            "loss": self.losses,
-        }
+        found = {name: self._derive(name) for name in _DERIVED}
         names = {name: f"catalog_{name}" for name in found}
         table = self.catalog.rename(columns=names).assign(**found)
         return table.set_index(pd.Index(self.objid, name="objid"))
@@ -321,15 +433,20 @@ class Store:
             return read_rejected(file)
 
     @property
+    def n_rejected(self) -> int:
+        """Number of galaxies of the catalog that could not be used."""
+        return int(self._dataset("rejected/objid").shape[0])
+
+    @property
     def map_shape(self) -> tuple[int, int]:
         """Height and width (h, w) of the maps [pixels of the explained layer]."""
-        height, width = self._file["cams"].shape[2:]
+        height, width = self._dataset("cams").shape[2:]
         return int(height), int(width)
 
     @property
     def is_gray(self) -> bool:
         """Whether the cutouts have one band instead of three."""
-        return int(self._file["cutouts"].shape[3]) == 1
+        return int(self._dataset("cutouts").shape[3]) == 1
 
     @property
     def accuracy(self) -> float | None:
@@ -362,7 +479,14 @@ class Store:
             If a position is out of range.
         """
         if rows is None:
-            rows = find_in_split(self)
+            return self._score
+        return self._measure(rows)
+
+    @cached_property
+    def _score(self) -> Accuracy | None:
+        return self._measure(find_in_split(self))
+
+    def _measure(self, rows: RowsLike) -> Accuracy | None:
         positions = np.atleast_1d(find_positions(self, rows))
         predicted, labels = self.predicted[positions], self.label[positions]
         return measure_accuracy(predicted, labels, len(self.class_names))
@@ -467,7 +591,7 @@ class Store:
         if isinstance(positions, int):
             scale = self._read(scale_name, positions)
             return self._read(name, positions).astype(np.float32) * scale[:, None, None]
-        shape = (len(positions), *self._file[name].shape[1:])
+        shape = (len(positions), *self._dataset(name).shape[1:])
         maps = (self._read_maps(name, scale_name, int(row)) for row in positions)
         return _stack(maps, shape, np.float32)
 
@@ -527,13 +651,13 @@ class Store:
             if n_classes == 2:
                 return cams[1] - cams[0]
             return contrast_with_rest(cams, self.logits[positions]).astype(np.float32, copy=False)
-        shape = (len(positions), *self._file["cams"].shape[1 if n_classes > 2 else 2 :])
+        shape = (len(positions), *self._dataset("cams").shape[1 if n_classes > 2 else 2 :])
         return _stack((self.evidence(int(row)) for row in positions), shape, np.float32)
 
     @property
     def n_channels(self) -> int:
         """Number of channels of the cutouts."""
-        return int(self._file["cutouts"].shape[3])
+        return int(self._dataset("cutouts").shape[3])
 
     @property
     def shown_channels(self) -> tuple[int, ...]:
@@ -573,7 +697,7 @@ class Store:
             return np.ascontiguousarray(
                 self._read("cutouts", positions)[..., list(self.shown_channels)]
             )
-        shape = (len(positions), *self._file["cutouts"].shape[1:3], 3)
+        shape = (len(positions), *self._dataset("cutouts").shape[1:3], 3)
         return _stack((self.cutouts(int(row)) for row in positions), shape, np.uint8)
 
     def pixels(self, rows: RowsLike) -> NDArray[np.uint8]:
@@ -601,7 +725,7 @@ class Store:
         positions = find_positions(self, rows)
         if isinstance(positions, int):
             return self._read("cutouts", positions)
-        shape = (len(positions), *self._file["cutouts"].shape[1:])
+        shape = (len(positions), *self._dataset("cutouts").shape[1:])
         return _stack((self.pixels(int(row)) for row in positions), shape, np.uint8)
 
     def select(
@@ -801,6 +925,27 @@ def read_image_digests(path: Path) -> dict[str, int] | None:
             return found
     except READING_ERRORS:
         return None
+
+
+class _Columns(Mapping[str, "pd.Series"]):
+    """The columns of a catalog by name, of which none is read before it is looked up."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        with _name_damage(store.path, "catalog"):
+            self._keys = read_columns(store._file["catalog"], store.path)
+
+    def __getitem__(self, name: str) -> "pd.Series":
+        key = self._keys[name]
+        file = self._store._file
+        with _name_damage(self._store.path, "catalog"):
+            return _read_column(file["catalog"][key])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
 
 
 def _read_column(dataset: h5py.Dataset) -> "pd.Series":

@@ -1,6 +1,6 @@
 """The schema of a store: its datasets, their shapes, and the checks on a file that is opened."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,8 +15,10 @@ from galfig.errors import StoreError
 from galfig.records import StoreRecord, describe_invalid, read_store_record
 from galfig.runtime.documents import load_json
 from galfig.runtime.messages import make_printable, one_line, quote
+from galfig.runtime.options import SPLITS
 from galfig.store.gate import check_contents
 from galfig.store.hdf5 import GROUPS, open_hdf5, read_attribute, read_attributes
+from galfig.store.texts import TextColumn
 
 SCHEMA_VERSION = 2
 # Version 1 had neither splits nor digests of images.
@@ -56,6 +58,7 @@ _OF_ENSEMBLE = ("logits_sd", "log_odds_sd", "cams_sd", "cams_sd_scale", "agreeme
 MISSING_INTEGER = np.iinfo(np.int64).min
 # Sum of the probabilities of a galaxy, in float32; and their difference from the softmax.
 _SUM_TOLERANCE, _SOFTMAX_TOLERANCE = 1e-3, 1e-4
+_SPLIT_CELLS = [word.encode() for word in SPLITS]
 # The longest identifier [byte]: it names an image file.
 _MAX_OBJID = 255
 
@@ -124,7 +127,7 @@ RULES = {
         ("text",),
         "N",
         "train, valid, test or nothing",
-        lambda split, _: np.isin(np.asarray(split, str), ("train", "valid", "test", "")),
+        lambda split, _: np.isin(np.asarray(split, str), SPLITS),
     ),
     "value": Rule(_FLOAT, "N", "a number, or NaN", _is_anything),
     "logits": Rule(("float32",), "NC", "a finite number", _is_finite),
@@ -307,8 +310,8 @@ def find_invalid(name: str, values: Any, n_classes: int) -> str:
     ----------
     name : str
         A dataset. One that is not of the schema may hold anything.
-    values : array
-        Values of all galaxies, or of one.
+    values : array or TextColumn
+        Values of all galaxies, text in a column of its own; or of one galaxy.
     n_classes : int
         Number of classes C of the store.
 
@@ -320,8 +323,12 @@ def find_invalid(name: str, values: Any, n_classes: int) -> str:
     rule = RULES.get(name)
     if rule is None:
         return ""
-    if name == "objid":
-        return _find_invalid_objid([values] if isinstance(values, str) else values)
+    if isinstance(values, TextColumn):
+        if name == "objid":
+            return _find_invalid_objid(values)
+        if name == "split" and np.isin(values.cells, _SPLIT_CELLS).all():
+            return ""
+        values = values.decode()
     is_wrong = ~rule.is_right(values, n_classes)
     if is_wrong.any():
         wrong = np.asarray(values)[is_wrong].flat[0]
@@ -354,11 +361,12 @@ def find_contradiction(logits: NDArray[np.floating], probs: NDArray[np.floating]
     return f"probs of galaxy number {int(is_off.argmax()) + 1} are not the softmax of its logits"
 
 
-def _find_invalid_objid(objid: Sequence[str]) -> str:
-    seen = set(objid)
-    if len(seen) < len(objid):
+def _find_invalid_objid(objid: TextColumn) -> str:
+    if not objid.is_unique:
         return "objid holds the same identifier twice"
-    for name in seen:
+    if objid.is_plain and objid.width <= _MAX_OBJID:
+        return ""
+    for name in objid.decode():
         if not name or not name.isprintable() or len(name) > _MAX_OBJID:
             return f"objid holds {quote(name)}, expected an identifier that can be printed"
     return ""

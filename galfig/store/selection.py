@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from galfig.errors import SelectionError
 from galfig.runtime.messages import one_line, quote
-from galfig.runtime.options import Split
+from galfig.runtime.options import SPLITS, Split
 
 if TYPE_CHECKING:
     from galfig.store.reader import Store
@@ -225,7 +225,8 @@ def find_positions(store: "Store", rows: RowsLike) -> int | NDArray[np.intp]:
     beyond = found[(found < -n) | (found >= n)]
     if beyond.size:
         wrong = beyond.flat[0]
-        hint = "; identifiers are text: put it in quotes" if str(wrong) in store.objid else ""
+        is_name = store.names.find([str(wrong)])[0] >= 0
+        hint = "; identifiers are text: put it in quotes" if is_name else ""
         raise IndexError(f"{store.path}: no galaxy {wrong}, expected one from 0 to {n - 1}{hint}")
     positions = np.asarray(found % n if n else found, np.intp)
     return int(positions) if found.ndim == 0 else positions
@@ -276,8 +277,7 @@ def select_galaxies(store: "Store", query: Query, *, other: "Store | None" = Non
         if query != Query(n=query.n, objids=query.objids, seed=query.seed):
             raise SelectionError("`objids` names the galaxies, expected no other condition with it")
         indices = _find_objids(store, query.objids)
-        known = set(query.objids if other is None else other.objid)
-        strangers = [objid for objid in query.objids if objid not in known]
+        strangers = [] if other is None else _list_strangers(other, query.objids)
         if strangers:
             raise SelectionError(
                 f"`objids` {strangers[0]!r}: not in the other store, expected in both"
@@ -290,7 +290,7 @@ def select_galaxies(store: "Store", query: Query, *, other: "Store | None" = Non
             f"{store.path}: no galaxy {describe_conditions(query, quote)}{both}".replace("  ", " ")
             + _point_to_training(store, query, other)
         )
-    order = _order(store, candidates, query)
+    indices = _take(store, candidates, query)
     if query.n is not None and len(candidates) < query.n:
         conditions = describe_conditions(query, quote)
         logger.warning(
@@ -300,7 +300,7 @@ def select_galaxies(store: "Store", query: Query, *, other: "Store | None" = Non
             len(candidates),
             f" {conditions}" if conditions else "",
         )
-    return Selection(order[: query.n], len(candidates), query, is_shared=other is not None)
+    return Selection(indices, len(candidates), query, is_shared=other is not None)
 
 
 def describe_range(zmin: float | None, zmax: float | None) -> str:
@@ -370,8 +370,8 @@ def find_in_split(store: "Store", split: Split | None = None) -> NDArray[np.bool
     if split == "all":
         return np.ones(len(store), dtype=bool)
     if split is not None:
-        return np.asarray(store.split == split, dtype=bool)
-    did_train = np.asarray(store.split == "train", dtype=bool)
+        return store.split_idx == SPLITS.index(split)
+    did_train = store.split_idx == SPLITS.index("train")
     return did_train if did_train.all() else ~did_train
 
 
@@ -390,9 +390,9 @@ def find_shared(store: "Store", other: "Store", split: Split | None = None) -> N
     (N,) ndarray of bool
         True for these galaxies of the first store.
     """
-    in_other = dict(zip(other.objid, find_in_split(other, split), strict=True))
-    is_there = np.array([in_other.get(objid, False) for objid in store.objid], dtype=bool)
-    return find_in_split(store, split) & is_there
+    position = other.names.match(store.names)
+    in_other = find_in_split(other, split)[position] & (position >= 0)
+    return find_in_split(store, split) & in_other
 
 
 def count_splits(store: "Store", rows: NDArray[np.intp] | None = None) -> dict[str, int]:
@@ -411,9 +411,9 @@ def count_splits(store: "Store", rows: NDArray[np.intp] | None = None) -> dict[s
         Number of galaxies for "train", "valid", "test" and "" (unknown), without those of which
         there are none.
     """
-    found = store.split if rows is None else store.split[rows]
-    counts = {word: int(np.sum(found == word)) for word in ("train", "valid", "test", "")}
-    return {word: count for word, count in counts.items() if count}
+    found = store.split_idx if rows is None else store.split_idx[rows]
+    counts = dict(zip(SPLITS, np.bincount(found, minlength=len(SPLITS)).tolist(), strict=True))
+    return {word: counts[word] for word in (*SPLITS[1:], "") if counts[word]}
 
 
 def _find_candidates(
@@ -437,15 +437,19 @@ def _find_candidates(
         # This imports pandas, which most figures do not need.
         from galfig.store.conditions import find_where
 
-        is_candidate &= find_where(query.where, store.catalog)
+        is_candidate &= find_where(query.where, store.columns, len(store))
     return is_candidate
 
 
-def _order(store: "Store", candidates: NDArray[np.intp], query: Query) -> NDArray[np.intp]:
-    """Sort candidates as the query asks; ties and random draws start from the order of objid."""
-    by_name = candidates[np.argsort(store.objid[candidates].astype(str), kind="stable")]
+def _take(store: "Store", candidates: NDArray[np.intp], query: Query) -> NDArray[np.intp]:
+    """Take the first candidates in the order of a query.
+
+    Ties and random draws start from the order of objid. That of all candidates is not needed where
+    few of them are taken.
+    """
     if query.sort == "random":
-        return np.random.default_rng(query.seed).permutation(by_name)
+        drawn = np.random.default_rng(query.seed).permutation(len(candidates))
+        return store.names.select(candidates, drawn[: query.n])
     if query.sort == "loss":
         require_labels(store, '`sort="loss"`')
         key = -store.losses
@@ -455,8 +459,12 @@ def _order(store: "Store", candidates: NDArray[np.intp], query: Query) -> NDArra
         key = store.redshift
         if not np.isfinite(key).any():
             raise SelectionError(_describe_no_redshift(store, '`sort="redshift"`'))
-    # NaN sorts last.
-    return by_name[np.argsort(key[by_name], kind="stable")]
+    if query.n is not None and query.n < len(candidates):
+        last = np.partition(key[candidates], query.n - 1)[query.n - 1]
+        # NaN sorts last, and is larger than no number.
+        candidates = candidates if np.isnan(last) else candidates[key[candidates] <= last]
+    by_name = store.names.sort(candidates)
+    return by_name[np.argsort(key[by_name], kind="stable")][: query.n]
 
 
 def _in_redshift_range(store: "Store", zmin: float | None, zmax: float | None) -> NDArray[np.bool_]:
@@ -529,10 +537,16 @@ def require_labels(store: "Store", purpose: str) -> None:
         )
 
 
+def _list_strangers(store: "Store", objids: Sequence[str]) -> list[str]:
+    """List the identifiers that a store does not hold."""
+    found = store.names.find(objids)
+    return [objid for objid, position in zip(objids, found, strict=True) if position < 0]
+
+
 def _find_objids(store: "Store", objids: tuple[str, ...]) -> NDArray[np.intp]:
-    position = {objid: index for index, objid in enumerate(store.objid)}
-    for objid in objids:
-        if objid not in position:
+    found = store.names.find(objids)
+    for objid, position in zip(objids, found, strict=True):
+        if position < 0:
             reason = store.rejected.get(objid)
             split = store.record.split
             if reason:
@@ -545,4 +559,4 @@ def _find_objids(store: "Store", objids: tuple[str, ...]) -> NDArray[np.intp]:
                     "holds every one"
                 )
             raise SelectionError(f"{store.path}: no galaxy {objid!r}; {hint}")
-    return np.array([position[objid] for objid in objids], dtype=np.intp)
+    return found

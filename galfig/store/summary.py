@@ -156,8 +156,7 @@ def list_warnings(store: "Store") -> list[str]:
             f"{store.record.target_layer}, so that hires-cam is the faithful method, from which "
             f"grad-cam differs by {100 * distance:.0f} %"
         )
-    if store.rejected:
-        n = len(store.rejected)
+    if n := store.n_rejected:
         warnings.append(
             f"{n} {'galaxy' if n == 1 else 'galaxies'} of the catalog could not be used"
         )
@@ -269,7 +268,7 @@ def _show_cutout(store: "Store", row: int) -> str:
     """Return a cutout as an HTML image, with the identifier as its alternative text."""
     stream = io.BytesIO()
     Image.fromarray(store.cutouts(row)).save(stream, "PNG")
-    name = escape(str(store.objid[row]), quote=True)
+    name = escape(str(store.objids(row)), quote=True)
     data = base64.b64encode(stream.getvalue()).decode()
     return (
         f"<img src='data:image/png;base64,{data}' width='{THUMBNAIL}' title='{name}' alt='{name}'> "

@@ -276,14 +276,20 @@ def test_files_that_are_there_are_kept(store_path, tmp_path):
     assert (tmp_path / "f.tex").read_text() != "edited"
 
 
-def test_drawing_needs_no_torch_and_no_pyplot():
-    """The figure's modules import neither torch nor fastai, nor pyplot's global state."""
+def test_drawing_needs_no_torch_and_no_pyplot(store_path, tmp_path):
+    """To draw rows imports no library that takes longer than that, nor pyplot's global state."""
     code = (
-        "import sys, galfig.figures.panels, galfig.store.selection, galfig.cli.render\n"
-        "heavy = {'torch', 'fastai', 'sklearn', 'matplotlib.pyplot'} & set(sys.modules)\n"
+        "import sys, galfig.cli.render\n"
+        "from galfig.figures.registry import render_figure\n"
+        "from galfig.store.selection import Query\n"
+        "from pathlib import Path\n"
+        "render_figure('panels', Path(sys.argv[1]), Query(n=2), Path(sys.argv[2]))\n"
+        "heavy = {'torch', 'fastai', 'sklearn', 'scipy', 'pandas', 'astropy', 'pyarrow'}\n"
+        "heavy = (heavy | {'matplotlib.pyplot'}) & set(sys.modules)\n"
         "sys.exit(str(heavy) if heavy else 0)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    files = [str(store_path), str(tmp_path / "rows.pdf")]
+    subprocess.run([sys.executable, "-c", code, *files], check=True)
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,12 @@
 """Saving figures: an author's own files beside them stay."""
 
+import hashlib
+
 import pytest
 
 from galfig.errors import OutputError
-from galfig.figures.registry import render_figure
+from galfig.figures import save
+from galfig.figures.registry import draw_figure, render_figure
 from galfig.store.selection import Query
 
 pytestmark = pytest.mark.slow
@@ -32,3 +35,19 @@ def test_captions_of_a_figure_are_replaced_with_it(store_path, tmp_path, suffix)
     assert (tmp_path / "a.tex").read_text() != before
     draw(store_path, tmp_path / "a.pdf")
     assert (tmp_path / "a.tex").read_text() == before
+
+
+def test_very_many_galaxies_are_not_listed(store_path, monkeypatch):
+    """Their number and a digest say which they were; those of the whole store, a word."""
+
+    def find_listed(**asked):
+        with draw_figure("roc", store_path, Query(**asked)) as (_, provenance):
+            return provenance["objid"]
+
+    listed = find_listed(n=None, zmax=0.1)
+    assert 1 < len(listed) < 12
+    assert find_listed(n=None) == "all"
+    monkeypatch.setattr(save, "MAX_LISTED", len(listed) - 1)
+    digest = hashlib.sha256("\n".join(listed).encode()).hexdigest()
+    assert find_listed(n=None, zmax=0.1) == {"n": len(listed), "sha256": digest}
+    assert find_listed(n=None) == "all"

@@ -45,7 +45,7 @@ def table():
 )
 def test_rows_for_which_a_condition_holds(table, condition, rows):
     """Comparisons, chains, lists and their joining; empty cells fulfil none of them."""
-    assert np.flatnonzero(find_where(condition, table)).tolist() == rows
+    assert np.flatnonzero(find_where(condition, table, len(table))).tolist() == rows
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_rows_for_which_a_condition_holds(table, condition, rows):
 def test_anything_else_is_refused(table, condition, message):
     """Unknown columns, mixed kinds and whatever could run are answered in one line."""
     with pytest.raises(SelectionError, match=message) as caught:
-        find_where(condition, table)
+        find_where(condition, table, len(table))
     assert "\n" not in str(caught.value)
 
 
@@ -90,7 +90,7 @@ def test_anything_else_is_refused(table, condition, message):
 def test_conditions_of_any_depth_end_in_one_short_line(table, condition):
     """A stranger's manuscript may hold thousands of signs."""
     with pytest.raises(SelectionError, match="`where`") as found:
-        find_where(condition, table)
+        find_where(condition, table, len(table))
     assert len(str(found.value)) < 1000
 
 
@@ -99,6 +99,6 @@ def test_conditions_of_any_depth_end_in_one_short_line(table, condition):
 def test_integers_beyond_every_column(table, column, exponent):
     """They are above or below all numbers, and equal to none."""
     known = table[column].notna().to_numpy()
-    assert (find_where(f"{column} < {2**exponent}", table) == known).all()
-    assert (find_where(f"{column} > -{2**exponent + 1}", table) == known).all()
-    assert not find_where(f"{column} == {2**exponent}", table).any()
+    assert (find_where(f"{column} < {2**exponent}", table, len(table)) == known).all()
+    assert (find_where(f"{column} > -{2**exponent + 1}", table, len(table)) == known).all()
+    assert not find_where(f"{column} == {2**exponent}", table, len(table)).any()

@@ -7,10 +7,12 @@ import warnings
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 
-from galfig.errors import StoreError
+from galfig.errors import SelectionError, StoreError
 from galfig.store.checksums import seal_file
+from galfig.store.hdf5 import encode_texts
 from galfig.store.reader import open_store, read_digest, read_image_digests, verify_store
 
 
@@ -78,6 +80,52 @@ def test_log_odds_are_those_of_the_logits(store):
     logits = store.logits.astype(np.float64)
     np.testing.assert_array_equal(store.log_odds[:, 1], logits[:, 1] - logits[:, 0])
     np.testing.assert_array_equal(store.log_odds[:, 0], -store.log_odds[:, 1])
+
+
+def test_identifiers_of_some_galaxies(store):
+    """They are those of the whole column, however the galaxies are named."""
+    assert store.objids(3) == store.objid[3]
+    assert store.objids([5, 2]).tolist() == store.objid[[5, 2]].tolist()
+    assert store.objids(slice(4)).tolist() == store.objid[:4].tolist()
+    assert isinstance(store.objids(np.int64(3)), str)
+
+
+def test_one_column_is_that_of_the_table(make_store):
+    """Those of the network and of the catalog, also where both have one of a name."""
+    catalog = {"loss": np.arange(12.0), "type": ["E", ""] * 6, "n": [1, None] * 6}
+    with open_store(make_store(catalog=catalog)) as store:
+        assert list(store.column_names) == list(store.table.columns)
+        assert "catalog_loss" in store.column_names
+        for name in store.column_names:
+            expected = store.table[name].reset_index(drop=True)
+            pd.testing.assert_series_equal(store.column(name), expected, check_names=False)
+        for absent in ("catalog_z", "colour"):
+            with pytest.raises(SelectionError, match=f"no column {absent!r}"):
+                store.column(absent)
+
+
+@pytest.mark.parametrize(
+    ("name", "texts", "words"),
+    [
+        ("objid", ["a", "b", "a"], "the same identifier twice"),
+        ("objid", ["a", "", "c"], "expected an identifier that can be printed"),
+        ("objid", ["a", "b\N{RIGHT-TO-LEFT OVERRIDE}", "c"], "can be printed"),
+        ("objid", ["a", "b\x7f", "c"], "can be printed"),
+        ("objid", ["a", "b" * 256, "c"], "can be printed"),
+        ("split", ["valid", "trained", ""], "split holds 'trained', expected train, valid, test"),
+    ],
+)
+def test_text_that_cannot_be_is_told_when_it_is_read(make_store, name, texts, words):
+    """Doubled and unprintable identifiers, and splits that there are not; verify says the same."""
+    path = make_store(n=3)
+    with h5py.File(path, "r+", locking=False) as file:
+        attrs = dict(file[name].attrs)
+        del file[name]
+        file[name] = encode_texts(texts)
+        file[name].attrs.update(attrs)
+    with open_store(path) as store, pytest.raises(StoreError, match=words):
+        store.select(n=1)
+    assert any(words in line for line in verify_store(path))
 
 
 def test_one_class_has_no_evidence(make_store):

@@ -146,6 +146,31 @@ def test_sorted_galaxies(store_path):
         assert select_galaxies(store, Query(n=3, sort="redshift")).indices.tolist() == [0, 1, 2]
 
 
+@pytest.mark.parametrize("sort", ["random", "loss", "p", "redshift"])
+@pytest.mark.parametrize("n", [1, 3, 11, 12, None])
+def test_few_are_the_first_of_all(make_store, sort, n):
+    """Draws, ties and unknown values stand as in a list of all galaxies that Python sorted."""
+    logits = np.array([[0, 2], [0, 2], [0, -1], [3, 3]] * 3, np.float32)
+    probs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    label = np.array([0, 0, 1, -1] * 3, np.int16)
+    redshift = np.array([np.nan, 0.1, 0.05, 0.1] * 3)
+    names = np.array([f"g{number * 7 % 12}" for number in range(12)], dtype=object)
+    path = make_store(objid=names, logits=logits, probs=probs, label=label, redshift=redshift)
+    with open_store(path) as store:
+        by_name = sorted(range(12), key=store.objid.__getitem__)
+        key = {
+            "loss": -store.losses,
+            "p": -store.probs.max(axis=1).astype(float),
+            "redshift": store.redshift,
+        }
+        if sort == "random":
+            expected = np.random.default_rng(256).permutation(by_name).tolist()
+        else:
+            last = np.where(np.isnan(key[sort]), np.inf, key[sort])
+            expected = sorted(by_name, key=last.__getitem__)
+        assert store.select(sort=sort, n=n).tolist() == expected[:n]
+
+
 def test_loss_of_certainty_is_finite(make_store):
     """A galaxy that the network is wholly wrong about has a large loss, not an infinite one."""
     logits = np.tile(np.float32([[300, -300]]), (12, 1))
