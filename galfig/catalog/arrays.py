@@ -15,13 +15,12 @@ from galfig.config import Settings
 from galfig.errors import CatalogError
 from galfig.images.arrays import (
     ARRAY_SUFFIXES,
-    Element,
     choose_array,
     describe_arrays,
     read_columns,
 )
 from galfig.images.parquet import SUFFIXES as PARQUET_SUFFIXES
-from galfig.images.sources import Source
+from galfig.images.sources import ElementSources
 from galfig.runtime.inputs import open_regular
 from galfig.runtime.messages import one_line
 
@@ -49,7 +48,7 @@ class ImageArray(NamedTuple):
     n_images: int
     is_catalog: bool
 
-    def locate(self, n_rows: int, path: Path) -> list[Source]:
+    def locate(self, n_rows: int, path: Path) -> ElementSources:
         """Return the image of each row, which is that of the same position.
 
         Raises
@@ -62,7 +61,7 @@ class ImageArray(NamedTuple):
                 f"{self.path}: {self.n_images} images, expected one for each of the {n_rows} rows "
                 f"of {path}, in their order"
             )
-        return [Element(self.path, self.name, row) for row in range(n_rows)]
+        return ElementSources(self.path, self.name, np.arange(self.n_images))
 
 
 def find_array(settings: Settings) -> ImageArray | None:

@@ -32,7 +32,7 @@ from galfig.catalog.identifiers import find_bad_objids, find_doubled
 from galfig.catalog.paths import Template, locate_images, note_reasons, parse_templates
 from galfig.config import CatalogFile, ClassSettings, Settings, SplitSettings
 from galfig.errors import CatalogError
-from galfig.images.sources import Source
+from galfig.images.sources import JoinedSources, Source, Sources, take_sources
 from galfig.runtime.messages import find_near, list_some, quote, shorten
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class Galaxies:
         Every column of the catalog, N rows.
     objid : (N,) array of str
         Identifiers.
-    paths : tuple of Path, BandFiles or Element
+    paths : sequence of Path, BandFiles or Element
         N images: a file each, several files, or an element of an array.
     redshift : (N,) array of float64
         Redshifts, NaN where unknown.
@@ -89,7 +89,7 @@ class Galaxies:
 
     table: pd.DataFrame
     objid: NDArray[np.object_]
-    paths: tuple[Source, ...]
+    paths: Sequence[Source]
     redshift: NDArray[np.float64]
     value: NDArray[np.float64]
     label: NDArray[np.int16]
@@ -145,7 +145,7 @@ class Galaxies:
             self,
             table=self.table.iloc[rows],
             objid=self.objid[rows],
-            paths=tuple(self.paths[row] for row in rows),
+            paths=take_sources(self.paths, rows),
             redshift=self.redshift[rows],
             value=self.value[rows],
             label=self.label[rows],
@@ -258,6 +258,7 @@ def load_galaxies(settings: Settings, *, labelled: bool = True) -> Galaxies:
         )
     rejected = labels.rejected
     is_used = labels.is_kept & (rejected == "")
+    images: Sources
     if array is not None:
         images = array.locate(len(table), path)
     else:
@@ -269,11 +270,15 @@ def load_galaxies(settings: Settings, *, labelled: bool = True) -> Galaxies:
     _check_what_is_left(labels, rows, path)
     redshift = [_read_redshift(part.table, settings, part.file.path) for part in parts]
     flag = table.get("simulated")
-    keys = _name_rows(parts, objid, unusable)
+    left_out = {
+        _name_row(parts, row) if unusable[row] else objid[row]: rejected[row]
+        for row in np.flatnonzero(rejected != "").tolist()
+    }
     return Galaxies(
-        table=table.iloc[rows],
+        # A copy of the same rows would double the memory.
+        table=table if len(rows) == len(table) else table.iloc[rows],
         objid=objid[rows],
-        paths=tuple(images[row] for row in rows),
+        paths=images.take(rows),
         redshift=np.concatenate(redshift)[rows],
         value=labels.value[rows],
         label=labels.label[rows],
@@ -281,7 +286,7 @@ def load_galaxies(settings: Settings, *, labelled: bool = True) -> Galaxies:
         pixel_scale=_read_pixel_scale(parts, settings, rows),
         class_names=labels.class_names,
         class_counts=labels.counts,
-        rejected={keys[row]: rejected[row] for row in np.flatnonzero(rejected != "")},
+        rejected=left_out,
         catalog_sha256=_digest_catalog(parts, settings),
         simulated=flag is not None and bool((flag.astype(str).str.lower() == "true").any()),
         settings=settings,
@@ -386,16 +391,6 @@ def _name_file(file: CatalogFile) -> str:
     return file.path.name + (f"[{file.table}]" if file.table is not None else "")
 
 
-def _name_rows(
-    parts: Sequence[_Part], objid: NDArray[np.object_], unusable: NDArray[np.object_]
-) -> list[str]:
-    """Name each row by its identifier, or by its number if that is no identifier of its own."""
-    return [
-        _name_row(parts, row) if reason else name
-        for row, (name, reason) in enumerate(zip(objid, unusable, strict=True))
-    ]
-
-
 def _reject_doubled(
     parts: Sequence[_Part],
     table: pd.DataFrame,
@@ -452,12 +447,13 @@ def _find_images(
     settings: Settings,
     templates: Sequence[Template],
     is_used: NDArray[np.bool_],
-) -> tuple[list[Source], dict[int, str]]:
+) -> tuple[Sources, dict[int, str]]:
     """Return the image of each row, and why a row that is used has none."""
-    images: list[Source] = []
+    images: list[Sources] = []
     lost: dict[int, str] = {}
+    start = 0
     for part in parts:
-        table, start = part.table, len(images)
+        table = part.table
         if np.any(part.rejected != ""):
             # An identifier that is not usable must not lead out of the folder of the images.
             usable = np.where(part.rejected == "", part.objid, "")
@@ -469,9 +465,10 @@ def _find_images(
             part.file.path,
             is_used[start : start + len(table)],
         )
-        images += found
+        images.append(found)
         lost |= {start + row: reason for row, reason in reasons.items()}
-    return images, lost
+        start += len(table)
+    return images[0] if len(images) == 1 else JoinedSources(images), lost
 
 
 def assign_classes(

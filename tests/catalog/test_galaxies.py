@@ -306,7 +306,7 @@ def test_take_and_reject(galaxy_folder):
     few = galaxies.take(np.array([3, 1]))
     assert few.objid.tolist() == [galaxies.objid[3], galaxies.objid[1]]
     assert few.table["objID"].tolist() == few.objid.tolist()
-    assert few.paths == (galaxies.paths[3], galaxies.paths[1])
+    assert tuple(few.paths) == (galaxies.paths[3], galaxies.paths[1])
     assert len(few.pixel_scale) == len(few.label) == len(few) == 2
     rest = galaxies.reject({0: "dim"}).reject({0: "blurred"})
     assert rest.rejected == {galaxies.objid[0]: "dim", galaxies.objid[1]: "blurred"}
