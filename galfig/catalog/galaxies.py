@@ -139,7 +139,7 @@ class Galaxies:
         -------
         Galaxies
         """
-        rows = np.flatnonzero(rows) if rows.dtype == bool else rows
+        rows = np.flatnonzero(rows) if rows.dtype == bool else rows.astype(np.intp)
         scale = self.pixel_scale
         return dataclasses.replace(
             self,

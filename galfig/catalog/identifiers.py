@@ -78,9 +78,7 @@ def find_doubled(objid: Sequence[str]) -> list[list[int]]:
         spellings in Unicode of an accented letter are the same: on some systems, they name the
         same file.
     """
-    keys = [
-        name if name.isascii() else unicodedata.normalize("NFC", name) for name in objid
-    ]
+    keys = [name if name.isascii() else unicodedata.normalize("NFC", name) for name in objid]
     # Equal texts have equal hashes, and these take less memory than the texts would in a set.
     hashes = np.fromiter(map(hash, keys), np.int64, len(keys))
     ordered = np.sort(hashes)

@@ -198,9 +198,7 @@ def fill_template(
     strings = {column: find_strings(table, column) for column in template.columns}
     cells = {column: found for column, found in strings.items() if found is not None}
     if len(cells) < len(strings) or "//" in template.words:
-        texts = {
-            column: read_texts(table, column, path, "[catalog] images") for column in strings
-        }
+        texts = {column: read_texts(table, column, path, "[catalog] images") for column in strings}
         names, reasons = _fill_exactly(texts, template)
         return pa.array(names, pa.large_string()), reasons
     filled = _fill_plain(cells, template)

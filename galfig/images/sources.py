@@ -48,7 +48,9 @@ Source = Path | BandFiles | Element
 
 FITS_SUFFIXES = (".fits", ".fit", ".fts", ".fits.gz", ".fit.gz", ".fits.fz")
 # The same at the end of a name, in any case.
-_FITS = r"\.(?:[fF][iI][tT][sS]?|[fF][tT][sS]|[fF][iI][tT][sS]?\.[gG][zZ]|[fF][iI][tT][sS]\.[fF][zZ])$"
+_FITS = (
+    r"\.(?:[fF][iI][tT][sS]?|[fF][tT][sS]|[fF][iI][tT][sS]?\.[gG][zZ]|[fF][iI][tT][sS]\.[fF][zZ])$"
+)
 
 
 class Sources(Sequence[Source]):

@@ -142,7 +142,15 @@ _CELLS = [
 @pytest.mark.parametrize(
     "words",
     [
-        *("images/{n}.jpg", "{n}", "{n}.*", "../{n}.png", "/data/x/{n}.png", "//x/{n}", "./{n}.png"),
+        *(
+            "images/{n}.jpg",
+            "{n}",
+            "{n}.*",
+            "../{n}.png",
+            "/data/x/{n}.png",
+            "//x/{n}",
+            "./{n}.png",
+        ),
         *("a/{n[:2]}/{n}.png", "{n[-3:]}.png", "{n[1:]}", "{n[2:-1]}.png", "{n:06}.png"),
         *("{n:06}/{m}.png", "a/{n}/../{m}", "{n}{m}.jpg", "x/{n[0:0]}.png", "a/./b/{n}"),
     ],
