@@ -21,14 +21,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from galfig.catalog.arrays import ImageArray, find_array, read_array_table
+from galfig.catalog.arrow import Wanted
 from galfig.catalog.columns import (
     EMPTY_CELLS,
     read_classes,
     read_numbers,
     read_texts,
 )
-from galfig.catalog.formats import read_file, read_table
+from galfig.catalog.formats import check_choice, is_parquet, read_file, read_table
 from galfig.catalog.identifiers import find_bad_objids, find_doubled
+from galfig.catalog.partitions import read_partitions
 from galfig.catalog.paths import Template, locate_images, note_reasons, parse_templates
 from galfig.config import CatalogFile, ClassSettings, Settings, SplitSettings
 from galfig.errors import CatalogError
@@ -300,29 +302,49 @@ def _read_part(
     array: ImageArray | None,
 ) -> _Part:
     """Read a file of the catalog; rows without a usable identifier are rejected."""
-    catalog = settings.catalog
+    catalog, path = settings.catalog, file.path
     faults: dict[int, str] = {}
-    if array is not None and array.is_catalog:
+    wanted = _list_wanted(settings, templates)
+    has_images = array is not None and array.is_catalog
+    if path.is_dir() or is_parquet(path):
+        check_choice(path, file.table, catalog.names)
+        table, digest = read_partitions(path, catalog.id, wanted, has_images=has_images)
+    elif has_images and array is not None:
         table, digest = read_array_table(array, catalog.id)
+        table = table if wanted is None else wanted.drop_others(table, path)
     else:
-        data = read_file(file.path, with_readme=catalog.names is None)
+        data = read_file(path, with_readme=catalog.names is None)
         digest = hashlib.sha256(data).hexdigest()
         table = read_table(
-            file.path,
+            path,
             catalog.id,
             _list_texts(settings, templates),
             data=data,
             chosen=file.table,
             names=catalog.names,
             faults=faults,
+            wanted=wanted,
         )
+        del data
     objid = table[catalog.id].to_numpy(dtype=object)
-    bad = find_bad_objids(objid.tolist(), file.path, catalog.id)
+    bad = find_bad_objids(objid.tolist(), path, catalog.id)
     bad |= {row - 1: reason for row, reason in faults.items()}
     rejected = np.full(len(table), "", dtype=object)
     for row, reason in bad.items():
         rejected[row] = reason
     return _Part(file, digest, table, objid, rejected)
+
+
+def _list_wanted(settings: Settings, templates: Sequence[Template]) -> Wanted | None:
+    """Return the columns to read: those that the settings name, for the store and otherwise."""
+    catalog, classes = settings.catalog, settings.classes
+    if catalog.columns is None:
+        return None
+    others = {catalog.id, classes.column, *(classes.columns or ()), "simulated"}
+    others |= {column for template in templates for column in template.columns}
+    named = (settings.split.column, catalog.redshift, catalog.pixel_scale)
+    others |= {name for name in named if isinstance(name, str)}
+    return Wanted(catalog.columns, others)
 
 
 def _list_texts(settings: Settings, templates: Sequence[Template]) -> set[str]:
