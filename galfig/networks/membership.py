@@ -119,7 +119,8 @@ def find_splits(checkpoint: Checkpoint, galaxies: Galaxies) -> NDArray[np.object
 
 def _digest_names(objid: NDArray[np.object_]) -> NDArray[np.uint64]:
     """Return the first 8 bytes of the SHA-256 of each identifier, (N,)."""
-    return np.array([_shorten(sha256(name.encode()).digest()) for name in objid], np.uint64)
+    digests = (_shorten(sha256(name.encode()).digest()) for name in objid)
+    return np.fromiter(digests, np.uint64, len(objid))
 
 
 def _shorten(digest: bytes) -> int:
