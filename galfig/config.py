@@ -54,7 +54,7 @@ MAX_NETWORKS = 100
 # Keys of `[catalog]` that older versions did not know. Left at their defaults, they are not
 # recorded, so that what was made before them stays up to date.
 _NEW_CATALOG_KEYS = (
-    *("names", "duplicates"),
+    *("names", "duplicates", "columns"),
     *("bands", "extensions", "planes", "rgb", "stretch", "scale", "array"),
 )
 
@@ -163,6 +163,11 @@ class CatalogSettings(_Table):
     names: tuple[str, ...] | None = Field(
         None, description="Names of the columns of a text file that has no header line"
     )
+    columns: tuple[str, ...] | None = Field(
+        None,
+        description="Columns that the store keeps besides those that other settings name; "
+        "default all",
+    )
     duplicates: Literal["none", "first"] = Field(
         "none", description="Galaxies kept of those that share an identifier"
     )
@@ -223,11 +228,13 @@ class CatalogSettings(_Table):
         "default the only one",
     )
 
-    @field_validator("names")
+    @field_validator("names", "columns")
     @classmethod
-    def _check_names(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    def _check_names(
+        cls, names: tuple[str, ...] | None, info: ValidationInfo
+    ) -> tuple[str, ...] | None:
         if names is not None:
-            _check_distinct("names", names)
+            _check_distinct(str(info.field_name), names)
         return names
 
     @property

@@ -164,6 +164,7 @@ OPENERS = {
     "genfromtxt",
 }
 OPENERS |= {"read_csv", "read_parquet", "read_table", "read_json", "safe_open", "load_file", "File"}
+OPENERS |= {"ParquetFile"}
 # Where a file is opened otherwise, and why.
 OPENED = {
     "runtime/inputs.py": "the opener",
@@ -175,7 +176,8 @@ OPENED = {
     "images/fits.py": "bytes in memory",
     "images/arrays.py": "HDF5 opens by name; a file that is no regular one is refused before",
     "images/raster.py": "bytes in memory",
-    "catalog/arrow.py": "bytes in memory",
+    "catalog/arrow.py": "bytes in memory, or a file that is open",
+    "images/parquet.py": "a file that is open",
     "catalog/formats.py": "`read_table` of HDF5, which is given the open file",
     "catalog/hdf5.py": "bytes in memory",
     "catalog/tables.py": "bytes in memory",

@@ -216,11 +216,11 @@ def test_settings_in_a_closed_folder_are_no_defaults(monkeypatch):
 def test_settings_of_before_are_recorded_as_before():
     """Keys that came later are not recorded at their defaults: digests stay what they were."""
     record = Settings().record()
-    assert not {"names", "duplicates"} & set(record["catalog"])
+    assert not {"names", "duplicates", "columns"} & set(record["catalog"])
     assert not {"columns", "threshold"} & set(record["classes"])
     assert not {"test", "files"} & set(record["split"])
     given = {
-        "catalog": {"names": ["objID", "kind"], "duplicates": "first"},
+        "catalog": {"names": ["objID", "kind"], "duplicates": "first", "columns": ["ra"]},
         "classes": {"columns": ["a", "b"], "threshold": 0.6},
         "split": {"test": "/home/me/test.csv", "files": {"valid": "/home/me/v.h5[a/b]"}},
     }
@@ -228,6 +228,7 @@ def test_settings_of_before_are_recorded_as_before():
     record = settings.record()
     assert record["catalog"]["names"] == ["objID", "kind"]
     assert record["catalog"]["duplicates"] == "first"
+    assert record["catalog"]["columns"] == ["ra"]
     assert record["classes"]["column"] == "the largest of a, b"
     assert record["split"]["test"] == "test.csv"
     assert record["split"]["files"] == {"valid": "v.h5[a/b]"}
@@ -268,6 +269,7 @@ def test_a_catalog_that_is_given_is_all_of_it():
         ({"classes": {"columns": ["a", "b"], "keep": ["a", "c"]}}, "keep names 'c', which is not"),
         ({"classes": {"column": "c", "threshold": 0.5}}, "threshold is given without columns"),
         ({"catalog": {"names": ["a", "a"]}}, "'a' appears twice in names"),
+        ({"catalog": {"columns": ["a", "a"]}}, "'a' appears twice in columns"),
         ({"catalog": {"duplicates": "last"}}, "duplicates: found .last.; input should"),
         ({"split": {"files": {"dev": "a.csv"}}}, "input should be 'train', 'valid' or 'test'"),
         ({"split": {"files": {}}}, "files is empty, expected a catalog"),

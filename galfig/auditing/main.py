@@ -113,7 +113,7 @@ def audit(
     if_exists : {"error", "update", "replace"}, default "error"
         What to do if the audit exists. "error" keeps one that has all of this, and raises for any
         other file. "update" measures what is missing or out of date. "replace" measures all anew.
-    device : {"auto", "cpu", "cuda"}, default "auto"
+    device : {"auto", "cpu", "cuda", "cuda:1", ...}, default "auto"
         Where the network runs; "auto" takes CUDA where there is one.
     takeover : bool, default False
         Take over a stale lock from another host.

@@ -51,7 +51,7 @@ class Sample:
         Positions of the galaxies in the store.
     seed : int
         Seed of everything that a measure draws.
-    device : {"auto", "cpu", "cuda"}
+    device : {"auto", "cpu", "cuda", "cuda:1", ...}
         Where the networks run.
     """
 
@@ -326,7 +326,7 @@ def draw_sample(
         Number of galaxies to draw; all of them if there are fewer, or if it is None.
     seed : int, default 256
         Seed of the draw, and of what the measures draw.
-    device : {"auto", "cpu", "cuda"}, default "auto"
+    device : {"auto", "cpu", "cuda", "cuda:1", ...}, default "auto"
         Where the networks run.
 
     Returns

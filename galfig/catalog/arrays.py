@@ -11,17 +11,17 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from galfig.catalog.partitions import list_partitions
 from galfig.config import Settings
 from galfig.errors import CatalogError
 from galfig.images.arrays import (
     ARRAY_SUFFIXES,
-    Element,
     choose_array,
     describe_arrays,
     read_columns,
 )
 from galfig.images.parquet import SUFFIXES as PARQUET_SUFFIXES
-from galfig.images.sources import Source
+from galfig.images.sources import ElementSources, JoinedSources, Sources
 from galfig.runtime.inputs import open_regular
 from galfig.runtime.messages import one_line
 
@@ -42,14 +42,22 @@ class ImageArray(NamedTuple):
         Number of images.
     is_catalog : bool
         Whether the other arrays of the file are the columns of the catalog.
+    parts : tuple of (Path, int)
+        The files of a folder, and the number of images in each; empty for a single file.
     """
 
     path: Path
     name: str
     n_images: int
     is_catalog: bool
+    parts: tuple[tuple[Path, int], ...] = ()
 
-    def locate(self, n_rows: int, path: Path) -> list[Source]:
+    @property
+    def is_parquet(self) -> bool:
+        """Whether the images are in a column of Parquet."""
+        return bool(self.parts) or self.path.name.lower().endswith(PARQUET_SUFFIXES)
+
+    def locate(self, n_rows: int, path: Path) -> Sources:
         """Return the image of each row, which is that of the same position.
 
         Raises
@@ -62,7 +70,9 @@ class ImageArray(NamedTuple):
                 f"{self.path}: {self.n_images} images, expected one for each of the {n_rows} rows "
                 f"of {path}, in their order"
             )
-        return [Element(self.path, self.name, row) for row in range(n_rows)]
+        files = self.parts or ((self.path, self.n_images),)
+        found = [ElementSources(file, self.name, np.arange(count)) for file, count in files]
+        return found[0] if len(found) == 1 else JoinedSources(found)
 
 
 def find_array(settings: Settings) -> ImageArray | None:
@@ -88,6 +98,8 @@ def find_array(settings: Settings) -> ImageArray | None:
     if "{" not in words and words.lower().endswith(ARRAY_SUFFIXES):
         beside = settings.images_dir / words
         return ImageArray(beside, *choose_array(beside, catalog.array), beside == path)
+    if path.is_dir():
+        return None if catalog.array is None else _find_in_folder(path, catalog.array)
     if not path.name.lower().endswith(ARRAY_SUFFIXES) or catalog.bands is not None:
         return None
     if path.name.lower().endswith(PARQUET_SUFFIXES) and catalog.array is None:
@@ -98,6 +110,13 @@ def find_array(settings: Settings) -> ImageArray | None:
     if not has_images and catalog.array is None and path.suffix.lower() != ".npy":
         return None
     return ImageArray(path, *choose_array(path, catalog.array), True)
+
+
+def _find_in_folder(path: Path, name: str) -> ImageArray:
+    """Return the column of images of a folder of Parquet."""
+    files = [partition.path for partition in list_partitions(path)]
+    counts = [choose_array(file, name)[1] for file in files]
+    return ImageArray(path, name, sum(counts), True, tuple(zip(files, counts, strict=True)))
 
 
 def read_array_table(array: ImageArray, id_column: str) -> tuple[pd.DataFrame, str]:

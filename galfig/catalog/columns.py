@@ -3,7 +3,7 @@
 import re
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from galfig.errors import CatalogError
 from galfig.runtime.messages import quote, shorten, suggest
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 EMPTY_CELLS = ["", "NA", "N/A", "n/a", "nan", "NaN", "-nan", "null", "NULL", "None", "<NA>", "--"]
 # SpArcFiRe writes two quotes for nothing.
 EMPTY_CELLS += ["''"]
@@ -19,6 +22,8 @@ EMPTY_CELLS += ["''"]
 NO_CLASS = frozenset(EMPTY_CELLS) - {"None"}
 # A whole number that a float was made of: 7839.0
 _WHOLE = re.compile(r"([+-]?\d{1,17})(\.0*)?")
+# The same, as Arrow finds it.
+_WHOLE_CELL = r"^[+-]?[0-9]{1,17}(\.0*)?$"
 _EXACT = 2**53
 
 
@@ -73,6 +78,10 @@ def read_texts(table: pd.DataFrame, column: str, path: Path, setting: str) -> li
         If the column is missing, or a cell is neither text nor a whole number.
     """
     require_column(table, column, path, setting)
+    found = _take_strings(table[column])
+    if found is not None:
+        cells = found.to_numpy(zero_copy_only=False)
+        return _undo_floats([cell.strip() for cell in cells.tolist()])
     texts = []
     for row, cell in enumerate(table[column], start=1):
         try:
@@ -83,6 +92,54 @@ def read_texts(table: pd.DataFrame, column: str, path: Path, setting: str) -> li
                 "expected text or a whole number"
             ) from exc
     return _undo_floats(texts)
+
+
+def find_strings(table: pd.DataFrame, column: str) -> "pa.LargeStringArray | None":
+    """Return a column of texts or whole numbers as an array of Arrow, if that can be done as it is.
+
+    Beside the list of `read_texts`, it takes a third of the memory and a tenth of the time.
+
+    Parameters
+    ----------
+    table : DataFrame
+        The catalog, with N rows.
+    column : str
+        Name of the column, which is there.
+
+    Returns
+    -------
+    (N,) array of text, or None
+        As `read_texts` returns them, but with the whitespace around them. None if the column holds
+        other cells than texts and whole numbers, or floats as texts.
+    """
+    from pyarrow import compute
+
+    found = _take_strings(table[column])
+    if found is None:
+        return None
+    if not compute.any(compute.match_substring(found, ".")).as_py():
+        return found
+    others = found.filter(compute.invert(compute.match_substring_regex(found, _WHOLE_CELL)))
+    texts = (one.as_py().strip() for one in others)
+    # One text that is no number is enough for a point to be part of a name.
+    is_text = any(text not in EMPTY_CELLS and not _WHOLE.fullmatch(text) for text in texts)
+    return found if is_text else None
+
+
+def _take_strings(series: pd.Series) -> "pa.LargeStringArray | None":
+    """Return cells that are texts or whole numbers, "" where they are empty; None for others."""
+    import pyarrow as pa
+
+    is_whole = series.dtype.kind in "iu"
+    if not (is_whole or isinstance(series.dtype, pd.StringDtype)):
+        return None
+    try:
+        cells = pa.array(series, from_pandas=True)
+        found = cells.cast(pa.large_string()).fill_null("")
+    except (UnicodeEncodeError, pa.ArrowException):
+        # Text that is no Unicode.
+        return None
+    return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
 
 
 def read_classes(table: pd.DataFrame, column: str, path: Path) -> list[str]:

@@ -21,18 +21,20 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from galfig.catalog.arrays import ImageArray, find_array, read_array_table
+from galfig.catalog.arrow import Wanted
 from galfig.catalog.columns import (
     EMPTY_CELLS,
     read_classes,
     read_numbers,
     read_texts,
 )
-from galfig.catalog.formats import read_file, read_table
+from galfig.catalog.formats import check_choice, is_parquet, read_file, read_table
 from galfig.catalog.identifiers import find_bad_objids, find_doubled
+from galfig.catalog.partitions import read_partitions
 from galfig.catalog.paths import Template, locate_images, note_reasons, parse_templates
 from galfig.config import CatalogFile, ClassSettings, Settings, SplitSettings
 from galfig.errors import CatalogError
-from galfig.images.sources import Source
+from galfig.images.sources import JoinedSources, Source, Sources, take_sources
 from galfig.runtime.messages import find_near, list_some, quote, shorten
 
 logger = logging.getLogger(__name__)
@@ -58,7 +60,7 @@ class Galaxies:
         Every column of the catalog, N rows.
     objid : (N,) array of str
         Identifiers.
-    paths : tuple of Path, BandFiles or Element
+    paths : sequence of Path, BandFiles or Element
         N images: a file each, several files, or an element of an array.
     redshift : (N,) array of float64
         Redshifts, NaN where unknown.
@@ -89,7 +91,7 @@ class Galaxies:
 
     table: pd.DataFrame
     objid: NDArray[np.object_]
-    paths: tuple[Source, ...]
+    paths: Sequence[Source]
     redshift: NDArray[np.float64]
     value: NDArray[np.float64]
     label: NDArray[np.int16]
@@ -139,13 +141,13 @@ class Galaxies:
         -------
         Galaxies
         """
-        rows = np.flatnonzero(rows) if rows.dtype == bool else rows
+        rows = np.flatnonzero(rows) if rows.dtype == bool else rows.astype(np.intp)
         scale = self.pixel_scale
         return dataclasses.replace(
             self,
             table=self.table.iloc[rows],
             objid=self.objid[rows],
-            paths=tuple(self.paths[row] for row in rows),
+            paths=take_sources(self.paths, rows),
             redshift=self.redshift[rows],
             value=self.value[rows],
             label=self.label[rows],
@@ -258,6 +260,7 @@ def load_galaxies(settings: Settings, *, labelled: bool = True) -> Galaxies:
         )
     rejected = labels.rejected
     is_used = labels.is_kept & (rejected == "")
+    images: Sources
     if array is not None:
         images = array.locate(len(table), path)
     else:
@@ -269,11 +272,15 @@ def load_galaxies(settings: Settings, *, labelled: bool = True) -> Galaxies:
     _check_what_is_left(labels, rows, path)
     redshift = [_read_redshift(part.table, settings, part.file.path) for part in parts]
     flag = table.get("simulated")
-    keys = _name_rows(parts, objid, unusable)
+    left_out = {
+        _name_row(parts, row) if unusable[row] else objid[row]: rejected[row]
+        for row in np.flatnonzero(rejected != "").tolist()
+    }
     return Galaxies(
-        table=table.iloc[rows],
+        # A copy of the same rows would double the memory.
+        table=table if len(rows) == len(table) else table.iloc[rows],
         objid=objid[rows],
-        paths=tuple(images[row] for row in rows),
+        paths=images.take(rows),
         redshift=np.concatenate(redshift)[rows],
         value=labels.value[rows],
         label=labels.label[rows],
@@ -281,7 +288,7 @@ def load_galaxies(settings: Settings, *, labelled: bool = True) -> Galaxies:
         pixel_scale=_read_pixel_scale(parts, settings, rows),
         class_names=labels.class_names,
         class_counts=labels.counts,
-        rejected={keys[row]: rejected[row] for row in np.flatnonzero(rejected != "")},
+        rejected=left_out,
         catalog_sha256=_digest_catalog(parts, settings),
         simulated=flag is not None and bool((flag.astype(str).str.lower() == "true").any()),
         settings=settings,
@@ -295,29 +302,49 @@ def _read_part(
     array: ImageArray | None,
 ) -> _Part:
     """Read a file of the catalog; rows without a usable identifier are rejected."""
-    catalog = settings.catalog
+    catalog, path = settings.catalog, file.path
     faults: dict[int, str] = {}
-    if array is not None and array.is_catalog:
+    wanted = _list_wanted(settings, templates)
+    has_images = array is not None and array.is_catalog
+    if path.is_dir() or is_parquet(path):
+        check_choice(path, file.table, catalog.names)
+        table, digest = read_partitions(path, catalog.id, wanted, has_images=has_images)
+    elif has_images and array is not None:
         table, digest = read_array_table(array, catalog.id)
+        table = table if wanted is None else wanted.drop_others(table, path)
     else:
-        data = read_file(file.path, with_readme=catalog.names is None)
+        data = read_file(path, with_readme=catalog.names is None)
         digest = hashlib.sha256(data).hexdigest()
         table = read_table(
-            file.path,
+            path,
             catalog.id,
             _list_texts(settings, templates),
             data=data,
             chosen=file.table,
             names=catalog.names,
             faults=faults,
+            wanted=wanted,
         )
+        del data
     objid = table[catalog.id].to_numpy(dtype=object)
-    bad = find_bad_objids(objid.tolist(), file.path, catalog.id)
+    bad = find_bad_objids(objid.tolist(), path, catalog.id)
     bad |= {row - 1: reason for row, reason in faults.items()}
     rejected = np.full(len(table), "", dtype=object)
     for row, reason in bad.items():
         rejected[row] = reason
     return _Part(file, digest, table, objid, rejected)
+
+
+def _list_wanted(settings: Settings, templates: Sequence[Template]) -> Wanted | None:
+    """Return the columns to read: those that the settings name, for the store and otherwise."""
+    catalog, classes = settings.catalog, settings.classes
+    if catalog.columns is None:
+        return None
+    others = {catalog.id, classes.column, *(classes.columns or ()), "simulated"}
+    others |= {column for template in templates for column in template.columns}
+    named = (settings.split.column, catalog.redshift, catalog.pixel_scale)
+    others |= {name for name in named if isinstance(name, str)}
+    return Wanted(catalog.columns, others)
 
 
 def _list_texts(settings: Settings, templates: Sequence[Template]) -> set[str]:
@@ -386,16 +413,6 @@ def _name_file(file: CatalogFile) -> str:
     return file.path.name + (f"[{file.table}]" if file.table is not None else "")
 
 
-def _name_rows(
-    parts: Sequence[_Part], objid: NDArray[np.object_], unusable: NDArray[np.object_]
-) -> list[str]:
-    """Name each row by its identifier, or by its number if that is no identifier of its own."""
-    return [
-        _name_row(parts, row) if reason else name
-        for row, (name, reason) in enumerate(zip(objid, unusable, strict=True))
-    ]
-
-
 def _reject_doubled(
     parts: Sequence[_Part],
     table: pd.DataFrame,
@@ -452,12 +469,13 @@ def _find_images(
     settings: Settings,
     templates: Sequence[Template],
     is_used: NDArray[np.bool_],
-) -> tuple[list[Source], dict[int, str]]:
+) -> tuple[Sources, dict[int, str]]:
     """Return the image of each row, and why a row that is used has none."""
-    images: list[Source] = []
+    images: list[Sources] = []
     lost: dict[int, str] = {}
+    start = 0
     for part in parts:
-        table, start = part.table, len(images)
+        table = part.table
         if np.any(part.rejected != ""):
             # An identifier that is not usable must not lead out of the folder of the images.
             usable = np.where(part.rejected == "", part.objid, "")
@@ -469,9 +487,10 @@ def _find_images(
             part.file.path,
             is_used[start : start + len(table)],
         )
-        images += found
+        images.append(found)
         lost |= {start + row: reason for row, reason in reasons.items()}
-    return images, lost
+        start += len(table)
+    return images[0] if len(images) == 1 else JoinedSources(images), lost
 
 
 def assign_classes(

@@ -2,8 +2,10 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from galfig.errors import CatalogError
 from galfig.runtime.messages import quote
@@ -12,6 +14,8 @@ from galfig.runtime.messages import quote
 MAX_NAME = 255
 # Identifiers converted by a float or a spreadsheet: 1.23765E+18, 1237648720693755918.0, 1,237,648.
 _ROUNDED = re.compile(r"[+-]?\d+([.,]\d*)?[eE][+-]\d+|[+-]?\d+\.0*|\d{1,3}(,\d{3})+(\.0*)?")
+# Most identifiers, which nothing is wrong with.
+_FINE = re.compile(rf"[0-9A-Za-z][0-9A-Za-z_]{{0,{MAX_NAME - 1}}}")
 # A spreadsheet keeps this many digits of a number and replaces the others by zeros.
 _SPREADSHEET_DIGITS = 15
 
@@ -40,6 +44,8 @@ def find_bad_objids(objid: Sequence[str], path: Path, column: str) -> dict[int, 
     """
     reasons = {}
     for row, name in enumerate(objid):
+        if _FINE.fullmatch(name):
+            continue
         # Tables write signs such as "--" for an empty cell.
         if not any(map(str.isalnum, name)):
             reasons[row] = f"no {column}"
@@ -53,7 +59,7 @@ def find_bad_objids(objid: Sequence[str], path: Path, column: str) -> dict[int, 
                 f"{column} {quote(name)} looks rounded by a spreadsheet or float conversion, "
                 "expected every digit and nothing else; export this column as text"
             )
-    _check_digits(dict.fromkeys(objid), path, column)
+    _check_digits(objid, path, column)
     return reasons
 
 
@@ -72,26 +78,35 @@ def find_doubled(objid: Sequence[str]) -> list[list[int]]:
         spellings in Unicode of an accented letter are the same: on some systems, they name the
         same file.
     """
-    if len(set(objid)) == len(objid) and all(map(str.isascii, objid)):
-        return []
+    keys = [name if name.isascii() else unicodedata.normalize("NFC", name) for name in objid]
+    # Equal texts have equal hashes, and these take less memory than the texts would in a set.
+    hashes = np.fromiter(map(hash, keys), np.int64, len(keys))
+    ordered = np.sort(hashes)
+    doubled = ordered[1:][ordered[1:] == ordered[:-1]]
     rows: dict[str, list[int]] = {}
-    for row, name in enumerate(objid):
-        if name:
-            key = name if name.isascii() else unicodedata.normalize("NFC", name)
-            rows.setdefault(key, []).append(row)
+    for row in np.flatnonzero(np.isin(hashes, doubled)).tolist():
+        if keys[row]:
+            rows.setdefault(keys[row], []).append(row)
     return [found for found in rows.values() if len(found) > 1]
 
 
-def _check_digits(objid: Iterable[str], path: Path, column: str) -> None:
+def _check_digits(objid: Sequence[str], path: Path, column: str) -> None:
     """Raise CatalogError if every long number ends in zeros, as spreadsheets round them."""
-    numbers = (name.lstrip("0") for name in objid if name.isascii() and name.isdecimal())
-    ends = [name[_SPREADSHEET_DIGITS:] for name in numbers if len(name) > _SPREADSHEET_DIGITS]
+    # The first number that keeps its digits ends the search.
+    if any(end.strip("0") for end in _iter_ends(objid)):
+        return
     # Six digits are all zeros by chance in one of a million catalogs.
-    if sum(map(len, ends)) >= 6 and not any(end.strip("0") for end in ends):
+    if sum(map(len, _iter_ends(dict.fromkeys(objid)))) >= 6:
         raise CatalogError(
             f"{path}: column {column!r} looks rounded by a spreadsheet: every number ends in zeros "
             f"after {_SPREADSHEET_DIGITS} digits, expected every digit; export this column as text"
         )
+
+
+def _iter_ends(objid: Iterable[str]) -> Iterator[str]:
+    """Give the digits of each long number that a spreadsheet would replace by zeros."""
+    numbers = (name.lstrip("0") for name in objid if name.isascii() and name.isdecimal())
+    return (name[_SPREADSHEET_DIGITS:] for name in numbers if len(name) > _SPREADSHEET_DIGITS)
 
 
 def is_plain_name(text: str) -> bool:

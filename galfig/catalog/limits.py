@@ -8,7 +8,7 @@ from galfig.errors import CatalogError
 from galfig.runtime.machine import find_memory
 
 # Largest catalog, also unpacked [byte], and largest fraction of the memory that it may take.
-MAX_BYTES, MEMORY_SHARE = 1 << 32, 0.125
+MAX_BYTES, MEMORY_SHARE = 1 << 36, 0.125
 GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -31,8 +31,8 @@ def check_size(n_bytes: int, path: Path, state: str) -> None:
     """
     if n_bytes > (limit := find_limit()):
         raise CatalogError(
-            f"{path}: more than {limit / 1e9:.1f} GB {state}, expected less; leave out columns, or "
-            "use a machine with more memory"
+            f"{path}: more than {limit / 1e9:.1f} GB {state}, expected less; leave out columns (of "
+            "Parquet, by [catalog] columns), or use a machine with more memory"
         )
 
 

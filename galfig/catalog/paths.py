@@ -9,19 +9,23 @@ import itertools
 import os
 import re
 import string
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
+from pyarrow import compute
 
-from galfig.catalog.columns import read_texts
+from galfig.catalog.columns import find_strings, read_texts, require_column
 from galfig.catalog.identifiers import MAX_NAME
 from galfig.config import CatalogSettings
 from galfig.errors import CatalogError
-from galfig.images.sources import BandFiles, Source
+from galfig.images.sources import FileSources
 from galfig.runtime.messages import quote
 
 # Suffixes of image files, longest first.
@@ -31,10 +35,15 @@ SUFFIXES = (
 )
 # At the end of a template: any of these.
 ANY_SUFFIX = ".*"
+# Names that are faster looked up one by one.
+_FEW = 1000
 # The longest path that a cell may hold [byte].
 MAX_PATH = 1024
 _ITEM = re.compile(r"(?P<column>.+?)\[(?P<start>-?\d*):(?P<stop>-?\d*)\]", re.DOTALL)
 _WIDTH = re.compile(r"0(?P<width>[1-9]\d?)d?")
+# A path below a folder in which nothing can lead out of it, and a cell without a sign.
+_PLAIN = r"[\w+-][\w.+-]*(?:/[\w+-][\w.+-]*)*"
+_UNSIGNED = r"^[\w/][!-~]*$"
 
 
 @dataclass(frozen=True)
@@ -160,7 +169,7 @@ def parse_templates(catalog: CatalogSettings) -> list[Template]:
 
 def fill_template(
     table: pd.DataFrame, template: Template, path: Path
-) -> tuple[list[str], dict[int, str]]:
+) -> tuple[pa.LargeStringArray, dict[int, str]]:
     """Fill a template of image paths for every row.
 
     Parameters
@@ -174,7 +183,7 @@ def fill_template(
 
     Returns
     -------
-    names : list of str
+    names : (N,) array of text
         N image paths, relative to the images' folder; "" where a row has none.
     reasons : dict of int to str
         Why a row has none: an empty cell, or one that does not name a file below that folder.
@@ -184,19 +193,93 @@ def fill_template(
     CatalogError
         If the template names a column that the catalog lacks.
     """
+    for column in template.columns:
+        require_column(table, column, path, "[catalog] images")
+    strings = {column: find_strings(table, column) for column in template.columns}
+    cells = {column: found for column, found in strings.items() if found is not None}
+    if len(cells) < len(strings) or "//" in template.words:
+        texts = {column: read_texts(table, column, path, "[catalog] images") for column in strings}
+        names, reasons = _fill_exactly(texts, template)
+        return pa.array(names, pa.large_string()), reasons
+    filled = _fill_plain(cells, template)
+    rows = np.flatnonzero(filled.is_null().to_numpy(zero_copy_only=False))
+    texts = {
+        column: [cell.strip() for cell in found.take(rows).to_pylist()]
+        for column, found in cells.items()
+    }
+    names, reasons = _fill_exactly(texts, template)
+    return (
+        _replace(filled, rows.tolist(), names),
+        {int(rows[index]): reason for index, reason in reasons.items()},
+    )
+
+
+def _fill_plain(
+    cells: Mapping[str, pa.LargeStringArray], template: Template
+) -> pa.LargeStringArray:
+    """Fill a template at once for rows whose cells are plain letters and digits, as most are.
+
+    The names of the other rows are null.
+    """
+    text, folder = pa.large_string(), template.folder
+    literals = [literal for literal, _ in template.parts]
+    # The constant folder may hold "..", which the rest may not.
+    literals[0] = literals[0][len(folder) :].removeprefix("/")
+    pieces: list[Any] = []
+    is_plain: Any = pa.scalar(True)
+    for literal, (_, slot) in zip(literals, template.parts, strict=True):
+        pieces.append(pa.scalar(literal, text))
+        if slot is None:
+            continue
+        taken = cells[slot.column]
+        if slot.width or (slot.start, slot.stop) != (None, None):
+            # Zeros are filled in behind a sign.
+            is_plain = compute.and_(is_plain, compute.match_substring_regex(taken, _UNSIGNED))
+            taken = compute.utf8_lpad(taken, slot.width, "0")
+            taken = compute.utf8_slice_codeunits(taken, slot.start or 0, slot.stop)
+        is_plain = compute.and_(is_plain, compute.match_substring_regex(taken, f"^{_PLAIN}$"))
+        pieces.append(taken)
+    rest = compute.binary_join_element_wise(*pieces, pa.scalar("", text))
+    for is_so in (
+        compute.match_substring_regex(rest, rf"^{_PLAIN}(?:\.\*)?$"),
+        compute.less_equal(compute.binary_length(rest), MAX_NAME),
+    ):
+        is_plain = compute.and_(is_plain, is_so)
+    start = pa.scalar(_join(folder, "x")[:-1], text)
+    names = compute.binary_join_element_wise(start, rest, pa.scalar("", text))
+    return compute.if_else(is_plain, names, pa.scalar(None, text))
+
+
+def _replace(
+    names: pa.LargeStringArray, rows: Sequence[int], texts: Sequence[str]
+) -> pa.LargeStringArray:
+    """Return texts of which those in some rows are others."""
+    if not rows:
+        return names
+    found = names.to_numpy(zero_copy_only=False).tolist()
+    for row, text in zip(rows, texts, strict=True):
+        found[row] = text
+    return pa.array(found, pa.large_string())
+
+
+def _fill_exactly(
+    cells: Mapping[str, Sequence[str]], template: Template
+) -> tuple[list[str], dict[int, str]]:
+    """Fill a template row by row, and say why a row has no path."""
     reasons: dict[int, str] = {}
     columns: list[Iterable[str]] = []
     for text, slot in template.parts:
-        columns.append(itertools.repeat(text, len(table)))
         if slot is None:
+            columns.append(itertools.repeat(text))
             continue
-        cells = read_texts(table, slot.column, path, "[catalog] images")
-        taken = [slot.take(cell) if cell else "" for cell in cells]
+        found = cells[slot.column]
+        taken = [slot.take(cell) if cell else "" for cell in found]
         for row, cell in enumerate(taken):
             if row not in reasons and (why := _find_fault(cell)):
-                reasons[row] = f"{slot.column} {why}" if cells[row] else f"no {slot.column}"
-        columns.append(taken)
-    names = ["".join(parts) for parts in zip(*columns, strict=True)]
+                reasons[row] = f"{slot.column} {why}" if found[row] else f"no {slot.column}"
+        columns += [itertools.repeat(text), taken]
+    # The cells of at least one column end it.
+    names = ["".join(parts) for parts in zip(*columns, strict=False)]
     for row, name in enumerate(names):
         if row not in reasons and (why := _find_escape(name, template.folder)):
             reasons[row] = why
@@ -242,7 +325,7 @@ def locate_images(
     root: Path,
     path: Path,
     is_used: NDArray[np.bool_],
-) -> tuple[list[Source], dict[int, str]]:
+) -> tuple[FileSources, dict[int, str]]:
     """Find the image of each row that is used.
 
     Parameters
@@ -260,7 +343,7 @@ def locate_images(
 
     Returns
     -------
-    sources : list of Path or BandFiles
+    sources : FileSources
         N images; those of rows that are not used, or have none, mean nothing.
     reasons : dict of int to str
         Why a row that is used has no image.
@@ -272,39 +355,58 @@ def locate_images(
         no image at all.
     """
     reasons: dict[int, str] = {}
-    found: list[list[str]] = []
+    found: list[pa.LargeStringArray] = []
     for template in templates:
         names, why = fill_template(table, template, path)
         names, lost = _find_files(names, template, root, is_used)
         found.append(names)
         reasons = {**lost, **why, **reasons}
     reasons = {row: reasons[row] for row in sorted(reasons) if is_used[row]}
-    if len(found) == 1:
-        return [root / name for name in found[0]], reasons
-    files = zip(*found, strict=True)
-    return [BandFiles(tuple(root / name for name in names)) for names in files], reasons
+    return FileSources(root, found), reasons
 
 
 def _find_files(
-    names: list[str], template: Template, root: Path, is_used: NDArray[np.bool_]
-) -> tuple[list[str], dict[int, str]]:
+    names: pa.LargeStringArray, template: Template, root: Path, is_used: NDArray[np.bool_]
+) -> tuple[pa.LargeStringArray, dict[int, str]]:
     """Return the files that exist, and why a row that is used has none.
 
     Each folder is listed only once. Rows without a name are passed over.
     """
-    rows = [row for row in np.flatnonzero(is_used).tolist() if names[row]]
+    has_name = compute.not_equal(names, "").to_numpy(zero_copy_only=False)
+    rows = np.flatnonzero(is_used & has_name)
     folders = _Folders(root, template.folder)
     reasons: dict[int, str] = {}
-    found = list(names)
-    for row in rows:
-        head, tail = os.path.split(names[row])
-        name, reason = folders.find(head, tail)
-        found[row] = _join(head, name)
+    others: dict[int, str] = {}
+    for row in _list_doubtful(names, rows, folders).tolist():
+        name = names[row].as_py()
+        head, tail = os.path.split(name)
+        file, reason = folders.find(head, tail)
+        if file != tail:
+            others[row] = _join(head, file)
         if reason:
             reasons[row] = reason
-    if rows and len(reasons) == len(rows):
-        _check_some(names[rows[0]], template, root, folders)
-    return found, reasons
+    if len(rows) and len(reasons) == len(rows):
+        _check_some(names[int(rows[0])].as_py(), template, root, folders)
+    return _replace(names, [*others], [*others.values()]), reasons
+
+
+def _list_doubtful(
+    names: pa.LargeStringArray, rows: NDArray[np.intp], folders: "_Folders"
+) -> NDArray[np.intp]:
+    """Return the rows whose file is not simply there, in the folder that it is looked for in."""
+    parts = compute.extract_regex(names.take(rows), r"^(?P<head>(?s:.*/)?)(?P<tail>(?s:[^/]*))$")
+    heads = parts.field("head").dictionary_encode()
+    tails = parts.field("tail")
+    codes = heads.indices.to_numpy()
+    order = np.argsort(codes, kind="stable")
+    bounds = np.searchsorted(codes[order], np.arange(len(heads.dictionary) + 1))
+    is_there = np.zeros(len(rows), dtype=bool)
+    for code, head in enumerate(heads.dictionary.to_pylist()):
+        group = order[bounds[code] : bounds[code + 1]]
+        # As os.path.split does.
+        head = head.rstrip("/") or head
+        is_there[group] = folders.have(head, tails.take(group))
+    return rows[~is_there]
 
 
 def _check_some(name: str, template: Template, root: Path, folders: "_Folders") -> None:
@@ -331,22 +433,35 @@ class _Folders:
     def __init__(self, root: Path, base: str) -> None:
         self._root, self._base = root, "" if base in ("", ".") else str(PurePosixPath(base))
         self._real_base = Path(os.path.realpath(root / base))
-        self._names: dict[str, set[str]] = {}
-        self._stems: dict[str, dict[str, list[str]]] = {}
+        self._listings: dict[str, _Listing] = {}
+        self._inside: dict[str, bool] = {}
+
+    def have(self, head: str, tails: pa.LargeStringArray) -> NDArray[np.bool_]:
+        """Return which of some names (n,) are files of a folder, and no links to be followed."""
+        if not self._is_inside(head, ""):
+            return np.zeros(len(tails), dtype=bool)
+        listing = self._list(head)
+        names = listing.names if head == self._base else listing.names - listing.links
+        if len(tails) < _FEW:
+            return np.array([tail in names for tail in tails.to_pylist()], dtype=bool)
+        # What is no Unicode is in no catalog.
+        there = pa.array([name for name in names if name.isascii()], pa.large_string())
+        return np.asarray(compute.is_in(tails, there).to_numpy(zero_copy_only=False))
 
     def find(self, head: str, tail: str) -> tuple[str, str]:
         """Return the file that a name means in a folder, and why there is none."""
         shown = _join(head, tail)
         if not self._is_inside(head, ""):
             return tail, f"{_hide_folder(shown)} {_LEADS_OUT}"
-        others = self.list_alike(head, tail)
         if tail.endswith(ANY_SUFFIX):
+            others = self.list_alike(head, tail)
             if len(others) == 1:
                 tail, shown = others[0], _join(head, others[0])
             else:
                 several = f", expected one: {', '.join(sorted(others))}" if others else ""
                 return tail, f"{len(others) or 'no'} images {_hide_folder(shown)}{several}"
-        elif tail not in self._list(head):
+        elif tail not in self._list(head).names:
+            others = self.list_alike(head, tail)
             hint = f"; {others[0]} is there" if others else ""
             return tail, f"no image {_hide_folder(shown)}{hint}"
         if head != self._base and not self._is_inside(head, tail):
@@ -355,26 +470,22 @@ class _Folders:
 
     def list_alike(self, head: str, tail: str) -> list[str]:
         """Return the files of a folder that have a name with another suffix, or without one."""
-        names = self._list(head)
+        listing = self._list(head)
         stem = tail.removesuffix(ANY_SUFFIX)
         stem = stem if tail.endswith(ANY_SUFFIX) else _split_suffix(tail)[0]
-        alike = self._stems[head].get(stem, [])
         # An identifier may have the suffix of its file already.
-        return sorted(alike) or ([stem] if stem in names and stem != tail else [])
+        return listing.list_images(stem) or (
+            [stem] if stem in listing.names and stem != tail else []
+        )
 
     def are_empty(self) -> bool:
         """Return whether no folder that was asked for holds anything."""
-        return not any(self._names.values())
+        return not any(listing.names for listing in self._listings.values())
 
-    def _list(self, head: str) -> set[str]:
-        if head not in self._names:
-            names = self._names[head] = _list_folder(self._root / head)
-            stems = self._stems[head] = {}
-            for name in names:
-                stem, suffix = _split_suffix(name)
-                if suffix:
-                    stems.setdefault(stem, []).append(name)
-        return self._names[head]
+    def _list(self, head: str) -> "_Listing":
+        if head not in self._listings:
+            self._listings[head] = _list_folder(self._root / head)
+        return self._listings[head]
 
     def _is_inside(self, head: str, tail: str) -> bool:
         """Return whether a path leads below the template's folder, after all links.
@@ -384,8 +495,34 @@ class _Folders:
         """
         if head == self._base:
             return True
-        real = Path(os.path.realpath(self._root / head / tail))
-        return real.is_relative_to(self._real_base)
+        # A file that is no link lies where its folder does.
+        if tail and tail in self._list(head).links:
+            return self._leads_inside(self._root / head / tail)
+        if head not in self._inside:
+            self._inside[head] = self._leads_inside(self._root / head)
+        return self._inside[head]
+
+    def _leads_inside(self, path: Path) -> bool:
+        return Path(os.path.realpath(path)).is_relative_to(self._real_base)
+
+
+class _Listing:
+    """The names in a folder without broken links, and which of them are links."""
+
+    def __init__(self, names: set[str], links: set[str]) -> None:
+        self.names, self.links = names, links
+        self._sorted: list[str] | None = None
+
+    def list_images(self, stem: str) -> list[str]:
+        """Return the files that are named by a stem and the suffix of an image, sorted."""
+        if self._sorted is None:
+            self._sorted = sorted(self.names)
+        # All suffixes begin with a point.
+        start = bisect_left(self._sorted, f"{stem}.")
+        near = itertools.takewhile(
+            lambda name: name.startswith(f"{stem}."), itertools.islice(self._sorted, start, None)
+        )
+        return [name for name in near if _split_suffix(name)[0] == stem]
 
 
 def _join(head: str, tail: str) -> str:
@@ -406,17 +543,22 @@ def _hide_folder(name: str) -> str:
     return path.name if path.is_absolute() or ".." in path.parts else name
 
 
-def _list_folder(folder: Path) -> set[str]:
-    """Return the names in a folder without broken links; an empty set if there is no folder."""
+def _list_folder(folder: Path) -> _Listing:
+    """List a folder; there is nothing in it if there is no folder."""
+    names: set[str] = set()
+    links: set[str] = set()
     try:
-        if not folder.is_dir():
-            return set()
-        with os.scandir(folder) as entries:
-            return {
-                entry.name for entry in entries if not entry.is_symlink() or _leads_to_file(entry)
-            }
+        if folder.is_dir():
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.is_symlink():
+                        if not _leads_to_file(entry):
+                            continue
+                        links.add(entry.name)
+                    names.add(entry.name)
     except OSError as exc:
         raise CatalogError(f"{folder}: cannot be read ({exc.strerror})") from exc
+    return _Listing(names, links)
 
 
 def _leads_to_file(link: os.DirEntry[str]) -> bool:

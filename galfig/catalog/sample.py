@@ -101,8 +101,16 @@ def load_catalog(
         If the table cannot be read, or holds something that galfig cannot use; see
         `galfig.catalog.galaxies.load_galaxies`.
     """
+    return load_sample(name_catalog(path, settings), labelled=labelled)
+
+
+def name_catalog(
+    path: Path | str | None = None,
+    settings: Settings | Mapping[str, Any] | Path | str | None = None,
+) -> Settings:
+    """Return the settings with which a catalog is read, as of `load_catalog`, and read nothing."""
     overrides = {("catalog", "path"): None if path is None else Path(path)}
-    return load_sample(load_settings(settings, overrides), labelled=labelled)
+    return load_settings(settings, overrides)
 
 
 def load_sample(settings: Settings, *, labelled: bool = True) -> Galaxies:

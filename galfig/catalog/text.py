@@ -19,6 +19,7 @@ from typing import IO, Any, NamedTuple
 
 import pandas as pd
 
+from galfig.catalog.arrow import Wanted
 from galfig.catalog.columns import EMPTY_CELLS
 from galfig.errors import CatalogError
 from galfig.runtime.messages import quote, shorten
@@ -67,12 +68,15 @@ class Wish(NamedTuple):
     faults : dict of int to str or None
         Filled with the reason for each row that cannot be read, by its number from 1; such a row
         is then empty. With None, the first of them is an error.
+    wanted : Wanted or None
+        The columns to parse; None for all.
     """
 
     id_column: str
     text_columns: Collection[str] = ()
     names: tuple[str, ...] | None = None
     faults: dict[int, str] | None = None
+    wanted: Wanted | None = None
 
 
 class _Layout(NamedTuple):
@@ -395,6 +399,7 @@ def _parse(stream: IO[str], layout: _Layout, wish: Wish) -> pd.DataFrame:
         header=None,
         names=layout.names,
         index_col=False,
+        usecols=_choose(layout, wish),
         skipinitialspace=True,
         dtype={name: "string" for name in layout.names if name in texts},
         # Set for each column but the texts, so that a galaxy called 'NA' keeps its name.
@@ -409,6 +414,14 @@ def _parse(stream: IO[str], layout: _Layout, wish: Wish) -> pd.DataFrame:
     for name in table.columns[table.dtypes == "string"]:
         table[name] = table[name].str.strip()
     return table
+
+
+def _choose(layout: _Layout, wish: Wish) -> list[str]:
+    """Return the columns to parse; all, so that a message may list them, if one is missing."""
+    if wish.wanted is None or not {wish.id_column, *wish.wanted.asked} <= {*layout.names}:
+        return layout.names
+    found = {wish.id_column, *wish.wanted.asked, *wish.wanted.others}
+    return [name for name in layout.names if name in found]
 
 
 def _count_rows(stream: IO[str], layout: _Layout, path: Path) -> tuple[int, dict[int, str]]:

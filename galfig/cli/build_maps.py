@@ -1,7 +1,7 @@
 """``galfig build-maps``."""
 
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import click
 
@@ -122,25 +122,21 @@ def build_maps(
     settings = load_settings(config, overrides)
 
     from galfig.catalog.sample import load_sample
-
-    # Importing torch takes seconds, so errors in the catalog are reported first.
-    galaxies = load_sample(settings, labelled=model is None)
-
     from galfig.info import summarise
-    from galfig.pipeline.main import run_main_job
+    from galfig.pipeline.main import check_before, run_main_job
 
     keep_freed_memory()
-    is_new = run_main_job(
-        galaxies,
-        settings,
-        out,
-        model=model,
-        arch=arch,
-        split=split,
-        if_exists=if_exists,
-        run=RunOptions(device, workers, takeover),
-        shards=shards,
-    )
+    job: dict[str, Any] = {
+        "model": model,
+        "arch": arch,
+        "split": split,
+        "if_exists": if_exists,
+        "run": RunOptions(device, workers, takeover),
+        "shards": shards,
+    }
+    checked = check_before(settings, out, **job)
+    galaxies = load_sample(settings, labelled=model is None)
+    is_new = run_main_job(galaxies, settings, out, **job, checked=checked)
     if is_new and shards is not None:
         click.echo(f"{out}: has the parts of {shards}; 'galfig merge {out}' makes it of all parts")
         return

@@ -233,15 +233,27 @@ def _make_type(annotation: Any, bounds: Sequence[Any] = ()) -> click.ParamType: 
 
 def device_option(function: Function) -> Function:
     """Add the option for the device that runs the network."""
-    from galfig.runtime.options import Device
-
     return click.option(
         "--device",
-        type=click.Choice(get_args(Device)),
+        type=_DeviceName(),
+        metavar="[auto|cpu|cuda|cuda:N]",
         default="auto",
         show_default=True,
         help="Where the network runs; auto uses CUDA if there is a device.",
     )(function)
+
+
+class _DeviceName(click.ParamType):  # type: ignore[type-arg]
+    """The name of a device, which this machine may lack."""
+
+    name = "device"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from galfig.runtime.options import DEVICES, is_device
+
+        if not is_device(value):
+            self.fail(f"{value!r}, expected {DEVICES}.", param, ctx)
+        return value
 
 
 def figure_options(function: Function) -> Function:

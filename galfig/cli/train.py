@@ -87,24 +87,30 @@ def train(
     settings = load_settings(config, overrides)
     out = out or Path(settings.training.output)
     if settings.training.networks == 1:
+        # Importing torch takes seconds.
         check_output(out, if_exists=if_exists)
 
     from galfig.catalog.sample import load_sample
-
-    # Importing torch takes seconds, so errors in the catalog are reported first.
-    galaxies = load_sample(settings)
-
     from galfig.networks.ensemble import describe_accuracies
-    from galfig.networks.training import train_checkpoint, train_networks
+    from galfig.networks.training import check_training, train_checkpoint, train_networks
 
     keep_freed_memory()
+    run = RunOptions(device, takeover=takeover)
+    check_training(
+        settings,
+        out,
+        if_exists=if_exists,
+        resume="always" if resume else "never",
+        run=run,
+    )
+    galaxies = load_sample(settings)
     trained = (train_networks if settings.training.networks > 1 else train_checkpoint)(
         galaxies,
         settings,
         out,
         if_exists=if_exists,
         resume="always" if resume else "never",
-        run=RunOptions(device, takeover=takeover),
+        run=run,
     )
     for number, network in enumerate(trained.networks, 1):
         metrics = network.metadata["metrics"]

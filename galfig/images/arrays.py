@@ -198,7 +198,7 @@ def describe_arrays(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def read_columns(path: Path, n_rows: int) -> dict[str, NDArray[Any]]:
-    """Read the arrays of one axis of an HDF5 file, or the plain columns of one of Parquet.
+    """Read the arrays of one axis of an HDF5 file.
 
     Parameters
     ----------
@@ -210,10 +210,8 @@ def read_columns(path: Path, n_rows: int) -> dict[str, NDArray[Any]]:
     Returns
     -------
     dict of str to (n_rows,) ndarray
-        Numbers, texts as bytes, or objects, by name.
+        Numbers, or texts as bytes, by name.
     """
-    if path.suffix.lower() in parquet.SUFFIXES:
-        return dict(parquet.read_plain_columns(path))
     with _LOCK:
         return {name: one[()] for name, one in _open_hdf5(path).items() if one.shape == (n_rows,)}
 

@@ -55,24 +55,6 @@ def list_image_columns(path: Path) -> tuple[dict[str, int], int]:
         return found, int(table.metadata.num_rows)
 
 
-def read_plain_columns(path: Path) -> dict[str, NDArray[np.object_]]:
-    """Read the columns of texts, numbers and truth values, with None where a cell is empty."""
-    import pyarrow.types as kinds
-
-    with open_regular(path) as file:
-        table = _open(file)
-        schema = table.schema_arrow
-        plain = [
-            field.name
-            for field in schema
-            if kinds.is_primitive(field.type)
-            or kinds.is_string(field.type)
-            or kinds.is_large_string(field.type)
-        ]
-        columns = table.read(columns=plain)
-        return {name: np.array(columns.column(name).to_pylist(), dtype=object) for name in plain}
-
-
 def read_cell(path: Path, column: str, row: int, stamp: tuple[int, int]) -> bytes | NDArray[Any]:
     """Read the image of a row.
 

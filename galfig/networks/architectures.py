@@ -83,6 +83,23 @@ def build_network(arch: str, n_classes: int, n_channels: int = 3) -> nn.Module:
     return _build_timm(arch, n_classes, n_channels)
 
 
+def check_arch(arch: str, n_classes: int = 2, n_channels: int = 3) -> None:
+    """Check that a network can be built, without memory for its weights.
+
+    Parameters
+    ----------
+    arch, n_classes, n_channels
+        As of `build_network`.
+
+    Raises
+    ------
+    ConfigError
+        As `build_network`.
+    """
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        build_network(arch, n_classes, n_channels)
+
+
 def find_layer(
     model: nn.Module, name: str, image_size: int, arch: str = "", n_channels: int = 3
 ) -> tuple[str, nn.Module]:

@@ -3,14 +3,13 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from os import environ
-from typing import get_args
 
 import torch
 from torch import nn
 
 from galfig.errors import ConfigError
-from galfig.runtime.messages import require_choice
-from galfig.runtime.options import Device
+from galfig.runtime.messages import quote
+from galfig.runtime.options import DEVICES, Device, is_device
 
 
 def choose_device(name: Device) -> torch.device:
@@ -18,8 +17,9 @@ def choose_device(name: Device) -> torch.device:
 
     Parameters
     ----------
-    name : {"auto", "cpu", "cuda"}
-        "auto" is CUDA where there is a CUDA device, and the CPU otherwise.
+    name : {"auto", "cpu", "cuda", "cuda:1", ...}
+        "auto" is CUDA where there is a CUDA device, and the CPU otherwise. Numbers count the
+        devices that this process may see: CUDA_VISIBLE_DEVICES of the environment chooses them.
 
     Returns
     -------
@@ -28,15 +28,28 @@ def choose_device(name: Device) -> torch.device:
     Raises
     ------
     ConfigError
-        If the name is none of these, or "cuda" without a CUDA device.
+        If the name is none of these, or there is no such CUDA device.
     """
-    require_choice("device", name, get_args(Device))
-    has_cuda = torch.cuda.is_available()
-    if name == "cuda" and not has_cuda:
+    if not is_device(name):
+        raise ConfigError(f"`device` {name!r}: expected {DEVICES}")
+    n_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        return torch.device("cuda" if n_devices else "cpu")
+    device = torch.device(name)
+    if device.type != "cuda":
+        return device
+    visible = environ.get("CUDA_VISIBLE_DEVICES")
+    where = "" if visible is None else f", with CUDA_VISIBLE_DEVICES={quote(visible)}"
+    if not n_devices:
         raise ConfigError(
-            '`device="cuda"`: no CUDA device found; use `device="auto"` or `device="cpu"`'
+            f'`device="{name}"`: no CUDA device found{where}; use `device="auto"` or `device="cpu"`'
         )
-    return torch.device("cuda" if name == "cuda" or (name == "auto" and has_cuda) else "cpu")
+    if (device.index or 0) >= n_devices:
+        there = "cuda:0" if n_devices == 1 else f"cuda:0 to cuda:{n_devices - 1}"
+        raise ConfigError(
+            f'`device="{name}"`: no such CUDA device, expected {there}{where}; numbers count from 0'
+        )
+    return device
 
 
 @contextmanager

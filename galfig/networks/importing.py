@@ -351,7 +351,9 @@ def read_reference(
     files: Sequence[Source | None]
     if template is not None:
         names, _ = fill_template(table, template, path)
-        files = [Path(name) if name and Path(name).is_file() else None for name in names]
+        files = [
+            Path(name) if name and Path(name).is_file() else None for name in names.to_pylist()
+        ]
     else:
         files = _find_images(objid, path, images, id_column)
 

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from galfig.catalog.galaxies import SPLITS, Galaxies
 from galfig.config import restore_settings
 from galfig.images.identity import digest_files
-from galfig.images.sources import Source
+from galfig.images.sources import Source, take_sources
 from galfig.networks.checkpoint import Checkpoint
 
 logger = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ def find_splits(checkpoint: Checkpoint, galaxies: Galaxies) -> NDArray[np.object
         known = np.frombuffer(getattr(members, word), _GALAXY).astype(_GALAXY.newbyteorder("="))
         rows = np.flatnonzero(np.isin(names, known["name"]))
         if not is_own:
-            images = digest_files([galaxies.paths[row] for row in rows]).tolist()
+            images = digest_files(take_sources(galaxies.paths, rows)).tolist()
             pairs = set(known.tolist())
             is_same = [pair in pairs for pair in zip(names[rows].tolist(), images, strict=True)]
             n_strangers += len(rows) - sum(is_same)
@@ -119,7 +119,8 @@ def find_splits(checkpoint: Checkpoint, galaxies: Galaxies) -> NDArray[np.object
 
 def _digest_names(objid: NDArray[np.object_]) -> NDArray[np.uint64]:
     """Return the first 8 bytes of the SHA-256 of each identifier, (N,)."""
-    return np.array([_shorten(sha256(name.encode()).digest()) for name in objid], np.uint64)
+    digests = (_shorten(sha256(name.encode()).digest()) for name in objid)
+    return np.fromiter(digests, np.uint64, len(objid))
 
 
 def _shorten(digest: bytes) -> int:

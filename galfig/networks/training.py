@@ -17,13 +17,13 @@ from torch import nn
 import galfig
 from galfig.catalog.frames import report_frames
 from galfig.catalog.galaxies import Galaxies, describe_rejected, report_rejected
-from galfig.catalog.sample import load_catalog
+from galfig.catalog.sample import load_sample, name_catalog
 from galfig.config import MAX_NETWORKS, Settings, SplitSettings, load_settings
 from galfig.errors import CatalogError, CheckpointError, ConfigError, GalfigError, OutputError
 from galfig.images.cutouts import choose_decoding
 from galfig.images.sources import Source
 from galfig.metrics import Accuracy, describe_baseline, describe_few, rate_accuracy
-from galfig.networks.architectures import build_network, find_layer
+from galfig.networks.architectures import build_network, check_arch, find_layer
 from galfig.networks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from galfig.networks.device import choose_device, computing_with
 from galfig.networks.ensemble import (
@@ -99,7 +99,7 @@ def train(
     resume : {"never", "if_same", "always"}, default "never"
         Whether to resume an interrupted run after its last complete epoch. If that run had
         another recipe, "if_same" trains from the start, and "always" raises.
-    device : {"auto", "cpu", "cuda"}, default "auto"
+    device : {"auto", "cpu", "cuda", "cuda:1", ...}, default "auto"
         Where to train; "auto" takes CUDA where there is one.
     takeover : bool, default False
         Take over a stale lock from another host.
@@ -131,14 +131,15 @@ def train(
     GalfigError
         If the validation loss is not finite at the end.
     """
-    galaxies = load_catalog(catalog) if isinstance(catalog, Path | str) else catalog
-    overrides = {("training", key): value for key, value in training.items()}
     require_choice("if_exists", if_exists, get_args(ErrorOrReplace))
     require_choice("resume", resume, get_args(Resume))
-    settings = load_settings(galaxies.settings, overrides)
+    overrides = {("training", key): value for key, value in training.items()}
+    found = name_catalog(catalog) if isinstance(catalog, Path | str) else catalog.settings
+    settings = load_settings(found, overrides)
     path = Path(settings.training.output if out is None else out)
-    check_trained(settings, path, if_exists=if_exists, resume=resume)
     run = RunOptions(device=device, takeover=takeover)
+    check_training(settings, path, if_exists=if_exists, resume=resume, run=run)
+    galaxies = load_sample(found) if isinstance(catalog, Path | str) else catalog
     options: dict[str, Any] = {"if_exists": if_exists, "resume": resume, "run": run}
     if settings.training.networks > 1:
         return train_networks(galaxies, settings, path, **options)
@@ -229,7 +230,8 @@ def train_network(
         "settings": settings.record(),
         "objid": list(galaxies.objid),
         "versions": versions,
-        "device": str(device),
+        # Of several devices of one kind, any may go on.
+        "device": device.type,
     }
 
     def keep(state: dict[str, Any]) -> None:
@@ -873,6 +875,36 @@ def _list_further(folder: Path, wanted: Collection[Path]) -> list[Path]:
     if not folder.is_dir():
         return []
     return [path for path in list_networks(folder) if path not in wanted]
+
+
+def check_training(
+    settings: Settings,
+    path: Path,
+    *,
+    if_exists: IfExists = "error",
+    resume: Resume = "never",
+    run: RunOptions = DEFAULT_RUN,
+) -> None:
+    """Check all of a training that needs neither galaxies nor images, before these are read.
+
+    Parameters
+    ----------
+    settings, path, if_exists, resume, run
+        As of `train_checkpoint`.
+
+    Raises
+    ------
+    ConfigError
+        If this machine lacks the device, or the architecture is unknown.
+    CheckpointError
+        If the weights to start from cannot be read.
+    OutputError
+        As `check_trained`.
+    """
+    check_trained(settings, path, if_exists=if_exists, resume=resume)
+    choose_device(run.device)
+    check_arch(settings.training.arch, n_channels=settings.n_channels)
+    digest_init(settings)
 
 
 def check_trained(

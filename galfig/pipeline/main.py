@@ -2,15 +2,17 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
+import torch
 from torch import nn
 
 from galfig.attribution.methods import find_method
 from galfig.catalog.frames import report_frames
 from galfig.catalog.galaxies import Galaxies
-from galfig.catalog.sample import load_catalog
+from galfig.catalog.sample import load_sample, name_catalog
 from galfig.config import PIXEL_METHODS, Settings, load_settings
 from galfig.errors import ConfigError
 from galfig.images.cutouts import choose_decoding
@@ -21,14 +23,14 @@ from galfig.networks.ensemble import list_files, load_networks
 from galfig.networks.memory import check_memory, measure_explaining
 from galfig.networks.recipe import warn_of_mismatch
 from galfig.networks.shift import compare_images, warn_of_shift
-from galfig.networks.training import load_or_train
+from galfig.networks.training import check_training, load_or_train
 from galfig.pipeline.build import build_store, explain_chosen
 from galfig.pipeline.plan import describe_plan, make_plan
 from galfig.pipeline.shards import check_shards
 from galfig.runtime.files import IfExists, check_apart, check_output
 from galfig.runtime.messages import require_choice
 from galfig.runtime.options import DEFAULT_RUN, Device, RunOptions, Split
-from galfig.store.reader import Store, open_store
+from galfig.store.reader import Store, open_store, read_digest
 from galfig.store.summary import list_doubts
 
 logger = logging.getLogger(__name__)
@@ -94,7 +96,7 @@ def build_maps(
         What to do if the network or the store exists. "error" and "update" reuse a file that was
         made from the same inputs; for another file "error" raises and "update" replaces it.
         "replace" makes both again.
-    device : {"auto", "cpu", "cuda"}, default "auto"
+    device : {"auto", "cpu", "cuda", "cuda:1", ...}, default "auto"
         Where the network runs; "auto" takes CUDA where there is one.
     workers : int, optional
         Number of threads that decode images; default one per processor.
@@ -115,20 +117,27 @@ def build_maps(
         If ``mean``, ``std`` or ``cutout_size`` is missing for a module, or an argument that is
         only for a module is given without one.
     """
-    galaxies = load_catalog(catalog) if isinstance(catalog, Path | str) else catalog
-    settings, path = galaxies.settings, Path(out)
-    if layer is not None or method is not None:
-        settings = load_settings(settings, {("maps", "layer"): layer, ("maps", "method"): method})
+    described = name_catalog(catalog) if isinstance(catalog, Path | str) else catalog.settings
+    settings, path = _choose_maps(described, layer, method), Path(out)
     description = {"mean": mean, "std": std, "cutout_size": cutout_size}
     if not isinstance(model, Path | str | Checkpoint | nn.Module | None):
         raise TypeError(
             f"build_maps: `model` is a {type(model).__name__}, expected a checkpoint, its path or "
             "a torch.nn.Module"
         )
+    model = Path(model) if isinstance(model, str) else model
+    lacking = [name for name, value in description.items() if value is None]
     if isinstance(model, nn.Module):
-        lacking = [name for name, value in description.items() if value is None]
         if lacking:
             raise TypeError(f"build_maps: a module as `model` needs `{lacking[0]}` as well")
+    elif any(value is not None for value in (class_names, image_size, *description.values())):
+        raise TypeError("build_maps: a checkpoint has its own classes, statistics and sizes")
+    run = RunOptions(device=device, n_workers=workers, takeover=takeover)
+    checked = check_before(
+        settings, path, model=model, arch=arch, split=split, if_exists=if_exists, run=run
+    )
+    galaxies = load_sample(described) if isinstance(catalog, Path | str) else catalog
+    if isinstance(model, nn.Module):
         model = wrap_network(
             model,
             class_names=galaxies.class_names if class_names is None else class_names,
@@ -138,19 +147,26 @@ def build_maps(
             image_size=image_size,
             layer=settings.maps.layer,
         )
-    elif any(value is not None for value in (class_names, image_size, *description.values())):
-        raise TypeError("build_maps: a checkpoint has its own classes, statistics and sizes")
+        checked = replace(checked, checkpoint=model)
     run_main_job(
         galaxies,
         settings,
         path,
-        model=Path(model) if isinstance(model, str) else model,
+        model=model,
         arch=arch,
         split=split,
         if_exists=if_exists,
-        run=RunOptions(device=device, n_workers=workers, takeover=takeover),
+        run=run,
+        checked=checked,
     )
     return open_store(path)
+
+
+def _choose_maps(settings: Settings, layer: str | None, method: str | None) -> Settings:
+    """Return the settings with another layer and method, where they are given."""
+    if layer is None and method is None:
+        return settings
+    return load_settings(settings, {("maps", "layer"): layer, ("maps", "method"): method})
 
 
 def build_parts(
@@ -197,26 +213,104 @@ def build_parts(
     GalfigError
         As `galfig.build_maps`; and if another process is making one of these parts.
     """
-    galaxies = load_catalog(catalog) if isinstance(catalog, Path | str) else catalog
-    settings = galaxies.settings
-    if layer is not None or method is not None:
-        settings = load_settings(settings, {("maps", "layer"): layer, ("maps", "method"): method})
-    run_main_job(
-        galaxies,
-        settings,
-        Path(out),
-        model=Path(model) if isinstance(model, str) else model,
-        arch=arch,
-        split=split,
-        if_exists=if_exists,
-        run=RunOptions(device=device, n_workers=workers, takeover=takeover),
-        shards=shards,
-    )
+    described = name_catalog(catalog) if isinstance(catalog, Path | str) else catalog.settings
+    settings, path = _choose_maps(described, layer, method), Path(out)
+    model = Path(model) if isinstance(model, str) else model
+    options: dict[str, Any] = {
+        "model": model,
+        "arch": arch,
+        "split": split,
+        "if_exists": if_exists,
+        "run": RunOptions(device=device, n_workers=workers, takeover=takeover),
+        "shards": shards,
+    }
+    checked = check_before(settings, path, **options)
+    galaxies = load_sample(described) if isinstance(catalog, Path | str) else catalog
+    run_main_job(galaxies, settings, path, **options, checked=checked)
 
 
 def _name_trained(path: Path, *, several: bool) -> Path:
     """Return where a network that is trained on the way to a store is kept, or several are."""
     return path.with_suffix(".networks" if several else ".safetensors")
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What is known of a job before its galaxies are read.
+
+    Attributes
+    ----------
+    device : torch.device
+        Where the network runs.
+    kept : Path
+        The file of the network, or the folder of several; also where one that is trained is kept.
+    checkpoint : Checkpoint or None
+        The network; None if it is loaded or trained for the galaxies, or is not a checkpoint yet.
+    """
+
+    device: torch.device
+    kept: Path
+    checkpoint: Checkpoint | None
+
+
+def check_before(
+    settings: Settings,
+    path: Path,
+    *,
+    model: Path | Checkpoint | nn.Module | None = None,
+    arch: str | None = None,
+    split: Split | None = None,
+    if_exists: IfExists = "error",
+    run: RunOptions = DEFAULT_RUN,
+    shards: str | None = None,
+) -> Checked:
+    """Refuse whatever of a job can be refused before its catalog and its images are read.
+
+    Parameters
+    ----------
+    settings, path, model, arch, split, if_exists, run, shards
+        As of `run_main_job`; ``model`` may be a network that is no checkpoint yet.
+
+    Returns
+    -------
+    Checked
+
+    Raises
+    ------
+    ConfigError, CheckpointError, OutputError
+        As `run_main_job`.
+    """
+    require_choice("if_exists", if_exists, get_args(IfExists))
+    if split is not None:
+        require_choice("split", split, get_args(Split))
+    if arch is not None and not isinstance(model, Path):
+        raise ConfigError("`arch`: only with the file of a network as `model`")
+    try:
+        find_method(settings.maps.method)
+    except ValueError as exc:
+        raise ConfigError(str(exc)) from exc
+    if shards is not None:
+        check_shards(shards)
+        if model is None:
+            raise ConfigError(
+                "`shards` without `model`: each process would train a network of its own; train "
+                "one first with 'galfig train', and give it to all"
+            )
+    device = choose_device(run.device)
+    several = settings.training.networks > 1
+    kept = model if isinstance(model, Path) else _name_trained(path, several=several)
+    check_apart(path, [*settings.input_files, *list_files(kept)])
+    if read_digest(path) is None:
+        # Only a store may turn out to be the one that is wanted, or may be updated.
+        allowed: IfExists = "replace" if if_exists == "replace" else "error"
+        check_output(path, if_exists=allowed)
+    if isinstance(model, Path):
+        return Checked(device, kept, load_networks(model, arch=arch))
+    if model is None and not kept.exists():
+        check_output(path, if_exists=if_exists)
+    if model is None and (if_exists == "replace" or not kept.exists()):
+        check_training(settings, kept, if_exists=if_exists, resume="if_same", run=run)
+    return Checked(device, kept, model if isinstance(model, Checkpoint) else None)
 
 
 def run_main_job(
@@ -230,6 +324,7 @@ def run_main_job(
     if_exists: IfExists = "error",
     run: RunOptions = DEFAULT_RUN,
     shards: str | None = None,
+    checked: Checked | None = None,
 ) -> bool:
     """Do the main job: from galaxies to a store with every map, or to some parts of it.
 
@@ -257,6 +352,8 @@ def run_main_job(
     shards : str, optional
         Make the parts of these shards only, and no store; see
         `galfig.pipeline.shards.choose_shards`. Needs ``model``.
+    checked : Checked, optional
+        What `check_before` returned for the same arguments; by default, it is called here.
 
     Returns
     -------
@@ -280,36 +377,23 @@ def run_main_job(
     LostCutoutError
         If an image has disappeared since the catalog was read.
     """
-    # Report what cannot be used before hours of work, not after them.
-    require_choice("if_exists", if_exists, get_args(IfExists))
-    if split is not None:
-        require_choice("split", split, get_args(Split))
-    if arch is not None and not isinstance(model, Path):
-        raise ConfigError("`arch`: only with the file of a network as `model`")
-    try:
-        find_method(settings.maps.method)
-    except ValueError as exc:
-        raise ConfigError(str(exc)) from exc
-    if shards is not None:
-        check_shards(shards)
-        if model is None:
-            raise ConfigError(
-                "`shards` without `model`: each process would train a network of its own; train "
-                "one first with 'galfig train', and give it to all"
-            )
-    device = choose_device(run.device)
-    several = settings.training.networks > 1
-    kept = model if isinstance(model, Path) else _name_trained(path, several=several)
-    check_apart(path, [*settings.input_files, *list_files(kept)])
-    if model is None and not kept.exists():
-        check_output(path, if_exists=if_exists)
-    if isinstance(model, Checkpoint):
-        checkpoint = model
-    elif model is not None:
-        checkpoint = load_networks(model, arch=arch)
-        warn_of_mismatch(checkpoint, galaxies, settings, model)
-    else:
+    checked = checked or check_before(
+        settings,
+        path,
+        model=model,
+        arch=arch,
+        split=split,
+        if_exists=if_exists,
+        run=run,
+        shards=shards,
+    )
+    kept, device = checked.kept, checked.device
+    if checked.checkpoint is None:
         checkpoint = load_or_train(galaxies, settings, kept, if_exists=if_exists, run=run)
+    else:
+        checkpoint = checked.checkpoint
+        if isinstance(model, Path):
+            warn_of_mismatch(checkpoint, galaxies, settings, model)
     size = checkpoint.image_size
     check_memory(
         f"{checkpoint.record.arch}, explaining images of {size} pixels",

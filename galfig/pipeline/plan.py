@@ -1,7 +1,5 @@
 """Plan: the galaxies to explain, in shards, and a digest of all that the store depends on."""
 
-import hashlib
-import json
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -19,6 +17,7 @@ from galfig.images.sources import find_stretch
 from galfig.networks.architectures import LayerTraits, describe_layer, find_layer
 from galfig.networks.checkpoint import Checkpoint
 from galfig.networks.membership import find_splits
+from galfig.runtime.documents import digest_json
 from galfig.runtime.messages import shorten
 from galfig.runtime.options import Split
 from galfig.store.outline import digest_part
@@ -107,7 +106,9 @@ def make_plan(
     galaxies = _match_classes(galaxies, checkpoint)
     galaxies = replace(galaxies, split=find_splits(checkpoint, galaxies))
     split = split or _choose_split(galaxies, checkpoint)
-    chosen = galaxies if split == "all" else galaxies.take(galaxies.split == split)
+    is_chosen = np.ones(len(galaxies), bool) if split == "all" else galaxies.split == split
+    # A copy of the same rows would double the memory.
+    chosen = galaxies if is_chosen.all() else galaxies.take(is_chosen)
     if not len(chosen):
         raise CatalogError(
             f"{settings.catalog_path}: no galaxy in split {split!r}, expected at least one; "
@@ -128,13 +129,13 @@ def make_plan(
         "settings": settings.record(),
         "layer": layer_name,
         "split": split,
-        "objid": list(chosen.objid),
-        "splits": list(chosen.split),
+        "objid": chosen.objid,
+        "splits": chosen.split,
     }
     if find_stretch(chosen.paths, settings.catalog) == "sky":
         # Images of FITS were stretched otherwise before this was recorded.
         ingredients["stretch"] = "sky"
-    digest = hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()
+    digest = digest_json(ingredients)
     return Plan(chosen, shards, layer_name, traits, split, settings, digest)
 
 

@@ -5,16 +5,20 @@ integers of thousands of digits. These functions raise only ``ValueError``, whos
 line.
 """
 
+import hashlib
 import json
 import math
 import re
 import tomllib
+from collections.abc import Mapping
 from typing import Any
 
 from galfig.runtime.messages import UNPRINTABLE, one_line
 
 # Nothing that galfig writes is nested more deeply than 8 levels.
 MAX_DEPTH = 64
+# Items of a long list that are written at a time.
+_BLOCK = 10_000
 # Characters that JSON permits in a string, but that would act on a terminal or break a line.
 _UNSAFE = re.compile(f"(?!\\n){UNPRINTABLE.pattern}")
 
@@ -99,6 +103,34 @@ def dump_json(value: Any, *, indent: int | None = None, sort_keys: bool = True) 
         replace_nan(value), sort_keys=sort_keys, ensure_ascii=False, allow_nan=False, indent=indent
     )
     return _UNSAFE.sub(_escape, words)
+
+
+def digest_json(items: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of JSON with sorted keys, without a document of long lists in memory.
+
+    Parameters
+    ----------
+    items : mapping of str to JSON value
+        The document; a list may also be an array of numpy.
+
+    Returns
+    -------
+    str
+        The digest of ``json.dumps(items, sort_keys=True)``, as hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    for number, (key, value) in enumerate(sorted(items.items())):
+        digest.update(f"{', ' if number else '{'}{json.dumps(key)}: ".encode())
+        if isinstance(value, list | tuple) or hasattr(value, "tolist"):
+            digest.update(b"[")
+            for start in range(0, len(value), _BLOCK):
+                block = json.dumps(list(value[start : start + _BLOCK]), sort_keys=True)
+                digest.update(f"{', ' if start else ''}{block[1:-1]}".encode())
+            digest.update(b"]")
+        else:
+            digest.update(json.dumps(value, sort_keys=True).encode())
+    digest.update(b"}" if items else b"{}")
+    return digest.hexdigest()
 
 
 def replace_nan(value: Any) -> Any:

@@ -99,8 +99,8 @@ def check_output(
     Raises
     ------
     OutputError
-        If the path is a folder, a device, a pipe or a socket, or the file exists and must not be
-        replaced; see also `check_home`.
+        If the path is a folder, a device, a pipe or a socket, the file exists and must not be
+        replaced, or the folder around it may not be written to; see also `check_home`.
     ConfigError
         If ``if_exists`` is none of its choices.
     """
@@ -112,6 +112,13 @@ def check_output(
         raise OutputError(f"{path}: is a device, pipe or socket, expected a file name")
     if path.exists() and if_exists == "error":
         raise OutputError(f"{path}: already exists; {advice}")
+    # Folders that are missing are made in the nearest that is there.
+    around = Path(os.path.realpath(path)).parents
+    home = next((folder for folder in around if os.path.lexists(folder)), Path())
+    if not home.is_dir():
+        raise OutputError(f"{path}: cannot be written ({home} is no folder)")
+    if not os.access(home, os.W_OK | os.X_OK):
+        raise OutputError(f"{path}: cannot be written (no permission to write in {home})")
 
 
 def check_apart(path: Path, inputs: Iterable[Path]) -> None:

@@ -1,9 +1,13 @@
 """How a job runs: device, number of threads, whether it may take over a lock; galaxies and maps."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
-Device = Literal["auto", "cpu", "cuda"]
+# Where a network runs: "auto", "cpu", "cuda", or "cuda:1" for one device of several.
+Device = str
+_DEVICE = re.compile(r"auto|cpu|cuda(:(0|[1-9]\d{0,3}))?")
+DEVICES = "'auto', 'cpu', 'cuda', or 'cuda:1' for one device of several"
 # Galaxies, by how the training of a network used them. It is declared here, since the help of the
 # command line needs it, and the settings import pydantic.
 Split = Literal["valid", "train", "test", "all"]
@@ -23,7 +27,7 @@ class RunOptions:
 
     Attributes
     ----------
-    device : {"auto", "cpu", "cuda"}, default "auto"
+    device : {"auto", "cpu", "cuda", "cuda:1", ...}, default "auto"
         Where the network runs; "auto" uses CUDA if it is available. Results differ between devices
         by rounding.
     n_workers : int, optional
@@ -38,3 +42,8 @@ class RunOptions:
 
 
 DEFAULT_RUN = RunOptions()
+
+
+def is_device(name: object) -> bool:
+    """Return whether a name is one of a device, which this machine may lack."""
+    return isinstance(name, str) and _DEVICE.fullmatch(name) is not None

@@ -1,5 +1,8 @@
 """Arrow: lists in cells, and files that decode to more than the memory."""
 
+import io
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -7,6 +10,7 @@ import pytest
 from pyarrow import feather
 from samples import OBJID
 
+from galfig.catalog.arrow import read_parquet
 from galfig.catalog.formats import read_table
 from galfig.errors import CatalogError
 
@@ -53,3 +57,49 @@ def test_feather_that_decodes_to_more_than_the_memory(tmp_path, monkeypatch):
     assert len(read_table(tmp_path / "10.feather", "objID")) == n
     with pytest.raises(CatalogError, match=r"more than 0\.0 GB decoded, expected less"):
         read_table(tmp_path / "1000.feather", "objID")
+
+
+def make_frames():
+    """Give tables of every type that pandas writes, with indexes of every kind."""
+    frame = pd.DataFrame(
+        {
+            "objID": np.arange(5) + 2**60,
+            "z": [0.1, np.nan, 0.3, np.inf, 0],
+            "f": np.array([1, 2, 3, 4, 5], np.float32),
+            "h": np.arange(5, dtype=np.float16),
+            "i": np.array([1, 2, 3, 4, 5], np.int8),
+            "u": np.array([2**63] * 5, np.uint64),
+            "n": pd.array([1, None, 3, 4, 5], dtype="Int64"),
+            "b": [True, False, True, True, False],
+            "m": pd.array([True, None, False, True, True], dtype="boolean"),
+            "s": ["a", "é", None, "", "x"],
+            "t": pd.to_datetime(["2020-01-01"] * 5),
+            "c": pd.Categorical(list("aabba")),
+            "o": [1, 2, 3, 4, None],
+        }
+    )
+    return {
+        "plain": frame,
+        "identifiers": frame.set_index("objID"),
+        "two levels": frame.set_index(["objID", "s"]),
+        "named range": frame.rename_axis("row"),
+        "reversed": frame.iloc[::-1],
+        "numbers": frame[["z", "f"]],
+        "texts": frame[["s"]],
+        "text and number": frame.set_index("s")[["z"]],
+        "nameless": frame[["z"]].set_index(pd.Index(list("abcde"))),
+        "empty": frame.iloc[:0],
+        "with a point": frame[["objID"]].rename(columns={"objID": "a.b"}),
+    }
+
+
+@pytest.mark.parametrize("name", make_frames())
+def test_tables_are_what_pandas_makes_of_them(name):
+    """Column for column, whatever the index, though numbers are converted one by one."""
+    stream = io.BytesIO()
+    make_frames()[name].to_parquet(stream, row_group_size=2)
+    expected = pd.read_parquet(io.BytesIO(stream.getvalue()), dtype_backend="numpy_nullable")
+    expected = expected.reset_index(drop=expected.index.names == [None])
+    found = read_parquet(stream.getvalue(), Path("a.parquet"))
+    assert found.dtypes.tolist() == expected.dtypes.tolist()
+    pd.testing.assert_frame_equal(found, expected, check_column_type=False)

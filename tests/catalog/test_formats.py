@@ -13,6 +13,7 @@ from astropy.io import fits
 from astropy.table import MaskedColumn, Table
 from samples import OBJID
 
+from galfig.catalog.arrow import Wanted
 from galfig.catalog.formats import read_file, read_table
 from galfig.errors import CatalogError
 
@@ -89,6 +90,21 @@ def test_one_masked_identifier_rounds_no_other(tmp_path, suffix):
     found = read_table(path, "other")["other"].tolist()
     # Without columns of fixed width, only a sign can stand for an empty cell.
     assert found == [text or ("--" if suffix in (".dat", ".txt") else "") for text in expected]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.filterwarnings("ignore:Attribute `mask`:UserWarning")
+def test_only_columns_that_are_asked_for(tmp_path, suffix):
+    """In the order of the file, with the same cells as if all were read; a typo is an error."""
+    path = tmp_path / f"catalog{suffix}"
+    write_table(path, [int(OBJID), 7, 9], [1, None, 6], [0.1, None, 0.3], ["Sb", "E", "Sb"])
+    whole = read_table(path, "objID")
+    table = read_table(path, "objID", wanted=Wanted(("type", "other"), {"objID", "nosuch"}))
+    pd.testing.assert_frame_equal(table, whole[["objID", "other", "type"]])
+    with pytest.raises(CatalogError, match=r"no column 'typ', asked for .*; did you mean 'type'"):
+        read_table(path, "objID", wanted=Wanted(("typ",), {"objID"}))
+    with pytest.raises(CatalogError, match="no column 'ID', expected by"):
+        read_table(path, "ID", wanted=Wanted((), {"ID", "type"}))
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".fits", ".ecsv"])

@@ -306,7 +306,7 @@ def test_take_and_reject(galaxy_folder):
     few = galaxies.take(np.array([3, 1]))
     assert few.objid.tolist() == [galaxies.objid[3], galaxies.objid[1]]
     assert few.table["objID"].tolist() == few.objid.tolist()
-    assert few.paths == (galaxies.paths[3], galaxies.paths[1])
+    assert tuple(few.paths) == (galaxies.paths[3], galaxies.paths[1])
     assert len(few.pixel_scale) == len(few.label) == len(few) == 2
     rest = galaxies.reject({0: "dim"}).reject({0: "blurred"})
     assert rest.rejected == {galaxies.objid[0]: "dim", galaxies.objid[1]: "blurred"}
@@ -651,3 +651,28 @@ def test_a_table_of_a_file_is_another_catalog(galaxy_folder):
     assert found[1].label.tolist() == [1, 0] * 12
     assert found[0].catalog_sha256 != found[1].catalog_sha256
     assert found[0].settings.record()["catalog"]["path"] == "cat.fits[ONE]"
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_columns_of_the_settings_are_read_unasked(galaxy_folder, suffix):
+    """What classes, split, images and redshifts need, and nothing else but what is asked for."""
+    table = pd.read_csv(galaxy_folder / "catalog.csv", dtype={"objID": str})
+    table = table.assign(name=table["objID"], use="train", simulated=True, mag=1.5, ra=2.5)
+    table = table.assign(scale=0.4)
+    table.loc[:3, "use"] = "valid"
+    path = galaxy_folder / f"catalog{suffix}"
+    table.to_csv(path, index=False) if suffix == ".csv" else table.to_parquet(path)
+    catalog = {"path": str(path), "images": "images/{name}.jpg", "pixel_scale": "scale"}
+    split = {"column": "use"}
+    whole = load_galaxies(load_settings({"catalog": catalog, "split": split}))
+    needed = {"objID", "z", "oh_p50", "name", "use", "simulated", "scale"}
+    for asked in ([], ["ra"]):
+        settings = {"catalog": {**catalog, "columns": asked}, "split": split}
+        few = load_galaxies(load_settings(settings))
+        assert set(few.table) == needed | set(asked)
+        assert few.simulated
+        for name in ("objid", "redshift", "value", "label", "split", "pixel_scale"):
+            np.testing.assert_array_equal(getattr(few, name), getattr(whole, name))
+        assert tuple(few.paths) == tuple(whole.paths)
+        assert few.catalog_sha256 == whole.catalog_sha256
+        pd.testing.assert_frame_equal(few.table, whole.table[list(few.table)])

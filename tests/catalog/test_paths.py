@@ -1,5 +1,7 @@
 """Templates of image paths: what they name, and what they are not led to."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -26,7 +28,8 @@ def locate(folder, template, **columns):
     table = pd.DataFrame(columns)
     templates = [parse_template(template)]
     is_used = np.ones(len(table), dtype=bool)
-    return locate_images(table, templates, folder, folder / "cat.csv", is_used)
+    sources, reasons = locate_images(table, templates, folder, folder / "cat.csv", is_used)
+    return list(sources), reasons
 
 
 def test_paths_of_a_column_and_of_parts_of_it(folder):
@@ -77,7 +80,7 @@ def test_slices_cannot_be_put_together_to_leave_the_folder(folder):
         names, reasons = fill_template(
             pd.DataFrame(columns), parse_template(template), folder / "cat.csv"
         )
-        assert names == [""]
+        assert names.to_pylist() == [""]
         assert "leads out of the folder" in reasons[0]
 
 
@@ -127,3 +130,66 @@ def test_what_is_no_template(words):
     """The message says what a template may hold."""
     with pytest.raises(CatalogError, match="template"):
         parse_template(words)
+
+
+_CELLS = [
+    *("J0842", "a", "a.b", "a..b", "..", ".", "", "a/b", "a//b", "/a", "a/", "./a", "a/../b"),
+    *(" a ", "-7", "+7", "7", "12.0", "a b", "é", "\u200b", "C:\\x", "C:/x", "*", "a.*"),
+    *("x" * 254, "x" * 300, "NA", ".hidden", "\t", "a\n", "1e5", "ABCDEFGHIJ/KLM.png"),
+]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(
+            "images/{n}.jpg",
+            "{n}",
+            "{n}.*",
+            "../{n}.png",
+            "/data/x/{n}.png",
+            "//x/{n}",
+            "./{n}.png",
+        ),
+        *("a/{n[:2]}/{n}.png", "{n[-3:]}.png", "{n[1:]}", "{n[2:-1]}.png", "{n:06}.png"),
+        *("{n:06}/{m}.png", "a/{n}/../{m}", "{n}{m}.jpg", "x/{n[0:0]}.png", "a/./b/{n}"),
+    ],
+)
+def test_paths_at_once_are_those_of_row_by_row(words, tmp_path):
+    """Whatever a cell holds, filling all rows at once says what each row by itself says."""
+    cells = [(n, m) for n in _CELLS for m in ("b", "..", "c/d")]
+    table = pd.DataFrame(cells, columns=["n", "m"], dtype="string")
+    template = parse_template(words)
+    names, reasons = fill_template(table, template, tmp_path / "cat.csv")
+    # Objects are read row by row.
+    expected = fill_template(table.astype(object), template, tmp_path / "cat.csv")
+    assert (names.to_pylist(), reasons) == (expected[0].to_pylist(), expected[1])
+    for n_rows in (1, 7):
+        # What a column holds elsewhere may decide what a cell means.
+        few = table.iloc[20 : 20 + n_rows]
+        names, reasons = fill_template(few, template, tmp_path / "cat.csv")
+        expected = fill_template(few.astype(object), template, tmp_path / "cat.csv")
+        assert (names.to_pylist(), reasons) == (expected[0].to_pylist(), expected[1])
+
+
+def test_floats_as_texts_name_images_without_their_point():
+    """A spreadsheet wrote 17 as 17.0; beside a name it would be a name."""
+    for others, expected in ((["", "NA"], "17.jpg"), (["a.b", ""], "17.0.jpg")):
+        table = pd.DataFrame({"n": ["17.0", *others]}, dtype="string")
+        names, _ = fill_template(table, parse_template("{n}.jpg"), Path("cat.csv"))
+        assert names[0].as_py() == expected
+
+
+def test_many_names_of_a_folder_are_found_as_few_are(folder):
+    """A folder is asked for thousands of names at once; links in it are followed or not as ever."""
+    (folder / "images" / "J084" / "out.png").symlink_to(folder / "secret.png")
+    (folder / "images" / "J084" / "in.png").symlink_to(folder / "images" / "a.PNG")
+    names = ["J0842", "out", "in", "lost", "J0842"]
+    few = locate(folder, "images/{loc}", loc=[f"J084/{name}.png" for name in names])
+    many = locate(folder, "images/{loc}", loc=[f"J084/{name}.png" for name in names] * 1000)
+    assert few[1] == {
+        1: "images/J084/out.png leads out of the folder of the images, expected a file below it",
+        3: "no image images/J084/lost.png",
+    }
+    assert many[0] == few[0] * 1000
+    assert many[1] == {5 * k + row: why for k in range(1000) for row, why in few[1].items()}

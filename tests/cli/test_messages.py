@@ -97,6 +97,7 @@ MESSAGES = [
         '`device="cuda"`: no CUDA device found; use `device="auto"` or `device="cpu"`',
         "--device cuda: no CUDA device found; use --device auto or --device cpu",
     ),
+    ("train", "`device` 'gpu': expected 'auto'", "--device 'gpu': expected 'auto'"),
     ("train", "choose another `arch` or `image_size`", "choose another --arch or --image-size"),
     (
         "train",

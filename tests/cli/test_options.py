@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from galfig.attribution.engine import PRECISIONS
 from galfig.cli import main
 from galfig.config import Precision, Settings
-from galfig.runtime.options import Device, Split
+from galfig.runtime.options import Split
 from galfig.store.selection import Sort
 
 # Options of a command that are settings, by the name of both.
@@ -63,8 +63,6 @@ def test_options_are_those_of_the_settings(command, table, key):
     [
         ("build-maps", "precision", get_args(Precision)),
         ("build-maps", "split", get_args(Split)),
-        ("build-maps", "device", get_args(Device)),
-        ("train", "device", get_args(Device)),
         ("train", "schedule", ("one-cycle", "flat-cos")),
         ("train", "sampler", ("none", "balanced")),
         ("render", "split", get_args(Split)),
@@ -134,3 +132,15 @@ def test_opposite_flags_exclude_each_other(store_path, command, flags):
     assert "--correct and --wrong exclude each other; give one" in found.stderr
     twice = ["render", str(store_path), flags[0], flags[0], "--n", "1", "-q"]
     assert CliRunner().invoke(main, twice).exit_code == 0
+
+
+@pytest.mark.parametrize("command", ["build-maps", "train", "audit"])
+def test_devices_have_numbers(command):
+    """Names of devices are checked before anything is imported; which exist is not known then."""
+    option = find_option(command, "device")
+    for name in ("auto", "cpu", "cuda", "cuda:0", "cuda:12"):
+        assert option.type.convert(name, option, None) == name
+    for name in ("gpu", "cuda:", "cuda:-1", "cuda:01", "CUDA", "cuda:1 "):
+        with pytest.raises(click.BadParameter, match="expected 'auto', 'cpu', 'cuda'"):
+            option.type.convert(name, option, None)
+    assert "--device [auto|cpu|cuda|cuda:N]" in show(command)

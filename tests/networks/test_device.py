@@ -9,10 +9,58 @@ import torch
 from samples import make_tiny_cnn
 from torch import nn
 
+from galfig.errors import ConfigError
 from galfig.networks.architectures import build_network
-from galfig.networks.device import choose_layout
+from galfig.networks.device import choose_device, choose_layout
 
 HEAD = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)]
+
+
+def have_devices(monkeypatch, n, visible=None):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: n > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: n)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+
+
+def test_a_device_by_its_number(monkeypatch):
+    """Each of several can be named, and the first is that of "cuda" and of "auto"."""
+    have_devices(monkeypatch, 3)
+    assert [choose_device(f"cuda:{n}").index for n in range(3)] == [0, 1, 2]
+    assert choose_device("cuda") == choose_device("auto") == torch.device("cuda")
+    assert choose_device("cpu") == torch.device("cpu")
+    have_devices(monkeypatch, 0)
+    assert choose_device("auto") == torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("n", "name", "visible", "words"),
+    [
+        (0, "cuda:1", None, '`device="cuda:1"`: no CUDA device found; use'),
+        (0, "cuda", "", "no CUDA device found, with CUDA_VISIBLE_DEVICES=''; use"),
+        (1, "cuda:1", None, "no such CUDA device, expected cuda:0;"),
+        (
+            2,
+            "cuda:5",
+            "5,6",
+            "no such CUDA device, expected cuda:0 to cuda:1, with CUDA_VISIBLE_DEVICES='5,6'; "
+            "numbers count from 0",
+        ),
+        (2, "cuda:-1", None, "expected 'auto', 'cpu', 'cuda', or 'cuda:1'"),
+        (2, "cuda:01", None, "expected 'auto'"),
+        (2, "gpu", None, "expected 'auto'"),
+        (2, "cuda:0\n", None, "expected 'auto'"),
+        (2, None, None, "expected 'auto'"),
+    ],
+)
+def test_a_device_that_is_not_there(monkeypatch, n, name, visible, words):
+    """The message says which are, and what hides the others."""
+    have_devices(monkeypatch, n, visible)
+    with pytest.raises(ConfigError) as caught:
+        choose_device(name)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.slow

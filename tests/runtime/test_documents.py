@@ -1,11 +1,13 @@
 """JSON and TOML of strangers: one line for anything, and JSON for any reader."""
 
+import hashlib
 import json
 import math
 
+import numpy as np
 import pytest
 
-from galfig.runtime.documents import MAX_DEPTH, dump_json, load_json, load_toml
+from galfig.runtime.documents import MAX_DEPTH, digest_json, dump_json, load_json, load_toml
 
 BOMBS = {
     "deep list": "[" * 100_000 + "]" * 100_000,
@@ -76,3 +78,14 @@ def test_json_is_json():
 def test_lines_of_json_stay_lines():
     """With an indent, only the text within quotes is escaped."""
     assert dump_json({"a": "\n"}, indent=1) == '{\n "a": "\\n"\n}'
+
+
+@pytest.mark.parametrize("n", [0, 1, 9_999, 10_000, 10_001, 25_000])
+def test_the_digest_of_long_lists_is_that_of_the_whole_document(n):
+    """Stores of older versions keep their digests, however it is computed."""
+    names = [f'é"{number}' for number in range(n)]
+    document = {"objid": names, "a": {"z": [1.5, None], "b": "x"}, "é": True, "m": [], "l": [{}]}
+    expected = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+    assert digest_json(document) == expected
+    assert digest_json({**document, "objid": np.array(names, dtype=object)}) == expected
+    assert digest_json({}) == hashlib.sha256(b"{}").hexdigest()

@@ -190,3 +190,14 @@ def test_parts_go_into_a_folder(tmp_path):
     for name, kind in (("link", "a symbolic link"), ("file", "a file")):
         with pytest.raises(OutputError, match=f"is {kind}, expected a folder for parts"):
             check_parts(tmp_path / name)
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_work(tmp_path, monkeypatch):
+    """Not when the file appears, hours later; folders that are missing are made then."""
+    (tmp_path / "notes.txt").write_text("notes")
+    check_output(tmp_path / "new" / "folder" / "a.h5")
+    with pytest.raises(OutputError, match=r"cannot be written \(.*notes.txt is no folder\)"):
+        check_output(tmp_path / "notes.txt" / "more" / "a.h5")
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+    with pytest.raises(OutputError, match="no permission to write in"):
+        check_output(tmp_path / "new" / "a.h5", if_exists="replace")
