@@ -1,15 +1,21 @@
 """``galfig train``."""
 
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from galfig.cli import options
 from galfig.cli.usage import Command
 from galfig.runtime.files import ErrorOrReplace, check_output
+from galfig.runtime.launch import find_place
 from galfig.runtime.malloc import keep_freed_memory
 from galfig.runtime.options import Device, RunOptions
+
+if TYPE_CHECKING:
+    from galfig.catalog.galaxies import Galaxies
+    from galfig.config import Settings
 
 
 @click.command(cls=Command)
@@ -44,6 +50,7 @@ from galfig.runtime.options import Device, RunOptions
 @options.setting("training", "sampler")
 @options.setting("training", "seed", help="Seed of the split and of the training.")
 @options.setting("training", "grayscale")
+@options.setting("training", "precision")
 @options.setting("maps", "layer")
 @options.device_option
 @options.if_exists_options()
@@ -73,9 +80,8 @@ def train(
       galfig train --catalog galaxies.csv --arch xresnet18 --epochs 10 --lr auto
       galfig train --catalog galaxies.csv --arch xresnet18 --epochs 10 --lr auto --resume
       galfig train --catalog galaxies.csv --networks 5 --out networks
+      accelerate launch --num_processes 4 -m galfig train --out model.safetensors
     """
-    from galfig.config import load_settings
-
     overrides = {
         ("catalog", "path"): catalog,
         ("catalog", "images_dir"): images,
@@ -84,15 +90,14 @@ def train(
         ("maps", "layer"): layer,
         **{("training", key): value for key, value in recipe.items()},
     }
-    settings = load_settings(config, overrides)
-    out = out or Path(settings.training.output)
-    if settings.training.networks == 1:
-        check_output(out, if_exists=if_exists)
+    read = partial(_read, config, overrides, out, if_exists)
+    if find_place().count > 1:
+        from galfig.networks.processes import join_processes
 
-    from galfig.catalog.sample import load_sample
-
-    # Importing torch takes seconds, so errors in the catalog are reported first.
-    galaxies = load_sample(settings)
+        settings, out, galaxies = join_processes(device).take_turns(read)
+    else:
+        # Importing torch takes seconds, so errors in the catalog are reported first.
+        settings, out, galaxies = read()
 
     from galfig.networks.ensemble import describe_accuracies
     from galfig.networks.training import train_checkpoint, train_networks
@@ -106,6 +111,8 @@ def train(
         resume="always" if resume else "never",
         run=RunOptions(device, takeover=takeover),
     )
+    if not find_place().is_main:
+        return
     for number, network in enumerate(trained.networks, 1):
         metrics = network.metadata["metrics"]
         words = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
@@ -114,3 +121,20 @@ def train(
         click.echo(f"{where}: {words}{seeded}")
     if trained.ensemble:
         click.echo(f"{out}: {describe_accuracies(trained)}")
+
+
+def _read(
+    config: Path | None,
+    overrides: dict[tuple[str, str], Any],
+    out: Path | None,
+    if_exists: ErrorOrReplace,
+) -> tuple["Settings", Path, "Galaxies"]:
+    """Read the settings and the catalog, after what can be checked without it."""
+    from galfig.catalog.sample import load_sample
+    from galfig.config import load_settings
+
+    settings = load_settings(config, overrides)
+    out = out or Path(settings.training.output)
+    if settings.training.networks == 1:
+        check_output(out, if_exists=if_exists)
+    return settings, out, load_sample(settings)
