@@ -91,7 +91,7 @@ def train(
         **{("training", key): value for key, value in recipe.items()},
     }
     read = partial(_read, config, overrides, out, if_exists)
-    if find_place().count > 1:
+    if find_place().n_processes > 1:
         from galfig.networks.processes import join_processes
 
         settings, out, galaxies = join_processes(device).take_turns(read)

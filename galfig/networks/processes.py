@@ -210,7 +210,7 @@ def join_processes(device: Device) -> Processes:
         If the processes do not find each other.
     """
     place = find_place()
-    if place.count == 1:
+    if place.n_processes == 1:
         if is_alone_unasked():
             logger.warning(
                 "accelerate started one process, since it starts several on CPUs by MPI only; for "
@@ -225,14 +225,16 @@ def join_processes(device: Device) -> Processes:
         raise exc if place.is_main else ElsewhereError(str(exc)) from exc
     from accelerate import PartialState
 
-    processes = Processes(place.rank, place.count, _count_local(), chosen)
+    processes = Processes(place.rank, place.n_processes, _count_local(), chosen)
     is_first = not dist.is_initialized()
     state = _talk(lambda: PartialState(cpu=chosen.type == "cpu", timeout=_PATIENCE), processes)
     if not place.is_main:
         logging.getLogger("galfig").setLevel(logging.ERROR)
     if is_first:
         atexit.register(state.destroy_process_group)
-        logger.info("training in %d processes, each with its share of every batch", place.count)
+        logger.info(
+            "training in %d processes, each with its share of every batch", place.n_processes
+        )
     return replace(processes, device=state.device)
 
 
@@ -294,8 +296,8 @@ def refuse_processes(task: str, advice: str) -> None:
         In the others.
     """
     place = find_place()
-    if place.count > 1:
-        words = f"{task}: in one of {place.count} processes, expected a single one; {advice}"
+    if place.n_processes > 1:
+        words = f"{task}: in one of {place.n_processes} processes, expected a single one; {advice}"
         raise ConfigError(words) if place.is_main else ElsewhereError(words)
 
 
@@ -304,6 +306,7 @@ def _talk(function: Callable[[], Result], processes: Processes) -> Result:
     try:
         return function()
     except RuntimeError as exc:
-        reason = one_line(exc)[:200]
+        # gloo begins with a place in its own source, and ends with advice.
+        reason = one_line(exc).rpartition("] ")[2].partition(". ")[0][:120]
         words = f"training: lost one of the {processes.count} processes that share it ({reason})"
         raise GalfigError(words) if processes.is_main else ElsewhereError(words) from exc

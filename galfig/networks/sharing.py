@@ -20,10 +20,10 @@ from galfig.networks.processes import Processes
 def share_loaders(
     dls: DataLoaders, processes: Processes, draw: Callable[[], object] | None
 ) -> None:
-    """Have the loaders give this process its share: of each batch of the training, and of batches
-    of the validation.
+    """Have the loaders give this process its share: a part of each batch, or of the batches.
 
-    Every process draws the random numbers of the whole batch, so that all stay in step, and
+    A batch of the training is divided among the processes; of the validation, each has some of the
+    batches. Every process draws the random numbers of the whole batch. All then stay in step, and
     augment each galaxy as a single process would.
 
     Parameters
@@ -53,17 +53,17 @@ def _share_batches(
 ) -> Iterator[Any]:
     """Give this process's share of each batch."""
     for batch in _iter_batches(loader, rows):
-        if len(batch) < loader.bs:
-            # fastai drops an incomplete batch.
-            return
-        own = range(len(batch))[processes.share(len(batch))]
+        # fastai drops an incomplete batch, after it has drawn its numbers.
+        is_whole = len(batch) == loader.bs
+        own = range(len(batch))[processes.share(len(batch))] if is_whole else ()
         items = []
         for place, row in enumerate(batch):
             if place in own:
                 items.append(loader.do_item(row))
             elif draw is not None:
                 draw()
-        yield loader.do_batch(items)
+        if is_whole:
+            yield loader.do_batch(items)
 
 
 def _take_batches(loader: DataLoader, processes: Processes, rows: Iterable[int]) -> Iterator[Any]:
@@ -136,7 +136,8 @@ class SharedSmoothLoss(AvgSmoothLoss):
     def accumulate(self, learn: Learner) -> None:
         """Add the loss of a step."""
         self.count += 1
-        self.val = torch.lerp(to_detach(learn.loss.mean(), gather=False), self.val, self.beta)
+        loss: torch.Tensor = to_detach(learn.loss.mean(), gather=False)
+        self.val: torch.Tensor = torch.lerp(loss, self.val, self.beta)
 
 
 class SharedLoss(AvgLoss):

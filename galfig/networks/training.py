@@ -77,6 +77,7 @@ from galfig.runtime.files import (
     remove_leftovers,
 )
 from galfig.runtime.inputs import read_regular
+from galfig.runtime.launch import find_place
 from galfig.runtime.lock import hold_lock
 from galfig.runtime.machine import count_processors
 from galfig.runtime.messages import require_choice
@@ -543,14 +544,21 @@ def check_trainable(galaxies: Labelled, settings: Settings, device: torch.device
     Raises
     ------
     ConfigError
-        If the architecture is unknown, does not return logits alone in training, or a step of the
-        training cannot fit in the memory.
+        If the architecture is unknown, does not return logits alone in training, a step of the
+        training cannot fit in the memory, or there are more processes than images in a batch.
     """
     training = settings.training
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         skeleton = build_network(training.arch, len(galaxies.class_names), settings.n_channels)
     shape = (settings.n_channels, training.network_size, training.network_size)
     n_images = min(training.batch_size, int(np.sum(galaxies.in_train)))
+    n_processes = find_place().n_processes
+    if n_images < n_processes:
+        raise ConfigError(
+            f"training: {n_processes} processes for batches of {n_images} galaxies, expected a "
+            "galaxy for each at least; start fewer processes, or choose a larger `batch_size`"
+        )
+    n_images = -(-n_images // n_processes)
     try:
         logits = skeleton(torch.zeros(2, *shape, device="meta"))
         needed = measure_training(skeleton, shape, max(n_images, 1))

@@ -16,12 +16,12 @@ class Place(NamedTuple):
     ----------
     rank : int
         Its number, from 0.
-    count : int
+    n_processes : int
         Number of processes; 1 where nobody started several.
     """
 
     rank: int
-    count: int
+    n_processes: int
 
     @property
     def is_main(self) -> bool:
@@ -46,8 +46,8 @@ def find_place(environment: Mapping[str, str] = os.environ) -> Place:
     has_address = all(environment.get(name) for name in _ADDRESS)
     if not has_address or not all(number.isdecimal() for number in numbers):
         return Place(0, 1)
-    rank, count, _ = map(int, numbers)
-    return Place(rank, count) if 0 <= rank < count else Place(0, 1)
+    rank, n_processes, _ = map(int, numbers)
+    return Place(rank, n_processes) if rank < n_processes else Place(0, 1)
 
 
 def is_alone_unasked(environment: Mapping[str, str] = os.environ) -> bool:
