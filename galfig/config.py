@@ -32,6 +32,7 @@ MAX_BYTES = 1_000_000
 
 # Choices that the settings and the command line share.
 Precision = Literal["float32", "tf32", "bfloat16"]
+TrainingPrecision = Literal["float32", "bfloat16", "auto"]
 Method = Literal[
     "grad-cam",
     "hires-cam",
@@ -562,6 +563,11 @@ class TrainingSettings(_Table):
     threads: int = Field(
         4, ge=1, le=256, description="Threads that compute on a CPU; they determine the rounding"
     )
+    precision: TrainingPrecision = Field(
+        "float32",
+        description="Arithmetic of the training; 'auto' takes bfloat16 where the processor is made "
+        "for it",
+    )
 
     @model_validator(mode="after")
     def _check_start(self) -> "TrainingSettings":
@@ -582,7 +588,10 @@ class TrainingSettings(_Table):
         # Checkpoints that were trained before these keys existed stay up to date.
         keys: dict[str, Any] = serialize(self)
         fields = type(self).model_fields
-        for key in ("pretrained", "init", "freeze", "body_lr_ratio", "crop_margin"):
+        for key in (
+            *("pretrained", "init", "freeze", "body_lr_ratio", "crop_margin"),
+            "precision",
+        ):
             if key in keys and keys[key] == fields[key].default:
                 del keys[key]
         return keys

@@ -70,6 +70,10 @@ class LockError(GalfigError, OSError):
     """Another process is making the same file."""
 
 
+class ElsewhereError(GalfigError):
+    """Another process of the same job failed, and reports why; this one has nothing to add."""
+
+
 class ScoreError(GalfigError, ValueError):
     """Maps cannot be scored, or the truth is not what was simulated."""
 

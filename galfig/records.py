@@ -134,6 +134,10 @@ class Training(_Record):
     start: dict[Name, PrintableText] | None = None
     settings: RecordedSettings | None = None
     versions: dict[Name, PrintableText] | None = None
+    # What the training computed in, and how many processes shared it, where it was not one process
+    # in float32.
+    precision: PrintableText | None = None
+    processes: Count | None = None
 
 
 class ImageShift(_Record):

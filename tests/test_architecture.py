@@ -30,6 +30,7 @@ RANK = {room: tier for tier, rooms in enumerate(TIERS) for room in rooms}
 HOMES = {
     "torch": {"attribution", "networks", "pipeline", "auditing"},
     "fastai": {"networks"},
+    "accelerate": {"networks"},
     "safetensors": {"networks"},
     "h5py": {"store", "catalog", "images"},
     "matplotlib": {"figures"},

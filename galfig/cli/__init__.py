@@ -12,6 +12,7 @@ import click
 
 import galfig
 from galfig.cli.usage import Group
+from galfig.runtime.launch import find_place
 from galfig.runtime.messages import one_line
 
 EXIT_FAILED = 1
@@ -74,6 +75,11 @@ class _LazyGroup(Group):
             return super().invoke(ctx)
         except BrokenPipeError:
             raise
+        except click.ClickException as exc:
+            # Of several processes, one says it.
+            if find_place().is_main:
+                raise
+            ctx.exit(exc.exit_code)
         except OSError as exc:
             # Commands report their own input and output errors. What is left is an error on stdout,
             # or an unexpected fault of the machine.

@@ -15,8 +15,9 @@ import click
 from galfig.cli.environment import settle_environment
 from galfig.cli.messages import translate
 from galfig.cli.signals import Stopped, stop_on_signals, write_farewell
-from galfig.errors import GalfigError
+from galfig.errors import ElsewhereError, GalfigError
 from galfig.runtime.inputs import is_shortage
+from galfig.runtime.launch import find_place
 from galfig.runtime.messages import make_printable, one_line
 from galfig.runtime.progress import write_line
 
@@ -377,12 +378,20 @@ def standard_options(function: Function) -> Function:
     @functools.wraps(function)
     def run(*args: Any, quiet: bool, verbose: int, debug: bool, **options: Any) -> Any:
         ctx = click.get_current_context()
-        _start_logging(logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO, ctx)
-        farewell = f"interrupted{_HOW_TO_GO_ON.get(function.__name__, '')}"
+        # Of several processes, one speaks for all.
+        is_main = find_place().is_main
+        is_quiet = quiet or not is_main
+        _start_logging(
+            logging.ERROR if is_quiet else logging.DEBUG if verbose else logging.INFO, ctx
+        )
+        how = _HOW_TO_GO_ON.get(function.__name__, "")
+        farewell = f"interrupted{how}" if is_main else ""
         try:
             with stop_on_signals(farewell):
                 settle_environment()
                 return function(*args, **options)
+        except ElsewhereError:
+            sys.exit(EXIT_FAILED)
         except (GalfigError, MemoryError, ImportError, RuntimeError) as exc:
             is_short = is_shortage(exc)
             if not is_short and not isinstance(exc, GalfigError):

@@ -35,7 +35,7 @@ def stop_on_signals(words: str) -> Iterator[None]:
     Parameters
     ----------
     words : str
-        The last line on stderr.
+        The last line on stderr; "" for none.
 
     Raises
     ------
@@ -57,8 +57,9 @@ def stop_on_signals(words: str) -> Iterator[None]:
 
 
 def write_farewell(words: str) -> None:
-    """Write the last line of a stopped command to stderr."""
-    sys.stderr.write(f"\ngalfig: {words}\n")
+    """Write the last line of a stopped command to stderr; "" is none."""
+    if words:
+        sys.stderr.write(f"\ngalfig: {words}\n")
     sys.stderr.flush()
 
 

@@ -1,15 +1,21 @@
 """``galfig train``."""
 
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from galfig.cli import options
 from galfig.cli.usage import Command
 from galfig.runtime.files import ErrorOrReplace, check_output
+from galfig.runtime.launch import find_place
 from galfig.runtime.malloc import keep_freed_memory
 from galfig.runtime.options import Device, RunOptions
+
+if TYPE_CHECKING:
+    from galfig.catalog.galaxies import Galaxies
+    from galfig.config import Settings
 
 
 @click.command(cls=Command)
@@ -44,6 +50,7 @@ from galfig.runtime.options import Device, RunOptions
 @options.setting("training", "sampler")
 @options.setting("training", "seed", help="Seed of the split and of the training.")
 @options.setting("training", "grayscale")
+@options.setting("training", "precision")
 @options.setting("maps", "layer")
 @options.device_option
 @options.if_exists_options()
@@ -73,9 +80,8 @@ def train(
       galfig train --catalog galaxies.csv --arch xresnet18 --epochs 10 --lr auto
       galfig train --catalog galaxies.csv --arch xresnet18 --epochs 10 --lr auto --resume
       galfig train --catalog galaxies.csv --networks 5 --out networks
+      accelerate launch --num_processes 4 -m galfig train --out model.safetensors
     """
-    from galfig.config import load_settings
-
     overrides = {
         ("catalog", "path"): catalog,
         ("catalog", "images_dir"): images,
@@ -84,34 +90,28 @@ def train(
         ("maps", "layer"): layer,
         **{("training", key): value for key, value in recipe.items()},
     }
-    settings = load_settings(config, overrides)
-    out = out or Path(settings.training.output)
-    if settings.training.networks == 1:
-        # Importing torch takes seconds.
-        check_output(out, if_exists=if_exists)
+    read = partial(_read, config, overrides, out, if_exists, resume=resume, device=device)
+    if find_place().n_processes > 1:
+        from galfig.networks.processes import join_processes
 
-    from galfig.catalog.sample import load_sample
+        settings, out, galaxies = join_processes(device).take_turns(read)
+    else:
+        settings, out, galaxies = read()
+
     from galfig.networks.ensemble import describe_accuracies
-    from galfig.networks.training import check_training, train_checkpoint, train_networks
+    from galfig.networks.training import train_checkpoint, train_networks
 
     keep_freed_memory()
-    run = RunOptions(device, takeover=takeover)
-    check_training(
-        settings,
-        out,
-        if_exists=if_exists,
-        resume="always" if resume else "never",
-        run=run,
-    )
-    galaxies = load_sample(settings)
     trained = (train_networks if settings.training.networks > 1 else train_checkpoint)(
         galaxies,
         settings,
         out,
         if_exists=if_exists,
         resume="always" if resume else "never",
-        run=run,
+        run=RunOptions(device, takeover=takeover),
     )
+    if not find_place().is_main:
+        return
     for number, network in enumerate(trained.networks, 1):
         metrics = network.metadata["metrics"]
         words = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
@@ -120,3 +120,34 @@ def train(
         click.echo(f"{where}: {words}{seeded}")
     if trained.ensemble:
         click.echo(f"{out}: {describe_accuracies(trained)}")
+
+
+def _read(
+    config: Path | None,
+    overrides: dict[tuple[str, str], Any],
+    out: Path | None,
+    if_exists: ErrorOrReplace,
+    *,
+    resume: bool,
+    device: Device,
+) -> tuple["Settings", Path, "Galaxies"]:
+    """Read the settings and the catalog, after what can be checked without it."""
+    from galfig.config import load_settings
+
+    settings = load_settings(config, overrides)
+    out = out or Path(settings.training.output)
+    if settings.training.networks == 1:
+        # Importing torch takes seconds.
+        check_output(out, if_exists=if_exists)
+
+    from galfig.catalog.sample import load_sample
+    from galfig.networks.training import check_training
+
+    check_training(
+        settings,
+        out,
+        if_exists=if_exists,
+        resume="always" if resume else "never",
+        run=RunOptions(device),
+    )
+    return settings, out, load_sample(settings)

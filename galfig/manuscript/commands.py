@@ -20,7 +20,8 @@ VALUES = {
     "train": (
         *("--arch", "--batch-size", "--body-lr-ratio", "--class-weights", "--crop-margin"),
         *("--cutout-size", "--device", "--epochs", "--freeze", "--image-size"),
-        *("--label-smoothing", "--layer", "--lr", "--sampler", "--schedule", "--seed"),
+        *("--label-smoothing", "--layer", "--lr", "--precision", "--sampler", "--schedule"),
+        "--seed",
     ),
     "build-maps": (
         *("--device", "--layer", "--method", "--networks", "--precision", "--shard-size"),

@@ -1,8 +1,9 @@
 """Device: where a network runs, with how many threads, and in which memory layout it trains."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from os import environ
+from typing import Any
 
 import torch
 from torch import nn
@@ -77,6 +78,29 @@ def computing_with(n_threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def replacing_forward(model: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """Have a network compute by another function, and keep the names of its weights.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The network.
+    forward : callable
+        What it computes within the block, most likely by means of its own ``forward``.
+    """
+    before = vars(model).get("forward")
+    model.forward = forward
+    try:
+        yield
+    finally:
+        if before is None:
+            # The method of its class shows again.
+            del model.forward
+        else:
+            model.forward = before
 
 
 def _check_environment(n_threads: int) -> None:

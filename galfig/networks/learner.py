@@ -42,8 +42,17 @@ with warnings.catch_warnings():
     )
     from fastai.vision.augment import aug_transforms
 
+    from galfig.networks.sharing import (
+        SharedLoss,
+        SharedMetric,
+        SharedSmoothLoss,
+        SharedSteps,
+        share_loaders,
+    )
+
 from galfig.metrics import score
 from galfig.networks.device import choose_layout
+from galfig.networks.processes import ALONE, Processes
 from galfig.networks.training_set import Labelled, crop_at
 from galfig.runtime.progress import show_progress
 
@@ -145,6 +154,7 @@ def make_learner(
     head: Collection[str] = (),
     device: torch.device | str = "cpu",
     n_workers: int = 0,
+    processes: Processes = ALONE,
 ) -> Learner:
     """Make fastai's learner, with the tutorial's data block, ranger and cross-entropy.
 
@@ -167,6 +177,8 @@ def make_learner(
         Where to train.
     n_workers : int, default 0
         Processes that assemble batches; 0 for none beside this one.
+    processes : Processes, optional
+        Those that train together, each with its share of a batch.
 
     Returns
     -------
@@ -190,7 +202,23 @@ def make_learner(
     )
     learner.remove_cb(ProgressCallback)
     learner.logger = lambda row: None
+    if processes.count > 1:
+        _share(learner, training, len(galaxies.class_names), processes)
     return learner
+
+
+def _share(
+    learner: Learner, training: TrainingSettings, n_classes: int, processes: Processes
+) -> None:
+    """Have a learner work on this process's share, with losses and metrics of all processes."""
+    margin = training.crop_margin
+    share_loaders(learner.dls, processes, partial(_draw_corner, margin) if margin else None)
+    learner.add_cb(SharedSteps(processes))
+    learner.metrics = [
+        SharedMetric(partial(_measure, name), name, n_classes, processes) for name in METRICS
+    ]
+    learner.recorder.loss = SharedLoss(processes)
+    learner.recorder.smooth_loss = SharedSmoothLoss()
 
 
 def find_lr(learner: Learner) -> tuple[float, dict[str, list[float]]]:
@@ -272,11 +300,15 @@ def _get_image(
     """Return the image of a row, (n_channels, H, W), with a margin cropped to the centre or not."""
     pixels, margin = cutouts[row["row"]], training.crop_margin
     if margin:
-        is_fixed = row["is_valid"]
-        y, x = (margin if is_fixed else random.randint(0, 2 * margin) for _ in range(2))
-        pixels = crop_at(pixels, (y, x), training)
+        corner = (margin, margin) if row["is_valid"] else _draw_corner(margin)
+        pixels = crop_at(pixels, corner, training)
     image = torch.from_numpy(pixels).permute(2, 0, 1)
     return TensorImage(image) if len(image) == 3 else TensorImageBW(image)
+
+
+def _draw_corner(margin: int) -> tuple[int, int]:
+    """Draw the first pixel (y, x) of a crop."""
+    return random.randint(0, 2 * margin), random.randint(0, 2 * margin)
 
 
 def _split_parameters(head: Collection[str], model: nn.Module) -> list[list[nn.Parameter]]:
@@ -294,12 +326,13 @@ def _balanced_weights(galaxies: Labelled) -> list[float]:
 
 def _as_metric(name: str) -> AccumMetric:
     """Make a fastai metric of one of the numbers of `score`, over the whole validation set."""
+    return AccumMetric(partial(_measure, name), flatten=False, name=name)
 
-    def metric(logits: torch.Tensor, labels: torch.Tensor) -> float:
-        probs = torch.softmax(torch.as_tensor(logits).double(), dim=1)
-        return score(probs.cpu().numpy(), torch.as_tensor(labels).cpu().numpy())[name]
 
-    return AccumMetric(metric, flatten=False, name=name)
+def _measure(name: str, logits: torch.Tensor, labels: torch.Tensor) -> float:
+    """Return one of the numbers of `score` for the logits and labels of a validation set."""
+    probs = torch.softmax(torch.as_tensor(logits).double(), dim=1)
+    return score(probs.cpu().numpy(), torch.as_tensor(labels).cpu().numpy())[name]
 
 
 def _read_epoch(learner: Learner) -> dict[str, float]:

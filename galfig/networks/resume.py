@@ -74,7 +74,7 @@ def save_progress(path: Path, recipe: Mapping[str, Any], state: Any) -> None:
         temporary.write_bytes(data)
 
 
-def load_progress(path: Path, recipe: Mapping[str, Any]) -> Any:
+def load_progress(path: Path, recipe: Mapping[str, Any], data: bytes | None = None) -> Any:
     """Read a state that `save_progress` wrote.
 
     Parameters
@@ -83,6 +83,8 @@ def load_progress(path: Path, recipe: Mapping[str, Any]) -> Any:
         The file.
     recipe : mapping
         All that the run depends on, as it was given to `save_progress`.
+    data : bytes, optional
+        What the file holds, if another process has read it.
 
     Returns
     -------
@@ -95,7 +97,7 @@ def load_progress(path: Path, recipe: Mapping[str, Any]) -> Any:
         If the file cannot be read, is damaged, or belongs to another recipe.
     """
     try:
-        data = read_regular(path, MAX_BYTES)
+        data = read_regular(path, MAX_BYTES) if data is None else data
         found = json.loads(read_header(data)[0]["galfig-resume"])
         tensors = load_tensors(data)
         is_sound = found["digest"] == digest_content(found, tensors)

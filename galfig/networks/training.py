@@ -1,7 +1,9 @@
 """Training: a network trained once for given galaxies and settings, and kept as a checkpoint."""
 
+import json
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from hashlib import sha256
@@ -18,13 +20,24 @@ import galfig
 from galfig.catalog.frames import report_frames
 from galfig.catalog.galaxies import Galaxies, describe_rejected, report_rejected
 from galfig.catalog.sample import load_sample, name_catalog
-from galfig.config import MAX_NETWORKS, Settings, SplitSettings, load_settings
+from galfig.config import (
+    MAX_NETWORKS,
+    Settings,
+    SplitSettings,
+    TrainingSettings,
+    load_settings,
+)
 from galfig.errors import CatalogError, CheckpointError, ConfigError, GalfigError, OutputError
 from galfig.images.cutouts import choose_decoding
 from galfig.images.sources import Source
 from galfig.metrics import Accuracy, describe_baseline, describe_few, rate_accuracy
 from galfig.networks.architectures import build_network, check_arch, find_layer
-from galfig.networks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from galfig.networks.checkpoint import (
+    MAX_BYTES,
+    Checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
 from galfig.networks.device import choose_device, computing_with
 from galfig.networks.ensemble import (
     SUFFIX,
@@ -35,6 +48,9 @@ from galfig.networks.ensemble import (
 )
 from galfig.networks.membership import find_splits, record_members
 from galfig.networks.memory import check_memory, measure_training
+from galfig.networks.normalisation import normalising_together
+from galfig.networks.precision import choose_precision, computing_in
+from galfig.networks.processes import ALONE, Processes, join_processes
 from galfig.networks.recipe import (
     describe_difference,
     describe_recipe,
@@ -60,7 +76,10 @@ from galfig.runtime.files import (
     check_output,
     remove_leftovers,
 )
+from galfig.runtime.inputs import read_regular
+from galfig.runtime.launch import find_place
 from galfig.runtime.lock import hold_lock
+from galfig.runtime.machine import count_processors
 from galfig.runtime.messages import require_choice
 from galfig.runtime.options import DEFAULT_RUN, Device, RunOptions
 from galfig.runtime.progress import show_progress
@@ -85,7 +104,8 @@ def train(
     """Train a classifier on the galaxies of a catalog, and write its checkpoint.
 
     With ``networks=5``, five networks are trained with other seeds into a folder; see
-    `train_networks`.
+    `train_networks`. In a program that ``accelerate launch`` started, all its processes train
+    together; each of them must call this.
 
     Parameters
     ----------
@@ -128,18 +148,25 @@ def train(
         If another process is making the same file.
     LostCutoutError
         If an image has disappeared since the catalog was read.
+    ElsewhereError
+        If ``accelerate launch`` started several processes, of which another failed.
     GalfigError
         If the validation loss is not finite at the end.
     """
-    require_choice("if_exists", if_exists, get_args(ErrorOrReplace))
-    require_choice("resume", resume, get_args(Resume))
-    overrides = {("training", key): value for key, value in training.items()}
-    found = name_catalog(catalog) if isinstance(catalog, Path | str) else catalog.settings
-    settings = load_settings(found, overrides)
-    path = Path(settings.training.output if out is None else out)
     run = RunOptions(device=device, takeover=takeover)
-    check_training(settings, path, if_exists=if_exists, resume=resume, run=run)
-    galaxies = load_sample(found) if isinstance(catalog, Path | str) else catalog
+
+    def read() -> tuple[Galaxies, Settings, Path]:
+        require_choice("if_exists", if_exists, get_args(ErrorOrReplace))
+        require_choice("resume", resume, get_args(Resume))
+        overrides = {("training", key): value for key, value in training.items()}
+        found = name_catalog(catalog) if isinstance(catalog, Path | str) else catalog.settings
+        settings = load_settings(found, overrides)
+        path = Path(settings.training.output if out is None else out)
+        check_training(settings, path, if_exists=if_exists, resume=resume, run=run)
+        galaxies = load_sample(found) if isinstance(catalog, Path | str) else catalog
+        return galaxies, settings, path
+
+    galaxies, settings, path = join_processes(device).take_turns(read)
     options: dict[str, Any] = {"if_exists": if_exists, "resume": resume, "run": run}
     if settings.training.networks > 1:
         return train_networks(galaxies, settings, path, **options)
@@ -216,10 +243,13 @@ def train_network(
     OutputError
         If the file exists and ``if_exists`` is "error", or the file cannot be written.
     """
-    device = choose_device(run.device)
-    _check_sets(galaxies, settings.split)
-    if start is None:
-        start = load_start(settings, len(galaxies.class_names))
+    processes = join_processes(run.device)
+    device = choose_device(run.device) if processes.count == 1 else processes.device
+    with processes.together():
+        _check_sets(galaxies, settings.split)
+        precision = choose_precision(settings.training.precision, device)
+        if start is None:
+            start = load_start(settings, len(galaxies.class_names))
     versions = {
         "galfig": galfig.__version__,
         **{name: version(name) for name in ("torch", "torchvision", "fastai")},
@@ -232,13 +262,17 @@ def train_network(
         "versions": versions,
         # Of several devices of one kind, any may go on.
         "device": device.type,
+        # What one process left in float32 says neither.
+        **({} if precision == "float32" else {"precision": precision}),
+        **({} if processes.count == 1 else {"processes": processes.count}),
     }
 
     def keep(state: dict[str, Any]) -> None:
         check()
-        save_progress(progress, follows_from, state)
+        if processes.is_main:
+            save_progress(progress, follows_from, state)
 
-    before = _load_progress(progress, follows_from, resume)
+    before = _share_progress(progress, follows_from, resume, processes)
     model, fitted = fit_model(
         galaxies,
         cutouts,
@@ -248,31 +282,52 @@ def train_network(
         before=before,
         keep=keep,
         is_shown=is_shown,
+        processes=processes,
     )
-    loss = fitted["history"][-1]["valid_loss"]
-    if not np.isfinite(loss):
-        raise GalfigError(
-            f"training: the validation loss is {loss}, expected a finite number; try a learning "
-            f"rate below {fitted['lr']:g}"
-        )
-    metadata = {
-        **_describe_inputs(galaxies, settings),
-        **({} if start is None else {"start": start.origin}),
-        **fitted,
-        "metrics": _describe_metrics(galaxies, fitted["history"][-1]),
-        "members": dict(members or record_members(galaxies)),
-        "recipe": dict(recipe or {}),
-        "versions": versions,
-    }
-    trained = Checkpoint(model, galaxies.class_names, metadata["layer"], metadata)
-    decoding = choose_decoding(settings.catalog, settings.n_channels)
-    metadata["images"] = describe_images(trained, galaxies, decoding)
-    check()
-    checkpoint = save_checkpoint(path, trained.model, metadata, if_exists=if_exists)
-    progress.unlink(missing_ok=True)
-    if doubt := describe_baseline(_rate(galaxies, metadata["history"][-1]), galaxies.class_names):
-        logger.warning("%s: validation set: %s", path, doubt)
-    return checkpoint
+
+    def finish() -> Checkpoint:
+        loss = fitted["history"][-1]["valid_loss"]
+        if not np.isfinite(loss):
+            raise GalfigError(
+                f"training: the validation loss is {loss}, expected a finite number; try a "
+                f"learning rate below {fitted['lr']:g}"
+            )
+        metadata = {
+            **_describe_inputs(galaxies, settings),
+            **({} if start is None else {"start": start.origin}),
+            **fitted,
+            "metrics": _describe_metrics(galaxies, fitted["history"][-1]),
+            "members": dict(members or record_members(galaxies)),
+            "recipe": dict(recipe or {}),
+            "versions": versions,
+        }
+        trained = Checkpoint(model, galaxies.class_names, metadata["layer"], metadata)
+        decoding = choose_decoding(settings.catalog, settings.n_channels)
+        metadata["images"] = describe_images(trained, galaxies, decoding)
+        check()
+        checkpoint = save_checkpoint(path, trained.model, metadata, if_exists=if_exists)
+        progress.unlink(missing_ok=True)
+        epoch = metadata["history"][-1]
+        if doubt := describe_baseline(_rate(galaxies, epoch), galaxies.class_names):
+            logger.warning("%s: validation set: %s", path, doubt)
+        return checkpoint
+
+    with processes.together():
+        saved = finish() if processes.is_main else None
+    return _share_checkpoint(saved, model, processes)
+
+
+def _share_checkpoint(
+    saved: Checkpoint | None, model: nn.Module, processes: Processes
+) -> Checkpoint:
+    """Return the checkpoint that process 0 saved; the others have its network already."""
+    words = {} if saved is None else {"digest": saved.digest, "metadata": saved.metadata}
+    found = json.loads(processes.send(json.dumps(words).encode()))
+    if saved is not None:
+        return saved
+    metadata = found["metadata"]
+    names = tuple(metadata["class_names"])
+    return Checkpoint(model.cpu(), names, metadata["layer"], metadata, found["digest"])
 
 
 def fit_model(
@@ -287,6 +342,7 @@ def fit_model(
     n_workers: int | None = None,
     is_shown: bool = True,
     is_logged: bool = True,
+    processes: Processes = ALONE,
 ) -> tuple[nn.Module, dict[str, Any]]:
     """Fit a network, and write no file.
 
@@ -312,6 +368,9 @@ def fit_model(
         Show the progress over the steps.
     is_logged : bool, default True
         Log the metrics of each epoch.
+    processes : Processes, optional
+        Those that train together, each with its share of a batch, and each of which calls this.
+        They divide the threads as well.
 
     Returns
     -------
@@ -320,14 +379,16 @@ def fit_model(
         ``valid_loss`` of the history is not finite.
     metadata : dict
         Its ``layer``, the ``mean`` and ``std`` that normalise its images, and how the training
-        went: ``lr``, ``lr_finder`` and ``history``.
+        went: ``lr``, ``lr_finder`` and ``history``, the ``precision`` if it is not float32, and
+        the number of ``processes`` if there are several.
 
     Raises
     ------
     CatalogError
         If a channel is the same in every pixel.
     ConfigError
-        If the architecture or the layer is unknown, or the environment forbids the threads.
+        If the architecture or the layer is unknown, the environment forbids the threads, or this
+        machine the precision.
     """
     # fastai takes seconds to import, and only training needs it.
     from galfig.networks.learner import fit_network, make_learner, seeded
@@ -342,7 +403,9 @@ def fit_model(
         # On a CPU, assembling the batches takes a small fraction of the time.
         is_cuda = torch.device(device).type == "cuda"
         n_workers = torch.get_num_threads() if is_cuda else 0
-    with seeded(training.seed), computing_with(training.threads):
+    precision = choose_precision(training.precision, device)
+    n_threads = _count_threads(training, precision, processes)
+    with seeded(training.seed), computing_with(n_threads):
         model = build_network(training.arch, n_classes, settings.n_channels)
         if start is not None:
             start.load_into(model)
@@ -363,10 +426,13 @@ def fit_model(
             head=head,
             device=device,
             n_workers=n_workers,
+            processes=processes,
         )
-        history, lr, finder = fit_network(
-            learner, training, before, keep, head, is_shown=is_shown, is_logged=is_logged
-        )
+        processes.copy_main(list(model.state_dict().values()))
+        with computing_in(model, precision, device), normalising_together(model, processes):
+            history, lr, finder = fit_network(
+                learner, training, before, keep, head, is_shown=is_shown, is_logged=is_logged
+            )
     metadata = {
         "layer": layer,
         "mean": mean,
@@ -374,8 +440,18 @@ def fit_model(
         "lr": lr,
         "lr_finder": finder,
         "history": history,
+        **({} if precision == "float32" else {"precision": precision}),
+        **({} if processes.count == 1 else {"processes": processes.count}),
     }
     return learner.model.eval(), metadata
+
+
+def _count_threads(training: TrainingSettings, precision: str, processes: Processes) -> int:
+    """Return with how many threads a process computes."""
+    n_threads = max(1, training.threads // processes.n_local)
+    # In bfloat16, oneDNN's threads wait for each other without giving way. Those that share a
+    # processor then take ten times as long.
+    return n_threads if precision == "float32" else min(n_threads, count_processors())
 
 
 def _describe_metrics(galaxies: Galaxies, epoch: Mapping[str, float]) -> dict[str, float]:
@@ -436,6 +512,25 @@ def _load_progress(
         return None
 
 
+def _share_progress(
+    path: Path, follows_from: Mapping[str, Any], resume: Resume, processes: Processes
+) -> dict[str, Any] | None:
+    """Return what `_load_progress` does in process 0, which alone may see the file."""
+    before, data = None, b""
+    with processes.together():
+        if processes.is_main:
+            before = _load_progress(path, follows_from, resume)
+            if before is not None and processes.count > 1:
+                data = read_regular(path, MAX_BYTES)
+    if processes.count == 1:
+        return before
+    data = processes.send(data)
+    with processes.together():
+        if data and not processes.is_main:
+            before = load_progress(path, follows_from, data)
+    return before
+
+
 def check_trainable(galaxies: Labelled, settings: Settings, device: torch.device) -> None:
     """Check that a network can be trained, before any image is read.
 
@@ -451,14 +546,21 @@ def check_trainable(galaxies: Labelled, settings: Settings, device: torch.device
     Raises
     ------
     ConfigError
-        If the architecture is unknown, does not return logits alone in training, or a step of the
-        training cannot fit in the memory.
+        If the architecture is unknown, does not return logits alone in training, a step of the
+        training cannot fit in the memory, or there are more processes than images in a batch.
     """
     training = settings.training
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         skeleton = build_network(training.arch, len(galaxies.class_names), settings.n_channels)
     shape = (settings.n_channels, training.network_size, training.network_size)
     n_images = min(training.batch_size, int(np.sum(galaxies.in_train)))
+    n_processes = find_place().n_processes
+    if n_images < n_processes:
+        raise ConfigError(
+            f"training: {n_processes} processes for batches of {n_images} galaxies, expected a "
+            "galaxy for each at least; start fewer processes, or choose a larger `batch_size`"
+        )
+    n_images = -(-n_images // n_processes)
     try:
         logits = skeleton(torch.zeros(2, *shape, device="meta"))
         needed = measure_training(skeleton, shape, max(n_images, 1))
@@ -650,12 +752,26 @@ def train_checkpoint(
     GalfigError
         As `train_network`.
     """
-    prepared = _prepare(galaxies, settings, run)
-    with hold_lock(path, takeover=run.takeover) as lock:
-        remove_leftovers(path)
+    processes = join_processes(run.device)
+    with processes.together():
+        prepared = _prepare(galaxies, settings, run)
+    with _hold_lock(path, run, processes) as check:
+        if processes.is_main:
+            remove_leftovers(path)
         return prepared.train(
-            settings, path, if_exists=if_exists, resume=resume, run=run, check=lock.check
+            settings, path, if_exists=if_exists, resume=resume, run=run, check=check
         )
+
+
+@contextmanager
+def _hold_lock(path: Path, run: RunOptions, processes: Processes) -> Iterator[Callable[[], object]]:
+    """Hold a lock in process 0; return what checks that it is held."""
+    with ExitStack() as stack:
+        check: Callable[[], object] = lambda: None  # noqa: E731
+        with processes.together():
+            if processes.is_main:
+                check = stack.enter_context(hold_lock(path, takeover=run.takeover)).check
+        yield check
 
 
 @dataclass(frozen=True)
@@ -688,7 +804,9 @@ def _prepare(galaxies: Galaxies, settings: Settings, run: RunOptions) -> _Prepar
     """Read the images of a training set, after all that can be checked without them."""
     # Report a missing device, one that is too small, and weights that do not fit before the images
     # are read, not after.
-    check_trainable(galaxies, settings, choose_device(run.device))
+    device = choose_device(run.device)
+    choose_precision(settings.training.precision, device)
+    check_trainable(galaxies, settings, device)
     start = load_start(settings, len(galaxies.class_names))
     init_digest = None
     if start is not None:
@@ -766,21 +884,25 @@ def train_networks(
         name_network(folder, number): _choose_network(settings, number)
         for number in range(1, n_networks + 1)
     }
-    with hold_lock(folder, takeover=run.takeover) as lock:
+    processes = join_processes(run.device)
+    with _hold_lock(folder, run, processes) as check:
         is_again = resume == "never" or (resume == "if_same" and if_exists == "replace")
-        known = {} if is_again else _load_known(galaxies, jobs, if_exists, run)
+        with processes.together():
+            known = {} if is_again else _load_known(galaxies, jobs, if_exists, run)
         todo = [path for path in jobs if path not in known]
         if todo:
             if known:
                 logger.info("%s: %d of %d networks are there", folder, len(known), n_networks)
-            prepared = _prepare(galaxies, settings, run)
+            with processes.together():
+                prepared = _prepare(galaxies, settings, run)
             n_epochs = settings.training.epochs
             total = n_networks * n_epochs
             with show_progress("training", total, "epochs", initial=len(known) * n_epochs) as step:
                 for path in todo:
-                    remove_leftovers(path)
+                    if processes.is_main:
+                        remove_leftovers(path)
                     logger.info("%s: seed %d", path, jobs[path].training.seed)
-                    counted = _CountedCheck(lock.check, step)
+                    counted = _CountedCheck(check, step)
                     known[path] = prepared.train(
                         jobs[path],
                         path,
@@ -792,10 +914,11 @@ def train_networks(
                     )
                     # Those that an interrupted run had done.
                     step(n_epochs - counted.n_calls)
-        lock.check()
-        for path in _list_further(folder, jobs):
-            logger.info("%s: removed, since %d networks were asked for", path, n_networks)
-            path.unlink()
+        with processes.together():
+            check()
+            for path in _list_further(folder, jobs) if processes.is_main else ():
+                logger.info("%s: removed, since %d networks were asked for", path, n_networks)
+                path.unlink()
     ensemble = join_networks([known[path] for path in jobs], [str(path) for path in jobs])
     logger.info("%s: %s", folder, describe_accuracies(ensemble))
     return ensemble

@@ -21,6 +21,7 @@ from galfig.networks.checkpoint import Checkpoint, wrap_network
 from galfig.networks.device import choose_device
 from galfig.networks.ensemble import list_files, load_networks
 from galfig.networks.memory import check_memory, measure_explaining
+from galfig.networks.processes import refuse_processes
 from galfig.networks.recipe import warn_of_mismatch
 from galfig.networks.shift import compare_images, warn_of_shift
 from galfig.networks.training import check_training, load_or_train
@@ -280,6 +281,9 @@ def check_before(
     ConfigError, CheckpointError, OutputError
         As `run_main_job`.
     """
+    refuse_processes(
+        "build-maps", "train with 'accelerate launch -m galfig train', then build with `model`"
+    )
     require_choice("if_exists", if_exists, get_args(IfExists))
     if split is not None:
         require_choice("split", split, get_args(Split))
