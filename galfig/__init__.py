@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from galfig.networks.importing import import_model as import_model
     from galfig.networks.training import train as train
     from galfig.pipeline.main import build_maps as build_maps
+    from galfig.pipeline.supply import explain_again as explain_again
     from galfig.store.audits import Audit as Audit
     from galfig.store.audits import open_audit as open_audit
     from galfig.store.reader import Store as Store
@@ -54,6 +55,7 @@ __all__ = [
     "audit",
     "build_maps",
     "catalog_from_folders",
+    "explain_again",
     "grad_cam",
     "import_model",
     "load_catalog",
@@ -83,6 +85,7 @@ _PLACES = {
     "audit": "galfig.auditing.main",
     "build_maps": "galfig.pipeline.main",
     "catalog_from_folders": "galfig.catalog.folders",
+    "explain_again": "galfig.pipeline.supply",
     "grad_cam": "galfig.attribution.gradcam",
     "import_model": "galfig.networks.importing",
     "load_catalog": "galfig.catalog.sample",

@@ -43,6 +43,7 @@ from galfig.runtime.options import Device, RunOptions, Split
 @options.setting("maps", "precision")
 @options.setting("maps", "shard_size")
 @options.setting("maps", "tta")
+@options.setting("maps", "store")
 @click.option(
     "--workers",
     cls=options.BracketedOption,
@@ -68,6 +69,7 @@ def build_maps(
     precision: str | None,
     shard_size: int | None,
     tta: bool | None,
+    store: str | None,
     workers: int | None,
     if_exists: IfExists,
     takeover: bool,
@@ -84,6 +86,7 @@ def build_maps(
       galfig build-maps --model model.safetensors --split all --device cuda
       galfig build-maps --networks 5 --out error-bars.h5
       galfig build-maps --method evidence --out evidence.h5
+      galfig build-maps --store statistics --out statistics.h5
     """
     from galfig.config import load_settings
 
@@ -102,6 +105,7 @@ def build_maps(
         ("maps", "precision"): precision,
         ("maps", "shard_size"): shard_size,
         ("maps", "tta"): tta,
+        ("maps", "store"): store,
     }
     settings = load_settings(config, overrides)
 

@@ -35,6 +35,7 @@ from galfig.networks.device import choose_device
 from galfig.networks.receptive import describe_field
 from galfig.pipeline.changes import describe_changed, find_changed
 from galfig.pipeline.explain import explain_galaxies, read_first_images
+from galfig.pipeline.forms import choose_root, describe_form
 from galfig.pipeline.plan import Plan, digest_part
 from galfig.runtime.clock import now
 from galfig.runtime.documents import dump_json
@@ -150,6 +151,7 @@ def build_store(
         attrs = _describe_store(plan, checkpoint, record, image_shift)
         heads = [_describe_head(plan, network, images) for network in checkpoint.networks]
         attrs |= _average_heads(heads)
+        attrs |= describe_form(plan, checkpoint, engines[0], images, path)
         attrs["accuracy_check"] = dump_json(accuracy_check)
         redone: set[Path] = set()
         while True:
@@ -314,6 +316,7 @@ def _explain_shards(
     n_todo = sum(shard.stop - shard.start for shard, _, _ in todo)
     decoding = choose_decoding(plan.settings.catalog, checkpoint.n_channels)
     stopwatch, start = Stopwatch(), time.perf_counter()
+    root = choose_root(plan)
     with (
         show_progress("explaining", n_galaxies, "galaxies", initial=n_galaxies - n_todo) as advance,
         open_workers(run.n_workers) as pool,
@@ -330,6 +333,8 @@ def _explain_shards(
                 pool=pool,
                 tta=plan.settings.maps.tta,
                 has_contrast=plan.settings.maps.method not in (*NONLINEAR_METHODS, "evidence"),
+                form=plan.settings.maps.store,
+                root=root,
                 progress=advance,
                 stopwatch=stopwatch,
             )

@@ -11,7 +11,7 @@ from galfig.attribution.methods import find_method
 from galfig.catalog.frames import report_frames
 from galfig.catalog.galaxies import Galaxies
 from galfig.catalog.sample import load_catalog
-from galfig.config import PIXEL_METHODS, Settings, load_settings
+from galfig.config import PIXEL_METHODS, Form, Settings, load_settings
 from galfig.errors import ConfigError
 from galfig.images.cutouts import choose_decoding
 from galfig.networks.accuracy import check_accuracy
@@ -46,6 +46,7 @@ def build_maps(
     image_size: int | None = None,
     layer: str | None = None,
     method: str | None = None,
+    store: Form | None = None,
     split: Split | None = None,
     if_exists: IfExists = "error",
     device: Device = "auto",
@@ -86,6 +87,10 @@ def build_maps(
         Method of attribution, one of `galfig.attribution.methods.METHODS`: "grad-cam",
         "hires-cam", "grad-cam++", "layer-cam", "x-grad-cam", "evidence", and, with the extra
         captum, "integrated-gradients" and "input-x-gradient". By default, that of the settings.
+    store : {"full", "native", "statistics"}, optional
+        What is stored of each galaxy: its maps and cutout; "native", maps of 8 bits and no cutout;
+        or "statistics", numbers only. `galfig.explain_again` makes again what is not stored. By
+        default, that of the settings.
     split : {"valid", "train", "test", "all"}, optional
         Galaxies to explain, by how the training of the network used them. By default, the
         validation set if this catalog trained the network, and otherwise all.
@@ -116,8 +121,10 @@ def build_maps(
     """
     galaxies = load_catalog(catalog) if isinstance(catalog, Path | str) else catalog
     settings, path = galaxies.settings, Path(out)
-    if layer is not None or method is not None:
-        settings = load_settings(settings, {("maps", "layer"): layer, ("maps", "method"): method})
+    asked = {"layer": layer, "method": method, "store": store}
+    if any(value is not None for value in asked.values()):
+        overrides = {("maps", key): value for key, value in asked.items()}
+        settings = load_settings(settings, overrides)
     description = {"mean": mean, "std": std, "cutout_size": cutout_size}
     if not isinstance(model, Path | str | Checkpoint | nn.Module | None):
         raise TypeError(
