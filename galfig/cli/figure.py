@@ -1,6 +1,5 @@
 """``galfig figure``."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +10,8 @@ from galfig.cli.usage import Command
 from galfig.runtime.files import ErrorOrReplace
 
 if TYPE_CHECKING:
+    from galfig.figures.registry import Opener
     from galfig.runtime.options import MapKind
-    from galfig.store.reader import Store
     from galfig.store.selection import Query
 
 
@@ -90,7 +89,7 @@ def figure(
     map: "MapKind | None",
     width: str | None,
     data: Path | None,
-    opener: "Callable[[Path], Store]",
+    opener: "Opener",
     if_exists: ErrorOrReplace,
 ) -> None:
     """Draw the figure NAME from STORE.

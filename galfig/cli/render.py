@@ -1,6 +1,5 @@
 """``galfig render``."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +10,8 @@ from galfig.cli.usage import Command
 from galfig.runtime.files import ErrorOrReplace
 
 if TYPE_CHECKING:
+    from galfig.figures.registry import Opener
     from galfig.runtime.options import MapKind
-    from galfig.store.reader import Store
     from galfig.store.selection import Query
 
 
@@ -44,7 +43,7 @@ def render(
     map: "MapKind | None",
     width: str | None,
     data: Path | None,
-    opener: "Callable[[Path], Store]",
+    opener: "Opener",
     if_exists: ErrorOrReplace,
 ) -> None:
     """Draw galaxies from STORE with their maps, one row each.

@@ -27,6 +27,9 @@ from galfig.store.audits import Audit, open_audit
 from galfig.store.reader import Store, open_store
 from galfig.store.selection import Query, Selection, select_galaxies
 
+Opener = Callable[[Path], Store]
+"""Opens a store by its path."""
+
 WIDTHS = {"column": COLUMN_WIDTH, "text": TEXT_WIDTH}
 
 
@@ -291,7 +294,7 @@ def render_figure(
     map: MapKind | None = None,
     data: Path | None = None,
     if_exists: ErrorOrReplace = "error",
-    opener: Callable[[Path], Store] = open_store,
+    opener: Opener = open_store,
 ) -> list[Path]:
     """Draw a figure from a store or an audit, and write it with its caption.
 
@@ -377,7 +380,7 @@ def draw_figure(
     column: str | None = None,
     statistic: str | None = None,
     map: MapKind | None = None,
-    opener: Callable[[Path], Store] = open_store,
+    opener: Opener = open_store,
 ) -> Iterator[tuple[Drawing, dict[str, Any]]]:
     """Draw a figure, and keep its stores open inside a ``with`` block.
 
