@@ -154,7 +154,7 @@ def find_offsets(store: Store, indices: NDArray[np.intp]) -> NDArray[np.float64]
     rows, where = np.unique(np.append(indices, others), return_inverse=True)
     logits = store.logits[rows].astype(np.float64)
     every = range(len(store.class_names))
-    sums = _sum_evidence(store, rows)
+    sums = _sum_evidence(store, rows, indices)
     log_odds = store.log_odds[rows]
     rest = log_odds - sums
     bias = store.record.head_bias
@@ -174,18 +174,23 @@ def find_offsets(store: Store, indices: NDArray[np.intp]) -> NDArray[np.float64]
     return rest[where[: len(indices)]] if is_right.all() else None
 
 
-def _sum_evidence(store: Store, rows: NDArray[np.intp]) -> NDArray[np.float64]:
+def _sum_evidence(
+    store: Store, rows: NDArray[np.intp], shown: NDArray[np.intp]
+) -> NDArray[np.float64]:
     """Return the sums (n, C) of the evidence maps of some galaxies for each class."""
-    if store.form != "statistics":
-        every = range(len(store.class_names))
-        return np.stack([read_evidence(store, int(row), every).sums for row in rows])
-    # These galaxies are not shown, and need not be explained again: the sums are linear in those of
-    # the maps of each class.
-    totals = store.totals(rows)
-    if store.method == "evidence":
-        return totals
-    pairs = zip(totals, store.logits[rows], strict=True)
-    return np.stack([contrast_with_rest(total, logits) for total, logits in pairs])
+    every = range(len(store.class_names))
+    is_read = np.isin(rows, shown) | (store.form != "statistics")
+    # What is not shown need not be explained again: these sums follow from those of each map.
+    totals = store.totals(rows) if not is_read.all() else np.empty((len(rows), 0))
+    found = []
+    for row, total, is_shown in zip(rows, totals, is_read, strict=True):
+        if is_shown:
+            found.append(read_evidence(store, int(row), every).sums)
+        elif store.method == "evidence":
+            found.append(total)
+        else:
+            found.append(contrast_with_rest(total, store.logits[row]))
+    return np.stack(found)
 
 
 def find_unit(store: Store, indices: NDArray[np.intp]) -> tuple[NDArray[np.float64], str]:
