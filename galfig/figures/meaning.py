@@ -189,7 +189,7 @@ def _sum_evidence(
         elif store.method == "evidence":
             found.append(total)
         else:
-            found.append(contrast_with_rest(total, store.logits[row]))
+            found.append(np.asarray(contrast_with_rest(total, store.logits[row]), np.float64))
     return np.stack(found)
 
 
