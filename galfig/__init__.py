@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from galfig.pipeline.main import build_maps as build_maps
     from galfig.pipeline.main import build_parts as build_parts
     from galfig.pipeline.merge import merge_maps as merge_maps
+    from galfig.pipeline.supply import explain_again as explain_again
     from galfig.store.audits import Audit as Audit
     from galfig.store.audits import open_audit as open_audit
     from galfig.store.reader import Store as Store
@@ -57,6 +58,7 @@ __all__ = [
     "build_maps",
     "build_parts",
     "catalog_from_folders",
+    "explain_again",
     "grad_cam",
     "import_model",
     "load_catalog",
@@ -88,6 +90,7 @@ _PLACES = {
     "build_maps": "galfig.pipeline.main",
     "build_parts": "galfig.pipeline.main",
     "catalog_from_folders": "galfig.catalog.folders",
+    "explain_again": "galfig.pipeline.supply",
     "grad_cam": "galfig.attribution.gradcam",
     "import_model": "galfig.networks.importing",
     "load_catalog": "galfig.catalog.sample",

@@ -33,6 +33,7 @@ MAX_BYTES = 1_000_000
 # Choices that the settings and the command line share.
 Precision = Literal["float32", "tf32", "bfloat16"]
 TrainingPrecision = Literal["float32", "bfloat16", "auto"]
+Form = Literal["full", "native", "statistics"]
 Method = Literal[
     "grad-cam",
     "hires-cam",
@@ -640,12 +641,17 @@ class MapSettings(_Table):
         description="Explain the network averaged over the eight orientations of each image "
         "(test-time augmentation)",
     )
+    store: Form = Field(
+        "full",
+        description="What is stored of each galaxy: maps and cutout; 'native', maps of 8 bits; or "
+        "'statistics', numbers only, and figures explain galaxies again",
+    )
 
     @model_serializer(mode="wrap")
     def _leave_out_default(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # Stores that were built before these keys existed stay up to date.
         keys: dict[str, Any] = serialize(self)
-        for key in ("method", "tta"):
+        for key in ("method", "tta", "store"):
             if key in keys and keys[key] == type(self).model_fields[key].default:
                 del keys[key]
         return keys

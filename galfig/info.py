@@ -221,7 +221,7 @@ def _describe_store(store: Store) -> dict[str, Any]:
         "rejected": store.n_rejected,
         "arch": store.training.arch,
         **_describe_networks(store),
-        "map_shape": list(store.map_shape),
+        "map_shape": _describe_shape(store),
         **{
             key: value
             for key, value in store.attrs.items()
@@ -233,6 +233,13 @@ def _describe_store(store: Store) -> dict[str, Any]:
             if key in store.attrs
         },
     }
+
+
+def _describe_shape(store: Store) -> list[int] | None:
+    """Return the shape of the maps; None where a store of statistics does not know it."""
+    if store.form == "statistics":
+        return None if store.record.map_shape is None else list(store.record.map_shape)
+    return list(store.map_shape)
 
 
 def _describe_networks(store: Store) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from galfig.config import MAX_CHANNELS, MAX_NETWORKS, Settings, restore_settings
+from galfig.config import MAX_CHANNELS, MAX_NETWORKS, Form, Settings, restore_settings
 from galfig.runtime.documents import load_json
 from galfig.runtime.messages import find_unprintable, make_printable
 from galfig.runtime.options import Cue, Split
@@ -228,6 +228,12 @@ class StoreRecord(_Record):
     # None in older stores, and where it could not be measured.
     receptive_field: Annotated[ReceptiveField | None, BeforeValidator(_parse)] = None
     accuracy_check: Annotated[AccuracyCheck | None, BeforeValidator(_parse)] = None
+    # What is stored of each galaxy. A store without cutouts says how many channels they have, one
+    # without maps the shape of these, and both where the images were, relative to the store.
+    form: Form = Field("full", alias="store")
+    n_channels: Annotated[int, Field(strict=True, ge=1, le=MAX_CHANNELS)] | None = None
+    map_shape: Annotated[tuple[Side, Side] | None, BeforeValidator(_parse)] = None
+    images_dir: PrintableText | None = None
     # What decided where FITS images are black and white: "range", "sky" or "percentiles". Older
     # versions, which took percentiles, did not say so.
     stretch: PrintableText = ""

@@ -22,6 +22,7 @@ from galfig.errors import AuditError, CheckpointError, ConfigError, OutputError
 from galfig.manuscript.code import list_modules
 from galfig.networks.checkpoint import Checkpoint
 from galfig.networks.ensemble import list_files, load_networks
+from galfig.pipeline.supply import Sources, attach
 from galfig.records import Measured
 from galfig.runtime.documents import dump_json, load_json
 from galfig.runtime.files import (
@@ -35,7 +36,7 @@ from galfig.runtime.files import (
 from galfig.runtime.inputs import read_regular
 from galfig.runtime.lock import Lock, hold_lock
 from galfig.runtime.messages import require_choice, suggest
-from galfig.runtime.options import Device
+from galfig.runtime.options import Device, RunOptions
 from galfig.runtime.progress import show_progress
 from galfig.store.audits import Audit, is_audit, open_audit, write_audit
 from galfig.store.content import read_content
@@ -73,6 +74,7 @@ def audit(
     *,
     model: Path | str | Checkpoint,
     arch: str | None = None,
+    images: Path | str | None = None,
     n: int = 500,
     measures: Sequence[str] | None = None,
     seed: int = 256,
@@ -85,7 +87,8 @@ def audit(
 ) -> Audit:
     """Measure what the maps of a store are worth, and write the numbers with their controls.
 
-    Everything follows from the store, which holds the cutouts, and from the network. Galaxies that
+    Everything follows from the store, which holds the cutouts unless it was built without, and
+    from the network. Galaxies that
     trained the network are left out. What each measure found is kept beside the audit until all
     are done, so that the same call goes on where an interrupted one stopped.
 
@@ -98,6 +101,10 @@ def audit(
     arch : str, optional
         The architecture of a checkpoint that the user's own code builds, such as
         "python:package.module:function"; that code runs.
+    images : Path or str, optional
+        The folder of the images, for a store that holds no cutouts; see `galfig.explain_again`.
+        The audit then measures maps that are explained again, without the rounding of a native
+        store.
     n : int, default 500
         Number of galaxies, drawn at random.
     measures : sequence of str, optional
@@ -150,6 +157,9 @@ def audit(
         path = Path(out) if out is not None else opened.path.with_suffix(".audit.h5")
         network = model if isinstance(model, Checkpoint) else load_networks(model, arch=arch)
         check_network(opened, network)
+        folder = None if images is None else Path(images)
+        sources = Sources((network,), folder, run=RunOptions(device))
+        attach(opened, sources, with_maps=True)
         if _count_trained(opened) == len(opened):
             raise AuditError(
                 f"{opened.path}: all of its galaxies trained the network, expected some that did "

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galfig.auditing.estimates import spearman
+from galfig.pipeline.moments import find_centroid, locate_cells, measure_gini
 
 
 class MapStatistics(NamedTuple):
@@ -48,7 +49,7 @@ DESCRIPTIONS = {
 
 
 def measure_map(evidence: NDArray[np.floating], cutout: NDArray[np.number]) -> MapStatistics:
-    r"""Measure the map of a galaxy.
+    """Measure the map of a galaxy.
 
     Parameters
     ----------
@@ -60,19 +61,10 @@ def measure_map(evidence: NDArray[np.floating], cutout: NDArray[np.number]) -> M
     Returns
     -------
     MapStatistics
-
-    Notes
-    -----
-    The Gini coefficient of n cells with the absolute values :math:`x_1 \le x_2 \le \ldots` is
-    :math:`\sum_i (2 i - n - 1) x_i / (\bar{x} n (n - 1))` [1]_.
-
-    References
-    ----------
-    .. [1] Lotz, Primack & Madau 2004, AJ 128, 163, equation 6
     """
     values = np.asarray(evidence, np.float64)
     size = np.abs(values)
-    x, y = _find_centroid(size)
+    x, y = find_centroid(size)
     height, width = values.shape
     x, y = x * cutout.shape[1] / width, y * cutout.shape[0] / height
     positive, negative = values.clip(min=0).sum(), -values.clip(max=0).sum()
@@ -81,7 +73,7 @@ def measure_map(evidence: NDArray[np.floating], cutout: NDArray[np.number]) -> M
         x,
         y,
         float(np.hypot(x, y)),
-        _measure_gini(size.ravel()),
+        measure_gini(size.ravel()),
         float(positive / negative) if negative > 0 else no_ratio,
         float(spearman(values, measure_brightness(cutout, values.shape))),
     )
@@ -130,31 +122,9 @@ def measure_share(evidence: NDArray[np.floating], radius: float, side: int) -> f
     total = size.sum()
     if not np.isfinite(radius) or radius <= 0 or total == 0:
         return float("nan")
-    y, x = (_centre(n) * side / n for n in size.shape)
+    y, x = (locate_cells(n) * side / n for n in size.shape)
     is_inside = np.hypot(x[None, :], y[:, None]) <= radius
     return float(size[is_inside].sum() / total)
-
-
-def _centre(n: int) -> NDArray[np.float64]:
-    """Return the coordinate of each of n cells from the centre between them [cell]."""
-    return np.arange(n, dtype=np.float64) - (n - 1) / 2
-
-
-def _find_centroid(size: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the centroid (x, y) from the centre of the array [cell]; NaN if all cells are 0."""
-    total = size.sum()
-    if total == 0:
-        return float("nan"), float("nan")
-    y, x = (_centre(n) for n in size.shape)
-    return float((size.sum(axis=0) * x).sum() / total), float((size.sum(axis=1) * y).sum() / total)
-
-
-def _measure_gini(size: NDArray[np.float64]) -> float:
-    n, total = size.size, size.sum()
-    if n < 2 or total == 0:
-        return float("nan")
-    rank = np.arange(1, n + 1)
-    return float(((2 * rank - n - 1) * np.sort(size)).sum() / (total * (n - 1)))
 
 
 def _make_overlap(n_cells: int, n_pixels: int) -> NDArray[np.float64]:

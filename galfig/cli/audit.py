@@ -21,6 +21,12 @@ from galfig.runtime.options import Device
 )
 @options.own_code_option
 @click.option(
+    "--images",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the images of a store that holds no cutouts.  [default: as in the build, if "
+    "below the folder of the store]",
+)
+@click.option(
     "--n",
     default=500,
     show_default=True,
@@ -64,6 +70,7 @@ def audit(
     store: Path,
     model: Path,
     arch: str | None,
+    images: Path | None,
     n: int,
     measures: tuple[str, ...] | None,
     seed: int,
@@ -101,6 +108,7 @@ def audit(
         store,
         model=model,
         arch=arch,
+        images=images,
         n=n,
         measures=measures,
         seed=seed,

@@ -43,6 +43,7 @@ from galfig.runtime.options import Device, RunOptions, Split
 @options.setting("maps", "precision")
 @options.setting("maps", "shard_size")
 @options.setting("maps", "tta")
+@options.setting("maps", "store")
 @click.option(
     "--workers",
     cls=options.BracketedOption,
@@ -74,6 +75,7 @@ def build_maps(
     precision: str | None,
     shard_size: int | None,
     tta: bool | None,
+    store: str | None,
     workers: int | None,
     shards: str | None,
     if_exists: IfExists,
@@ -92,6 +94,7 @@ def build_maps(
       galfig build-maps --networks 5 --out error-bars.h5
       galfig build-maps --method evidence --out evidence.h5
       galfig build-maps --model model.safetensors --shards 3/16
+      galfig build-maps --store statistics --out statistics.h5
     """
     from galfig.config import load_settings
     from galfig.pipeline.shards import check_shards
@@ -118,6 +121,7 @@ def build_maps(
         ("maps", "precision"): precision,
         ("maps", "shard_size"): shard_size,
         ("maps", "tta"): tta,
+        ("maps", "store"): store,
     }
     settings = load_settings(config, overrides)
 

@@ -10,6 +10,7 @@ from galfig.cli.usage import Command
 from galfig.runtime.files import ErrorOrReplace
 
 if TYPE_CHECKING:
+    from galfig.figures.registry import Opener
     from galfig.runtime.options import MapKind
     from galfig.store.selection import Query
 
@@ -71,6 +72,7 @@ def _list_figures(ctx: click.Context, parameter: click.Parameter, is_asked: bool
 )
 @options.map_option
 @options.figure_options
+@options.again_options
 @options.if_exists_options()
 @options.standard_options
 def figure(
@@ -87,11 +89,13 @@ def figure(
     map: "MapKind | None",
     width: str | None,
     data: Path | None,
+    opener: "Opener",
     if_exists: ErrorOrReplace,
 ) -> None:
     """Draw the figure NAME from STORE.
 
-    STORE is what build-maps wrote, maps.h5 by default; nothing else is needed. For the figures of
+    STORE is what build-maps wrote, maps.h5 by default; nothing else is needed, unless it was built
+    with --store native or --store statistics. For the figures of
     an audit it is what audit wrote. All other figures share the same selection options. Figures of
     statistics show all galaxies unless told otherwise.
 
@@ -120,6 +124,7 @@ def figure(
         statistic=statistic,
         map=map,
         data=data,
+        opener=opener,
         if_exists=if_exists,
     ):
         click.echo(written)

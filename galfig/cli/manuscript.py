@@ -61,8 +61,10 @@ def build(
       galfig manuscript build manuscripts/grad-cam-metallicity
     """
     from galfig.manuscript.build import build_manuscript
+    from galfig.pipeline.supply import Sources
 
-    states = build_manuscript(folder, retrain=retrain, only_stores=only_stores)
+    opener = Sources().open
+    states = build_manuscript(folder, retrain=retrain, only_stores=only_stores, opener=opener)
     _echo_table((state.path, state.reason or "up to date") for state in states)
     if depfile is not None:
         from galfig.manuscript.depfile import write_depfile
@@ -90,8 +92,9 @@ def check(folder: Path, exact: bool) -> None:
       galfig manuscript check manuscripts/grad-cam-metallicity
     """
     from galfig.manuscript.check import check_manuscript
+    from galfig.pipeline.supply import Sources
 
-    differences = check_manuscript(folder, exact=exact)
+    differences = check_manuscript(folder, exact=exact, opener=Sources().open)
     if differences:
         ctx = click.get_current_context()
         _echo_table((one.path, one.reason, translate(one.what, ctx)) for one in differences)

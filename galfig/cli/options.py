@@ -271,6 +271,38 @@ def figure_options(function: Function) -> Function:
     )(function)
 
 
+def again_options(function: Function) -> Function:
+    """Add the options of stores that hold no maps; the command receives them as ``opener``."""
+
+    @functools.wraps(function)
+    def run(
+        *args: Any, model: Sequence[Path], images: Path | None, arch: str | None, **given: Any
+    ) -> Any:
+        from galfig.pipeline.supply import Sources
+
+        return function(*args, opener=Sources(model, images, arch).open, **given)
+
+    choices = [
+        click.option(
+            "--model",
+            multiple=True,
+            type=click.Path(path_type=Path),
+            help="Network of a store that holds no maps, to explain galaxies again; may be "
+            "repeated.  [default: found by its digest in the folder of the store]",
+        ),
+        click.option(
+            "--images",
+            type=click.Path(path_type=Path, file_okay=False),
+            help="Folder of the images of a store that holds no cutouts.  [default: as in the "
+            "build, if below the folder of the store]",
+        ),
+        own_code_option,
+    ]
+    for choice in reversed(choices):
+        run = choice(run)
+    return run  # type: ignore[return-value]
+
+
 def classes_option(function: Function) -> Function:
     """Add the option for the classes whose maps are shown."""
     return click.option(

@@ -10,6 +10,7 @@ from galfig.cli.usage import Command
 from galfig.runtime.files import ErrorOrReplace
 
 if TYPE_CHECKING:
+    from galfig.figures.registry import Opener
     from galfig.runtime.options import MapKind
     from galfig.store.selection import Query
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 @options.classes_option
 @options.map_option
 @options.figure_options
+@options.again_options
 @options.if_exists_options()
 @options.standard_options
 def render(
@@ -41,18 +43,21 @@ def render(
     map: "MapKind | None",
     width: str | None,
     data: Path | None,
+    opener: "Opener",
     if_exists: ErrorOrReplace,
 ) -> None:
     """Draw galaxies from STORE with their maps, one row each.
 
     A row shows the cutout and the map of each class; of more than four classes, it shows two. STORE
-    is what build-maps wrote, maps.h5 by default; nothing else is needed.
+    is what build-maps wrote, maps.h5 by default; nothing else is needed, unless it was built with
+    --store native or --store statistics.
 
     \b
     Examples:
       galfig render --n 5 --zmin 0.05 --zmax 0.08
       galfig render --true high --wrong --sort loss --where "oh_p50 > 9.15"
       galfig render maps.h5 --objid 1237665024900858129 --out figure1.png
+      galfig render statistics.h5 --model model.safetensors --images cutouts
     """
     from galfig.figures.registry import render_figure
 
@@ -65,6 +70,7 @@ def render(
         classes=classes,
         map=map,
         data=data,
+        opener=opener,
         if_exists=if_exists,
     ):
         click.echo(path)

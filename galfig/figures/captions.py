@@ -14,6 +14,7 @@ from galfig.figures.choice import MAX_MAPS, choose_maps
 from galfig.figures.latex import escape_latex
 from galfig.figures.methods import describe_faithfulness, find_words
 from galfig.metrics import Accuracy, rate_accuracy
+from galfig.store.forms import N_STEPS
 from galfig.store.reader import Store
 from galfig.store.selection import (
     Query,
@@ -255,8 +256,16 @@ def describe_limits(store: Store, markup: Markup) -> str:
         find_words(store.record).note,
         f"{faithful[0].upper()}{faithful[1:]}." if faithful else "",
         describe_bypass(store),
+        describe_rounding(store),
     ]
     return " ".join(filter(None, sentences))
+
+
+def describe_rounding(store: Store) -> str:
+    """Say how coarse maps of 8 bits are; "" of others."""
+    if store.form != "native":
+        return ""
+    return f"Each map is stored in steps of 1/{N_STEPS} of its largest absolute value."
 
 
 def describe_mean(store: Store) -> str:
@@ -414,11 +423,11 @@ def _compare_with_logits(store: Store, shown: Sequence[int], markup: Markup) -> 
             f"{markup.sigma} is the {what} of the class, less a constant, only where pooling and "
             "one linear layer follow the layer explained."
         )
-    totals = [store.cams(int(index)).sum(axis=(1, 2), dtype=np.float64) for index in indices]
+    totals = store.totals(indices)
     logits = store.logits[indices].astype(np.float64)
     if store.method == "evidence":
         logits = logits - logits[:, ::-1]
-    rest = logits - np.asarray(totals)
+    rest = logits - totals
     is_constant = np.ptp(rest, axis=0) <= SAME_LOGIT * np.ptp(logits, axis=0)
     if is_constant.all():
         return f"Here {markup.sigma} is the {what} of the class, less a constant for each class."

@@ -65,6 +65,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     if (below < 0).any():
         stranger = shown[int(np.argmax(below < 0))]
         raise FigureError(f"{other.path}: no galaxy {stranger!r}, expected it in both stores")
+    other.announce(below)
     if _is_same(store, selection.indices, other, below):
         raise FigureError(
             f"{other.path}: holds the same maps as {store.path}, expected those of another network "
@@ -88,7 +89,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
 
 def _is_same(store: Store, above: NDArray[np.intp], other: Store, below: NDArray[np.intp]) -> bool:
     """Tell whether two stores hold the same maps of the same galaxies."""
-    return store.cams(0).shape == other.cams(0).shape and all(
+    return store.map_shape == other.map_shape and all(
         np.array_equal(store.cams(int(a)), other.cams(int(b)))
         for a, b in zip(above, below, strict=True)
     )

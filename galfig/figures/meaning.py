@@ -15,6 +15,7 @@ from galfig.figures.captions import (
     describe_choice_of_maps,
     describe_mean,
     describe_omitted,
+    describe_rounding,
     describe_sample,
     describe_size,
     find_scaled_size,
@@ -25,7 +26,7 @@ from galfig.figures.captions import (
 from galfig.figures.choice import choose_maps
 from galfig.figures.drawing import Column, tabulate_galaxies
 from galfig.figures.methods import METHODS, describe_faithfulness, find_words
-from galfig.metrics import compute_interval_factor, compute_offsets
+from galfig.metrics import compute_interval_factor, compute_offsets, contrast_with_rest
 from galfig.store.reader import Store
 from galfig.store.selection import Selection
 
@@ -153,7 +154,7 @@ def find_offsets(store: Store, indices: NDArray[np.intp]) -> NDArray[np.float64]
     rows, where = np.unique(np.append(indices, others), return_inverse=True)
     logits = store.logits[rows].astype(np.float64)
     every = range(len(store.class_names))
-    sums = np.stack([read_evidence(store, int(row), every).sums for row in rows])
+    sums = _sum_evidence(store, rows, indices)
     log_odds = store.log_odds[rows]
     rest = log_odds - sums
     bias = store.record.head_bias
@@ -167,9 +168,29 @@ def find_offsets(store: Store, indices: NDArray[np.intp]) -> NDArray[np.float64]
     elif store.method == "evidence":
         return None
     else:
-        totals = np.stack([store.cams(int(row)).sum(axis=(1, 2), dtype=float) for row in rows])
-        is_right = np.ptp(logits - totals, axis=0) <= SAME_LOGIT * np.ptp(logits, axis=0)
+        is_right = np.ptp(logits - store.totals(rows), axis=0) <= SAME_LOGIT * np.ptp(
+            logits, axis=0
+        )
     return rest[where[: len(indices)]] if is_right.all() else None
+
+
+def _sum_evidence(
+    store: Store, rows: NDArray[np.intp], shown: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """Return the sums (n, C) of the evidence maps of some galaxies for each class."""
+    every = range(len(store.class_names))
+    is_read = np.isin(rows, shown) | (store.form != "statistics")
+    # What is not shown need not be explained again: these sums follow from those of each map.
+    totals = store.totals(rows) if not is_read.all() else np.empty((len(rows), 0))
+    found = []
+    for row, total, is_shown in zip(rows, totals, is_read, strict=True):
+        if is_shown:
+            found.append(read_evidence(store, int(row), every).sums)
+        elif store.method == "evidence":
+            found.append(total)
+        else:
+            found.append(np.asarray(contrast_with_rest(total, store.logits[row]), np.float64))
+    return np.stack(found)
 
 
 def find_unit(store: Store, indices: NDArray[np.intp]) -> tuple[NDArray[np.float64], str]:
@@ -192,7 +213,7 @@ def find_unit(store: Store, indices: NDArray[np.intp]) -> tuple[NDArray[np.float
     """
     height, width = store.map_shape
     # A map covers the cutout, whatever its own resolution.
-    size = store.cutouts(int(indices[0])).shape
+    size = store.cutout_shape
     per_pixel = height * width / (size[0] * size[1])
     scales = store.pixel_scale[indices].astype(np.float64)
     if np.isfinite(scales).all():
@@ -232,6 +253,7 @@ def describe_evidence(store: Store, markup: Markup) -> str:
                 f"{about} Maps have {grid} cells, those of layer {layer}{describe_mean(store)}.",
                 f"{faithful[0].upper()}{faithful[1:]}." if faithful else "",
                 describe_bypass(store),
+                describe_rounding(store),
             ),
         )
     )

@@ -2,7 +2,7 @@
 
 import dataclasses
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,9 @@ from galfig.runtime.options import MapKind
 from galfig.store.audits import Audit, open_audit
 from galfig.store.reader import Store, open_store
 from galfig.store.selection import Query, Selection, select_galaxies
+
+Opener = Callable[[Path], Store]
+"""Opens a store by its path."""
 
 WIDTHS = {"column": COLUMN_WIDTH, "text": TEXT_WIDTH}
 
@@ -291,6 +294,7 @@ def render_figure(
     map: MapKind | None = None,
     data: Path | None = None,
     if_exists: ErrorOrReplace = "error",
+    opener: Opener = open_store,
 ) -> list[Path]:
     """Draw a figure from a store or an audit, and write it with its caption.
 
@@ -322,6 +326,9 @@ def render_figure(
         Table to write with the numbers that the figure shows: .ecsv.
     if_exists : {"error", "replace"}, default "error"
         What to do if a file already exists.
+    opener : callable, optional
+        Opens each store by its path; `galfig.pipeline.supply.Sources.open` also makes again what a
+        store does not hold.
 
     Returns
     -------
@@ -354,6 +361,7 @@ def render_figure(
         column=column,
         statistic=statistic,
         map=map,
+        opener=opener,
     ) as drawn:
         return write_drawing(*drawn, path, data=data, if_exists=if_exists)
 
@@ -372,6 +380,7 @@ def draw_figure(
     column: str | None = None,
     statistic: str | None = None,
     map: MapKind | None = None,
+    opener: Opener = open_store,
 ) -> Iterator[tuple[Drawing, dict[str, Any]]]:
     """Draw a figure, and keep its stores open inside a ``with`` block.
 
@@ -401,8 +410,8 @@ def draw_figure(
         yield draw_audit(open_audit(store), name, DrawOptions(inches))
         return
     with ExitStack() as stores:
-        opened = stores.enter_context(open_store(store))
-        second = None if other is None else stores.enter_context(open_store(other))
+        opened = stores.enter_context(opener(store))
+        second = None if other is None else stores.enter_context(opener(other))
         options = DrawOptions(
             inches,
             unit,
@@ -478,6 +487,7 @@ def draw_from(
     if isinstance(chosen, Query):
         _check_query(name, kind, chosen)
         chosen = select_galaxies(store, _complete(chosen, kind), other=options.other)
+    store.announce(chosen.indices)
     drawing = importlib.import_module(f"galfig.figures.{kind.module}").draw(store, chosen, options)
     return drawing, describe_provenance(name, store, chosen, options)
 

@@ -87,7 +87,7 @@ def stack_maps(store: Store, indices: NDArray[np.intp]) -> list[Stack]:
 def _stack_pair(store: Store, members: NDArray[np.intp], number: int) -> Stack:
     """Average the galaxies of one pair of true and predicted class."""
     n_classes, n = len(store.class_names), len(members)
-    cutout = np.zeros(store.cutouts(0).shape)
+    cutout = np.zeros(store.cutout_shape)
     cams = np.zeros((n_classes, *store.map_shape))
     for index in members:
         cutout += store.cutouts(int(index))

@@ -11,7 +11,7 @@ from typing import Any
 
 from galfig.errors import FigureError, ManuscriptError, SelectionError
 from galfig.figures.captions import LATEX, PLAIN
-from galfig.figures.registry import draw_figure
+from galfig.figures.registry import Opener, draw_figure
 from galfig.figures.save import save_figure
 from galfig.manuscript.code import digest_code
 from galfig.manuscript.folder import digest_file, has_file, read_file, replace_file
@@ -62,7 +62,11 @@ class State:
 
 
 def build_manuscript(
-    folder: Path, *, retrain: bool = False, only_stores: bool = False
+    folder: Path,
+    *,
+    retrain: bool = False,
+    only_stores: bool = False,
+    opener: Opener = open_store,
 ) -> list[State]:
     """Make the stores that are missing or have another recipe, and redraw outdated figures.
 
@@ -75,6 +79,8 @@ def build_manuscript(
     only_stores : bool, default False
         Draw nothing. `galfig.manuscript.check.check_manuscript` can then compare the existing
         figures with stores made on this machine.
+    opener : callable, optional
+        Opens each store of a figure; see `galfig.figures.registry.render_figure`.
 
     Returns
     -------
@@ -100,7 +106,7 @@ def build_manuscript(
         reason = find_reason(folder, spec, last, identities)
         if reason:
             logger.debug("%s: %s", spec.path, reason)
-            figures[spec.name], is_kept = _redraw(folder, manifest, spec, identities, last)
+            figures[spec.name], is_kept = _redraw(folder, manifest, spec, identities, last, opener)
             reason = "" if is_kept else reason
         else:
             figures[spec.name] = before.figures[spec.name]
@@ -275,6 +281,7 @@ def _redraw(
     spec: FigureSpec,
     identities: Mapping[str, StoreIdentity],
     before: DrawnFigure | None,
+    opener: Opener,
 ) -> tuple[DrawnFigure, bool]:
     """Draw a figure elsewhere and copy it to its place; return whether the old one could stay.
 
@@ -284,7 +291,7 @@ def _redraw(
     with tempfile.TemporaryDirectory(prefix="galfig-") as name:
         drawn = Path(name)
         try:
-            figure = draw_spec(folder, manifest, spec, drawn, identities)
+            figure = draw_spec(folder, manifest, spec, drawn, identities, opener)
         except (FigureError, SelectionError) as exc:
             raise ManuscriptError(f"{folder}: figure {spec.name!r}: {exc}") from exc
         if before is not None and _looks_the_same(folder, drawn, figure, before):
@@ -325,6 +332,7 @@ def draw_spec(
     spec: FigureSpec,
     out: Path,
     identities: Mapping[str, StoreIdentity],
+    opener: Opener = open_store,
 ) -> DrawnFigure:
     """Draw a figure of the manifest, with its caption and alternative text.
 
@@ -340,6 +348,8 @@ def draw_spec(
         Folder of galfig's own to write to; the paths in it are those of the manuscript's folder.
     identities : mapping of str to StoreIdentity
         Identity of each store, by name.
+    opener : callable, optional
+        Opens each store; see `galfig.figures.registry.render_figure`.
 
     Returns
     -------
@@ -363,6 +373,7 @@ def draw_spec(
         column=spec.column,
         statistic=spec.statistic,
         map=spec.map,
+        opener=opener,
     ) as (drawing, provenance):
         save_figure(
             drawing.pages,

@@ -7,6 +7,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from galfig.errors import FigureError, ManuscriptError, SelectionError
+from galfig.figures.registry import Opener
 from galfig.manuscript.build import (
     draw_spec,
     find_changes,
@@ -20,6 +21,7 @@ from galfig.manuscript.pixels import compare_figures
 from galfig.manuscript.record import DrawnFigure, load_record
 from galfig.manuscript.values import find_unstated
 from galfig.runtime.progress import track
+from galfig.store.reader import open_store
 from galfig.store.selection import Query
 
 EDITED = "file edited by hand"
@@ -47,7 +49,9 @@ class Difference:
     reason: str
 
 
-def check_manuscript(folder: Path, *, exact: bool = False) -> list[Difference]:
+def check_manuscript(
+    folder: Path, *, exact: bool = False, opener: Opener = open_store
+) -> list[Difference]:
     """Redraw all figures, captions and values, and compare them with the existing files.
 
     Parameters
@@ -56,6 +60,8 @@ def check_manuscript(folder: Path, *, exact: bool = False) -> list[Difference]:
         The manuscript's folder; nothing in it is changed.
     exact : bool, default False
         Compare bytes. Otherwise compare what a reader sees; see `galfig.manuscript.pixels`.
+    opener : callable, optional
+        Opens each store of a figure; see `galfig.figures.registry.render_figure`.
 
     Returns
     -------
@@ -81,7 +87,7 @@ def check_manuscript(folder: Path, *, exact: bool = False) -> list[Difference]:
             before = record.figures.get(spec.name)
             reason = "new" if before is None else find_changes(spec, before, identities)
             try:
-                drawn[spec.name] = draw_spec(folder, manifest, spec, temporary, identities)
+                drawn[spec.name] = draw_spec(folder, manifest, spec, temporary, identities, opener)
             except (FigureError, SelectionError) as exc:
                 # Continue with the other figures.
                 differences.append(Difference(spec.path, f"cannot be drawn: {exc}", reason))

@@ -25,7 +25,7 @@ VALUES = {
     ),
     "build-maps": (
         *("--device", "--layer", "--method", "--networks", "--precision", "--shard-size"),
-        *("--split", "--workers"),
+        *("--split", "--store", "--workers"),
     ),
     "audit": ("--device", "--measures", "--n", "--r50", "--r90", "--seed"),
 }
@@ -50,7 +50,7 @@ REFUSED = {
     "audit": ("--arch",),
 }
 # The options of `PATHS` that a command has, where it does not have all but one.
-_PATHS_OF = {"simulate": (), "audit": ("--model", "--out")}
+_PATHS_OF = {"simulate": (), "audit": ("--images", "--model", "--out")}
 MAX_LENGTH = 200
 # Suffixes of the tables of galaxies that are written beside an audit.
 _TABLES = (".parquet", ".ecsv")

@@ -196,13 +196,17 @@ def join_networks(networks: Sequence[Checkpoint], names: Sequence[str] = ()) -> 
     metadata = {key: value for key, value in first.metadata.items() if key not in _OWN_KEYS}
     if "seeds" in metadata:
         metadata["seeds"] = {k: v for k, v in metadata["seeds"].items() if k != "training"}
-    digests = json.dumps([network.digest for network in networks])
     return replace(
         first,
         metadata=metadata,
-        digest=hashlib.sha256(digests.encode()).hexdigest(),
+        digest=digest_networks([network.digest for network in networks]),
         ensemble=tuple(networks),
     )
+
+
+def digest_networks(digests: Sequence[str]) -> str:
+    """Return the digest of an ensemble, from those of its networks in their order."""
+    return hashlib.sha256(json.dumps(list(digests)).encode()).hexdigest()
 
 
 def _describe_disagreement(network: Checkpoint, first: Checkpoint) -> str:

@@ -17,6 +17,7 @@ from galfig.networks.device import choose_device
 from galfig.pipeline.attributes import describe_store
 from galfig.pipeline.changes import describe_changed, find_changed
 from galfig.pipeline.explain import read_first_images
+from galfig.pipeline.forms import choose_root, describe_form
 from galfig.pipeline.merge import merge_store, tidy_up
 from galfig.pipeline.parts import Parts
 from galfig.pipeline.plan import Plan
@@ -101,7 +102,7 @@ def build_store(
             # An earlier build may have been killed between its last two steps.
             parts.remove()
             return False
-        work, attrs = _prepare(plan, checkpoint, parts, run, image_shift, accuracy_check)
+        work, attrs = _prepare(plan, checkpoint, path, parts, run, image_shift, accuracy_check)
         work = replace(work, guard=lock.check)
         outline = _outline(work.plan, attrs)
         _write_outline(work, outline)
@@ -175,7 +176,7 @@ def explain_chosen(
     parts = Parts.beside(path)
     if _check_store(path, plan, if_exists, run) is None:
         return []
-    work, attrs = _prepare(plan, checkpoint, parts, run, image_shift, accuracy_check)
+    work, attrs = _prepare(plan, checkpoint, path, parts, run, image_shift, accuracy_check)
     outline = _outline(work.plan, attrs)
     with hold_lock(parts.outline, takeover=run.takeover):
         if not _is_outlined(parts, outline, if_exists):
@@ -188,6 +189,7 @@ def explain_chosen(
 def _prepare(
     plan: Plan,
     checkpoint: Checkpoint,
+    path: Path,
     parts: Parts,
     run: RunOptions,
     image_shift: Mapping[str, Any] | None,
@@ -208,7 +210,9 @@ def _prepare(
         image_shift=image_shift,
         accuracy_check=accuracy_check,
     )
-    return Work(plan, checkpoint, engines, parts, run, guard=lambda: None), attrs
+    root = choose_root(plan)
+    attrs |= describe_form(plan, checkpoint, engines[0], images, path, root)
+    return Work(plan, checkpoint, engines, parts, run, guard=lambda: None, root=root), attrs
 
 
 def _outline(plan: Plan, attrs: Mapping[str, Any]) -> Outline:

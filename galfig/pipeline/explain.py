@@ -4,8 +4,9 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from galfig.attribution.engine import Engine
 from galfig.attribution.gradcam import CamBatch
 from galfig.attribution.methods import METHODS
 from galfig.catalog.galaxies import Galaxies
+from galfig.config import Form
 from galfig.cosmology import kpc_per_arcsec
 from galfig.errors import CutoutError, LostCutoutError
 from galfig.images.ahead import map_ahead
@@ -23,11 +25,16 @@ from galfig.images.cutouts import Decoding, read_cutout, scale_cutout
 from galfig.images.identity import NO_DIGEST, note_digest
 from galfig.images.sources import Source
 from galfig.networks.checkpoint import Checkpoint
-from galfig.pipeline.spread import collect_numbers, combine, list_spreads
+from galfig.pipeline.addresses import write_address
+from galfig.pipeline.moments import collect_statistics, measure_maps
+from galfig.pipeline.spread import Combined, collect_numbers, combine, list_spreads
 from galfig.runtime.machine import count_processors
 from galfig.runtime.timing import Stopwatch
 from galfig.store.chunks import Encoded, encode_galaxy
+from galfig.store.forms import list_lacking
 from galfig.store.writer import Part
+
+Kept = TypeVar("Kept")
 
 # Smallest number of galaxies that a thread takes at a time; and groups ahead, per processor.
 GROUP_SIZE = 8
@@ -44,17 +51,18 @@ class Explained(NamedTuple):
 
     Attributes
     ----------
-    encoded : Encoded
-        Its maps and its cutout.
+    encoded : Encoded or None
+        Its maps and its cutout; None for a store of statistics.
     logits : (C,) ndarray of float32
         Its logits.
     map_shape : (C, h, w)
         Shape of its maps.
     numbers : dict of str to float or ndarray
-        Further datasets, of an ensemble; see `galfig.pipeline.spread.Combined`.
+        Further datasets: of an ensemble, see `galfig.pipeline.spread.Combined`; of a store of
+        statistics, see `galfig.pipeline.moments.measure_maps`.
     """
 
-    encoded: Encoded
+    encoded: Encoded | None
     logits: NDArray[np.float32]
     map_shape: tuple[int, ...]
     numbers: Mapping[str, NDArray[np.float32] | float] = MappingProxyType({})
@@ -69,13 +77,12 @@ def explain_galaxies(
     pool: ThreadPoolExecutor,
     tta: bool = False,
     has_contrast: bool = True,
+    form: Form = "full",
+    root: Path | None = None,
     progress: Callable[[int], object] = lambda n: None,
     stopwatch: Stopwatch | None = None,
 ) -> Part:
-    """Decode, crop, normalise, explain and compress some galaxies.
-
-    Each thread takes a few galaxies through all the stages: while one thread waits for a file or
-    compresses, another computes. Images are decoded once, however many networks explain them.
+    """Decode, crop, normalise, explain and compress some galaxies; see `explain_images`.
 
     Parameters
     ----------
@@ -94,6 +101,11 @@ def explain_galaxies(
         `galfig.attribution.orientations.explain_averaged`.
     has_contrast : bool, default True
         Whether evidence is a contrast of the maps; see `galfig.pipeline.spread.combine_networks`.
+    form : {"full", "native", "statistics"}, default "full"
+        What is kept of each galaxy; see `galfig.store.forms`.
+    root : Path, optional
+        The folder that the addresses of images are relative to, unless the store is full; see
+        `galfig.pipeline.addresses.find_root`.
     progress : callable, optional
         Called with the number of galaxies done since the last call.
     stopwatch : Stopwatch, optional
@@ -110,6 +122,72 @@ def explain_galaxies(
     LostCutoutError
         If an image file has disappeared.
     """
+    method = engines[0].method
+
+    def keep(one: Combined, cutout: NDArray[np.uint8]) -> Explained:
+        if form == "statistics":
+            numbers = measure_maps(one.cams, one.logits, method, checkpoint.cutout_size)
+            return Explained(None, one.logits, one.cams.shape, {**one.numbers, **numbers})
+        encoded = encode_galaxy(one.cams, cutout, one.spreads, form)
+        return Explained(encoded, one.logits, one.cams.shape, one.numbers)
+
+    explained, digests = explain_images(
+        galaxies.paths,
+        checkpoint,
+        engines,
+        decoding,
+        keep,
+        pool=pool,
+        tta=tta,
+        has_contrast=has_contrast,
+        progress=progress,
+        stopwatch=stopwatch,
+    )
+    return _make_part(
+        galaxies, checkpoint, explained, digests, has_contrast=has_contrast, form=form, root=root
+    )
+
+
+def explain_images(
+    paths: Sequence[Source],
+    checkpoint: Checkpoint,
+    engines: Sequence[Engine],
+    decoding: Decoding,
+    keep: Callable[[Combined, NDArray[np.uint8]], Kept],
+    *,
+    pool: ThreadPoolExecutor,
+    tta: bool = False,
+    has_contrast: bool = True,
+    progress: Callable[[int], object] = lambda n: None,
+    stopwatch: Stopwatch | None = None,
+) -> tuple[list[Kept | str], NDArray[np.uint64]]:
+    """Decode, crop, normalise and explain some images, and keep something of each.
+
+    Each thread takes a few images through all the stages: while one thread waits for a file or
+    compresses, another computes. Images are decoded once, however many networks explain them.
+
+    Parameters
+    ----------
+    paths : sequence of Path, BandFiles or Element
+        The N images.
+    checkpoint, engines, decoding, pool, tta, has_contrast, progress, stopwatch
+        As in `explain_galaxies`.
+    keep : callable
+        Called in a thread with the maps and logits of a galaxy and its cutout; what it returns is
+        kept.
+
+    Returns
+    -------
+    explained : list
+        For each image, what ``keep`` returned; or, as text, why it cannot be explained.
+    digests : (N,) ndarray of uint64
+        Digest of each image; `galfig.images.identity.NO_DIGEST` where it could not be read.
+
+    Raises
+    ------
+    LostCutoutError
+        If an image file has disappeared.
+    """
     stopwatch = stopwatch or Stopwatch()
     size = (checkpoint.n_channels, checkpoint.image_size, checkpoint.image_size)
     n_bytes = checkpoint.n_channels * checkpoint.cutout_size**2
@@ -119,29 +197,29 @@ def explain_galaxies(
         # Maps as large as the image, one for each class, in float32.
         n_bytes += 4 * len(checkpoint.class_names) * checkpoint.image_size**2
     n_group = max(1, min(n_group, GROUP_BYTES // n_bytes))
-    groups = [galaxies.paths[start : start + n_group] for start in range(0, len(galaxies), n_group)]
+    groups = [paths[start : start + n_group] for start in range(0, len(paths), n_group)]
 
     digests: dict[Source, int] = {}
     explainers = [engine.explain_averaged if tta else engine.explain for engine in engines]
 
-    def explain(paths: Sequence[Source]) -> list[Explained | str]:
+    def explain(group: Sequence[Source]) -> list[Kept | str]:
         return _explain_group(
-            paths,
+            group,
             checkpoint,
             explainers,
             decoding,
+            keep,
             stopwatch,
             digests,
             n_batch=n_batch,
             has_contrast=has_contrast,
         )
 
-    explained: list[Explained | str] = []
-    for group in map_ahead(pool, explain, groups, n_ahead=N_AHEAD * count_processors()):
-        explained += group
-        progress(len(group))
-    found = np.array([digests.get(path, NO_DIGEST) for path in galaxies.paths], np.uint64)
-    return _make_part(galaxies, checkpoint, explained, found, has_contrast=has_contrast)
+    explained: list[Kept | str] = []
+    for found in map_ahead(pool, explain, groups, n_ahead=N_AHEAD * count_processors()):
+        explained += found
+        progress(len(found))
+    return explained, np.array([digests.get(path, NO_DIGEST) for path in paths], np.uint64)
 
 
 def read_first_images(
@@ -181,12 +259,13 @@ def _explain_group(
     checkpoint: Checkpoint,
     explainers: Sequence[Callable[[Tensor], CamBatch]],
     decoding: Decoding,
+    keep: Callable[[Combined, NDArray[np.uint8]], Kept],
     stopwatch: Stopwatch,
     digests: dict[Source, int],
     *,
     n_batch: int,
     has_contrast: bool,
-) -> list[Explained | str]:
+) -> list[Kept | str]:
     """Explain some files in one thread; return the result for each, or why there is none."""
     note = partial(note_digest, digests)
     with stopwatch.time("decode"):
@@ -207,11 +286,11 @@ def _explain_group(
         images = checkpoint.normalise(scaled)
     # The maps of several networks are held for a few images only.
     n_batch = n_batch if len(explainers) > 1 else len(images)
-    found: list[Explained | str] = []
+    found: list[Kept | str] = []
     for start in range(0, len(images), n_batch):
         chosen = slice(start, start + n_batch)
         found += _explain_batch(
-            images[chosen], readable[chosen], explainers, stopwatch, has_contrast=has_contrast
+            images[chosen], readable[chosen], explainers, keep, stopwatch, has_contrast=has_contrast
         )
     explained = iter(found)
     return [cutout if isinstance(cutout, str) else next(explained) for cutout in cutouts]
@@ -221,10 +300,11 @@ def _explain_batch(
     images: Tensor,
     cutouts: Sequence[NDArray[np.uint8]],
     explainers: Sequence[Callable[[Tensor], CamBatch]],
+    keep: Callable[[Combined, NDArray[np.uint8]], Kept],
     stopwatch: Stopwatch,
     *,
     has_contrast: bool,
-) -> list[Explained | str]:
+) -> list[Kept | str]:
     """Explain images with each network; return the result for each, or why there is none."""
     with stopwatch.time("compute"):
         batches = [explain(images) for explain in explainers]
@@ -238,14 +318,7 @@ def _explain_batch(
         ]
     with stopwatch.time("compress"):
         return [
-            "the network gives numbers that are not finite"
-            if one is None
-            else Explained(
-                encode_galaxy(one.cams, cutout, one.spreads),
-                one.logits,
-                one.cams.shape,
-                one.numbers,
-            )
+            "the network gives numbers that are not finite" if one is None else keep(one, cutout)
             for one, cutout in zip(combined, cutouts, strict=True)
         ]
 
@@ -262,6 +335,8 @@ def _make_part(
     digests: NDArray[np.uint64],
     *,
     has_contrast: bool,
+    form: Form,
+    root: Path | None,
 ) -> Part:
     """Collect the galaxies that were explained, and the reasons for the others."""
     n_classes, size = len(checkpoint.class_names), checkpoint.cutout_size
@@ -282,17 +357,25 @@ def _make_part(
         "probs": softmax(logits.astype(np.float64), axis=1).astype(np.float32),
         "kpc_per_arcsec": kpc_per_arcsec(stored.redshift),
     }
-    if stored.pixel_scale is not None:
+    # Statistics leave out a scale that all share: the attribute of that name says it.
+    is_shared = isinstance(galaxies.settings.catalog.pixel_scale, float)
+    if stored.pixel_scale is not None and not (form == "statistics" and is_shared):
         arrays["pixel_scale"] = stored.pixel_scale
+    if form != "full":
+        addresses = [write_address(path, root) for path in stored.paths]
+        arrays["image"] = np.array(addresses, dtype=object)
     # If no galaxy was explained, the size of the maps is unknown, and there are none to store.
     map_shape = found[0].map_shape if found else (n_classes, 1, 1)
     spread_shapes: Mapping[str, tuple[int, ...]] = {}
     if len(checkpoint.networks) > 1:
         spread_shapes = list_spreads(map_shape, has_contrast=has_contrast)
         arrays |= collect_numbers([one.numbers for one in found], n_classes)
+    if form == "statistics":
+        arrays |= collect_statistics([one.numbers for one in found], n_classes)
+    lacking = list_lacking(form)
     return Part(
-        arrays,
-        [one.encoded for one in found],
+        {name: array for name, array in arrays.items() if name not in lacking},
+        [one.encoded for one in found if one.encoded is not None],
         map_shape,
         (size, size, checkpoint.n_channels),
         rejected,
@@ -302,4 +385,5 @@ def _make_part(
             if objid in rejected
         },
         spread_shapes,
+        form,
     )

@@ -13,7 +13,7 @@ from galfig.attribution.methods import find_method
 from galfig.catalog.frames import report_frames
 from galfig.catalog.galaxies import Galaxies
 from galfig.catalog.sample import load_sample, name_catalog
-from galfig.config import PIXEL_METHODS, Settings, load_settings
+from galfig.config import PIXEL_METHODS, Form, Settings, load_settings
 from galfig.errors import ConfigError
 from galfig.images.cutouts import choose_decoding
 from galfig.networks.accuracy import check_accuracy
@@ -50,6 +50,7 @@ def build_maps(
     image_size: int | None = None,
     layer: str | None = None,
     method: str | None = None,
+    store: Form | None = None,
     split: Split | None = None,
     if_exists: IfExists = "error",
     device: Device = "auto",
@@ -90,6 +91,10 @@ def build_maps(
         Method of attribution, one of `galfig.attribution.methods.METHODS`: "grad-cam",
         "hires-cam", "grad-cam++", "layer-cam", "x-grad-cam", "evidence", and, with the extra
         captum, "integrated-gradients" and "input-x-gradient". By default, that of the settings.
+    store : {"full", "native", "statistics"}, optional
+        What is stored of each galaxy: its maps and cutout; "native", maps of 8 bits and no cutout;
+        or "statistics", numbers only. `galfig.explain_again` makes again what is not stored. By
+        default, that of the settings.
     split : {"valid", "train", "test", "all"}, optional
         Galaxies to explain, by how the training of the network used them. By default, the
         validation set if this catalog trained the network, and otherwise all.
@@ -119,7 +124,7 @@ def build_maps(
         only for a module is given without one.
     """
     described = name_catalog(catalog) if isinstance(catalog, Path | str) else catalog.settings
-    settings, path = _choose_maps(described, layer, method), Path(out)
+    settings, path = _choose_maps(described, layer=layer, method=method, store=store), Path(out)
     description = {"mean": mean, "std": std, "cutout_size": cutout_size}
     if not isinstance(model, Path | str | Checkpoint | nn.Module | None):
         raise TypeError(
@@ -163,11 +168,11 @@ def build_maps(
     return open_store(path)
 
 
-def _choose_maps(settings: Settings, layer: str | None, method: str | None) -> Settings:
-    """Return the settings with another layer and method, where they are given."""
-    if layer is None and method is None:
+def _choose_maps(settings: Settings, **asked: str | None) -> Settings:
+    """Return the settings with other keys of ``[maps]``, where they are given."""
+    if all(value is None for value in asked.values()):
         return settings
-    return load_settings(settings, {("maps", "layer"): layer, ("maps", "method"): method})
+    return load_settings(settings, {("maps", key): value for key, value in asked.items()})
 
 
 def build_parts(
@@ -179,6 +184,7 @@ def build_parts(
     arch: str | None = None,
     layer: str | None = None,
     method: str | None = None,
+    store: Form | None = None,
     split: Split | None = None,
     if_exists: IfExists = "error",
     device: Device = "auto",
@@ -203,7 +209,7 @@ def build_parts(
         or "7,9-12"; or a share such as "3/16", the third of sixteen.
     model : Path, str or Checkpoint
         The trained network, or a folder of several.
-    arch, layer, method, split, device, workers, takeover
+    arch, layer, method, store, split, device, workers, takeover
         As of `galfig.build_maps`.
     if_exists : {"error", "update", "replace"}, default "error"
         What to do if the store exists, or the folder holds parts of another catalog, network or
@@ -215,7 +221,7 @@ def build_parts(
         As `galfig.build_maps`; and if another process is making one of these parts.
     """
     described = name_catalog(catalog) if isinstance(catalog, Path | str) else catalog.settings
-    settings, path = _choose_maps(described, layer, method), Path(out)
+    settings, path = _choose_maps(described, layer=layer, method=method, store=store), Path(out)
     model = Path(model) if isinstance(model, str) else model
     options: dict[str, Any] = {
         "model": model,

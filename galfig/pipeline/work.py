@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from galfig.attribution.engine import Engine, open_workers
 from galfig.config import NONLINEAR_METHODS
@@ -46,6 +47,8 @@ class Work:
         Device and threads.
     guard : callable
         Called before each part appears. It raises if this process should make no more of them.
+    root : Path, optional
+        The folder that the addresses of images are relative to, where the store holds them.
     """
 
     plan: Plan
@@ -54,6 +57,7 @@ class Work:
     parts: Parts
     run: RunOptions
     guard: Callable[[], object]
+    root: Path | None = None
 
 
 def explain_shards(work: Work, numbers: Iterable[int]) -> None:
@@ -205,6 +209,8 @@ def _explain_shard(
         pool=pool,
         tta=settings.maps.tta,
         has_contrast=settings.maps.method not in (*NONLINEAR_METHODS, "evidence"),
+        form=settings.maps.store,
+        root=work.root,
         progress=progress,
         stopwatch=stopwatch,
     )

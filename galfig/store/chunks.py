@@ -9,9 +9,11 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from galfig.config import Form
 from galfig.errors import StoreError
 from galfig.runtime.messages import one_line
 from galfig.store.checksums import digest_chunk, read_chunk, record_chunks
+from galfig.store.forms import quantise
 from galfig.store.hdf5 import READING_ERRORS, set_attributes
 from galfig.store.schema import DESCRIPTIONS
 
@@ -27,9 +29,9 @@ class EncodedMaps(NamedTuple):
     Attributes
     ----------
     data : bytes
-        The maps, (n, h, w) float16, divided by ``scale``.
+        The maps, (n, h, w) float16 or, for a native store, int8; divided by ``scale``.
     scale : (n,) ndarray of float32
-        Power of two by which each map was divided.
+        By what each map was divided: a power of two or, for int8, any number.
     """
 
     data: bytes
@@ -42,11 +44,11 @@ class Encoded(NamedTuple):
     Attributes
     ----------
     cams : bytes
-        The maps, (C, h, w) float16, divided by ``cam_scale``.
+        The maps, (C, h, w), as the ``data`` of `EncodedMaps`.
     cam_scale : (C,) ndarray of float32
-        Power of two by which each map was divided.
+        By what each map was divided, as its ``scale``.
     cutout : bytes
-        The cutout, (H, W, channels) uint8.
+        The cutout, (H, W, channels) uint8; b"" for a native store.
     spreads : mapping of str to EncodedMaps
         Standard deviations of maps over the networks of an ensemble, by dataset; none of one
         network.
@@ -62,6 +64,7 @@ def encode_galaxy(
     cams: NDArray[np.float32],
     cutout: NDArray[np.uint8],
     spreads: Mapping[str, NDArray[np.float32]] = MappingProxyType({}),
+    form: Form = "full",
 ) -> Encoded:
     """Compress the maps and the cutout of a galaxy.
 
@@ -77,23 +80,47 @@ def encode_galaxy(
         The cutout, in colour or in one band.
     spreads : mapping of str to (n, h, w) ndarray of float32, optional
         Standard deviations of maps over the networks of an ensemble, by dataset.
+    form : {"full", "native"}, default "full"
+        What the store holds; see `galfig.store.forms`.
 
     Returns
     -------
     Encoded
         The compressed maps and cutout, and the scale of each map.
     """
-    maps = _encode_maps(cams)
-    encoded = {name: _encode_maps(spread) for name, spread in spreads.items()}
-    return Encoded(maps.data, maps.scale, _compress(cutout), encoded)
+    maps = _encode_maps(cams, form)
+    encoded = {name: _encode_maps(spread, form) for name, spread in spreads.items()}
+    return Encoded(maps.data, maps.scale, _compress(cutout) if form == "full" else b"", encoded)
 
 
-def _encode_maps(maps: NDArray[np.float32]) -> EncodedMaps:
+def _encode_maps(maps: NDArray[np.float32], form: Form) -> EncodedMaps:
+    values, scale = quantise(maps) if form == "native" else _scale_maps(maps)
+    return EncodedMaps(_compress(values), scale)
+
+
+def _scale_maps(maps: NDArray[np.float32]) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
+    """Divide each map by a power of two, and round it to float16."""
     scale = _power_of_two_scale(maps)
     scaled = maps / scale[:, None, None]
     # float16 would round the largest float32 to 2, times 2^127: no float32. This keeps 11 bits.
-    scaled = np.clip(scaled, -_LARGEST, _LARGEST).astype(np.float16)
-    return EncodedMaps(_compress(scaled), scale)
+    return np.clip(scaled, -_LARGEST, _LARGEST).astype(np.float16), scale
+
+
+def round_maps(maps: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return maps as they are read from a full store, which holds them in float16.
+
+    Parameters
+    ----------
+    maps : (n, h, w) ndarray of float32
+        Signed maps.
+
+    Returns
+    -------
+    (n, h, w) ndarray of float32
+        The same, with the 11 bits that the store keeps.
+    """
+    values, scale = _scale_maps(maps)
+    return values.astype(np.float32) * scale[:, None, None]
 
 
 def copy_chunks(source: h5py.Dataset, target: h5py.Dataset, start: int) -> bytes:

@@ -16,6 +16,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from galfig.store.forms import STATISTICS
 from galfig.store.hdf5 import READING_ERRORS
 from galfig.store.reader import open_store
 
@@ -33,16 +34,19 @@ PARTS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         (
             *("config", "class_names", "target_layer", "method", "split"),
             *("cutout_size", "pixel_scale", "receptive_field"),
+            *("store", "n_channels", "map_shape"),
         ),
         (),
     ),
-    "images": (("image_shift", "stretch"), ("image_digest", "cutouts")),
+    "images": (("image_shift", "stretch"), ("image_digest", "cutouts", "image")),
     "maps": (
         (),
         (
             *("logits", "probs", "cams", "cam_scale", "features"),
             *("logits_sd", "log_odds_sd", "cams_sd", "cams_sd_scale"),
             *("evidence_sd", "evidence_sd_scale", "agreement"),
+            *("cam_step", "cams_sd_step", "evidence_sd_step"),
+            *STATISTICS,
         ),
     ),
 }

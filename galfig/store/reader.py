@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from galfig.config import NONLINEAR_METHODS
+from galfig.config import NONLINEAR_METHODS, Form
 from galfig.cosmology import kpc_per_arcsec
 from galfig.errors import SelectionError, StoreError
 from galfig.metrics import (
@@ -36,6 +36,7 @@ from galfig.runtime.messages import (
 )
 from galfig.runtime.options import SPLITS, Split
 from galfig.store.checksums import find_damage
+from galfig.store.forms import STATISTICS, name_divisor
 from galfig.store.hdf5 import (
     READING_ERRORS,
     open_hdf5,
@@ -43,7 +44,13 @@ from galfig.store.hdf5 import (
     read_attributes,
     read_texts,
 )
-from galfig.store.schema import check_schema, find_contradiction, find_invalid, read_columns
+from galfig.store.schema import (
+    check_schema,
+    count_evidence,
+    find_contradiction,
+    find_invalid,
+    read_columns,
+)
 from galfig.store.selection import (
     Rows,
     RowsLike,
@@ -53,6 +60,7 @@ from galfig.store.selection import (
     make_query,
     select_galaxies,
 )
+from galfig.store.supply import Supply
 from galfig.store.texts import TextColumn
 
 # The columns of a table that say what the network made of a galaxy.
@@ -94,6 +102,7 @@ class Store:
         self._handle: h5py.File | None = file
         # To look a dataset up by its name takes longer than to read a galaxy from it.
         self._datasets: dict[str, h5py.Dataset] = {}
+        self._supply: Supply | None = None
 
     def __enter__(self) -> "Store":
         return self
@@ -112,6 +121,7 @@ class Store:
             self._datasets.clear()
             self._handle.close()
             self._handle = None
+        self._supply = None
 
     @property
     def is_closed(self) -> bool:
@@ -141,6 +151,50 @@ class Store:
         from galfig.store.summary import describe_html
 
         return describe_html(self)
+
+    @property
+    def form(self) -> Form:
+        """What is stored of each galaxy: "full", "native" or "statistics".
+
+        A native store has maps of 8 bits and no cutouts, one of statistics has neither; see
+        `galfig.explain_again`.
+        """
+        return self.record.form
+
+    def attach(self, supply: Supply) -> None:
+        """Have maps and cutouts made again instead of read; see `galfig.explain_again`.
+
+        Parameters
+        ----------
+        supply : Supply
+            Makes them; see `galfig.store.supply`.
+        """
+        self._supply = supply
+
+    def announce(self, rows: NDArray[np.integer]) -> None:
+        """Say which galaxies will be read, so that what is not stored is made for many at once.
+
+        Parameters
+        ----------
+        rows : (n,) ndarray of int
+            Positions, in the order in which they will be read.
+        """
+        if self._supply is not None:
+            self._supply.announce(np.asarray(rows, np.intp))
+
+    def _is_supplied(self, name: str) -> bool:
+        return self._supply is not None and name in self._supply.names
+
+    def _supply_row(self, name: str, row: int) -> NDArray[Any]:
+        """Return maps or a cutout of a galaxy that are made again."""
+        if self._supply is None or name not in self._supply.names:
+            what = "cutouts" if name == "cutouts" else "maps"
+            raise StoreError(
+                f"{self.path}: holds no {what}, since it was built with [maps] store = "
+                f"{self.form!r}, expected a store with {what}; 'galfig render', 'galfig figure' "
+                "and galfig.explain_again make them again from the images"
+            )
+        return self._supply.read(name, row)
 
     def _name_classes(self, positions: NDArray[np.integer]) -> "pd.Categorical[str]":
         """Return classes by name; -1, an unknown class, becomes a missing value."""
@@ -265,7 +319,11 @@ class Store:
     @cached_property
     def probs(self) -> NDArray[np.float32]:
         """Probability of each class, (N, C)."""
-        return self._read("probs")
+        if self.form != "statistics":
+            return self._read("probs")
+        shifted = self.logits.astype(np.float64) - self.logits.max(axis=1, keepdims=True)
+        odds = np.exp(shifted)
+        return (odds / odds.sum(axis=1, keepdims=True)).astype(np.float32)
 
     @cached_property
     def log_odds(self) -> NDArray[np.float64]:
@@ -432,6 +490,30 @@ class Store:
         with _name_damage(self.path, "rejected"):
             return read_rejected(file)
 
+    @cached_property
+    def statistics(self) -> "pd.DataFrame | None":
+        """Numbers that a store of statistics holds of each map, N rows by objid; None for others.
+
+        ``total_<class>`` and ``peak_<class>`` are the sum and the largest value of the map of each
+        class [logit]. The other columns are of the evidence M for the predicted class, or of its
+        map where the method gives no evidence: ``centroid_x`` and ``centroid_y`` of ``|M|`` from
+        the centre [pixel of the cutout], its ``concentration`` (Gini coefficient), and
+        ``positive_share``, the sum of the positive cells of M over that of ``|M|``.
+        """
+        import pandas as pd
+
+        if self.form != "statistics":
+            return None
+        columns: dict[str, Any] = {}
+        for name in STATISTICS:
+            values = self._read(name)
+            if values.ndim == 1:
+                columns[name] = values
+                continue
+            for c, class_name in enumerate(self.class_names):
+                columns[f"{name.removeprefix('cam_')}_{class_name}"] = values[:, c]
+        return pd.DataFrame(columns, index=pd.Index(self.objid, name="objid"))
+
     @property
     def n_rejected(self) -> int:
         """Number of galaxies of the catalog that could not be used."""
@@ -440,13 +522,18 @@ class Store:
     @property
     def map_shape(self) -> tuple[int, int]:
         """Height and width (h, w) of the maps [pixels of the explained layer]."""
-        height, width = self._dataset("cams").shape[2:]
-        return int(height), int(width)
+        if self.form != "statistics":
+            height, width = self._dataset("cams").shape[2:]
+            return int(height), int(width)
+        if self.record.map_shape is None:
+            height, width = self._supply_row("cams", 0).shape[1:]
+            return int(height), int(width)
+        return self.record.map_shape
 
     @property
     def is_gray(self) -> bool:
         """Whether the cutouts have one band instead of three."""
-        return int(self._dataset("cutouts").shape[3]) == 1
+        return self.n_channels == 1
 
     @property
     def accuracy(self) -> float | None:
@@ -513,7 +600,7 @@ class Store:
         StoreError
             If the store is closed or damaged.
         """
-        return self._read_maps("cams", "cam_scale", rows)
+        return self._read_maps("cams", rows)
 
     def cams_sd(self, rows: RowsLike) -> NDArray[np.float32]:
         """Return the standard deviations of maps over the networks of an ensemble.
@@ -539,7 +626,7 @@ class Store:
             If the maps are those of one network, or the store is closed or damaged.
         """
         self._require_ensemble()
-        return self._read_maps("cams_sd", "cams_sd_scale", rows)
+        return self._read_maps("cams_sd", rows)
 
     def evidence_sd(self, rows: RowsLike) -> NDArray[np.float32]:
         """Return the standard deviations of evidence maps over the networks of an ensemble.
@@ -570,12 +657,15 @@ class Store:
         if self.method == "evidence":
             spread = self.cams_sd(rows)
             return spread[..., 1, :, :] if is_binary else spread
-        if "evidence_sd" not in self._file:
+        is_there = "evidence_sd" in self._file
+        if self.form == "statistics":
+            is_there = self.method not in NONLINEAR_METHODS
+        if not is_there:
             raise StoreError(
                 f"{self.path}: no error bars of evidence, which maps by {self.method} do not give; "
                 "build it by another method"
             )
-        spread = self._read_maps("evidence_sd", "evidence_sd_scale", rows)
+        spread = self._read_maps("evidence_sd", rows)
         return spread[..., 0, :, :] if is_binary else spread
 
     def _require_ensemble(self) -> None:
@@ -585,15 +675,20 @@ class Store:
                 "`networks=5`, and build it from that folder"
             )
 
-    def _read_maps(self, name: str, scale_name: str, rows: RowsLike) -> NDArray[np.float32]:
+    def _read_maps(self, name: str, rows: RowsLike) -> NDArray[np.float32]:
         """Read maps of galaxies, and multiply them by their scales."""
         positions = find_positions(self, rows)
         if isinstance(positions, int):
-            scale = self._read(scale_name, positions)
+            if self.form == "statistics" or self._is_supplied(name):
+                return self._supply_row(name, positions)
+            scale = self._read(name_divisor(name, self.form), positions)
             return self._read(name, positions).astype(np.float32) * scale[:, None, None]
-        shape = (len(positions), *self._dataset(name).shape[1:])
-        maps = (self._read_maps(name, scale_name, int(row)) for row in positions)
-        return _stack(maps, shape, np.float32)
+        self.announce(positions)
+        n_maps = len(self.class_names)
+        if name == "evidence_sd":
+            n_maps = count_evidence(n_maps)
+        maps = (self._read_maps(name, int(row)) for row in positions)
+        return _stack(maps, (len(positions), n_maps, *self.map_shape), np.float32)
 
     def evidence(self, rows: RowsLike) -> NDArray[np.float32]:
         r"""Return contrast maps of galaxies: the evidence for one class against the others.
@@ -651,13 +746,34 @@ class Store:
             if n_classes == 2:
                 return cams[1] - cams[0]
             return contrast_with_rest(cams, self.logits[positions]).astype(np.float32, copy=False)
-        shape = (len(positions), *self._dataset("cams").shape[1 if n_classes > 2 else 2 :])
+        self.announce(positions)
+        per_galaxy = self.map_shape if n_classes == 2 else (n_classes, *self.map_shape)
+        shape = (len(positions), *per_galaxy)
         return _stack((self.evidence(int(row)) for row in positions), shape, np.float32)
+
+    def totals(self, rows: NDArray[np.integer]) -> NDArray[np.float64]:
+        """Return the sum of each map of some galaxies over its pixels.
+
+        Parameters
+        ----------
+        rows : (n,) ndarray of int
+            Positions of galaxies.
+
+        Returns
+        -------
+        (n, C) ndarray of float64
+            Sums [logit]; a store of statistics holds them, others sum up their maps.
+        """
+        if self.form == "statistics":
+            return self._read("cam_total")[rows].astype(np.float64)
+        return np.stack([self.cams(int(row)).sum(axis=(1, 2), dtype=np.float64) for row in rows])
 
     @property
     def n_channels(self) -> int:
         """Number of channels of the cutouts."""
-        return int(self._dataset("cutouts").shape[3])
+        if self.form == "full":
+            return int(self._dataset("cutouts").shape[3])
+        return self.record.n_channels or 3
 
     @property
     def shown_channels(self) -> tuple[int, ...]:
@@ -669,6 +785,25 @@ class Store:
         if rgb is not None and max(rgb) < self.n_channels:
             return rgb
         return (0, 1, 2) if self.n_channels >= 3 else (0, 0, 0)
+
+    @property
+    def cutout_shape(self) -> tuple[int, int, int]:
+        """Shape (H, W, 3) of a cutout as it is shown."""
+        return self.record.cutout_size, self.record.cutout_size, 3
+
+    def read_address(self, row: int) -> str:
+        """Read the address of an image, as `galfig.pipeline.addresses` wrote it.
+
+        Parameters
+        ----------
+        row : int
+            Position of a galaxy in a store that is not full.
+
+        Returns
+        -------
+        str
+        """
+        return str(self._read("image", row))
 
     def cutouts(self, rows: RowsLike) -> NDArray[np.uint8]:
         """Return the cutouts of galaxies as they are shown; see `Store.shown_channels`.
@@ -694,10 +829,8 @@ class Store:
         """
         positions = find_positions(self, rows)
         if isinstance(positions, int):
-            return np.ascontiguousarray(
-                self._read("cutouts", positions)[..., list(self.shown_channels)]
-            )
-        shape = (len(positions), *self._dataset("cutouts").shape[1:3], 3)
+            return np.ascontiguousarray(self.pixels(positions)[..., list(self.shown_channels)])
+        shape = (len(positions), *self.cutout_shape)
         return _stack((self.cutouts(int(row)) for row in positions), shape, np.uint8)
 
     def pixels(self, rows: RowsLike) -> NDArray[np.uint8]:
@@ -724,8 +857,11 @@ class Store:
         """
         positions = find_positions(self, rows)
         if isinstance(positions, int):
-            return self._read("cutouts", positions)
-        shape = (len(positions), *self._dataset("cutouts").shape[1:])
+            if self.form == "full":
+                return self._read("cutouts", positions)
+            return self._supply_row("cutouts", positions)
+        side = self.record.cutout_size
+        shape = (len(positions), side, side, self.n_channels)
         return _stack((self.pixels(int(row)) for row in positions), shape, np.uint8)
 
     def select(

@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from galfig.config import MAX_CHANNELS
+from galfig.config import MAX_CHANNELS, Form
 from galfig.errors import StoreError
 from galfig.records import StoreRecord, describe_invalid, read_store_record
 from galfig.runtime.documents import load_json
 from galfig.runtime.messages import make_printable, one_line, quote
 from galfig.runtime.options import SPLITS
+from galfig.store.forms import BETWEEN, N_STEPS, get_map_type, list_lacking, name_divisor
 from galfig.store.gate import check_contents
 from galfig.store.hdf5 import GROUPS, open_hdf5, read_attribute, read_attributes
 from galfig.store.texts import TextColumn
@@ -48,12 +49,26 @@ DESCRIPTIONS = {
     "evidence_sd_scale": "power of two by which each map of evidence_sd was divided",
     "agreement": "median over pairs of networks of the Spearman correlation of their evidence maps "
     "(of the predicted class, if there are more than two), NaN where not defined",
+    "cam_step": "by which each map of 8 bits is to be multiplied, in place of cam_scale",
+    "cams_sd_step": "the same of cams_sd",
+    "evidence_sd_step": "the same of evidence_sd",
+    "image": "path of each image, relative to the folder of the images; of several bands, a line "
+    "each; FILE:ARRAY[ROW] for an element of an array",
+    "cam_total": "sum of the map of each class (N, C) [logit]",
+    "cam_peak": "largest value of the map of each class (N, C) [logit]",
+    "centroid_x": "centroid of the absolute evidence for the predicted class (its map, where the "
+    "method gives no evidence) from the centre of the cutout, to the right [pixel of the cutout]",
+    "centroid_y": "the same, downwards",
+    "concentration": "its Gini coefficient: 0 where all cells are equal, 1 where one holds all",
+    "positive_share": "sum of its positive cells over that of all absolute ones",
 }
 # Datasets that a store may lack: then nothing is known of them.
 _OPTIONAL = ("split", "image_digest", "pixel_scale", "kpc_per_arcsec")
 # Datasets of an ensemble: all but the last two must be there, and of one network none may be.
 _OF_EVIDENCE = ("evidence_sd", "evidence_sd_scale")
 _OF_ENSEMBLE = ("logits_sd", "log_odds_sd", "cams_sd", "cams_sd_scale", "agreement", *_OF_EVIDENCE)
+# Those of a native store.
+_STEPS = ("cams_sd_step", "evidence_sd_step")
 # Marks an empty cell in an integer column, since HDF5 has no missing values.
 MISSING_INTEGER = np.iinfo(np.int64).min
 # Sum of the probabilities of a galaxy, in float32; and their difference from the softmax.
@@ -61,6 +76,8 @@ _SUM_TOLERANCE, _SOFTMAX_TOLERANCE = 1e-3, 1e-4
 _SPLIT_CELLS = [word.encode() for word in SPLITS]
 # The longest identifier [byte]: it names an image file.
 _MAX_OBJID = 255
+# The longest address of an image [characters]: a path of each of several files.
+_MAX_ADDRESS = 17 * 1100
 
 
 class Rule(NamedTuple):
@@ -99,6 +116,38 @@ def _is_positive(values: NDArray[Any], n_classes: int) -> NDArray[np.bool_]:
     return np.isnan(values) | ((values > 0) & np.isfinite(values))
 
 
+def _is_map(values: NDArray[Any], n_classes: int) -> NDArray[np.bool_]:
+    # `encode_galaxy` uses values beyond 1 only where the scale could not be larger.
+    return values >= -N_STEPS if np.asarray(values).dtype == np.int8 else np.abs(values) < 2
+
+
+def _is_spread_map(values: NDArray[Any], n_classes: int) -> NDArray[np.bool_]:
+    return (values >= 0) & _is_map(values, n_classes)
+
+
+def _is_step(values: NDArray[Any], n_classes: int) -> NDArray[np.bool_]:
+    # The largest number of 8 bits must still be a float32.
+    return (values > 0) & (N_STEPS * values.astype(np.float64) <= np.finfo(np.float32).max)
+
+
+def _is_address(values: Any, n_classes: int) -> NDArray[np.bool_]:
+    if isinstance(values, str):
+        return np.array(_can_be_address(values))
+    return np.array([_can_be_address(text) for text in values], dtype=bool)
+
+
+def _can_be_address(text: str) -> bool:
+    """Return whether a text names files below a folder."""
+    return len(text) <= _MAX_ADDRESS and all(
+        path and path.isprintable() and path[0] != "/" and ".." not in path.split("/")
+        for path in text.split(BETWEEN)
+    )
+
+
+def _is_share(values: NDArray[Any], n_classes: int) -> NDArray[np.bool_]:
+    return np.isnan(values) | ((values >= 0) & (values <= 1))
+
+
 def _is_power_of_two(values: NDArray[Any], n_classes: int) -> NDArray[np.bool_]:
     return np.isfinite(values) & (values > 0) & (np.frexp(values)[0] == 0.5)
 
@@ -108,6 +157,7 @@ def _is_spread(values: NDArray[Any], n_classes: int) -> NDArray[np.bool_]:
 
 
 _FLOAT = ("float64", "float32")
+_MAP = ("float16", "int8")
 _SCALE = "a power of two"
 RULES = {
     "objid": Rule(("text",), "N", "an identifier that can be printed", _is_anything),
@@ -134,8 +184,7 @@ RULES = {
     "probs": Rule(
         ("float32",), "NC", "a probability from 0 to 1", lambda p, _: (p >= 0) & (p <= 1)
     ),
-    # `encode_galaxy` uses values beyond 1 only where the scale could not be larger.
-    "cams": Rule(("float16",), "NChw", "a number within its scale", lambda m, _: np.abs(m) < 2),
+    "cams": Rule(_MAP, "NChw", "a number within its scale", _is_map),
     "cam_scale": Rule(("float32",), "NC", _SCALE, _is_power_of_two),
     "cutouts": Rule(("uint8",), "NHWB", "a pixel", _is_anything),
     "pixel_scale": Rule(_FLOAT, "N", "a positive number, or NaN", _is_positive),
@@ -143,13 +192,9 @@ RULES = {
     "kpc_per_arcsec": Rule(_FLOAT, "N", "a positive number, or NaN", _is_positive),
     "logits_sd": Rule(("float32",), "NC", "a finite number from 0", _is_spread),
     "log_odds_sd": Rule(("float32",), "NE", "a finite number from 0", _is_spread),
-    "cams_sd": Rule(
-        ("float16",), "NChw", "a number from 0 within its scale", lambda s, _: (s >= 0) & (s < 2)
-    ),
+    "cams_sd": Rule(_MAP, "NChw", "a number from 0 within its scale", _is_spread_map),
     "cams_sd_scale": Rule(("float32",), "NC", _SCALE, _is_power_of_two),
-    "evidence_sd": Rule(
-        ("float16",), "NEhw", "a number from 0 within its scale", lambda s, _: (s >= 0) & (s < 2)
-    ),
+    "evidence_sd": Rule(_MAP, "NEhw", "a number from 0 within its scale", _is_spread_map),
     "evidence_sd_scale": Rule(("float32",), "NE", _SCALE, _is_power_of_two),
     "agreement": Rule(
         ("float32",),
@@ -157,6 +202,16 @@ RULES = {
         "a correlation from -1 to 1, or NaN",
         lambda r, _: np.isnan(r) | (np.abs(r) <= 1),
     ),
+    "cam_step": Rule(("float32",), "NC", "a positive number", _is_step),
+    "cams_sd_step": Rule(("float32",), "NC", "a positive number", _is_step),
+    "evidence_sd_step": Rule(("float32",), "NE", "a positive number", _is_step),
+    "image": Rule(("text",), "N", "a path below the folder of the images", _is_address),
+    "cam_total": Rule(("float32",), "NC", "a finite number", _is_finite),
+    "cam_peak": Rule(("float32",), "NC", "a finite number", _is_finite),
+    "centroid_x": Rule(("float32",), "N", "a number, or NaN", _is_anything),
+    "centroid_y": Rule(("float32",), "N", "a number, or NaN", _is_anything),
+    "concentration": Rule(("float32",), "N", "a number from 0 to 1, or NaN", _is_share),
+    "positive_share": Rule(("float32",), "N", "a number from 0 to 1, or NaN", _is_share),
 }
 """The rule of each dataset of a store, by name."""
 
@@ -204,14 +259,7 @@ def check_schema(file: h5py.File, path: Path) -> StoreRecord:
             "version of galfig wrote it: use that one, or update galfig"
         )
     record = read_record(attrs, path)
-    optional = (*_OPTIONAL, *(_OF_EVIDENCE if record.n_networks > 1 else _OF_ENSEMBLE))
-    lacking = [n for n in (*DESCRIPTIONS, *GROUPS) if n not in file and n not in optional]
-    if lacking:
-        raise StoreError(
-            f"{path}: no dataset {lacking[0]!r}, expected a complete store; edited or damaged, "
-            "build it again"
-        )
-    _check_ensemble(file, path, record.n_networks)
+    _check_members(file, path, record)
     n_galaxies = _count_galaxies(file, path)
     if not n_galaxies:
         raise StoreError(f"{path}: holds no galaxy, expected some; build it again")
@@ -226,6 +274,45 @@ def check_schema(file: h5py.File, path: Path) -> StoreRecord:
     _check_catalog(file["catalog"], path, n_galaxies)
     _check_rejected(file["rejected"], path)
     return record
+
+
+def _check_members(file: h5py.File, path: Path, record: StoreRecord) -> None:
+    """Raise StoreError unless a store has the datasets of its form, and none of another one."""
+    form, is_mean = record.form, record.n_networks > 1
+    never = list_lacking(form)
+    optional = [*_OPTIONAL, *_OF_EVIDENCE, "evidence_sd_step"]
+    if form != "full":
+        # Without these, nobody can tell which image was explained.
+        optional = [name for name in optional if name != "image_digest"]
+    if not is_mean:
+        optional += [*_OF_ENSEMBLE, *_STEPS]
+    expected = [name for name in (*DESCRIPTIONS, *GROUPS) if name not in (*never, *optional)]
+    lacking = [name for name in expected if name not in file]
+    if lacking:
+        raise StoreError(
+            f"{path}: no dataset {lacking[0]!r}, expected a complete store; edited or damaged, "
+            "build it again"
+        )
+    if odd := [name for name in never if name in file]:
+        raise StoreError(
+            f"{path}: {odd[0]} in a store of the form {form!r}, expected none; edited or damaged, "
+            "build it again"
+        )
+    if form != "full" and record.n_channels is None:
+        raise StoreError(
+            f"{path}: no attribute n_channels, expected one, since it holds no cutouts; edited or "
+            "damaged, build it again"
+        )
+    if form != "statistics":
+        wanted = np.dtype(get_map_type(form)).name
+        for name in ("cams", "cams_sd", "evidence_sd"):
+            dataset = file.get(name)
+            if isinstance(dataset, h5py.Dataset) and not _is_type(dataset, (wanted,)):
+                raise StoreError(
+                    f"{path}: {name} is {quote(str(dataset.dtype))}, expected {wanted}; edited or "
+                    "damaged, build it again"
+                )
+    _check_ensemble(file, path, record.n_networks, form)
 
 
 def count_evidence(n_classes: int) -> int:
@@ -295,7 +382,9 @@ def open_part(path: Path) -> Iterator[h5py.File]:
     """
     with open_hdf5(path) as file:
         check_contents(file, path)
-        for name in ("objid", "label", "logits", "cams", "cutouts", "rejected"):
+        form = read_attributes(file).get("store", "full")
+        images = {"full": ("cams", "cutouts"), "native": ("cams",)}.get(form, ())
+        for name in ("objid", "label", "logits", *images, "rejected"):
             if name not in file:
                 raise StoreError(f"{path}: no dataset {name!r}, expected a part of a store")
         _check_datasets(file, path, {"N": _count_galaxies(file, path)})
@@ -379,18 +468,19 @@ def _count_galaxies(file: h5py.File, path: Path) -> int:
     return int(label.shape[0])
 
 
-def _check_ensemble(file: h5py.File, path: Path, n_networks: int) -> None:
+def _check_ensemble(file: h5py.File, path: Path, n_networks: int, form: Form) -> None:
     """Raise StoreError unless there are error bars of several networks, and none of one."""
-    found = [name for name in _OF_ENSEMBLE if name in file]
+    found = [name for name in (*_OF_ENSEMBLE, *_STEPS) if name in file]
     if found and n_networks == 1:
         raise StoreError(
             f"{path}: {found[0]} of one network, expected it of several only; edited or damaged, "
             "build it again"
         )
-    pair = [name for name in _OF_EVIDENCE if name in file]
+    names = ("evidence_sd", name_divisor("evidence_sd", form))
+    pair = [name for name in names if name in file]
     if len(pair) == 1:
         raise StoreError(
-            f"{path}: {pair[0]} without the other of {' and '.join(_OF_EVIDENCE)}; edited or "
+            f"{path}: {pair[0]} without the other of {' and '.join(names)}; edited or "
             "damaged, build it again"
         )
 

@@ -45,10 +45,9 @@ def describe(store: "Store") -> str:
     """
     if store.is_closed:
         return f"<Store {store.path}, closed>"
-    height, width = store.map_shape
     facts = [
         f"{len(store)} galaxies ({_count_classes(store)})",
-        f"{_name_maps(store)} of {height} × {width} pixels{_of_layer(store)}",
+        _describe_maps(store),
         describe_networks(store),
         describe_accuracy(store),
         *list_warnings(store),
@@ -71,14 +70,14 @@ def describe_html(store: "Store") -> str:
     """
     if store.is_closed:
         return f"<p>{escape(describe(store))}</p>"
-    record, (height, width) = store.record, store.map_shape
+    record = store.record
     facts = {
         "galaxies": f"{len(store)} ({_count_classes(store)})",
         "accuracy": describe_accuracy(store).removeprefix("accuracy "),
         "network": record.training.arch,
         "method": "" if store.method == "grad-cam" else store.method,
         "mean over": describe_networks(store).removeprefix("means over "),
-        "maps": f"{height} × {width} pixels{_of_layer(store)}",
+        "maps": _describe_maps(store).removeprefix(f"{_name_maps(store)} of "),
         "built by": f"galfig {record.galfig_version}, plan {record.plan_digest[:12]}",
         "from": f"catalog {record.catalog_sha256[:12]}, network {record.checkpoint_sha256[:12]}",
         "warnings": "; ".join(list_warnings(store)),
@@ -89,7 +88,8 @@ def describe_html(store: "Store") -> str:
         for name, words in facts.items()
         if words
     )
-    images = "".join(_show_cutout(store, row) for row in range(min(N_THUMBNAILS, len(store))))
+    n_shown = min(N_THUMBNAILS, len(store)) if store.form == "full" else 0
+    images = "".join(_show_cutout(store, row) for row in range(n_shown))
     return f"<p><b>{escape(str(store.path))}</b></p><table>{rows}</table><p>{images}</p>"
 
 
@@ -247,6 +247,15 @@ def describe_accuracy(store: "Store") -> str:
     if n_left:
         words.append(f"{describe_splits({'train': n_left})} are not counted")
     return ", ".join(words)
+
+
+def _describe_maps(store: "Store") -> str:
+    """Say which maps a store holds, if any: 'maps of 24 × 24 pixels of layer conv3'."""
+    if store.form == "statistics":
+        return f"{_name_maps(store)} of which only numbers are stored{_of_layer(store)}"
+    height, width = store.map_shape
+    bits = ", in 8 bits" if store.form == "native" else ""
+    return f"{_name_maps(store)} of {height} × {width} pixels{_of_layer(store)}{bits}"
 
 
 def _name_maps(store: "Store") -> str:

@@ -10,8 +10,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from galfig.config import Form
 from galfig.store.checksums import seal_file
 from galfig.store.chunks import Encoded, write_chunks
+from galfig.store.forms import get_map_type, name_divisor
 from galfig.store.hdf5 import create_hdf5, encode_texts, set_attributes
 from galfig.store.schema import DESCRIPTIONS, MISSING_INTEGER
 
@@ -28,9 +30,11 @@ class Part:
     ----------
     arrays : dict of str to ndarray
         ``objid``, ``image_digest``, ``redshift``, ``label``, ``split``, ``value``, ``logits``,
-        ``probs`` and, where known, ``pixel_scale`` and ``kpc_per_arcsec``; (N, ...).
+        ``probs`` and, where known, ``pixel_scale`` and ``kpc_per_arcsec``; (N, ...). Other forms
+        than the full one have others; see `galfig.store.forms`.
     images : sequence of Encoded
-        Maps and cutouts of the N galaxies, from `galfig.store.chunks.encode_galaxy`.
+        Maps and cutouts of the N galaxies, from `galfig.store.chunks.encode_galaxy`; empty for
+        statistics.
     map_shape : (C, h, w)
         Shape of the maps of one galaxy.
     cutout_shape : (H, W, 3) or (H, W, 1)
@@ -42,6 +46,8 @@ class Part:
     spread_shapes : dict of str to tuple of int
         Shape (n, h, w) of the standard deviations of one galaxy's maps over the networks of an
         ensemble, by dataset; empty for one network.
+    form : {"full", "native", "statistics"}
+        What is stored of each galaxy.
     """
 
     arrays: dict[str, NDArray[Any]]
@@ -51,6 +57,7 @@ class Part:
     rejected: Mapping[str, str]
     rejected_digests: Mapping[str, int] = field(default_factory=dict)
     spread_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    form: Form = "full"
 
 
 def write_part(path: Path, part: Part, plan_digest: str) -> None:
@@ -72,21 +79,40 @@ def write_part(path: Path, part: Part, plan_digest: str) -> None:
     """
     with create_hdf5(path) as file:
         set_attributes(file, {"plan_digest": plan_digest})
-        scales = [galaxy.cam_scale for galaxy in part.images]
-        arrays = {**part.arrays, "cam_scale": _stack_scales(scales, part.map_shape)}
-        for name, shape in part.spread_shapes.items():
-            scales = [galaxy.spreads[name].scale for galaxy in part.images]
-            arrays[f"{name}_scale"] = _stack_scales(scales, shape)
+        if part.form != "full":
+            set_attributes(file, {"store": part.form})
+        arrays = {**part.arrays, **_collect_divisors(part)}
         for name, array in arrays.items():
             dataset = write_array(file, name, array)
             set_attributes(dataset, {"description": DESCRIPTIONS[name]})
-        write_chunks(file, "cams", [g.cams for g in part.images], part.map_shape, np.float16)
-        write_chunks(file, "cutouts", [g.cutout for g in part.images], part.cutout_shape, np.uint8)
-        for name, shape in part.spread_shapes.items():
-            chunks = [galaxy.spreads[name].data for galaxy in part.images]
-            write_chunks(file, name, chunks, shape, np.float16)
+        _write_images(file, part)
         write_rejected(file, part.rejected, part.rejected_digests)
         seal_file(file)
+
+
+def _collect_divisors(part: Part) -> dict[str, NDArray[np.float32]]:
+    """Return by what the maps of a part are divided, by dataset."""
+    if part.form == "statistics":
+        return {}
+    scales = [galaxy.cam_scale for galaxy in part.images]
+    found = {name_divisor("cams", part.form): _stack_scales(scales, part.map_shape)}
+    for name, shape in part.spread_shapes.items():
+        scales = [galaxy.spreads[name].scale for galaxy in part.images]
+        found[name_divisor(name, part.form)] = _stack_scales(scales, shape)
+    return found
+
+
+def _write_images(file: h5py.File, part: Part) -> None:
+    """Write the maps and cutouts of a part, as far as its form has them."""
+    if part.form == "statistics":
+        return
+    dtype = get_map_type(part.form)
+    write_chunks(file, "cams", [g.cams for g in part.images], part.map_shape, dtype)
+    if part.form == "full":
+        write_chunks(file, "cutouts", [g.cutout for g in part.images], part.cutout_shape, np.uint8)
+    for name, shape in part.spread_shapes.items():
+        chunks = [galaxy.spreads[name].data for galaxy in part.images]
+        write_chunks(file, name, chunks, shape, dtype)
 
 
 def _stack_scales(

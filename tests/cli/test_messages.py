@@ -90,6 +90,13 @@ MESSAGES = [
         'a store of another layer, with `layer="conv2"`',
         "a store of another layer, with 'galfig build-maps --layer conv2'",
     ),
+    (
+        "render",
+        'choose fewer with `n`, or build the store with `store="full"` or `store="native"`',
+        "choose fewer with --n, or build the store with 'galfig build-maps --store full' or "
+        "'galfig build-maps --store native'",
+    ),
+    ("render", "name the folder of them with `images`", "name the folder of them with --images"),
     # Options with values.
     ("build-maps", 'use `split="all"`, or change [split]', "use --split all, or change [split]"),
     (

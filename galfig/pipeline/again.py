@@ -1,0 +1,334 @@
+"""Again: explain some galaxies of a store again, which does not hold their maps.
+
+They go through the same functions as in the build, in batches of the same size. What they give is
+compared with the logits that the store holds.
+"""
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from galfig.attribution.engine import Engine, make_engine, open_workers
+from galfig.config import NONLINEAR_METHODS, PIXEL_METHODS
+from galfig.errors import CheckpointError, LostCutoutError, StoreError
+from galfig.images.cutouts import scale_cutout
+from galfig.networks.architectures import LayerTraits, describe_layer
+from galfig.networks.checkpoint import Checkpoint
+from galfig.networks.device import choose_device
+from galfig.networks.ensemble import SUFFIX, digest_networks, list_networks, load_networks
+from galfig.pipeline.addresses import Images
+from galfig.pipeline.explain import N_FIRST, explain_images
+from galfig.pipeline.spread import Combined
+from galfig.runtime.inputs import open_regular
+from galfig.runtime.messages import quote
+from galfig.runtime.options import RunOptions
+from galfig.runtime.progress import show_progress
+from galfig.store.chunks import round_maps
+from galfig.store.reader import Store
+
+logger = logging.getLogger(__name__)
+
+# The most galaxies of a store that are explained again, whose maps are held in memory; and how many
+# are explained in one go.
+MAX_AGAIN, GROUP = 10_000, 256
+# Difference of logits, relative to the largest, up to which it is rounding: in float32, and in
+# bfloat16, which keeps eight bits.
+AGREEMENT, COARSE_AGREEMENT = 1e-4, 0.02
+# The most files and folders beside a store that are looked at for its network.
+_MAX_ENTRIES = 1000
+# Bytes that are digested at a time.
+_BLOCK = 1 << 20
+
+
+class _Galaxy(NamedTuple):
+    """What is kept of a galaxy: maps as a full store returns them, by dataset, and logits."""
+
+    maps: dict[str, NDArray[np.float32]]
+    logits: NDArray[np.float32]
+
+
+class Maps:
+    """The maps of galaxies of a store, made again when they are read.
+
+    Parameters
+    ----------
+    store : Store
+        An open store that is not full.
+    checkpoint : Checkpoint
+        Its network, from `find_network`.
+    images : Images
+        Its images.
+    run : RunOptions
+        Device and threads.
+    """
+
+    def __init__(
+        self, store: Store, checkpoint: Checkpoint, images: Images, run: RunOptions
+    ) -> None:
+        self._store = store
+        self._checkpoint = checkpoint
+        self._images = images
+        self._run = run
+        self._known: dict[int, _Galaxy] = {}
+        self._has_warned = False
+
+    def read(self, name: str, row: int, announced: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Return maps of a galaxy.
+
+        Parameters
+        ----------
+        name : {"cams", "cams_sd", "evidence_sd"}
+            Which.
+        row : int
+            Position of the galaxy.
+        announced : (n,) ndarray of int
+            Positions of galaxies that will be read, too, some of which are explained with it.
+
+        Returns
+        -------
+        (n, h, w) ndarray of float32
+            As a full store returns them.
+
+        Raises
+        ------
+        StoreError
+            If there are too many to be explained again, an image is missing or has changed, or
+            logits differ from those of the store by more than rounding.
+        """
+        if row not in self._known:
+            rows = announced.tolist() if row in announced else [row]
+            missing = [one for one in dict.fromkeys(rows) if one not in self._known]
+            if len(self._known) + len(missing) > MAX_AGAIN:
+                raise StoreError(
+                    f"{self._store.path}: {len(self._known) + len(missing)} galaxies to explain "
+                    f"again, expected at most {MAX_AGAIN}; choose fewer with `n`, or build the "
+                    'store with `store="full"` or `store="native"`'
+                )
+            self._explain(missing)
+        return self._known[row].maps[name]
+
+    def _explain(self, rows: Sequence[int]) -> None:
+        """Explain galaxies again, a few hundred in one go."""
+        engines = self._engines
+        with (
+            show_progress("explaining again", len(rows), "galaxies", leave=False) as advance,
+            open_workers(self._run.n_workers) as pool,
+        ):
+            for start in range(0, len(rows), GROUP):
+                chosen = rows[start : start + GROUP]
+                paths = [self._images.find(row) for row in chosen]
+                try:
+                    found, digests = explain_images(
+                        paths,
+                        self._checkpoint,
+                        engines,
+                        self._images.decoding,
+                        _keep,
+                        pool=pool,
+                        tta=self._store.settings.maps.tta,
+                        has_contrast=self._has_contrast,
+                        progress=advance,
+                    )
+                except LostCutoutError as exc:
+                    # Whoever reads them one by one says which it is.
+                    for row in chosen:
+                        self._images.read(row)
+                    raise StoreError(f"{self._store.path}: {exc}") from exc
+                for row, one, digest in zip(chosen, found, digests.tolist(), strict=True):
+                    self._images.check(row, digest)
+                    if isinstance(one, str):
+                        raise self._images.refuse(row, CheckpointError(one))
+                    self._compare(row, one.logits)
+                    self._known[row] = one
+
+    def _compare(self, row: int, logits: NDArray[np.float32]) -> None:
+        """Raise StoreError if logits differ from those of the store by more than rounding."""
+        expected = self._store.logits[row]
+        if np.array_equal(logits, expected):
+            return
+        wide = expected.astype(np.float64)
+        difference = float(np.abs(logits - wide).max() / max(1.0, np.abs(wide).max()))
+        is_exact = self._store.settings.maps.precision == "float32"
+        if not difference <= (AGREEMENT if is_exact else COARSE_AGREEMENT):
+            raise StoreError(
+                f"{self._store.path}: explained again, galaxy {quote(self._store.objid[row])} has "
+                f"logits that differ by {difference:.2g} of the largest, expected those of the "
+                "build up to rounding; use the version of galfig and PyTorch that built it, or "
+                "build it again"
+            )
+        if not self._has_warned:
+            self._has_warned = True
+            logger.warning(
+                "%s: explained again, galaxy %s has logits that differ by %.2g of the largest, as "
+                "on another processor or with another PyTorch; its maps agree up to rounding, and "
+                "not bit for bit",
+                self._store.path,
+                quote(self._store.objid[row]),
+                difference,
+            )
+
+    @property
+    def _has_contrast(self) -> bool:
+        return self._store.method not in (*NONLINEAR_METHODS, "evidence")
+
+    @cached_property
+    def _engines(self) -> list[Engine]:
+        """The engine of each network, which compute in the way that the build chose."""
+        images = self._read_first()
+        engines = [self._prove(network, images) for network in self._checkpoint.networks]
+        recorded = self._store.record.engine
+        ways = {_name_way(engine.record) for engine in engines}
+        if recorded is not None and ways != {_name_way(recorded)}:
+            logger.info(
+                "%s: its maps were computed by %s, and are explained again by %s",
+                self._store.path,
+                _name_way(recorded),
+                ", ".join(sorted(ways)),
+            )
+        return engines
+
+    def _prove(self, network: Checkpoint, images: torch.Tensor | None) -> Engine:
+        settings, name = self._store.settings.maps, self._store.record.target_layer
+        traits = LayerTraits()
+        if settings.method not in PIXEL_METHODS:
+            described = (network.image_size, network.record.arch, network.n_channels)
+            traits = describe_layer(network.model, name, *described)
+        model = network.model.to(choose_device(self._run.device))
+        try:
+            engine = make_engine(
+                model,
+                model.get_submodule(name),
+                method=settings.method,
+                shape=(network.n_channels, network.image_size, network.image_size),
+                precision=settings.precision,
+                micro_batch=settings.micro_batch,
+                channels_last=traits.channels_last,
+                tokens=traits.tokens,
+            )
+            if images is not None:
+                engine.verify(images)
+        except ValueError as exc:
+            raise CheckpointError(f"{network.record.arch}: cannot be explained; {exc}") from exc
+        return engine
+
+    def _read_first(self) -> torch.Tensor | None:
+        """Read the images on which the build examined the network, as far as they are here."""
+        cutouts = []
+        for row in range(min(N_FIRST, len(self._store))):
+            try:
+                cutouts.append(self._images.read(row))
+            except StoreError:
+                # Who draws a few galaxies may have the images of these only.
+                continue
+        if not cutouts:
+            return None
+        scaled = np.stack([scale_cutout(one, self._checkpoint.image_size) for one in cutouts])
+        return self._checkpoint.normalise(scaled)
+
+
+def _keep(one: Combined, cutout: NDArray[np.uint8]) -> _Galaxy:
+    """Keep the maps of a galaxy as a full store returns them, and its logits."""
+    maps = {"cams": one.cams, **one.spreads}
+    return _Galaxy({name: round_maps(values) for name, values in maps.items()}, one.logits)
+
+
+def _name_way(record: object) -> str:
+    """Name the way of computing of an engine, or of the record of one."""
+    found = [getattr(record, key, "") for key in ("path", "layout", "n_fused", "n_packed")]
+    return f"{found[0]}, {found[1]}, {found[2]} norms folded, {found[3]} convolutions packed"
+
+
+def find_network(
+    store: Store, models: Sequence[Path | Checkpoint] = (), arch: str | None = None
+) -> Checkpoint:
+    """Find the network of a store by its digest.
+
+    Parameters
+    ----------
+    store : Store
+        The store.
+    models : sequence of Path or Checkpoint, optional
+        Networks to choose from, or folders of several of one recipe; by default, those in the
+        folder of the store, no link among them.
+    arch : str, optional
+        The architecture of a checkpoint that the user's own code builds.
+
+    Returns
+    -------
+    Checkpoint
+
+    Raises
+    ------
+    CheckpointError
+        If none of them is the network of the store, or it cannot be used.
+    """
+    wanted = store.record.checkpoint_sha256
+    for model in models:
+        if isinstance(model, Checkpoint):
+            if model.digest == wanted:
+                return model
+            continue
+        if not model.exists():
+            raise CheckpointError(f"{model}: no such file or folder, expected a network")
+        if _digest_model(model) == wanted:
+            return _load(model, wanted, arch)
+    if models:
+        names = ", ".join(
+            "a network" if isinstance(one, Checkpoint) else str(one) for one in models
+        )
+        raise CheckpointError(
+            f"{store.path}: was built with the network {wanted[:12]}..., and {names} is not it or "
+            "changed; give the checkpoint that it was built with as `model`"
+        )
+    for entry in _list_beside(store.path):
+        if _digest_model(entry) == wanted:
+            return _load(entry, wanted, arch)
+    raise CheckpointError(
+        f"{store.path}: was built with the network {wanted[:12]}..., which is not in its folder or "
+        "changed; name it with `model`"
+    )
+
+
+def _load(model: Path, wanted: str, arch: str | None) -> Checkpoint:
+    checkpoint = load_networks(model, arch=arch)
+    if checkpoint.digest != wanted:
+        raise CheckpointError(f"{model}: changed while it was read, expected {wanted[:12]}...")
+    return checkpoint
+
+
+def _list_beside(store: Path) -> list[Path]:
+    """List what may be the network of a store in its folder, what is called like it first."""
+    folder = store.absolute().parent
+    found = [
+        entry
+        for entry in sorted(folder.iterdir())[:_MAX_ENTRIES]
+        if not entry.is_symlink() and (entry.suffix == SUFFIX or entry.is_dir())
+    ]
+    return sorted(found, key=lambda entry: entry.stem != store.stem)
+
+
+def _digest_model(model: Path) -> str:
+    """Return the digest of a checkpoint, or of the networks in a folder; "" if it is neither."""
+    try:
+        if not model.is_dir():
+            return _digest_file(model)
+        if len(list(model.glob(f"*{SUFFIX}"))) < 2:
+            return ""
+        return digest_networks([_digest_file(file) for file in list_networks(model)])
+    except (OSError, CheckpointError):
+        return ""
+
+
+def _digest_file(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open_regular(path) as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
