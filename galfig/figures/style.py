@@ -46,7 +46,10 @@ def paper_style() -> Iterator[None]:
     """
     with as_file(files("galfig.figures") / "paper.mplstyle") as sheet:
         paper = mpl.rc_params_from_file(sheet, use_default_template=False)
-    with mpl.rc_context(rc=mpl.rcParamsDefault | paper):
+    rc = dict(mpl.rcParamsDefault | paper)
+    # Nothing is shown on a screen, and to choose a backend for that would import pyplot.
+    del rc["backend"]
+    with mpl.rc_context(rc=rc):
         yield
 
 
