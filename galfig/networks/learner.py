@@ -2,10 +2,10 @@
 
 import copy
 import logging
-import random
 import warnings
-from collections.abc import Callable, Collection, Iterator, Sized
+from collections.abc import Callable, Collection, Iterator, Sequence, Sized
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -34,7 +34,6 @@ with warnings.catch_warnings():
     from fastai.optimizer import ranger
     from fastai.torch_core import (
         TensorImage,
-        TensorImageBW,
         get_random_states,
         no_random,
         set_random_states,
@@ -42,6 +41,7 @@ with warnings.catch_warnings():
     )
     from fastai.vision.augment import aug_transforms
 
+    from galfig.networks.batches import Batches, iter_batches
     from galfig.networks.sharing import (
         SharedLoss,
         SharedMetric,
@@ -53,7 +53,7 @@ with warnings.catch_warnings():
 from galfig.metrics import score
 from galfig.networks.device import choose_layout
 from galfig.networks.processes import ALONE, Processes
-from galfig.networks.training_set import Labelled, crop_at
+from galfig.networks.training_set import Labelled
 from galfig.runtime.progress import show_progress
 
 logger = logging.getLogger(__name__)
@@ -184,7 +184,7 @@ def make_learner(
     -------
     Learner
     """
-    dls = _make_dataloaders(galaxies, cutouts, training, mean, std, device, n_workers)
+    dls = _make_dataloaders(galaxies, cutouts, training, mean, std, device, n_workers, processes)
     weights = None
     if training.class_weights == "balanced":
         weights = torch.tensor(_balanced_weights(galaxies), dtype=torch.float32, device=device)
@@ -203,16 +203,13 @@ def make_learner(
     learner.remove_cb(ProgressCallback)
     learner.logger = lambda row: None
     if processes.count > 1:
-        _share(learner, training, len(galaxies.class_names), processes)
+        _share(learner, len(galaxies.class_names), processes)
     return learner
 
 
-def _share(
-    learner: Learner, training: TrainingSettings, n_classes: int, processes: Processes
-) -> None:
+def _share(learner: Learner, n_classes: int, processes: Processes) -> None:
     """Have a learner work on this process's share, with losses and metrics of all processes."""
-    margin = training.crop_margin
-    share_loaders(learner.dls, processes, partial(_draw_corner, margin) if margin else None)
+    share_loaders(learner.dls, processes)
     learner.add_cb(SharedSteps(processes))
     learner.metrics = [
         SharedMetric(partial(_measure, name), name, n_classes, processes) for name in METRICS
@@ -258,11 +255,14 @@ def _make_dataloaders(
     std: list[float],
     device: torch.device | str,
     n_workers: int,
+    processes: Processes,
 ) -> DataLoaders:
     names = galaxies.class_names
+    everything, labels = np.arange(len(galaxies)), galaxies.label.astype(np.int64)
+    sets = [Batches(cutouts, labels, everything, training, is_valid) for is_valid in (False, True)]
     table = pd.DataFrame(
         {
-            "row": np.arange(len(galaxies)),
+            "row": everything,
             "class": [names[label] for label in galaxies.label],
             "is_valid": galaxies.in_valid,
         }
@@ -273,7 +273,7 @@ def _make_dataloaders(
             TransformBlock(batch_tfms=IntToFloatTensor),
             CategoryBlock(vocab=list(names), sort=False),
         ),
-        get_x=partial(_get_image, cutouts, training),
+        get_x=partial(_get_image, sets),
         get_y=ColReader("class"),
         splitter=ColSplitter("is_valid"),
         batch_tfms=[
@@ -290,25 +290,18 @@ def _make_dataloaders(
     }
     if training.sampler == "balanced":
         weights = np.array(_balanced_weights(galaxies))[galaxies.label]
-        return block.weighted_dataloaders(table, weights, **options)
-    return block.dataloaders(table, **options)
+        dls = block.weighted_dataloaders(table, weights, **options)
+    else:
+        dls = block.dataloaders(table, **options)
+    for loader, batches in zip(dls.loaders, sets, strict=True):
+        own = replace(batches, rows=np.flatnonzero(galaxies.in_valid == batches.is_valid))
+        loader.create_batches = partial(iter_batches, loader, own, processes)
+    return dls
 
 
-def _get_image(
-    cutouts: NDArray[np.uint8], training: TrainingSettings, row: pd.Series
-) -> TensorImage:
-    """Return the image of a row, (n_channels, H, W), with a margin cropped to the centre or not."""
-    pixels, margin = cutouts[row["row"]], training.crop_margin
-    if margin:
-        corner = (margin, margin) if row["is_valid"] else _draw_corner(margin)
-        pixels = crop_at(pixels, corner, training)
-    image = torch.from_numpy(pixels).permute(2, 0, 1)
-    return TensorImage(image) if len(image) == 3 else TensorImageBW(image)
-
-
-def _draw_corner(margin: int) -> tuple[int, int]:
-    """Draw the first pixel (y, x) of a crop."""
-    return random.randint(0, 2 * margin), random.randint(0, 2 * margin)
+def _get_image(sets: Sequence[Batches], row: pd.Series) -> TensorImage:
+    """Return the image of a row, (n_channels, H, W), as it is in a batch."""
+    return sets[int(row["is_valid"])].take([row["row"]], slice(None))[0][0]
 
 
 def _split_parameters(head: Collection[str], model: nn.Module) -> list[list[nn.Parameter]]:

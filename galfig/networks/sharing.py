@@ -1,14 +1,12 @@
 """Sharing: fastai's loaders, losses and metrics where several processes train one network."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import torch
 from fastai.callback.core import Callback
 from fastai.data.core import DataLoaders
-from fastai.data.load import DataLoader
 from fastai.learner import AvgLoss, AvgSmoothLoss, Learner
 from fastai.metrics import AccumMetric
 from fastai.torch_core import find_bs, to_detach
@@ -17,26 +15,19 @@ from fastai.vision.augment import AffineCoordTfm
 from galfig.networks.processes import Processes
 
 
-def share_loaders(
-    dls: DataLoaders, processes: Processes, draw: Callable[[], object] | None
-) -> None:
-    """Have the loaders give this process its share: a part of each batch, or of the batches.
+def share_loaders(dls: DataLoaders, processes: Processes) -> None:
+    """Have the loaders augment this process's share of each batch as a single process would.
 
-    A batch of the training is divided among the processes; of the validation, each has some of the
-    batches. Every process draws the random numbers of the whole batch. All then stay in step, and
-    augment each galaxy as a single process would.
+    Every process draws the random numbers of the whole batch, so that all stay in step.
 
     Parameters
     ----------
     dls : DataLoaders
-        Training and validation set, whose batches are those of all processes together.
+        Training and validation set, which give this process its share; see
+        `galfig.networks.batches.iter_batches`.
     processes : Processes
         The processes.
-    draw : callable, optional
-        Draws the random numbers of a single image, for images that are another process's.
     """
-    dls.train.create_batches = partial(_share_batches, dls.train, processes, draw)
-    dls.valid.create_batches = partial(_take_batches, dls.valid, processes)
     transforms = {id(one): one for loader in dls.loaders for one in loader.after_batch.fs}
     for transform in transforms.values():
         if isinstance(transform, AffineCoordTfm):
@@ -46,36 +37,6 @@ def share_loaders(
     for loader in dls.loaders:
         # fastai would gather what each process has, at moments when others have nothing.
         loader.to_detach = _detach
-
-
-def _share_batches(
-    loader: DataLoader, processes: Processes, draw: Callable[[], object] | None, rows: Iterable[int]
-) -> Iterator[Any]:
-    """Give this process's share of each batch."""
-    for batch in _iter_batches(loader, rows):
-        # fastai drops an incomplete batch, after it has drawn its numbers.
-        is_whole = len(batch) == loader.bs
-        own = range(len(batch))[processes.share(len(batch))] if is_whole else ()
-        items = []
-        for place, row in enumerate(batch):
-            if place in own:
-                items.append(loader.do_item(row))
-            elif draw is not None:
-                draw()
-        if is_whole:
-            yield loader.do_batch(items)
-
-
-def _take_batches(loader: DataLoader, processes: Processes, rows: Iterable[int]) -> Iterator[Any]:
-    """Give every so manieth batch: the mean loss of a batch follows from all of its galaxies."""
-    for batch in islice(_iter_batches(loader, rows), processes.rank, None, processes.count):
-        yield loader.do_batch([loader.do_item(row) for row in batch])
-
-
-def _iter_batches(loader: DataLoader, rows: Iterable[int]) -> Iterator[list[int]]:
-    remaining = iter(rows)
-    while batch := list(islice(remaining, loader.bs)):
-        yield batch
 
 
 def _draw_for_all(

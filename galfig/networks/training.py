@@ -363,7 +363,8 @@ def fit_model(
     keep : callable, optional
         Called after each epoch but the last with a dict of all that the next epoch depends on.
     n_workers : int, optional
-        Processes that assemble batches, 0 for none beside this one; by default, 0 on a CPU.
+        Processes that assemble batches, 0 for none beside this one; by default, 0 except for
+        random crops on a GPU.
     is_shown : bool, default True
         Show the progress over the steps.
     is_logged : bool, default True
@@ -400,9 +401,9 @@ def fit_model(
         mean, std = list(start.mean), list(start.std)
     head = name_head(settings, n_classes)
     if n_workers is None:
-        # On a CPU, assembling the batches takes a small fraction of the time.
-        is_cuda = torch.device(device).type == "cuda"
-        n_workers = torch.get_num_threads() if is_cuda else 0
+        # Assembling a batch takes a small fraction of the time, except for crops beside a GPU.
+        is_slow = torch.device(device).type == "cuda" and training.crop_margin > 0
+        n_workers = torch.get_num_threads() if is_slow else 0
     precision = choose_precision(training.precision, device)
     n_threads = _count_threads(training, precision, processes)
     with seeded(training.seed), computing_with(n_threads):
