@@ -70,6 +70,10 @@ class LockError(GalfigError, OSError):
     """Another process is making the same file."""
 
 
+class EngineError(GalfigError, RuntimeError):
+    """Workers of an engine are lost, or cannot explain galaxies as this process would."""
+
+
 class ScoreError(GalfigError, ValueError):
     """Maps cannot be scored, or the truth is not what was simulated."""
 

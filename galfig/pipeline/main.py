@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import get_args
 
@@ -23,11 +24,13 @@ from galfig.networks.recipe import warn_of_mismatch
 from galfig.networks.shift import compare_images, warn_of_shift
 from galfig.networks.training import load_or_train
 from galfig.pipeline.build import build_store, explain_chosen
+from galfig.pipeline.engines import check_engine
 from galfig.pipeline.plan import describe_plan, make_plan
 from galfig.pipeline.shards import check_shards
+from galfig.pipeline.tasks import NetworkFile
 from galfig.runtime.files import IfExists, check_apart, check_output
 from galfig.runtime.messages import require_choice
-from galfig.runtime.options import DEFAULT_RUN, Device, RunOptions, Split
+from galfig.runtime.options import DEFAULT_RUN, Device, EngineName, RunOptions, Split
 from galfig.store.reader import Store, open_store
 from galfig.store.summary import list_doubts
 
@@ -52,6 +55,9 @@ def build_maps(
     device: Device = "auto",
     workers: int | None = None,
     takeover: bool = False,
+    engine: EngineName = "local",
+    address: str | None = None,
+    executor: Executor | None = None,
 ) -> Store:
     """Explain every galaxy for every class, write the store, and open it.
 
@@ -97,9 +103,21 @@ def build_maps(
     device : {"auto", "cpu", "cuda"}, default "auto"
         Where the network runs; "auto" takes CUDA where there is one.
     workers : int, optional
-        Number of threads that decode images; default one per processor.
+        Number of threads that decode images; default one per processor. Of another engine, the
+        threads of each of its workers; by default, as many as the engine gives a worker.
     takeover : bool, default False
         Take over a stale lock from another host.
+    engine : {"local", "dask", "ray", "slurm"}, default "local"
+        What explains the galaxies: threads of this process; or workers of Dask, Ray or, by
+        submitit, Slurm, which need the extra of that name and the same folders as this process.
+    address : str, optional
+        Where the engine is. Of Dask and Ray, the address of a scheduler that runs; by default,
+        workers are started on this machine. Of Slurm, options of sbatch and a number of jobs, such
+        as "partition=gpu,time=120,jobs=16", or "local" for processes on this machine.
+    executor : concurrent.futures.Executor, optional
+        What explains the galaxies in place of an engine, such as a ProcessPoolExecutor, or
+        ``client.get_executor()`` of Dask. It stays open. A module or Checkpoint as ``model`` is
+        sent with each task, and must be one that the executor can send.
 
     Returns
     -------
@@ -148,7 +166,7 @@ def build_maps(
         arch=arch,
         split=split,
         if_exists=if_exists,
-        run=RunOptions(device=device, n_workers=workers, takeover=takeover),
+        run=RunOptions(device, workers, takeover, engine, address, executor),
     )
     return open_store(path)
 
@@ -167,6 +185,9 @@ def build_parts(
     device: Device = "auto",
     workers: int | None = None,
     takeover: bool = False,
+    engine: EngineName = "local",
+    address: str | None = None,
+    executor: Executor | None = None,
 ) -> None:
     """Explain some of the galaxies, as one of many processes that make a store together.
 
@@ -186,7 +207,7 @@ def build_parts(
         or "7,9-12"; or a share such as "3/16", the third of sixteen.
     model : Path, str or Checkpoint
         The trained network, or a folder of several.
-    arch, layer, method, split, device, workers, takeover
+    arch, layer, method, split, device, workers, takeover, engine, address, executor
         As of `galfig.build_maps`.
     if_exists : {"error", "update", "replace"}, default "error"
         What to do if the store exists, or the folder holds parts of another catalog, network or
@@ -209,7 +230,7 @@ def build_parts(
         arch=arch,
         split=split,
         if_exists=if_exists,
-        run=RunOptions(device=device, n_workers=workers, takeover=takeover),
+        run=RunOptions(device, workers, takeover, engine, address, executor),
         shards=shards,
     )
 
@@ -253,7 +274,7 @@ def run_main_job(
         made from the same inputs; for another file "error" raises and "update" replaces it.
         "replace" makes both again.
     run : RunOptions, optional
-        Device, threads, and whether to take over from a process on another host.
+        Device, threads, whether to take over from a process on another host, and the engine.
     shards : str, optional
         Make the parts of these shards only, and no store; see
         `galfig.pipeline.shards.choose_shards`. Needs ``model``.
@@ -266,9 +287,9 @@ def run_main_job(
     Raises
     ------
     ConfigError
-        If the device or the layer does not exist, the method needs a library that is not
-        installed, the memory cannot hold the images, ``arch`` is given without a file, or
-        ``shards`` without a network or with numbers that the plan does not have.
+        If the device, the engine or the layer does not exist, the method or the engine needs a
+        library that is not installed, the memory cannot hold the images, ``arch`` is given without
+        a file, or ``shards`` without a network or with numbers that the plan does not have.
     CheckpointError
         If the network cannot be used, or was trained by another recipe and must not be replaced.
     CatalogError
@@ -279,6 +300,8 @@ def run_main_job(
         If another process is making the same file.
     LostCutoutError
         If an image has disappeared since the catalog was read.
+    EngineError
+        If the workers of the engine are lost or cannot be used.
     """
     # Report what cannot be used before hours of work, not after them.
     require_choice("if_exists", if_exists, get_args(IfExists))
@@ -297,6 +320,7 @@ def run_main_job(
                 "`shards` without `model`: each process would train a network of its own; train "
                 "one first with 'galfig train', and give it to all"
             )
+    check_engine(run)
     device = choose_device(run.device)
     several = settings.training.networks > 1
     kept = model if isinstance(model, Path) else _name_trained(path, several=several)
@@ -335,12 +359,22 @@ def run_main_job(
         check_accuracy(checkpoint, plan.galaxies, decoding, kept) if model is not None else None
     )
     checks = {"image_shift": shift, "accuracy_check": accuracy}
+    network = None if isinstance(model, Checkpoint) else NetworkFile(kept, arch)
     if shards is not None:
         made = explain_chosen(
-            plan, checkpoint, path, shards, if_exists=if_exists, run=run, **checks
+            plan,
+            checkpoint,
+            path,
+            shards,
+            if_exists=if_exists,
+            run=run,
+            network=network,
+            **checks,
         )
         return bool(made)
-    is_new = build_store(plan, checkpoint, path, if_exists=if_exists, run=run, **checks)
+    is_new = build_store(
+        plan, checkpoint, path, if_exists=if_exists, run=run, network=network, **checks
+    )
     # A training has said it already.
     if is_new and model is not None:
         with open_store(path) as store:
