@@ -192,7 +192,9 @@ def _open_dask(run: RunOptions) -> Iterator[Executor]:
                 threads_per_worker=n_threads,
                 processes=True,
                 host="127.0.0.1",
-                dashboard_address=None,
+                # No dashboard; the port of what serves it would else be one that may be in use.
+                dashboard_address="127.0.0.1:0",
+                scheduler_kwargs={"dashboard": False},
                 memory_limit=None,
                 silence_logs=silent,
             ) as cluster,
