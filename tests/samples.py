@@ -309,6 +309,16 @@ def build_at(path, folder, checkpoint, *, split="all", if_exists="error", **maps
     return build_store(plan, checkpoint, path, if_exists=if_exists, run=CPU)
 
 
+def explain_at(path, folder, checkpoint, shards, *, split="all", if_exists="error", **maps):
+    """Make the parts of some shards of the galaxies of a folder; return their numbers."""
+    from galfig.pipeline.build import explain_chosen
+    from galfig.pipeline.plan import make_plan
+
+    galaxies, settings = load_with_settings(folder, **maps)
+    plan = make_plan(galaxies, settings, checkpoint, split)
+    return explain_chosen(plan, checkpoint, path, shards, if_exists=if_exists, run=CPU)
+
+
 def list_figures():
     """Return the names of the figures that a store alone, or two, are enough for."""
     from galfig.figures.registry import FIGURES

@@ -248,6 +248,12 @@ def _is_outlined(parts: Parts, outline: Outline, if_exists: IfExists) -> bool:
         return True
     if if_exists != "error":
         return False
+    if found.shard_size != outline.shard_size:
+        raise OutputError(
+            f"{parts.folder}: holds parts of {found.shard_size} galaxies each, expected "
+            f"{outline.shard_size}; use `shard_size={found.shard_size}`, "
+            '`if_exists="replace"` to replace them, or another `out` to keep both'
+        )
     if found.plan_digest == outline.plan_digest:
         raise OutputError(
             f"{parts.folder}: holds parts whose maps were computed in another way (here: "

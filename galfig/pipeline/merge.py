@@ -94,8 +94,8 @@ def _read_outline(path: Path, parts: Parts) -> Outline | None:
         if read_digest(path) is not None:
             return None
         raise OutputError(
-            f"{parts.folder}: no parts of a store, expected those that 'galfig build-maps "
-            "--shards' wrote"
+            f"{path}: no {parts.outline} beside it, expected the parts of a store; make them with "
+            '`shards="1/2"` and `shards="2/2"`, for two processes'
         ) from exc
     except OSError as exc:
         if isinstance(exc, StoreError):

@@ -7,8 +7,8 @@ from galfig.errors import ConfigError
 from galfig.runtime.messages import quote
 
 # Digits beyond these are no number of a shard.
-_RANGE = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?")
-_SHARE = re.compile(r"(\d{1,9})/(\d{1,9})")
+_RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
+_SHARE = re.compile(r"([0-9]{1,9})/([0-9]{1,9})")
 # More shards than any plan has.
 _MANY = 1_000_000_000
 _EXPECTED = (

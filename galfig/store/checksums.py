@@ -97,6 +97,11 @@ def read_values(dataset: h5py.Dataset, digest: str) -> Any:
     return read_texts(dataset) if h5py.check_string_dtype(dataset.dtype) else dataset[()]
 
 
+def read_sound(file: h5py.File, name: str) -> Any:
+    """Read a dataset without chunks; None if its values do not have the recorded digest."""
+    return read_values(file[name], str(read_attributes(file[name]).get(_SHA256)))
+
+
 def find_damage(
     file: h5py.File, find_invalid: Callable[[str, Any], str] = lambda name, values: ""
 ) -> Iterator[str]:

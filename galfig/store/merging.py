@@ -4,6 +4,7 @@ import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -13,6 +14,7 @@ from galfig.runtime.messages import CHECKSUM_MISMATCH, one_line
 from galfig.store.checksums import (
     digest_chunks,
     read_digests,
+    read_sound,
     read_values,
     record_chunks,
     seal_file,
@@ -23,7 +25,6 @@ from galfig.store.hdf5 import (
     create_hdf5,
     encode_texts,
     read_attributes,
-    read_texts,
     set_attributes,
 )
 from galfig.store.outline import open_outline
@@ -92,30 +93,36 @@ def merge_parts(
     return sum(counts), failed
 
 
+def _read_sound(source: h5py.File, name: str) -> Any:
+    """Read a dataset of an outline; raise StoreError if it is not what was written."""
+    values = read_sound(source, name)
+    if values is None:
+        raise StoreError(f"{source.filename}: {name}: {CHECKSUM_MISMATCH}")
+    return values
+
+
 def _copy_catalog(source: h5py.File, file: h5py.File, left_out: Collection[str]) -> None:
     """Copy the catalog of an outline, a column at a time, without some galaxies."""
-    objid = read_texts(source["objid"])
+    objid = _read_sound(source, "objid")
     kept = np.array([one not in left_out for one in objid], bool) if left_out else slice(None)
     group = file.create_group("catalog")
-    for key in json.loads(read_attributes(source["catalog"])["columns"]).values():
+    columns = read_attributes(source["catalog"])["columns"]
+    for key in json.loads(columns).values():
         column = source["catalog"][key]
-        if h5py.check_string_dtype(column.dtype):
-            data = encode_texts(read_texts(column)[kept].tolist())
-        else:
-            data = column[()][kept]
-        dataset = group.create_dataset(key, data=data)
+        data = _read_sound(source, f"catalog/{key}")[kept]
+        is_text = h5py.check_string_dtype(column.dtype) is not None
+        dataset = group.create_dataset(key, data=encode_texts(data.tolist()) if is_text else data)
         if "missing_value" in column.attrs and (data == MISSING_INTEGER).any():
             set_attributes(dataset, {"missing_value": MISSING_INTEGER})
-    set_attributes(group, {"columns": read_attributes(source["catalog"])["columns"]})
+    set_attributes(group, {"columns": columns})
 
 
 def _copy_rejected(
     source: h5py.File, file: h5py.File, failed: Mapping[str, str], images: Mapping[str, int]
 ) -> None:
     """Write why galaxies were rejected: before sharding, as the outline says, and in the parts."""
-    before = source["rejected"]
-    pairs = zip(read_texts(before["objid"]), read_texts(before["reason"]), strict=True)
-    write_rejected(file, {**dict(pairs), **failed}, images)
+    names = (_read_sound(source, f"rejected/{name}") for name in ("objid", "reason"))
+    write_rejected(file, {**dict(zip(*names, strict=True)), **failed}, images)
 
 
 @contextmanager

@@ -172,6 +172,20 @@ MESSAGES = [
     ("render", r"`where` '`n` == \'a\'': no `zmin`", r"--where '`n` == \'a\'': no --zmin"),
     ("render", "the catalog's `M/L` and `zmin`", "the catalog's `M/L` and --zmin"),
     ("render", "no column called `M_L`", "no column called `M_L`"),
+    # Shards of a build.
+    ("build-maps", "`shards` '3/2': shares count from 1", "--shards '3/2': shares count from 1"),
+    ("build-maps", "each, expected 6; use `shard_size=5`", "each, expected 6; use --shard-size 5"),
+    ("build-maps", "`shards` without `model`: each", "--shards without --model: each"),
+    (
+        "merge",
+        'make them with `shards="7,9-12"`',
+        "make them with 'galfig build-maps --shards 7,9-12'",
+    ),
+    (
+        "merge",
+        'make them with `shards="1/2"` and `shards="2/2"`',
+        "make them with 'galfig build-maps --shards 1/2' and 'galfig build-maps --shards 2/2'",
+    ),
     # How many networks.
     (
         "train",
