@@ -152,7 +152,8 @@ class _Dispatch:
                     time.sleep(max(0.0, self._next_look - time.monotonic()))
                     continue
                 done, _ = wait(self._running, timeout=_PAUSE, return_when=FIRST_COMPLETED)
-                for future in done:
+                # By shard, so that of several errors it is always the same that ends the build.
+                for future in sorted(done, key=lambda one: self._running[one]):
                     self._collect(future, self._running.pop(future))
         finally:
             # What runs already cannot be stopped by all executors, and is kept when it is done.

@@ -133,6 +133,9 @@ def build_maps(
         If ``mean``, ``std`` or ``cutout_size`` is missing for a module, or an argument that is
         only for a module is given without one.
     """
+    run = RunOptions(device, workers, takeover, engine, address, executor)
+    # Before the catalog, which may take minutes to read.
+    check_engine(run)
     galaxies = load_catalog(catalog) if isinstance(catalog, Path | str) else catalog
     settings, path = galaxies.settings, Path(out)
     if layer is not None or method is not None:
@@ -166,7 +169,7 @@ def build_maps(
         arch=arch,
         split=split,
         if_exists=if_exists,
-        run=RunOptions(device, workers, takeover, engine, address, executor),
+        run=run,
     )
     return open_store(path)
 
@@ -218,6 +221,9 @@ def build_parts(
     GalfigError
         As `galfig.build_maps`; and if another process is making one of these parts.
     """
+    run = RunOptions(device, workers, takeover, engine, address, executor)
+    # Before the catalog, which may take minutes to read.
+    check_engine(run)
     galaxies = load_catalog(catalog) if isinstance(catalog, Path | str) else catalog
     settings = galaxies.settings
     if layer is not None or method is not None:
@@ -230,7 +236,7 @@ def build_parts(
         arch=arch,
         split=split,
         if_exists=if_exists,
-        run=RunOptions(device, workers, takeover, engine, address, executor),
+        run=run,
         shards=shards,
     )
 
