@@ -40,6 +40,8 @@ MAX_TASKS = 500
 # Seconds between two looks at parts that other processes are making, and after which their makers
 # have shown no life for long enough to be taken for dead.
 _PAUSE, _PATIENCE = 5.0, SILENCE + 3 * BEAT
+# A pool of the standard library that has lost a worker takes no more tasks.
+_BROKEN = "has lost a worker and is broken"
 # Longest reason that an engine gives for the loss of a worker [characters].
 _MAX_REASON = 300
 
@@ -164,6 +166,8 @@ class _Dispatch:
         portion = cut_portion(self._plan, numbers)
         try:
             future = self._opened.executor.submit(explain_portion, self._job, portion)
+        except BrokenExecutor as exc:
+            raise self._make_error(_BROKEN, exc) from exc
         except Exception as exc:
             raise self._make_error("takes no more tasks", exc) from exc
         self._running[future] = numbers
@@ -174,7 +178,7 @@ class _Dispatch:
         except CancelledError as exc:
             raise self._make_error("cancelled a task", exc) from exc
         except BrokenExecutor as exc:
-            raise self._make_error("has lost a worker and is broken", exc) from exc
+            raise self._make_error(_BROKEN, exc) from exc
         except Exception as exc:
             # A task returns what goes wrong in it. This is a fault of the engine.
             self._lose(numbers, exc)

@@ -18,30 +18,14 @@ from concurrent.futures import (
 from itertools import chain
 
 import pytest
-from samples import load_with_settings, make_tiny_cnn, note_progress
+from samples import build_with, load_with_settings, make_tiny_cnn, note_progress
 
 import galfig
 from galfig.errors import EngineError, LockError, LostCutoutError, OutputError
 from galfig.pipeline import executors, tasks
-from galfig.pipeline.build import build_store, explain_chosen
 from galfig.pipeline.executors import MAX_LOSSES, _group
 from galfig.pipeline.merge import merge_maps
-from galfig.pipeline.plan import make_plan
-from galfig.pipeline.tasks import NetworkFile
 from galfig.runtime.lock import hold_lock
-from galfig.runtime.options import RunOptions
-from galfig.store.reader import open_store
-
-
-def build(path, folder, checkpoint, *, shard_size=5, chosen=None, **options):
-    """Build the store of the galaxies of a folder, or some parts of it."""
-    galaxies, settings = load_with_settings(folder, shard_size=shard_size)
-    plan = make_plan(galaxies, settings, checkpoint, "all")
-    run = RunOptions(device="cpu", **options)
-    network = NetworkFile(folder.parent / "model.safetensors")
-    if chosen is not None:
-        return explain_chosen(plan, checkpoint, path, chosen, run=run, network=network)
-    return build_store(plan, checkpoint, path, run=run, network=network)
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +40,7 @@ def expected(tmp_path_factory, drawn_galaxies, untrained):
     path = tmp_path_factory.mktemp("expected") / "maps.h5"
     with pytest.MonkeyPatch.context() as patch, contextlib.chdir(path.parent):
         patch.setenv("SOURCE_DATE_EPOCH", "1700000000")
-        build(path, drawn_galaxies, untrained[1])
+        build_with(path, drawn_galaxies, untrained[1])
     return path.read_bytes()
 
 
@@ -88,11 +72,11 @@ class Direct(Executor):
 def test_any_executor_makes_the_same_store(galaxy_folder, tmp_path, checkpoint, expected):
     """One that knows nothing but to submit, and one whose workers are threads."""
     direct = Direct()
-    assert build(tmp_path / "direct.h5", galaxy_folder, checkpoint, executor=direct)
+    assert build_with(tmp_path / "direct.h5", galaxy_folder, checkpoint, executor=direct)
     assert (tmp_path / "direct.h5").read_bytes() == expected
     assert direct.sent == [[0], [1], [2], [3], [4]]
     with ThreadPoolExecutor(3) as pool:
-        assert build(tmp_path / "threads.h5", galaxy_folder, checkpoint, executor=pool)
+        assert build_with(tmp_path / "threads.h5", galaxy_folder, checkpoint, executor=pool)
     assert (tmp_path / "threads.h5").read_bytes() == expected
     assert sorted(path.name for path in tmp_path.iterdir() if ".h5" in path.name) == [
         "direct.h5",
@@ -105,7 +89,7 @@ def test_one_progress_bar(galaxy_folder, tmp_path, checkpoint, monkeypatch):
     shown = note_progress(monkeypatch, executors)
     for name, late in {"a.h5": False, "b.h5": True}.items():
         executor = Direct({1: [OSError("lost")], 4: [OSError("lost")]}, late=late)
-        build(tmp_path / name, galaxy_folder, checkpoint, executor=executor)
+        build_with(tmp_path / name, galaxy_folder, checkpoint, executor=executor)
     assert shown == 2 * [{"task": "explaining", "total": 24, "initial": 0, "done": 24}]
 
 
@@ -115,7 +99,7 @@ def test_shards_of_lost_workers_are_done_again(
     """By another worker, with the reason in the log; a part that is there already is kept."""
     caplog.set_level(logging.INFO)
     executor = Direct({1: [RuntimeError("the node\nis gone")]})
-    assert build(tmp_path / "maps.h5", galaxy_folder, checkpoint, executor=executor)
+    assert build_with(tmp_path / "maps.h5", galaxy_folder, checkpoint, executor=executor)
     assert (tmp_path / "maps.h5").read_bytes() == expected
     assert sorted(chain(*executor.sent)) == [0, 1, 1, 2, 3, 4]
     assert (
@@ -123,7 +107,7 @@ def test_shards_of_lost_workers_are_done_again(
         "again" in caplog.messages
     )
     late = Direct({1: [RuntimeError("gone")]}, late=True)
-    assert build(tmp_path / "late.h5", galaxy_folder, checkpoint, executor=late)
+    assert build_with(tmp_path / "late.h5", galaxy_folder, checkpoint, executor=late)
     assert (tmp_path / "late.h5").read_bytes() == expected
     assert late.sent == [[0], [1], [2], [3], [4]]
 
@@ -132,12 +116,12 @@ def test_a_shard_that_ends_every_worker(galaxy_folder, tmp_path, checkpoint, exp
     """Is not tried for ever; the others are kept, and the next run needs no more than it."""
     executor = Direct({2: [MemoryError(f"{n} GB") for n in range(20)]})
     with pytest.raises(EngineError) as caught:
-        build(tmp_path / "maps.h5", galaxy_folder, checkpoint, executor=executor)
+        build_with(tmp_path / "maps.h5", galaxy_folder, checkpoint, executor=executor)
     assert str(caught.value).startswith(f"Direct has lost the worker of shard 2 {MAX_LOSSES} times")
     assert "(MemoryError: " in str(caught.value)
     assert str(caught.value).endswith("the parts that are done are kept, run this again to go on")
     again = Direct()
-    assert build(tmp_path / "maps.h5", galaxy_folder, checkpoint, executor=again)
+    assert build_with(tmp_path / "maps.h5", galaxy_folder, checkpoint, executor=again)
     assert again.sent == [[2]]
     assert (tmp_path / "maps.h5").read_bytes() == expected
 
@@ -153,7 +137,7 @@ def test_an_executor_that_cannot_go_on(galaxy_folder, tmp_path, checkpoint, faul
     """Is the user's, and galfig cannot repair it: it says so at once, in one line."""
     executor = Direct({1: [fault]})
     with pytest.raises(EngineError) as caught:
-        build(tmp_path / "maps.h5", galaxy_folder, checkpoint, executor=executor)
+        build_with(tmp_path / "maps.h5", galaxy_folder, checkpoint, executor=executor)
     assert str(caught.value).startswith(words)
     assert "\n" not in str(caught.value)
     assert (tmp_path / "maps.h5.parts" / "000000.h5").is_file()
@@ -164,23 +148,21 @@ def test_an_executor_that_was_shut_down(galaxy_folder, tmp_path, checkpoint):
     pool = ThreadPoolExecutor(1)
     pool.shutdown()
     with pytest.raises(EngineError, match=r"takes no more tasks .*after shutdown"):
-        build(tmp_path / "maps.h5", galaxy_folder, checkpoint, executor=pool)
+        build_with(tmp_path / "maps.h5", galaxy_folder, checkpoint, executor=pool)
 
 
 def test_a_failing_shard_is_the_line_of_the_local_engine(galaxy_folder, tmp_path, checkpoint):
     """The same error in the same words; when it is mended, the next run goes on."""
     galaxies, _ = load_with_settings(galaxy_folder)
-    lost = galaxies.paths[17]
-    errors = []
+    data, errors = galaxies.paths[17].read_bytes(), []
     for number, options in enumerate([{}, {"executor": Direct()}]):
-        lost.rename(lost.with_suffix(".away"))
         with pytest.raises(LostCutoutError) as caught:
-            build(tmp_path / f"{number}.h5", galaxy_folder, checkpoint, **options)
+            build_with(tmp_path / f"{number}.h5", galaxy_folder, checkpoint, lost=17, **options)
         errors.append(str(caught.value))
-        lost.with_suffix(".away").rename(lost)
+        galaxies.paths[17].write_bytes(data)
     assert errors[0] == errors[1]
     again = Direct()
-    assert build(tmp_path / "1.h5", galaxy_folder, checkpoint, executor=again)
+    assert build_with(tmp_path / "1.h5", galaxy_folder, checkpoint, executor=again)
     assert again.sent == [[3]]
 
 
@@ -196,7 +178,7 @@ def test_a_full_disk_is_the_line_of_the_local_engine(
     errors = []
     for options in ({}, {"executor": Direct()}):
         with pytest.raises(OutputError) as caught:
-            build(tmp_path / "maps.h5", galaxy_folder, checkpoint, **options)
+            build_with(tmp_path / "maps.h5", galaxy_folder, checkpoint, **options)
         errors.append(str(caught.value))
     part = tmp_path / "maps.h5.parts" / "000000.h5"
     assert errors == 2 * [f"{part}: cannot be written (No space left on device)"]
@@ -213,7 +195,7 @@ def test_a_defect_in_a_worker_comes_with_its_traceback(
     monkeypatch.setattr(tasks, "make_parts", fail)
     executor = Direct()
     with pytest.raises(RuntimeError, match=r"(?s)worker \d+ on .*Traceback.*ZeroDivisionError"):
-        build(tmp_path / "maps.h5", galaxy_folder, checkpoint, executor=executor)
+        build_with(tmp_path / "maps.h5", galaxy_folder, checkpoint, executor=executor)
     assert executor.sent == [[0], [1], [2], [3], [4]]
 
 
@@ -238,7 +220,7 @@ def test_an_interruption_cancels_what_waits(galaxy_folder, tmp_path, checkpoint)
 
     with Slow(1) as pool:
         with pytest.raises(KeyboardInterrupt):
-            build(tmp_path / "maps.h5", galaxy_folder, checkpoint, executor=pool)
+            build_with(tmp_path / "maps.h5", galaxy_folder, checkpoint, executor=pool)
         go.set()
     assert begun == [[0]]
     # What had begun is kept.
@@ -262,7 +244,7 @@ def test_a_part_that_another_process_makes_is_waited_for(
             return super().submit(fn, *args, **kwargs)
 
     executor = Held()
-    assert build(path, galaxy_folder, checkpoint, executor=executor)
+    assert build_with(path, galaxy_folder, checkpoint, executor=executor)
     assert executor.sent[:5] == [[0], [1], [2], [3], [4]]
     assert executor.sent[5:] == [[1]] * 3
     assert path.read_bytes() == expected
@@ -279,16 +261,16 @@ def test_a_part_that_another_process_makes_for_ever(
         hold_lock(path.with_name("maps.h5.parts") / "000001.h5"),
         pytest.raises(LockError, match=f"is being made by process {os.getpid()}"),
     ):
-        build(path, galaxy_folder, checkpoint, executor=Direct())
+        build_with(path, galaxy_folder, checkpoint, executor=Direct())
 
 
 def test_some_shards_by_an_executor(galaxy_folder, tmp_path, checkpoint, expected):
     """``shards`` and an engine go together; another process makes the rest."""
     path = tmp_path / "maps.h5"
     first = Direct()
-    assert build(path, galaxy_folder, checkpoint, chosen="1/2", executor=first) == range(2)
+    assert build_with(path, galaxy_folder, checkpoint, chosen="1/2", executor=first) == range(2)
     assert first.sent == [[0], [1]]
-    build(path, galaxy_folder, checkpoint, chosen="2-4", executor=Direct())
+    build_with(path, galaxy_folder, checkpoint, chosen="2-4", executor=Direct())
     with merge_maps(path):
         pass
     assert path.read_bytes() == expected
@@ -307,7 +289,7 @@ def test_what_waits_is_bounded(galaxy_folder, tmp_path, checkpoint, monkeypatch)
             return waiting[-1]
 
     with Counting(2) as pool:
-        assert build(tmp_path / "maps.h5", galaxy_folder, checkpoint, executor=pool)
+        assert build_with(tmp_path / "maps.h5", galaxy_folder, checkpoint, executor=pool)
 
 
 @pytest.mark.parametrize(
@@ -337,52 +319,6 @@ def test_a_module_is_sent_as_it_is(galaxy_folder, tmp_path):
     assert executor.sent == [[0]]
 
 
-# Everything below starts processes.
-
-
-def kill(process):
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(process.pid, signal.SIGKILL)
-
-
-@contextlib.contextmanager
-def killing(find_workers, path, after):
-    """Kill a worker whenever so many parts are there; give the list of what was killed."""
-    killed, is_over = [], threading.Event()
-    folder = path.with_name(f"{path.name}.parts")
-
-    def watch():
-        for n_parts in after:
-            while len(list(folder.glob("0*.h5"))) < n_parts:
-                if is_over.wait(0.005):
-                    return
-            while not (workers := find_workers()):
-                if is_over.wait(0.05):
-                    return
-            chosen = workers[len(killed) % len(workers)]
-            kill(chosen)
-            killed.append(chosen.pid)
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield killed
-    finally:
-        is_over.set()
-        thread.join()
-
-
-def find_children(words):
-    """Return the processes below this one whose command line has some words."""
-    psutil = pytest.importorskip("psutil")
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-            if words in " ".join(process.cmdline()):
-                found.append(process)
-    return found
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["spawn", "fork"])
 # Since Python 3.12, a fork of a process with threads is warned of.
@@ -391,7 +327,7 @@ def test_processes_of_the_standard_library(galaxy_folder, tmp_path, checkpoint, 
     """Two that were started afresh, and two that were forked from this one."""
     context = multiprocessing.get_context(method)
     with ProcessPoolExecutor(2, mp_context=context) as pool:
-        assert build(tmp_path / "maps.h5", galaxy_folder, checkpoint, executor=pool)
+        assert build_with(tmp_path / "maps.h5", galaxy_folder, checkpoint, executor=pool)
     assert (tmp_path / "maps.h5").read_bytes() == expected
 
 
@@ -405,69 +341,7 @@ def test_a_killed_process_breaks_the_pool_and_loses_nothing(
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         pool.submit(os.kill, pool.submit(os.getpid).result(), signal.SIGKILL)
         with pytest.raises(EngineError, match=r"ProcessPoolExecutor .*broken"):
-            build(path, galaxy_folder, checkpoint, shard_size=2, executor=pool)
+            build_with(path, galaxy_folder, checkpoint, shard_size=2, executor=pool)
     with ProcessPoolExecutor(1, mp_context=context) as pool:
-        build(path, galaxy_folder, checkpoint, shard_size=2, executor=pool)
-    assert_same_galaxies(path, expected, tmp_path)
-
-
-def assert_same_galaxies(path, expected, tmp_path):
-    """Each galaxy is there once, in order, and the bytes are those of the local engine."""
+        build_with(path, galaxy_folder, checkpoint, shard_size=2, executor=pool)
     assert path.read_bytes() == expected
-    with open_store(path) as store:
-        assert len(set(store.objid)) == len(store) == 24
-
-
-@pytest.mark.slow
-@pytest.mark.dask
-def test_dask_loses_workers_and_no_galaxy(galaxy_folder, tmp_path, checkpoint, expected):
-    """Two workers, of which one is killed twice; then a client of the user's, which stays."""
-    distributed = pytest.importorskip("distributed")
-    path = tmp_path / "maps.h5"
-    with killing(lambda: find_children("multiprocessing.spawn"), path, [2, 7]) as killed:
-        assert build(path, galaxy_folder, checkpoint, shard_size=2, engine="dask")
-    assert len(killed) == 2
-    assert_same_galaxies(path, expected, tmp_path)
-    path.unlink()
-    with (
-        distributed.LocalCluster(
-            processes=False, n_workers=1, threads_per_worker=2, dashboard_address="127.0.0.1:0"
-        ) as cluster,
-        distributed.Client(cluster, set_as_default=False) as client,
-    ):
-        executor = client.get_executor(pure=False)
-        assert build(path, galaxy_folder, checkpoint, executor=executor)
-        assert path.read_bytes() == expected
-        path.unlink()
-        address = cluster.scheduler_address
-        assert build(path, galaxy_folder, checkpoint, engine="dask", address=address)
-        assert client.submit(int, "3").result() == 3
-    assert path.read_bytes() == expected
-
-
-@pytest.mark.slow
-@pytest.mark.ray
-def test_ray_loses_workers_and_no_galaxy(galaxy_folder, tmp_path, checkpoint, expected):
-    """Two workers, of which two are killed."""
-    ray = pytest.importorskip("ray")
-    path = tmp_path / "maps.h5"
-    with killing(lambda: find_children("ray::explain_portion"), path, [2, 7]) as killed:
-        assert build(path, galaxy_folder, checkpoint, shard_size=2, engine="ray")
-    assert len(killed) == 2
-    assert_same_galaxies(path, expected, tmp_path)
-    assert not ray.is_initialized()
-
-
-@pytest.mark.slow
-@pytest.mark.slurm
-def test_jobs_are_killed_and_no_galaxy_is_lost(galaxy_folder, tmp_path, checkpoint, expected):
-    """Two jobs on this machine, of which one is killed; what they wrote to is removed."""
-    pytest.importorskip("submitit")
-    path = tmp_path / "maps.h5"
-    with killing(lambda: find_children("submitit.core._submit"), path, [3]) as killed:
-        assert build(
-            path, galaxy_folder, checkpoint, shard_size=2, engine="slurm", address="local,jobs=2"
-        )
-    assert len(killed) == 1
-    assert_same_galaxies(path, expected, tmp_path)
-    assert not list(tmp_path.glob(".*"))
