@@ -74,6 +74,10 @@ class ElsewhereError(GalfigError):
     """Another process of the same job failed, and reports why; this one has nothing to add."""
 
 
+class EngineError(GalfigError, RuntimeError):
+    """Workers of an engine are lost, or cannot explain galaxies as this process would."""
+
+
 class ScoreError(GalfigError, ValueError):
     """Maps cannot be scored, or the truth is not what was simulated."""
 

@@ -319,6 +319,28 @@ def explain_at(path, folder, checkpoint, shards, *, split="all", if_exists="erro
     return explain_chosen(plan, checkpoint, path, shards, if_exists=if_exists, run=CPU)
 
 
+def build_with(path, folder, checkpoint, *, shard_size=5, chosen=None, lost=None, **run):
+    """Build the store of a folder, or some parts, as options of `RunOptions` say.
+
+    The file of the network is beside the folder. An image may be lost when the plan is made.
+    """
+    from galfig.pipeline.build import build_store, explain_chosen
+    from galfig.pipeline.plan import make_plan
+    from galfig.pipeline.tasks import NetworkFile
+
+    galaxies, settings = load_with_settings(folder, shard_size=shard_size)
+    plan = make_plan(galaxies, settings, checkpoint, "all")
+    if lost is not None:
+        plan.galaxies.paths[lost].unlink()
+    options = {
+        "run": RunOptions(device="cpu", **run),
+        "network": NetworkFile(folder.parent / "model.safetensors"),
+    }
+    if chosen is not None:
+        return explain_chosen(plan, checkpoint, path, chosen, **options)
+    return build_store(plan, checkpoint, path, **options)
+
+
 def list_figures():
     """Return the names of the figures that a store alone, or two, are enough for."""
     from galfig.figures.registry import FIGURES

@@ -37,6 +37,9 @@ HOMES = {
     "click": {"cli"},
     "pyarrow": {"catalog", "images", "auditing"},
     "captum": {"attribution"},
+    "distributed": {"pipeline"},
+    "ray": {"pipeline"},
+    "submitit": {"pipeline"},
 }
 # Beside the standard library and itself, all that a room may know.
 ONLY = {"attribution": {"torch", "captum"}}
@@ -121,6 +124,7 @@ def test_reading_and_drawing_do_without_networks(package):
         ("attribution/engine.py", "import numpy"),
         ("attribution/engine.py", "from galfig.errors import ConfigError"),
         ("images/fits.py", "import matplotlib"),
+        ("cli/build_maps.py", "import ray"),
         ("metrics.py", "from galfig.config import Settings"),
         ("runtime/files.py", "import click"),
         ("helpers.py", ""),

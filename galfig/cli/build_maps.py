@@ -9,7 +9,7 @@ from galfig.cli import options
 from galfig.cli.usage import Command
 from galfig.runtime.files import IfExists
 from galfig.runtime.malloc import keep_freed_memory
-from galfig.runtime.options import Device, RunOptions, Split
+from galfig.runtime.options import Device, EngineName, RunOptions, Split
 
 
 @click.command("build-maps", cls=Command)
@@ -48,7 +48,21 @@ from galfig.runtime.options import Device, RunOptions, Split
     "--workers",
     cls=options.BracketedOption,
     type=options.Integer(min=1),
-    help="Threads that decode images.  [default: one per core]",
+    help="Threads that decode images; of another engine, threads of each worker.  "
+    "[default: one per core, or what the engine gives a worker]",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(get_args(EngineName)),
+    default="local",
+    show_default=True,
+    help="What explains the galaxies: this process, or workers of Dask, Ray or Slurm.",
+)
+@click.option(
+    "--address",
+    metavar="ADDRESS",
+    help="Scheduler of Dask or Ray; for Slurm, options of sbatch and the number of jobs, such as "
+    "partition=gpu,time=120,jobs=16.  [default: workers on this machine; for Slurm, 16 jobs]",
 )
 @click.option(
     "--shards",
@@ -77,6 +91,8 @@ def build_maps(
     tta: bool | None,
     store: str | None,
     workers: int | None,
+    engine: EngineName,
+    address: str | None,
     shards: str | None,
     if_exists: IfExists,
     takeover: bool,
@@ -95,10 +111,13 @@ def build_maps(
       galfig build-maps --method evidence --out evidence.h5
       galfig build-maps --model model.safetensors --shards 3/16
       galfig build-maps --store statistics --out statistics.h5
+      galfig build-maps --model model.safetensors --engine dask
     """
     from galfig.config import load_settings
+    from galfig.pipeline.engines import check_engine
     from galfig.pipeline.shards import check_shards
 
+    run = RunOptions(device, workers, takeover, engine, address)
     if networks is not None and model is not None:
         raise click.UsageError(
             "--networks says how many networks to train, and --model names what is trained; give "
@@ -111,6 +130,7 @@ def build_maps(
                 "train one first with 'galfig train'"
             )
         check_shards(shards)
+    check_engine(run)
     overrides = {
         ("catalog", "path"): catalog,
         ("catalog", "images_dir"): images,
@@ -135,7 +155,7 @@ def build_maps(
         "arch": arch,
         "split": split,
         "if_exists": if_exists,
-        "run": RunOptions(device, workers, takeover),
+        "run": run,
         "shards": shards,
     }
     checked = check_before(settings, out, **job)

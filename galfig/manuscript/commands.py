@@ -42,11 +42,11 @@ OUTPUTS = {
     "audit": ("maps.audit.h5", (".h5", ".hdf5")),
 }
 # Options that no recipe may have, by command: a manuscript may be anybody's, and these run code of
-# one's own or use a network. Several networks are a folder, and a step of a recipe makes a file:
-# build-maps trains them on the way; and it makes a store, not some of its parts.
+# one's own, use a network or start workers. Several networks are a folder, and a step of a recipe
+# makes a file: build-maps trains them on the way; and it makes a store, not some of its parts.
 REFUSED = {
     "train": ("--pretrained", "--networks"),
-    "build-maps": ("--arch", "--shards"),
+    "build-maps": ("--address", "--arch", "--engine", "--shards"),
     "audit": ("--arch",),
 }
 # The options of `PATHS` that a command has, where it does not have all but one.

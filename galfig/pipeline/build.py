@@ -7,21 +7,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from galfig.attribution.engine import Engine, EngineRecord, make_engine
-from galfig.errors import CheckpointError, DamagedPartError, LockError, OutputError, StoreError
-from galfig.images.cutouts import choose_decoding
+from galfig.errors import DamagedPartError, OutputError, StoreError
 from galfig.networks.checkpoint import Checkpoint
-from galfig.networks.device import choose_device
 from galfig.pipeline.attributes import describe_store
 from galfig.pipeline.changes import describe_changed, find_changed
-from galfig.pipeline.explain import read_first_images
+from galfig.pipeline.executors import explain_elsewhere
 from galfig.pipeline.forms import choose_root, describe_form
 from galfig.pipeline.merge import merge_store, tidy_up
 from galfig.pipeline.parts import Parts
 from galfig.pipeline.plan import Plan
+from galfig.pipeline.proof import name_way, prove_engines, read_proof_images
 from galfig.pipeline.shards import choose_shards
+from galfig.pipeline.tasks import NetworkFile
 from galfig.pipeline.work import Work, explain_shards
 from galfig.runtime.clock import now
 from galfig.runtime.files import (
@@ -49,6 +46,7 @@ def build_store(
     run: RunOptions = DEFAULT_RUN,
     image_shift: Mapping[str, Any] | None = None,
     accuracy_check: Mapping[str, Any] | None = None,
+    network: NetworkFile | None = None,
 ) -> bool:
     """Explain every galaxy of a plan and write the store.
 
@@ -68,11 +66,14 @@ def build_store(
         raises for any other file, "update" replaces a store of another plan, and "replace"
         replaces any file. A store whose images were replaced since counts as one of another plan.
     run : RunOptions, optional
-        Device, threads, and whether to take over from a process on another host.
+        Device, threads, whether to take over from a process on another host, and the engine whose
+        workers explain the shards.
     image_shift : mapping, optional
         The result of `galfig.networks.shift.compare_images`, recorded in the store.
     accuracy_check : mapping, optional
         The result of `galfig.networks.accuracy.check_accuracy`, recorded in the store.
+    network : NetworkFile, optional
+        Where workers of another engine find the network; by default, it is sent to them.
 
     Returns
     -------
@@ -93,6 +94,8 @@ def build_store(
     LostCutoutError
         If an image has disappeared since the build was planned; the finished shards are kept for
         the next build.
+    EngineError
+        If the workers of the engine are lost or cannot be used; the finished shards are kept.
     """
     with hold_lock(path, takeover=run.takeover) as lock:
         remove_leftovers(path)
@@ -102,11 +105,13 @@ def build_store(
             # An earlier build may have been killed between its last two steps.
             parts.remove()
             return False
-        work, attrs = _prepare(plan, checkpoint, path, parts, run, image_shift, accuracy_check)
+        work, plan, attrs = _prepare(
+            plan, checkpoint, path, parts, run, image_shift, accuracy_check
+        )
         work = replace(work, guard=lock.check)
-        outline = _outline(work.plan, attrs)
-        _write_outline(work, outline)
-        explain_shards(work, range(len(plan.shards)))
+        outline = _outline(plan, attrs)
+        _write_outline(work, plan, outline)
+        _explain(work, plan, range(len(plan.shards)), network)
         redone: set[Path] = set()
         while True:
             try:
@@ -119,7 +124,7 @@ def build_store(
                 logger.warning("%s; explaining its galaxies again", exc)
                 redone.add(exc.part)
                 exc.part.unlink(missing_ok=True)
-                explain_shards(work, range(len(plan.shards)))
+                _explain(work, plan, range(len(plan.shards)), network)
         tidy_up(path, parts, failed, len(plan.galaxies))
     return True
 
@@ -134,6 +139,7 @@ def explain_chosen(
     run: RunOptions = DEFAULT_RUN,
     image_shift: Mapping[str, Any] | None = None,
     accuracy_check: Mapping[str, Any] | None = None,
+    network: NetworkFile | None = None,
 ) -> Sequence[int]:
     """Explain some shards of a plan, and leave the merging of the store to another process.
 
@@ -152,7 +158,7 @@ def explain_chosen(
     if_exists : {"error", "update", "replace"}, default "error"
         What may happen to a store that exists, as of `build_store`; and whether the parts of
         another plan are replaced.
-    run, image_shift, accuracy_check
+    run, image_shift, accuracy_check, network
         As of `build_store`.
 
     Returns
@@ -169,21 +175,29 @@ def explain_chosen(
     OutputError
         If a part cannot be written, the folder holds parts of another plan, or parts whose maps
         were computed in another way, such as on another kind of processor; or as of `build_store`.
-    CheckpointError, LostCutoutError
+    CheckpointError, LostCutoutError, EngineError
         As of `build_store`.
     """
     numbers = choose_shards(chosen, len(plan.shards))
     parts = Parts.beside(path)
     if _check_store(path, plan, if_exists, run) is None:
         return []
-    work, attrs = _prepare(plan, checkpoint, path, parts, run, image_shift, accuracy_check)
-    outline = _outline(work.plan, attrs)
+    work, plan, attrs = _prepare(plan, checkpoint, path, parts, run, image_shift, accuracy_check)
+    outline = _outline(plan, attrs)
     with hold_lock(parts.outline, takeover=run.takeover):
         if not _is_outlined(parts, outline, if_exists):
-            _write_outline(work, outline)
-    work = replace(work, guard=partial(_check_outline, parts, outline))
-    explain_shards(work, numbers)
+            _write_outline(work, plan, outline)
+    work = replace(work, guard=partial(parts.check_plan, outline.plan_digest))
+    _explain(work, plan, numbers, network)
     return numbers
+
+
+def _explain(work: Work, plan: Plan, numbers: Sequence[int], network: NetworkFile | None) -> None:
+    """Make the parts that are missing, in this process or by the workers of an engine."""
+    if work.run.engine == "local" and work.run.executor is None:
+        explain_shards(work, numbers)
+    else:
+        explain_elsewhere(work, plan, numbers, network)
 
 
 def _prepare(
@@ -194,14 +208,14 @@ def _prepare(
     run: RunOptions,
     image_shift: Mapping[str, Any] | None,
     accuracy_check: Mapping[str, Any] | None,
-) -> tuple[Work, dict[str, Any]]:
-    """Prepare the networks; return the work to do, and the root attributes of the store."""
+) -> tuple[Work, Plan, dict[str, Any]]:
+    """Prepare the networks; return work, plan with its engine, and root attributes of the store."""
     # Before the work of hours, not after it: SOURCE_DATE_EPOCH may be no number.
     now()
-    images = _read_first_images(plan, checkpoint)
-    engines = [_prove_engine(plan, network, images, run) for network in checkpoint.networks]
+    images = read_proof_images(plan.galaxies, checkpoint, plan.settings)
+    engines = prove_engines(checkpoint, images, plan.settings, plan.layer_name, plan.layer, run)
     # So that no parts are reused whose maps another build computed in another way.
-    plan = replace(plan, engine=", ".join(_name_way(engine.record) for engine in engines))
+    plan = replace(plan, engine=name_way(engines))
     attrs = describe_store(
         plan,
         checkpoint,
@@ -212,15 +226,16 @@ def _prepare(
     )
     root = choose_root(plan)
     attrs |= describe_form(plan, checkpoint, engines[0], images, path, root)
-    return Work(plan, checkpoint, engines, parts, run, guard=lambda: None, root=root), attrs
+    work = Work(plan, checkpoint, engines, parts, run, guard=lambda: None, root=root)
+    return work, plan, attrs
 
 
 def _outline(plan: Plan, attrs: Mapping[str, Any]) -> Outline:
     return Outline(attrs, len(plan.galaxies), plan.settings.maps.shard_size, plan.engine)
 
 
-def _write_outline(work: Work, outline: Outline) -> None:
-    galaxies = work.plan.galaxies
+def _write_outline(work: Work, plan: Plan, outline: Outline) -> None:
+    galaxies = plan.galaxies
     with replace_file(work.parts.outline, if_exists="replace") as temporary:
         write_outline(
             temporary, outline, galaxies.objid.tolist(), galaxies.table, galaxies.rejected
@@ -258,15 +273,6 @@ def _is_outlined(parts: Parts, outline: Outline, if_exists: IfExists) -> bool:
     )
 
 
-def _check_outline(parts: Parts, outline: Outline) -> None:
-    """Raise LockError if another process has merged or replaced the parts meanwhile."""
-    if read_digest(parts.outline) != outline.plan_digest:
-        raise LockError(
-            f"{parts.folder}: was merged or replaced by another process meanwhile; this process "
-            "stops here"
-        )
-
-
 def _check_store(
     path: Path, plan: Plan, if_exists: IfExists, run: RunOptions
 ) -> ErrorOrReplace | None:
@@ -293,43 +299,3 @@ def _check_store(
         if_exists = "error" if found is None else "replace"
     check_output(path, if_exists=if_exists)
     return if_exists
-
-
-def _read_first_images(plan: Plan, checkpoint: Checkpoint) -> torch.Tensor | None:
-    """Read the images on which the network is examined; None if none can be read.
-
-    They are always the first of the plan, so that a build that resumes chooses the same way of
-    computing.
-    """
-    decoding = choose_decoding(plan.settings.catalog, checkpoint.n_channels)
-    return read_first_images(plan.galaxies, checkpoint, decoding)
-
-
-def _prove_engine(
-    plan: Plan, checkpoint: Checkpoint, images: torch.Tensor | None, run: RunOptions
-) -> Engine:
-    """Prepare the network, and compare its maps with the exact ones on noise and on galaxies."""
-    model = checkpoint.model.to(choose_device(run.device))
-    try:
-        engine = make_engine(
-            model,
-            model.get_submodule(plan.layer_name),
-            method=plan.settings.maps.method,
-            shape=(checkpoint.n_channels, checkpoint.image_size, checkpoint.image_size),
-            precision=plan.settings.maps.precision,
-            micro_batch=plan.settings.maps.micro_batch,
-            channels_last=plan.layer.channels_last,
-            tokens=plan.layer.tokens,
-        )
-        if images is not None:
-            engine.verify(images)
-    except ValueError as exc:
-        raise CheckpointError(f"{checkpoint.record.arch}: cannot be explained; {exc}") from exc
-    return engine
-
-
-def _name_way(record: EngineRecord | None) -> str:
-    """Return what decides in which order an engine computes, for the digests of parts."""
-    if record is None:
-        return ""
-    return f"{record.path} {record.layout} {record.n_fused} {record.n_packed}"

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -26,11 +27,13 @@ from galfig.networks.recipe import warn_of_mismatch
 from galfig.networks.shift import compare_images, warn_of_shift
 from galfig.networks.training import check_training, load_or_train
 from galfig.pipeline.build import build_store, explain_chosen
+from galfig.pipeline.engines import check_engine
 from galfig.pipeline.plan import describe_plan, make_plan
 from galfig.pipeline.shards import check_shards
+from galfig.pipeline.tasks import NetworkFile
 from galfig.runtime.files import IfExists, check_apart, check_output
 from galfig.runtime.messages import require_choice
-from galfig.runtime.options import DEFAULT_RUN, Device, RunOptions, Split
+from galfig.runtime.options import DEFAULT_RUN, Device, EngineName, RunOptions, Split
 from galfig.store.reader import Store, open_store, read_digest
 from galfig.store.summary import list_doubts
 
@@ -56,6 +59,9 @@ def build_maps(
     device: Device = "auto",
     workers: int | None = None,
     takeover: bool = False,
+    engine: EngineName = "local",
+    address: str | None = None,
+    executor: Executor | None = None,
 ) -> Store:
     """Explain every galaxy for every class, write the store, and open it.
 
@@ -105,9 +111,21 @@ def build_maps(
     device : {"auto", "cpu", "cuda", "cuda:1", ...}, default "auto"
         Where the network runs; "auto" takes CUDA where there is one.
     workers : int, optional
-        Number of threads that decode images; default one per processor.
+        Number of threads that decode images; default one per processor. Of another engine, the
+        threads of each of its workers; by default, as many as the engine gives a worker.
     takeover : bool, default False
         Take over a stale lock from another host.
+    engine : {"local", "dask", "ray", "slurm"}, default "local"
+        What explains the galaxies: threads of this process; or workers of Dask, Ray or, by
+        submitit, Slurm, which need the extra of that name and the same folders as this process.
+    address : str, optional
+        Where the engine is. Of Dask and Ray, the address of a scheduler that runs; by default,
+        workers are started on this machine. Of Slurm, options of sbatch and a number of jobs, such
+        as "partition=gpu,time=120,jobs=16", or "local" for processes on this machine.
+    executor : concurrent.futures.Executor, optional
+        What explains the galaxies in place of an engine, such as a ProcessPoolExecutor, or
+        ``client.get_executor()`` of Dask. It stays open. A module or Checkpoint as ``model`` is
+        sent with each task, and must be one that the executor can send.
 
     Returns
     -------
@@ -138,7 +156,7 @@ def build_maps(
             raise TypeError(f"build_maps: a module as `model` needs `{lacking[0]}` as well")
     elif any(value is not None for value in (class_names, image_size, *description.values())):
         raise TypeError("build_maps: a checkpoint has its own classes, statistics and sizes")
-    run = RunOptions(device=device, n_workers=workers, takeover=takeover)
+    run = RunOptions(device, workers, takeover, engine, address, executor)
     checked = check_before(
         settings, path, model=model, arch=arch, split=split, if_exists=if_exists, run=run
     )
@@ -190,6 +208,9 @@ def build_parts(
     device: Device = "auto",
     workers: int | None = None,
     takeover: bool = False,
+    engine: EngineName = "local",
+    address: str | None = None,
+    executor: Executor | None = None,
 ) -> None:
     """Explain some of the galaxies, as one of many processes that make a store together.
 
@@ -209,7 +230,7 @@ def build_parts(
         or "7,9-12"; or a share such as "3/16", the third of sixteen.
     model : Path, str or Checkpoint
         The trained network, or a folder of several.
-    arch, layer, method, store, split, device, workers, takeover
+    arch, layer, method, store, split, device, workers, takeover, engine, address, executor
         As of `galfig.build_maps`.
     if_exists : {"error", "update", "replace"}, default "error"
         What to do if the store exists, or the folder holds parts of another catalog, network or
@@ -228,7 +249,7 @@ def build_parts(
         "arch": arch,
         "split": split,
         "if_exists": if_exists,
-        "run": RunOptions(device=device, n_workers=workers, takeover=takeover),
+        "run": RunOptions(device, workers, takeover, engine, address, executor),
         "shards": shards,
     }
     checked = check_before(settings, path, **options)
@@ -306,6 +327,7 @@ def check_before(
                 "`shards` without `model`: each process would train a network of its own; train "
                 "one first with 'galfig train', and give it to all"
             )
+    check_engine(run)
     device = choose_device(run.device)
     several = settings.training.networks > 1
     kept = model if isinstance(model, Path) else _name_trained(path, several=several)
@@ -358,7 +380,7 @@ def run_main_job(
         made from the same inputs; for another file "error" raises and "update" replaces it.
         "replace" makes both again.
     run : RunOptions, optional
-        Device, threads, and whether to take over from a process on another host.
+        Device, threads, whether to take over from a process on another host, and the engine.
     shards : str, optional
         Make the parts of these shards only, and no store; see
         `galfig.pipeline.shards.choose_shards`. Needs ``model``.
@@ -373,9 +395,9 @@ def run_main_job(
     Raises
     ------
     ConfigError
-        If the device or the layer does not exist, the method needs a library that is not
-        installed, the memory cannot hold the images, ``arch`` is given without a file, or
-        ``shards`` without a network or with numbers that the plan does not have.
+        If the device, the engine or the layer does not exist, the method or the engine needs a
+        library that is not installed, the memory cannot hold the images, ``arch`` is given without
+        a file, or ``shards`` without a network or with numbers that the plan does not have.
     CheckpointError
         If the network cannot be used, or was trained by another recipe and must not be replaced.
     CatalogError
@@ -386,6 +408,8 @@ def run_main_job(
         If another process is making the same file.
     LostCutoutError
         If an image has disappeared since the catalog was read.
+    EngineError
+        If the workers of the engine are lost or cannot be used.
     """
     checked = checked or check_before(
         settings,
@@ -429,12 +453,22 @@ def run_main_job(
         check_accuracy(checkpoint, plan.galaxies, decoding, kept) if model is not None else None
     )
     checks = {"image_shift": shift, "accuracy_check": accuracy}
+    network = None if isinstance(model, Checkpoint) else NetworkFile(kept, arch)
     if shards is not None:
         made = explain_chosen(
-            plan, checkpoint, path, shards, if_exists=if_exists, run=run, **checks
+            plan,
+            checkpoint,
+            path,
+            shards,
+            if_exists=if_exists,
+            run=run,
+            network=network,
+            **checks,
         )
         return bool(made)
-    is_new = build_store(plan, checkpoint, path, if_exists=if_exists, run=run, **checks)
+    is_new = build_store(
+        plan, checkpoint, path, if_exists=if_exists, run=run, network=network, **checks
+    )
     # A training has said it already.
     if is_new and model is not None:
         with open_store(path) as store:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from galfig.errors import DamagedPartError, OutputError
+from galfig.errors import DamagedPartError, LockError, OutputError
 from galfig.runtime.files import check_parts
 from galfig.store.outline import Outline
 from galfig.store.reader import read_digest
@@ -73,6 +73,20 @@ class Parts:
             for number, digest in enumerate(outline.part_digests)
             if read_digest(self.name(number)) != digest
         ]
+
+    def check_plan(self, plan_digest: str) -> None:
+        """Check that the outline is still that of a plan; call it before a part appears.
+
+        Raises
+        ------
+        LockError
+            If another process has merged or replaced the parts meanwhile.
+        """
+        if read_digest(self.outline) != plan_digest:
+            raise LockError(
+                f"{self.folder}: was merged or replaced by another process meanwhile; this process "
+                "stops here"
+            )
 
     def remove(self) -> None:
         """Remove the parts, and what a killed build may have left beside them.

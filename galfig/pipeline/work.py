@@ -18,6 +18,7 @@ from galfig.pipeline.changes import describe_changed, find_changed
 from galfig.pipeline.explain import explain_galaxies
 from galfig.pipeline.parts import Parts
 from galfig.pipeline.plan import Plan
+from galfig.pipeline.portion import Portion
 from galfig.runtime.files import replace_file
 from galfig.runtime.lock import Lock, hold_lock
 from galfig.runtime.options import RunOptions
@@ -35,8 +36,8 @@ class Work:
 
     Attributes
     ----------
-    plan : Plan
-        What to explain, with its ``engine``.
+    plan : Plan or Portion
+        What to explain, with the ``engine`` of the plan.
     checkpoint : Checkpoint
         The network, or an ensemble of several.
     engines : sequence of Engine
@@ -51,7 +52,7 @@ class Work:
         The folder that the addresses of images are relative to, where the store holds them.
     """
 
-    plan: Plan
+    plan: Plan | Portion
     checkpoint: Checkpoint
     engines: Sequence[Engine]
     parts: Parts
@@ -93,7 +94,7 @@ def explain_shards(work: Work, numbers: Iterable[int]) -> None:
         open_workers(work.run.n_workers) as pool,
         ThreadPoolExecutor(1) as writer,
     ):
-        make = partial(_make_parts, work, pool=pool, writer=writer, stopwatch=stopwatch)
+        make = partial(make_parts, work, pool=pool, writer=writer, stopwatch=stopwatch)
         if busy := make(todo, advance, is_patient=True):
             make(busy, advance, is_patient=False)
     size = (work.checkpoint.n_channels, work.checkpoint.image_size, work.checkpoint.image_size)
@@ -151,7 +152,7 @@ def _find_reason(work: Work, number: int) -> str | None:
     return describe_changed(changed) if len(changed) else None
 
 
-def _make_parts(
+def make_parts(
     work: Work,
     numbers: Sequence[int],
     progress: Callable[[int], object],
@@ -161,9 +162,38 @@ def _make_parts(
     stopwatch: Stopwatch,
     is_patient: bool,
 ) -> list[int]:
-    """Make parts; return the numbers of those that other processes are making.
+    """Make parts, each of which is written while the next is computed.
 
-    Of these, the first raises a LockError instead unless ``is_patient``.
+    Parameters
+    ----------
+    work : Work
+        What to explain, and how.
+    numbers : sequence of int
+        The numbers of the shards.
+    progress : callable
+        Called with the number of galaxies done since the last call.
+    pool : ThreadPoolExecutor
+        The threads that explain, from `galfig.attribution.engine.open_workers`.
+    writer : ThreadPoolExecutor
+        The thread that writes.
+    stopwatch : Stopwatch
+        Adds up the time of each stage.
+    is_patient : bool
+        Pass over parts that other processes are making.
+
+    Returns
+    -------
+    list of int
+        The numbers of the parts that were passed over.
+
+    Raises
+    ------
+    LockError
+        If another process is making one of these parts, unless ``is_patient``; or as ``guard``.
+    OutputError
+        If a part cannot be written.
+    LostCutoutError
+        If an image has disappeared since the build was planned.
     """
     busy: list[int] = []
     written: Future[None] | None = None

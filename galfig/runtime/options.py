@@ -1,13 +1,18 @@
-"""How a job runs: device, number of threads, whether it may take over a lock; galaxies and maps."""
+"""How a job runs: device, threads, engine, whether it may take over a lock; galaxies and maps."""
 
 import re
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 # Where a network runs: "auto", "cpu", "cuda", or "cuda:1" for one device of several.
 Device = str
 _DEVICE = re.compile(r"auto|cpu|cuda(:(0|[1-9]\d{0,3}))?")
 DEVICES = "'auto', 'cpu', 'cuda', or 'cuda:1' for one device of several"
+# What explains the shards of a plan; see `galfig.pipeline.engines`.
+EngineName = Literal["local", "dask", "ray", "slurm"]
 # Galaxies, by how the training of a network used them. It is declared here, since the help of the
 # command line needs it, and the settings import pydantic.
 Split = Literal["valid", "train", "test", "all"]
@@ -34,11 +39,20 @@ class RunOptions:
         Number of threads that decode images; by default, one per processor.
     takeover : bool, default False
         Take over a stale lock from another host; see `galfig.runtime.lock.hold_lock`.
+    engine : {"local", "dask", "ray", "slurm"}, default "local"
+        What explains the shards: threads of this process, or workers of Dask, Ray or Slurm.
+    address : str, optional
+        Where the engine is; see `galfig.pipeline.engines.open_engine`.
+    executor : concurrent.futures.Executor, optional
+        What explains the shards in place of an engine.
     """
 
     device: Device = "auto"
     n_workers: int | None = None
     takeover: bool = False
+    engine: EngineName = "local"
+    address: str | None = None
+    executor: "Executor | None" = field(default=None, repr=False)
 
 
 DEFAULT_RUN = RunOptions()

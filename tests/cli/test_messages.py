@@ -97,6 +97,18 @@ MESSAGES = [
         "'galfig build-maps --store native'",
     ),
     ("render", "name the folder of them with `images`", "name the folder of them with --images"),
+    # Engines.
+    (
+        "build-maps",
+        '`engine="dask"`: needs Dask, which is not installed',
+        "--engine dask: needs Dask, which is not installed",
+    ),
+    (
+        "build-maps",
+        "`address` 'a=1': expected a number of jobs",
+        "--address 'a=1': expected a number of jobs",
+    ),
+    ("build-maps", "none; choose an `engine`", "none; choose an --engine"),
     # Options with values.
     ("build-maps", 'use `split="all"`, or change [split]', "use --split all, or change [split]"),
     (
@@ -207,7 +219,7 @@ MESSAGES = [
 
 
 # Parameters that functions of Python have, and no command.
-OF_PYTHON = {"`ax`", "`class_names`", "`cmap`", "`mean`", "`objid`", "`rows`", "`std`"}
+OF_PYTHON = {"`ax`", "`class_names`", "`cmap`", "`executor`", "`mean`", "`objid`", "`rows`", "`std`"}
 
 
 def context(*words):

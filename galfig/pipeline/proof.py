@@ -1,0 +1,132 @@
+"""Proof: engines of networks, whose maps agree with the exact ones on the first images."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from galfig.attribution.engine import Engine, EngineRecord, make_engine
+from galfig.catalog.galaxies import Galaxies
+from galfig.config import Settings
+from galfig.errors import CheckpointError
+from galfig.images.cutouts import choose_decoding
+from galfig.networks.architectures import LayerTraits
+from galfig.networks.checkpoint import Checkpoint
+from galfig.networks.device import choose_device
+from galfig.pipeline.explain import read_first_images
+from galfig.runtime.options import RunOptions
+
+
+def read_proof_images(
+    galaxies: Galaxies, checkpoint: Checkpoint, settings: Settings
+) -> Tensor | None:
+    """Read the images on which the network is examined.
+
+    They are always the first of the plan, so that a build that resumes chooses the same way of
+    computing.
+
+    Parameters
+    ----------
+    galaxies : Galaxies
+        The galaxies of the plan, or the first of them.
+    checkpoint : Checkpoint
+        The network, for its sizes and statistics.
+    settings : Settings
+        How image files become pixels.
+
+    Returns
+    -------
+    (N, n_channels, H, W) Tensor of float32 or None
+        As of `galfig.pipeline.explain.read_first_images`.
+    """
+    decoding = choose_decoding(settings.catalog, checkpoint.n_channels)
+    return read_first_images(galaxies, checkpoint, decoding)
+
+
+def prove_engines(
+    checkpoint: Checkpoint,
+    images: Tensor | None,
+    settings: Settings,
+    layer_name: str,
+    layer: LayerTraits,
+    run: RunOptions,
+) -> list[Engine]:
+    """Prepare each network, and compare its maps with the exact ones on noise and on galaxies.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        The network, or an ensemble of several.
+    images : (N, n_channels, H, W) Tensor of float32 or None
+        Images from `read_proof_images`.
+    settings : Settings
+        How to explain.
+    layer_name : str
+        The layer to explain.
+    layer : LayerTraits
+        What is known of it.
+    run : RunOptions
+        The device.
+
+    Returns
+    -------
+    list of Engine
+        The engine of each network.
+
+    Raises
+    ------
+    CheckpointError
+        If a network cannot be explained; see `galfig.attribution.engine.Engine.verify`.
+    """
+    return [
+        _prove_engine(network, images, settings, layer_name, layer, run)
+        for network in checkpoint.networks
+    ]
+
+
+def _prove_engine(
+    checkpoint: Checkpoint,
+    images: Tensor | None,
+    settings: Settings,
+    layer_name: str,
+    layer: LayerTraits,
+    run: RunOptions,
+) -> Engine:
+    model = checkpoint.model.to(choose_device(run.device))
+    try:
+        engine = make_engine(
+            model,
+            model.get_submodule(layer_name),
+            method=settings.maps.method,
+            shape=(checkpoint.n_channels, checkpoint.image_size, checkpoint.image_size),
+            precision=settings.maps.precision,
+            micro_batch=settings.maps.micro_batch,
+            channels_last=layer.channels_last,
+            tokens=layer.tokens,
+        )
+        if images is not None:
+            engine.verify(images)
+    except ValueError as exc:
+        raise CheckpointError(f"{checkpoint.record.arch}: cannot be explained; {exc}") from exc
+    return engine
+
+
+def name_way(engines: Sequence[Engine]) -> str:
+    """Return what decides in which order engines compute, for the digests of parts.
+
+    Parameters
+    ----------
+    engines : sequence of Engine
+        The engine of each network.
+
+    Returns
+    -------
+    str
+        Such as "closed form channels-last 3 2", for each.
+    """
+    return ", ".join(_name_one(engine.record) for engine in engines)
+
+
+def _name_one(record: EngineRecord | None) -> str:
+    if record is None:
+        return ""
+    return f"{record.path} {record.layout} {record.n_fused} {record.n_packed}"
