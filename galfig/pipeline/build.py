@@ -17,7 +17,7 @@ from galfig.networks.device import choose_device
 from galfig.pipeline.attributes import describe_store
 from galfig.pipeline.changes import describe_changed, find_changed
 from galfig.pipeline.explain import read_first_images
-from galfig.pipeline.merge import merge_store, tidy_up
+from galfig.pipeline.merge import merge_store, remove_parts, tidy_up
 from galfig.pipeline.parts import Parts
 from galfig.pipeline.plan import Plan
 from galfig.pipeline.shards import choose_shards
@@ -34,7 +34,8 @@ from galfig.runtime.lock import hold_lock
 from galfig.runtime.messages import quote
 from galfig.runtime.options import DEFAULT_RUN, RunOptions
 from galfig.store.outline import Outline, open_outline, write_outline
-from galfig.store.reader import read_digest, read_image_digests
+from galfig.store.reader import is_whole, read_digest, read_image_digests
+from galfig.store.virtual import is_virtual
 
 logger = logging.getLogger(__name__)
 
@@ -99,8 +100,9 @@ def build_store(
         allowed = _check_store(path, plan, if_exists, run)
         if allowed is None:
             # An earlier build may have been killed between its last two steps.
-            parts.remove()
+            remove_parts(path, parts)
             return False
+        stays_virtual = _keep_virtual(path, parts, plan, if_exists)
         work, attrs = _prepare(plan, checkpoint, parts, run, image_shift, accuracy_check)
         work = replace(work, guard=lock.check)
         outline = _outline(work.plan, attrs)
@@ -109,7 +111,7 @@ def build_store(
         redone: set[Path] = set()
         while True:
             try:
-                failed = merge_store(path, parts, outline, allowed, lock)
+                failed = merge_store(path, parts, outline, allowed, lock, virtual=stays_virtual)
                 break
             except DamagedPartError as exc:
                 if exc.part in redone:
@@ -263,6 +265,22 @@ def _check_outline(parts: Parts, outline: Outline) -> None:
         )
 
 
+def _keep_virtual(path: Path, parts: Parts, plan: Plan, if_exists: IfExists) -> bool:
+    """Return whether the store of this plan is virtual; remove the parts of one to be replaced."""
+    if not is_virtual(path):
+        return False
+    if read_digest(path) == plan.digest and if_exists != "replace":
+        return True
+    logger.warning(
+        "%s: is virtual, and its maps are in %s: they are removed now, and the store can be read "
+        "again when the new one is complete",
+        path,
+        parts.folder,
+    )
+    parts.remove()
+    return False
+
+
 def _check_store(
     path: Path, plan: Plan, if_exists: IfExists, run: RunOptions
 ) -> ErrorOrReplace | None:
@@ -274,7 +292,10 @@ def _check_store(
     if found == plan.digest and if_exists != "replace":
         changed = find_changed(plan.galaxies, read_image_digests(path) or {}, run.n_workers)
         if not len(changed):
-            return None
+            if not is_virtual(path) or is_whole(path):
+                return None
+            logger.info("%s: lacks some of its parts; making them again", path)
+            return "replace"
         words = describe_changed(changed)
         if if_exists == "error":
             raise OutputError(f'{path}: {words}; use `if_exists="update"` to build it again')

@@ -2,7 +2,9 @@
 
 HDF5 can do more than hold arrays. A dataset may lie in another file, so that a store of a stranger
 would show any file that its reader may read; a link may lead out of the file or in a circle; a
-file of a few bytes may declare an array that fits in no memory. No file of galfig does any of this.
+file of a few bytes may declare an array that fits in no memory. No file of galfig does any of this,
+but for one: a virtual store has maps and cutouts in its own parts, and is read only where all is as
+`galfig.store.spans` says.
 """
 
 import os
@@ -17,6 +19,7 @@ import numpy as np
 from galfig.errors import StoreError
 from galfig.runtime.messages import quote
 from galfig.store.hdf5 import GROUPS
+from galfig.store.spans import read_spans
 
 # More than any version of galfig writes into the root, and more columns than any catalog has.
 MAX_ROOT, MAX_MEMBERS = 64, 100_000
@@ -28,7 +31,9 @@ MAX_RATIO = 1100
 _REFERENCE = np.dtype([("length", "<u4"), ("address", "<u8"), ("index", "<u4")])
 
 
-def check_contents(file: h5py.File, path: Path, groups: Collection[str] = GROUPS) -> None:
+def check_contents(
+    file: h5py.File, path: Path, groups: Collection[str] = GROUPS, *, may_span: bool = False
+) -> None:
     """Check that a file holds nothing but datasets that are in it and fit into it.
 
     The work is bounded: no array is read, and HDF5 only looks at the index of chunked datasets.
@@ -42,17 +47,25 @@ def check_contents(file: h5py.File, path: Path, groups: Collection[str] = GROUPS
         Its name, for messages.
     groups : collection of str, optional
         The groups that it may have; by default, those of a store.
+    may_span : bool, default False
+        Whether datasets may be virtual, over parts of the file.
 
     Raises
     ------
     StoreError
         If a member is a soft or external link, a type or a group that no store has; if a dataset
-        lies in other files, is virtual, has another filter than galfig's, or holds anything but
-        numbers and text; or if datasets declare more than the file can hold.
+        lies in other files, is virtual in another way than `galfig.store.spans` writes it, has
+        another filter than galfig's, or holds anything but numbers and text; or if datasets declare
+        more than the file can hold.
     """
     size = file.id.get_filesize()
     n_stored = 0
     for name, dataset in _iter_datasets(file, path, groups):
+        if may_span and "/" not in name and dataset.is_virtual:
+            # Each part passes this gate before it is read.
+            _check_type(path, quote(name), dataset)
+            read_spans(dataset, name, path)
+            continue
         n_bytes = _check_dataset(file, path, name, dataset, size)
         n_stored += n_bytes
         if n_stored > size:
@@ -106,12 +119,8 @@ def _check_dataset(file: h5py.File, path: Path, name: str, dataset: h5py.Dataset
     words = quote(name)
     if kind == h5py.h5d.VIRTUAL or layout.get_external_count():
         _refuse(path, f"the data of {words} are in another file, expected all in this one")
-    if dataset.shape is None:
-        _refuse(path, f"{words} is empty, expected an array")
-    dtype = dataset.dtype
-    text = h5py.check_string_dtype(dtype)
-    if text is None and (dtype.kind not in "iufb" or h5py.check_dtype(ref=dtype) is not None):
-        _refuse(path, f"{words} holds {quote(str(dtype))}, expected numbers or text")
+    _check_type(path, words, dataset)
+    text = h5py.check_string_dtype(dataset.dtype)
     is_variable = text is not None and text.length is None
     item_size = _REFERENCE.itemsize if is_variable else dataset.id.get_type().get_size()
     n_declared = prod(dataset.shape) * item_size
@@ -126,6 +135,16 @@ def _check_dataset(file: h5py.File, path: Path, name: str, dataset: h5py.Dataset
     if is_variable:
         return n_stored + _measure_texts(file, path, words, dataset, size)
     return n_stored
+
+
+def _check_type(path: Path, words: str, dataset: h5py.Dataset) -> None:
+    """Check that a dataset is an array of numbers or text."""
+    if dataset.shape is None:
+        _refuse(path, f"{words} is empty, expected an array")
+    dtype = dataset.dtype
+    is_text = h5py.check_string_dtype(dtype) is not None
+    if not is_text and (dtype.kind not in "iufb" or h5py.check_dtype(ref=dtype) is not None):
+        _refuse(path, f"{words} holds {quote(str(dtype))}, expected numbers or text")
 
 
 def _check_chunks(path: Path, words: str, dataset: h5py.Dataset, layout: h5py.h5p.PropDCID) -> None:

@@ -14,6 +14,7 @@ from galfig.runtime.messages import CHECKSUM_MISMATCH, one_line
 from galfig.store.checksums import (
     digest_chunks,
     read_digests,
+    read_seal,
     read_sound,
     read_values,
     record_chunks,
@@ -29,16 +30,23 @@ from galfig.store.hdf5 import (
 )
 from galfig.store.outline import open_outline
 from galfig.store.schema import DESCRIPTIONS, MISSING_INTEGER, SCHEMA_VERSION, open_part
+from galfig.store.spans import SEALS, is_virtual_dataset, write_spans
 from galfig.store.writer import write_array, write_rejected
 
 
 def merge_parts(
-    path: Path, parts: Sequence[Path], outline: Path, *, digests: Sequence[str] | None = None
+    path: Path,
+    parts: Sequence[Path],
+    outline: Path,
+    *,
+    digests: Sequence[str] | None = None,
+    is_virtual: bool = False,
 ) -> tuple[int, dict[str, str]]:
     """Merge parts into one store; compressed chunks are copied unchanged.
 
     All that is copied is compared with the digests that the parts had in the beginning. A part
-    that another process replaces meanwhile can therefore not enter the store.
+    that another process replaces meanwhile can therefore not enter the store. In a virtual store,
+    maps and cutouts stay in the parts, and are not read here.
 
     Parameters
     ----------
@@ -51,6 +59,9 @@ def merge_parts(
     digests : sequence of str, optional
         What `galfig.store.writer.write_part` was given for each part; by default, this is not
         compared.
+    is_virtual : bool, default False
+        Whether maps and cutouts stay in the parts. Then all parts must be in the folder
+        ``<store>.parts`` beside the store.
 
     Returns
     -------
@@ -75,6 +86,7 @@ def merge_parts(
         failed: dict[str, str] = {}
         images: dict[str, int] = {}
         filled: dict[Path, dict[str, str]] = {}
+        seals: list[str] = []
         for name, digest in zip(parts, expected, strict=True):
             with _blame(name), open_part(name) as part:
                 recorded = _read_recorded(part, name, digest)
@@ -82,11 +94,18 @@ def merge_parts(
                 reasons, found = _read_rejected(part, name, recorded)
                 failed |= reasons
                 images |= found
-            if counts[-1]:
-                filled[name] = recorded
+                if counts[-1]:
+                    filled[name] = recorded
+                    seals.append(read_seal(part))
         # The groups, such as the rejected galaxies, are not concatenated.
         for dataset in [name for name in next(iter(filled.values()), ()) if "/" not in name]:
-            _merge_dataset(file, dataset, filled, sum(counts))
+            _merge_dataset(file, dataset, filled, sum(counts), is_virtual=is_virtual)
+        if any(is_virtual_dataset(item) for item in file.values()):
+            # A store of numbers only has nothing to leave in the parts.
+            set_attributes(
+                file.create_dataset(SEALS, data=encode_texts(seals)),
+                {"description": DESCRIPTIONS[SEALS]},
+            )
         _copy_catalog(source, file, failed)
         _copy_rejected(source, file, failed, images)
         seal_file(file)
@@ -158,7 +177,12 @@ def _read_rejected(
 
 
 def _merge_dataset(
-    file: h5py.File, name: str, parts: Mapping[Path, Mapping[str, str]], total: int
+    file: h5py.File,
+    name: str,
+    parts: Mapping[Path, Mapping[str, str]],
+    total: int,
+    *,
+    is_virtual: bool,
 ) -> None:
     """Concatenate a dataset over all parts, each of which comes with its recorded digests.
 
@@ -166,6 +190,8 @@ def _merge_dataset(
     on the number of parts.
     """
     arrays, digests, start = [], [], 0
+    spans: list[tuple[Path, int]] = []
+    layout: tuple[Any, ...] | None = None
     for path, recorded in parts.items():
         with ExitStack() as stack:
             with _blame(path):
@@ -175,6 +201,13 @@ def _merge_dataset(
                 if values is None:
                     raise DamagedPartError(path, f"{name}: {CHECKSUM_MISMATCH}")
                 arrays.append(values)
+                continue
+            if is_virtual:
+                found = source.shape[1:], source.dtype
+                if layout not in (None, found):
+                    raise DamagedPartError(path, f"{name}: of another shape or type than before")
+                layout = found
+                spans.append((path, source.shape[0]))
                 continue
             if name not in file:
                 shape = (total, *source.shape[1:])
@@ -189,6 +222,8 @@ def _merge_dataset(
             start += source.shape[0]
     if arrays:
         write_array(file, name, np.concatenate(arrays))
+    elif layout is not None:
+        write_spans(file, name, spans, *layout)
     else:
         record_chunks(file[name], b"".join(digests))
     set_attributes(file[name], {"description": DESCRIPTIONS[name]})

@@ -46,6 +46,7 @@ from galfig.store.selection import (
     make_query,
     select_galaxies,
 )
+from galfig.store.virtual import PartFiles, VirtualDataset
 
 if TYPE_CHECKING:
     # pandas is slow to import, and most figures do not need it.
@@ -79,6 +80,7 @@ class Store:
         self.path = path
         self.record: StoreRecord = check_schema(file, path)
         self.attrs = read_attributes(file)
+        self._parts = PartFiles(file, path)
         self._handle: h5py.File | None = file
 
     def __enter__(self) -> "Store":
@@ -95,6 +97,7 @@ class Store:
     def close(self) -> None:
         """Close the file; arrays that were already read stay available."""
         if self._handle is not None:
+            self._parts.close()
             self._handle.close()
             self._handle = None
 
@@ -108,6 +111,14 @@ class Store:
         if self._handle is None:
             raise StoreError(f"{self.path}: the store is closed; open it again with open_store")
         return self._handle
+
+    def _dataset(self, name: str) -> h5py.Dataset | VirtualDataset:
+        return self._parts.get(name) or self._file[name]
+
+    @property
+    def n_parts(self) -> int:
+        """Number of parts of a virtual store, which hold its maps and cutouts; 0 for others."""
+        return len(self._parts.spans)
 
     def __len__(self) -> int:
         return int(self._file["label"].shape[0])
@@ -131,10 +142,9 @@ class Store:
 
     def _read(self, name: str, rows: int | slice = slice(None)) -> Any:
         """Read and check a dataset or one row of it; report damage as a one-line StoreError."""
-        file = self._file
         where = name if isinstance(rows, slice) else f"{name}, row {rows}"
         with _name_damage(self.path, where):
-            dataset = file[name]
+            dataset = self._dataset(name)
             is_text = h5py.check_string_dtype(dataset.dtype)
             values = read_texts(dataset, rows) if is_text else dataset[rows]
         if invalid := find_invalid(name, values, len(self.class_names)):
@@ -733,10 +743,12 @@ def verify_store(path: Path) -> list[str]:
     """
     with open_store(path) as store:
         n_classes = len(store.class_names)
+
+        def find(name: str, values: Any) -> str:
+            return find_invalid(name, values, n_classes)
+
         try:
-            found = list(
-                find_damage(store._file, lambda name, values: find_invalid(name, values, n_classes))
-            )
+            found = [*find_damage(store._file, find), *store._parts.find_damage(find)]
             if not found:
                 found = [line for line in [find_contradiction(store.logits, store.probs)] if line]
         except READING_ERRORS as exc:
@@ -801,6 +813,26 @@ def read_image_digests(path: Path) -> dict[str, int] | None:
             return found
     except READING_ERRORS:
         return None
+
+
+def is_whole(path: Path) -> bool:
+    """Return whether a store has all its data: those of a virtual one are in its parts.
+
+    Parameters
+    ----------
+    path : Path
+        The store.
+
+    Returns
+    -------
+    bool
+        False if it cannot be read, or if a part is missing or another one than before.
+    """
+    try:
+        with open_store(path) as store:
+            return not store._parts.list_lost()
+    except StoreError:
+        return False
 
 
 def _read_column(dataset: h5py.Dataset) -> "pd.Series":

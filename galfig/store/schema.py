@@ -17,6 +17,7 @@ from galfig.runtime.documents import load_json
 from galfig.runtime.messages import make_printable, one_line, quote
 from galfig.store.gate import check_contents
 from galfig.store.hdf5 import GROUPS, open_hdf5, read_attribute, read_attributes
+from galfig.store.spans import SEALS
 
 SCHEMA_VERSION = 2
 # Version 1 had neither splits nor digests of images.
@@ -46,9 +47,10 @@ DESCRIPTIONS = {
     "evidence_sd_scale": "power of two by which each map of evidence_sd was divided",
     "agreement": "median over pairs of networks of the Spearman correlation of their evidence maps "
     "(of the predicted class, if there are more than two), NaN where not defined",
+    SEALS: "seal of each part of a virtual store (P,), whose maps and cutouts are in the parts",
 }
 # Datasets that a store may lack: then nothing is known of them.
-_OPTIONAL = ("split", "image_digest", "pixel_scale", "kpc_per_arcsec")
+_OPTIONAL = ("split", "image_digest", "pixel_scale", "kpc_per_arcsec", SEALS)
 # Datasets of an ensemble: all but the last two must be there, and of one network none may be.
 _OF_EVIDENCE = ("evidence_sd", "evidence_sd_scale")
 _OF_ENSEMBLE = ("logits_sd", "log_odds_sd", "cams_sd", "cams_sd_scale", "agreement", *_OF_EVIDENCE)
@@ -70,7 +72,7 @@ class Rule(NamedTuple):
         Permitted types of numpy; "text" for text.
     axes : str
         A letter per axis: N galaxies, C classes, E evidence maps, h and w pixels of a map, H and
-        W pixels of a cutout, B bands.
+        W pixels of a cutout, B bands, P parts.
     expected : str
         What the values are, for messages.
     is_right : callable
@@ -154,6 +156,7 @@ RULES = {
         "a correlation from -1 to 1, or NaN",
         lambda r, _: np.isnan(r) | (np.abs(r) <= 1),
     ),
+    SEALS: Rule(("text",), "P", "a digest", _is_anything),
 }
 """The rule of each dataset of a store, by name."""
 
@@ -187,7 +190,7 @@ def check_schema(file: h5py.File, path: Path) -> StoreRecord:
             f"{path}: an audit, expected a store; give the store that it is of, or draw the audit "
             f"with 'galfig figure audit-summary {path}'"
         )
-    check_contents(file, path)
+    check_contents(file, path, may_span=True)
     attrs = read_attributes(file)
     found = attrs.get("schema_version")
     if found is None:
