@@ -172,7 +172,7 @@ def merge_store(
             raise OutputError(
                 f"{path}: needs {needed / 1e9:.1f} GB, the disk has {free / 1e9:.1f} GB left; "
                 "free some space and build it again, all galaxies are already explained; or leave "
-                f"the maps in the parts: 'galfig merge {path} --virtual'"
+                "the maps in the parts with `virtual=True`"
             )
         n_stored, failed = merge_parts(
             temporary,

@@ -19,7 +19,7 @@ import numpy as np
 from galfig.errors import StoreError
 from galfig.runtime.messages import quote
 from galfig.store.hdf5 import GROUPS
-from galfig.store.spans import read_spans
+from galfig.store.spans import read_sources_of, read_spans
 
 # More than any version of galfig writes into the root, and more columns than any catalog has.
 MAX_ROOT, MAX_MEMBERS = 64, 100_000
@@ -60,7 +60,7 @@ def check_contents(
     """
     size = file.id.get_filesize()
     n_stored = 0
-    for name, dataset in _iter_datasets(file, path, groups):
+    for name, dataset in _iter_datasets(file, path, groups, may_span=may_span):
         if may_span and "/" not in name and dataset.is_virtual:
             # Each part passes this gate before it is read.
             _check_type(path, quote(name), dataset)
@@ -74,13 +74,16 @@ def check_contents(
 
 
 def _iter_datasets(
-    file: h5py.File, path: Path, groups: Collection[str]
+    file: h5py.File, path: Path, groups: Collection[str], *, may_span: bool
 ) -> Iterator[tuple[str, h5py.Dataset]]:
     """Yield the datasets in the root and in its groups; refuse whatever else is there."""
     root = h5py.h5g.open(file.id, b"/")
     for name in _list_members(root, path, "/", MAX_ROOT):
-        item = h5py.h5o.open(root, name)
         words = name.decode("utf-8", "replace")
+        # Opening a virtual dataset has HDF5 read its sources, for which they must be sound.
+        if read_sources_of(root, name, path) is not None and not may_span:
+            _refuse_outside(path, quote(words))
+        item = h5py.h5o.open(root, name)
         if isinstance(item, h5py.h5d.DatasetID):
             yield words, h5py.Dataset(item)
         elif not isinstance(item, h5py.h5g.GroupID) or words not in groups:
@@ -90,8 +93,10 @@ def _iter_datasets(
             )
         else:
             for key in _list_members(item, path, words, MAX_MEMBERS):
-                column = h5py.h5o.open(item, key)
                 inner = f"{words}/{key.decode('utf-8', 'replace')}"
+                if read_sources_of(item, key, path) is not None:
+                    _refuse_outside(path, quote(inner))
+                column = h5py.h5o.open(item, key)
                 if not isinstance(column, h5py.h5d.DatasetID):
                     _refuse(path, f"{quote(inner)} is not a dataset")
                 yield inner, h5py.Dataset(column)
@@ -118,7 +123,7 @@ def _check_dataset(file: h5py.File, path: Path, name: str, dataset: h5py.Dataset
     kind = layout.get_layout()
     words = quote(name)
     if kind == h5py.h5d.VIRTUAL or layout.get_external_count():
-        _refuse(path, f"the data of {words} are in another file, expected all in this one")
+        _refuse_outside(path, words)
     _check_type(path, words, dataset)
     text = h5py.check_string_dtype(dataset.dtype)
     is_variable = text is not None and text.length is None
@@ -176,6 +181,10 @@ def _measure_texts(
     data = os.pread(handle, min(n_bytes, size), offset)
     lengths = np.frombuffer(data[: len(data) // 16 * 16], _REFERENCE)["length"]
     return int(lengths.sum(dtype=np.uint64))
+
+
+def _refuse_outside(path: Path, words: str) -> NoReturn:
+    _refuse(path, f"the data of {words} are in another file, expected all in this one")
 
 
 def _refuse(path: Path, found: str) -> NoReturn:

@@ -30,8 +30,11 @@ from galfig.store.hdf5 import (
 )
 from galfig.store.outline import open_outline
 from galfig.store.schema import DESCRIPTIONS, MISSING_INTEGER, SCHEMA_VERSION, open_part
-from galfig.store.spans import SEALS, is_virtual_dataset, write_spans
+from galfig.store.spans import SEALS, write_spans
 from galfig.store.writer import write_array, write_rejected
+
+# Shape and type of a dataset.
+_Layout = tuple[tuple[int, ...], np.dtype[Any]]
 
 
 def merge_parts(
@@ -87,6 +90,7 @@ def merge_parts(
         images: dict[str, int] = {}
         filled: dict[Path, dict[str, str]] = {}
         seals: list[str] = []
+        left: dict[str, dict[Path, _Layout]] = {}
         for name, digest in zip(parts, expected, strict=True):
             with _blame(name), open_part(name) as part:
                 recorded = _read_recorded(part, name, digest)
@@ -97,15 +101,17 @@ def merge_parts(
                 if counts[-1]:
                     filled[name] = recorded
                     seals.append(read_seal(part))
+                    for one in [one for one in recorded if is_virtual and part[one].chunks]:
+                        left.setdefault(one, {})[name] = (part[one].shape, part[one].dtype)
         # The groups, such as the rejected galaxies, are not concatenated.
         for dataset in [name for name in next(iter(filled.values()), ()) if "/" not in name]:
-            _merge_dataset(file, dataset, filled, sum(counts), is_virtual=is_virtual)
-        if any(is_virtual_dataset(item) for item in file.values()):
-            # A store of numbers only has nothing to leave in the parts.
-            set_attributes(
-                file.create_dataset(SEALS, data=encode_texts(seals)),
-                {"description": DESCRIPTIONS[SEALS]},
-            )
+            if dataset in left:
+                _leave_dataset(file, dataset, left[dataset])
+            else:
+                _merge_dataset(file, dataset, filled, sum(counts))
+        if left:
+            write_array(file, SEALS, np.array(seals, object))
+            set_attributes(file[SEALS], {"description": DESCRIPTIONS[SEALS]})
         _copy_catalog(source, file, failed)
         _copy_rejected(source, file, failed, images)
         seal_file(file)
@@ -176,13 +182,19 @@ def _read_rejected(
     return dict(zip(objid, reason, strict=True)), dict(zip(objid, digests.tolist(), strict=True))
 
 
+def _leave_dataset(file: h5py.File, name: str, layouts: Mapping[Path, _Layout]) -> None:
+    """Leave a dataset in the parts: write where its rows are."""
+    (_, *row), dtype = next(iter(layouts.values()))
+    for path, (shape, found) in layouts.items():
+        if shape[1:] != tuple(row) or found != dtype:
+            raise DamagedPartError(path, f"{name}: of another shape or type than in other parts")
+    spans = [(path, shape[0]) for path, (shape, _) in layouts.items()]
+    write_spans(file, name, spans, tuple(row), dtype)
+    set_attributes(file[name], {"description": DESCRIPTIONS[name]})
+
+
 def _merge_dataset(
-    file: h5py.File,
-    name: str,
-    parts: Mapping[Path, Mapping[str, str]],
-    total: int,
-    *,
-    is_virtual: bool,
+    file: h5py.File, name: str, parts: Mapping[Path, Mapping[str, str]], total: int
 ) -> None:
     """Concatenate a dataset over all parts, each of which comes with its recorded digests.
 
@@ -190,8 +202,6 @@ def _merge_dataset(
     on the number of parts.
     """
     arrays, digests, start = [], [], 0
-    spans: list[tuple[Path, int]] = []
-    layout: tuple[Any, ...] | None = None
     for path, recorded in parts.items():
         with ExitStack() as stack:
             with _blame(path):
@@ -201,13 +211,6 @@ def _merge_dataset(
                 if values is None:
                     raise DamagedPartError(path, f"{name}: {CHECKSUM_MISMATCH}")
                 arrays.append(values)
-                continue
-            if is_virtual:
-                found = source.shape[1:], source.dtype
-                if layout not in (None, found):
-                    raise DamagedPartError(path, f"{name}: of another shape or type than before")
-                layout = found
-                spans.append((path, source.shape[0]))
                 continue
             if name not in file:
                 shape = (total, *source.shape[1:])
@@ -222,8 +225,6 @@ def _merge_dataset(
             start += source.shape[0]
     if arrays:
         write_array(file, name, np.concatenate(arrays))
-    elif layout is not None:
-        write_spans(file, name, spans, *layout)
     else:
         record_chunks(file[name], b"".join(digests))
     set_attributes(file[name], {"description": DESCRIPTIONS[name]})

@@ -7,7 +7,8 @@ on, of which each holds the rows that follow those of the file before.
 
 import os
 import re
-from collections.abc import Sequence
+import struct
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -15,11 +16,16 @@ import h5py
 import numpy as np
 
 from galfig.errors import StoreError
-from galfig.runtime.messages import quote
+from galfig.runtime.messages import one_line, quote
+from galfig.store.headers import read_sources
 
 # The dataset with the seal of each part, which all virtual stores have and no others.
 SEALS = "part_seal"
 PARTS_SUFFIX = ".parts"
+# What a hyperslab of HDF5 is written as before its corners: kind, version, nothing, length of the
+# rest, number of axes and of blocks; and how all of a dataset is written.
+_SLAB = struct.Struct("<IIIIII")
+_ALL = struct.pack("<IIII", 3, 1, 0, 0)
 _SOURCE = re.compile(r"(?P<store>[^/]+)\.parts/(?P<part>\d{6,9}\.h5)")
 
 
@@ -84,13 +90,97 @@ def write_spans(
     return file.create_virtual_dataset(name, layout, fillvalue=fill)
 
 
+def read_sources_of(group: h5py.h5g.GroupID, name: bytes, path: Path) -> "list[Source] | None":
+    """Read the sources of a virtual dataset, without opening it or any of them.
+
+    Parameters
+    ----------
+    group : h5py.h5g.GroupID
+        The group that the dataset is in.
+    name : bytes
+        Its name there.
+    path : Path
+        The file, for messages.
+
+    Returns
+    -------
+    list of Source or None
+        None if the member is no virtual dataset, as far as can be told.
+
+    Raises
+    ------
+    StoreError
+        If it is virtual, and HDF5 could not be left to read its sources.
+    """
+    file = h5py.h5i.get_file_id(group)
+    # To ask for the object itself would be to open it.
+    address = group.links.get_info(name).u
+    offset = file.get_create_plist().get_userblock()
+    try:
+        block = read_sources(file.get_vfd_handle(), address + offset)
+        return None if block is None else list(_parse_sources(block))
+    except (ValueError, IndexError) as exc:
+        _refuse(path, f"{quote(name.decode('utf-8', 'replace'))} is virtual, with {one_line(exc)}")
+
+
+class Source(NamedTuple):
+    """One of the sources of a virtual dataset.
+
+    Attributes
+    ----------
+    file, dataset : str
+        Where the numbers are.
+    first, last : tuple of int
+        The corners of the block of the virtual dataset that they fill.
+    """
+
+    file: str
+    dataset: str
+    first: tuple[int, ...]
+    last: tuple[int, ...]
+
+
+def _parse_sources(block: bytes) -> Iterator[Source]:
+    """Yield the sources in a block; raise ValueError unless each fills one block with all it has.
+
+    The form is that of the file format specification (version 3.0, section VIII, "virtual dataset
+    storage block"), of which galfig uses a small part.
+    """
+    if block[0] != 0:
+        raise ValueError("a list of sources of another version")
+    n_sources, place = int.from_bytes(block[1:9], "little"), 9
+    for _ in range(n_sources):
+        end = block.index(b"\0", place)
+        middle, end = end, block.index(b"\0", end + 1)
+        names = block[place:middle], block[middle + 1 : end]
+        place = end + 1 + len(_ALL)
+        if block[end + 1 : place] != _ALL:
+            raise ValueError("a source of which only some rows are used")
+        kind, version, _, length, rank, n_blocks = _SLAB.unpack_from(block, place)
+        place += _SLAB.size
+        if (kind, version, n_blocks) != (2, 1, 1) or not 1 <= rank <= 32 or length != 8 + 8 * rank:
+            raise ValueError("a source that fills anything but one block")
+        corners = struct.unpack_from(f"<{2 * rank}I", block, place)
+        place += 8 * rank
+        if any(last < first for first, last in zip(corners[:rank], corners[rank:], strict=True)):
+            raise ValueError("a source that fills nothing")
+        # HDF5 fills in numbers after a percent sign, unless it is doubled.
+        file, dataset = (name.decode("utf-8", "surrogateescape") for name in names)
+        if "%" in file.replace("%%", ""):
+            raise ValueError("a pattern of names of files")
+        yield Source(file.replace("%%", "%"), dataset, corners[:rank], corners[rank:])
+    # The checksum is left to HDF5.
+    if len(block) != place + 4:
+        raise ValueError("a list of sources of another length")
+
+
 def read_spans(dataset: h5py.Dataset, name: str, path: Path) -> list[Span]:
     """Read where the rows of a virtual dataset are; neither they nor any other file are read.
 
     Parameters
     ----------
     dataset : h5py.Dataset
-        The dataset.
+        The dataset, in the root of the store.
     name : str
         Its name, which must be that in the parts too.
     path : Path
@@ -108,54 +198,35 @@ def read_spans(dataset: h5py.Dataset, name: str, path: Path) -> list[Span]:
         are not the store's own parts, or with rows that are missing, doubled or out of order.
     """
     words, shape = quote(name), dataset.shape
-    plist = dataset.id.get_create_plist()
-    n_spans = plist.get_virtual_count()
     if len(shape) < 2 or h5py.check_string_dtype(dataset.dtype) is not None:
         _refuse(path, f"the data of {words} are in another file, expected only maps to be so")
-    if not 0 < n_spans <= shape[0]:
-        _refuse(path, f"{words} has {n_spans} sources for {shape[0]} galaxies")
+    root = h5py.h5g.open(h5py.h5i.get_file_id(dataset.id), b"/")
     own, spans = resolve_store(path).name, []
-    start, last = 0, -1
-    for index in range(n_spans):
-        source = plist.get_virtual_filename(index).replace("%%", "%")
-        found = _SOURCE.fullmatch(source)
-        if found is None or plist.get_virtual_dsetname(index) != name:
-            _refuse(path, f"{words} has a source that is not its own part: {quote(source)}")
+    start, number = 0, -1
+    for source in read_sources_of(root, name.encode(), path) or ():
+        found = _SOURCE.fullmatch(source.file)
+        if found is None or source.dataset != name:
+            _refuse(path, f"{words} has a source that is not its own part: {quote(source.file)}")
         if found["store"] != own:
             was = found["store"]
             raise StoreError(
                 f"{path}: is virtual, and was written under the name {quote(was, 255)} with its "
                 f"maps in the folder {quote(was + PARTS_SUFFIX, 255)}; give both these names "
-                f"again, or name the folder {quote(own + PARTS_SUFFIX, 255)} and run "
-                f"'galfig merge {path} --virtual'"
+                f"again, or name the folder {quote(own + PARTS_SUFFIX, 255)} and merge the parts "
+                "with `virtual=True`"
             )
-        stop = _read_stop(plist, index, start, shape)
-        number = int(found["part"].removesuffix(".h5"))
-        if stop is None or number <= last:
+        last, number = number, int(found["part"].removesuffix(".h5"))
+        stop = source.last[0] + 1
+        corner = (stop - 1, *(size - 1 for size in shape[1:]))
+        if source.first != (start, *(0,) * len(shape[1:])) or source.last != corner:
             _refuse(path, f"{words} has its rows in another order, or not all of them once")
+        if number <= last or stop > shape[0]:
+            _refuse(path, f"{words} has its parts in another order, or more than its rows")
         spans.append(Span(found["part"], start, stop))
-        start, last = stop, number
+        start = stop
     if start != shape[0]:
         _refuse(path, f"{words} has {shape[0]} galaxies, and {start} of them in parts")
     return spans
-
-
-def _read_stop(
-    plist: h5py.h5p.PropDCID, index: int, start: int, shape: tuple[int, ...]
-) -> int | None:
-    """Return the row after those of a source; None if they are not one piece from ``start`` on."""
-    target, source = plist.get_virtual_vspace(index), plist.get_virtual_srcspace(index)
-    kinds = (h5py.h5s.SEL_HYPERSLABS, h5py.h5s.SEL_ALL)
-    if target.get_select_type() not in kinds or source.get_select_type() != h5py.h5s.SEL_ALL:
-        return None
-    if target.shape != shape:
-        return None
-    first, last = target.get_select_bounds()
-    stop = int(last[0]) + 1
-    n_numbers = int(np.prod([stop - start, *shape[1:]], dtype=object))
-    is_block = tuple(first) == (start, *(0,) * (len(shape) - 1))
-    is_block = is_block and tuple(last[1:]) == tuple(size - 1 for size in shape[1:])
-    return stop if is_block and target.get_select_npoints() == n_numbers else None
 
 
 def _refuse(path: Path, found: str) -> NoReturn:
