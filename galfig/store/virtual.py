@@ -137,9 +137,9 @@ class PartFiles:
         self._open: OrderedDict[int, tuple[h5py.File, ExitStack]] = OrderedDict()
         self._lock = threading.RLock()
         self._check_folder()
-        if spans:
-            # One row of it is what one row of the store declares to be.
-            self._open_part(0)
+        for name, dataset in self._datasets.items():
+            # The rows of a part are there, which bounds what those of the store declare to be.
+            self._find(0, name, dataset)
 
     def get(self, name: str) -> VirtualDataset | None:
         """Return a dataset if it is virtual."""
