@@ -201,6 +201,8 @@ def summarise(path: Path) -> str:
         if store.n_rejected:
             words.append(f"{store.n_rejected} of the catalog could not be used")
         words.append(f"{path.stat().st_size / 1e6:.1f} MB")
+        if store.n_parts:
+            words[-1] += f" beside {store.n_parts} parts, which hold its maps"
         return f"{path}: {', '.join(words)}"
 
 
@@ -222,6 +224,7 @@ def _describe_store(store: Store) -> dict[str, Any]:
         "arch": store.training.arch,
         **_describe_networks(store),
         "map_shape": _describe_shape(store),
+        **({"parts": store.n_parts} if store.n_parts else {}),
         **{
             key: value
             for key, value in store.attrs.items()

@@ -216,7 +216,7 @@ def merge(tmp_path, parts, catalog=None, name="maps.h5"):
     return tmp_path / name
 
 
-def join_parts(path, parts, table, attrs, rejected=None, *, digests=None):
+def join_parts(path, parts, table, attrs, rejected=None, **options):
     """Merge files of parts into a store with this catalog and these root attributes."""
     from galfig.store.merging import merge_parts
     from galfig.store.outline import Outline, write_outline
@@ -225,7 +225,7 @@ def join_parts(path, parts, table, attrs, rejected=None, *, digests=None):
     described = Outline(attrs, len(table), 1000, "")
     write_outline(outline, described, [str(objid) for objid in table.index], table, rejected or {})
     try:
-        return merge_parts(path, parts, outline, digests=digests)
+        return merge_parts(path, parts, outline, **options)
     finally:
         outline.unlink()
 

@@ -35,7 +35,7 @@ _OPTIONS = {"path": "out", "images_dir": "images"}
 # Values of parameters that have an option of their own.
 _FLAGS = {("if_exists", "replace"): "overwrite", ("if_exists", "update"): "update"}
 # Commands to search if the running command lacks an option.
-_OTHER_COMMANDS = ("build-maps", "train", "info", "audit")
+_OTHER_COMMANDS = ("build-maps", "train", "info", "audit", "merge")
 
 
 def translate(message: str, ctx: click.Context) -> str:

@@ -13,7 +13,7 @@ from galfig.pipeline.attributes import describe_store
 from galfig.pipeline.changes import describe_changed, find_changed
 from galfig.pipeline.executors import explain_elsewhere
 from galfig.pipeline.forms import choose_root, describe_form
-from galfig.pipeline.merge import merge_store, tidy_up
+from galfig.pipeline.merge import merge_store, remove_parts, tidy_up
 from galfig.pipeline.parts import Parts
 from galfig.pipeline.plan import Plan
 from galfig.pipeline.proof import name_way, prove_engines, read_proof_images
@@ -32,7 +32,8 @@ from galfig.runtime.lock import hold_lock
 from galfig.runtime.messages import quote
 from galfig.runtime.options import DEFAULT_RUN, RunOptions
 from galfig.store.outline import Outline, open_outline, write_outline
-from galfig.store.reader import read_digest, read_image_digests
+from galfig.store.reader import is_whole, read_digest, read_image_digests
+from galfig.store.virtual import is_virtual
 
 logger = logging.getLogger(__name__)
 
@@ -103,8 +104,9 @@ def build_store(
         allowed = _check_store(path, plan, if_exists, run)
         if allowed is None:
             # An earlier build may have been killed between its last two steps.
-            parts.remove()
+            remove_parts(path, parts)
             return False
+        stays_virtual = _keep_virtual(path, parts, plan, if_exists)
         work, plan, attrs = _prepare(
             plan, checkpoint, path, parts, run, image_shift, accuracy_check
         )
@@ -115,7 +117,7 @@ def build_store(
         redone: set[Path] = set()
         while True:
             try:
-                failed = merge_store(path, parts, outline, allowed, lock)
+                failed = merge_store(path, parts, outline, allowed, lock, virtual=stays_virtual)
                 break
             except DamagedPartError as exc:
                 if exc.part in redone:
@@ -273,6 +275,22 @@ def _is_outlined(parts: Parts, outline: Outline, if_exists: IfExists) -> bool:
     )
 
 
+def _keep_virtual(path: Path, parts: Parts, plan: Plan, if_exists: IfExists) -> bool:
+    """Return whether the store of this plan is virtual; remove the parts of one to be replaced."""
+    if not is_virtual(path):
+        return False
+    if read_digest(path) == plan.digest and if_exists != "replace":
+        return True
+    logger.warning(
+        "%s: is virtual, and its maps are in %s: they are removed now, and the store can be read "
+        "again when the new one is complete",
+        path,
+        parts.folder,
+    )
+    parts.remove()
+    return False
+
+
 def _check_store(
     path: Path, plan: Plan, if_exists: IfExists, run: RunOptions
 ) -> ErrorOrReplace | None:
@@ -284,7 +302,10 @@ def _check_store(
     if found == plan.digest and if_exists != "replace":
         changed = find_changed(plan.galaxies, read_image_digests(path) or {}, run.n_workers)
         if not len(changed):
-            return None
+            if not is_virtual(path) or is_whole(path):
+                return None
+            logger.info("%s: lacks some of its parts; making them again", path)
+            return "replace"
         words = describe_changed(changed)
         if if_exists == "error":
             raise OutputError(f'{path}: {words}; use `if_exists="update"` to build it again')

@@ -20,23 +20,33 @@ from galfig.runtime.lock import Lock, hold_lock
 from galfig.runtime.messages import quote
 from galfig.store.merging import merge_parts
 from galfig.store.outline import Outline, open_outline
-from galfig.store.reader import Store, open_store, read_digest
+from galfig.store.reader import Store, is_whole, open_store, read_digest
+from galfig.store.virtual import is_virtual
 
 logger = logging.getLogger(__name__)
 
 
 def merge_maps(
-    out: Path | str = "maps.h5", *, if_exists: IfExists = "error", takeover: bool = False
+    out: Path | str = "maps.h5",
+    *,
+    virtual: bool = False,
+    if_exists: IfExists = "error",
+    takeover: bool = False,
 ) -> Store:
     """Make a store from the parts that ``build_maps(..., shards=...)`` wrote, and open it.
 
     Neither the catalog nor the images nor the network are needed. The bytes of the store are those
-    that one process would have written. The parts are removed when it is complete.
+    that one process would have written. The parts are removed when it is complete, unless they are
+    to stay.
 
     Parameters
     ----------
     out : Path or str, default "maps.h5"
         The store; its parts are in the folder ``<out>.parts``.
+    virtual : bool, default False
+        Leave maps and cutouts in the parts, which then belong to the store and must be moved with
+        it. A virtual store of these parts becomes one file if this is False, and one that was
+        renamed together with its folder is written again under its new name if it is True.
     if_exists : {"error", "update", "replace"}, default "error"
         What to do if the store exists. One that has the plan of the parts is kept, unless
         "replace". For another file "error" raises, "update" replaces a store, and "replace" any.
@@ -68,10 +78,16 @@ def merge_maps(
         parts = Parts.beside(path)
         outline = _read_outline(path, parts)
         found = read_digest(path)
-        if outline is None or (found == outline.plan_digest and if_exists != "replace"):
-            parts.remove()
+        is_same = outline is None or found == outline.plan_digest
+        if is_same and if_exists != "replace" and _is_as_asked(path, virtual=virtual):
+            remove_parts(path, parts)
             return open_store(path)
-        allowed: ErrorOrReplace = "error" if if_exists == "error" else "replace"
+        if outline is None:
+            raise OutputError(
+                f"{parts.outline}: no such file, which is needed to merge the parts of {path} "
+                "again; copy it here, or build the store again"
+            )
+        allowed: ErrorOrReplace = "error" if if_exists == "error" and not is_same else "replace"
         if if_exists == "update" and found is None:
             # An update replaces stores only: any other file was not built from older inputs.
             allowed = "error"
@@ -81,7 +97,7 @@ def merge_maps(
                 f"{path}: {len(missing)} of {len(outline.shards)} parts are missing: "
                 f'{describe_shards(missing)}; make them with `shards="{describe_shards(missing)}"`'
             )
-        failed = merge_store(path, parts, outline, allowed, lock)
+        failed = merge_store(path, parts, outline, allowed, lock, virtual=virtual)
         tidy_up(path, parts, failed, outline.n_galaxies)
     return open_store(path)
 
@@ -123,6 +139,12 @@ def describe_parts(path: Path) -> dict[str, Any]:
     }
 
 
+def _is_as_asked(path: Path, *, virtual: bool) -> bool:
+    """Return whether a complete store is of the kind asked for, and has all of its parts."""
+    # A store in one file needs no parts, whatever is asked for.
+    return not is_virtual(path) or (virtual and is_whole(path))
+
+
 def _read_outline(path: Path, parts: Parts) -> Outline | None:
     """Return the outline of the parts; None if there is none, but the store."""
     try:
@@ -142,7 +164,13 @@ def _read_outline(path: Path, parts: Parts) -> Outline | None:
 
 
 def merge_store(
-    path: Path, parts: Parts, outline: Outline, if_exists: ErrorOrReplace, lock: Lock
+    path: Path,
+    parts: Parts,
+    outline: Outline,
+    if_exists: ErrorOrReplace,
+    lock: Lock,
+    *,
+    virtual: bool = False,
 ) -> dict[str, str]:
     """Merge the parts into the store.
 
@@ -158,6 +186,8 @@ def merge_store(
         What to do if the file exists.
     lock : Lock
         The lock of the store.
+    virtual : bool, default False
+        Whether maps and cutouts stay in the parts.
 
     Returns
     -------
@@ -176,16 +206,18 @@ def merge_store(
     numbers = range(len(outline.shards))
     with replace_file(path, if_exists=if_exists) as temporary:
         needed, free = parts.measure(numbers), disk_usage(path.parent).free
-        if free < needed:
+        if free < needed and not virtual:
             raise OutputError(
                 f"{path}: needs {needed / 1e9:.1f} GB, the disk has {free / 1e9:.1f} GB left; "
-                "free some space and build it again, all galaxies are already explained"
+                "free some space and build it again, all galaxies are already explained; or leave "
+                "the maps in the parts with `virtual=True`"
             )
         n_stored, failed = merge_parts(
             temporary,
             [parts.name(number) for number in numbers],
             parts.outline,
             digests=outline.part_digests,
+            is_virtual=virtual,
         )
         if not n_stored:
             # The next build must read the images again, since they may be repaired by then.
@@ -199,10 +231,22 @@ def merge_store(
     return failed
 
 
+def remove_parts(path: Path, parts: Parts) -> None:
+    """Remove the parts of a complete store, unless it is virtual: then they are its maps.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be removed.
+    """
+    if not is_virtual(path):
+        parts.remove()
+
+
 def tidy_up(path: Path, parts: Parts, failed: Mapping[str, str], n_galaxies: int) -> None:
     """Remove the parts of a complete store, and say which galaxies could not be explained."""
     try:
-        parts.remove()
+        remove_parts(path, parts)
     except OutputError as exc:
         logger.warning("%s: is complete, but %s; remove it by hand", path, exc)
     if failed:

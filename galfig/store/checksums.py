@@ -37,10 +37,11 @@ def seal_file(file: h5py.File) -> None:
     ----------
     file : h5py.File
         The store, open for writing. Nothing may be added to it afterwards. Its chunked datasets
-        have their digests already, from `record_chunks`.
+        have their digests already, from `record_chunks`; those of virtual ones are in the parts,
+        of which the store has the seals.
     """
     for _, dataset in _iter_datasets(file):
-        if not dataset.chunks:
+        if not dataset.chunks and not dataset.is_virtual:
             set_attributes(dataset, {_SHA256: _digest_values(dataset)})
     set_attributes(file, {_SEAL: _digest_attributes(file)})
 
@@ -72,6 +73,11 @@ def read_chunk(dataset: h5py.Dataset, row: int) -> tuple[int, bytes]:
     """Read the mask of filters that were skipped for a galaxy, and its chunk as it is stored."""
     mask, chunk = dataset.id.read_direct_chunk((row, *(0,) * (dataset.ndim - 1)))
     return mask, chunk
+
+
+def read_seal(file: h5py.File) -> Any:
+    """Return what a file says is the digest of all its attributes; None if it has no seal."""
+    return read_attribute(file, _SEAL) if _SEAL in file.attrs else None
 
 
 def read_digests(file: h5py.File) -> dict[str, str] | None:
@@ -114,7 +120,8 @@ def find_damage(
     Parameters
     ----------
     file : h5py.File
-        The store, open for reading. Every chunk is read.
+        The store, open for reading. Every chunk is read. Virtual datasets are not; see
+        `galfig.store.virtual.PartFiles.find_damage`.
     find_invalid : callable, optional
         Called with the name of each dataset and its values, text as a `TextColumn`, or those of
         one galaxy; returns what is wrong with them, or "".
@@ -133,6 +140,8 @@ def find_damage(
     except READING_ERRORS as exc:
         yield f"the structure of the file: cannot be read ({one_line(exc)})"
     for name, dataset in _iter_datasets(file):
+        if dataset.is_virtual:
+            continue
         if dataset.chunks:
             yield from _find_damaged_chunks(file, name, dataset, find_invalid)
             continue

@@ -18,7 +18,8 @@ import numpy as np
 
 from galfig.store.forms import STATISTICS
 from galfig.store.hdf5 import READING_ERRORS
-from galfig.store.reader import open_store
+from galfig.store.reader import Store, open_store
+from galfig.store.virtual import VirtualDataset
 
 # Parts of a store, from cause to effect, with their root attributes and datasets.
 PARTS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -71,21 +72,20 @@ def read_content(path: Path) -> dict[str, str] | None:
     try:
         # Opening it as a store bounds what its datasets may declare.
         with open_store(path) as store, path.open("rb") as raw:
-            file, attrs = store._file, store.attrs
-            return {part: _digest_part(file, raw.fileno(), attrs, part) for part in PARTS}
+            return {part: _digest_part(store, raw.fileno(), part) for part in PARTS}
     except READING_ERRORS:
         return None
 
 
-def _digest_part(file: h5py.File, raw: int, attrs: Mapping[str, Any], part: str) -> str:
-    keys, names = PARTS[part]
+def _digest_part(store: Store, raw: int, part: str) -> str:
+    (keys, names), attrs, file = PARTS[part], store.attrs, store._file
     digest = hashlib.sha256()
     described = {key: _strip(key, attrs[key]) for key in keys if key in attrs}
     digest.update(json.dumps(described, sort_keys=True, default=str).encode())
     for name in names:
         item = file.get(name)
         if isinstance(item, h5py.Dataset):
-            _add_dataset(digest, name, item, raw)
+            _add_dataset(digest, name, store._dataset(name), raw)
         elif isinstance(item, h5py.Group):
             for key, dataset in sorted(item.items()):
                 _add_dataset(digest, f"{name}/{key}", dataset, raw)
@@ -100,9 +100,14 @@ def _strip(key: str, value: Any) -> Any:
     return {name: training[name] for name in training if name != "versions"}
 
 
-def _add_dataset(digest: "hashlib._Hash", name: str, dataset: h5py.Dataset, raw: int) -> None:
+def _add_dataset(
+    digest: "hashlib._Hash", name: str, dataset: h5py.Dataset | VirtualDataset, raw: int
+) -> None:
     digest.update(f"{name} {dataset.dtype} {dataset.shape}".encode())
-    if dataset.chunks:
+    if isinstance(dataset, VirtualDataset):
+        for piece in dataset.iter_pieces():
+            _add_checksums(digest, piece.dataset, piece.dataset.file.id.get_vfd_handle())
+    elif dataset.chunks:
         _add_checksums(digest, dataset, raw)
     elif h5py.check_string_dtype(dataset.dtype):
         for text in dataset[()]:

@@ -2,7 +2,9 @@
 
 HDF5 can do more than hold arrays. A dataset may lie in another file, so that a store of a stranger
 would show any file that its reader may read; a link may lead out of the file or in a circle; a
-file of a few bytes may declare an array that fits in no memory. No file of galfig does any of this.
+file of a few bytes may declare an array that fits in no memory. No file of galfig does any of this,
+but for one: a virtual store has maps and cutouts in its own parts, and is read only where all is as
+`galfig.store.spans` says.
 """
 
 import os
@@ -17,6 +19,7 @@ import numpy as np
 from galfig.errors import StoreError
 from galfig.runtime.messages import quote
 from galfig.store.hdf5 import GROUPS
+from galfig.store.spans import read_sources_of, read_spans
 
 # More than any version of galfig writes into the root, and more columns than any catalog has.
 MAX_ROOT, MAX_MEMBERS = 64, 100_000
@@ -28,7 +31,9 @@ MAX_RATIO = 1100
 _REFERENCE = np.dtype([("length", "<u4"), ("address", "<u8"), ("index", "<u4")])
 
 
-def check_contents(file: h5py.File, path: Path, groups: Collection[str] = GROUPS) -> None:
+def check_contents(
+    file: h5py.File, path: Path, groups: Collection[str] = GROUPS, *, may_span: bool = False
+) -> None:
     """Check that a file holds nothing but datasets that are in it and fit into it.
 
     The work is bounded: no array is read, and HDF5 only looks at the index of chunked datasets.
@@ -42,17 +47,25 @@ def check_contents(file: h5py.File, path: Path, groups: Collection[str] = GROUPS
         Its name, for messages.
     groups : collection of str, optional
         The groups that it may have; by default, those of a store.
+    may_span : bool, default False
+        Whether datasets may be virtual, over parts of the file.
 
     Raises
     ------
     StoreError
         If a member is a soft or external link, a type or a group that no store has; if a dataset
-        lies in other files, is virtual, has another filter than galfig's, or holds anything but
-        numbers and text; or if datasets declare more than the file can hold.
+        lies in other files, is virtual in another way than `galfig.store.spans` writes it, has
+        another filter than galfig's, or holds anything but numbers and text; or if datasets declare
+        more than the file can hold.
     """
     size = file.id.get_filesize()
     n_stored = 0
-    for name, dataset in _iter_datasets(file, path, groups):
+    for name, dataset in _iter_datasets(file, path, groups, may_span=may_span):
+        if may_span and "/" not in name and dataset.is_virtual:
+            # Each part passes this gate before it is read.
+            _check_type(path, quote(name), dataset)
+            read_spans(dataset, name, path)
+            continue
         n_bytes = _check_dataset(file, path, name, dataset, size)
         n_stored += n_bytes
         if n_stored > size:
@@ -61,13 +74,16 @@ def check_contents(file: h5py.File, path: Path, groups: Collection[str] = GROUPS
 
 
 def _iter_datasets(
-    file: h5py.File, path: Path, groups: Collection[str]
+    file: h5py.File, path: Path, groups: Collection[str], *, may_span: bool
 ) -> Iterator[tuple[str, h5py.Dataset]]:
     """Yield the datasets in the root and in its groups; refuse whatever else is there."""
     root = h5py.h5g.open(file.id, b"/")
     for name in _list_members(root, path, "/", MAX_ROOT):
-        item = h5py.h5o.open(root, name)
         words = name.decode("utf-8", "replace")
+        # Opening a virtual dataset has HDF5 read its sources, for which they must be sound.
+        if read_sources_of(root, name, path) is not None and not may_span:
+            _refuse_outside(path, quote(words))
+        item = h5py.h5o.open(root, name)
         if isinstance(item, h5py.h5d.DatasetID):
             yield words, h5py.Dataset(item)
         elif not isinstance(item, h5py.h5g.GroupID) or words not in groups:
@@ -77,8 +93,10 @@ def _iter_datasets(
             )
         else:
             for key in _list_members(item, path, words, MAX_MEMBERS):
-                column = h5py.h5o.open(item, key)
                 inner = f"{words}/{key.decode('utf-8', 'replace')}"
+                if read_sources_of(item, key, path) is not None:
+                    _refuse_outside(path, quote(inner))
+                column = h5py.h5o.open(item, key)
                 if not isinstance(column, h5py.h5d.DatasetID):
                     _refuse(path, f"{quote(inner)} is not a dataset")
                 yield inner, h5py.Dataset(column)
@@ -105,13 +123,9 @@ def _check_dataset(file: h5py.File, path: Path, name: str, dataset: h5py.Dataset
     kind = layout.get_layout()
     words = quote(name)
     if kind == h5py.h5d.VIRTUAL or layout.get_external_count():
-        _refuse(path, f"the data of {words} are in another file, expected all in this one")
-    if dataset.shape is None:
-        _refuse(path, f"{words} is empty, expected an array")
-    dtype = dataset.dtype
-    text = h5py.check_string_dtype(dtype)
-    if text is None and (dtype.kind not in "iufb" or h5py.check_dtype(ref=dtype) is not None):
-        _refuse(path, f"{words} holds {quote(str(dtype))}, expected numbers or text")
+        _refuse_outside(path, words)
+    _check_type(path, words, dataset)
+    text = h5py.check_string_dtype(dataset.dtype)
     is_variable = text is not None and text.length is None
     item_size = _REFERENCE.itemsize if is_variable else dataset.id.get_type().get_size()
     n_declared = prod(dataset.shape) * item_size
@@ -126,6 +140,16 @@ def _check_dataset(file: h5py.File, path: Path, name: str, dataset: h5py.Dataset
     if is_variable:
         return n_stored + _measure_texts(file, path, words, dataset, size)
     return n_stored
+
+
+def _check_type(path: Path, words: str, dataset: h5py.Dataset) -> None:
+    """Check that a dataset is an array of numbers or text."""
+    if dataset.shape is None:
+        _refuse(path, f"{words} is empty, expected an array")
+    dtype = dataset.dtype
+    is_text = h5py.check_string_dtype(dtype) is not None
+    if not is_text and (dtype.kind not in "iufb" or h5py.check_dtype(ref=dtype) is not None):
+        _refuse(path, f"{words} holds {quote(str(dtype))}, expected numbers or text")
 
 
 def _check_chunks(path: Path, words: str, dataset: h5py.Dataset, layout: h5py.h5p.PropDCID) -> None:
@@ -157,6 +181,10 @@ def _measure_texts(
     data = os.pread(handle, min(n_bytes, size), offset)
     lengths = np.frombuffer(data[: len(data) // 16 * 16], _REFERENCE)["length"]
     return int(lengths.sum(dtype=np.uint64))
+
+
+def _refuse_outside(path: Path, words: str) -> NoReturn:
+    _refuse(path, f"the data of {words} are in another file, expected all in this one")
 
 
 def _refuse(path: Path, found: str) -> NoReturn:

@@ -14,6 +14,7 @@ from galfig.runtime.messages import CHECKSUM_MISMATCH, one_line
 from galfig.store.checksums import (
     digest_chunks,
     read_digests,
+    read_seal,
     read_sound,
     read_values,
     record_chunks,
@@ -29,16 +30,26 @@ from galfig.store.hdf5 import (
 )
 from galfig.store.outline import open_outline
 from galfig.store.schema import DESCRIPTIONS, MISSING_INTEGER, SCHEMA_VERSION, open_part
+from galfig.store.spans import SEALS, write_spans
 from galfig.store.writer import write_array, write_rejected
+
+# Shape and type of a dataset.
+_Layout = tuple[tuple[int, ...], np.dtype[Any]]
 
 
 def merge_parts(
-    path: Path, parts: Sequence[Path], outline: Path, *, digests: Sequence[str] | None = None
+    path: Path,
+    parts: Sequence[Path],
+    outline: Path,
+    *,
+    digests: Sequence[str] | None = None,
+    is_virtual: bool = False,
 ) -> tuple[int, dict[str, str]]:
     """Merge parts into one store; compressed chunks are copied unchanged.
 
     All that is copied is compared with the digests that the parts had in the beginning. A part
-    that another process replaces meanwhile can therefore not enter the store.
+    that another process replaces meanwhile can therefore not enter the store. In a virtual store,
+    maps and cutouts stay in the parts, and are not read here.
 
     Parameters
     ----------
@@ -51,6 +62,9 @@ def merge_parts(
     digests : sequence of str, optional
         What `galfig.store.writer.write_part` was given for each part; by default, this is not
         compared.
+    is_virtual : bool, default False
+        Whether maps and cutouts stay in the parts. Then all parts must be in the folder
+        ``<store>.parts`` beside the store.
 
     Returns
     -------
@@ -75,6 +89,8 @@ def merge_parts(
         failed: dict[str, str] = {}
         images: dict[str, int] = {}
         filled: dict[Path, dict[str, str]] = {}
+        seals: list[str] = []
+        left: dict[str, dict[Path, _Layout]] = {}
         for name, digest in zip(parts, expected, strict=True):
             with _blame(name), open_part(name) as part:
                 recorded = _read_recorded(part, name, digest)
@@ -82,11 +98,20 @@ def merge_parts(
                 reasons, found = _read_rejected(part, name, recorded)
                 failed |= reasons
                 images |= found
-            if counts[-1]:
-                filled[name] = recorded
+                if counts[-1]:
+                    filled[name] = recorded
+                    seals.append(read_seal(part))
+                    for one in [one for one in recorded if is_virtual and part[one].chunks]:
+                        left.setdefault(one, {})[name] = (part[one].shape, part[one].dtype)
         # The groups, such as the rejected galaxies, are not concatenated.
         for dataset in [name for name in next(iter(filled.values()), ()) if "/" not in name]:
-            _merge_dataset(file, dataset, filled, sum(counts))
+            if dataset in left:
+                _leave_dataset(file, dataset, left[dataset])
+            else:
+                _merge_dataset(file, dataset, filled, sum(counts))
+        if left:
+            write_array(file, SEALS, np.array(seals, object))
+            set_attributes(file[SEALS], {"description": DESCRIPTIONS[SEALS]})
         _copy_catalog(source, file, failed)
         _copy_rejected(source, file, failed, images)
         seal_file(file)
@@ -155,6 +180,17 @@ def _read_rejected(
     if objid is None or reason is None or digests is None:
         raise DamagedPartError(path, f"rejected: {CHECKSUM_MISMATCH}")
     return dict(zip(objid, reason, strict=True)), dict(zip(objid, digests.tolist(), strict=True))
+
+
+def _leave_dataset(file: h5py.File, name: str, layouts: Mapping[Path, _Layout]) -> None:
+    """Leave a dataset in the parts: write where its rows are."""
+    (_, *row), dtype = next(iter(layouts.values()))
+    for path, (shape, found) in layouts.items():
+        if shape[1:] != tuple(row) or found != dtype:
+            raise DamagedPartError(path, f"{name}: of another shape or type than in other parts")
+    spans = [(path, shape[0]) for path, (shape, _) in layouts.items()]
+    write_spans(file, name, spans, tuple(row), dtype)
+    set_attributes(file[name], {"description": DESCRIPTIONS[name]})
 
 
 def _merge_dataset(

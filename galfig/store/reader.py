@@ -62,6 +62,7 @@ from galfig.store.selection import (
 )
 from galfig.store.supply import Supply
 from galfig.store.texts import TextColumn
+from galfig.store.virtual import PartFiles, VirtualDataset
 
 # The columns of a table that say what the network made of a galaxy.
 _DERIVED = ("split", "true", "predicted", "p", "loss")
@@ -99,9 +100,10 @@ class Store:
         self.path = path
         self.record: StoreRecord = check_schema(file, path)
         self.attrs = read_attributes(file)
+        self._parts = PartFiles(file, path)
         self._handle: h5py.File | None = file
         # To look a dataset up by its name takes longer than to read a galaxy from it.
-        self._datasets: dict[str, h5py.Dataset] = {}
+        self._datasets: dict[str, h5py.Dataset | VirtualDataset] = {}
         self._supply: Supply | None = None
 
     def __enter__(self) -> "Store":
@@ -119,6 +121,7 @@ class Store:
         """Close the file; arrays that were already read stay available."""
         if self._handle is not None:
             self._datasets.clear()
+            self._parts.close()
             self._handle.close()
             self._handle = None
         self._supply = None
@@ -134,10 +137,15 @@ class Store:
             raise StoreError(f"{self.path}: the store is closed; open it again with open_store")
         return self._handle
 
-    def _dataset(self, name: str) -> h5py.Dataset:
+    def _dataset(self, name: str) -> h5py.Dataset | VirtualDataset:
         if name not in self._datasets:
-            self._datasets[name] = self._file[name]
+            self._datasets[name] = self._parts.get(name) or self._file[name]
         return self._datasets[name]
+
+    @property
+    def n_parts(self) -> int:
+        """Number of parts of a virtual store, which hold its maps and cutouts; 0 for others."""
+        return len(self._parts.spans)
 
     def __len__(self) -> int:
         return int(self._dataset("label").shape[0])
@@ -993,10 +1001,12 @@ def verify_store(path: Path) -> list[str]:
     """
     with open_store(path) as store:
         n_classes = len(store.class_names)
+
+        def find(name: str, values: Any) -> str:
+            return find_invalid(name, values, n_classes)
+
         try:
-            found = list(
-                find_damage(store._file, lambda name, values: find_invalid(name, values, n_classes))
-            )
+            found = [*find_damage(store._file, find), *store._parts.find_damage(find)]
             if not found:
                 found = [line for line in [find_contradiction(store.logits, store.probs)] if line]
         except READING_ERRORS as exc:
@@ -1082,6 +1092,26 @@ class _Columns(Mapping[str, "pd.Series"]):
 
     def __len__(self) -> int:
         return len(self._keys)
+
+
+def is_whole(path: Path) -> bool:
+    """Return whether a store has all its data: those of a virtual one are in its parts.
+
+    Parameters
+    ----------
+    path : Path
+        The store.
+
+    Returns
+    -------
+    bool
+        False if it cannot be read, or if a part is missing or another one than before.
+    """
+    try:
+        with open_store(path) as store:
+            return not store._parts.list_lost()
+    except StoreError:
+        return False
 
 
 def _read_column(dataset: h5py.Dataset) -> "pd.Series":

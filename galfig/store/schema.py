@@ -19,6 +19,7 @@ from galfig.runtime.options import SPLITS
 from galfig.store.forms import BETWEEN, N_STEPS, get_map_type, list_lacking, name_divisor
 from galfig.store.gate import check_contents
 from galfig.store.hdf5 import GROUPS, open_hdf5, read_attribute, read_attributes
+from galfig.store.spans import SEALS
 from galfig.store.texts import TextColumn
 
 SCHEMA_VERSION = 2
@@ -61,9 +62,10 @@ DESCRIPTIONS = {
     "centroid_y": "the same, downwards",
     "concentration": "its Gini coefficient: 0 where all cells are equal, 1 where one holds all",
     "positive_share": "sum of its positive cells over that of all absolute ones",
+    SEALS: "seal of each part of a virtual store (P,), whose maps and cutouts are in the parts",
 }
 # Datasets that a store may lack: then nothing is known of them.
-_OPTIONAL = ("split", "image_digest", "pixel_scale", "kpc_per_arcsec")
+_OPTIONAL = ("split", "image_digest", "pixel_scale", "kpc_per_arcsec", SEALS)
 # Datasets of an ensemble: all but the last two must be there, and of one network none may be.
 _OF_EVIDENCE = ("evidence_sd", "evidence_sd_scale")
 _OF_ENSEMBLE = ("logits_sd", "log_odds_sd", "cams_sd", "cams_sd_scale", "agreement", *_OF_EVIDENCE)
@@ -90,7 +92,7 @@ class Rule(NamedTuple):
         Permitted types of numpy; "text" for text.
     axes : str
         A letter per axis: N galaxies, C classes, E evidence maps, h and w pixels of a map, H and
-        W pixels of a cutout, B bands.
+        W pixels of a cutout, B bands, P parts.
     expected : str
         What the values are, for messages.
     is_right : callable
@@ -212,6 +214,7 @@ RULES = {
     "centroid_y": Rule(("float32",), "N", "a number, or NaN", _is_anything),
     "concentration": Rule(("float32",), "N", "a number from 0 to 1, or NaN", _is_share),
     "positive_share": Rule(("float32",), "N", "a number from 0 to 1, or NaN", _is_share),
+    SEALS: Rule(("text",), "P", "a digest", _is_anything),
 }
 """The rule of each dataset of a store, by name."""
 
@@ -245,7 +248,7 @@ def check_schema(file: h5py.File, path: Path) -> StoreRecord:
             f"{path}: an audit, expected a store; give the store that it is of, or draw the audit "
             f"with 'galfig figure audit-summary {path}'"
         )
-    check_contents(file, path)
+    check_contents(file, path, may_span=True)
     attrs = read_attributes(file)
     found = attrs.get("schema_version")
     if found is None:
