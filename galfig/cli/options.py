@@ -32,8 +32,9 @@ config_option = click.option(
 )
 catalog_option = click.option(
     "--catalog",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Catalog: text, FITS, VOTable, Parquet, HDF5, ...; FILE[NAME] for a table of a file.",
+    type=click.Path(path_type=Path),
+    help="Catalog: text, FITS, VOTable, Parquet, HDF5, ..., or the folder of a HATS catalog; "
+    "FILE[NAME] for a table of a file.",
 )
 images_option = click.option(
     "--images",

@@ -17,7 +17,7 @@ from galfig.runtime.messages import one_line
 )
 @click.option(
     "--catalog",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=click.Path(path_type=Path),
     help="Also compare the images of this catalog with those that each store was made from.",
 )
 @images_option

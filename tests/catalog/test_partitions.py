@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 from samples import OBJID
 
@@ -16,6 +17,7 @@ from galfig import load_catalog
 from galfig.catalog.arrow import Wanted
 from galfig.catalog.galaxies import load_galaxies
 from galfig.catalog.partitions import list_partitions, read_partitions
+from galfig.cli import main
 from galfig.config import load_settings
 from galfig.errors import CatalogError
 from galfig.images.arrays import Element
@@ -332,6 +334,18 @@ def test_links_within_the_folder_are_followed(tmp_path):
     path.symlink_to(folder / "store.bin")
     (tmp_path / "link").symlink_to(folder, target_is_directory=True)
     assert len(read_partitions(tmp_path / "link", "objID")[0]) == 20
+
+
+def test_commands_take_a_folder(tmp_path):
+    """The option names the folder as it names a file; what is wrong is said of the folder."""
+    folder = write_hats(tmp_path / "hats")
+    for command in (["build-maps", "--model"], ["train", "--init"]):
+        words = [*command, "nosuch.safetensors", "--catalog", str(folder)]
+        result = CliRunner().invoke(main, words)
+        assert "nosuch.safetensors" in result.stderr
+    remove_one(folder)
+    result = CliRunner().invoke(main, ["train", "--catalog", str(folder)])
+    assert "partitions are missing" in result.stderr
 
 
 def test_images_in_the_partitions(tmp_path):
