@@ -694,9 +694,11 @@ class Store:
         """
         positions = find_positions(self, rows)
         if isinstance(positions, int):
-            return np.ascontiguousarray(
-                self._read("cutouts", positions)[..., list(self.shown_channels)]
-            )
+            pixels, shown = self._read("cutouts", positions), self.shown_channels
+            # Most cutouts are shown as they are, and to choose channels takes as long as to read.
+            if shown == tuple(range(pixels.shape[-1])):
+                return pixels.copy()
+            return np.ascontiguousarray(pixels[..., list(shown)])
         shape = (len(positions), *self._dataset("cutouts").shape[1:3], 3)
         return _stack((self.cutouts(int(row)) for row in positions), shape, np.uint8)
 
