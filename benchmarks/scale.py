@@ -255,7 +255,7 @@ def _write_cell(one: Mapping[str, Any] | None, limit: float) -> str:
     seconds, cpu_seconds = one["seconds"], one["cpu_seconds"]
     words = _write_seconds(seconds)
     if cpu_seconds < _BUSY * seconds:
-        words += f" ({_write_seconds(cpu_seconds)} of processors)"
+        words += f" ({_write_seconds(cpu_seconds)} CPU)"
     return f"{words}, {one['peak_mb']:.0f} MB"
 
 
