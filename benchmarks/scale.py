@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,35 +27,33 @@ SIZES = (10_000, 100_000, 1_000_000)
 LIMIT = 600.0
 # A command that had the processors for a smaller share of its time waited for disk or other jobs.
 _BUSY = 0.8
+# Captions and alternative text go beside it.
+_OUT = ("--out", "{out}", "--overwrite")
 COMMANDS: dict[str, tuple[str, ...]] = {
     "read, CSV": ("benchmarks.catalogs", "read", "{csv}"),
     "read, Parquet": ("benchmarks.catalogs", "read", "{parquet}"),
     "plan, CSV": ("benchmarks.catalogs", "plan", "{csv}"),
     "plan, Parquet": ("benchmarks.catalogs", "plan", "{parquet}"),
     "info": ("galfig", "info", "{store}"),
-    "render --n 5": ("galfig", "render", "{store}", "--n", "5", "--out", "{out}"),
+    "render --n 5": ("galfig", "render", "{store}", "--n", "5", *_OUT),
     "render --n 5 --zmin --zmax": (
         *("galfig", "render", "{store}", "--n", "5", "--zmin", "0.05", "--zmax", "0.08"),
-        *("--out", "{out}"),
+        *_OUT,
     ),
     'render --n 5 --where "lgm_tot_p50 > 10.5"': (
         *("galfig", "render", "{store}", "--n", "5", "--where", "lgm_tot_p50 > 10.5"),
-        *("--out", "{out}"),
+        *_OUT,
     ),
     **{
-        f"figure {name}": ("galfig", "figure", name, "{store}", "--out", "{out}")
+        f"figure {name}": ("galfig", "figure", name, "{store}", *_OUT)
         for name in (
             *("evidence", "histogram", "class-examples", "training-curves", "learning-rate"),
             *("confusion-matrix", "roc", "top-losses", "reliability"),
             *("radial-profile", "stacked-maps"),
         )
     },
-    "figure atlas --n 500": (
-        *("galfig", "figure", "atlas", "{store}", "--n", "500", "--out", "{out}"),
-    ),
-    "figure compare": (
-        *("galfig", "figure", "compare", "{store}", "--with", "{other}", "--out", "{out}"),
-    ),
+    "figure atlas --n 500": (*("galfig", "figure", "atlas", "{store}", "--n", "500", *_OUT),),
+    "figure compare": (*("galfig", "figure", "compare", "{store}", "--with", "{other}", *_OUT),),
     "verify": ("galfig", "verify", "{store}"),
 }
 """Commands by name; the words in braces are files."""
@@ -96,20 +94,23 @@ def main() -> None:
     out = asked.out or RESULTS
 
     names = [name for name in COMMANDS if asked.only in name]
+    known = json.loads(out.read_text("utf-8"))["commands"] if asked.add else {}
+    results = {"machine": {}, "note": asked.note, "limit_s": asked.limit, "commands": known}
     with tempfile.TemporaryDirectory(prefix="galfig-scale-") as temporary:
         folder = (asked.folder or Path(temporary)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        measured = measure_all(names, sorted(asked.sizes), folder, asked.limit)
+        for name, n, done in measure_all(names, sorted(asked.sizes), folder, asked.limit):
+            known.setdefault(name, {})[str(n)] = done._asdict()
+            sys.stderr.write(
+                f"{n:>9} {name:44} {done.seconds:8.2f} s ({done.cpu_seconds:.2f} s of processors) "
+                f"{done.peak_mb:7.0f} MB {done.failed}\n"
+            )
+            # What was measured stays if the rest is interrupted.
+            out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     from benchmarks.machine import describe_machine
 
-    machine = {**describe_machine(), "cores": os.cpu_count()}
-    results = {"machine": machine, "note": asked.note, "limit_s": asked.limit}
-    known = json.loads(out.read_text("utf-8"))["commands"] if asked.add else {}
-    results["commands"] = {
-        name: {**known.get(name, {}), **measured.get(name, {})}
-        for name in COMMANDS
-        if name in known or name in measured
-    }
+    results["machine"] = {**describe_machine(), "cores": os.cpu_count()}
+    results["commands"] = {name: known[name] for name in COMMANDS if name in known}
     sys.stdout.write(f"{write_table(results)}\n")
     out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     if asked.out is None:
@@ -118,7 +119,7 @@ def main() -> None:
 
 def measure_all(
     names: Sequence[str], sizes: Iterable[int], folder: Path, limit: float
-) -> dict[str, dict[str, dict[str, Any]]]:
+) -> Iterator[tuple[str, int, Measured]]:
     """Run commands on catalogs and stores of each size.
 
     Parameters
@@ -132,29 +133,29 @@ def measure_all(
     limit : float
         Time that one command may take [s].
 
-    Returns
-    -------
-    dict
-        By name and size, the fields of `Measured`.
+    Yields
+    ------
+    name : str
+        The command.
+    n : int
+        Number of galaxies.
+    done : Measured
+        What it took.
     """
-    found: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in names}
+    failed: set[str] = set()
     for n in sizes:
         files = name_files(folder, n)
         for name in names:
-            if any(one["failed"] for one in found[name].values()):
+            if name in failed:
                 continue
             words = [word.format(**files) for word in COMMANDS[name]]
             _make_files([file for word in COMMANDS[name] for file in _list_files(word)], files, n)
             done = measure([sys.executable, "-m", *words], limit)
-            found[name][str(n)] = done._asdict()
-            sys.stderr.write(
-                f"{n:>9} {name:44} {done.seconds:8.2f} s ({done.cpu_seconds:.2f} s of processors) "
-                f"{done.peak_mb:7.0f} MB {done.failed}\n"
-            )
-            Path(files["out"]).unlink(missing_ok=True)
-            for beside in folder.glob("figure*"):
-                beside.unlink()
-    return found
+            if done.failed:
+                failed.add(name)
+            for written in folder.glob("figure*"):
+                written.unlink()
+            yield name, n, done
 
 
 def name_files(folder: Path, n: int) -> dict[str, str]:
@@ -254,7 +255,7 @@ def _write_cell(one: Mapping[str, Any] | None, limit: float) -> str:
     seconds, cpu_seconds = one["seconds"], one["cpu_seconds"]
     words = _write_seconds(seconds)
     if cpu_seconds < _BUSY * seconds:
-        words += f" ({_write_seconds(cpu_seconds)} of processors)"
+        words += f" ({_write_seconds(cpu_seconds)} CPU)"
     return f"{words}, {one['peak_mb']:.0f} MB"
 
 

@@ -39,6 +39,8 @@ from galfig.store.selection import Selection
 MAX_CLASSES = 8
 # More lines than this would fill the figure.
 MAX_EDGES = 60
+# Of more bins, none could be told from its neighbours; this many have 10 000 galaxies.
+MAX_BINS = 200
 _HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++")
 
 
@@ -166,7 +168,7 @@ def _tabulate(
 
 def _bins_between(edges: Sequence[float], n: int) -> NDArray[np.float64]:
     """Return bins for n galaxies that do not cross an edge, of equal width if possible."""
-    target = (edges[-1] - edges[0]) / max(12, 2 * np.sqrt(n))
+    target = (edges[-1] - edges[0]) / np.clip(2 * np.sqrt(n), 12, MAX_BINS)
     gaps = [Fraction(str(b)) - Fraction(str(a)) for a, b in pairwise(edges)]
     common = float(reduce(_common_divisor, gaps))
     width = common / max(1, round(common / target)) if common > target / 3 else target

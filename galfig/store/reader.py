@@ -837,7 +837,11 @@ class Store:
         """
         positions = find_positions(self, rows)
         if isinstance(positions, int):
-            return np.ascontiguousarray(self.pixels(positions)[..., list(self.shown_channels)])
+            pixels, shown = self.pixels(positions), self.shown_channels
+            # Most cutouts are shown as they are, and to choose channels takes as long as to read.
+            if shown == tuple(range(pixels.shape[-1])):
+                return pixels.copy()
+            return np.ascontiguousarray(pixels[..., list(shown)])
         shape = (len(positions), *self.cutout_shape)
         return _stack((self.cutouts(int(row)) for row in positions), shape, np.uint8)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from galfig.errors import FigureError
-from galfig.figures.histogram import make_histogram
+from galfig.figures.histogram import _bins_between, make_histogram
 from galfig.figures.registry import render_figure
 from galfig.store.selection import Query
 
@@ -33,6 +33,14 @@ def test_histogram_counts_as_pandas_cuts():
     for edge in edges[:-1]:
         assert np.min(np.abs(np.array(starts) - edge)) < 1e-9
     assert ax.get_xlabel() == "O/H"
+
+
+def test_bins_of_very_many_galaxies_are_not_more():
+    """Twice the root of the number up to 10 000 galaxies; a million have as many bars as those."""
+    edges = [8.1, 8.7, 9.1, 9.3]
+    n_bins = [len(_bins_between(edges, n)) - 1 for n in (100, 1000, 10_000, 10**6, 10**7)]
+    assert n_bins[0] < n_bins[1] < n_bins[2] == n_bins[3] == n_bins[4]
+    assert n_bins[2] == pytest.approx(200, rel=0.1)
 
 
 def test_histogram_needs_numbers(make_store, tmp_path):
