@@ -35,9 +35,9 @@ from galfig.store.reader import Store
 
 logger = logging.getLogger(__name__)
 
-# The most galaxies of a store that are explained again, whose maps are held in memory; and how many
-# are explained in one go.
-MAX_AGAIN, GROUP = 10_000, 256
+# The most galaxies of a store that are explained again, the memory of their maps [byte], and how
+# many are explained in one go.
+MAX_AGAIN, MAX_BYTES, GROUP = 10_000, 1 << 30, 256
 # Difference of logits, relative to the largest, up to which it is rounding: in float32, and in
 # bfloat16, which keeps eight bits.
 AGREEMENT, COARSE_AGREEMENT = 1e-4, 0.02
@@ -105,14 +105,23 @@ class Maps:
         if row not in self._known:
             rows = announced.tolist() if row in announced else [row]
             missing = [one for one in dict.fromkeys(rows) if one not in self._known]
-            if len(self._known) + len(missing) > MAX_AGAIN:
+            n_galaxies, n_most = len(self._known) + len(missing), self._count_most()
+            if n_galaxies > n_most:
                 raise StoreError(
-                    f"{self._store.path}: {len(self._known) + len(missing)} galaxies to explain "
-                    f"again, expected at most {MAX_AGAIN}; choose fewer with `n`, or build the "
-                    'store with `store="full"` or `store="native"`'
+                    f"{self._store.path}: {n_galaxies} galaxies to explain again, expected at most "
+                    f'{n_most}; choose fewer with `n`, or build the store with `store="full"` or '
+                    '`store="native"`'
                 )
             self._explain(missing)
         return self._known[row].maps[name]
+
+    def _count_most(self) -> int:
+        """Return the number of galaxies whose maps the memory holds."""
+        store, side = self._store, self._store.record.cutout_size
+        height, width = store.record.map_shape or (side, side)
+        # Of several networks, there are up to two standard deviations for each map.
+        n_maps = len(store.class_names) * (3 if store.n_networks > 1 else 1)
+        return min(MAX_AGAIN, max(1, MAX_BYTES // (4 * n_maps * height * width)))
 
     def _explain(self, rows: Sequence[int]) -> None:
         """Explain galaxies again, a few hundred in one go."""
@@ -186,11 +195,12 @@ class Maps:
         recorded = self._store.record.engine
         ways = {_name_way(engine.record) for engine in engines}
         if recorded is not None and ways != {_name_way(recorded)}:
-            logger.info(
-                "%s: its maps were computed by %s, and are explained again by %s",
+            logger.warning(
+                "%s: its maps were computed by %s, and are explained again by %s; they agree up to "
+                "rounding, and not bit for bit",
                 self._store.path,
                 _name_way(recorded),
-                ", ".join(sorted(ways)),
+                " and ".join(sorted(ways)),
             )
         return engines
 

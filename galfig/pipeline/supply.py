@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from galfig.errors import StoreError
 from galfig.pipeline.addresses import Images
 from galfig.runtime.options import DEFAULT_RUN, Device, RunOptions
 from galfig.store.reader import Store, open_store
@@ -162,6 +161,4 @@ class _Supply:
         """Return a cutout or maps of one galaxy."""
         if name == "cutouts":
             return self._images.read(row)
-        if name not in self.names:
-            raise StoreError(f"{self._store.path}: {name} cannot be made again")
         return self._maps.read(name, row, self._announced)

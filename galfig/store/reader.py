@@ -84,6 +84,9 @@ class Store:
     identifiers. One position or identifier returns the array of that galaxy. Everything else
     returns an array with the galaxies along its first axis.
 
+    A store that was built without maps or cutouts makes them again where it is told how; see
+    `galfig.explain_again`.
+
     A store closes at the end of a ``with`` block, or when it is garbage-collected.
 
     Attributes

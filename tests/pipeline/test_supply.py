@@ -1,5 +1,6 @@
 """Stores that hold no maps: what is explained again is what a full store holds, or is refused."""
 
+import json
 import logging
 import shutil
 
@@ -54,7 +55,16 @@ def explain_again(path, **options):
 
 @pytest.mark.parametrize(
     "maps",
-    [{}, {"method": "evidence"}, {"method": "grad-cam++"}, {"layer": "conv2"}, {"tta": True}],
+    [
+        {},
+        *(
+            pytest.param(maps, marks=pytest.mark.slow)
+            for maps in (
+                *({"method": "evidence"}, {"method": "grad-cam++"}, {"layer": "conv2"}),
+                *({"tta": True}, {"method": "input-x-gradient"}, {"precision": "bfloat16"}),
+            )
+        ),
+    ],
     ids=str,
 )
 def test_maps_are_those_of_a_full_store_bit_for_bit(tmp_path, galaxy_folder, checkpoint, maps):
@@ -110,7 +120,7 @@ def test_a_thousand_galaxies_bit_for_bit(tmp_path, layer):
                 assert np.array_equal(store.cutouts(rows[:20]), full.cutouts(rows[:20]))
 
 
-@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("n_classes", [pytest.param(2, marks=pytest.mark.slow), 3])
 def test_error_bars_of_several_networks(tmp_path, galaxy_folder, n_classes):
     """Are those of a full store bit for bit; a native one rounds them to 8 bits."""
     import torch
@@ -301,6 +311,17 @@ def test_logits_that_differ_are_refused(folder, monkeypatch, caplog):
         store.cams([1, 2, 3])
 
 
+def test_another_way_of_computing_is_said(folder, caplog):
+    """Its maps may differ in the last bits where the logits do not."""
+    engine = {"path": "cut graph", "layout": "contiguous", "n_fused": 0, "n_packed": 0}
+    edit(folder / "statistics.h5", engine=json.dumps({**engine, "copies": True}))
+    with explain_again(folder / "statistics.h5") as store, caplog.at_level(logging.WARNING):
+        assert store.cams([0, 1]).shape == (2, 2, 16, 16)
+    (warning,) = caplog.messages
+    assert "computed by cut graph, contiguous, 0 norms" in warning
+    assert "not bit for bit" in warning
+
+
 def test_too_many_galaxies_are_not_explained_again(built, monkeypatch):
     """In figures of all galaxies, before the first is explained."""
     monkeypatch.setattr(again, "MAX_AGAIN", 10)
@@ -308,6 +329,15 @@ def test_too_many_galaxies_are_not_explained_again(built, monkeypatch):
         with pytest.raises(StoreError, match="24 galaxies to explain again, expected at most 10"):
             store.cams(slice(None))
         assert store.cams(slice(0, 10)).shape == (10, 2, 16, 16)
+
+
+def test_large_maps_fill_the_memory_sooner(built, monkeypatch):
+    """Two of 16 by 16 cells in float32 take 2048 bytes."""
+    monkeypatch.setattr(again, "MAX_BYTES", 5 * 2048 + 1)
+    with explain_again(built / "statistics.h5") as store:
+        with pytest.raises(StoreError, match="6 galaxies to explain again, expected at most 5"):
+            store.cams(slice(0, 6))
+        assert len(store.cams(slice(0, 5))) == 5
 
 
 def test_each_galaxy_is_explained_once(built, monkeypatch):
