@@ -272,7 +272,7 @@ def check_gpus(n_processes: int, n_gpus: int) -> None:
     if n_processes > n_gpus:
         raise ConfigError(
             f"{n_processes} processes were started on a machine with {n_gpus} GPUs, expected one "
-            "GPU for each; start fewer, with 'accelerate launch --num_processes'"
+            "GPU for each; start fewer"
         )
 
 
