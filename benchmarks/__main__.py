@@ -16,6 +16,7 @@ from benchmarks.drawing import time_drawing
 from benchmarks.machine import describe_machine
 from benchmarks.maps import ARCHS, time_maps
 from benchmarks.training import time_training
+from benchmarks.tutorial import time_loops
 from benchmarks.whole import time_build
 from galfig.catalog.galaxies import load_galaxies
 from galfig.config import Settings
@@ -48,6 +49,7 @@ def main() -> None:
             large.catalog, large.images, 1400, large.cutout_size, large.image_size
         )
     results["training"] = time_training(small.catalog)
+    results["tutorial"] = time_loops()
     results["drawing"] = time_drawing()
     results["decoders"] = time_decoders(paths[:300])
     results["ceilings"] = measure_ceilings()
@@ -111,6 +113,12 @@ def judge(results: dict[str, Any]) -> list[dict[str, Any]]:
             "≤",
             1.15,
         ),
+        (
+            "training: fastest precision ÷ the tutorial's fastai loop",
+            max(results["tutorial"]["over_tutorial"].values()),
+            "≥",
+            2.5,
+        ),
         ("render, 5 rows [s]", results["drawing"]["render_seconds"], "≤", 2.0),
         ("atlas [galaxies/s]", results["drawing"]["atlas_per_second"], "≥", 50.0),
         (
@@ -152,6 +160,10 @@ def write_table(results: dict[str, Any]) -> str:
             f"{found['over_in_memory']:.2f} × in memory  {found['peak_memory_mb']:.0f} MB  "
             f"{found['bytes_per_galaxy'] / 1e3:.1f} kB a galaxy"
         )
+    lines.append("training, files → last validation, two epochs")
+    for name, ratio in results["tutorial"]["over_tutorial"].items():
+        seconds = np.median(results["tutorial"]["seconds"][name])
+        lines.append(f"  {name:26} {seconds:7.1f} s  {ratio:5.2f} × the tutorial's loop")
     lines.append("decoders")
     for name, found in results["decoders"].items():
         same = "same pixels" if found["same_pixels"] else "OTHER PIXELS"

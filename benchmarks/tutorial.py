@@ -1,9 +1,9 @@
 """Tutorial: training as Wu's tutorial of 2020 does it with fastai, beside galfig's.
 
-``python -m benchmarks.tutorial CATALOG`` trains the same network on the same galaxies, from the
-files to the last validation: as the tutorial's data block reads, crops and augments them, by galfig
-in float32, and by galfig in bfloat16 where the processor has it. The three take turns, so that a
-machine that is busy for a while slows all of them.
+``python -m benchmarks.tutorial`` trains the same network on the same galaxies, simulated or of
+``--catalog``, from the files to the last validation. The tutorial's data block reads, crops and
+augments them in each epoch; galfig trains in float32, and in bfloat16 where the processor has it.
+The three take turns, so that a machine that is busy for a while slows all of them.
 """
 
 import argparse
@@ -12,8 +12,10 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import fastai.callback.schedule  # noqa: F401  (adds Learner.fit_one_cycle)
 import numpy as np
 import pandas as pd
 import torch
@@ -28,6 +30,7 @@ from fastai.vision.augment import CropPad, aug_transforms
 from fastai.vision.data import ImageBlock
 
 from galfig.catalog.galaxies import Galaxies, load_galaxies
+from galfig.catalog.sample import simulate
 from galfig.config import Settings, load_settings
 from galfig.networks.architectures import build_network
 from galfig.networks.precision import choose_precision
@@ -90,14 +93,16 @@ def train_as_galfig(galaxies: Galaxies, settings: Settings) -> float:
     return fitted["history"][-1]["accuracy"]
 
 
-def time_loops(settings: Settings, repeats: int) -> dict[str, Any]:
+def time_loops(catalog: Path | None = None, *, epochs: int = 2, repeats: int = 3) -> dict[str, Any]:
     """Train in turns, and time each.
 
     Parameters
     ----------
-    settings : Settings
-        The catalog, and how to train.
-    repeats : int
+    catalog : Path, optional
+        The galaxies, with the classes of the default settings; by default, the built-in sample.
+    epochs : int, default 2
+        Passes over the training set.
+    repeats : int, default 3
         How often each is timed, after a first time that does not count.
 
     Returns
@@ -105,6 +110,13 @@ def time_loops(settings: Settings, repeats: int) -> dict[str, Any]:
     dict
         ``seconds`` and ``accuracy`` of each, and ``over_tutorial``, the ratio of the medians.
     """
+    with TemporaryDirectory() as folder:
+        found = simulate(folder) if catalog is None else catalog
+        keys = {("catalog", "path"): found, ("training", "epochs"): epochs}
+        return _time_loops(load_settings({}, keys), repeats)
+
+
+def _time_loops(settings: Settings, repeats: int) -> dict[str, Any]:
     galaxies = take_used(load_galaxies(settings))
     loops: dict[str, Callable[[], float]] = {
         "tutorial": lambda: train_as_tutorial(galaxies, settings),
@@ -136,13 +148,12 @@ def time_loops(settings: Settings, repeats: int) -> dict[str, Any]:
 def main() -> None:
     """Time the loops, and print what was found."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("catalog", type=Path)
+    parser.add_argument("--catalog", type=Path)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
     asked = parser.parse_args()
-    keys = {("catalog", "path"): asked.catalog, ("training", "epochs"): asked.epochs}
     keep_freed_memory()
-    found = time_loops(load_settings(None, keys), asked.repeats)
+    found = time_loops(asked.catalog, epochs=asked.epochs, repeats=asked.repeats)
     for name, ratio in found["over_tutorial"].items():
         times = ", ".join(f"{one:.1f}" for one in found["seconds"][name])
         sys.stdout.write(f"{name:18} {times} s, {ratio:.2f} × the tutorial's loop\n")

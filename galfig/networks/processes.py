@@ -232,9 +232,7 @@ def join_processes(device: Device) -> Processes:
         logging.getLogger("galfig").setLevel(logging.ERROR)
     if is_first:
         atexit.register(state.destroy_process_group)
-        logger.info(
-            "training in %d processes, each with its share of every batch", place.n_processes
-        )
+        logger.info("%d processes train together, each on its share of a batch", place.n_processes)
     return replace(processes, device=state.device)
 
 
@@ -274,7 +272,7 @@ def check_gpus(n_processes: int, n_gpus: int) -> None:
     if n_processes > n_gpus:
         raise ConfigError(
             f"{n_processes} processes were started on a machine with {n_gpus} GPUs, expected one "
-            "GPU for each; start fewer, with 'accelerate launch --num_processes'"
+            "GPU for each; start fewer"
         )
 
 

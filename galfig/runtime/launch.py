@@ -53,8 +53,8 @@ def find_place(environment: Mapping[str, str] = os.environ) -> Place:
 def is_alone_unasked(environment: Mapping[str, str] = os.environ) -> bool:
     """Return whether accelerate was asked for several processes on CPUs, and started one.
 
-    ``accelerate launch --cpu --num_processes 2`` leaves the starting to MPI [1]_. Without MPI it
-    starts a single process, and says nothing.
+    On CPUs, ``accelerate launch`` leaves the starting to MPI [1]_. Without MPI it starts a single
+    process, and says nothing.
 
     Parameters
     ----------

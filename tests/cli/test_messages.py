@@ -17,8 +17,12 @@ from galfig.store.reader import open_store
 from galfig.store.selection import Query, select_galaxies
 
 ROOT = Path(galfig.__file__).parent
-# Words of commands that the library runs or reads, and no message.
+# Words of commands that the library runs or reads, and no message; and options of accelerate.
 ALLOWED = {
+    "networks/processes.py": {
+        "accelerate started one process, since it starts several on CPUs by MPI only; for several, "
+        "use 'accelerate launch --multi_gpu --num_processes N -m galfig train --device cpu'"
+    },
     "manuscript/manifest.py": {"Such as 'galfig build-maps --out maps.h5'"},
     "manuscript/commands.py": {
         word
@@ -51,6 +55,11 @@ MESSAGES = [
         "use --overwrite to train again, or --model m to explain that network",
     ),
     ("build-maps", 'use `layer="auto"`', "use --layer auto"),
+    (
+        "train",
+        '`precision="bfloat16"`: this machine; use `precision="auto"` or `precision="float32"`',
+        "--precision bfloat16: this machine; use --precision auto or --precision float32",
+    ),
     (
         "render",
         'build it with `method="evidence"`',
