@@ -2,6 +2,7 @@
 
 import importlib.util
 import logging
+import multiprocessing
 import os
 import shutil
 import sys
@@ -40,6 +41,9 @@ _RESERVED = {
     *("setup", "teardown", "srun_args", "additional_parameters", "use_srun", "map_count"),
     *("nodes", "ntasks_per_node", "dependency", "job_name"),
 }
+# What workers of Dask on this machine run first. Ctrl-C reaches them too, but it is this process
+# that stops them.
+_IGNORE_INTERRUPTS = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 # Seconds between two looks at the jobs.
 _LOOK = 0.5
 
@@ -197,10 +201,17 @@ def _open_dask(run: RunOptions) -> Iterator[Executor]:
                 scheduler_kwargs={"dashboard": False},
                 memory_limit=None,
                 silence_logs=silent,
+                preload=[_IGNORE_INTERRUPTS],
             ) as cluster,
             Client(cluster, set_as_default=False) as client,
         ):
-            yield client.get_executor(pure=False)
+            try:
+                yield client.get_executor(pure=False)
+            except Exception:
+                raise
+            except BaseException:
+                _kill_workers(cluster)
+                raise
         return
     try:
         client = Client(run.address, set_as_default=False)
@@ -211,6 +222,15 @@ def _open_dask(run: RunOptions) -> Iterator[Executor]:
         ) from exc
     with client:
         yield client.get_executor(pure=False)
+
+
+def _kill_workers(cluster: Any) -> None:
+    """End the workers of a cluster at once: an interrupted command has no seconds to wait."""
+    for nanny in cluster.workers.values():
+        nanny.auto_restart = False
+    for process in multiprocessing.active_children():
+        if process.name.startswith("Dask Worker"):
+            process.kill()
 
 
 class _RayExecutor(Executor):
@@ -337,11 +357,13 @@ def _open_slurm(options: dict[str, Any] | None, path: Path) -> Iterator[Executor
             yield executor
         finally:
             executor.shutdown(cancel_futures=True)
-    except BaseException:
+    except Exception:
         logger.info("%s: what the jobs wrote", folder)
         raise
-    else:
+    except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _read_options(address: str | None) -> tuple[int, dict[str, Any] | None]:
