@@ -20,6 +20,7 @@ from galfig.pipeline.explain import read_first_images
 from galfig.pipeline.merge import merge_store, tidy_up
 from galfig.pipeline.parts import Parts
 from galfig.pipeline.plan import Plan
+from galfig.pipeline.precision import choose_precision
 from galfig.pipeline.shards import choose_shards
 from galfig.pipeline.work import Work, explain_shards
 from galfig.runtime.clock import now
@@ -199,7 +200,13 @@ def _prepare(
     images = _read_first_images(plan, checkpoint)
     engines = [_prove_engine(plan, network, images, run) for network in checkpoint.networks]
     # So that no parts are reused whose maps another build computed in another way.
-    plan = replace(plan, engine=", ".join(_name_way(engine.record) for engine in engines))
+    ways = [_name_way(engine.record) for engine in engines]
+    precision = None
+    if plan.settings.maps.precision == "auto":
+        decoding = choose_decoding(plan.settings.catalog, checkpoint.n_channels)
+        precision = choose_precision(engines, checkpoint, plan.galaxies, decoding)
+        ways.append(precision["chosen"])
+    plan = replace(plan, engine=", ".join(ways))
     attrs = describe_store(
         plan,
         checkpoint,
@@ -207,6 +214,7 @@ def _prepare(
         images,
         image_shift=image_shift,
         accuracy_check=accuracy_check,
+        precision_check=precision,
     )
     return Work(plan, checkpoint, engines, parts, run, guard=lambda: None), attrs
 
@@ -306,13 +314,14 @@ def _prove_engine(
 ) -> Engine:
     """Prepare the network, and compare its maps with the exact ones on noise and on galaxies."""
     model = checkpoint.model.to(choose_device(run.device))
+    precision = plan.settings.maps.precision
     try:
         engine = make_engine(
             model,
             model.get_submodule(plan.layer_name),
             method=plan.settings.maps.method,
             shape=(checkpoint.n_channels, checkpoint.image_size, checkpoint.image_size),
-            precision=plan.settings.maps.precision,
+            precision="float32" if precision == "auto" else precision,
             micro_batch=plan.settings.maps.micro_batch,
             channels_last=plan.layer.channels_last,
             tokens=plan.layer.tokens,
