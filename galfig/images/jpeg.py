@@ -102,7 +102,9 @@ def find_decoder() -> JpegDecoder:
     """Return the decoder, which all threads share; without simplejpeg it is Pillow alone."""
     try:
         import simplejpeg
-    except ImportError:
+    except Exception as exc:
+        # One that was built for another numpy may raise anything.
+        logger.debug("simplejpeg is not used (%s)", exc)
         return JpegDecoder(None)
 
     def decode(data: bytes) -> NDArray[np.uint8]:
