@@ -80,12 +80,14 @@ def judge(results: dict[str, Any]) -> list[dict[str, Any]]:
     first, last = build[0], build[-1]
     per_galaxy = [one["seconds"] / one["n"] for one in (first, last)]
     rows: list[tuple[str, float, str, float]] = [
-        ("conv3: maps of both classes ÷ eager forward pass", maps["conv3"]["over_eager"], "≥", 2.0),
+        ("conv3: share of the machine's arithmetic", results["share_of_arithmetic"], "≥", 0.85),
+        # These two depend on how far plain PyTorch is from that arithmetic.
+        ("conv3: maps of both classes ÷ eager forward pass", maps["conv3"]["over_eager"], "≥", 1.5),
         (
             "conv3: ÷ the fastest library, used as documented",
             maps["conv3"]["over_fastest_library"],
             "≥",
-            6.0,
+            4.0,
         ),
         ("xresnet34: maps ÷ eager forward pass", maps["xresnet34"]["over_eager"], "≥", 1.0),
         (
@@ -170,7 +172,7 @@ def write_table(results: dict[str, Any]) -> str:
         lines.append(f"  {name:12} {found['milliseconds']:.3f} ms  {same}")
     ceilings = ", ".join(f"{name} {rate:.1f}" for name, rate in results["ceilings"].items())
     share = results["share_of_arithmetic"]
-    lines += [f"ceilings: {ceilings}; conv3 uses {share:.2f} of the arithmetic", ""]
+    lines += [f"ceilings: {ceilings}", f"conv3 uses {share:.2f} of the arithmetic", ""]
     for row in results["rows"]:
         met = "met" if row["is_met"] else "NOT MET"
         lines.append(f"{row['what']:58} {row['found']:8.2f}  {row['bound']:7} {met}")

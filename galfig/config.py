@@ -31,7 +31,7 @@ DEFAULT_FILE = "galfig.toml"
 MAX_BYTES = 1_000_000
 
 # Choices that the settings and the command line share.
-Precision = Literal["float32", "tf32", "bfloat16"]
+Precision = Literal["float32", "tf32", "bfloat16", "auto"]
 TrainingPrecision = Literal["float32", "bfloat16", "auto"]
 Form = Literal["full", "native", "statistics"]
 Method = Literal[
@@ -634,7 +634,9 @@ class MapSettings(_Table):
         None, ge=1, le=4096, description="Images computed at a time; default set by the cache size"
     )
     precision: Precision = Field(
-        "float32", description="Arithmetic of the forward pass; tf32 only matters on CUDA"
+        "float32",
+        description="Arithmetic of the forward pass; tf32 only matters on CUDA, and 'auto' takes "
+        "bfloat16 where it is faster and agrees",
     )
     tta: bool = Field(
         False,

@@ -232,7 +232,10 @@ def _describe_store(store: Store) -> dict[str, Any]:
         },
         **{
             key: load_json(store.attrs[key])
-            for key in ("engine", "image_shift", "accuracy_check", "config", "training")
+            for key in (
+                *("engine", "precision_check", "image_shift", "accuracy_check"),
+                *("config", "training"),
+            )
             if key in store.attrs
         },
     }

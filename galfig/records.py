@@ -5,7 +5,7 @@ None, and unknown keys are ignored.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -173,6 +173,26 @@ class AccuracyCheck(_Record):
     class_order: tuple[Name, ...] | None = None
 
 
+class PrecisionCheck(_Record):
+    """Which precision was chosen, and what bfloat16 changes; see `galfig.pipeline.precision`.
+
+    The numbers are None where no galaxies were compared.
+    """
+
+    chosen: Literal["float32", "bfloat16"]
+    reason: PrintableText = ""
+    n: Count | None = None
+    n_changed: Count | None = None
+    # Upper limit (95 %) of the share of galaxies whose class changes.
+    changed_at_most: Number | None = None
+    # Largest change of a logit.
+    logit_error: Number | None = None
+    # Of the largest change of a map, relative to its largest value.
+    map_error: Number | None = None
+    map_error_95: Number | None = None
+    largest_map_error: Number | None = None
+
+
 class ReceptiveField(_Record):
     """On which part of the image a pixel of the maps depends; see `galfig.networks.receptive`."""
 
@@ -234,9 +254,18 @@ class StoreRecord(_Record):
     n_channels: Annotated[int, Field(strict=True, ge=1, le=MAX_CHANNELS)] | None = None
     map_shape: Annotated[tuple[Side, Side] | None, BeforeValidator(_parse)] = None
     images_dir: PrintableText | None = None
+    # Of a store that was built with precision "auto".
+    precision_check: Annotated[PrecisionCheck | None, BeforeValidator(_parse)] = None
     # What decided where FITS images are black and white: "range", "sky" or "percentiles". Older
     # versions, which took percentiles, did not say so.
     stretch: PrintableText = ""
+
+    @property
+    def precision(self) -> str:
+        """Arithmetic with which the maps were computed."""
+        if self.settings.maps.precision != "auto":
+            return self.settings.maps.precision
+        return "float32" if self.precision_check is None else self.precision_check.chosen
 
     @field_validator("networks")
     @classmethod

@@ -181,6 +181,27 @@ class Engine:
             logits=torch.cat([batch.logits for batch in batches]),
         )
 
+    def set_precision(self, precision: str) -> None:
+        """Set the arithmetic of later calls; see `make_engine`.
+
+        Parameters
+        ----------
+        precision : {"float32", "tf32", "bfloat16"}
+            The arithmetic.
+
+        Raises
+        ------
+        ValueError
+            If it is unknown.
+        """
+        _check_precision_name(precision)
+        self._precision = precision
+
+    @property
+    def precision(self) -> str:
+        """Arithmetic of the convolutions, one of `PRECISIONS`."""
+        return self._precision
+
     def _start_workers(self, n_workers: int) -> ThreadPoolExecutor:
         """Return the engine's own threads, which live as long as it does.
 
@@ -622,8 +643,7 @@ def make_engine(
     """
     model, layer = unwrap(model), unwrap(layer)
     check_explainable(model, layer)
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision: {precision!r}, expected one of {', '.join(PRECISIONS)}")
+    _check_precision_name(precision)
     find_method(method)
     engine = Engine(
         model,
@@ -638,6 +658,11 @@ def make_engine(
     if shape is not None:
         engine.prove(shape)
     return engine
+
+
+def _check_precision_name(precision: str) -> None:
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision: {precision!r}, expected one of {', '.join(PRECISIONS)}")
 
 
 def _describe(record: EngineRecord) -> str:

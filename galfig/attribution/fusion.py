@@ -272,7 +272,8 @@ class RowLinear(nn.Linear):
     """A linear layer that computes every row of a batch (N, K) separately.
 
     A matrix product may sum different rows in different orders. On some processors the logits of a
-    galaxy would then depend on its place in the batch.
+    galaxy would then depend on its place in the batch. Its few numbers keep their precision where
+    the convolutions before it compute in another.
 
     Parameters
     ----------
@@ -302,6 +303,10 @@ class RowLinear(nn.Linear):
         """
         if features.ndim != 2:
             return super().forward(features)
+        device = features.device.type
+        if torch.is_autocast_enabled(device):
+            with torch.autocast(device, enabled=False):
+                return self.forward(features.to(self.weight.dtype))
         rows = torch.bmm(features[:, None], self.weight.t().expand(len(features), -1, -1))[:, 0]
         return rows if self.bias is None else rows + self.bias
 

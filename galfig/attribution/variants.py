@@ -305,8 +305,11 @@ def _explain_linear_head(
     with torch.inference_mode():
         activations = trunk(images.contiguous(memory_format=memory_format))
         height, width = activations.shape[2:]
-        logits = linear(activations.mean(dim=(2, 3)))
         weights = linear.weight
+        # Sums are cheap: in bfloat16, logits would have three digits, and margins fewer.
+        pooled = activations.mean(dim=(2, 3), dtype=weights.dtype)
+        with torch.autocast(images.device.type, enabled=False):
+            logits = linear(pooled)
         if of_differences:
             # Subtracted first: what all classes share is then gone, to the last bit.
             weights = weights - weights[:1]

@@ -232,7 +232,7 @@ class Sample:
                 layer,
                 method=self.method,
                 shape=(one.n_channels, one.image_size, one.image_size),
-                precision=self.store.settings.maps.precision,
+                precision=self.store.record.precision,
                 channels_last=traits.channels_last,
                 tokens=traits.tokens,
             )

@@ -1,6 +1,8 @@
 """Raster images: JPEG, PNG and a few other formats, decoded to eight bits per channel."""
 
 import zlib
+from functools import partial
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +26,7 @@ from galfig.images.decoders import (
     decoding_memory,
     guard_decoder,
 )
+from galfig.images.jpeg import find_decoder
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 # The chunks of a PNG that determine its pixels.
@@ -90,12 +93,11 @@ def decode_raster(data: bytes, n_channels: int = 3) -> NDArray[np.uint8]:
     with guard_decoder(), _open_image(data) as image:
         _check_image(image, data)
         with decoding_memory().take(BYTES_PER_PIXEL * image.width * image.height):
-            image.load()
-            upright = _turn_upright(image)
-            is_deep = upright.mode in DEEP_MODES
-            visible = _reduce_depth(upright, _read_depth(image)) if is_deep else _blacken(upright)
-            mode = "RGB" if n_channels == 3 else "L"
-            return np.asarray(visible if visible.mode == mode else visible.convert(mode))
+            if image.format == "JPEG" and n_channels == 3 and _find_turn(image) is None:
+                # Pillow declares no type of its own for what it knows of a JPEG.
+                header = cast(Any, image)
+                return find_decoder().decode(header, data, partial(_load, image, n_channels))
+            return _load(image, n_channels)
 
 
 def measure_raster(data: bytes) -> tuple[int, int]:
@@ -204,15 +206,25 @@ def _read_depth(image: Image.Image) -> int:
     return int(image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (1,))[0])
 
 
-def _turn_upright(image: Image.Image) -> Image.Image:
-    """Orient an image as its EXIF says."""
+def _load(image: Image.Image, n_channels: int) -> NDArray[np.uint8]:
+    """Decode an image by Pillow."""
+    image.load()
+    turn = _find_turn(image)
+    upright = image if turn is None else image.transpose(turn)
+    is_deep = upright.mode in DEEP_MODES
+    visible = _reduce_depth(upright, _read_depth(image)) if is_deep else _blacken(upright)
+    mode = "RGB" if n_channels == 3 else "L"
+    return np.asarray(visible if visible.mode == mode else visible.convert(mode))
+
+
+def _find_turn(image: Image.Image) -> Image.Transpose | None:
+    """Return how to turn an image upright, as its EXIF says."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
     except Exception:
         # With damaged EXIF the orientation is unknown, but the pixels may be sound.
-        return image
-    method = UPRIGHT.get(orientation) if isinstance(orientation, int) else None
-    return image if method is None else image.transpose(method)
+        return None
+    return UPRIGHT.get(orientation) if isinstance(orientation, int) else None
 
 
 def _reduce_depth(image: Image.Image, depth: int) -> Image.Image:

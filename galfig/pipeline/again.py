@@ -164,7 +164,7 @@ class Maps:
             return
         wide = expected.astype(np.float64)
         difference = float(np.abs(logits - wide).max() / max(1.0, np.abs(wide).max()))
-        is_exact = self._store.settings.maps.precision == "float32"
+        is_exact = self._store.record.precision == "float32"
         if not difference <= (AGREEMENT if is_exact else COARSE_AGREEMENT):
             raise StoreError(
                 f"{self._store.path}: explained again, galaxy {quote(self._store.objid[row])} has "
@@ -217,7 +217,7 @@ class Maps:
                 model.get_submodule(name),
                 method=settings.method,
                 shape=(network.n_channels, network.image_size, network.image_size),
-                precision=settings.precision,
+                precision=self._store.record.precision,
                 micro_batch=settings.micro_batch,
                 channels_last=traits.channels_last,
                 tokens=traits.tokens,

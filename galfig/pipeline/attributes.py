@@ -48,6 +48,7 @@ def describe_store(
     *,
     image_shift: Mapping[str, Any] | None = None,
     accuracy_check: Mapping[str, Any] | None = None,
+    precision_check: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the root attributes of a store.
 
@@ -65,6 +66,8 @@ def describe_store(
         The result of `galfig.networks.shift.compare_images`.
     accuracy_check : mapping, optional
         The result of `galfig.networks.accuracy.check_accuracy`.
+    precision_check : mapping, optional
+        The result of `galfig.pipeline.precision.choose_precision`.
 
     Returns
     -------
@@ -110,6 +113,8 @@ def describe_store(
     heads = [_describe_head(plan, network, images) for network in checkpoint.networks]
     attrs |= _average_heads(heads)
     attrs["accuracy_check"] = dump_json(accuracy_check)
+    if precision_check is not None:
+        attrs["precision_check"] = dump_json(precision_check)
     return attrs
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from galfig.errors import DamagedPartError, OutputError, StoreError
+from galfig.images.cutouts import choose_decoding
 from galfig.networks.checkpoint import Checkpoint
 from galfig.pipeline.attributes import describe_store
 from galfig.pipeline.changes import describe_changed, find_changed
@@ -16,6 +17,7 @@ from galfig.pipeline.forms import choose_root, describe_form
 from galfig.pipeline.merge import merge_store, remove_parts, tidy_up
 from galfig.pipeline.parts import Parts
 from galfig.pipeline.plan import Plan
+from galfig.pipeline.precision import choose_precision
 from galfig.pipeline.proof import name_way, prove_engines, read_proof_images
 from galfig.pipeline.shards import choose_shards
 from galfig.pipeline.tasks import NetworkFile
@@ -217,7 +219,11 @@ def _prepare(
     images = read_proof_images(plan.galaxies, checkpoint, plan.settings)
     engines = prove_engines(checkpoint, images, plan.settings, plan.layer_name, plan.layer, run)
     # So that no parts are reused whose maps another build computed in another way.
-    plan = replace(plan, engine=name_way(engines))
+    precision = None
+    if plan.settings.maps.precision == "auto":
+        decoding = choose_decoding(plan.settings.catalog, checkpoint.n_channels)
+        precision = choose_precision(engines, checkpoint, plan.galaxies, decoding)
+    plan = replace(plan, engine=name_way(engines, plan.settings))
     attrs = describe_store(
         plan,
         checkpoint,
@@ -225,6 +231,7 @@ def _prepare(
         images,
         image_shift=image_shift,
         accuracy_check=accuracy_check,
+        precision_check=precision,
     )
     root = choose_root(plan)
     attrs |= describe_form(plan, checkpoint, engines[0], images, path, root)

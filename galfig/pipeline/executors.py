@@ -106,6 +106,7 @@ def _describe_job(work: Work, plan: Plan, network: NetworkFile | None) -> Job:
         settings=plan.settings,
         layer_name=plan.layer_name,
         layer=plan.layer,
+        precision=work.engines[0].precision,
         way=plan.engine,
         plan_digest=plan.digest,
         parts=work.parts,

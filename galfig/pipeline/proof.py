@@ -70,7 +70,7 @@ def prove_engines(
     Returns
     -------
     list of Engine
-        The engine of each network.
+        The engine of each network; in float32, where the precision is to be chosen by measuring.
 
     Raises
     ------
@@ -92,13 +92,14 @@ def _prove_engine(
     run: RunOptions,
 ) -> Engine:
     model = checkpoint.model.to(choose_device(run.device))
+    precision = settings.maps.precision
     try:
         engine = make_engine(
             model,
             model.get_submodule(layer_name),
             method=settings.maps.method,
             shape=(checkpoint.n_channels, checkpoint.image_size, checkpoint.image_size),
-            precision=settings.maps.precision,
+            precision="float32" if precision == "auto" else precision,
             micro_batch=settings.maps.micro_batch,
             channels_last=layer.channels_last,
             tokens=layer.tokens,
@@ -110,20 +111,25 @@ def _prove_engine(
     return engine
 
 
-def name_way(engines: Sequence[Engine]) -> str:
+def name_way(engines: Sequence[Engine], settings: Settings) -> str:
     """Return what decides in which order engines compute, for the digests of parts.
 
     Parameters
     ----------
     engines : sequence of Engine
         The engine of each network.
+    settings : Settings
+        How to explain. The precision is named where it was chosen by measuring.
 
     Returns
     -------
     str
         Such as "closed form channels-last 3 2", for each.
     """
-    return ", ".join(_name_one(engine.record) for engine in engines)
+    ways = [_name_one(engine.record) for engine in engines]
+    if settings.maps.precision == "auto":
+        ways.append(engines[0].precision)
+    return ", ".join(ways)
 
 
 def _name_one(record: EngineRecord | None) -> str:

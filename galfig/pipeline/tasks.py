@@ -73,6 +73,8 @@ class Job:
         The layer to explain.
     layer : LayerTraits
         What is known of it.
+    precision : str
+        The precision that the sender computes at, which may have been chosen by measuring.
     way : str
         How the maps are to be computed; see `galfig.pipeline.proof.name_way`.
     plan_digest : str
@@ -94,6 +96,7 @@ class Job:
     settings: Settings
     layer_name: str
     layer: LayerTraits
+    precision: str
     way: str
     plan_digest: str
     parts: Parts
@@ -214,7 +217,9 @@ def _prepare(job: Job) -> tuple[Checkpoint, list[Engine]]:
         engines = prove_engines(
             checkpoint, images, job.settings, job.layer_name, job.layer, job.run
         )
-    if (way := name_way(engines)) != job.way:
+    for engine in engines:
+        engine.set_precision(job.precision)
+    if (way := name_way(engines, job.settings)) != job.way:
         raise EngineError(
             f"{_name_worker()} computes maps in another way (there: {quote(way)}; here: "
             f"{quote(job.way)}), expected one kind of processor for all parts of a store; start "

@@ -101,7 +101,7 @@ def explain_shards(work: Work, numbers: Iterable[int]) -> None:
     logger.debug(
         "engine: %d images at a time, %s",
         work.engines[0].choose_micro_batch(size),
-        work.plan.settings.maps.precision,
+        work.engines[0].precision,
     )
     logger.info(
         "explained %d galaxies, %.0f galaxies/s; time: %s",

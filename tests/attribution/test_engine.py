@@ -361,6 +361,18 @@ def test_lack_of_memory_is_no_disagreement(tiny_cnn, monkeypatch):
         make_engine(tiny_cnn, tiny_cnn[1], shape=(3, 24, 24))
 
 
+@pytest.mark.parametrize("is_closed", [True, False])
+def test_logits_keep_their_digits_in_bfloat16(tiny_cnn, images, is_closed):
+    """The sum of the last layer is in float32, so that margins are no multiples of 2^-7."""
+    nn.init.zeros_(tiny_cnn[-1].bias)
+    head = [nn.Dropout(), nn.Sequential(tiny_cnn[-1])]
+    model = tiny_cnn if is_closed else nn.Sequential(*tiny_cnn[:-1], *head).eval()
+    engine = make_engine(model, model[1], precision="bfloat16")
+    logits = engine(images).logits
+    assert engine.record.path == ("closed form" if is_closed else "cut graph")
+    assert (logits != logits.bfloat16().float()).float().mean() > 0.9
+
+
 def test_precision_must_run(images):
     """A network that cannot compute in bfloat16 says so before the first galaxy."""
 
