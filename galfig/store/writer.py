@@ -151,6 +151,8 @@ def _write_column(group: h5py.Group, key: str, series: "pd.Series") -> None:
         group.create_dataset(key, data=series.to_numpy(np.float64, na_value=np.nan))
     elif kind == "b" and not has_missing:
         group.create_dataset(key, data=series.to_numpy(bool))
+    elif isinstance(series.dtype, pd.StringDtype):
+        group.create_dataset(key, data=encode_texts(series.fillna("").tolist()))
     else:
         # A Parquet cell may be a list, for which pandas.isna returns an array.
         text = ["" if is_scalar(cell) and pd.isna(cell) else str(cell) for cell in series]
