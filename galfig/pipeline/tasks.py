@@ -164,10 +164,10 @@ def explain_portion(job: Job, portion: Portion) -> Outcome:
         if job.run.engine != "local":
             # As the command itself does; the process of an executor may have other things to do.
             keep_freed_memory()
-    if Path.cwd() != job.folder:
-        # Paths that need not be changed are as short in messages as the user wrote them.
-        portion, job = portion.anchor(job.folder), job.anchor(job.folder)
     try:
+        if Path.cwd() != job.folder:
+            # Paths that need not be changed are as short in messages as the user wrote them.
+            portion, job = portion.anchor(job.folder), job.anchor(job.folder)
         with _TURN:
             return _explain(job, portion)
     except GalfigError as exc:

@@ -30,7 +30,7 @@ def _same_time(monkeypatch):
 
 @pytest.fixture(scope="module")
 def galaxies(tmp_path_factory, drawn_galaxies, untrained, request):
-    """Give a folder of galaxies, more than 2000 in the long campaign; a network; and the size of shards."""
+    """Give galaxies, more than 2000 in the long campaign; a network; and the size of shards."""
     folder = tmp_path_factory.mktemp("many")
     checkpoint = make_checkpoint(folder / "model.safetensors")
     if request.config.getoption("--campaign") == "full":
