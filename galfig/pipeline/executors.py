@@ -18,7 +18,7 @@ from os import getpid
 from pathlib import Path
 
 import galfig.errors
-from galfig.errors import EngineError, GalfigError
+from galfig.errors import ConfigError, EngineError, GalfigError
 from galfig.pipeline.engines import Opened, open_engine
 from galfig.pipeline.explain import N_FIRST
 from galfig.pipeline.plan import Plan
@@ -70,7 +70,7 @@ def explain_elsewhere(
         If the engine cannot be reached, has lost the worker of one shard `MAX_LOSSES` times, or
         its workers compute in another way than this process.
     ConfigError
-        If there is no such engine, or its library is not installed.
+        If there is no such engine, its library is not installed, or the executor is none.
     LockError, OutputError, LostCutoutError, CheckpointError
         As `galfig.pipeline.work.explain_shards`; what a worker meets is raised here.
     """
@@ -172,6 +172,12 @@ class _Dispatch:
             raise self._make_error(_BROKEN, exc) from exc
         except Exception as exc:
             raise self._make_error("takes no more tasks", exc) from exc
+        if not isinstance(future, Future):
+            raise ConfigError(
+                f"`executor`: {self._opened.name}.submit gives a {type(future).__name__}, expected "
+                "a concurrent.futures.Future, which submitit's executors do not give; use "
+                '`engine="slurm"` for those'
+            )
         self._running[future] = numbers
 
     def _collect(self, future: Future[Outcome], numbers: list[int]) -> None:
@@ -183,6 +189,8 @@ class _Dispatch:
             raise self._make_error(_BROKEN, exc) from exc
         except Exception as exc:
             # A task returns what goes wrong in it. This is a fault of the engine.
+            if "pickle" in f"{type(exc).__name__}: {exc}".lower():
+                raise self._make_error("cannot send a task to its workers", exc) from exc
             self._lose(numbers, exc)
             return
         self._work.guard()

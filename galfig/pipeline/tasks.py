@@ -28,6 +28,7 @@ from galfig.pipeline.parts import Parts
 from galfig.pipeline.portion import Portion, anchor_images
 from galfig.pipeline.proof import name_way, prove_engines, read_proof_images
 from galfig.pipeline.work import Work, make_parts
+from galfig.runtime.malloc import keep_freed_memory
 from galfig.runtime.messages import quote
 from galfig.runtime.options import RunOptions
 from galfig.runtime.timing import Stopwatch
@@ -167,10 +168,13 @@ def explain_portion(job: Job, portion: Portion) -> Outcome:
     """
     if os.getpid() != job.pid:
         logging.getLogger("galfig").addHandler(_QUIET)
-    if Path.cwd() != job.folder:
-        # Paths that need not be changed are as short in messages as the user wrote them.
-        portion, job = portion.anchor(job.folder), job.anchor(job.folder)
+        if job.run.engine != "local":
+            # As the command itself does; the process of an executor may have other things to do.
+            keep_freed_memory()
     try:
+        if Path.cwd() != job.folder:
+            # Paths that need not be changed are as short in messages as the user wrote them.
+            portion, job = portion.anchor(job.folder), job.anchor(job.folder)
         with _TURN:
             return _explain(job, portion)
     except GalfigError as exc:

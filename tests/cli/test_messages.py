@@ -118,6 +118,7 @@ MESSAGES = [
         "--address 'a=1': expected a number of jobs",
     ),
     ("build-maps", "none; choose an `engine`", "none; choose an --engine"),
+    ("build-maps", 'use `engine="slurm"` for those', "use --engine slurm for those"),
     # Options with values.
     ("build-maps", 'use `split="all"`, or change [split]', "use --split all, or change [split]"),
     (
@@ -228,7 +229,16 @@ MESSAGES = [
 
 
 # Parameters that functions of Python have, and no command.
-OF_PYTHON = {"`ax`", "`class_names`", "`cmap`", "`executor`", "`mean`", "`objid`", "`rows`", "`std`"}
+OF_PYTHON = {
+    "`ax`",
+    "`class_names`",
+    "`cmap`",
+    "`executor`",
+    "`mean`",
+    "`objid`",
+    "`rows`",
+    "`std`",
+}
 
 
 def context(*words):

@@ -21,7 +21,7 @@ import pytest
 from samples import build_with, load_with_settings, make_tiny_cnn, note_progress
 
 import galfig
-from galfig.errors import EngineError, LockError, LostCutoutError, OutputError
+from galfig.errors import ConfigError, EngineError, LockError, LostCutoutError, OutputError
 from galfig.pipeline import executors, tasks
 from galfig.pipeline.executors import MAX_LOSSES, _group
 from galfig.pipeline.merge import merge_maps
@@ -131,6 +131,10 @@ def test_a_shard_that_ends_every_worker(galaxy_folder, tmp_path, checkpoint, exp
     [
         (BrokenExecutor("a child died"), "Direct has lost a worker and is broken"),
         (CancelledError(), "Direct cancelled a task (CancelledError)"),
+        (
+            AttributeError("Can't pickle local object 'f.<locals>.Net'"),
+            "Direct cannot send a task to its workers (AttributeError: Can't pickle",
+        ),
     ],
 )
 def test_an_executor_that_cannot_go_on(galaxy_folder, tmp_path, checkpoint, fault, words):
@@ -149,6 +153,17 @@ def test_an_executor_that_was_shut_down(galaxy_folder, tmp_path, checkpoint):
     pool.shutdown()
     with pytest.raises(EngineError, match=r"takes no more tasks .*after shutdown"):
         build_with(tmp_path / "maps.h5", galaxy_folder, checkpoint, executor=pool)
+
+
+def test_an_executor_of_another_kind(galaxy_folder, tmp_path, checkpoint):
+    """As those of submitit are, whose jobs are no futures."""
+
+    class Other:
+        def submit(self, fn, *args):
+            return 3
+
+    with pytest.raises(ConfigError, match=r"Other.submit gives a int, expected a concurrent"):
+        build_with(tmp_path / "maps.h5", galaxy_folder, checkpoint, executor=Other())
 
 
 def test_a_failing_shard_is_the_line_of_the_local_engine(galaxy_folder, tmp_path, checkpoint):

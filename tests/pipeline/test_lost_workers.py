@@ -30,11 +30,12 @@ def _same_time(monkeypatch):
 
 @pytest.fixture(scope="module")
 def galaxies(tmp_path_factory, drawn_galaxies, untrained, request):
-    """Give a folder of galaxies, 2000 in the long campaign; a network; and the size of shards."""
+    """Give galaxies, more than 2000 in the long campaign; a network; and the size of shards."""
     folder = tmp_path_factory.mktemp("many")
     checkpoint = make_checkpoint(folder / "model.safetensors")
     if request.config.getoption("--campaign") == "full":
-        write_simulated(folder / "galaxies", 2000)
+        # A third of them has a class that is not kept.
+        write_simulated(folder / "galaxies", 3200)
         return folder / "galaxies", checkpoint, 32
     (folder / "galaxies").symlink_to(drawn_galaxies)
     return folder / "galaxies", checkpoint, 2
