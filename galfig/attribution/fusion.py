@@ -2,13 +2,14 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.overrides import TorchFunctionMode
 
 
 @dataclass(frozen=True)
@@ -21,10 +22,14 @@ class Usage:
         In how many places each module is.
     runs : Counter of torch.nn.Module
         How often each module runs in a forward pass.
+    gelus : mapping of torch.nn.Module to torch.nn.Module
+        The GELU behind a convolution, where nothing else reads the output of that. The two need
+        not be neighbours in a sequence.
     """
 
     places: Counter[nn.Module]
     runs: Counter[nn.Module]
+    gelus: Mapping[nn.Module, nn.Module]
 
     def is_whole(self, steps: nn.Sequential, *children: nn.Module) -> bool:
         """Return whether children are only in this sequence, and run whenever it does.
@@ -61,14 +66,71 @@ def count_uses(model: nn.Module, images: Tensor) -> Usage:
     def note(module: nn.Module, inputs: tuple[object, ...]) -> None:
         runs[module] += 1
 
+    readers = _Readers()
+    # Before the hooks below, which would look like those of somebody else.
+    gelus = [module for module in model.modules() if _is_gelu(module)]
     handles = [module.register_forward_pre_hook(note) for module in model.modules()]
+    handles += [
+        module.register_forward_hook(readers.note_output)
+        for module in model.modules()
+        if type(module) is nn.Conv2d
+    ]
+    handles += [module.register_forward_pre_hook(readers.note_gelu) for module in gelus]
     try:
-        with torch.no_grad():
+        with torch.no_grad(), readers:
             model(images)
     finally:
         for handle in handles:
             handle.remove()
-    return Usage(places, runs)
+    followed = {
+        conv: gelu
+        for conv, gelu in readers.gelus.items()
+        if runs[conv] == runs[gelu] == readers.n_reads[conv] == 1
+        and places[conv] == places[gelu] == 1
+    }
+    return Usage(places, runs, followed)
+
+
+class _Readers(TorchFunctionMode):
+    """Notes which functions of torch read the outputs of convolutions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # By the identity of the tensor, which is kept, so that no other takes it.
+        self._outputs: dict[int, tuple[nn.Module, Tensor]] = {}
+        self.n_reads: Counter[nn.Module] = Counter()
+        self.gelus: dict[nn.Module, nn.Module] = {}
+
+    def note_output(self, module: nn.Module, inputs: object, found: object) -> None:
+        if isinstance(found, Tensor):
+            self._outputs[id(found)] = module, found
+
+    def note_gelu(self, module: nn.Module, inputs: tuple[object, ...]) -> None:
+        if len(inputs) == 1 and id(inputs[0]) in self._outputs:
+            self.gelus[self._outputs[id(inputs[0])][0]] = module
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        # Attributes, such as the shape, are no values.
+        if getattr(func, "__name__", "") != "__get__":
+            for value in (*args, *(kwargs or {}).values()):
+                for one in value if isinstance(value, list | tuple) else (value,):
+                    if id(one) in self._outputs:
+                        self.n_reads[self._outputs[id(one)][0]] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def _is_gelu(module: nn.Module) -> bool:
+    """Return whether a module is the exact GELU of torch, or of a library such as timm."""
+    if type(module).__name__ != "GELU" or [*module.parameters(), *module.children()]:
+        return False
+    values = torch.linspace(-6, 6, 101)
+    return not is_altered(module) and torch.equal(module(values), nn.functional.gelu(values))
 
 
 def fold_batch_norms(model: nn.Module, layer: nn.Module, usage: Usage) -> int:
@@ -129,8 +191,8 @@ def pack_convolutions(model: nn.Module, layer: nn.Module, usage: Usage) -> int:
     """Store the weights of each convolution in the layout of oneDNN.
 
     Otherwise oneDNN rearranges the weights at each call, which takes a tenth of the time for a
-    network with large weights and small images. A ReLU after a convolution is computed together
-    with it. The function has no effect where PyTorch was built without oneDNN.
+    network with large weights and small images. A ReLU or GELU after a convolution is computed
+    together with it. The function has no effect where PyTorch was built without oneDNN.
 
     Parameters
     ----------
@@ -158,10 +220,19 @@ def pack_convolutions(model: nn.Module, layer: nn.Module, usage: Usage) -> int:
                 steps[position] = PackedConvolution(conv, with_relu=True)
                 steps[activation] = nn.Identity()
                 n_packed += 1
+    gelus = {
+        conv: gelu
+        for conv, gelu in usage.gelus.items()
+        if gelu is not layer and _can_be_packed(conv, layer)
+    }
+    done = set(gelus.values())
     for parent in list(model.modules()):
         for name, child in parent.named_children():
-            if _can_be_packed(child, layer):
-                setattr(parent, name, PackedConvolution(cast("nn.Conv2d", child)))
+            if child in done:
+                setattr(parent, name, nn.Identity())
+            elif _can_be_packed(child, layer):
+                conv = cast("nn.Conv2d", child)
+                setattr(parent, name, PackedConvolution(conv, with_gelu=child in gelus))
                 n_packed += 1
     return n_packed
 
@@ -194,7 +265,7 @@ def _can_be_packed(conv: nn.Module, layer: nn.Module) -> bool:
 
 
 class PackedConvolution(nn.Conv2d):
-    """A convolution, optionally with a ReLU after it, with weights in the layout of oneDNN.
+    """A convolution, optionally with a ReLU or GELU after it, with weights in oneDNN's layout.
 
     The layout depends on the shape of the images, and is kept for the next call with the same
     shape. Where a gradient or another precision is needed, PyTorch computes as usual.
@@ -203,11 +274,13 @@ class PackedConvolution(nn.Conv2d):
     ----------
     conv : torch.nn.Conv2d
         In float32, on a CPU, padded with zeros; its parameters are shared.
-    with_relu : bool, default False
-        Whether a ReLU follows.
+    with_relu, with_gelu : bool, default False
+        Whether a ReLU or a GELU follows.
     """
 
-    def __init__(self, conv: nn.Conv2d, *, with_relu: bool = False) -> None:
+    def __init__(
+        self, conv: nn.Conv2d, *, with_relu: bool = False, with_gelu: bool = False
+    ) -> None:
         super().__init__(
             conv.in_channels,
             conv.out_channels,
@@ -221,11 +294,11 @@ class PackedConvolution(nn.Conv2d):
             device="meta",
         )
         self.weight, self.bias = conv.weight, conv.bias
-        self.with_relu = with_relu
+        self.with_relu, self.with_gelu = with_relu, with_gelu
         self._packed = _Packed()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Convolve images, and apply the ReLU if there is one.
+        """Convolve images, and apply the ReLU or GELU if there is one.
 
         Parameters
         ----------
@@ -243,6 +316,8 @@ class PackedConvolution(nn.Conv2d):
             or images.dtype is not torch.float32
         ):
             maps = super().forward(images)
+            if self.with_gelu:
+                return nn.functional.gelu(maps)
             return nn.functional.relu(maps) if self.with_relu else maps
         geometry = list(self.padding), list(self.stride), list(self.dilation)
         shape, weight = self._packed.weight
@@ -251,9 +326,11 @@ class PackedConvolution(nn.Conv2d):
                 self.weight.detach(), *geometry, self.groups, list(images.shape)
             )
             self._packed.weight = images.shape, weight
-        after = "relu" if self.with_relu else "none"
+        after = "gelu" if self.with_gelu else "relu" if self.with_relu else "none"
+        # The exact GELU, not its approximation by a tanh.
+        kind = "none" if self.with_gelu else ""
         return torch.ops.mkldnn._convolution_pointwise(
-            images, weight, self.bias, *geometry, self.groups, after, [], ""
+            images, weight, self.bias, *geometry, self.groups, after, [], kind
         )
 
 

@@ -37,6 +37,73 @@ def count(model, size=30):
     return count_uses(model, torch.zeros(1, 3, size, size))
 
 
+class Mlp(nn.Module):
+    """Convolutions with a GELU between them, which are no neighbours in a sequence."""
+
+    def __init__(self, kind="", gelu=None):
+        super().__init__()
+        torch.manual_seed(0)
+        self.kind = kind
+        self.first, self.act = nn.Conv2d(3, 8, 3), gelu or nn.GELU()
+        self.second = nn.Conv2d(8, 8, 1)
+
+    def forward(self, images):
+        maps = self.first(images)
+        found = self.act(maps)
+        if self.kind == "gated":
+            found = found * maps
+        if self.kind == "joined":
+            found = torch.cat([found, maps], dim=1)[:, :8]
+        if self.kind == "twice":
+            found = self.act(found)
+        found = self.second(found).relu()
+        return found.mean(dim=(2, 3))[:, : maps.shape[1]]
+
+
+@needs_onednn
+def test_gelu_is_computed_with_the_convolution_before_it():
+    """Wherever it is in the network; with a gradient or in bfloat16 as PyTorch computes it."""
+    model = Mlp().eval()
+    packed = copy.deepcopy(model)
+    assert pack_convolutions(packed, nn.Identity(), count(packed)) == 2
+    assert packed.first.with_gelu
+    assert type(packed.act) is nn.Identity
+    assert is_same(model, packed)
+    images = torch.randn(2, 3, 17, 17)
+    assert torch.equal(packed(images), model(images))
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(packed(images), model(images))
+
+
+@needs_onednn
+@pytest.mark.parametrize(
+    "model",
+    [
+        Mlp("gated"),
+        Mlp("joined"),
+        Mlp("twice"),
+        Mlp(gelu=nn.GELU(approximate="tanh")),
+        Mlp(gelu=nn.SiLU()),
+    ],
+    ids=["gated", "joined", "twice", "tanh", "SiLU"],
+)
+def test_gelu_that_is_not_alone_stays(model):
+    """The output of the convolution is read elsewhere, the GELU runs twice, or is another one."""
+    packed = copy.deepcopy(model.eval())
+    assert pack_convolutions(packed, nn.Identity(), count(packed)) == 2
+    assert not packed.first.with_gelu
+    assert is_same(model, packed)
+
+
+@needs_onednn
+@pytest.mark.parametrize("name", ["first", "act"])
+def test_gelu_that_is_explained_stays(name):
+    """So does one behind the explained layer, whose output it must not change."""
+    packed = Mlp().eval()
+    pack_convolutions(packed, packed.get_submodule(name), count(packed))
+    assert type(packed.act) is nn.GELU
+
+
 @needs_onednn
 @pytest.mark.parametrize(
     "conv",
