@@ -138,9 +138,7 @@ def read_chosen(
     -------
     pyarrow.Table
     """
-    from pyarrow import parquet
-
-    with parquet.ParquetFile(_rewind(data)) as file:
+    with _open_parquet(data) as file:
         names = file.schema_arrow.names
         chosen = names if wanted is None else wanted.choose(names, path)
         if is_plain:
@@ -148,12 +146,26 @@ def read_chosen(
             chosen = [name for name in chosen if name in plain]
         texts = _measure_parquet(file, chosen, path, n_before)
     if texts:
-        with parquet.ParquetFile(_rewind(data), read_dictionary=texts) as file:
-            packed = file.read(columns=texts)
+        with _open_parquet(data, read_dictionary=texts) as file:
+            packed = file.read(columns=texts, use_threads=False)
         check_size(n_before + _measure_texts(packed), path, "decoded")
         del packed
-    with parquet.ParquetFile(_rewind(data)) as file:
-        return file.read(columns=chosen, use_pandas_metadata=True)
+    with _open_parquet(data) as file:
+        return file.read(columns=chosen, use_threads=False, use_pandas_metadata=True)
+
+
+def _open_parquet(
+    data: bytes | BinaryIO, read_dictionary: Sequence[str] = ()
+) -> "parquet.ParquetFile":
+    """Open Parquet so that no thread of Arrow reads it.
+
+    Such a thread may still let go of the file when Python ends, which aborts the process.
+    """
+    from pyarrow import parquet
+
+    return parquet.ParquetFile(
+        _rewind(data), read_dictionary=list(read_dictionary), pre_buffer=False
+    )
 
 
 def _is_plain(kind: "pa.DataType") -> bool:

@@ -125,7 +125,8 @@ def _open(file: Any) -> Any:
     import pyarrow.parquet as pq
 
     try:
-        return pq.ParquetFile(file)
+        # A thread of Arrow may still let go of the file when Python ends, which aborts the process.
+        return pq.ParquetFile(file, pre_buffer=False)
     except (pa.ArrowInvalid, OSError) as exc:
         if getattr(exc, "errno", None):
             raise
@@ -161,7 +162,7 @@ def _read_group(path: Path, column: str, group: int, stamp: tuple[int, int]) -> 
                 f"{MAX_GROUP / 1e9:.1f}; write the file with smaller row groups"
             )
         try:
-            return table.read_row_group(group, columns=[column]).column(0)
+            return table.read_row_group(group, columns=[column], use_threads=False).column(0)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as exc:
             if getattr(exc, "errno", None):
                 raise
