@@ -33,7 +33,7 @@ LEAST_GALAXIES = round(N_COMPARED * (LEAST_GAIN + 1) / (LEAST_GAIN - 1))
 LARGEST_CHANGED = 1e-3
 # Of the maps, 95 % may be off by this share of their largest value.
 LARGEST_MAP_ERROR = 0.05
-# Margins are counted up to this many times what they lose on average.
+# Margins are counted up to this many times what those at the border lose on average.
 WINDOW = 64
 # Images that are explained at a time; so many tell how fast a processor or a GPU is.
 N_TOGETHER = 64
@@ -247,16 +247,18 @@ def summarise(compared: Compared) -> dict[str, float]:
     }
 
 
-def bound_changes(margins: NDArray[np.float64], lost: NDArray[np.float64]) -> float:
+def bound_changes(margins: NDArray[np.float64], changes: NDArray[np.float64]) -> float:
     r"""Bound the share of galaxies whose class changes, from few of which none may change.
 
     A class changes where a galaxy's margin, the difference of its two largest logits, is less than
-    what it loses. That is rare, but the share follows from two things that are not: with the
-    density :math:`f` of margins near zero, and losses :math:`d` that do not depend on the margin,
+    what it loses. That is rare, but the share follows from two things that are not: the density
+    :math:`f` of margins near zero, and changes :math:`d` of the difference. If these do not depend
+    on the difference, half of the galaxies at the border change towards it, also where all change
+    towards one class:
 
-    .. math:: P = \int_0^\infty f(m) P(d > m) dm = f(0) E[\max(d, 0)].
+    .. math:: P = f(0) E[|d|] / 2.
 
-    The density is that of the margins below `WINDOW` times the mean loss, which is taken to be no
+    The density is that of the margins below `WINDOW` times :math:`E[|d|] / 2`, and taken to be no
     larger at zero than in that window. The bound holds in 95 of 100 samples: for :math:`k` margins
     in the window, the largest Poisson mean (Garwood 1936, Biometrika 28, 437). No sample of n
     galaxies gives less than 3 / (64 n); from changes alone it would be 3 / n.
@@ -265,15 +267,15 @@ def bound_changes(margins: NDArray[np.float64], lost: NDArray[np.float64]) -> fl
     ----------
     margins : (N,) ndarray of float64
         Difference of the two largest logits.
-    lost : (N,) ndarray of float64
-        By how much this difference falls at the other precision; negative where it grows.
+    changes : (N,) ndarray of float64
+        By how much this difference changes at the other precision.
 
     Returns
     -------
     float
         Upper limit of the share, at most 1.
     """
-    loss = float(np.maximum(lost, 0).mean())
+    loss = float(np.abs(changes).mean()) / 2
     n_near = int(np.sum(margins <= WINDOW * loss))
     expected = float(chi2.ppf(0.95, 2 * (n_near + 1))) / 2
     return min(1.0, expected / (WINDOW * len(margins)))

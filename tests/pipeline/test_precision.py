@@ -58,6 +58,19 @@ def test_few_changes_are_bounded_by_margins():
     assert np.mean(lost > margins) == pytest.approx(share, rel=0.1)
 
 
+def test_bound_holds_where_all_logits_shift():
+    """Rounded weights shift all logits towards one class; most galaxies are of it, few change."""
+    rng = np.random.default_rng(0)
+    shift, n = 0.02, 512
+    differences = rng.normal(2, 2, (400, n))
+    share = shift * math.exp(-0.5) / math.sqrt(2 * math.pi) / 2
+    assert np.mean(np.sign(differences) != np.sign(differences + shift)) == pytest.approx(
+        share, rel=0.15
+    )
+    bounds = [bound_changes(np.abs(one), shift * np.sign(one)) for one in differences]
+    assert np.mean(np.array(bounds) >= share) > 0.92
+
+
 def test_bound_is_never_zero():
     """Not even of galaxies that lose nothing; of galaxies that all lie at the border it is 1."""
     n = 512
