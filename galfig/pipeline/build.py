@@ -14,6 +14,7 @@ from galfig.errors import CheckpointError, DamagedPartError, LockError, OutputEr
 from galfig.images.cutouts import choose_decoding
 from galfig.networks.checkpoint import Checkpoint
 from galfig.networks.device import choose_device
+from galfig.networks.memory import refusing_too_large
 from galfig.pipeline.attributes import describe_store
 from galfig.pipeline.changes import describe_changed, find_changed
 from galfig.pipeline.explain import read_first_images
@@ -197,7 +198,8 @@ def _prepare(
     # Before the work of hours, not after it: SOURCE_DATE_EPOCH may be no number.
     now()
     images = _read_first_images(plan, checkpoint)
-    engines = [_prove_engine(plan, network, images, run) for network in checkpoint.networks]
+    with refusing_too_large(checkpoint.record.arch):
+        engines = [_prove_engine(plan, network, images, run) for network in checkpoint.networks]
     # So that no parts are reused whose maps another build computed in another way.
     plan = replace(plan, engine=", ".join(_name_way(engine.record) for engine in engines))
     attrs = describe_store(

@@ -23,6 +23,7 @@ from galfig.images.cutouts import Decoding, read_cutout, scale_cutout
 from galfig.images.identity import NO_DIGEST, note_digest
 from galfig.images.sources import Source
 from galfig.networks.checkpoint import Checkpoint
+from galfig.networks.memory import refusing_too_large
 from galfig.pipeline.spread import collect_numbers, combine, list_spreads
 from galfig.runtime.machine import count_processors
 from galfig.runtime.timing import Stopwatch
@@ -226,7 +227,7 @@ def _explain_batch(
     has_contrast: bool,
 ) -> list[Explained | str]:
     """Explain images with each network; return the result for each, or why there is none."""
-    with stopwatch.time("compute"):
+    with stopwatch.time("compute"), refusing_too_large("explaining"):
         batches = [explain(images) for explain in explainers]
         cams = [batch.cams.cpu().numpy() for batch in batches]
         numbers = [batch.logits.cpu().numpy() for batch in batches]
