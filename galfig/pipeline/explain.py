@@ -1,7 +1,7 @@
 """Decode, explain and compress images, a few galaxies per thread at a time."""
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import MappingProxyType
@@ -24,7 +24,10 @@ from galfig.images.identity import NO_DIGEST, note_digest
 from galfig.images.sources import Source
 from galfig.networks.checkpoint import Checkpoint
 from galfig.networks.memory import refusing_too_large
+from galfig.pipeline.pixels import Normaliser
 from galfig.pipeline.spread import collect_numbers, combine, list_spreads
+from galfig.pipeline.stages import Stages, explain_in_stages
+from galfig.pipeline.transfer import Transfer
 from galfig.runtime.machine import count_processors
 from galfig.runtime.timing import Stopwatch
 from galfig.store.chunks import Encoded, encode_galaxy
@@ -76,7 +79,9 @@ def explain_galaxies(
     """Decode, crop, normalise, explain and compress some galaxies.
 
     Each thread takes a few galaxies through all the stages: while one thread waits for a file or
-    compresses, another computes. Images are decoded once, however many networks explain them.
+    compresses, another computes. If they take turns at a device, they decode and compress for it,
+    and the calling thread has it compute; see `galfig.pipeline.stages`. Images are decoded once,
+    however many networks explain them.
 
     Parameters
     ----------
@@ -137,8 +142,22 @@ def explain_galaxies(
             has_contrast=has_contrast,
         )
 
+    if engines[0].takes_turns:
+        found_groups = explain_in_stages(
+            galaxies.paths,
+            _make_stages(
+                checkpoint, engines, explainers, decoding, stopwatch, digests, has_contrast
+            ),
+            Transfer(engines[0].device),
+            pool,
+            n_batch=n_group,
+            shape=(*size[1:], size[0]),
+            stopwatch=stopwatch,
+        )
+    else:
+        found_groups = map_ahead(pool, explain, groups, n_ahead=N_AHEAD * count_processors())
     explained: list[Explained | str] = []
-    for group in map_ahead(pool, explain, groups, n_ahead=N_AHEAD * count_processors()):
+    for group in found_groups:
         explained += group
         progress(len(group))
     found = np.array([digests.get(path, NO_DIGEST) for path in galaxies.paths], np.uint64)
@@ -189,17 +208,7 @@ def _explain_group(
     has_contrast: bool,
 ) -> list[Explained | str]:
     """Explain some files in one thread; return the result for each, or why there is none."""
-    note = partial(note_digest, digests)
-    with stopwatch.time("decode"):
-        cutouts: list[NDArray[np.uint8] | str] = []
-        for path in paths:
-            try:
-                cutouts.append(read_cutout(path, checkpoint.cutout_size, decoding, on_bytes=note))
-            except CutoutError as exc:
-                # A LostCutoutError ends the build. If its galaxy were rejected instead, it would
-                # stay rejected when the file is back.
-                # A store names no folder of the machine that built it.
-                cutouts.append(str(exc).replace(str(path), path.name))
+    cutouts = _decode(paths, checkpoint, decoding, stopwatch, digests)
     readable = [cutout for cutout in cutouts if not isinstance(cutout, str)]
     if not readable:
         return [str(cutout) for cutout in cutouts]
@@ -218,6 +227,55 @@ def _explain_group(
     return [cutout if isinstance(cutout, str) else next(explained) for cutout in cutouts]
 
 
+def _decode(
+    paths: Sequence[Source],
+    checkpoint: Checkpoint,
+    decoding: Decoding,
+    stopwatch: Stopwatch,
+    digests: dict[Source, int],
+) -> list[NDArray[np.uint8] | str]:
+    """Return the cutout of each file, or why there is none."""
+    note = partial(note_digest, digests)
+    with stopwatch.time("decode"):
+        cutouts: list[NDArray[np.uint8] | str] = []
+        for path in paths:
+            try:
+                cutouts.append(read_cutout(path, checkpoint.cutout_size, decoding, on_bytes=note))
+            except CutoutError as exc:
+                # A LostCutoutError ends the build. If its galaxy were rejected instead, it would
+                # stay rejected when the file is back.
+                # A store names no folder of the machine that built it.
+                cutouts.append(str(exc).replace(str(path), path.name))
+    return cutouts
+
+
+def _make_stages(
+    checkpoint: Checkpoint,
+    engines: Sequence[Engine],
+    explainers: Sequence[Callable[[Tensor], CamBatch]],
+    decoding: Decoding,
+    stopwatch: Stopwatch,
+    digests: dict[Source, int],
+    has_contrast: bool,
+) -> Stages[Explained]:
+    """Return what happens to galaxies that are explained on a device in large batches."""
+    normalise = Normaliser(checkpoint, engines[0].device)
+
+    def explain(pixels: Tensor) -> list[CamBatch]:
+        with refusing_too_large("explaining"):
+            images = normalise(pixels)
+            return [explain(images) for explain in explainers]
+
+    return Stages(
+        decode=lambda paths: _decode(paths, checkpoint, decoding, stopwatch, digests),
+        scale=lambda cutout: scale_cutout(cutout, checkpoint.image_size),
+        explain=explain,
+        finish=lambda cams, logits, cutouts: _finish(
+            cams, logits, cutouts, stopwatch, has_contrast=has_contrast
+        ),
+    )
+
+
 def _explain_batch(
     images: Tensor,
     cutouts: Sequence[NDArray[np.uint8]],
@@ -231,7 +289,19 @@ def _explain_batch(
         batches = [explain(images) for explain in explainers]
         cams = [batch.cams.cpu().numpy() for batch in batches]
         numbers = [batch.logits.cpu().numpy() for batch in batches]
-    with stopwatch.time("combine") if len(batches) > 1 else contextlib.nullcontext():
+    return _finish(cams, numbers, cutouts, stopwatch, has_contrast=has_contrast)
+
+
+def _finish(
+    cams: Sequence[Iterable[NDArray[np.float32]]],
+    numbers: Sequence[Iterable[NDArray[np.float32]]],
+    cutouts: Sequence[NDArray[np.uint8]],
+    stopwatch: Stopwatch,
+    *,
+    has_contrast: bool,
+) -> list[Explained | str]:
+    """Combine and compress the maps of some galaxies by each network, and their logits."""
+    with stopwatch.time("combine") if len(cams) > 1 else contextlib.nullcontext():
         galaxies = zip(zip(*cams, strict=True), zip(*numbers, strict=True), strict=True)
         combined = [
             combine(*galaxy, has_contrast=has_contrast) if _is_finite(galaxy) else None
