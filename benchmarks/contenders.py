@@ -40,7 +40,9 @@ class Contender:
     is_scaled: bool = False
 
 
-def make_contenders(model: nn.Module, layer: nn.Module, n_classes: int) -> list[Contender]:
+def make_contenders(
+    model: nn.Module, layer: nn.Module, n_classes: int, precision: str = "float32"
+) -> list[Contender]:
     """Prepare all contenders.
 
     Parameters
@@ -51,12 +53,14 @@ def make_contenders(model: nn.Module, layer: nn.Module, n_classes: int) -> list[
         Layer whose output, (N, K, h, w), is explained.
     n_classes : int
         Number of classes, C.
+    precision : {"float32", "tf32", "bfloat16"}, default "float32"
+        Arithmetic of galfig's engine; whoever runs the others sets theirs.
 
     Returns
     -------
     list of Contender
     """
-    engine = make_engine(model, layer)
+    engine = make_engine(model, layer, precision=precision)
     captum = LayerGradCam(model, layer)
 
     def classify(images: Tensor) -> None:
