@@ -68,6 +68,15 @@ def pytest_itemcollected(item):
         item.add_marker(pytest.mark.faults)
 
 
+def pytest_runtest_setup(item):
+    """Skip what needs a GPU where there is none."""
+    if item.get_closest_marker("gpu") is not None:
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("no CUDA device")
+
+
 def pytest_terminal_summary(terminalreporter, config):
     """Print what was tried and what survived, where any fault was."""
     campaign = config.stash[_CAMPAIGN]

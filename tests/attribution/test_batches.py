@@ -197,3 +197,26 @@ def test_real_limit_of_memory_is_found():
     )
     assert done.stdout.split() == ["64", "True"], done.stderr
     assert "out of memory with 64 images at a time; going on with 32" in done.stderr
+
+
+@pytest.mark.gpu
+def test_small_limit_of_a_gpu_is_found(caplog):
+    """With a hundredth of its memory, a GPU explains all images, fewer at a time, to the bit."""
+    torch.manual_seed(0)
+    wide = nn.Conv2d(3, 256, 3, padding=1)
+    model = nn.Sequential(wide, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(256, 2))
+    model.eval().cuda()
+    images = torch.randn(300, 3, 224, 224)
+    expected = grad_cam(model, images[:2].cuda(), wide).cams
+    engine = make_engine(model, wide, shape=(3, 224, 224))
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(0.02)
+    try:
+        found = engine.explain(images)
+        again = engine.explain(images)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert "out of memory with 256 images at a time; going on with 128" in caplog.text
+    assert len(found.cams) == 300
+    assert torch.equal(found.cams, again.cams)
+    torch.testing.assert_close(found.cams[:2], expected, rtol=1e-3, atol=1e-6)

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 
+from galfig.attribution.devices import wake_device
 from galfig.pipeline.transfer import Cuda, Processor, Transfer, choose_backend
 
 CPU = torch.device("cpu")
@@ -85,7 +86,6 @@ def test_what_is_fetched_waits_for_the_computing():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_copies_of_cuda_are_complete():
     """Many batches in flight, of memory that is used again: each comes back as it was."""
     device = torch.device("cuda")
@@ -105,10 +105,8 @@ def test_copies_of_cuda_are_complete():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_cuda_wakes_in_a_new_thread(recwarn):
     """cuBLAS does not warn of a thread that has no context."""
-    from galfig.attribution.devices import wake_device
 
     def work():
         wake_device(torch.device("cuda"))
