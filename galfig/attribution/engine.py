@@ -7,7 +7,7 @@ import os
 import queue
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -38,6 +38,7 @@ from galfig.attribution.variants import (
     set_arithmetic,
 )
 
+Normalise = Callable[[Tensor], Tensor]
 logger = logging.getLogger(__name__)
 PRECISIONS = ("float32", "tf32", "bfloat16")
 # Assumed cache size where the system does not report one [byte].
@@ -199,28 +200,32 @@ class Engine:
                 weakref.finalize(self, self._workers.shutdown, wait=False)
             return self._workers
 
-    def explain(self, images: Tensor) -> CamBatch:
+    def explain(self, images: Tensor, normalise: Normalise | None = None) -> CamBatch:
         """Explain a batch in the calling thread, which is one of `open_workers`.
 
         Parameters
         ----------
         images : (N, n_channels, H, W) Tensor of float32
             Normalised cutouts, on any device.
+        normalise : callable, optional
+            Normalises images of another type on the device, as many as are computed at a time.
 
         Returns
         -------
         CamBatch
             ``cams`` (N, C, h, w) and ``logits`` (N, C) in float32, on the device of the engine.
         """
-        return self._method.finish(self._explain_parts(images))
+        return self._method.finish(self._explain_parts(images, normalise))
 
-    def explain_averaged(self, images: Tensor) -> CamBatch:
+    def explain_averaged(self, images: Tensor, normalise: Normalise | None = None) -> CamBatch:
         """Explain the network averaged over the eight orientations of each image.
 
         Parameters
         ----------
         images : (N, n_channels, H, H) Tensor of float32
             Normalised cutouts, on any device.
+        normalise : callable, optional
+            As in `explain`.
 
         Returns
         -------
@@ -237,11 +242,13 @@ class Engine:
         if not self._method.is_proportional:
             raise ValueError(f"method: {self.method} has no maps of a network averaged over turns")
         # Evidence is contrasted with the probabilities of the averaged network.
-        return self._method.finish(explain_averaged(self._explain_parts, images))
+        explain = partial(self._explain_parts, normalise=normalise)
+        return self._method.finish(explain_averaged(explain, images))
 
-    def _explain_parts(self, images: Tensor) -> CamBatch:
+    def _explain_parts(self, images: Tensor, normalise: Normalise | None) -> CamBatch:
         size = self.choose_micro_batch(images.shape[1:])
-        return self._explain(self._find_runner(images.shape[1:]), images, size, self._precision)
+        runner = self._find_runner(images.shape[1:])
+        return self._explain(runner, images, size, self._precision, normalise)
 
     def prove(self, shape: Sequence[int]) -> None:
         """Choose how images of a shape are explained, by images of noise; see `verify`.
@@ -447,10 +454,21 @@ class Engine:
                 f'({_describe_failure(exc)}); use precision="float32"'
             ) from exc
 
-    def _explain(self, runner: _Runner, images: Tensor, size: int, precision: str) -> CamBatch:
+    def _explain(
+        self,
+        runner: _Runner,
+        images: Tensor,
+        size: int,
+        precision: str,
+        normalise: Normalise | None = None,
+    ) -> CamBatch:
         wake_device(self.device)
         with runner.borrow() as explain, set_arithmetic(precision, self.device):
-            return explain_in_batches(explain, images, size, self._limit)
+
+            def run(batch: Tensor) -> CamBatch:
+                return explain(batch if normalise is None else normalise(batch))
+
+            return explain_in_batches(run, images, size, self._limit)
 
     def choose_micro_batch(self, shape: Sequence[int]) -> int:
         """Return how many images are computed at a time.

@@ -252,7 +252,7 @@ def _decode(
 def _make_stages(
     checkpoint: Checkpoint,
     engines: Sequence[Engine],
-    explainers: Sequence[Callable[[Tensor], CamBatch]],
+    explainers: Sequence[Callable[..., CamBatch]],
     decoding: Decoding,
     stopwatch: Stopwatch,
     digests: dict[Source, int],
@@ -263,8 +263,8 @@ def _make_stages(
 
     def explain(pixels: Tensor) -> list[CamBatch]:
         with refusing_too_large("explaining"):
-            images = normalise(pixels)
-            return [explain(images) for explain in explainers]
+            images = pixels.permute(0, 3, 1, 2)
+            return [explain(images, normalise) for explain in explainers]
 
     return Stages(
         decode=lambda paths: _decode(paths, checkpoint, decoding, stopwatch, digests),

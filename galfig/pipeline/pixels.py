@@ -33,7 +33,7 @@ class Normaliser:
 
         Parameters
         ----------
-        pixels : (N, H, W, n_channels) Tensor of uint8
+        pixels : (N, n_channels, H, W) Tensor of uint8
             Images, on the device.
 
         Returns
@@ -41,5 +41,6 @@ class Normaliser:
         (N, n_channels, H, W) Tensor of float32
             Exactly the numbers of `galfig.networks.checkpoint.Checkpoint.normalise`, channels-last.
         """
-        rows = pixels.int() + self._starts
+        # Channels come last in memory, as images are decoded.
+        rows = pixels.permute(0, 2, 3, 1).int() + self._starts
         return self._table.index_select(0, rows.flatten()).view(rows.shape).permute(0, 3, 1, 2)

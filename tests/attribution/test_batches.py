@@ -102,6 +102,25 @@ def test_batch_is_halved_until_it_fits(exc, images, fit, caplog):
     assert not caplog.records
 
 
+def test_pixels_are_normalised_a_batch_at_a_time(images, fit):
+    """On the device, where they take four times as much memory: no more than fit at once."""
+    model = Small().eval()
+    engine = make_engine(model, model.body[1], micro_batch=8, shape=(3, 24, 24))
+    pixels = (40 * images + 128).clamp(0, 255).byte()
+    whole = engine.explain(pixels.float() / 100)
+    sizes = []
+
+    def normalise(batch):
+        sizes.append(len(batch))
+        if len(batch) > 4:
+            raise SHORTAGES[0]
+        return batch.float() / 100
+
+    found = engine.explain(pixels, normalise)
+    assert sizes == [8, 4, 4, 4, 4, 4]
+    assert torch.equal(found.cams, whole.cams)
+
+
 @pytest.mark.parametrize("n_fitting", [1, 2, 4])
 def test_proof_fits_as_well(n_fitting, images, fit):
     """The images of noise run together only where they fit; one alone depends on no other."""

@@ -25,6 +25,6 @@ def test_every_value_of_every_channel_keeps_its_bits(tmp_path, n_channels, devic
     ):
         expected = checkpoint.normalise(pixels)
         normalise = Normaliser(checkpoint, torch.device(device))
-        found = normalise(torch.from_numpy(pixels).to(device))
+        found = normalise(torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2))
         assert found.dtype == torch.float32
         assert torch.equal(found.cpu(), expected)

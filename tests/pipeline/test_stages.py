@@ -138,7 +138,7 @@ def test_image_that_does_not_fit_is_one_line(galaxy_folder, checkpoint, shared_d
     shared_device(True)
     engine = make_engine(checkpoint.model, checkpoint.model.get_submodule("conv3"))
 
-    def fail(images):
+    def fail(images, normalise):
         raise torch.OutOfMemoryError("CUDA out of memory.\nMore")
 
     engine.explain = fail
