@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,15 +24,18 @@ from galfig.images.identity import NO_DIGEST, note_digest
 from galfig.images.sources import Source
 from galfig.networks.checkpoint import Checkpoint
 from galfig.networks.memory import refusing_too_large
+from galfig.pipeline.casting import casts_exactly, scale_on_device
 from galfig.pipeline.pixels import Normaliser
 from galfig.pipeline.spread import collect_numbers, combine, list_spreads
 from galfig.pipeline.stages import Stages, explain_in_stages
 from galfig.pipeline.transfer import Transfer
 from galfig.runtime.machine import count_processors
 from galfig.runtime.timing import Stopwatch
-from galfig.store.chunks import Encoded, encode_galaxy
+from galfig.store.chunks import Encoded, ScaledMaps, encode_galaxy
 from galfig.store.writer import Part
 
+# Of one galaxy; scaled on a device, or still to be scaled.
+Maps = NDArray[np.float32] | ScaledMaps
 # Smallest number of galaxies that a thread takes at a time; and groups ahead, per processor.
 GROUP_SIZE = 8
 N_AHEAD = 4
@@ -259,20 +262,34 @@ def _make_stages(
     has_contrast: bool,
 ) -> Stages[Explained]:
     """Return what happens to galaxies that are explained on a device in large batches."""
-    normalise = Normaliser(checkpoint, engines[0].device)
+    device = engines[0].device
+    normalise = Normaliser(checkpoint, device)
+    # Maps of several networks are combined before they are rounded.
+    is_cast = len(engines) == 1 and casts_exactly(device)
 
-    def explain(pixels: Tensor) -> list[CamBatch]:
+    def explain(pixels: Tensor) -> list[Tensor]:
         with refusing_too_large("explaining"):
             images = pixels.permute(0, 3, 1, 2)
-            return [explain(images, normalise) for explain in explainers]
+            batches = [explain(images, normalise) for explain in explainers]
+            if is_cast:
+                return [*scale_on_device(batches[0].cams), batches[0].logits]
+            return [tensor for batch in batches for tensor in (batch.cams, batch.logits)]
+
+    def finish(
+        rows: Sequence[Sequence[NDArray[Any]]], cutouts: Sequence[NDArray[np.uint8]]
+    ) -> list[Explained | str]:
+        if is_cast:
+            cams: Sequence[Iterable[Maps]] = [list(map(ScaledMaps, rows[0], rows[1]))]
+            logits = rows[2:]
+        else:
+            cams, logits = rows[::2], rows[1::2]
+        return _finish(cams, logits, cutouts, stopwatch, has_contrast=has_contrast)
 
     return Stages(
         decode=lambda paths: _decode(paths, checkpoint, decoding, stopwatch, digests),
         scale=lambda cutout: scale_cutout(cutout, checkpoint.image_size),
         explain=explain,
-        finish=lambda cams, logits, cutouts: _finish(
-            cams, logits, cutouts, stopwatch, has_contrast=has_contrast
-        ),
+        finish=finish,
     )
 
 
@@ -293,7 +310,7 @@ def _explain_batch(
 
 
 def _finish(
-    cams: Sequence[Iterable[NDArray[np.float32]]],
+    cams: Sequence[Iterable[Maps]],
     numbers: Sequence[Iterable[NDArray[np.float32]]],
     cutouts: Sequence[NDArray[np.uint8]],
     stopwatch: Stopwatch,
@@ -321,9 +338,10 @@ def _finish(
         ]
 
 
-def _is_finite(galaxy: tuple[Sequence[NDArray[np.float32]], ...]) -> bool:
+def _is_finite(galaxy: tuple[Sequence[Maps], Sequence[NDArray[np.float32]]]) -> bool:
     """Return whether maps and logits of a galaxy are finite, by each network."""
-    return all(np.isfinite(array).all() for arrays in galaxy for array in arrays)
+    cams = [maps.scale if isinstance(maps, ScaledMaps) else maps for maps in galaxy[0]]
+    return all(np.isfinite(array).all() for array in (*cams, *galaxy[1]))
 
 
 def _make_part(

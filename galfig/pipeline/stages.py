@@ -9,14 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from galfig.attribution.gradcam import CamBatch
 from galfig.images.ahead import map_ahead
 from galfig.images.sources import Source
 from galfig.pipeline.transfer import Fetched, Transfer
@@ -24,6 +23,7 @@ from galfig.runtime.timing import Stopwatch
 
 Kept = TypeVar("Kept")
 Cutout = NDArray[np.uint8]
+Rows = NDArray[Any]
 # Galaxies that a thread decodes or compresses at a time.
 GROUP_SIZE = 8
 # Batches that are decoded while one computes, and that are compressed.
@@ -42,24 +42,17 @@ class Stages(Generic[Kept]):
     scale : callable
         Called in a thread; scales a cutout to the size that the network sees.
     explain : callable
-        Called in one thread with pixels (N, H, W, n_channels) of uint8 on the device; returns the
-        maps of each network, which the device may still compute.
+        Called in one thread with pixels (N, H, W, n_channels) of uint8 on the device; returns
+        tensors of N rows each, which the device may still compute.
     finish : callable
-        Called in a thread with the maps (C, h, w) of a few galaxies by network, their logits (C,)
-        by network, and their cutouts; returns what is kept of each, or why nothing is.
+        Called in a thread with the rows of a few galaxies, by tensor, and their cutouts; returns
+        what is kept of each, or why nothing is.
     """
 
     decode: Callable[[Sequence[Source]], Sequence[Cutout | str]]
     scale: Callable[[Cutout], Cutout]
-    explain: Callable[[Tensor], Sequence[CamBatch]]
-    finish: Callable[
-        [
-            Sequence[Sequence[NDArray[np.float32]]],
-            Sequence[Sequence[NDArray[np.float32]]],
-            Sequence[Cutout],
-        ],
-        Sequence[Kept | str],
-    ]
+    explain: Callable[[Tensor], Sequence[Tensor]]
+    finish: Callable[[Sequence[Sequence[Rows]], Sequence[Cutout]], Sequence[Kept | str]]
 
 
 class _Group(NamedTuple):
@@ -133,7 +126,7 @@ def explain_in_stages(
         arrays = [tensor.numpy() for tensor in fetched.tensors]
         rows = [[array[row] for row in readable] for array in arrays]
         images = [one for one in cutouts if not isinstance(one, str)]
-        found = iter(stages.finish(rows[::2], rows[1::2], images))
+        found = iter(stages.finish(rows, images))
         return [one if isinstance(one, str) else next(found) for one in cutouts]
 
     def start_finishing() -> None:
@@ -193,5 +186,4 @@ def _compute(
     """Tell the device to explain a batch; None if it has no image that can be decoded."""
     if all(isinstance(one, str) for group in cutouts for one in group):
         return None
-    batches = stages.explain(transfer.send(pixels))
-    return transfer.fetch([tensor for one in batches for tensor in (one.cams, one.logits)])
+    return transfer.fetch(stages.explain(transfer.send(pixels)))

@@ -11,7 +11,6 @@ import torch
 from samples import load_with_settings
 
 from galfig.attribution.engine import make_engine, open_workers
-from galfig.attribution.gradcam import CamBatch
 from galfig.errors import ConfigError, LostCutoutError
 from galfig.images.cutouts import Decoding
 from galfig.pipeline.explain import explain_galaxies
@@ -30,10 +29,10 @@ def run(n, n_batch, *, decode=None, explain=None, finish=None, n_workers=3):
         return [f"no image {i}" if i % 5 == 4 else np.full((2, 2, 1), i, np.uint8) for i in numbers]
 
     def explain_all(pixels):
-        return [CamBatch(pixels.float()[:, None, :, :, 0], pixels.float()[:, 0, 0])]
+        return [pixels.float()[:, None, :, :, 0], pixels.float()[:, 0, 0]]
 
-    def finish_all(cams, logits, cutouts):
-        zipped = zip(cams[0], logits[0], cutouts, strict=True)
+    def finish_all(rows, cutouts):
+        zipped = zip(*rows, cutouts, strict=True)
         return [(int(cam[0, 0, 0]), int(row[0]), int(cut[0, 0, 0])) for cam, row, cut in zipped]
 
     stages = Stages(
@@ -65,7 +64,7 @@ def test_batch_without_images_is_not_computed():
 
     def explain(pixels):
         sizes.append(len(pixels))
-        return [CamBatch(pixels.float()[:, None, :, :, 0], pixels.float()[:, 0, 0])]
+        return [pixels]
 
     found = run(30, 10, decode=lambda paths: ["no image"] * len(paths), explain=explain)
     assert found == ["no image"] * 30
@@ -94,7 +93,7 @@ def test_memory_is_bounded():
             most = max(most, alive)
         return [np.zeros((2, 2, 1), np.uint8)] * len(paths)
 
-    def finish(cams, logits, cutouts):
+    def finish(rows, cutouts):
         nonlocal alive
         time.sleep(1e-3)
         with lock:
@@ -106,10 +105,13 @@ def test_memory_is_bounded():
     assert most <= 6 * n_batch
 
 
-@pytest.mark.parametrize("n_networks", [1, 2])
+@pytest.mark.parametrize(("n_networks", "casts"), [(1, True), (1, False), (2, True)])
 @pytest.mark.parametrize("tta", [False, True])
-def test_stages_give_the_bytes_of_groups(galaxy_folder, checkpoint, shared_device, n_networks, tta):
+def test_stages_give_the_bytes_of_groups(
+    galaxy_folder, checkpoint, shared_device, monkeypatch, n_networks, casts, tta
+):
     """The maps of a device that threads share are those of threads that compute."""
+    monkeypatch.setattr("galfig.pipeline.explain.casts_exactly", lambda device: casts)
     galaxies, _ = load_with_settings(galaxy_folder)
     broken = galaxies.paths[5]
     broken.write_bytes(b"no image")
@@ -148,3 +150,31 @@ def test_image_that_does_not_fit_is_one_line(galaxy_folder, checkpoint, shared_d
         "explaining: CUDA out of memory.; use a network that takes smaller images, or a machine "
         "with more memory"
     )
+
+
+@pytest.mark.parametrize("casts", [True, False])
+def test_galaxy_without_finite_numbers_is_rejected(
+    galaxy_folder, checkpoint, shared_device, monkeypatch, casts
+):
+    """Wherever its maps are scaled; the others of its batch are stored."""
+    monkeypatch.setattr("galfig.pipeline.explain.casts_exactly", lambda device: casts)
+    galaxies, _ = load_with_settings(galaxy_folder)
+    shared_device()
+    engine = make_engine(checkpoint.model, checkpoint.model.get_submodule("conv3"))
+    explain, n_done = engine.explain, 0
+
+    def explain_sick(images, normalise):
+        nonlocal n_done
+        batch = explain(images, normalise)
+        for row, value in ((2, torch.nan), (5, torch.inf)):
+            if n_done <= row < n_done + len(images):
+                batch.cams[row - n_done, 0, 1, 1] = value
+        n_done += len(images)
+        return batch
+
+    engine.explain = explain_sick
+    with open_workers(2) as pool:
+        part = explain_galaxies(galaxies, checkpoint, [engine], Decoding(), pool=pool)
+    assert list(part.rejected) == [galaxies.objid[2], galaxies.objid[5]]
+    assert all("not finite" in reason for reason in part.rejected.values())
+    assert len(part.images) == 22
