@@ -34,7 +34,7 @@ def is_out_of_memory(exc: BaseException) -> bool:
 
 def summarise_shortage(exc: BaseException) -> str:
     """Return the first line of what an error says, or its kind where it says nothing."""
-    return str(exc).strip().partition("\n")[0][:200] or type(exc).__name__
+    return str(exc).strip().partition("\n")[0][:200].rstrip(".") or type(exc).__name__
 
 
 class TooLargeError(MemoryError):

@@ -144,7 +144,7 @@ def test_single_image_that_does_not_fit_is_one_line(is_proven, images, fit):
         engine.explain(images)
     assert str(caught.value) == (
         "a single image does not fit in the memory of cpu (CUDA out of memory. Tried to allocate "
-        "2.00 GiB.)"
+        "2.00 GiB)"
     )
 
 

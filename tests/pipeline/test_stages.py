@@ -147,7 +147,7 @@ def test_image_that_does_not_fit_is_one_line(galaxy_folder, checkpoint, shared_d
     with open_workers(2) as pool, pytest.raises(ConfigError) as caught:
         explain_galaxies(galaxies, checkpoint, [engine], Decoding(), pool=pool)
     assert str(caught.value) == (
-        "explaining: CUDA out of memory.; use a network that takes smaller images, or a machine "
+        "explaining: CUDA out of memory; use a network that takes smaller images, or a machine "
         "with more memory"
     )
 
