@@ -35,6 +35,7 @@ HOMES = {
     "matplotlib": {"figures"},
     "click": {"cli"},
     "pyarrow": {"catalog", "images", "auditing"},
+    "fsspec": {"runtime"},
     "captum": {"attribution"},
 }
 # Beside the standard library and itself, all that a room may know.
@@ -185,6 +186,7 @@ OPENED = {
     "store/hdf5.py": "HDF5 opens by name; a file that is no regular one is refused before",
     "store/content.py": "the same file again, for the bytes of its chunks",
     "store/gate.py": "objects within a file that is open",
+    "store/spans.py": "the same",
     "pipeline/parts.py": "the folder of the parts, by its descriptor",
     "manuscript/folder.py": "below the folder's descriptor, regular files only",
     "store/reader.py": "the same, and the first bytes of a file that HDF5 refused",

@@ -23,6 +23,7 @@ from galfig.config import CatalogSettings
 from galfig.errors import CatalogError
 from galfig.images.sources import BandFiles, Source
 from galfig.runtime.messages import quote
+from galfig.runtime.storage import Address, is_address, list_objects
 
 # Suffixes of image files, longest first.
 SUFFIXES = (
@@ -159,7 +160,7 @@ def parse_templates(catalog: CatalogSettings) -> list[Template]:
 
 
 def fill_template(
-    table: pd.DataFrame, template: Template, path: Path
+    table: pd.DataFrame, template: Template, path: Path, *, base: str = ""
 ) -> tuple[list[str], dict[int, str]]:
     """Fill a template of image paths for every row.
 
@@ -171,6 +172,8 @@ def fill_template(
         The template.
     path : Path
         Path of the catalog, for messages.
+    base : str, optional
+        The address that the images are below; a cell may begin with it.
 
     Returns
     -------
@@ -192,6 +195,8 @@ def fill_template(
             continue
         cells = read_texts(table, slot.column, path, "[catalog] images")
         taken = [slot.take(cell) if cell else "" for cell in cells]
+        if base and not text:
+            taken = [cell.removeprefix(f"{base}/") for cell in taken]
         for row, cell in enumerate(taken):
             if row not in reasons and (why := _find_fault(cell)):
                 reasons[row] = f"{slot.column} {why}" if cells[row] else f"no {slot.column}"
@@ -207,6 +212,11 @@ def _find_fault(cell: str) -> str:
     """Say why a cell cannot be part of a path; "" if it can."""
     if not cell:
         return "is empty"
+    if is_address(cell):
+        return (
+            f"{quote(cell)} is an address, expected a path below the folder of the images, or one "
+            "below the address that is given for them"
+        )
     if cell.startswith("/") or re.match(r"[A-Za-z]:[\\/]", cell):
         return (
             f"{quote(cell)} is an absolute path, expected one below the folder of the images; cut "
@@ -239,7 +249,7 @@ def _shorten(name: str) -> str:
 def locate_images(
     table: pd.DataFrame,
     templates: Sequence[Template],
-    root: Path,
+    root: Path | Address,
     path: Path,
     is_used: NDArray[np.bool_],
 ) -> tuple[list[Source], dict[int, str]]:
@@ -251,8 +261,8 @@ def locate_images(
         The catalog, with N rows.
     templates : sequence of Template
         One template, or one per band.
-    root : Path
-        Folder that the templates are relative to.
+    root : Path or Address
+        Folder or address that the templates are relative to.
     path : Path
         Path of the catalog, for messages.
     is_used : (N,) ndarray of bool
@@ -260,7 +270,7 @@ def locate_images(
 
     Returns
     -------
-    sources : list of Path or BandFiles
+    sources : list of Path, Address or BandFiles
         N images; those of rows that are not used, or have none, mean nothing.
     reasons : dict of int to str
         Why a row that is used has no image.
@@ -273,8 +283,15 @@ def locate_images(
     """
     reasons: dict[int, str] = {}
     found: list[list[str]] = []
+    base = str(root) if isinstance(root, Address) else ""
     for template in templates:
-        names, why = fill_template(table, template, path)
+        parts = template.words.split("/")
+        if base and (template.words.startswith("/") or ".." in parts):
+            raise CatalogError(
+                f"[catalog] images: {template.words!r} leads out of {base}, expected a template "
+                "below that address"
+            )
+        names, why = fill_template(table, template, path, base=base)
         names, lost = _find_files(names, template, root, is_used)
         found.append(names)
         reasons = {**lost, **why, **reasons}
@@ -286,7 +303,7 @@ def locate_images(
 
 
 def _find_files(
-    names: list[str], template: Template, root: Path, is_used: NDArray[np.bool_]
+    names: list[str], template: Template, root: Path | Address, is_used: NDArray[np.bool_]
 ) -> tuple[list[str], dict[int, str]]:
     """Return the files that exist, and why a row that is used has none.
 
@@ -307,7 +324,7 @@ def _find_files(
     return found, reasons
 
 
-def _check_some(name: str, template: Template, root: Path, folders: "_Folders") -> None:
+def _check_some(name: str, template: Template, root: Path | Address, folders: "_Folders") -> None:
     """Raise CatalogError if the template is at fault for every image that is missing."""
     head, tail = os.path.split(name)
     if folders.are_empty():
@@ -328,9 +345,9 @@ def _check_some(name: str, template: Template, root: Path, folders: "_Folders") 
 class _Folders:
     """The folders of images: what each holds, and whether it is below that of the template."""
 
-    def __init__(self, root: Path, base: str) -> None:
+    def __init__(self, root: Path | Address, base: str) -> None:
         self._root, self._base = root, "" if base in ("", ".") else str(PurePosixPath(base))
-        self._real_base = Path(os.path.realpath(root / base))
+        self._real_base = None if isinstance(root, Address) else os.path.realpath(root / base)
         self._names: dict[str, set[str]] = {}
         self._stems: dict[str, dict[str, list[str]]] = {}
 
@@ -382,7 +399,8 @@ class _Folders:
         What the settings name may be a link to anywhere, and so may the files in the folder that
         they name. A path from a cell is somebody else's.
         """
-        if head == self._base:
+        if head == self._base or self._real_base is None or isinstance(self._root, Address):
+            # An object store has no links, and `Address` no way out.
             return True
         real = Path(os.path.realpath(self._root / head / tail))
         return real.is_relative_to(self._real_base)
@@ -406,9 +424,11 @@ def _hide_folder(name: str) -> str:
     return path.name if path.is_absolute() or ".." in path.parts else name
 
 
-def _list_folder(folder: Path) -> set[str]:
+def _list_folder(folder: Path | Address) -> set[str]:
     """Return the names in a folder without broken links; an empty set if there is no folder."""
     try:
+        if isinstance(folder, Address):
+            return list_objects(folder)
         if not folder.is_dir():
             return set()
         with os.scandir(folder) as entries:

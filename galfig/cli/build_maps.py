@@ -61,7 +61,7 @@ from galfig.runtime.options import Device, RunOptions, Split
 def build_maps(
     config: Path | None,
     catalog: Path | None,
-    images: Path | None,
+    images: Path | str | None,
     model: Path | None,
     arch: str | None,
     split: Split | None,

@@ -53,7 +53,7 @@ from galfig.runtime.options import Device, RunOptions
 def train(
     config: Path | None,
     catalog: Path | None,
-    images: Path | None,
+    images: Path | str | None,
     out: Path | None,
     seed: int | None,
     layer: str | None,

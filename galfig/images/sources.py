@@ -1,7 +1,7 @@
 """Sources: what the image of a galaxy is made from, and the bytes of it.
 
-Most images are a file. Some are several files, one per band, and some an element of an array that
-holds those of many galaxies.
+Most images are a file, here or in another storage. Some are several files, one per band, and some
+an element of an array that holds those of many galaxies.
 """
 
 from collections.abc import Iterable
@@ -11,6 +11,7 @@ from pathlib import Path
 from galfig.config import CatalogSettings
 from galfig.images.arrays import Element, read_element
 from galfig.runtime.inputs import read_regular
+from galfig.runtime.storage import Address, read_object
 
 
 @dataclass(frozen=True)
@@ -19,11 +20,11 @@ class BandFiles:
 
     Attributes
     ----------
-    paths : tuple of Path
+    paths : tuple of Path or Address
         A file for each channel, in the order of the channels.
     """
 
-    paths: tuple[Path, ...]
+    paths: tuple[Path | Address, ...]
 
     @property
     def name(self) -> str:
@@ -34,7 +35,7 @@ class BandFiles:
         return " + ".join(map(str, self.paths))
 
 
-Source = Path | BandFiles | Element
+Source = Path | BandFiles | Element | Address
 """What an image is made from."""
 
 
@@ -92,7 +93,13 @@ def read_parts(source: Source, max_bytes: int) -> list[bytes]:
     if isinstance(source, Element):
         return [read_element(source, max_bytes)]
     paths = source.paths if isinstance(source, BandFiles) else (source,)
-    return [read_regular(path, max_bytes) for path in paths]
+    return [_read_file(path, max_bytes) for path in paths]
+
+
+def _read_file(path: Path | Address, max_bytes: int) -> bytes:
+    if isinstance(path, Address):
+        return read_object(path, max_bytes)
+    return read_regular(path, max_bytes)
 
 
 def join_parts(parts: list[bytes]) -> bytes:
