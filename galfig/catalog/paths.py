@@ -428,7 +428,7 @@ def _list_folder(folder: Path | Address) -> set[str]:
     """Return the names in a folder without broken links; an empty set if there is no folder."""
     try:
         if isinstance(folder, Address):
-            return list_objects(folder)
+            return set(list_objects(folder))
         if not folder.is_dir():
             return set()
         with os.scandir(folder) as entries:

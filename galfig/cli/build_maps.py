@@ -10,6 +10,7 @@ from galfig.cli.usage import Command
 from galfig.runtime.files import IfExists
 from galfig.runtime.malloc import keep_freed_memory
 from galfig.runtime.options import Device, RunOptions, Split
+from galfig.runtime.storage import parse_address
 
 
 @click.command("build-maps", cls=Command)
@@ -55,6 +56,7 @@ from galfig.runtime.options import Device, RunOptions, Split
     help="Make the parts of these shards only, such as 120-239, or 3/16, the third of sixteen "
     "shares; 'galfig merge' makes the store of all parts.",
 )
+@options.storage_option
 @options.if_exists_options(with_update=True)
 @options.takeover_option
 @options.standard_options
@@ -76,6 +78,7 @@ def build_maps(
     tta: bool | None,
     workers: int | None,
     shards: str | None,
+    storage: str | None,
     if_exists: IfExists,
     takeover: bool,
 ) -> None:
@@ -108,6 +111,7 @@ def build_maps(
                 "train one first with 'galfig train'"
             )
         check_shards(shards)
+    address = None if storage is None else parse_address(storage, "storage")
     overrides = {
         ("catalog", "path"): catalog,
         ("catalog", "images_dir"): images,
@@ -138,7 +142,7 @@ def build_maps(
         arch=arch,
         split=split,
         if_exists=if_exists,
-        run=RunOptions(device, workers, takeover),
+        run=RunOptions(device, workers, takeover, storage=address),
         shards=shards,
     )
     if is_new and shards is not None:

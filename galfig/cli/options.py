@@ -51,6 +51,12 @@ images_option = click.option(
     help="Folder that image paths are relative to, or an address such as s3://bucket/cutouts.  "
     "[default: that of the catalog]",
 )
+storage_option = click.option(
+    "--storage",
+    metavar="ADDRESS",
+    help="Where parts are kept besides, such as s3://bucket/run, so that machines without a common "
+    "folder share them.",
+)
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace existing files.")
 update_option = click.option(
     "--update", is_flag=True, help="Rebuild only outputs whose inputs changed."

@@ -42,10 +42,10 @@ OUTPUTS = {
 }
 # Options that no recipe may have, by command: a manuscript may be anybody's, and these run code of
 # one's own or use a network. Several networks are a folder, and a step of a recipe makes a file:
-# build-maps trains them on the way; and it makes a store, not some of its parts.
+# build-maps trains them on the way; and it makes a store, not some of its parts, in the folder.
 REFUSED = {
     "train": ("--pretrained", "--networks"),
-    "build-maps": ("--arch", "--shards"),
+    "build-maps": ("--arch", "--shards", "--storage"),
     "audit": ("--arch",),
 }
 # The options of `PATHS` that a command has, where it does not have all but one.

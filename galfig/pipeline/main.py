@@ -23,12 +23,15 @@ from galfig.networks.recipe import warn_of_mismatch
 from galfig.networks.shift import compare_images, warn_of_shift
 from galfig.networks.training import load_or_train
 from galfig.pipeline.build import build_store, explain_chosen
+from galfig.pipeline.mirror import mirror_parts
+from galfig.pipeline.parts import Parts
 from galfig.pipeline.plan import describe_plan, make_plan
-from galfig.pipeline.shards import check_shards
+from galfig.pipeline.shards import check_shards, choose_shards
 from galfig.runtime.files import IfExists, check_apart, check_output
 from galfig.runtime.messages import require_choice
 from galfig.runtime.options import DEFAULT_RUN, Device, RunOptions, Split
-from galfig.store.reader import Store, open_store
+from galfig.runtime.storage import Address, parse_address
+from galfig.store.reader import Store, open_store, read_digest
 from galfig.store.summary import list_doubts
 
 logger = logging.getLogger(__name__)
@@ -52,6 +55,7 @@ def build_maps(
     device: Device = "auto",
     workers: int | None = None,
     takeover: bool = False,
+    storage: str | None = None,
 ) -> Store:
     """Explain every galaxy for every class, write the store, and open it.
 
@@ -100,6 +104,9 @@ def build_maps(
         Number of threads that decode images; default one per processor.
     takeover : bool, default False
         Take over a stale lock from another host.
+    storage : str, optional
+        An address such as ``"s3://bucket/run"``, where parts are kept as they are made. Another
+        machine that is given it goes on with them.
 
     Returns
     -------
@@ -148,7 +155,7 @@ def build_maps(
         arch=arch,
         split=split,
         if_exists=if_exists,
-        run=RunOptions(device=device, n_workers=workers, takeover=takeover),
+        run=RunOptions(device, workers, takeover, storage=_parse_storage(storage)),
     )
     return open_store(path)
 
@@ -167,6 +174,7 @@ def build_parts(
     device: Device = "auto",
     workers: int | None = None,
     takeover: bool = False,
+    storage: str | None = None,
 ) -> None:
     """Explain some of the galaxies, as one of many processes that make a store together.
 
@@ -186,7 +194,7 @@ def build_parts(
         or "7,9-12"; or a share such as "3/16", the third of sixteen.
     model : Path, str or Checkpoint
         The trained network, or a folder of several.
-    arch, layer, method, split, device, workers, takeover
+    arch, layer, method, split, device, workers, takeover, storage
         As of `galfig.build_maps`.
     if_exists : {"error", "update", "replace"}, default "error"
         What to do if the store exists, or the folder holds parts of another catalog, network or
@@ -209,9 +217,13 @@ def build_parts(
         arch=arch,
         split=split,
         if_exists=if_exists,
-        run=RunOptions(device=device, n_workers=workers, takeover=takeover),
+        run=RunOptions(device, workers, takeover, storage=_parse_storage(storage)),
         shards=shards,
     )
+
+
+def _parse_storage(words: str | None) -> Address | None:
+    return None if words is None else parse_address(words, "storage")
 
 
 def _name_trained(path: Path, *, several: bool) -> Path:
@@ -335,12 +347,16 @@ def run_main_job(
         check_accuracy(checkpoint, plan.galaxies, decoding, kept) if model is not None else None
     )
     checks = {"image_shift": shift, "accuracy_check": accuracy}
-    if shards is not None:
-        made = explain_chosen(
-            plan, checkpoint, path, shards, if_exists=if_exists, run=run, **checks
-        )
-        return bool(made)
-    is_new = build_store(plan, checkpoint, path, if_exists=if_exists, run=run, **checks)
+    n_shards = len(plan.shards)
+    numbers = range(n_shards) if shards is None else choose_shards(shards, n_shards)
+    storage = None if read_digest(path) == plan.digest else run.storage
+    with mirror_parts(Parts.beside(path), storage, numbers):
+        if shards is not None:
+            made = explain_chosen(
+                plan, checkpoint, path, shards, if_exists=if_exists, run=run, **checks
+            )
+            return bool(made)
+        is_new = build_store(plan, checkpoint, path, if_exists=if_exists, run=run, **checks)
     # A training has said it already.
     if is_new and model is not None:
         with open_store(path) as store:

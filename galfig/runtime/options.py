@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from galfig.runtime.storage import Address
+
 Device = Literal["auto", "cpu", "cuda"]
 # Galaxies, by how the training of a network used them. It is declared here, since the help of the
 # command line needs it, and the settings import pydantic.
@@ -28,11 +30,14 @@ class RunOptions:
         Number of threads that decode images; by default, one per processor.
     takeover : bool, default False
         Take over a stale lock from another host; see `galfig.runtime.lock.hold_lock`.
+    storage : Address, optional
+        Where parts of stores are kept besides; see `galfig.pipeline.mirror`.
     """
 
     device: Device = "auto"
     n_workers: int | None = None
     takeover: bool = False
+    storage: Address | None = None
 
 
 DEFAULT_RUN = RunOptions()

@@ -156,8 +156,8 @@ def _open_storage(root: str, parameter: str = "storage") -> tuple[Any, str]:
     return storage, str(path).rstrip("/")
 
 
-def list_objects(folder: Address) -> set[str]:
-    """Return the names of the objects in a folder; an empty set if there is no such folder.
+def list_objects(folder: Address) -> dict[str, int]:
+    """Return the names and sizes of the objects in a folder; nothing if there is no such folder.
 
     Parameters
     ----------
@@ -166,7 +166,8 @@ def list_objects(folder: Address) -> set[str]:
 
     Returns
     -------
-    set of str
+    dict of str to int
+        Sizes by name [byte]; -1 where the storage does not say it.
 
     Raises
     ------
@@ -184,9 +185,13 @@ def list_objects(folder: Address) -> set[str]:
     try:
         entries = _ask(folder, ask)
     except FileNotFoundError:
-        return set()
-    names = {one["name"].rstrip("/").rpartition("/")[2] for one in entries if one["type"] == "file"}
-    return names - {""}
+        return {}
+    found = {
+        one["name"].rstrip("/").rpartition("/")[2]: one.get("size")
+        for one in entries
+        if one["type"] == "file"
+    }
+    return {name: -1 if size is None else int(size) for name, size in found.items() if name}
 
 
 def read_object(address: Address, max_bytes: int) -> bytes:
@@ -254,3 +259,35 @@ def _ask(address: Address, ask: Any) -> Any:
 
 def _fail(number: int, reason: str, address: Address) -> NoReturn:
     raise OSError(number, reason, str(address)) from None
+
+
+def fetch_object(address: Address, path: Path) -> None:
+    """Copy an object into a file; raise OSError as `read_object`, or if it cannot be written."""
+    _ask(address, lambda storage, name: storage.get_file(name, str(path)))
+
+
+def put_object(path: Path, address: Address) -> None:
+    """Copy a file into a storage.
+
+    In an object store it appears when it is complete, and replaces one of its name at once.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    address : Address
+        The object that it becomes.
+
+    Raises
+    ------
+    OSError
+        If the storage does not take it after several tries.
+    """
+
+    def put(storage: Any, name: str) -> None:
+        if getattr(storage, "auto_mkdir", None) is False:
+            # A file system of this machine; an object store has no folders to make.
+            storage.makedirs(posixpath.dirname(name), exist_ok=True)
+        storage.put_file(str(path), name)
+
+    _ask(address, put)

@@ -1,5 +1,6 @@
-"""Images in a storage: the store is that of a folder, and no file of a stranger names an address."""
+"""Images and parts in a storage: the store is that of a folder; no file names an address."""
 
+import shutil
 import socket
 from pathlib import Path
 
@@ -9,15 +10,17 @@ import pytest
 from click.testing import CliRunner
 from samples import CPU, build_at, make_checkpoint
 
-from galfig import load_catalog
+from galfig import build_maps, build_parts, load_catalog, merge_maps
 from galfig.catalog.galaxies import load_galaxies
 from galfig.cli import main
 from galfig.config import load_settings
-from galfig.errors import CatalogError, ConfigError, LostCutoutError
+from galfig.errors import CatalogError, ConfigError, LostCutoutError, OutputError
+from galfig.pipeline import mirror, work
 from galfig.pipeline.build import build_store
+from galfig.pipeline.explain import explain_galaxies
 from galfig.pipeline.plan import make_plan
 from galfig.runtime import storage
-from galfig.runtime.storage import Address
+from galfig.runtime.storage import Address, list_objects
 from galfig.store.reader import open_store
 
 
@@ -26,6 +29,7 @@ def at_one_time(monkeypatch, tmp_path):
     """Have all stores be made at the same time, and no settings of the working directory."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
     monkeypatch.setattr(storage, "_WAIT", 0)
+    monkeypatch.setattr(mirror, "_PERIOD", 0.02)
     monkeypatch.chdir(tmp_path)
 
 
@@ -132,11 +136,11 @@ def test_cells_may_hold_addresses_below_the_one_that_was_typed(memory, galaxy_fo
             f"memory://cutouts-of-others/images/{objid[1]}.jpg",
             f"s3://secret/images/{objid[2]}.jpg",
             f"memory://cutouts/../secret/{objid[3]}.jpg",
-            f"images/{objid[4]}.jpg",
+            *(f"images/{one}.jpg" for one in objid[4:]),
         ],
     )
     galaxies, _ = load_remote(galaxy_folder, images="{url}")
-    assert list(galaxies.objid) == [objid[0], objid[4]]
+    assert list(galaxies.objid) == [objid[0], *objid[4:]]
     assert "is an address, expected a path below" in galaxies.rejected[objid[1]]
     assert "is an address, expected a path below" in galaxies.rejected[objid[2]]
     assert "leads out of" in galaxies.rejected[objid[3]]
@@ -219,3 +223,125 @@ def test_store_from_s3(galaxy_folder, tmp_path, checkpoint, monkeypatch):
             load_remote(galaxy_folder, "s3://galaxies/absent")
     finally:
         server.stop()
+
+
+def explain_remote(folder, model, shards, address="memory://run"):
+    """Explain some shards as a machine that shares no folder with others."""
+    galaxies = load_catalog(folder / "catalog.csv", settings={"maps": {"shard_size": 5}})
+    build_parts(
+        galaxies,
+        "maps.h5",
+        shards=shards,
+        model=model,
+        split="all",
+        device="cpu",
+        storage=address,
+    )
+
+
+def lose_folder():
+    """Begin on another machine."""
+    shutil.rmtree("maps.h5.parts", ignore_errors=True)
+    Path("maps.h5").unlink(missing_ok=True)
+
+
+@pytest.fixture
+def model(tmp_path):
+    """Write an untrained network."""
+    path = tmp_path / "m.safetensors"
+    make_checkpoint(path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["memory", "file"])
+def test_parts_of_machines_without_a_common_folder(memory, galaxy_folder, model, tmp_path, kind):
+    """The same bytes as in one place; what is in the storage is not explained again."""
+    address = {"memory": "memory://run", "file": f"file://{tmp_path}/run"}[kind]
+    galaxies = load_catalog(galaxy_folder / "catalog.csv", settings={"maps": {"shard_size": 5}})
+    build_maps(galaxies, "whole.h5", model=model, split="all", device="cpu").close()
+    for share in ("1/2", "2/2"):
+        explain_remote(galaxy_folder, model, share, address)
+        lose_folder()
+    there = list_objects(Address(address, "maps.h5.parts"))
+    assert sorted(there) == [*(f"{number:06d}.h5" for number in range(5)), "outline.h5"]
+    merge_maps("maps.h5", storage=address).close()
+    assert Path("maps.h5").read_bytes() == Path("whole.h5").read_bytes()
+    lose_folder()
+    merge_maps("maps.h5", storage=address, virtual=True).close()
+    with open_store("maps.h5") as store:
+        assert store.n_parts == 5
+
+
+def test_machine_goes_on_with_the_parts_of_another(memory, galaxy_folder, model, caplog):
+    """It fetches those of its own shards only; a lost one is named, and made again."""
+    explain_remote(galaxy_folder, model, "1/2")
+    lose_folder()
+    memory.rm("/run/maps.h5.parts/000001.h5")
+    with pytest.raises(OutputError, match="4 of 5 parts are missing: 1-4"):
+        merge_maps("maps.h5", storage="memory://run")
+    lose_folder()
+    with caplog.at_level("INFO", "galfig"):
+        explain_remote(galaxy_folder, model, "0-1")
+    assert "1 of 2 shards are done" in caplog.text
+    assert sorted(list_objects(Address("memory://run", "maps.h5.parts"))) == [
+        *("000000.h5", "000001.h5", "outline.h5")
+    ]
+
+
+def test_damaged_object_is_made_again(memory, galaxy_folder, model):
+    """An upload that was cut off is no part."""
+    explain_remote(galaxy_folder, model, "0")
+    lose_folder()
+    name = "/run/maps.h5.parts/000000.h5"
+    sound = memory.cat_file(name)
+    memory.pipe(name, sound[:3000])
+    explain_remote(galaxy_folder, model, "0")
+    assert memory.cat_file(name) == sound
+
+
+def test_storage_that_fails_is_one_line(memory, galaxy_folder, model, monkeypatch):
+    """The parts stay here, and are put when the storage is back."""
+
+    def fail(self, *args, **options):
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(type(memory), "put_file", fail)
+    with pytest.raises(OutputError, match=r"memory://run/maps\.h5\.parts: cannot be written to \("):
+        explain_remote(galaxy_folder, model, "0")
+    monkeypatch.undo()
+    monkeypatch.chdir(model.parent)
+    explain_remote(galaxy_folder, model, "0")
+    assert set(list_objects(Address("memory://run", "maps.h5.parts"))) == {
+        *("000000.h5", "outline.h5")
+    }
+
+
+def test_interrupted_machine_leaves_what_it_made(memory, galaxy_folder, model, monkeypatch):
+    """As a job whose time is up."""
+
+    def stop(galaxies, *args, **options):
+        if "1237665024900858134" in galaxies.objid.tolist() or len(galaxies) < 5:
+            raise KeyboardInterrupt
+        return explain_galaxies(galaxies, *args, **options)
+
+    monkeypatch.setattr(work, "explain_galaxies", stop)
+    with pytest.raises(KeyboardInterrupt):
+        explain_remote(galaxy_folder, model, "1/1")
+    assert "outline.h5" in list_objects(Address("memory://run", "maps.h5.parts"))
+
+
+def test_commands_take_a_storage(memory, galaxy_folder, model):
+    """`build-maps` with and without --shards, and `merge`."""
+    words = ["--model", str(model), "--device", "cpu", "--split", "all"]
+    words += ["--catalog", str(galaxy_folder / "catalog.csv"), "--storage", "memory://run"]
+    done = CliRunner().invoke(main, ["build-maps", *words, "--shards", "1/1"])
+    assert done.exit_code == 0, done.output
+    lose_folder()
+    done = CliRunner().invoke(main, ["merge", "maps.h5", "--storage", "memory://run"])
+    assert done.exit_code == 0, done.output
+    done = CliRunner().invoke(main, ["build-maps", *words])
+    assert done.exit_code == 0, done.output
+    assert "already complete" in done.output
+    done = CliRunner().invoke(main, ["build-maps", *words[:-1], "nonsense://x"])
+    assert done.exit_code == 1
+    assert "--storage 'nonsense://x': cannot be opened" in done.output

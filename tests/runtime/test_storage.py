@@ -43,9 +43,9 @@ def test_objects_are_listed_and_read(memory):
     """Folders are not among the names; a folder that is not there is empty."""
     memory.pipe({"/cutouts/a.jpg": b"one", "/cutouts/J08/b.jpg": b"two", "/cutouts/empty": b""})
     root = parse_address("memory://cutouts/", "images_dir")
-    assert list_objects(root) == {"a.jpg", "empty"}
-    assert list_objects(root / "J08") == {"b.jpg"}
-    assert list_objects(root / "absent") == set()
+    assert list_objects(root) == {"a.jpg": 3, "empty": 0}
+    assert list_objects(root / "J08") == {"b.jpg": 3}
+    assert list_objects(root / "absent") == {}
     assert read_object(root / "J08" / "b.jpg", 3) == b"two"
     assert read_object(root / "empty", 3) == b""
     with pytest.raises(UnusableFileError, match="more than 2 bytes"):
