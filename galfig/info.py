@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from galfig.errors import StoreError
 from galfig.metrics import describe_baseline, describe_few, rate_accuracy
+from galfig.pipeline.merge import describe_parts
 from galfig.records import Training
 from galfig.runtime.documents import load_json, replace_nan
 from galfig.runtime.inputs import open_regular
@@ -119,7 +120,7 @@ def describe_file(path: Path) -> dict[str, Any]:
     ----------
     path : Path
         A file written by ``galfig build-maps``, ``galfig train`` or ``galfig audit``, or a folder
-        of networks.
+        of networks. Of a store that is not made yet, but has parts, the facts are which are there.
 
     Returns
     -------
@@ -132,6 +133,8 @@ def describe_file(path: Path) -> dict[str, Any]:
     StoreError, CheckpointError, AuditError
         If the file is none of these, or is damaged.
     """
+    if not path.exists() and (unfinished := describe_parts(path)):
+        return unfinished
     kind = find_kind(path)
     if kind == "manuscript":
         raise StoreError(

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 from shutil import disk_usage
+from typing import Any
 
 from galfig.errors import CatalogError, OutputError, StoreError
 from galfig.pipeline.mirror import fetch_parts
@@ -108,6 +109,43 @@ def merge_maps(
         failed = merge_store(path, parts, outline, allowed, lock, virtual=virtual)
         tidy_up(path, parts, failed, outline.n_galaxies)
     return open_store(path)
+
+
+def describe_parts(path: Path) -> dict[str, Any]:
+    """Return the facts about the parts of a store that is not made yet; empty if there are none.
+
+    Parameters
+    ----------
+    path : Path
+        The store.
+
+    Returns
+    -------
+    dict of str to str or int
+        How many parts there are and how many are there, and which are missing.
+
+    Raises
+    ------
+    OutputError
+        If the folder of the parts is a link.
+    StoreError
+        If their outline is damaged.
+    """
+    parts = Parts.beside(path)
+    if not parts.outline.exists() or (outline := _read_outline(path, parts)) is None:
+        return {}
+    missing = parts.list_missing(outline)
+    n_parts = len(outline.shards)
+    return {
+        "kind": "parts of a store that is not made yet",
+        "parts": n_parts,
+        "made": n_parts - len(missing),
+        "missing": describe_shards(missing),
+        "galaxies": outline.n_galaxies,
+        "shard_size": outline.shard_size,
+        "engine": outline.engine,
+        "plan_digest": outline.plan_digest,
+    }
 
 
 def _is_as_asked(path: Path, *, virtual: bool) -> bool:

@@ -23,6 +23,7 @@ from galfig.errors import (
     OutputError,
     StoreError,
 )
+from galfig.info import describe_file
 from galfig.networks.checkpoint import save_checkpoint
 from galfig.pipeline import build, work
 from galfig.pipeline.explain import explain_galaxies
@@ -348,6 +349,20 @@ def test_command_refuses_shards_before_it_reads_anything(options, words):
     done = CliRunner().invoke(main, ["build-maps", "--catalog", "absent.csv", *options])
     assert done.exit_code in (1, 2)
     assert words in done.output.splitlines()[-1]
+
+
+def test_info_says_which_parts_are_there(galaxy_folder, tmp_path, checkpoint):
+    """Whoever waits for an array looks how far it is; afterwards it describes the store."""
+    path = tmp_path / "maps.h5"
+    explain_at(path, galaxy_folder, checkpoint, "1-2", shard_size=5)
+    facts = describe_file(path)
+    assert (facts["parts"], facts["made"], facts["missing"]) == (5, 2, "0,3-4")
+    done = CliRunner().invoke(main, ["info", "maps.h5"])
+    assert "parts of a store that is not made yet" in done.output
+    explain_at(path, galaxy_folder, checkpoint, "0,3-4", shard_size=5)
+    assert describe_file(path)["missing"] == ""
+    merge_maps(path).close()
+    assert describe_file(path)["galaxies"] == 24
 
 
 def test_command_names_missing_parts_as_it_takes_them(galaxy_folder, tmp_path):
