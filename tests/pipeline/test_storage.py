@@ -15,6 +15,7 @@ from galfig.catalog.galaxies import load_galaxies
 from galfig.cli import main
 from galfig.config import load_settings
 from galfig.errors import CatalogError, ConfigError, LostCutoutError, OutputError
+from galfig.manuscript.commands import parse_command
 from galfig.pipeline import mirror, work
 from galfig.pipeline.build import build_store
 from galfig.pipeline.explain import explain_galaxies
@@ -360,3 +361,10 @@ def test_commands_take_a_storage(memory, galaxy_folder, model):
     done = CliRunner().invoke(main, ["build-maps", *words[:-1], "nonsense://x"])
     assert done.exit_code == 1
     assert "--storage 'nonsense://x': cannot be opened" in done.output
+
+
+@pytest.mark.parametrize("option", ["--images s3://bucket/x", "--storage s3://bucket/x"])
+def test_recipes_of_manuscripts_name_no_address(option):
+    """A manuscript may be anybody's."""
+    with pytest.raises(ValueError, match=r"'s3://bucket/x'|'--storage', expected one of"):
+        parse_command(f"galfig build-maps --model m.safetensors {option}")
