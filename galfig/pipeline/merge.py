@@ -106,6 +106,11 @@ def merge_maps(
                 f"{path}: {len(missing)} of {len(outline.shards)} parts are missing: "
                 f'{describe_shards(missing)}; make them with `shards="{describe_shards(missing)}"`'
             )
+        if virtual and path.is_symlink():
+            raise OutputError(
+                f"{path}: is a symbolic link, expected the store itself beside its parts; name "
+                "the file that it leads to, or remove the link"
+            )
         failed = merge_store(path, parts, outline, allowed, lock, virtual=virtual)
         tidy_up(path, parts, failed, outline.n_galaxies)
     return open_store(path)
