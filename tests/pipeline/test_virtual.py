@@ -138,12 +138,12 @@ def test_commands_take_a_virtual_store(galaxy_folder, tmp_path):
     for words in (
         ["info", "maps.h5"],
         ["verify", "maps.h5"],
-        ["render", "maps.h5", "--n", "2", "--out", "figures"],
+        ["render", "maps.h5", "--n", "2", "--out", "panels.pdf"],
         ["figure", "stacked-maps", "maps.h5", "--out", "stacked.pdf"],
     ):
         done = run(main, words)
         assert done.exit_code == 0, done.output
     Path("maps.h5.parts/000001.h5").unlink()
-    done = run(main, ["render", "maps.h5", "--n", "2", "--out", "more"])
+    done = run(main, ["render", "maps.h5", "--n", "2", "--out", "more.pdf"])
     assert done.exit_code == 1
     assert "galfig: error: maps.h5: 1 of 5 parts are missing" in done.output
