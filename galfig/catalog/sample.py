@@ -9,7 +9,7 @@ from galfig.catalog.galaxies import Galaxies, load_galaxies, report_counts, repo
 from galfig.config import CatalogSettings, Settings, load_settings
 from galfig.runtime.files import ErrorOrReplace
 from galfig.runtime.options import Cue
-from galfig.runtime.storage import is_address
+from galfig.runtime.storage import find_folder
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ def name_catalog(
     images_dir: Path | str | None = None,
 ) -> Settings:
     """Return the settings with which a catalog is read, as of `load_catalog`, and read nothing."""
-    folder = images_dir if images_dir is None or is_address(images_dir) else Path(images_dir)
+    folder = None if images_dir is None else find_folder(images_dir, "images_dir")
     overrides: dict[tuple[str, str], Any] = {
         ("catalog", "path"): None if path is None else Path(path),
         ("catalog", "images_dir"): folder,

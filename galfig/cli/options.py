@@ -20,7 +20,7 @@ from galfig.runtime.inputs import is_shortage
 from galfig.runtime.launch import find_place
 from galfig.runtime.messages import make_printable, one_line
 from galfig.runtime.progress import write_line
-from galfig.runtime.storage import is_address
+from galfig.runtime.storage import find_folder, is_address
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -295,11 +295,16 @@ def again_options(function: Function) -> Function:
 
     @functools.wraps(function)
     def run(
-        *args: Any, model: Sequence[Path], images: Path | None, arch: str | None, **given: Any
+        *args: Any,
+        model: Sequence[Path],
+        images: Path | str | None,
+        arch: str | None,
+        **given: Any,
     ) -> Any:
         from galfig.pipeline.supply import Sources
 
-        return function(*args, opener=Sources(model, images, arch).open, **given)
+        folder = None if images is None else find_folder(images, "images")
+        return function(*args, opener=Sources(model, folder, arch).open, **given)
 
     choices = [
         click.option(
@@ -311,9 +316,9 @@ def again_options(function: Function) -> Function:
         ),
         click.option(
             "--images",
-            type=click.Path(path_type=Path, file_okay=False),
-            help="Folder of the images of a store that holds no cutouts.  [default: as in the "
-            "build, if below the folder of the store]",
+            type=FolderOrAddress(path_type=Path, file_okay=False),
+            help="Folder or address of the images of a store that holds no cutouts.  [default: as "
+            "in the build, if below the folder of the store]",
         ),
         own_code_option,
     ]

@@ -6,6 +6,7 @@ fsspec knows the protocols. galfig opens an address only where the user typed it
 
 import errno
 import importlib.util
+import os
 import posixpath
 import re
 import time
@@ -63,6 +64,28 @@ class Address:
 def is_address(words: object) -> bool:
     """Return whether a text is an address, and not a path."""
     return isinstance(words, str) and _ADDRESS.fullmatch(words) is not None
+
+
+def find_folder(words: Path | str, parameter: str) -> Path | Address:
+    """Return the folder that the user typed, which may be an address.
+
+    Parameters
+    ----------
+    words : Path or str
+        A path, or an address such as ``s3://bucket/cutouts``.
+    parameter : str
+        The parameter, for messages.
+
+    Returns
+    -------
+    Path or Address
+
+    Raises
+    ------
+    ConfigError
+        As of `find_place`.
+    """
+    return find_place(str(words), parameter) if is_address(words) else Path(words)
 
 
 def find_place(words: str, parameter: str) -> Path | Address:
@@ -132,13 +155,16 @@ def parse_address(words: str, parameter: str) -> Address:
     if importlib.util.find_spec("fsspec") is None:
         raise ConfigError(f"`{parameter}` needs fsspec; pip install 'galfig[storage]'")
     address = Address(words.rstrip("/"))
-    _open_storage(address.root, parameter)
+    _open_storage(address.root, os.getpid(), parameter)
     return address
 
 
 @lru_cache(maxsize=16)
-def _open_storage(root: str, parameter: str = "storage") -> tuple[Any, str]:
-    """Return the file system of an address, and its path there."""
+def _open_storage(root: str, pid: int, parameter: str = "storage") -> tuple[Any, str]:
+    """Return the file system of an address, and its path there, for one process.
+
+    The connections of a process do not serve one that was forked from it.
+    """
     from fsspec.core import url_to_fs
 
     try:
@@ -240,7 +266,7 @@ def _measure(storage: Any, path: str) -> Any:
 
 def _ask(address: Address, ask: Any) -> Any:
     """Ask a storage, several times where it fails; raise OSError with a number if it does not."""
-    storage, root = _open_storage(address.root)
+    storage, root = _open_storage(address.root, os.getpid())
     path = f"{root}/{address.path}" if address.path else root
     for n_tries in range(1, _N_TRIES + 1):
         try:
