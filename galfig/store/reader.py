@@ -218,7 +218,9 @@ class Store:
         """Read and check a dataset or one row of it; report damage as a one-line StoreError."""
         where = name if isinstance(rows, slice) else f"{name}, row {rows}"
         with _name_damage(self.path, where):
-            values = self._dataset(name)[rows]
+            dataset = self._dataset(name)
+            is_text = isinstance(dataset, h5py.Dataset) and h5py.check_string_dtype(dataset.dtype)
+            values = read_texts(dataset, rows) if is_text else dataset[rows]
         self._check(name, values, where)
         if isinstance(values, np.ndarray):
             # Kept and shared: what a caller changed would end in captions.

@@ -5,16 +5,18 @@ import socket
 from pathlib import Path
 
 import fsspec
+import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
 from samples import CPU, build_at, make_checkpoint
 
-from galfig import build_maps, build_parts, load_catalog, merge_maps
+from galfig import build_maps, build_parts, explain_again, load_catalog, merge_maps
 from galfig.catalog.galaxies import load_galaxies
 from galfig.cli import main
 from galfig.config import load_settings
-from galfig.errors import CatalogError, ConfigError, LostCutoutError, OutputError
+from galfig.errors import CatalogError, ConfigError, LostCutoutError, OutputError, StoreError
+from galfig.images.sources import BandFiles
 from galfig.manuscript.commands import parse_command
 from galfig.pipeline import mirror, work
 from galfig.pipeline.build import build_store
@@ -119,6 +121,63 @@ def test_replaced_object_is_found(memory, galaxy_folder, tmp_path, checkpoint):
     one, other = (f"/cutouts/images/{galaxies.paths[row].name}" for row in (0, 1))
     memory.pipe(one, memory.cat_file(other))
     assert build_remote(tmp_path / "maps.h5", galaxy_folder, checkpoint, if_exists="update")
+
+
+def test_small_stores_have_images_in_a_storage(memory, galaxy_folder, tmp_path, untrained):
+    """They name no address; the one that the user types gives what a full store holds."""
+    build_at(tmp_path / "full.h5", galaxy_folder, untrained[1])
+    galaxies, settings = load_remote(galaxy_folder)
+    settings = load_settings(settings, {("maps", "store"): "statistics"})
+    plan = make_plan(galaxies, settings, untrained[1], "all")
+    path = tmp_path / "statistics.h5"
+    build_store(plan, untrained[1], path, run=CPU)
+    assert b"memory" not in path.read_bytes()
+    options = {"model": untrained[0], "device": "cpu"}
+    rows = np.array([5, 23, 0])
+    with (
+        open_store(tmp_path / "full.h5") as full,
+        explain_again(path, images="memory://cutouts", **options) as store,
+    ):
+        assert store.read_address(5) == f"images/{galaxies.paths[5].name}"
+        assert np.array_equal(store.cams(rows), full.cams(rows))
+        assert np.array_equal(store.cutouts(rows), full.cutouts(rows))
+    with explain_again(path, **options) as store, pytest.raises(StoreError, match="with `images`"):
+        store.cutouts(0)
+    memory.pipe(f"/cutouts/images/{galaxies.paths[1].name}", b"another image")
+    words = ["render", "statistics.h5", "--model", str(untrained[0]), "--n", "24"]
+    done = CliRunner().invoke(main, [*words, "--images", "memory://cutouts"])
+    assert done.exit_code == 1
+    assert f"images/{galaxies.paths[1].name}' changed" in done.output
+
+
+def test_bands_in_one_folder_are_listed_once(memory, galaxy_folder, monkeypatch):
+    """Also where each band has a template of its own, and the catalog comes in two files."""
+    for image in memory.ls("/cutouts/images", detail=False):
+        for band in "gr":
+            memory.pipe(image.replace(".jpg", f".{band}.fits"), b"a band")
+    listed = []
+    ls = type(memory).ls
+    monkeypatch.setattr(
+        type(memory), "ls", lambda self, *args, **o: listed.append(args) or ls(self, *args, **o)
+    )
+    table = pd.read_csv(galaxy_folder / "catalog.csv", dtype={"objID": str})
+    files = [galaxy_folder / name for name in ("train.csv", "valid.csv")]
+    for file, part in zip(files, (table[:12], table[12:]), strict=True):
+        part.to_csv(file, index=False)
+    bands = ["images/{objID}.g.fits", "images/{objID}.r.fits"]
+    settings = load_settings(
+        {
+            "catalog": {"bands": bands},
+            "split": {"files": {"train": str(files[0]), "valid": str(files[1])}},
+        },
+        {("catalog", "images_dir"): "memory://cutouts"},
+    )
+    galaxies = load_galaxies(settings)
+    assert len(galaxies) == 24
+    assert len(listed) == 1
+    objid = galaxies.objid[0]
+    folder = Address("memory://cutouts", "images")
+    assert galaxies.paths[0] == BandFiles((folder / f"{objid}.g.fits", folder / f"{objid}.r.fits"))
 
 
 def write_cells(folder, cells):
