@@ -49,15 +49,15 @@ from galfig.runtime.storage import parse_address
     "--workers",
     cls=options.BracketedOption,
     type=options.Integer(min=1),
-    help="Threads that decode images; of another engine, threads of each worker.  "
-    "[default: one per core, or what the engine gives a worker]",
+    help="Threads that decode images.  [default: one per core]",
 )
 @click.option(
     "--engine",
     type=click.Choice(get_args(EngineName)),
     default="local",
     show_default=True,
-    help="What explains the galaxies: this process, or workers of Dask, Ray or Slurm.",
+    help="What explains the galaxies: this process, or workers of Dask, Ray or Slurm, with as many "
+    "threads each as --workers says.",
 )
 @click.option(
     "--address",

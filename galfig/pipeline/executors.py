@@ -1,6 +1,7 @@
 """Executors: shards that are explained by the workers of an engine, those of lost workers again."""
 
 import logging
+import re
 import secrets
 import time
 from collections import Counter, deque
@@ -42,6 +43,10 @@ MAX_TASKS = 500
 _PAUSE, _PATIENCE = 5.0, SILENCE + 3 * BEAT
 # A pool of the standard library that has lost a worker takes no more tasks.
 _BROKEN = "has lost a worker and is broken"
+# What says that a network, or another part of a task, cannot be sent.
+_UNSENDABLE = re.compile(
+    r"\w*PicklingError\b|\w+: (can't|cannot|could not) (pickle|serialize)\b", re.I
+)
 # Longest reason that an engine gives for the loss of a worker [characters].
 _MAX_REASON = 300
 
@@ -189,7 +194,7 @@ class _Dispatch:
             raise self._make_error(_BROKEN, exc) from exc
         except Exception as exc:
             # A task returns what goes wrong in it. This is a fault of the engine.
-            if "pickle" in f"{type(exc).__name__}: {exc}".lower():
+            if _UNSENDABLE.match(f"{type(exc).__name__}: {exc}"):
                 raise self._make_error("cannot send a task to its workers", exc) from exc
             self._lose(numbers, exc)
             return

@@ -816,7 +816,10 @@ class Store:
         -------
         str
         """
-        return str(self._read("image", row))
+        with _name_damage(self.path, f"image, row {row}"):
+            address = str(read_texts(self._file["image"], row))
+        self._check("image", address, f"image, row {row}")
+        return address
 
     def cutouts(self, rows: RowsLike) -> NDArray[np.uint8]:
         """Return the cutouts of galaxies as they are shown; see `Store.shown_channels`.

@@ -225,6 +225,7 @@ MESSAGES = [
         'make them with `shards="1/2"` and `shards="2/2"`',
         "make them with 'galfig build-maps --shards 1/2' and 'galfig build-maps --shards 2/2'",
     ),
+    ("merge", "leave maps in them with `virtual=True`", "leave maps in them with --virtual"),
     # How many networks.
     (
         "train",

@@ -112,6 +112,14 @@ def test_shards_of_lost_workers_are_done_again(
     assert late.sent == [[0], [1], [2], [3], [4]]
 
 
+def test_a_lost_job_may_speak_of_pickles(galaxy_folder, tmp_path, checkpoint):
+    """As submitit does, whose jobs leave their answers in a pickle: it is a loss like any other."""
+    fault = RuntimeError("Job 7 with path 7_result.pkl has no pickle")
+    executor = Direct({1: [fault]})
+    assert build_with(tmp_path / "maps.h5", galaxy_folder, checkpoint, executor=executor)
+    assert sorted(chain(*executor.sent)) == [0, 1, 1, 2, 3, 4]
+
+
 def test_a_shard_that_ends_every_worker(galaxy_folder, tmp_path, checkpoint, expected):
     """Is not tried for ever; the others are kept, and the next run needs no more than it."""
     executor = Direct({2: [MemoryError(f"{n} GB") for n in range(20)]})

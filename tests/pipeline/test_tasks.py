@@ -4,6 +4,7 @@ import os
 import pickle
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from samples import CPU, explain_at, load_with_settings, make_checkpoint
@@ -31,7 +32,8 @@ def sent(galaxy_folder, tmp_path, checkpoint, monkeypatch):
         way = outline.engine
     galaxies, settings = load_with_settings(folder, shard_size=5)
     plan = replace(make_plan(galaxies, settings, checkpoint, "all"), engine=way)
-    work = Work(plan, checkpoint, [], parts, CPU, guard=lambda: None)
+    engines = [SimpleNamespace(precision="float32")]
+    work = Work(plan, checkpoint, engines, parts, CPU, guard=lambda: None)
     return _describe_job(work, plan, NetworkFile(Path("model.safetensors"))), plan
 
 
