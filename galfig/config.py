@@ -25,6 +25,7 @@ from galfig.errors import ConfigError
 from galfig.runtime.documents import load_toml
 from galfig.runtime.inputs import read_regular
 from galfig.runtime.messages import find_unprintable, suggest
+from galfig.runtime.storage import Address, find_place, is_address
 
 DEFAULT_FILE = "galfig.toml"
 # Largest file of settings [byte].
@@ -183,6 +184,18 @@ class CatalogSettings(_Table):
         None,
         description="Folder that the template is relative to, instead of the catalog's own",
     )
+
+    @field_validator("images_dir")
+    @classmethod
+    def _refuse_address(cls, value: str | None) -> str | None:
+        # A file of settings, and a store that holds settings, may be anybody's.
+        if is_address(value):
+            raise ValueError(
+                f"{value!r} is an address, expected a folder; an address is opened only where it "
+                "is typed: give it as `images_dir`"
+            )
+        return value
+
     redshift: str | None = Field("z", description="Column with the redshift, used where present")
     pixel_scale: Annotated[float, Field(gt=0)] | str | None = Field(
         None, description="Pixel scale [arcsec/pixel]: a number, or the column that holds it"
@@ -708,6 +721,8 @@ class Settings(_Table):
 
     # Not recorded, since outputs must not depend on the location of the folder.
     _folder: Path = PrivateAttr(default_factory=Path)
+    # Never recorded, and never read from a file.
+    _storage: Address | None = PrivateAttr(default=None)
 
     def record(self) -> dict[str, Any]:
         """Return the settings that determine the results, ready for JSON.
@@ -757,12 +772,12 @@ class Settings(_Table):
         return *(file.path for file in self.catalog_files), *start
 
     @property
-    def images_dir(self) -> Path:
-        """Folder that the template of image paths is relative to."""
+    def images_dir(self) -> Path | Address:
+        """Folder or address that the template of image paths is relative to."""
         return self.find_images(self.catalog_files[0])
 
-    def find_images(self, file: CatalogFile) -> Path:
-        """Return the folder that the image paths of a file are relative to.
+    def find_images(self, file: CatalogFile) -> Path | Address:
+        """Return the folder or address that the image paths of a file are relative to.
 
         Parameters
         ----------
@@ -771,9 +786,11 @@ class Settings(_Table):
 
         Returns
         -------
-        Path
+        Path or Address
             ``images_dir`` of the settings, or else the folder of the file.
         """
+        if self._storage is not None:
+            return self._storage
         if self.catalog.images_dir is None:
             return file.path.parent
         return self._folder / self.catalog.images_dir
@@ -819,7 +836,8 @@ def load_settings(
         there is one. Otherwise the defaults apply, which describe the built-in simulated sample.
     overrides : mapping of (table, key) to value, optional
         Values that replace those of ``source``; None leaves a value unchanged. A `Path` among
-        them is relative to the working directory.
+        them is relative to the working directory. The folder of the images may be an address, such
+        as ``"s3://bucket/cutouts"``; in ``source`` it may not.
 
     Returns
     -------
@@ -834,9 +852,16 @@ def load_settings(
     if source is None and _may_exist(Path(DEFAULT_FILE)):
         source = Path(DEFAULT_FILE)
     path, tables, folder = _open_source(source)
+    storage = source._storage if isinstance(source, Settings) else None
     for (table, key), value in (overrides or {}).items():
         if value is None:
             continue
+        if (table, key) == ("catalog", "images_dir"):
+            place = find_place(value, "images_dir") if is_address(value) else value
+            storage = place if isinstance(place, Address) else None
+            if storage is not None:
+                continue
+            value = place
         if isinstance(value, Path):
             value = os.path.relpath(value, folder)
         tables.setdefault(table, {})[key] = value
@@ -856,7 +881,7 @@ def load_settings(
             f"{path or 'settings'}: [catalog] path and [split] files.train are given, expected one "
             "of them"
         )
-    settings._folder = folder
+    settings._folder, settings._storage = folder, storage
     return settings
 
 

@@ -75,7 +75,7 @@ def verify_path(path: Path) -> list[str]:
         return [str(exc).removeprefix(f"{path}: ").removesuffix(advice)]
 
 
-def verify_images(path: Path, catalog: Path, images_dir: Path | None = None) -> list[str]:
+def verify_images(path: Path, catalog: Path, images_dir: Path | str | None = None) -> list[str]:
     """Compare the images that a store was made from with those that are there now.
 
     Parameters
@@ -84,8 +84,9 @@ def verify_images(path: Path, catalog: Path, images_dir: Path | None = None) -> 
         A file written by ``galfig build-maps``.
     catalog : Path
         The catalog.
-    images_dir : Path, optional
-        Folder that image paths are relative to; by default, that of the settings in the store.
+    images_dir : Path or str, optional
+        Folder, or address, that image paths are relative to; by default, that of the settings in
+        the store.
 
     Returns
     -------

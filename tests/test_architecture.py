@@ -36,6 +36,7 @@ HOMES = {
     "matplotlib": {"figures"},
     "click": {"cli"},
     "pyarrow": {"catalog", "images", "auditing"},
+    "fsspec": {"runtime"},
     "captum": {"attribution"},
     "distributed": {"pipeline"},
     "ray": {"pipeline"},

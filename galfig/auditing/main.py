@@ -38,6 +38,7 @@ from galfig.runtime.lock import Lock, hold_lock
 from galfig.runtime.messages import require_choice, suggest
 from galfig.runtime.options import Device, RunOptions
 from galfig.runtime.progress import show_progress
+from galfig.runtime.storage import find_folder
 from galfig.store.audits import Audit, is_audit, open_audit, write_audit
 from galfig.store.content import read_content
 from galfig.store.reader import Store, open_store
@@ -102,7 +103,8 @@ def audit(
         The architecture of a checkpoint that the user's own code builds, such as
         "python:package.module:function"; that code runs.
     images : Path or str, optional
-        The folder of the images, for a store that holds no cutouts; see `galfig.explain_again`.
+        The folder of the images, or their address, for a store that holds no cutouts; see
+        `galfig.explain_again`.
         The audit then measures maps that are explained again, without the rounding of a native
         store.
     n : int, default 500
@@ -157,7 +159,7 @@ def audit(
         path = Path(out) if out is not None else opened.path.with_suffix(".audit.h5")
         network = model if isinstance(model, Checkpoint) else load_networks(model, arch=arch)
         check_network(opened, network)
-        folder = None if images is None else Path(images)
+        folder = None if images is None else find_folder(images, "images")
         sources = Sources((network,), folder, run=RunOptions(device))
         attach(opened, sources, with_maps=True)
         if _count_trained(opened) == len(opened):

@@ -24,6 +24,7 @@ from galfig.images.parquet import SUFFIXES as PARQUET_SUFFIXES
 from galfig.images.sources import ElementSources, JoinedSources, Sources
 from galfig.runtime.inputs import open_regular
 from galfig.runtime.messages import one_line
+from galfig.runtime.storage import Address
 
 # Bytes that are digested at a time.
 _BLOCK = 1 << 20
@@ -96,7 +97,13 @@ def find_array(settings: Settings) -> ImageArray | None:
     catalog, path = settings.catalog, settings.catalog_path
     words = catalog.images
     if "{" not in words and words.lower().endswith(ARRAY_SUFFIXES):
-        beside = settings.images_dir / words
+        folder = settings.images_dir
+        if isinstance(folder, Address):
+            raise CatalogError(
+                f"{folder}: an address, expected a folder, since [catalog] images is an array of "
+                f"images, {words!r}; copy it here"
+            )
+        beside = folder / words
         return ImageArray(beside, *choose_array(beside, catalog.array), beside == path)
     if path.is_dir():
         return None if catalog.array is None else _find_in_folder(path, catalog.array)

@@ -31,11 +31,12 @@ from galfig.catalog.columns import (
 from galfig.catalog.formats import check_choice, is_parquet, read_file, read_table
 from galfig.catalog.identifiers import find_bad_objids, find_doubled
 from galfig.catalog.partitions import read_partitions
-from galfig.catalog.paths import Template, locate_images, note_reasons, parse_templates
+from galfig.catalog.paths import Listing, Template, locate_images, note_reasons, parse_templates
 from galfig.config import CatalogFile, ClassSettings, Settings, SplitSettings
 from galfig.errors import CatalogError
 from galfig.images.sources import JoinedSources, Source, Sources, take_sources
 from galfig.runtime.messages import find_near, list_some, quote, shorten
+from galfig.runtime.storage import Address
 
 logger = logging.getLogger(__name__)
 
@@ -474,6 +475,8 @@ def _find_images(
     images: list[Sources] = []
     lost: dict[int, str] = {}
     start = 0
+    # Many partitions may share a folder, and a bucket is listed by many requests.
+    listed: dict[Path | Address, Listing] = {}
     for part in parts:
         table = part.table
         if np.any(part.rejected != ""):
@@ -486,6 +489,7 @@ def _find_images(
             settings.find_images(part.file),
             part.file.path,
             is_used[start : start + len(table)],
+            listed,
         )
         images.append(found)
         lost |= {start + row: reason for row, reason in reasons.items()}

@@ -27,6 +27,7 @@ from galfig.config import CatalogSettings
 from galfig.errors import CatalogError
 from galfig.images.sources import FileSources
 from galfig.runtime.messages import quote
+from galfig.runtime.storage import Address, is_address, list_objects
 
 # Suffixes of image files, longest first.
 SUFFIXES = (
@@ -168,7 +169,7 @@ def parse_templates(catalog: CatalogSettings) -> list[Template]:
 
 
 def fill_template(
-    table: pd.DataFrame, template: Template, path: Path
+    table: pd.DataFrame, template: Template, path: Path, *, base: str = ""
 ) -> tuple[pa.LargeStringArray, dict[int, str]]:
     """Fill a template of image paths for every row.
 
@@ -180,6 +181,8 @@ def fill_template(
         The template.
     path : Path
         Path of the catalog, for messages.
+    base : str, optional
+        The address that the images are below; a cell may begin with it.
 
     Returns
     -------
@@ -199,15 +202,15 @@ def fill_template(
     cells = {column: found for column, found in strings.items() if found is not None}
     if len(cells) < len(strings) or "//" in template.words:
         texts = {column: read_texts(table, column, path, "[catalog] images") for column in strings}
-        names, reasons = _fill_exactly(texts, template)
+        names, reasons = _fill_exactly(texts, template, base)
         return pa.array(names, pa.large_string()), reasons
-    filled = _fill_plain(cells, template)
+    filled = _fill_plain(cells, template, base)
     rows = np.flatnonzero(filled.is_null().to_numpy(zero_copy_only=False))
     texts = {
         column: [cell.strip() for cell in found.take(rows).to_pylist()]
         for column, found in cells.items()
     }
-    names, reasons = _fill_exactly(texts, template)
+    names, reasons = _fill_exactly(texts, template, base)
     return (
         _replace(filled, rows.tolist(), names),
         {int(rows[index]): reason for index, reason in reasons.items()},
@@ -215,7 +218,7 @@ def fill_template(
 
 
 def _fill_plain(
-    cells: Mapping[str, pa.LargeStringArray], template: Template
+    cells: Mapping[str, pa.LargeStringArray], template: Template, base: str
 ) -> pa.LargeStringArray:
     """Fill a template at once for rows whose cells are plain letters and digits, as most are.
 
@@ -227,7 +230,7 @@ def _fill_plain(
     literals[0] = literals[0][len(folder) :].removeprefix("/")
     pieces: list[Any] = []
     is_plain: Any = pa.scalar(True)
-    for literal, (_, slot) in zip(literals, template.parts, strict=True):
+    for literal, (words, slot) in zip(literals, template.parts, strict=True):
         pieces.append(pa.scalar(literal, text))
         if slot is None:
             continue
@@ -237,6 +240,9 @@ def _fill_plain(
             is_plain = compute.and_(is_plain, compute.match_substring_regex(taken, _UNSIGNED))
             taken = compute.utf8_lpad(taken, slot.width, "0")
             taken = compute.utf8_slice_codeunits(taken, slot.start or 0, slot.stop)
+        if base and not words:
+            below = compute.utf8_slice_codeunits(taken, len(base) + 1)
+            taken = compute.if_else(compute.starts_with(taken, f"{base}/"), below, taken)
         is_plain = compute.and_(is_plain, compute.match_substring_regex(taken, f"^{_PLAIN}$"))
         pieces.append(taken)
     rest = compute.binary_join_element_wise(*pieces, pa.scalar("", text))
@@ -263,7 +269,7 @@ def _replace(
 
 
 def _fill_exactly(
-    cells: Mapping[str, Sequence[str]], template: Template
+    cells: Mapping[str, Sequence[str]], template: Template, base: str
 ) -> tuple[list[str], dict[int, str]]:
     """Fill a template row by row, and say why a row has no path."""
     reasons: dict[int, str] = {}
@@ -274,6 +280,8 @@ def _fill_exactly(
             continue
         found = cells[slot.column]
         taken = [slot.take(cell) if cell else "" for cell in found]
+        if base and not text:
+            taken = [cell.removeprefix(f"{base}/") for cell in taken]
         for row, cell in enumerate(taken):
             if row not in reasons and (why := _find_fault(cell)):
                 reasons[row] = f"{slot.column} {why}" if found[row] else f"no {slot.column}"
@@ -290,6 +298,11 @@ def _find_fault(cell: str) -> str:
     """Say why a cell cannot be part of a path; "" if it can."""
     if not cell:
         return "is empty"
+    if is_address(cell):
+        return (
+            f"{quote(cell)} is an address, expected a path below the folder of the images, or one "
+            "below the address that is given for them"
+        )
     if cell.startswith("/") or re.match(r"[A-Za-z]:[\\/]", cell):
         return (
             f"{quote(cell)} is an absolute path, expected one below the folder of the images; cut "
@@ -322,9 +335,10 @@ def _shorten(name: str) -> str:
 def locate_images(
     table: pd.DataFrame,
     templates: Sequence[Template],
-    root: Path,
+    root: Path | Address,
     path: Path,
     is_used: NDArray[np.bool_],
+    listed: "dict[Path | Address, Listing] | None" = None,
 ) -> tuple[FileSources, dict[int, str]]:
     """Find the image of each row that is used.
 
@@ -334,12 +348,14 @@ def locate_images(
         The catalog, with N rows.
     templates : sequence of Template
         One template, or one per band.
-    root : Path
-        Folder that the templates are relative to.
+    root : Path or Address
+        Folder or address that the templates are relative to.
     path : Path
         Path of the catalog, for messages.
     is_used : (N,) ndarray of bool
         False for rows whose image does not matter.
+    listed : dict of Path or Address to Listing, optional
+        What is in the folders that are listed already; those that are listed here are added.
 
     Returns
     -------
@@ -356,9 +372,18 @@ def locate_images(
     """
     reasons: dict[int, str] = {}
     found: list[pa.LargeStringArray] = []
+    base = str(root) if isinstance(root, Address) else ""
+    listed = {} if listed is None else listed
     for template in templates:
-        names, why = fill_template(table, template, path)
-        names, lost = _find_files(names, template, root, is_used)
+        parts = template.words.split("/")
+        if base and (template.words.startswith("/") or ".." in parts):
+            raise CatalogError(
+                f"[catalog] images: {template.words!r} leads out of {base}, expected a template "
+                "below that address"
+            )
+        names, why = fill_template(table, template, path, base=base)
+        folders = _Folders(root, template.folder, listed)
+        names, lost = _find_files(names, template, root, is_used, folders)
         found.append(names)
         reasons = {**lost, **why, **reasons}
     reasons = {row: reasons[row] for row in sorted(reasons) if is_used[row]}
@@ -366,7 +391,11 @@ def locate_images(
 
 
 def _find_files(
-    names: pa.LargeStringArray, template: Template, root: Path, is_used: NDArray[np.bool_]
+    names: pa.LargeStringArray,
+    template: Template,
+    root: Path | Address,
+    is_used: NDArray[np.bool_],
+    folders: "_Folders",
 ) -> tuple[pa.LargeStringArray, dict[int, str]]:
     """Return the files that exist, and why a row that is used has none.
 
@@ -374,7 +403,6 @@ def _find_files(
     """
     has_name = compute.not_equal(names, "").to_numpy(zero_copy_only=False)
     rows = np.flatnonzero(is_used & has_name)
-    folders = _Folders(root, template.folder)
     reasons: dict[int, str] = {}
     others: dict[int, str] = {}
     for row in _list_doubtful(names, rows, folders).tolist():
@@ -409,7 +437,7 @@ def _list_doubtful(
     return rows[~is_there]
 
 
-def _check_some(name: str, template: Template, root: Path, folders: "_Folders") -> None:
+def _check_some(name: str, template: Template, root: Path | Address, folders: "_Folders") -> None:
     """Raise CatalogError if the template is at fault for every image that is missing."""
     head, tail = os.path.split(name)
     if folders.are_empty():
@@ -430,10 +458,13 @@ def _check_some(name: str, template: Template, root: Path, folders: "_Folders") 
 class _Folders:
     """The folders of images: what each holds, and whether it is below that of the template."""
 
-    def __init__(self, root: Path, base: str) -> None:
+    def __init__(
+        self, root: Path | Address, base: str, listed: "dict[Path | Address, Listing]"
+    ) -> None:
         self._root, self._base = root, "" if base in ("", ".") else str(PurePosixPath(base))
-        self._real_base = Path(os.path.realpath(root / base))
-        self._listings: dict[str, _Listing] = {}
+        self._real_base = None if isinstance(root, Address) else os.path.realpath(root / base)
+        self._listed = listed
+        self._listings: dict[str, Listing] = {}
         self._inside: dict[str, bool] = {}
 
     def have(self, head: str, tails: pa.LargeStringArray) -> NDArray[np.bool_]:
@@ -482,9 +513,12 @@ class _Folders:
         """Return whether no folder that was asked for holds anything."""
         return not any(listing.names for listing in self._listings.values())
 
-    def _list(self, head: str) -> "_Listing":
+    def _list(self, head: str) -> "Listing":
         if head not in self._listings:
-            self._listings[head] = _list_folder(self._root / head)
+            folder = self._root / head
+            if folder not in self._listed:
+                self._listed[folder] = _list_folder(folder)
+            self._listings[head] = self._listed[folder]
         return self._listings[head]
 
     def _is_inside(self, head: str, tail: str) -> bool:
@@ -502,11 +536,14 @@ class _Folders:
             self._inside[head] = self._leads_inside(self._root / head)
         return self._inside[head]
 
-    def _leads_inside(self, path: Path) -> bool:
+    def _leads_inside(self, path: Path | Address) -> bool:
+        if self._real_base is None or isinstance(path, Address):
+            # An object store has no links, and `Address` no way out.
+            return True
         return Path(os.path.realpath(path)).is_relative_to(self._real_base)
 
 
-class _Listing:
+class Listing:
     """The names in a folder without broken links, and which of them are links."""
 
     def __init__(self, names: set[str], links: set[str]) -> None:
@@ -543,12 +580,15 @@ def _hide_folder(name: str) -> str:
     return path.name if path.is_absolute() or ".." in path.parts else name
 
 
-def _list_folder(folder: Path) -> _Listing:
+def _list_folder(folder: Path | Address) -> Listing:
     """List a folder; there is nothing in it if there is no folder."""
     names: set[str] = set()
     links: set[str] = set()
     try:
-        if folder.is_dir():
+        if isinstance(folder, Address):
+            # An object store has no links.
+            names.update(list_objects(folder))
+        elif folder.is_dir():
             with os.scandir(folder) as entries:
                 for entry in entries:
                     if entry.is_symlink():
@@ -558,7 +598,7 @@ def _list_folder(folder: Path) -> _Listing:
                     names.add(entry.name)
     except OSError as exc:
         raise CatalogError(f"{folder}: cannot be read ({exc.strerror})") from exc
-    return _Listing(names, links)
+    return Listing(names, links)
 
 
 def _leads_to_file(link: os.DirEntry[str]) -> bool:

@@ -9,6 +9,7 @@ from galfig.catalog.galaxies import Galaxies, load_galaxies, report_counts, repo
 from galfig.config import CatalogSettings, Settings, load_settings
 from galfig.runtime.files import ErrorOrReplace
 from galfig.runtime.options import Cue
+from galfig.runtime.storage import find_folder
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ def load_catalog(
     path: Path | str | None = None,
     *,
     settings: Settings | Mapping[str, Any] | Path | str | None = None,
+    images_dir: Path | str | None = None,
     labelled: bool = True,
 ) -> Galaxies:
     """Load a catalog: assign the classes, find the images, and split training and validation.
@@ -84,6 +86,9 @@ def load_catalog(
         Settings as in ``galfig.toml``, such as ``{"classes": {"column": "morphology"}}``, or the
         path of such a file. By default, ``galfig.toml`` of the working directory where there is
         one.
+    images_dir : Path or str, optional
+        Folder that image paths are relative to, or an address such as ``"s3://bucket/cutouts"``;
+        see `galfig.runtime.storage`. By default, that of the settings or of the catalog.
     labelled : bool, default True
         If False, a catalog without the class column is accepted, and every galaxy is kept.
 
@@ -101,15 +106,20 @@ def load_catalog(
         If the table cannot be read, or holds something that galfig cannot use; see
         `galfig.catalog.galaxies.load_galaxies`.
     """
-    return load_sample(name_catalog(path, settings), labelled=labelled)
+    return load_sample(name_catalog(path, settings, images_dir), labelled=labelled)
 
 
 def name_catalog(
     path: Path | str | None = None,
     settings: Settings | Mapping[str, Any] | Path | str | None = None,
+    images_dir: Path | str | None = None,
 ) -> Settings:
     """Return the settings with which a catalog is read, as of `load_catalog`, and read nothing."""
-    overrides = {("catalog", "path"): None if path is None else Path(path)}
+    folder = None if images_dir is None else find_folder(images_dir, "images_dir")
+    overrides: dict[tuple[str, str], Any] = {
+        ("catalog", "path"): None if path is None else Path(path),
+        ("catalog", "images_dir"): folder,
+    }
     return load_settings(settings, overrides)
 
 

@@ -22,9 +22,9 @@ from galfig.runtime.options import Device
 @options.own_code_option
 @click.option(
     "--images",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Folder of the images of a store that holds no cutouts.  [default: as in the build, if "
-    "below the folder of the store]",
+    type=options.FolderOrAddress(path_type=Path, file_okay=False),
+    help="Folder or address of the images of a store that holds no cutouts.  [default: as in the "
+    "build, if below the folder of the store]",
 )
 @click.option(
     "--n",
@@ -70,7 +70,7 @@ def audit(
     store: Path,
     model: Path,
     arch: str | None,
-    images: Path | None,
+    images: Path | str | None,
     n: int,
     measures: tuple[str, ...] | None,
     seed: int,

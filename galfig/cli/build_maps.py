@@ -10,6 +10,7 @@ from galfig.cli.usage import Command
 from galfig.runtime.files import IfExists
 from galfig.runtime.malloc import keep_freed_memory
 from galfig.runtime.options import Device, EngineName, RunOptions, Split
+from galfig.runtime.storage import parse_address
 
 
 @click.command("build-maps", cls=Command)
@@ -70,13 +71,14 @@ from galfig.runtime.options import Device, EngineName, RunOptions, Split
     help="Make the parts of these shards only, such as 120-239, or 3/16, the third of sixteen "
     "shares; 'galfig merge' makes the store of all parts.",
 )
+@options.storage_option
 @options.if_exists_options(with_update=True)
 @options.takeover_option
 @options.standard_options
 def build_maps(
     config: Path | None,
     catalog: Path | None,
-    images: Path | None,
+    images: Path | str | None,
     model: Path | None,
     arch: str | None,
     split: Split | None,
@@ -94,6 +96,7 @@ def build_maps(
     engine: EngineName,
     address: str | None,
     shards: str | None,
+    storage: str | None,
     if_exists: IfExists,
     takeover: bool,
 ) -> None:
@@ -117,7 +120,8 @@ def build_maps(
     from galfig.pipeline.engines import check_engine
     from galfig.pipeline.shards import check_shards
 
-    run = RunOptions(device, workers, takeover, engine, address)
+    place = None if storage is None else parse_address(storage, "storage")
+    run = RunOptions(device, workers, takeover, engine, address, storage=place)
     if networks is not None and model is not None:
         raise click.UsageError(
             "--networks says how many networks to train, and --model names what is trained; give "

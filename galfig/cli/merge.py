@@ -17,10 +17,13 @@ from galfig.runtime.files import IfExists
     help="Leave maps and cutouts in the parts, where they are too large to copy: STORE.parts then "
     "belongs to the store, and moves with it.",
 )
+@options.storage_option
 @options.if_exists_options(with_update=True)
 @options.takeover_option
 @options.standard_options
-def merge(store: Path, virtual: bool, if_exists: IfExists, takeover: bool) -> None:
+def merge(
+    store: Path, virtual: bool, storage: str | None, if_exists: IfExists, takeover: bool
+) -> None:
     """Make STORE from the parts that 'galfig build-maps --shards' wrote.
 
     The parts are in the folder STORE.parts. If some are missing, their numbers are printed as
@@ -36,5 +39,7 @@ def merge(store: Path, virtual: bool, if_exists: IfExists, takeover: bool) -> No
     from galfig.info import summarise
     from galfig.pipeline.merge import merge_maps
 
-    merge_maps(store, virtual=virtual, if_exists=if_exists, takeover=takeover).close()
+    merge_maps(
+        store, virtual=virtual, storage=storage, if_exists=if_exists, takeover=takeover
+    ).close()
     click.echo(summarise(store))

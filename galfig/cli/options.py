@@ -20,6 +20,7 @@ from galfig.runtime.inputs import is_shortage
 from galfig.runtime.launch import find_place
 from galfig.runtime.messages import make_printable, one_line
 from galfig.runtime.progress import write_line
+from galfig.runtime.storage import find_folder, is_address
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -36,10 +37,27 @@ catalog_option = click.option(
     help="Catalog: text, FITS, VOTable, Parquet, HDF5, ..., or the folder of a HATS catalog; "
     "FILE[NAME] for a table of a file.",
 )
+
+
+class FolderOrAddress(click.Path):
+    """A folder, or an address of a storage; of the latter, a path would lose a slash."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return an address as text, and anything else as a path."""
+        return value if is_address(value) else super().convert(value, param, ctx)
+
+
 images_option = click.option(
     "--images",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Folder that image paths are relative to.  [default: that of the catalog]",
+    type=FolderOrAddress(path_type=Path, file_okay=False),
+    help="Folder that image paths are relative to, or an address such as s3://bucket/cutouts.  "
+    "[default: that of the catalog]",
+)
+storage_option = click.option(
+    "--storage",
+    metavar="ADDRESS",
+    help="Where parts are kept besides, such as s3://bucket/run, so that machines without a common "
+    "folder share them.",
 )
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace existing files.")
 update_option = click.option(
@@ -277,11 +295,16 @@ def again_options(function: Function) -> Function:
 
     @functools.wraps(function)
     def run(
-        *args: Any, model: Sequence[Path], images: Path | None, arch: str | None, **given: Any
+        *args: Any,
+        model: Sequence[Path],
+        images: Path | str | None,
+        arch: str | None,
+        **given: Any,
     ) -> Any:
         from galfig.pipeline.supply import Sources
 
-        return function(*args, opener=Sources(model, images, arch).open, **given)
+        folder = None if images is None else find_folder(images, "images")
+        return function(*args, opener=Sources(model, folder, arch).open, **given)
 
     choices = [
         click.option(
@@ -293,9 +316,9 @@ def again_options(function: Function) -> Function:
         ),
         click.option(
             "--images",
-            type=click.Path(path_type=Path, file_okay=False),
-            help="Folder of the images of a store that holds no cutouts.  [default: as in the "
-            "build, if below the folder of the store]",
+            type=FolderOrAddress(path_type=Path, file_okay=False),
+            help="Folder or address of the images of a store that holds no cutouts.  [default: as "
+            "in the build, if below the folder of the store]",
         ),
         own_code_option,
     ]

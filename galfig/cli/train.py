@@ -60,7 +60,7 @@ if TYPE_CHECKING:
 def train(
     config: Path | None,
     catalog: Path | None,
-    images: Path | None,
+    images: Path | str | None,
     out: Path | None,
     seed: int | None,
     layer: str | None,

@@ -22,7 +22,7 @@ from galfig.runtime.messages import one_line
 )
 @images_option
 @standard_options
-def verify(files: tuple[Path, ...], catalog: Path | None, images: Path | None) -> None:
+def verify(files: tuple[Path, ...], catalog: Path | None, images: Path | str | None) -> None:
     """Compare stores, checkpoints, audits and manuscripts with their own digests.
 
     FILE is a store, a checkpoint, an audit or the folder of a manuscript. Every map and cutout is

@@ -1,7 +1,7 @@
 """Sources: what the image of a galaxy is made from, and the bytes of it.
 
-Most images are a file. Some are several files, one per band, and some an element of an array that
-holds those of many galaxies.
+Most images are a file, here or in another storage. Some are several files, one per band, and some
+an element of an array that holds those of many galaxies.
 """
 
 from abc import abstractmethod
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from galfig.config import CatalogSettings
 from galfig.images.arrays import Element, read_element
 from galfig.runtime.inputs import read_regular
+from galfig.runtime.storage import Address, read_object
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,11 +28,11 @@ class BandFiles:
 
     Attributes
     ----------
-    paths : tuple of Path
+    paths : tuple of Path or Address
         A file for each channel, in the order of the channels.
     """
 
-    paths: tuple[Path, ...]
+    paths: tuple[Path | Address, ...]
 
     @property
     def name(self) -> str:
@@ -42,7 +43,7 @@ class BandFiles:
         return " + ".join(map(str, self.paths))
 
 
-Source = Path | BandFiles | Element
+Source = Path | BandFiles | Element | Address
 """What an image is made from."""
 
 
@@ -97,13 +98,13 @@ class FileSources(Sources):
 
     Parameters
     ----------
-    root : Path
-        Folder that the names are relative to.
+    root : Path or Address
+        Folder or address that the names are relative to.
     names : sequence of (N,) Arrow array of text
         Names of the files, for each band; or of the only ones.
     """
 
-    def __init__(self, root: Path, names: "Sequence[pa.LargeStringArray]") -> None:
+    def __init__(self, root: Path | Address, names: "Sequence[pa.LargeStringArray]") -> None:
         self._root, self._names = root, tuple(names)
 
     def __len__(self) -> int:
@@ -272,7 +273,13 @@ def read_parts(source: Source, max_bytes: int) -> list[bytes]:
     if isinstance(source, Element):
         return [read_element(source, max_bytes)]
     paths = source.paths if isinstance(source, BandFiles) else (source,)
-    return [read_regular(path, max_bytes) for path in paths]
+    return [_read_file(path, max_bytes) for path in paths]
+
+
+def _read_file(path: Path | Address, max_bytes: int) -> bytes:
+    if isinstance(path, Address):
+        return read_object(path, max_bytes)
+    return read_regular(path, max_bytes)
 
 
 def join_parts(parts: list[bytes]) -> bytes:

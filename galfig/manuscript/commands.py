@@ -43,10 +43,11 @@ OUTPUTS = {
 }
 # Options that no recipe may have, by command: a manuscript may be anybody's, and these run code of
 # one's own, use a network or start workers. Several networks are a folder, and a step of a recipe
-# makes a file: build-maps trains them on the way; and it makes a store, not some of its parts.
+# makes a file: build-maps trains them on the way; and it makes a store, not some of its parts, in
+# the folder.
 REFUSED = {
     "train": ("--pretrained", "--networks"),
-    "build-maps": ("--address", "--arch", "--engine", "--shards"),
+    "build-maps": ("--address", "--arch", "--engine", "--shards", "--storage"),
     "audit": ("--arch",),
 }
 # The options of `PATHS` that a command has, where it does not have all but one.

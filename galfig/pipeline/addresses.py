@@ -19,6 +19,7 @@ from galfig.images.cutouts import Decoding, choose_decoding, read_cutout
 from galfig.images.identity import note_digest
 from galfig.images.sources import BandFiles, Source
 from galfig.runtime.messages import quote
+from galfig.runtime.storage import Address
 from galfig.store.forms import BETWEEN
 from galfig.store.reader import Store
 
@@ -26,42 +27,46 @@ from galfig.store.reader import Store
 _ELEMENT = re.compile(r"(?P<file>.+\.\w+):(?P<array>[^:\[\]]*)\[(?P<row>\d{1,15})\]")
 
 
-def find_root(sources: Sequence[Source], images_dir: Path) -> Path:
-    """Return the folder that the addresses of images are relative to.
+def find_root(sources: Sequence[Source], images_dir: Path | Address) -> Path | Address:
+    """Return the folder, or place in a storage, that the addresses of images are relative to.
 
     Parameters
     ----------
-    sources : sequence of Path, BandFiles or Element
+    sources : sequence of Path, BandFiles, Element or Address
         The images of all galaxies of a plan.
-    images_dir : Path
-        The folder that the settings name.
+    images_dir : Path or Address
+        The folder that the settings name, or the place in a storage that the user typed.
 
     Returns
     -------
-    Path
+    Path or Address
         That folder if all images are below it; otherwise, the lowest that holds all of them.
     """
-    folders = {path.parent for source in sources for path in _list_files(source)}
+    if isinstance(images_dir, Address):
+        # Nothing leads out of it.
+        return images_dir
+    files = (file for source in sources for file in _list_files(source))
+    folders = {file.parent for file in files if isinstance(file, Path)}
     if all(_is_below(folder, images_dir) for folder in folders):
         return images_dir
     return Path(os.path.commonpath([_normalise(folder) for folder in folders]))
 
 
-def write_address(source: Source, root: Path | None) -> str:
+def write_address(source: Source, root: Path | Address | None) -> str:
     """Write the address of an image.
 
     Parameters
     ----------
-    source : Path, BandFiles or Element
+    source : Path, BandFiles, Element or Address
         The image.
-    root : Path or None
+    root : Path, Address or None
         The folder from `find_root`.
 
     Returns
     -------
     str
         Its path relative to that folder; of several bands, a line each; ``FILE:ARRAY[ROW]`` for an
-        element of an array.
+        element of an array. It does not say in which storage the image is.
     """
     paths = [_shorten(path, root) for path in _list_files(source)]
     if isinstance(source, Element):
@@ -69,12 +74,12 @@ def write_address(source: Source, root: Path | None) -> str:
     return BETWEEN.join(paths)
 
 
-def describe_root(root: Path, store: Path) -> str | None:
+def describe_root(root: Path | Address, store: Path) -> str | None:
     """Return the folder of the images relative to that of a store.
 
     Parameters
     ----------
-    root : Path
+    root : Path or Address
         The folder of the images.
     store : Path
         The store.
@@ -84,6 +89,8 @@ def describe_root(root: Path, store: Path) -> str | None:
     str or None
         None if it is not below: a store says nothing of the machine that built it.
     """
+    if isinstance(root, Address):
+        return None
     path = os.path.relpath(_normalise(root), _normalise(store.parent))
     return None if ".." in Path(path).parts else path
 
@@ -93,15 +100,16 @@ class Images:
 
     Attributes
     ----------
-    root : Path
+    root : Path or Address
         The folder that addresses are relative to.
 
     Parameters
     ----------
     store : Store
         An open store that is not full.
-    folder : Path, optional
-        The folder of the images; by default, the one that the store names below its own.
+    folder : Path or Address, optional
+        The folder of the images, or the place in a storage, that the user typed; by default, the
+        one that the store names below its own.
 
     Raises
     ------
@@ -109,12 +117,12 @@ class Images:
         If there is no such folder.
     """
 
-    def __init__(self, store: Store, folder: Path | None = None) -> None:
+    def __init__(self, store: Store, folder: Path | Address | None = None) -> None:
         self._store = store
         self._size = store.record.cutout_size
         self._is_named = folder is not None
         self.root = folder if folder is not None else _find_folder(store)
-        if not self.root.is_dir():
+        if isinstance(self.root, Path) and not self.root.is_dir():
             raise StoreError(f"{self.root}: no such folder; {self._advise()}")
         self.decoding: Decoding = choose_decoding(store.settings.catalog, store.n_channels)
 
@@ -129,8 +137,8 @@ class Images:
         source = parse_address(self._store.read_address(row), self.root)
         if not self._is_named:
             folder = Path(os.path.realpath(self._store.path.parent))
-            for path in _list_files(source):
-                if not Path(os.path.realpath(path)).is_relative_to(folder):
+            for file in _list_files(source):
+                if not _leads_below(file, folder):
                     raise StoreError(
                         f"{self._store.path}: the image of {self._name(row)} leads out of the "
                         f"folder of the store by a link; {self._advise()}"
@@ -193,7 +201,7 @@ class Images:
         return "name the folder that its images were in with `images`, or build the store again"
 
 
-def parse_address(address: str, root: Path) -> Source:
+def parse_address(address: str, root: Path | Address) -> Source:
     """Return the image that an address names.
 
     Parameters
@@ -201,18 +209,18 @@ def parse_address(address: str, root: Path) -> Source:
     address : str
         From `write_address`, checked by the schema of a store: no path in it is absolute or leads
         upwards.
-    root : Path
+    root : Path or Address
         The folder that it is relative to.
 
     Returns
     -------
-    Path, BandFiles or Element
+    Path, BandFiles, Element or Address
     """
     paths = address.split(BETWEEN)
     if len(paths) > 1:
         return BandFiles(tuple(root / path for path in paths))
     element = _ELEMENT.fullmatch(address)
-    if element is not None:
+    if element is not None and isinstance(root, Path):
         return Element(root / element["file"], element["array"], int(element["row"]))
     return root / address
 
@@ -238,7 +246,7 @@ def _normalise(path: Path) -> str:
     return os.path.normpath(path.absolute())
 
 
-def _list_files(source: Source) -> tuple[Path, ...]:
+def _list_files(source: Source) -> tuple[Path | Address, ...]:
     if isinstance(source, BandFiles):
         return source.paths
     return (source.path,) if isinstance(source, Element) else (source,)
@@ -248,8 +256,17 @@ def _is_below(path: Path, folder: Path) -> bool:
     return path.is_relative_to(folder) and ".." not in path.relative_to(folder).parts
 
 
-def _shorten(path: Path, root: Path | None) -> str:
+def _leads_below(file: Path | Address, folder: Path) -> bool:
+    """Return whether a file is below a folder, after all links; no object of a storage is."""
+    return isinstance(file, Path) and Path(os.path.realpath(file)).is_relative_to(folder)
+
+
+def _shorten(path: Path | Address, root: Path | Address | None) -> str:
     """Return a path relative to the folder of the images."""
+    if isinstance(path, Address):
+        return path.path
+    if isinstance(root, Address):
+        raise TypeError(f"{path} is a file, expected an object below {root}")
     if root is None or _is_below(path, root):
         return str(path if root is None else path.relative_to(root))
     return os.path.relpath(_normalise(path), root)

@@ -187,6 +187,12 @@ def explain_chosen(
     parts = Parts.beside(path)
     if _check_store(path, plan, if_exists, run) is None:
         return []
+    if is_virtual(path) and read_digest(path) != plan.digest:
+        logger.warning(
+            "%s: is virtual, and its parts are replaced: it can be read again when the new ones "
+            "are merged",
+            path,
+        )
     work, plan, attrs = _prepare(plan, checkpoint, path, parts, run, image_shift, accuracy_check)
     outline = _outline(plan, attrs)
     with hold_lock(parts.outline, takeover=run.takeover):

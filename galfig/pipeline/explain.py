@@ -34,6 +34,7 @@ from galfig.pipeline.spread import Combined, collect_numbers, combine, list_spre
 from galfig.pipeline.stages import Stages, explain_in_stages
 from galfig.pipeline.transfer import Transfer
 from galfig.runtime.machine import count_processors
+from galfig.runtime.storage import Address
 from galfig.runtime.timing import Stopwatch
 from galfig.store.chunks import Encoded, ScaledMaps, encode_galaxy
 from galfig.store.forms import list_lacking
@@ -84,7 +85,7 @@ def explain_galaxies(
     tta: bool = False,
     has_contrast: bool = True,
     form: Form = "full",
-    root: Path | None = None,
+    root: Path | Address | None = None,
     progress: Callable[[int], object] = lambda n: None,
     stopwatch: Stopwatch | None = None,
 ) -> Part:
@@ -109,7 +110,7 @@ def explain_galaxies(
         Whether evidence is a contrast of the maps; see `galfig.pipeline.spread.combine_networks`.
     form : {"full", "native", "statistics"}, default "full"
         What is kept of each galaxy; see `galfig.store.forms`.
-    root : Path, optional
+    root : Path or Address, optional
         The folder that the addresses of images are relative to, unless the store is full; see
         `galfig.pipeline.addresses.find_root`.
     progress : callable, optional
@@ -441,7 +442,7 @@ def _make_part(
     *,
     has_contrast: bool,
     form: Form,
-    root: Path | None,
+    root: Path | Address | None,
 ) -> Part:
     """Collect the galaxies that were explained, and the reasons for the others."""
     n_classes, size = len(checkpoint.class_names), checkpoint.cutout_size

@@ -10,9 +10,10 @@ from galfig.attribution.engine import Engine
 from galfig.networks.checkpoint import Checkpoint
 from galfig.pipeline.addresses import describe_root, find_root
 from galfig.pipeline.plan import Plan
+from galfig.runtime.storage import Address
 
 
-def choose_root(plan: Plan) -> Path | None:
+def choose_root(plan: Plan) -> Path | Address | None:
     """Return the folder that the addresses of images are relative to; None for a full store."""
     if plan.settings.maps.store == "full":
         return None
@@ -25,7 +26,7 @@ def describe_form(
     engine: Engine,
     images: torch.Tensor | None,
     path: Path,
-    root: Path | None,
+    root: Path | Address | None,
 ) -> dict[str, Any]:
     """Return the root attributes that a store has where it is not full.
 
@@ -41,7 +42,7 @@ def describe_form(
         Some normalised images.
     path : Path
         The store.
-    root : Path or None
+    root : Path, Address or None
         The folder from `choose_root`.
 
     Returns

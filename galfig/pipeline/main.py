@@ -28,12 +28,15 @@ from galfig.networks.shift import compare_images, warn_of_shift
 from galfig.networks.training import check_training, load_or_train
 from galfig.pipeline.build import build_store, explain_chosen
 from galfig.pipeline.engines import check_engine
+from galfig.pipeline.mirror import mirror_parts
+from galfig.pipeline.parts import Parts
 from galfig.pipeline.plan import describe_plan, make_plan
-from galfig.pipeline.shards import check_shards
+from galfig.pipeline.shards import check_shards, choose_shards
 from galfig.pipeline.tasks import NetworkFile
 from galfig.runtime.files import IfExists, check_apart, check_output
 from galfig.runtime.messages import require_choice
 from galfig.runtime.options import DEFAULT_RUN, Device, EngineName, RunOptions, Split
+from galfig.runtime.storage import Address, parse_address
 from galfig.store.reader import Store, open_store, read_digest
 from galfig.store.summary import list_doubts
 
@@ -62,6 +65,7 @@ def build_maps(
     engine: EngineName = "local",
     address: str | None = None,
     executor: Executor | None = None,
+    storage: str | None = None,
 ) -> Store:
     """Explain every galaxy for every class, write the store, and open it.
 
@@ -126,6 +130,9 @@ def build_maps(
         What explains the galaxies in place of an engine, such as a ProcessPoolExecutor, or
         ``client.get_executor()`` of Dask. It stays open. A module or Checkpoint as ``model`` is
         sent with each task, and must be one that the executor can send.
+    storage : str, optional
+        An address such as ``"s3://bucket/run"``, where parts are kept as they are made. Another
+        machine that is given it goes on with them.
 
     Returns
     -------
@@ -156,7 +163,8 @@ def build_maps(
             raise TypeError(f"build_maps: a module as `model` needs `{lacking[0]}` as well")
     elif any(value is not None for value in (class_names, image_size, *description.values())):
         raise TypeError("build_maps: a checkpoint has its own classes, statistics and sizes")
-    run = RunOptions(device, workers, takeover, engine, address, executor)
+    place = _parse_storage(storage)
+    run = RunOptions(device, workers, takeover, engine, address, executor, storage=place)
     checked = check_before(
         settings, path, model=model, arch=arch, split=split, if_exists=if_exists, run=run
     )
@@ -211,6 +219,7 @@ def build_parts(
     engine: EngineName = "local",
     address: str | None = None,
     executor: Executor | None = None,
+    storage: str | None = None,
 ) -> None:
     """Explain some of the galaxies, as one of many processes that make a store together.
 
@@ -230,7 +239,7 @@ def build_parts(
         or "7,9-12"; or a share such as "3/16", the third of sixteen.
     model : Path, str or Checkpoint
         The trained network, or a folder of several.
-    arch, layer, method, store, split, device, workers, takeover, engine, address, executor
+    arch, layer, method, store, split, device, workers, takeover, engine, address, executor, storage
         As of `galfig.build_maps`.
     if_exists : {"error", "update", "replace"}, default "error"
         What to do if the store exists, or the folder holds parts of another catalog, network or
@@ -244,17 +253,22 @@ def build_parts(
     described = name_catalog(catalog) if isinstance(catalog, Path | str) else catalog.settings
     settings, path = _choose_maps(described, layer=layer, method=method, store=store), Path(out)
     model = Path(model) if isinstance(model, str) else model
+    place = _parse_storage(storage)
     options: dict[str, Any] = {
         "model": model,
         "arch": arch,
         "split": split,
         "if_exists": if_exists,
-        "run": RunOptions(device, workers, takeover, engine, address, executor),
+        "run": RunOptions(device, workers, takeover, engine, address, executor, storage=place),
         "shards": shards,
     }
     checked = check_before(settings, path, **options)
     galaxies = load_sample(described) if isinstance(catalog, Path | str) else catalog
     run_main_job(galaxies, settings, path, **options, checked=checked)
+
+
+def _parse_storage(words: str | None) -> Address | None:
+    return None if words is None else parse_address(words, "storage")
 
 
 def _name_trained(path: Path, *, several: bool) -> Path:
@@ -454,21 +468,14 @@ def run_main_job(
     )
     checks = {"image_shift": shift, "accuracy_check": accuracy}
     network = None if isinstance(model, Checkpoint) else NetworkFile(kept, arch)
-    if shards is not None:
-        made = explain_chosen(
-            plan,
-            checkpoint,
-            path,
-            shards,
-            if_exists=if_exists,
-            run=run,
-            network=network,
-            **checks,
-        )
-        return bool(made)
-    is_new = build_store(
-        plan, checkpoint, path, if_exists=if_exists, run=run, network=network, **checks
-    )
+    options: dict[str, Any] = {"if_exists": if_exists, "run": run, "network": network, **checks}
+    n_shards = len(plan.shards)
+    numbers = range(n_shards) if shards is None else choose_shards(shards, n_shards)
+    storage = None if read_digest(path) == plan.digest else run.storage
+    with mirror_parts(Parts.beside(path), storage, numbers):
+        if shards is not None:
+            return bool(explain_chosen(plan, checkpoint, path, shards, **options))
+        is_new = build_store(plan, checkpoint, path, **options)
     # A training has said it already.
     if is_new and model is not None:
         with open_store(path) as store:

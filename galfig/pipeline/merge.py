@@ -7,6 +7,7 @@ from shutil import disk_usage
 from typing import Any
 
 from galfig.errors import CatalogError, OutputError, StoreError
+from galfig.pipeline.mirror import fetch_parts
 from galfig.pipeline.parts import Parts
 from galfig.pipeline.shards import describe_shards
 from galfig.runtime.files import (
@@ -18,6 +19,7 @@ from galfig.runtime.files import (
 )
 from galfig.runtime.lock import Lock, hold_lock
 from galfig.runtime.messages import quote
+from galfig.runtime.storage import parse_address
 from galfig.store.merging import merge_parts
 from galfig.store.outline import Outline, open_outline
 from galfig.store.reader import Store, is_whole, open_store, read_digest
@@ -30,6 +32,7 @@ def merge_maps(
     out: Path | str = "maps.h5",
     *,
     virtual: bool = False,
+    storage: str | None = None,
     if_exists: IfExists = "error",
     takeover: bool = False,
 ) -> Store:
@@ -47,6 +50,9 @@ def merge_maps(
         Leave maps and cutouts in the parts, which then belong to the store and must be moved with
         it. A virtual store of these parts becomes one file if this is False, and one that was
         renamed together with its folder is written again under its new name if it is True.
+    storage : str, optional
+        The address that ``build_maps(..., storage=...)`` was given; parts that are there are
+        fetched first.
     if_exists : {"error", "update", "replace"}, default "error"
         What to do if the store exists. One that has the plan of the parts is kept, unless
         "replace". For another file "error" raises, "update" replaces a store, and "replace" any.
@@ -73,9 +79,12 @@ def merge_maps(
         If another process is making the store.
     """
     path = Path(out)
+    address = None if storage is None else parse_address(storage, "storage")
     with hold_lock(path, takeover=takeover) as lock:
         remove_leftovers(path)
         parts = Parts.beside(path)
+        if address is not None and not (path.exists() and if_exists == "error"):
+            fetch_parts(parts, address)
         outline = _read_outline(path, parts)
         found = read_digest(path)
         is_same = outline is None or found == outline.plan_digest
@@ -96,6 +105,11 @@ def merge_maps(
             raise OutputError(
                 f"{path}: {len(missing)} of {len(outline.shards)} parts are missing: "
                 f'{describe_shards(missing)}; make them with `shards="{describe_shards(missing)}"`'
+            )
+        if virtual and path.is_symlink():
+            raise OutputError(
+                f"{path}: is a symbolic link, expected the store itself beside its parts; name "
+                "the file that it leads to, or remove the link"
             )
         failed = merge_store(path, parts, outline, allowed, lock, virtual=virtual)
         tidy_up(path, parts, failed, outline.n_galaxies)

@@ -11,6 +11,7 @@ from galfig.catalog.galaxies import Galaxies
 from galfig.config import Settings
 from galfig.images.sources import BandFiles, Source
 from galfig.pipeline.plan import Plan
+from galfig.runtime.storage import Address
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,9 @@ def anchor_images(galaxies: Galaxies, folder: Path) -> Galaxies:
 def _anchor(source: Source, folder: Path) -> Source:
     if isinstance(source, Path):
         return folder / source
+    if isinstance(source, Address):
+        return source
     if isinstance(source, BandFiles):
-        return replace(source, paths=tuple(folder / path for path in source.paths))
+        paths = (path if isinstance(path, Address) else folder / path for path in source.paths)
+        return replace(source, paths=tuple(paths))
     return replace(source, path=folder / source.path)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from galfig.pipeline.addresses import Images
 from galfig.runtime.options import DEFAULT_RUN, Device, RunOptions
+from galfig.runtime.storage import Address, find_folder
 from galfig.store.reader import Store, open_store
 
 if TYPE_CHECKING:
@@ -28,8 +29,9 @@ class Sources(NamedTuple):
     models : sequence of Path or Checkpoint
         Networks, or folders of several of one recipe, among which that of a store is found by its
         digest; by default, one in the folder of the store.
-    images : Path or None
-        The folder of the images; by default, the one that the store names below its own.
+    images : Path, Address or None
+        The folder of the images, or the address that the user typed; by default, the one that the
+        store names below its own.
     arch : str or None
         The architecture of a checkpoint that the user's own code builds.
     run : RunOptions
@@ -37,7 +39,7 @@ class Sources(NamedTuple):
     """
 
     models: "Sequence[Path | Checkpoint]" = ()
-    images: Path | None = None
+    images: Path | Address | None = None
     arch: str | None = None
     run: RunOptions = DEFAULT_RUN
 
@@ -73,7 +75,8 @@ def explain_again(
         The network that it was built with, or the folder of several. By default, it is looked for
         by its digest among the files in the folder of the store.
     images : Path or str, optional
-        The folder that image paths are relative to. By default, the folder that it was at the time
+        The folder that image paths are relative to, or an address such as
+        ``"s3://bucket/cutouts"``. By default, the folder that it was at the time
         of the build, if that was below the folder of the store.
     arch : str, optional
         The architecture of a checkpoint that the user's own code builds, such as
@@ -105,7 +108,7 @@ def explain_again(
     found = Path(model) if isinstance(model, str) else model
     sources = Sources(
         () if found is None else (found,),
-        None if images is None else Path(images),
+        None if images is None else find_folder(images, "images"),
         arch,
         RunOptions(device=device, n_workers=workers),
     )

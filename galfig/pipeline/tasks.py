@@ -31,6 +31,7 @@ from galfig.pipeline.work import Work, make_parts
 from galfig.runtime.malloc import keep_freed_memory
 from galfig.runtime.messages import quote
 from galfig.runtime.options import RunOptions
+from galfig.runtime.storage import Address
 from galfig.runtime.timing import Stopwatch
 
 
@@ -84,7 +85,7 @@ class Job:
         Where the parts go.
     run : RunOptions
         Device and threads.
-    root : Path or None
+    root : Path, Address or None
         The folder that the addresses of images are relative to, where the store holds them.
     """
 
@@ -102,7 +103,7 @@ class Job:
     plan_digest: str
     parts: Parts
     run: RunOptions
-    root: Path | None
+    root: Path | Address | None
 
     def anchor(self, folder: Path) -> "Job":
         """Return the job with its relative paths taken from a folder."""
@@ -114,7 +115,7 @@ class Job:
             network=network,
             first=anchor_images(self.first, folder),
             parts=Parts(folder / self.parts.folder),
-            root=self.root and folder / self.root,
+            root=folder / self.root if isinstance(self.root, Path) else self.root,
         )
 
 

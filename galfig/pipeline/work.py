@@ -25,6 +25,7 @@ from galfig.runtime.files import replace_file
 from galfig.runtime.lock import Lock, hold_lock
 from galfig.runtime.options import RunOptions
 from galfig.runtime.progress import show_progress
+from galfig.runtime.storage import Address
 from galfig.runtime.timing import Stopwatch
 from galfig.store.reader import read_digest, read_image_digests
 from galfig.store.writer import Part, write_part
@@ -53,7 +54,7 @@ class Work:
         Device and threads.
     guard : callable
         Called before each part appears. It raises if this process should make no more of them.
-    root : Path, optional
+    root : Path or Address, optional
         The folder that the addresses of images are relative to, where the store holds them.
     """
 
@@ -63,7 +64,7 @@ class Work:
     parts: Parts
     run: RunOptions
     guard: Callable[[], object]
-    root: Path | None = None
+    root: Path | Address | None = None
 
 
 def explain_shards(work: Work, numbers: Iterable[int]) -> None:

@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from galfig.runtime.storage import Address
+
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
@@ -45,6 +47,8 @@ class RunOptions:
         Where the engine is; see `galfig.pipeline.engines.open_engine`.
     executor : concurrent.futures.Executor, optional
         What explains the shards in place of an engine.
+    storage : Address, optional
+        Where parts of stores are kept besides; see `galfig.pipeline.mirror`.
     """
 
     device: Device = "auto"
@@ -53,6 +57,7 @@ class RunOptions:
     engine: EngineName = "local"
     address: str | None = None
     executor: "Executor | None" = field(default=None, repr=False)
+    storage: Address | None = None
 
 
 DEFAULT_RUN = RunOptions()

@@ -3,7 +3,7 @@
 HDF5 keeps the sources of a virtual dataset in a block of its global heap. It reads that block as
 soon as the dataset is opened and before it compares the checksum: one flipped bit ends the process,
 or makes it run for ever. So the way to the block is walked here first, by the file format
-specification (version 3.0, sections IV.A.1.b, IV.A.2.i, III.E), and the block is left to HDF5 only
+specification (version 3.0, sections IV.A.1, IV.A.2.i, III.E), and the block is left to HDF5 only
 if it is exactly of the form that `galfig.store.spans` expects.
 """
 
@@ -31,17 +31,16 @@ def read_sources(handle: int, address: int) -> bytes | None:
     Returns
     -------
     bytes or None
-        None if the object is no virtual dataset, or if its header is of the kind that HDF5 wrote
-        before 1.8, which galfig never writes.
+        None if the object is no virtual dataset.
 
     Raises
     ------
     ValueError
         If the way to the block is not as the specification says.
     """
-    if _read(handle, address, 4) != b"OHDR":
-        return None
-    layouts = [data for kind, data in _iter_messages(handle, address) if kind == _LAYOUT]
+    is_new = _read(handle, address, 4) == b"OHDR"
+    walk = _iter_messages if is_new else _iter_old_messages
+    layouts = [data for kind, data in walk(handle, address) if kind == _LAYOUT]
     # Version and class; from version 3 on, these are the first two bytes.
     if not any(data[1:2] == bytes([_VIRTUAL]) and data[0] > 2 for data in layouts):
         return None
@@ -77,6 +76,31 @@ def _iter_messages(handle: int, address: int) -> Iterator[tuple[int, bytes]]:
                 todo.append((_int(data[:8]) + 4, max(_int(data[8:16]) - 8, 0)))
             yield kind, data
             place += head + length
+    raise ValueError("a header in too many pieces")
+
+
+def _iter_old_messages(handle: int, address: int) -> Iterator[tuple[int, bytes]]:
+    """Yield the messages of a header of version 1, which other programs than galfig write."""
+    start = _read(handle, address, 16)
+    if start[0] != 1:
+        raise ValueError("a header of an unknown version")
+    todo = [(address + 16, _int(start[8:12]))]
+    for n_chunks in range(_MAX_CHUNKS):
+        if n_chunks == len(todo):
+            return
+        offset, size = todo[n_chunks]
+        if size > _MAX_CHUNK:
+            raise ValueError("a header that is too long")
+        chunk, place = _read(handle, offset, size), 0
+        while place + 8 <= len(chunk):
+            kind, length = _int(chunk[place : place + 2]), _int(chunk[place + 2 : place + 4])
+            data = chunk[place + 8 : place + 8 + length]
+            if len(data) < length:
+                raise ValueError("a message that is longer than its header")
+            if kind == _CONTINUATION and length >= 16:
+                todo.append((_int(data[:8]), _int(data[8:16])))
+            yield kind, data
+            place += 8 + length
     raise ValueError("a header in too many pieces")
 
 

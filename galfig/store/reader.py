@@ -219,7 +219,7 @@ class Store:
         where = name if isinstance(rows, slice) else f"{name}, row {rows}"
         with _name_damage(self.path, where):
             dataset = self._dataset(name)
-            is_text = h5py.check_string_dtype(dataset.dtype) is not None
+            is_text = isinstance(dataset, h5py.Dataset) and h5py.check_string_dtype(dataset.dtype)
             values = read_texts(dataset, rows) if is_text else dataset[rows]
         self._check(name, values, where)
         if isinstance(values, np.ndarray):

@@ -120,7 +120,8 @@ def read_sources_of(group: h5py.h5g.GroupID, name: bytes, path: Path) -> "list[S
         block = read_sources(file.get_vfd_handle(), address + offset)
         return None if block is None else list(_parse_sources(block))
     except (ValueError, IndexError) as exc:
-        _refuse(path, f"{quote(name.decode('utf-8', 'replace'))} is virtual, with {one_line(exc)}")
+        words = quote(name.decode("utf-8", "replace"))
+        _refuse(path, f"{words} is damaged, or virtual in an unknown way: {one_line(exc)}")
 
 
 class Source(NamedTuple):

@@ -33,6 +33,15 @@ ALLOWED = {
 }
 # Of each kind, by command: as the library says it, and as it stands in the terminal.
 MESSAGES = [
+    # Stores whose maps stay in the parts.
+    (
+        "build-maps",
+        "maps.h5: leave the maps in the parts with `virtual=True`",
+        "maps.h5: leave the maps in the parts with 'galfig merge --virtual'",
+    ),
+    ("merge", "merge the parts with `virtual=True`", "merge the parts with --virtual"),
+    # Images that are elsewhere.
+    ("train", "`images_dir` needs fsspec", "--images needs fsspec"),
     # Maps that are scored.
     ("score", "`of` 'x': expected one of 'true'", "--of 'x': expected one of 'true'"),
     ("score", "`cutout_size` 97: expected at most 96", "--cutout-size 97: expected at most 96"),

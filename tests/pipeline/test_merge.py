@@ -233,7 +233,7 @@ def test_parts_computed_in_another_way_are_refused(
     """Machines of two kinds would give maps that differ in the last bits."""
     path = tmp_path / "maps.h5"
     explain_at(path, galaxy_folder, checkpoint, "0", shard_size=5)
-    monkeypatch.setattr(build, "name_way", lambda engines: "plain contiguous 0 0")
+    monkeypatch.setattr(build, "name_way", lambda *_: "plain contiguous 0 0")
     with pytest.raises(OutputError, match=r"another way \(here: plain contiguous 0 0; there: '"):
         explain_at(path, galaxy_folder, checkpoint, "1", shard_size=5)
 

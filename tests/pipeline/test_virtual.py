@@ -9,7 +9,7 @@ from samples import build_at, explain_at, make_checkpoint
 
 from galfig import merge_maps
 from galfig.cli import main
-from galfig.errors import StoreError
+from galfig.errors import OutputError, StoreError
 from galfig.store.content import read_content
 from galfig.store.reader import open_store, verify_store
 from galfig.store.virtual import is_virtual
@@ -107,6 +107,26 @@ def test_replacing_says_that_the_old_maps_go(made, galaxy_folder, checkpoint, ca
         assert store.settings.maps.tta
 
 
+def test_parts_that_replace_those_of_a_virtual_store_are_announced(
+    made, caplog, galaxy_folder, checkpoint
+):
+    """It says so before, and that its maps are other ones after."""
+    options = {"shard_size": 5, "tta": True, "if_exists": "replace"}
+    explain_at(made, galaxy_folder, checkpoint, "0", **options)
+    assert "is virtual, and its parts are replaced" in caplog.text
+    with pytest.raises(StoreError, match=r"000000\.h5 is not the one that the store was made of"):
+        open_store(made)
+
+
+def test_link_is_no_place_for_a_virtual_store(galaxy_folder, tmp_path, checkpoint):
+    """The store would be where the link leads, and the parts beside the link."""
+    (tmp_path / "large").mkdir()
+    Path("maps.h5").symlink_to("large/maps.h5")
+    explain_at(tmp_path / "maps.h5", galaxy_folder, checkpoint, "1/1", shard_size=5)
+    with pytest.raises(OutputError, match="is a symbolic link, expected the store itself"):
+        merge_maps(tmp_path / "maps.h5", virtual=True)
+
+
 def test_commands_take_a_virtual_store(galaxy_folder, tmp_path):
     """Each reads it as any other; a missing part is one line."""
     checkpoint = make_checkpoint(tmp_path / "m.safetensors")
@@ -118,12 +138,12 @@ def test_commands_take_a_virtual_store(galaxy_folder, tmp_path):
     for words in (
         ["info", "maps.h5"],
         ["verify", "maps.h5"],
-        ["render", "maps.h5", "--n", "2", "--out", "figures"],
+        ["render", "maps.h5", "--n", "2", "--out", "panels.pdf"],
         ["figure", "stacked-maps", "maps.h5", "--out", "stacked.pdf"],
     ):
         done = run(main, words)
         assert done.exit_code == 0, done.output
     Path("maps.h5.parts/000001.h5").unlink()
-    done = run(main, ["render", "maps.h5", "--n", "2", "--out", "more"])
+    done = run(main, ["render", "maps.h5", "--n", "2", "--out", "more.pdf"])
     assert done.exit_code == 1
     assert "galfig: error: maps.h5: 1 of 5 parts are missing" in done.output
