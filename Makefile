@@ -6,6 +6,7 @@
 # make test-faults  set up, then the whole campaign of faults (about twenty minutes)
 # make test-differential  set up, then random networks on every path (MINUTES=60)
 # make bench        set up, then every benchmark (ten minutes of a quiet machine)
+# make bench-gpu    set up, then the tests and the benchmarks of a GPU (under eight minutes)
 # make lint         ruff and mypy
 # make notebook     set up, then run the notebooks of the documentation and keep what they show
 # make test-lowest  the fast tests with the oldest packages that pyproject.toml allows, in .venv-lowest
@@ -22,8 +23,8 @@ MANUSCRIPT ?= manuscripts/grad-cam-metallicity
 # LOCKED=1 installs the exact versions of requirements/ci.txt and checks their hashes, as CI does.
 LOCKED ?=
 
-.PHONY: figures paper check-paper test test-fast test-lowest test-faults test-differential bench lint \
-  notebook docs requirements clean
+.PHONY: figures paper check-paper test test-fast test-lowest test-faults test-differential bench \
+  bench-gpu lint notebook docs requirements clean
 
 figures: $(VENV)/installed
 	$(VENV)/bin/galfig build-maps
@@ -56,6 +57,12 @@ test-differential: $(VENV)/installed-test
 
 bench: $(VENV)/installed-bench
 	$(VENV)/bin/python -m benchmarks
+
+# Without a GPU it ends at once.
+bench-gpu: $(VENV)/installed-test $(VENV)/installed-bench
+	$(VENV)/bin/python -m benchmarks.gpu --only-check
+	$(VENV)/bin/python -m pytest -m gpu
+	$(VENV)/bin/python -m benchmarks.gpu
 
 lint: $(VENV)/installed-lint
 	$(VENV)/bin/ruff check .

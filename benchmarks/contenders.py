@@ -31,6 +31,8 @@ class Contender:
         Whether its maps lack negative values.
     is_scaled : bool
         Whether each map is scaled to [0, 1] and enlarged to the size of the image.
+    n_most : int or None
+        Number of images on which it is timed at most, if it explains one after the other.
     """
 
     name: str
@@ -38,9 +40,12 @@ class Contender:
     is_library: bool = False
     is_positive: bool = False
     is_scaled: bool = False
+    n_most: int | None = None
 
 
-def make_contenders(model: nn.Module, layer: nn.Module, n_classes: int) -> list[Contender]:
+def make_contenders(
+    model: nn.Module, layer: nn.Module, n_classes: int, precision: str = "float32"
+) -> list[Contender]:
     """Prepare all contenders.
 
     Parameters
@@ -51,12 +56,14 @@ def make_contenders(model: nn.Module, layer: nn.Module, n_classes: int) -> list[
         Layer whose output, (N, K, h, w), is explained.
     n_classes : int
         Number of classes, C.
+    precision : {"float32", "tf32", "bfloat16"}, default "float32"
+        Arithmetic of galfig's engine; whoever runs the others sets theirs.
 
     Returns
     -------
     list of Contender
     """
-    engine = make_engine(model, layer)
+    engine = make_engine(model, layer, precision=precision)
     captum = LayerGradCam(model, layer)
 
     def classify(images: Tensor) -> None:
@@ -137,7 +144,7 @@ def make_contenders(model: nn.Module, layer: nn.Module, n_classes: int) -> list[
             is_positive=True,
             is_scaled=True,
         ),
-        Contender("the tutorial's loop", loop),
+        Contender("the tutorial's loop", loop, n_most=32),
     ]
 
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from galfig.figures.style import COLORS, TEXT_WIDTH, paper_style
 
 
-def draw_rates(results: dict[str, Any], path: Path) -> None:
+def draw_rates(results: dict[str, Any], path: Path, device: str = "CPU") -> None:
     """Draw the rate of each contender for each network, relative to an eager forward pass.
 
     Parameters
@@ -17,10 +17,12 @@ def draw_rates(results: dict[str, Any], path: Path) -> None:
         Results of all benchmarks.
     path : Path
         Figure to write.
+    device : str, default "CPU"
+        What computed, for the label.
     """
     with paper_style():
         fig = Figure(figsize=(TEXT_WIDTH, 2.4), layout="constrained")
-        axes = fig.subplots(1, len(results["maps"]), sharey=True)
+        (axes,) = fig.subplots(1, len(results["maps"]), sharey=True, squeeze=False)
         for ax, (arch, found) in zip(axes, results["maps"].items(), strict=True):
             rates = found["galaxies_per_second"]
             eager = rates["eager forward pass alone"]
@@ -36,6 +38,6 @@ def draw_rates(results: dict[str, Any], path: Path) -> None:
             ax.set_title(arch)
             ax.set_xlim(0, 1.25 * max(values))
         axes[len(axes) // 2].set_xlabel(
-            "Galaxies per second, relative to classifying alone (maps of both classes, CPU)"
+            f"Galaxies per second, relative to classifying alone (maps of both classes, {device})"
         )
         fig.savefig(path)

@@ -68,6 +68,15 @@ def pytest_itemcollected(item):
         item.add_marker(pytest.mark.faults)
 
 
+def pytest_runtest_setup(item):
+    """Skip what needs a GPU where there is none."""
+    if item.get_closest_marker("gpu") is not None:
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("no CUDA device")
+
+
 def pytest_terminal_summary(terminalreporter, config):
     """Print what was tried and what survived, where any fault was."""
     campaign = config.stash[_CAMPAIGN]
@@ -291,3 +300,21 @@ def paper(make_store, tmp_path):
     make_store().rename(folder / "maps.h5")
     (folder / "manuscript.toml").write_text(MANIFEST)
     return folder
+
+
+@pytest.fixture
+def shared_device(monkeypatch):
+    """Return a function that has threads take turns at the processor, as they do at a GPU."""
+    from galfig.attribution import engine
+
+    prepare = engine.Engine.__init__
+    monkeypatch.setattr(engine, "CUDA_BATCH", 8)
+
+    def share(is_shared: bool = True) -> None:
+        def prepare_shared(self, *args, **options):
+            prepare(self, *args, **options)
+            self.takes_turns = is_shared
+
+        monkeypatch.setattr(engine.Engine, "__init__", prepare_shared)
+
+    return share

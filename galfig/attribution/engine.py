@@ -7,7 +7,7 @@ import os
 import queue
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +15,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from galfig.attribution.batches import BatchLimit, explain_in_batches
+from galfig.attribution.devices import TooLargeError, is_out_of_memory, wake_device
 from galfig.attribution.gradcam import CamBatch, Output, Tokens, check_explainable, unwrap
 from galfig.attribution.methods import METHODS, Method, find_method
 from galfig.attribution.orientations import explain_averaged
@@ -36,6 +38,7 @@ from galfig.attribution.variants import (
     set_arithmetic,
 )
 
+Normalise = Callable[[Tensor], Tensor]
 logger = logging.getLogger(__name__)
 PRECISIONS = ("float32", "tf32", "bfloat16")
 # Assumed cache size where the system does not report one [byte].
@@ -119,6 +122,9 @@ class Engine:
         Name of the method, one of `galfig.attribution.methods.METHODS`.
     device : torch.device
         Device of the network.
+    takes_turns : bool
+        Whether threads take turns at the device, each with a large batch. They do but on a
+        processor, where each computes small batches by itself.
     record : EngineRecord or None
         How maps are computed, and why not faster; None before the first images.
     """
@@ -156,6 +162,8 @@ class Engine:
         self._lock = threading.RLock()
         self._workers: ThreadPoolExecutor | None = None
         self.device = self._like.device
+        self.takes_turns = self.device.type != "cpu"
+        self._limit = BatchLimit(self.device)
         self.record: EngineRecord | None = None
 
     def __call__(self, images: Tensor) -> CamBatch:
@@ -172,7 +180,7 @@ class Engine:
             ``cams`` (N, C, h, w) and ``logits`` (N, C) in float32, on the device of the engine.
         """
         size = self.choose_micro_batch(images.shape[1:])
-        if self.device.type != "cpu":
+        if self.takes_turns:
             return self.explain(images)
         with _computing_alone() as n_threads:
             batches = list(self._start_workers(n_threads).map(self.explain, images.split(size)))
@@ -213,28 +221,32 @@ class Engine:
                 weakref.finalize(self, self._workers.shutdown, wait=False)
             return self._workers
 
-    def explain(self, images: Tensor) -> CamBatch:
+    def explain(self, images: Tensor, normalise: Normalise | None = None) -> CamBatch:
         """Explain a batch in the calling thread, which is one of `open_workers`.
 
         Parameters
         ----------
         images : (N, n_channels, H, W) Tensor of float32
             Normalised cutouts, on any device.
+        normalise : callable, optional
+            Normalises images of another type on the device, as many as are computed at a time.
 
         Returns
         -------
         CamBatch
             ``cams`` (N, C, h, w) and ``logits`` (N, C) in float32, on the device of the engine.
         """
-        return self._method.finish(self._explain_parts(images))
+        return self._method.finish(self._explain_parts(images, normalise))
 
-    def explain_averaged(self, images: Tensor) -> CamBatch:
+    def explain_averaged(self, images: Tensor, normalise: Normalise | None = None) -> CamBatch:
         """Explain the network averaged over the eight orientations of each image.
 
         Parameters
         ----------
         images : (N, n_channels, H, H) Tensor of float32
             Normalised cutouts, on any device.
+        normalise : callable, optional
+            As in `explain`.
 
         Returns
         -------
@@ -251,11 +263,13 @@ class Engine:
         if not self._method.is_proportional:
             raise ValueError(f"method: {self.method} has no maps of a network averaged over turns")
         # Evidence is contrasted with the probabilities of the averaged network.
-        return self._method.finish(explain_averaged(self._explain_parts, images))
+        explain = partial(self._explain_parts, normalise=normalise)
+        return self._method.finish(explain_averaged(explain, images))
 
-    def _explain_parts(self, images: Tensor) -> CamBatch:
+    def _explain_parts(self, images: Tensor, normalise: Normalise | None) -> CamBatch:
         size = self.choose_micro_batch(images.shape[1:])
-        return self._explain(self._find_runner(images.shape[1:]), images, size, self._precision)
+        runner = self._find_runner(images.shape[1:])
+        return self._explain(runner, images, size, self._precision, normalise)
 
     def prove(self, shape: Sequence[int]) -> None:
         """Choose how images of a shape are explained, by images of noise; see `verify`.
@@ -312,10 +326,29 @@ class Engine:
 
     def _compare(self, images: Tensor) -> None:
         """Keep or replace the way in which images of this shape are explained, as in `verify`."""
-        shape, images = images.shape[1:], images.to(self.device)
+        wake_device(self.device)
+        try:
+            self._compare_on_device(images.to(self.device))
+        except Exception as exc:
+            if not is_out_of_memory(exc) or isinstance(exc, TooLargeError):
+                raise
+            raise TooLargeError(self.device, exc) from exc
+
+    def _check_function_of_one_image(self, images: Tensor) -> None:
+        """Check the network on these images, on fewer of them where they do not fit in the memory.
+
+        One image at a time depends on no other.
+        """
+        check = partial(check_function_of_one_image, self._model, output=self._output)
+        while len(images) > 1:
+            if self._limit.attempt(partial(check, images), len(images)) is not None:
+                return
+            images = images[: self._limit.cap(len(images))]
+
+    def _compare_on_device(self, images: Tensor) -> None:
+        shape = images.shape[1:]
         with set_arithmetic("float32", self.device):
-            if len(images) > 1:
-                check_function_of_one_image(self._model, images, self._output)
+            self._check_function_of_one_image(images)
             known = [*self._known.get(shape, []), (images, self._explain_exactly(images))]
         runner = self._runners.get(shape, self._fastest)
         while runner is None or (reason := self._find_disagreement(runner.proof, known)):
@@ -354,7 +387,7 @@ class Engine:
         )
 
     def _make_runner(self, variant: Variant, images: Tensor) -> _Runner | None:
-        is_shared = self.device.type == "cuda" or not variant.copies
+        is_shared = self.takes_turns or not variant.copies
         prepared, proof = self._prepare(variant, images, self._method), None
         if prepared is None:
             return None
@@ -442,26 +475,28 @@ class Engine:
                 f'({_describe_failure(exc)}); use precision="float32"'
             ) from exc
 
-    def _explain(self, runner: _Runner, images: Tensor, size: int, precision: str) -> CamBatch:
-        cams, logits = [], []
+    def _explain(
+        self,
+        runner: _Runner,
+        images: Tensor,
+        size: int,
+        precision: str,
+        normalise: Normalise | None = None,
+    ) -> CamBatch:
+        wake_device(self.device)
         with runner.borrow() as explain, set_arithmetic(precision, self.device):
-            for batch in images.split(size):
-                n_images = len(batch)
-                if n_images < size and self.device.type == "cpu":
-                    # Padded to full size: kernels may sum in another order for fewer images.
-                    empty = batch.new_zeros(size - n_images, *batch.shape[1:])
-                    batch = torch.cat([batch, empty])
-                found = explain(batch.to(self.device, non_blocking=True))
-                cams.append(found.cams[:n_images])
-                logits.append(found.logits[:n_images])
-        return CamBatch(cams=torch.cat(cams), logits=torch.cat(logits))
+
+            def run(batch: Tensor) -> CamBatch:
+                return explain(batch if normalise is None else normalise(batch))
+
+            return explain_in_batches(run, images, size, self._limit)
 
     def choose_micro_batch(self, shape: Sequence[int]) -> int:
         """Return how many images are computed at a time.
 
         On a CPU it is the power of two at which the input and output of the widest module fill
         about half of the last-level cache; on CUDA it is `CUDA_BATCH`. The first call decides
-        for all later ones.
+        for all later ones. If the memory does not suffice for as many, fewer are computed.
 
         Parameters
         ----------
@@ -479,7 +514,7 @@ class Engine:
             return self._micro_batch
 
     def _fit_cache(self, runner: _Runner, shape: Sequence[int]) -> int:
-        if self.device.type != "cpu":
+        if self.takes_turns:
             return CUDA_BATCH
         footprint = measure_footprint(runner.prepared.model, shape)
         fitting = math.log2(max(1.0, read_cache_size() / 2 / footprint))
@@ -676,6 +711,6 @@ def _describe(record: EngineRecord) -> str:
 
 def _describe_failure(exc: Exception) -> str:
     """Say why a variant failed; raise what is not its fault."""
-    if isinstance(exc, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(exc):
+    if is_out_of_memory(exc):
         raise exc
     return f"{type(exc).__name__}: {str(exc).strip().partition(chr(10))[0][:200]}"

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from galfig.attribution.devices import is_out_of_memory
+
 # Where the logits are in what a network returns: a key, an index, or a function of it.
 Output = str | int | Callable[[Any], Tensor] | None
 # Makes the map (N, h, w) of a class, of feature maps (N, K, h, w) and the gradient of their shape.
@@ -444,7 +446,7 @@ def _refuse_if_gradients_are_the_reason(
     exc: RuntimeError, model: nn.Module, images: Tensor
 ) -> None:
     """Raise ValueError for an error of torch if the network runs without gradients."""
-    if isinstance(exc, torch.OutOfMemoryError):
+    if is_out_of_memory(exc):
         return
     try:
         with torch.no_grad():
@@ -550,9 +552,9 @@ def _iter_gradients(
             (gradient,) = torch.autograd.grad(
                 logits, leaf, chosen, retain_graph=not is_last, allow_unused=True
             )
-        except torch.OutOfMemoryError:
-            raise
         except RuntimeError as exc:
+            if is_out_of_memory(exc):
+                raise
             raise ValueError(
                 f"layer: torch cannot take gradients down to it ({_one_line(exc)})"
             ) from exc

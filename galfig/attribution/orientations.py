@@ -1,6 +1,7 @@
 """Orientations: a network averaged over the eight orientations of an image, and its maps."""
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -42,6 +43,14 @@ def explain_averaged(explain: Callable[[Tensor], CamBatch], images: Tensor) -> C
         cams = torch.rot90(batch.cams, -n_turns, (-2, -1))
         batches.append(CamBatch(cams.flip(-1) if is_mirrored else cams, batch.logits))
     return CamBatch(
-        torch.stack([batch.cams for batch in batches]).mean(dim=0),
-        torch.stack([batch.logits for batch in batches]).mean(dim=0),
+        _average([batch.cams for batch in batches]), _average([batch.logits for batch in batches])
     )
+
+
+def _average(tensors: Sequence[Tensor]) -> Tensor:
+    """Return the mean of tensors, added up one after the other.
+
+    torch.mean adds those elements in another order that are left over when a kernel has taken as
+    many as it does at a time: an image would depend on how many others there are.
+    """
+    return functools.reduce(torch.add, tensors) / len(tensors)

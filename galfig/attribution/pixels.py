@@ -160,8 +160,6 @@ def _explain_pixels(
 def _refuse_without_gradient() -> Iterator[None]:
     try:
         yield
-    except torch.OutOfMemoryError:
-        raise
     except RuntimeError as exc:
         if "does not require grad" not in str(exc) and "not have been used" not in str(exc):
             raise

@@ -7,6 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from galfig.attribution.devices import is_out_of_memory
 from galfig.attribution.gradcam import (
     RANDOM,
     ROUNDING,
@@ -117,9 +118,9 @@ def _classify(model: nn.Module, images: Tensor, output: Output) -> Tensor | Exce
     """Return the logits of some images, or the error that torch raises."""
     try:
         return take_logits(model(images), len(images), output)
-    except torch.OutOfMemoryError:
-        raise
     except (RuntimeError, ValueError) as exc:
+        if is_out_of_memory(exc):
+            raise
         return exc
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -349,9 +350,67 @@ def _split_at_linear_head(
     return None
 
 
+class _Arithmetic:
+    """The settings of the whole process, as those who compute at the moment want them.
+
+    Threads of several engines enter and leave in any order: the last that is inside decides, and
+    the settings of before return when all have left.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside: list[tuple[object, bool]] = []
+        self._before = _read_settings()
+
+    @contextlib.contextmanager
+    def using(self, *, allow_tf32: bool) -> Iterator[None]:
+        token = object()
+        with self._lock:
+            if not self._inside:
+                self._before = _read_settings()
+            self._inside.append((token, allow_tf32))
+            self._apply()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside = [one for one in self._inside if one[0] is not token]
+                self._apply()
+
+    def _apply(self) -> None:
+        if self._inside:
+            allow_tf32 = self._inside[-1][1]
+            # The same algorithm each time, none of which adds up in an order that is left to
+            # chance.
+            _write_settings(allow_tf32, allow_tf32, True, False)
+        else:
+            _write_settings(*self._before)
+
+
+def _read_settings() -> tuple[bool, bool, bool, bool]:
+    cudnn = torch.backends.cudnn
+    tf32 = cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    return *tf32, cudnn.deterministic, cudnn.benchmark
+
+
+def _write_settings(
+    convolutions: bool, products: bool, is_deterministic: bool, is_benchmarked: bool
+) -> None:
+    torch.backends.cudnn.allow_tf32 = convolutions
+    torch.backends.cuda.matmul.allow_tf32 = products
+    torch.backends.cudnn.deterministic = is_deterministic
+    torch.backends.cudnn.benchmark = is_benchmarked
+
+
+_ARITHMETIC = _Arithmetic()
+
+
 @contextlib.contextmanager
 def set_arithmetic(precision: str, device: torch.device) -> Iterator[None]:
     """Set the arithmetic of convolutions and matrix products, and restore it afterwards.
+
+    On CUDA, the same images then give the same bits each time, as far as cuDNN decides it. A
+    processor is not touched by these settings.
 
     Parameters
     ----------
@@ -360,14 +419,9 @@ def set_arithmetic(precision: str, device: torch.device) -> Iterator[None]:
     device : torch.device
         Where the network runs.
     """
-    if precision == "bfloat16":
+    with _ARITHMETIC.using(allow_tf32=precision == "tf32"):
+        if precision != "bfloat16":
+            yield
+            return
         with torch.autocast(device.type, dtype=torch.bfloat16):
             yield
-        return
-    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    wanted = precision == "tf32"
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = wanted
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before

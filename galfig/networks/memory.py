@@ -1,10 +1,12 @@
 """Memory: what a network will need at least, told without computing anything."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import nn
 
+from galfig.attribution.devices import is_out_of_memory, summarise_shortage
 from galfig.attribution.engine import measure_footprint
 from galfig.attribution.probe import N_PROBES
 from galfig.attribution.variants import copy_network
@@ -108,3 +110,28 @@ def check_memory(where: str, n_bytes: int, device: torch.device, advice: str) ->
             f"{where}: needs {n_bytes / 1e9:.1f} GB of memory or more, {owner} "
             f"{n_allowed / 1e9:.1f} GB; {advice}"
         )
+
+
+@contextmanager
+def refusing_too_large(where: str) -> Iterator[None]:
+    """Say in one line that the memory does not suffice for a block that explains images.
+
+    Parameters
+    ----------
+    where : str
+        What needs the memory.
+
+    Raises
+    ------
+    ConfigError
+        If the block runs out of memory with a single image, or before the first.
+    """
+    try:
+        yield
+    except Exception as exc:
+        if not is_out_of_memory(exc):
+            raise
+        raise ConfigError(
+            f"{where}: {summarise_shortage(exc)}; use a network that takes smaller images, or a "
+            "machine with more memory"
+        ) from exc

@@ -10,6 +10,7 @@ from typing import Any
 from galfig.errors import DamagedPartError, OutputError, StoreError
 from galfig.images.cutouts import choose_decoding
 from galfig.networks.checkpoint import Checkpoint
+from galfig.networks.memory import refusing_too_large
 from galfig.pipeline.attributes import describe_store
 from galfig.pipeline.changes import describe_changed, find_changed
 from galfig.pipeline.executors import explain_elsewhere
@@ -223,7 +224,8 @@ def _prepare(
     # Before the work of hours, not after it: SOURCE_DATE_EPOCH may be no number.
     now()
     images = read_proof_images(plan.galaxies, checkpoint, plan.settings)
-    engines = prove_engines(checkpoint, images, plan.settings, plan.layer_name, plan.layer, run)
+    with refusing_too_large(checkpoint.record.arch):
+        engines = prove_engines(checkpoint, images, plan.settings, plan.layer_name, plan.layer, run)
     # So that no parts are reused whose maps another build computed in another way.
     precision = None
     if plan.settings.maps.precision == "auto":

@@ -1,12 +1,12 @@
 """Decode, explain and compress images, a few galaxies per thread at a time."""
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,18 +25,24 @@ from galfig.images.cutouts import Decoding, read_cutout, scale_cutout
 from galfig.images.identity import NO_DIGEST, note_digest
 from galfig.images.sources import Source
 from galfig.networks.checkpoint import Checkpoint
+from galfig.networks.memory import refusing_too_large
 from galfig.pipeline.addresses import write_address
+from galfig.pipeline.casting import casts_exactly, scale_on_device
 from galfig.pipeline.moments import collect_statistics, measure_maps
+from galfig.pipeline.pixels import Normaliser
 from galfig.pipeline.spread import Combined, collect_numbers, combine, list_spreads
+from galfig.pipeline.stages import Stages, explain_in_stages
+from galfig.pipeline.transfer import Transfer
 from galfig.runtime.machine import count_processors
 from galfig.runtime.storage import Address
 from galfig.runtime.timing import Stopwatch
-from galfig.store.chunks import Encoded, encode_galaxy
+from galfig.store.chunks import Encoded, ScaledMaps, encode_galaxy
 from galfig.store.forms import list_lacking
 from galfig.store.writer import Part
 
 Kept = TypeVar("Kept")
-
+# Of one galaxy; scaled on a device, or still to be scaled.
+Maps = NDArray[np.float32] | ScaledMaps
 # Smallest number of galaxies that a thread takes at a time; and groups ahead, per processor.
 GROUP_SIZE = 8
 N_AHEAD = 4
@@ -141,6 +147,7 @@ def explain_galaxies(
         pool=pool,
         tta=tta,
         has_contrast=has_contrast,
+        is_full=form == "full",
         progress=progress,
         stopwatch=stopwatch,
     )
@@ -159,13 +166,16 @@ def explain_images(
     pool: ThreadPoolExecutor,
     tta: bool = False,
     has_contrast: bool = True,
+    is_full: bool = False,
     progress: Callable[[int], object] = lambda n: None,
     stopwatch: Stopwatch | None = None,
 ) -> tuple[list[Kept | str], NDArray[np.uint64]]:
     """Decode, crop, normalise and explain some images, and keep something of each.
 
     Each thread takes a few images through all the stages: while one thread waits for a file or
-    compresses, another computes. Images are decoded once, however many networks explain them.
+    compresses, another computes. If they take turns at a device, they decode and compress for it,
+    and the calling thread has it compute; see `galfig.pipeline.stages`. Images are decoded once,
+    however many networks explain them.
 
     Parameters
     ----------
@@ -176,6 +186,9 @@ def explain_images(
     keep : callable
         Called in a thread with the maps and logits of a galaxy and its cutout; what it returns is
         kept.
+    is_full : bool, default False
+        Whether ``keep`` compresses the maps as a full store holds them, and nothing else, so that a
+        device may round them.
 
     Returns
     -------
@@ -216,8 +229,30 @@ def explain_images(
             has_contrast=has_contrast,
         )
 
+    if engines[0].takes_turns:
+        found_groups = explain_in_stages(
+            paths,
+            _make_stages(
+                checkpoint,
+                engines,
+                explainers,
+                decoding,
+                keep,
+                stopwatch,
+                digests,
+                has_contrast=has_contrast,
+                is_full=is_full,
+            ),
+            Transfer(engines[0].device),
+            pool,
+            n_batch=n_group,
+            shape=(*size[1:], size[0]),
+            stopwatch=stopwatch,
+        )
+    else:
+        found_groups = map_ahead(pool, explain, groups, n_ahead=N_AHEAD * count_processors())
     explained: list[Kept | str] = []
-    for found in map_ahead(pool, explain, groups, n_ahead=N_AHEAD * count_processors()):
+    for found in found_groups:
         explained += found
         progress(len(found))
     return explained, np.array([digests.get(path, NO_DIGEST) for path in paths], np.uint64)
@@ -268,17 +303,7 @@ def _explain_group(
     has_contrast: bool,
 ) -> list[Kept | str]:
     """Explain some files in one thread; return the result for each, or why there is none."""
-    note = partial(note_digest, digests)
-    with stopwatch.time("decode"):
-        cutouts: list[NDArray[np.uint8] | str] = []
-        for path in paths:
-            try:
-                cutouts.append(read_cutout(path, checkpoint.cutout_size, decoding, on_bytes=note))
-            except CutoutError as exc:
-                # A LostCutoutError ends the build. If its galaxy were rejected instead, it would
-                # stay rejected when the file is back.
-                # A store names no folder of the machine that built it.
-                cutouts.append(str(exc).replace(str(path), path.name))
+    cutouts = _decode(paths, checkpoint, decoding, stopwatch, digests)
     readable = [cutout for cutout in cutouts if not isinstance(cutout, str)]
     if not readable:
         return [str(cutout) for cutout in cutouts]
@@ -297,6 +322,72 @@ def _explain_group(
     return [cutout if isinstance(cutout, str) else next(explained) for cutout in cutouts]
 
 
+def _decode(
+    paths: Sequence[Source],
+    checkpoint: Checkpoint,
+    decoding: Decoding,
+    stopwatch: Stopwatch,
+    digests: dict[Source, int],
+) -> list[NDArray[np.uint8] | str]:
+    """Return the cutout of each file, or why there is none."""
+    note = partial(note_digest, digests)
+    with stopwatch.time("decode"):
+        cutouts: list[NDArray[np.uint8] | str] = []
+        for path in paths:
+            try:
+                cutouts.append(read_cutout(path, checkpoint.cutout_size, decoding, on_bytes=note))
+            except CutoutError as exc:
+                # A LostCutoutError ends the build. If its galaxy were rejected instead, it would
+                # stay rejected when the file is back.
+                # A store names no folder of the machine that built it.
+                cutouts.append(str(exc).replace(str(path), path.name))
+    return cutouts
+
+
+def _make_stages(
+    checkpoint: Checkpoint,
+    engines: Sequence[Engine],
+    explainers: Sequence[Callable[..., CamBatch]],
+    decoding: Decoding,
+    keep: Callable[[Combined, NDArray[np.uint8]], Kept],
+    stopwatch: Stopwatch,
+    digests: dict[Source, int],
+    *,
+    has_contrast: bool,
+    is_full: bool,
+) -> Stages[Kept]:
+    """Return what happens to galaxies that are explained on a device in large batches."""
+    device = engines[0].device
+    normalise = Normaliser(checkpoint, device)
+    # Maps of several networks are combined before they are rounded, and other forms need all bits.
+    is_cast = is_full and len(engines) == 1 and casts_exactly(device)
+
+    def explain(pixels: Tensor) -> list[Tensor]:
+        with refusing_too_large("explaining"):
+            images = pixels.permute(0, 3, 1, 2)
+            batches = [explain(images, normalise) for explain in explainers]
+            if is_cast:
+                return [*scale_on_device(batches[0].cams), batches[0].logits]
+            return [tensor for batch in batches for tensor in (batch.cams, batch.logits)]
+
+    def finish(
+        rows: Sequence[Sequence[NDArray[Any]]], cutouts: Sequence[NDArray[np.uint8]]
+    ) -> list[Kept | str]:
+        if is_cast:
+            cams: Sequence[Iterable[Maps]] = [list(map(ScaledMaps, rows[0], rows[1]))]
+            logits = rows[2:]
+        else:
+            cams, logits = rows[::2], rows[1::2]
+        return _finish(cams, logits, cutouts, keep, stopwatch, has_contrast=has_contrast)
+
+    return Stages(
+        decode=lambda paths: _decode(paths, checkpoint, decoding, stopwatch, digests),
+        scale=lambda cutout: scale_cutout(cutout, checkpoint.image_size),
+        explain=explain,
+        finish=finish,
+    )
+
+
 def _explain_batch(
     images: Tensor,
     cutouts: Sequence[NDArray[np.uint8]],
@@ -307,11 +398,24 @@ def _explain_batch(
     has_contrast: bool,
 ) -> list[Kept | str]:
     """Explain images with each network; return the result for each, or why there is none."""
-    with stopwatch.time("compute"):
+    with stopwatch.time("compute"), refusing_too_large("explaining"):
         batches = [explain(images) for explain in explainers]
         cams = [batch.cams.cpu().numpy() for batch in batches]
         numbers = [batch.logits.cpu().numpy() for batch in batches]
-    with stopwatch.time("combine") if len(batches) > 1 else contextlib.nullcontext():
+    return _finish(cams, numbers, cutouts, keep, stopwatch, has_contrast=has_contrast)
+
+
+def _finish(
+    cams: Sequence[Iterable[Maps]],
+    numbers: Sequence[Iterable[NDArray[np.float32]]],
+    cutouts: Sequence[NDArray[np.uint8]],
+    keep: Callable[[Combined, NDArray[np.uint8]], Kept],
+    stopwatch: Stopwatch,
+    *,
+    has_contrast: bool,
+) -> list[Kept | str]:
+    """Combine and compress the maps of some galaxies by each network, and their logits."""
+    with stopwatch.time("combine") if len(cams) > 1 else contextlib.nullcontext():
         galaxies = zip(zip(*cams, strict=True), zip(*numbers, strict=True), strict=True)
         combined = [
             combine(*galaxy, has_contrast=has_contrast) if _is_finite(galaxy) else None
@@ -324,9 +428,10 @@ def _explain_batch(
         ]
 
 
-def _is_finite(galaxy: tuple[Sequence[NDArray[np.float32]], ...]) -> bool:
+def _is_finite(galaxy: tuple[Sequence[Maps], Sequence[NDArray[np.float32]]]) -> bool:
     """Return whether maps and logits of a galaxy are finite, by each network."""
-    return all(np.isfinite(array).all() for arrays in galaxy for array in arrays)
+    cams = [maps.scale if isinstance(maps, ScaledMaps) else maps for maps in galaxy[0]]
+    return all(np.isfinite(array).all() for array in (*cams, *galaxy[1]))
 
 
 def _make_part(

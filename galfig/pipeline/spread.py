@@ -51,7 +51,7 @@ def combine(
     Parameters
     ----------
     cams : sequence of (C, h, w) ndarray of float32
-        Map of each class [logit], by network.
+        Map of each class [logit], by network. Those of one network are returned as they come.
     logits : sequence of (C,) ndarray of float32
         Logits, by network.
     has_contrast : bool, default True

@@ -1,10 +1,12 @@
 """The work of a build: to explain shards, each of which becomes a part."""
 
 import logging
+import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,6 +31,9 @@ from galfig.store.reader import read_digest, read_image_digests
 from galfig.store.writer import Part, write_part
 
 logger = logging.getLogger(__name__)
+# Parts that are made at a time where threads take turns at a device: while one is decoded, another
+# is computed, and one more compressed.
+N_LANES = 3
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,8 @@ def explain_shards(work: Work, numbers: Iterable[int]) -> None:
         ThreadPoolExecutor(1) as writer,
     ):
         make = partial(make_parts, work, pool=pool, writer=writer, stopwatch=stopwatch)
-        if busy := make(todo, advance, is_patient=True):
+        n_lanes = N_LANES if work.engines[0].takes_turns else 1
+        if busy := _make_side_by_side(partial(make, is_patient=True), todo, advance, n_lanes):
             make(busy, advance, is_patient=False)
     size = (work.checkpoint.n_channels, work.checkpoint.image_size, work.checkpoint.image_size)
     logger.debug(
@@ -153,9 +159,46 @@ def _find_reason(work: Work, number: int) -> str | None:
     return describe_changed(changed) if len(changed) else None
 
 
+def _make_side_by_side(
+    make: Callable[[Iterable[int], Callable[[int], object]], list[int]],
+    numbers: Sequence[int],
+    progress: Callable[[int], object],
+    n_lanes: int,
+) -> list[int]:
+    """Make several parts at a time, so that a device has another to do when one is decoded.
+
+    Return the numbers of those that other processes are making.
+    """
+    if n_lanes == 1:
+        return make(numbers, progress)
+    remaining, lock = deque(numbers), threading.Lock()
+
+    def advance(n_done: int) -> None:
+        with lock:
+            progress(n_done)
+
+    with open_workers(n_lanes) as lanes:
+        try:
+            makers = [lanes.submit(make, _take(remaining), advance) for _ in range(n_lanes)]
+            wait(makers, return_when=FIRST_EXCEPTION)
+            # One that failed would otherwise be heard of when those before it are done.
+            remaining.clear()
+            return sorted(number for maker in makers for number in maker.result())
+        finally:
+            # If the build is interrupted, no further part is begun.
+            remaining.clear()
+
+
+def _take(numbers: deque[int]) -> Iterator[int]:
+    """Yield numbers that no other thread takes."""
+    with suppress(IndexError):
+        while True:
+            yield numbers.popleft()
+
+
 def make_parts(
     work: Work,
-    numbers: Sequence[int],
+    numbers: Iterable[int],
     progress: Callable[[int], object],
     *,
     pool: ThreadPoolExecutor,

@@ -27,6 +27,7 @@ _SHORTAGES = (
     "can't start new thread",
     "Cannot allocate memory",
     "can't allocate memory",
+    "out of memory",
     "failed to map segment",
     "Too many open files",
 )

@@ -20,7 +20,27 @@ from galfig.store.schema import DESCRIPTIONS
 # Every HDF5 reader has these filters. Readers verify the Fletcher-32 checksum automatically.
 FILTERS = {"compression": "gzip", "compression_opts": 4, "shuffle": True, "fletcher32": True}
 # The float16 before 2.
-_LARGEST = 2 - 2**-10
+LARGEST = 2 - 2**-10
+
+
+class ScaledMaps(NamedTuple):
+    """Some maps of one galaxy, as a store holds them.
+
+    Attributes
+    ----------
+    data : (n, h, w) ndarray of float16
+        The maps, divided by ``scale``.
+    scale : (n,) ndarray of float32
+        Power of two by which each map was divided.
+    """
+
+    data: NDArray[np.float16]
+    scale: NDArray[np.float32]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape (n, h, w) of the maps."""
+        return self.data.shape
 
 
 class EncodedMaps(NamedTuple):
@@ -61,7 +81,7 @@ class Encoded(NamedTuple):
 
 
 def encode_galaxy(
-    cams: NDArray[np.float32],
+    cams: NDArray[np.float32] | ScaledMaps,
     cutout: NDArray[np.uint8],
     spreads: Mapping[str, NDArray[np.float32]] = MappingProxyType({}),
     form: Form = "full",
@@ -74,8 +94,8 @@ def encode_galaxy(
 
     Parameters
     ----------
-    cams : (C, h, w) ndarray of float32
-        Signed map of each class [logit].
+    cams : (C, h, w) ndarray of float32, or ScaledMaps
+        Signed map of each class [logit], or those divided by their scale already.
     cutout : (H, W, 3) or (H, W, 1) ndarray of uint8
         The cutout, in colour or in one band.
     spreads : mapping of str to (n, h, w) ndarray of float32, optional
@@ -93,17 +113,29 @@ def encode_galaxy(
     return Encoded(maps.data, maps.scale, _compress(cutout) if form == "full" else b"", encoded)
 
 
-def _encode_maps(maps: NDArray[np.float32], form: Form) -> EncodedMaps:
-    values, scale = quantise(maps) if form == "native" else _scale_maps(maps)
-    return EncodedMaps(_compress(values), scale)
+def scale_maps(maps: NDArray[np.float32]) -> ScaledMaps:
+    """Divide maps by their scale, and round them to 16 bits.
 
+    Parameters
+    ----------
+    maps : (n, h, w) ndarray of float32
+        Maps of one galaxy.
 
-def _scale_maps(maps: NDArray[np.float32]) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
-    """Divide each map by a power of two, and round it to float16."""
+    Returns
+    -------
+    ScaledMaps
+    """
     scale = _power_of_two_scale(maps)
     scaled = maps / scale[:, None, None]
     # float16 would round the largest float32 to 2, times 2^127: no float32. This keeps 11 bits.
-    return np.clip(scaled, -_LARGEST, _LARGEST).astype(np.float16), scale
+    return ScaledMaps(np.clip(scaled, -LARGEST, LARGEST).astype(np.float16), scale)
+
+
+def _encode_maps(maps: NDArray[np.float32] | ScaledMaps, form: Form) -> EncodedMaps:
+    if isinstance(maps, ScaledMaps):
+        return EncodedMaps(_compress(maps.data), maps.scale)
+    values, scale = quantise(maps) if form == "native" else scale_maps(maps)
+    return EncodedMaps(_compress(values), scale)
 
 
 def round_maps(maps: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -119,7 +151,7 @@ def round_maps(maps: NDArray[np.float32]) -> NDArray[np.float32]:
     (n, h, w) ndarray of float32
         The same, with the 11 bits that the store keeps.
     """
-    values, scale = _scale_maps(maps)
+    values, scale = scale_maps(maps)
     return values.astype(np.float32) * scale[:, None, None]
 
 

@@ -816,10 +816,7 @@ class Store:
         -------
         str
         """
-        with _name_damage(self.path, f"image, row {row}"):
-            address = str(read_texts(self._file["image"], row))
-        self._check("image", address, f"image, row {row}")
-        return address
+        return str(self._read("image", row))
 
     def cutouts(self, rows: RowsLike) -> NDArray[np.uint8]:
         """Return the cutouts of galaxies as they are shown; see `Store.shown_channels`.

@@ -1,5 +1,6 @@
 """The engine: same numbers on every path."""
 
+import copy
 import json
 from dataclasses import asdict
 
@@ -172,6 +173,50 @@ def test_arithmetic_is_put_back(tiny_cnn, images):
     before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     make_engine(tiny_cnn, tiny_cnn[1], precision="tf32")(images)
     assert (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32) == before
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("case", CASES)
+def test_cuda_equals_the_reference(case, images):
+    """On a GPU, in float32, maps and logits are those of float64 on a processor."""
+    model, layer_name = CASES[case]
+    expected = reference_cams(model, images, layer_name)
+    logits = copy.deepcopy(model).double()(images.double()).detach()
+    on_device = copy.deepcopy(model).cuda()
+    engine = make_engine(on_device, on_device.get_submodule(layer_name))
+    found = engine(images)
+    assert found.cams.is_cuda
+    assert engine.record.layout == "channels-last"
+    assert engine.record.path != "plain"
+    assert relative_error(found.cams.cpu(), expected) <= 1e-4
+    assert relative_error(found.logits.cpu(), logits) <= 1e-4
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("layer", ["auto", "conv2"])
+def test_neither_batch_nor_time_change_a_bit_on_cuda(layer):
+    """Alone or among others, today or tomorrow: batches of one shape, computed in one order."""
+    torch.manual_seed(0)
+    model = build_network("conv3", 2).eval().cuda()
+    _, module = find_layer(model, layer, 48)
+    images = torch.randn(300, 3, 48, 48)
+    whole = make_engine(model, module)(images)
+    again = make_engine(model, module)
+    for size in (1, 100, 300):
+        batches = [again(batch) for batch in images.split(size)[:3]]
+        cams = torch.cat([batch.cams for batch in batches])
+        assert torch.equal(cams, whole.cams[: len(cams)])
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("precision", "bound"), [("tf32", 5e-3), ("bfloat16", 5e-2)])
+def test_precisions_stay_close_on_cuda(precision, bound, images):
+    """Each is less exact than float32, by what it rounds."""
+    model = make_tiny_cnn().cuda()
+    exact = make_engine(model, model[1])(images)
+    found = make_engine(model, model[1], precision=precision)(images)
+    assert found.cams.dtype == torch.float32
+    assert relative_error(found.cams, exact.cams) <= bound
 
 
 def test_mistakes_are_refused(tiny_cnn):

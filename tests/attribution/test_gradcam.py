@@ -379,7 +379,6 @@ def test_numbers_that_are_not_finite_stay_with_their_image(tiny_cnn, images):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_cuda_gives_the_same_maps(images):
     """On CUDA the maps are those of the processor, to 1e-3."""
     model = make_residual()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from galfig.attribution.gradcam import grad_cam
+from galfig.attribution.gradcam import CamBatch, grad_cam
 from galfig.attribution.orientations import ORIENTATIONS, explain_averaged
 
 
@@ -84,3 +84,18 @@ def test_maps_turn_with_the_image(network, orientation):
     second = explain_averaged(explain, turn(images, orientation))
     torch.testing.assert_close(second.logits, first.logits)
     torch.testing.assert_close(second.cams, turn(first.cams, orientation))
+
+
+def test_neighbours_do_not_change_a_bit():
+    """The average of an image is the same, of however many images at a time."""
+    rng = torch.Generator().manual_seed(0)
+    cams, logits = torch.randn(8, 7, 2, 6, 6, generator=rng), torch.randn(8, 7, 2, generator=rng)
+
+    def average(n):
+        batches = iter(zip(cams[:, :n], logits[:, :n], strict=True))
+        return explain_averaged(lambda images: CamBatch(*next(batches)), torch.zeros(n, 3, 6, 6))
+
+    whole = average(7)
+    for n in range(1, 7):
+        assert torch.equal(average(n).cams, whole.cams[:n])
+        assert torch.equal(average(n).logits, whole.logits[:n])

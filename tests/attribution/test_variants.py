@@ -8,7 +8,13 @@ import torch
 from reference import make_cases, reference_cams, relative_error
 from torch import nn
 
-from galfig.attribution.variants import Variant, copy_network, list_variants, prepare
+from galfig.attribution.variants import (
+    Variant,
+    copy_network,
+    list_variants,
+    prepare,
+    set_arithmetic,
+)
 
 CASES = make_cases()
 
@@ -77,3 +83,32 @@ def test_computed_tensors_can_be_copied(images):
     with pytest.raises(RuntimeError):
         copy.deepcopy(model)
     assert torch.equal(copy_network(model)(images), model(images))
+
+
+def read_arithmetic():
+    cudnn = torch.backends.cudnn
+    tf32 = cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    return *tf32, cudnn.deterministic, cudnn.benchmark
+
+
+def test_arithmetic_of_threads_that_leave_in_any_order():
+    """What was set before comes back when the last has left, whoever entered first."""
+    before, cpu = read_arithmetic(), torch.device("cpu")
+    first, second = set_arithmetic("tf32", cpu), set_arithmetic("float32", cpu)
+    first.__enter__()
+    assert read_arithmetic() == (True, True, True, False)
+    second.__enter__()
+    assert read_arithmetic() == (False, False, True, False)
+    first.__exit__(None, None, None)
+    assert read_arithmetic() == (False, False, True, False)
+    second.__exit__(None, None, None)
+    assert read_arithmetic() == before
+
+
+def test_arithmetic_within_another():
+    """The inner one ends, and the outer one goes on as it began."""
+    cpu = torch.device("cpu")
+    with set_arithmetic("tf32", cpu):
+        with set_arithmetic("float32", cpu):
+            assert not torch.backends.cudnn.allow_tf32
+        assert torch.backends.cudnn.allow_tf32

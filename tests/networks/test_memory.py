@@ -5,14 +5,19 @@ import math
 import pytest
 import torch
 from click.testing import CliRunner
-from samples import load_with_settings
+from samples import load_with_settings, make_checkpoint
 from torch import nn
 
 from galfig.cli import main
 from galfig.errors import ConfigError
 from galfig.networks import memory
 from galfig.networks.architectures import build_network
-from galfig.networks.memory import check_memory, measure_explaining, measure_training
+from galfig.networks.memory import (
+    check_memory,
+    measure_explaining,
+    measure_training,
+    refusing_too_large,
+)
 from galfig.pipeline.main import run_main_job
 
 FLOAT, SIZE = 4, 20
@@ -130,3 +135,32 @@ def test_sizes_beyond_any_machine_take_no_memory_to_measure():
         skeleton = build_network("conv3", 2)
     assert measure_training(skeleton, (3, size, size), 64) > 64 * 3 * FLOAT * size**2
     assert measure_explaining(skeleton.eval(), (3, size, size)) > 3 * FLOAT * size**2
+
+
+def test_shortage_is_one_line_that_says_what_to_do():
+    """Whatever torch adds below its first line; other errors stay as they are."""
+    with pytest.raises(ConfigError) as caught, refusing_too_large("conv3"):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has")
+    assert str(caught.value) == (
+        "conv3: CUDA out of memory. Tried to allocate 2.00 GiB; use a network that takes smaller "
+        "images, or a machine with more memory"
+    )
+    with pytest.raises(RuntimeError, match="shapes"), refusing_too_large("conv3"):
+        raise RuntimeError("shapes cannot be multiplied")
+
+
+def test_build_without_memory_for_one_image_is_one_line(galaxy_folder, tmp_path, monkeypatch):
+    """From the command, where the network is examined."""
+
+    def fail(*arguments, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has")
+
+    path = tmp_path / "model.safetensors"
+    make_checkpoint(path)
+    monkeypatch.setattr("galfig.attribution.engine.explain_one_by_one", fail)
+    args = ["build-maps", "--catalog", str(galaxy_folder / "catalog.csv"), "--model", str(path)]
+    done = CliRunner().invoke(main, [*args, "--out", str(tmp_path / "maps.h5"), "-q"])
+    assert done.exit_code == 1
+    (line,) = done.stderr.strip().splitlines()
+    assert "conv3: a single image does not fit in the memory of cpu (CUDA out of memory." in line
+    assert not (tmp_path / "maps.h5").exists()

@@ -159,6 +159,54 @@ def test_shards_and_workers_do_not_show(galaxy_folder, tmp_path, checkpoint):
     assert_same_store(tmp_path / "one.h5", tmp_path / "threads.h5")
 
 
+def test_device_that_threads_share_does_not_show(
+    galaxy_folder, tmp_path, checkpoint, undisturbed, shared_device
+):
+    """Several parts at a time, in large batches, become the same store."""
+    shared_device()
+    build_at(tmp_path / "shared.h5", galaxy_folder, checkpoint, shard_size=5)
+    assert_same_store(tmp_path / "shared.h5", undisturbed)
+
+
+@pytest.mark.gpu
+def test_store_of_a_gpu(galaxy_folder, tmp_path, checkpoint, undisturbed):
+    """Twice the same bytes, in shards of any size, and the maps of a processor but for rounding."""
+    for name, shard_size in (("one", 24), ("two", 24), ("many", 5)):
+        galaxies, settings = load_with_settings(galaxy_folder, shard_size=shard_size)
+        plan = make_plan(galaxies, settings, checkpoint, "all")
+        build_store(plan, checkpoint, tmp_path / f"{name}.h5", run=RunOptions(device="cuda"))
+    checkpoint.model.cpu()
+    assert_same_store(tmp_path / "one.h5", tmp_path / "two.h5")
+    assert_same_store(tmp_path / "one.h5", tmp_path / "many.h5")
+    found, expected = read_datasets(tmp_path / "one.h5"), read_datasets(undisturbed)
+    np.testing.assert_array_equal(found["cutouts"], expected["cutouts"])
+    np.testing.assert_allclose(found["logits"], expected["logits"], rtol=1e-4, atol=1e-5)
+    with open_store(tmp_path / "one.h5") as one, open_store(undisturbed) as other:
+        cams, exact = one.cams(slice(None)), other.cams(slice(None))
+    assert np.abs(cams - exact).max() <= 1e-3 * np.abs(exact).max()
+
+
+def test_parts_side_by_side_end_with_the_first_error(
+    galaxy_folder, tmp_path, checkpoint, shared_device, monkeypatch
+):
+    """The other lanes finish what they do, and begin no further part."""
+    shared_device()
+    begun = []
+
+    def explain(galaxies, *args, **options):
+        begun.append(galaxies.objid[0])
+        if len(begun) == 2:
+            raise LostCutoutError("gone")
+        time.sleep(0.2)
+        return explain_galaxies(galaxies, *args, **options)
+
+    monkeypatch.setattr("galfig.pipeline.work.explain_galaxies", explain)
+    with pytest.raises(LostCutoutError, match="gone"):
+        build_at(tmp_path / "maps.h5", galaxy_folder, checkpoint, shard_size=1)
+    assert 2 <= len(begun) < 12
+    assert not (tmp_path / "maps.h5").exists()
+
+
 @pytest.mark.slow
 def test_killed_build_goes_on(
     galaxy_folder, tmp_path, checkpoint, undisturbed, monkeypatch, caplog

@@ -138,6 +138,7 @@ def test_folders_and_missing_files_keep_their_errors(tmp_path):
         ),
         TimeoutError(errno.ETIMEDOUT, "timed out"),
         RuntimeError("can't start new thread"),
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB."),
         ImportError("libz.so: cannot open shared object file: Too many open files"),
     ],
     ids=repr,
