@@ -31,7 +31,14 @@ from galfig.catalog.columns import (
 from galfig.catalog.formats import check_choice, is_parquet, read_file, read_table
 from galfig.catalog.identifiers import find_bad_objids, find_doubled
 from galfig.catalog.partitions import read_partitions
-from galfig.catalog.paths import Listing, Template, locate_images, note_reasons, parse_templates
+from galfig.catalog.paths import (
+    Listing,
+    Template,
+    check_templates,
+    locate_images,
+    note_reasons,
+    parse_templates,
+)
 from galfig.config import CatalogFile, ClassSettings, Settings, SplitSettings
 from galfig.errors import CatalogError
 from galfig.images.sources import JoinedSources, Source, Sources, take_sources
@@ -239,6 +246,7 @@ def load_galaxies(settings: Settings, *, labelled: bool = True) -> Galaxies:
     path = settings.catalog_path
     array = find_array(settings)
     templates = [] if array is not None else parse_templates(settings.catalog)
+    check_templates(templates, settings.images_dir)
     parts = [_read_part(file, settings, templates, array) for file in settings.catalog_files]
     table = _join([part.table for part in parts])
     objid = np.concatenate([part.objid for part in parts])

@@ -168,6 +168,26 @@ def parse_templates(catalog: CatalogSettings) -> list[Template]:
     return [parse_template(words, "[catalog] bands") for words in catalog.bands]
 
 
+def check_templates(templates: Sequence[Template], root: Path | Address) -> None:
+    """Raise CatalogError if a template leads out of the address that the user typed.
+
+    Parameters
+    ----------
+    templates : sequence of Template
+        The templates.
+    root : Path or Address
+        The folder that they are relative to, which a template may lead out of; or the address.
+    """
+    if not isinstance(root, Address):
+        return
+    for template in templates:
+        if template.words.startswith("/") or ".." in template.words.split("/"):
+            raise CatalogError(
+                f"[catalog] images: {template.words!r} leads out of {root}, expected a template "
+                "below that address"
+            )
+
+
 def fill_template(
     table: pd.DataFrame, template: Template, path: Path, *, base: str = ""
 ) -> tuple[pa.LargeStringArray, dict[int, str]]:
@@ -375,12 +395,6 @@ def locate_images(
     base = str(root) if isinstance(root, Address) else ""
     listed = {} if listed is None else listed
     for template in templates:
-        parts = template.words.split("/")
-        if base and (template.words.startswith("/") or ".." in parts):
-            raise CatalogError(
-                f"[catalog] images: {template.words!r} leads out of {base}, expected a template "
-                "below that address"
-            )
         names, why = fill_template(table, template, path, base=base)
         folders = _Folders(root, template.folder, listed)
         names, lost = _find_files(names, template, root, is_used, folders)

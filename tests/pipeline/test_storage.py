@@ -1,7 +1,9 @@
 """Images and parts in a storage: the store is that of a folder; no file names an address."""
 
+import pickle
 import shutil
 import socket
+from concurrent.futures import Executor, Future
 from pathlib import Path
 
 import fsspec
@@ -208,7 +210,8 @@ def test_cells_may_hold_addresses_below_the_one_that_was_typed(memory, galaxy_fo
 
 @pytest.mark.parametrize("template", ["/images/{objID}.jpg", "../other/{objID}.jpg"])
 def test_templates_do_not_lead_out_of_an_address(memory, galaxy_folder, template):
-    """An object store has no parent folders, but other storages do."""
+    """An object store has no parent folders, but other storages do. No catalog is read."""
+    (galaxy_folder / "catalog.csv").unlink()
     with pytest.raises(CatalogError, match="leads out of memory://cutouts"):
         load_remote(galaxy_folder, images=template)
 
@@ -427,3 +430,29 @@ def test_recipes_of_manuscripts_name_no_address(option):
     """A manuscript may be anybody's."""
     with pytest.raises(ValueError, match=r"'s3://bucket/x'|'--storage', expected one of"):
         parse_command(f"galfig build-maps --model m.safetensors {option}")
+
+
+class Sent(Executor):
+    """Runs each task at once, with what would reach another process."""
+
+    def submit(self, fn, /, *args, **kwargs):
+        fn, args, kwargs = pickle.loads(pickle.dumps((fn, args, kwargs)))
+        future = Future()
+        future.set_result(fn(*args, **kwargs))
+        return future
+
+
+@pytest.mark.parametrize("form", ["full", "statistics"])
+def test_workers_read_images_in_a_storage(memory, galaxy_folder, model, form):
+    """They make the parts that one process makes, and the command puts them into the storage."""
+    catalog, options = galaxy_folder / "catalog.csv", {"model": model, "split": "all"}
+    options |= {"device": "cpu", "store": form}
+    galaxies = load_catalog(
+        catalog, images_dir="memory://cutouts", settings={"maps": {"shard_size": 5}}
+    )
+    build_maps(galaxies, "alone.h5", **options).close()
+    options |= {"shards": "1/1", "executor": Sent(), "storage": "memory://run"}
+    build_parts(galaxies, "maps.h5", **options)
+    lose_folder()
+    merge_maps("maps.h5", storage="memory://run").close()
+    assert Path("maps.h5").read_bytes() == Path("alone.h5").read_bytes()

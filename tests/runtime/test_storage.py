@@ -3,6 +3,7 @@
 import errno
 import subprocess
 import sys
+from pathlib import Path
 
 import fsspec
 import pytest
@@ -12,6 +13,7 @@ from galfig.runtime import storage
 from galfig.runtime.inputs import UnusableFileError, is_fault_of_machine
 from galfig.runtime.storage import (
     Address,
+    find_folder,
     find_place,
     is_address,
     list_objects,
@@ -29,6 +31,32 @@ def memory(monkeypatch):
     found.pseudo_dirs[:] = [""]
     yield found
     found.store.clear()
+
+
+def test_another_process_opens_a_storage_for_itself(memory, monkeypatch):
+    """Connections do not survive a fork: s3fs refuses to use them."""
+    storage._open_storage.cache_clear()
+    memory.pipe("/bucket/one", b"1")
+    opened, url_to_fs = [], fsspec.core.url_to_fs
+    monkeypatch.setattr(
+        fsspec.core, "url_to_fs", lambda root: opened.append(root) or url_to_fs(root)
+    )
+    for pid in (1, 1, 2):
+        monkeypatch.setattr(storage.os, "getpid", lambda pid=pid: pid)
+        assert read_object(Address("memory://bucket", "one"), 10) == b"1"
+    monkeypatch.undo()
+    storage._open_storage.cache_clear()
+    assert len(opened) == 2
+
+
+def test_folders_are_paths_or_addresses(tmp_path):
+    """Of figures and audits, too."""
+    assert find_folder("cutouts", "images") == find_folder(Path("cutouts"), "images")
+    assert find_folder("cutouts", "images") == Path("cutouts")
+    assert find_folder(f"file://{tmp_path}", "images") == tmp_path
+    assert find_folder("memory://bucket/", "images") == Address("memory://bucket")
+    with pytest.raises(ConfigError, match="`images`: a s3 address with a name or password"):
+        find_folder("s3://me:HUNTER2@bucket", "images")
 
 
 def test_paths_are_no_addresses():
