@@ -198,7 +198,7 @@ class Images:
         return quote(self._store.read_address(row).replace(BETWEEN, " + "))
 
     def _advise(self) -> str:
-        return "name the folder that its images were in with `images`, or build the store again"
+        return "name the folder that this path starts from with `images`, or build the store again"
 
 
 def parse_address(address: str, root: Path | Address) -> Source:

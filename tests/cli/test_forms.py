@@ -91,7 +91,7 @@ def test_a_store_that_was_moved_needs_its_images_and_network(folder, tmp_path):
         ((), "is not in its folder or changed; name it with --model"),
         (
             model,
-            "; name the folder that its images were in with --images, or build the store again",
+            "; name the folder that this path starts from with --images, or build the store again",
         ),
         ((*images, "--model", store), "is not it or changed; give the checkpoint that it was"),
     ):
