@@ -1,7 +1,7 @@
 # make figures      set up, then everything from the embedded galaxies to a figure
 # make paper        set up, then the stores, figures and PDF of the manuscript
 # make check-paper  set up, then compare the manuscript with stores made here
-# make test         set up, then every test
+# make test         set up, then every test (PROCESSES=2 at a time)
 # make test-fast    set up, then the tests that are not marked slow or faults
 # make test-faults  set up, then the whole campaign of faults (about twenty minutes)
 # make test-differential  set up, then random networks on every path (MINUTES=60)
@@ -18,6 +18,8 @@ VENV := .venv
 LOWEST := .venv-lowest
 PIP := $(VENV)/bin/python -m pip install --disable-pip-version-check --quiet
 MINUTES ?= 60
+# Processes that run tests side by side; each takes 1 to 2 GB.
+PROCESSES ?= 2
 MANUSCRIPT ?= manuscripts/grad-cam-metallicity
 
 # LOCKED=1 installs the exact versions of requirements/ci.txt and checks their hashes, as CI does.
@@ -38,10 +40,10 @@ check-paper: $(VENV)/installed
 	$(VENV)/bin/galfig manuscript check $(MANUSCRIPT)
 
 test: $(VENV)/installed-test
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest --numprocesses $(PROCESSES)
 
 test-fast: $(VENV)/installed-test
-	$(VENV)/bin/python -m pytest -m "not slow and not faults"
+	$(VENV)/bin/python -m pytest --numprocesses $(PROCESSES) -m "not slow and not faults"
 
 test-faults: $(VENV)/installed-test
 	$(VENV)/bin/python -m pytest -m faults --campaign full

@@ -214,6 +214,8 @@ COMMANDS = """simulate data/simulated --n 100
 catalog from-folders folders --out folders.csv
 train --config galfig.toml --out model.safetensors
 build-maps --config galfig.toml --model model.safetensors
+build-maps --config galfig.toml --model model.safetensors --shards 1/1 --out merged.h5
+merge merged.h5
 import-model fastai.pth --arch fastai:squeezenet1_1 IMAGES --out a.safetensors
 import-model timm.pth --arch timm:resnet18 IMAGES --out b.safetensors
 layers a.safetensors

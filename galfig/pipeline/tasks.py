@@ -130,7 +130,7 @@ class Outcome:
     busy : tuple of int
         Numbers of the shards whose parts another process is making.
     error : str
-        Name of the error that ended the task, as in `galfig.errors`; "" without one, and where it
+        Name of the error that ended the task, as in ``galfig.errors``; "" without one, and where it
         was none that galfig raises on purpose.
     message : str
         What it says; "" without an error. Of an unexpected one, the traceback.
