@@ -30,8 +30,10 @@ from galfig.errors import (
     OutputError,
 )
 from galfig.figures.captions import PLAIN, describe_network
+from galfig.images import raster
 from galfig.images.cutouts import Decoding, read_cutout, scale_cutout
 from galfig.images.identity import digest_files
+from galfig.images.jpeg import JpegDecoder
 from galfig.info import describe_file
 from galfig.networks.checkpoint import save_checkpoint
 from galfig.pipeline import merge, work
@@ -373,6 +375,8 @@ def test_shortage_stops_the_build_and_rejects_nobody(
     path = tmp_path / "maps.h5"
     with monkeypatch.context() as patch:
         patch.setattr(ImageFile.ImageFile, "load", load)
+        # Where simplejpeg is installed, it would decode most of them.
+        patch.setattr(raster, "find_decoder", lambda: JpegDecoder(None))
         with pytest.raises(LostCutoutError, match=r"\.jpg: cannot be read now .*run this again"):
             build_store(plan, checkpoint, path, run=CPU)
     assert not path.exists()
