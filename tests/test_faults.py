@@ -127,7 +127,7 @@ def is_as_expected(folder, name):
 
 
 def list_parts(folder):
-    return [path for path in folder.glob("maps.h5.parts/*.h5") if not path.name.startswith(".")]
+    return [path for path in folder.glob("maps.h5.parts/0*.h5")]
 
 
 def list_leftovers(folder):

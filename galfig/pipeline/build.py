@@ -1,13 +1,14 @@
 """Build a store: explain each shard of a plan, then merge the shards."""
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from galfig.errors import DamagedPartError, OutputError, StoreError
+from galfig.errors import DamagedPartError, LockError, OutputError, StoreError
 from galfig.images.cutouts import choose_decoding
 from galfig.networks.checkpoint import Checkpoint
 from galfig.networks.memory import refusing_too_large
@@ -39,6 +40,9 @@ from galfig.store.reader import is_whole, read_digest, read_image_digests
 from galfig.store.virtual import is_virtual
 
 logger = logging.getLogger(__name__)
+# How often a process looks whether another has written the outline, and seconds between the looks:
+# that of ten million galaxies takes half a minute.
+_N_LOOKS, _PAUSE = 600, 0.2
 
 
 def build_store(
@@ -195,9 +199,7 @@ def explain_chosen(
         )
     work, plan, attrs = _prepare(plan, checkpoint, path, parts, run, image_shift, accuracy_check)
     outline = _outline(plan, attrs)
-    with hold_lock(parts.outline, takeover=run.takeover):
-        if not _is_outlined(parts, outline, if_exists):
-            _write_outline(work, plan, outline)
+    _settle_outline(work, plan, outline, if_exists)
     work = replace(work, guard=partial(parts.check_plan, outline.plan_digest))
     _explain(work, plan, numbers, network)
     return numbers
@@ -258,6 +260,20 @@ def _write_outline(work: Work, plan: Plan, outline: Outline) -> None:
             temporary, outline, galaxies.objid.tolist(), galaxies.table, galaxies.rejected
         )
         work.guard()
+
+
+def _settle_outline(work: Work, plan: Plan, outline: Outline, if_exists: IfExists) -> None:
+    """Write the outline, unless one of the processes that began together has written it."""
+    for is_last in (*[False] * _N_LOOKS, True):
+        try:
+            with hold_lock(work.parts.outline, takeover=work.run.takeover):
+                if not _is_outlined(work.parts, outline, if_exists):
+                    _write_outline(work, plan, outline)
+                return
+        except LockError:
+            if is_last:
+                raise
+            time.sleep(_PAUSE)
 
 
 def _is_outlined(parts: Parts, outline: Outline, if_exists: IfExists) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
@@ -66,12 +66,12 @@ def open_hdf5(path: Path) -> h5py.File:
 
 
 @contextmanager
-def create_hdf5(path: Path) -> Iterator[h5py.File]:
+def create_hdf5(path: Path | BinaryIO) -> Iterator[h5py.File]:
     """Create an HDF5 file.
 
     Parameters
     ----------
-    path : Path
+    path : Path or binary file
         The file to write; an existing file is replaced.
 
     Yields

@@ -5,6 +5,7 @@ the images and the network.
 """
 
 import hashlib
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -123,13 +124,16 @@ def write_outline(
     OSError
         If the file cannot be written.
     """
-    with create_hdf5(path) as file:
+    # In memory first: where the disk is full, HDF5 would only print so as it closes a small dataset.
+    buffer = io.BytesIO()
+    with create_hdf5(buffer) as file:
         set_attributes(file, outline.attrs)
         set_attributes(file, {_SHARD_SIZE: outline.shard_size, _ENGINE: outline.engine})
         file.create_dataset("objid", data=encode_texts(objid))
         write_catalog(file, catalog)
         write_rejected(file, rejected, {})
         seal_file(file)
+    path.write_bytes(buffer.getbuffer())
 
 
 @contextmanager
