@@ -124,7 +124,7 @@ def write_outline(
     OSError
         If the file cannot be written.
     """
-    # In memory first: where the disk is full, HDF5 would only print so as it closes a small dataset.
+    # In memory first: where the disk is full, HDF5 would print so as it closes a small dataset.
     buffer = io.BytesIO()
     with create_hdf5(buffer) as file:
         set_attributes(file, outline.attrs)
