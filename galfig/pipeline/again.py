@@ -15,16 +15,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from galfig.attribution.engine import Engine, make_engine, open_workers
+from galfig.attribution.engine import Engine, open_workers
 from galfig.config import NONLINEAR_METHODS, PIXEL_METHODS
 from galfig.errors import CheckpointError, LostCutoutError, StoreError
 from galfig.images.cutouts import scale_cutout
 from galfig.networks.architectures import LayerTraits, describe_layer
 from galfig.networks.checkpoint import Checkpoint
-from galfig.networks.device import choose_device
 from galfig.networks.ensemble import SUFFIX, digest_networks, list_networks, load_networks
 from galfig.pipeline.addresses import Images
 from galfig.pipeline.explain import N_FIRST, explain_images
+from galfig.pipeline.proof import prove_engines
 from galfig.pipeline.spread import Combined
 from galfig.runtime.inputs import open_regular
 from galfig.runtime.messages import quote
@@ -190,8 +190,17 @@ class Maps:
     @cached_property
     def _engines(self) -> list[Engine]:
         """The engine of each network, which compute in the way that the build chose."""
-        images = self._read_first()
-        engines = [self._prove(network, images) for network in self._checkpoint.networks]
+        settings, name = self._store.settings, self._store.record.target_layer
+        first, traits = self._checkpoint.networks[0], LayerTraits()
+        if settings.maps.method not in PIXEL_METHODS:
+            described = (first.image_size, first.record.arch, first.n_channels)
+            traits = describe_layer(first.model, name, *described)
+        engines = prove_engines(
+            self._checkpoint, self._read_first(), settings, name, traits, self._run
+        )
+        for engine in engines:
+            # The build may have chosen it by measuring.
+            engine.set_precision(self._store.record.precision)
         recorded = self._store.record.engine
         ways = {_name_way(engine.record) for engine in engines}
         if recorded is not None and ways != {_name_way(recorded)}:
@@ -203,30 +212,6 @@ class Maps:
                 " and ".join(sorted(ways)),
             )
         return engines
-
-    def _prove(self, network: Checkpoint, images: torch.Tensor | None) -> Engine:
-        settings, name = self._store.settings.maps, self._store.record.target_layer
-        traits = LayerTraits()
-        if settings.method not in PIXEL_METHODS:
-            described = (network.image_size, network.record.arch, network.n_channels)
-            traits = describe_layer(network.model, name, *described)
-        model = network.model.to(choose_device(self._run.device))
-        try:
-            engine = make_engine(
-                model,
-                model.get_submodule(name),
-                method=settings.method,
-                shape=(network.n_channels, network.image_size, network.image_size),
-                precision=self._store.record.precision,
-                micro_batch=settings.micro_batch,
-                channels_last=traits.channels_last,
-                tokens=traits.tokens,
-            )
-            if images is not None:
-                engine.verify(images)
-        except ValueError as exc:
-            raise CheckpointError(f"{network.record.arch}: cannot be explained; {exc}") from exc
-        return engine
 
     def _read_first(self) -> torch.Tensor | None:
         """Read the images on which the build examined the network, as far as they are here."""
