@@ -1,8 +1,9 @@
 # make figures      set up, then everything from the embedded galaxies to a figure
 # make paper        set up, then the stores, figures and PDF of the manuscript
 # make check-paper  set up, then compare the manuscript with stores made here
-# make test         set up, then every test (PROCESSES=2 at a time)
+# make test         set up, then every test that is not marked long (PROCESSES=2 at a time)
 # make test-fast    set up, then the tests that are not marked slow or faults
+# make test-long    set up, then the tests that are marked long, which train many networks
 # make test-faults  set up, then the whole campaign of faults (about twenty minutes)
 # make test-differential  set up, then random networks on every path (MINUTES=60)
 # make bench        set up, then every benchmark (ten minutes of a quiet machine)
@@ -20,12 +21,14 @@ PIP := $(VENV)/bin/python -m pip install --disable-pip-version-check --quiet
 MINUTES ?= 60
 # Processes that run tests side by side; each takes 1 to 2 GB.
 PROCESSES ?= 2
+# Threads of several processes would wait for each other in turn.
+PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses $(PROCESSES)
 MANUSCRIPT ?= manuscripts/grad-cam-metallicity
 
 # LOCKED=1 installs the exact versions of requirements/ci.txt and checks their hashes, as CI does.
 LOCKED ?=
 
-.PHONY: figures paper check-paper test test-fast test-lowest test-faults test-differential bench \
+.PHONY: figures paper check-paper test test-fast test-long test-lowest test-faults test-differential bench \
   bench-gpu lint notebook docs requirements clean
 
 figures: $(VENV)/installed
@@ -40,17 +43,20 @@ check-paper: $(VENV)/installed
 	$(VENV)/bin/galfig manuscript check $(MANUSCRIPT)
 
 test: $(VENV)/installed-test
-	$(VENV)/bin/python -m pytest --numprocesses $(PROCESSES)
+	$(PYTEST) -m "not long"
 
 test-fast: $(VENV)/installed-test
-	$(VENV)/bin/python -m pytest --numprocesses $(PROCESSES) -m "not slow and not faults"
+	$(PYTEST) -m "not slow and not faults and not long"
+
+test-long: $(VENV)/installed-test
+	$(VENV)/bin/python -m pytest -m long
 
 test-faults: $(VENV)/installed-test
 	$(VENV)/bin/python -m pytest -m faults --campaign full
 
 # Old packages meet newer ones that they do not know, and warn of it.
 test-lowest: $(LOWEST)/installed
-	$(LOWEST)/bin/python -m pytest -m "not slow and not faults" \
+	$(LOWEST)/bin/python -m pytest -m "not slow and not faults and not long" \
 	  -W ignore::DeprecationWarning -W ignore::FutureWarning
 
 test-differential: $(VENV)/installed-test

@@ -36,7 +36,7 @@ def test_a_network_that_is_unlike_the_others_is_told():
     assert found.coverage.argmin() == 2
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_intervals_of_networks_are_honest(tmp_path):
     """On simulated galaxies that trained none of five networks, leaving out each in turn."""
     settings = {

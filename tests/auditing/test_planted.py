@@ -5,7 +5,7 @@ import pytest
 import galfig
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("cue", "is_shortcut"), [("corner", True), ("core", False)])
 def test_a_planted_shortcut_is_named(tmp_path, cue, is_shortcut):
     """Galaxies and network are those of the command line: conv3, 320 galaxies to train."""

@@ -231,7 +231,7 @@ def build(tmp_path_factory):
     return make
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_trained_network_passes_and_one_of_permuted_classes_does_not(build):
     """Told apart by the command, which makes this measure only where it is named."""
     folder = build(permuted=False)
