@@ -166,7 +166,7 @@ def test_build_killed_at_any_moment_is_finished_by_the_next(work, tmp_path, camp
         assert list_leftovers(folder) == []
         assert not (folder / "maps.h5.parts").exists()
 
-    n = campaign.n(2, 20)
+    n = campaign.n(1, 20)
     try_all(campaign, "build-maps, SIGKILL", n, work, tmp_path, attempt)
 
 
@@ -194,7 +194,7 @@ def test_training_killed_at_any_moment_goes_on(work, tmp_path, campaign):
         assert list_leftovers(folder) == []
         assert not (folder / "maps.resume.safetensors").exists()
 
-    n = campaign.n(2, 20)
+    n = campaign.n(1, 20)
     try_all(campaign, "train, SIGKILL, --resume", n, work, tmp_path, attempt)
     if campaign.is_full:
         assert any(resumed)
