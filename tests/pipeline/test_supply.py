@@ -14,9 +14,9 @@ import galfig
 from galfig.catalog.galaxies import load_galaxies
 from galfig.config import load_settings
 from galfig.errors import CheckpointError, StoreError
+from galfig.figures.meaning import choose_evidence, read_evidence
 from galfig.images.arrays import Element
 from galfig.images.sources import BandFiles
-from galfig.figures.meaning import choose_evidence, read_evidence
 from galfig.networks.architectures import build_network
 from galfig.networks.checkpoint import load_checkpoint, save_checkpoint
 from galfig.networks.ensemble import load_networks
