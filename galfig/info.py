@@ -184,7 +184,7 @@ def summarise(path: Path) -> str:
     Returns
     -------
     str
-        Number of galaxies, split, accuracy, number of galaxies left out, and size [MB].
+        Number of galaxies, split, accuracy, number of galaxies left out, and size [kB or MB].
 
     Raises
     ------
@@ -200,7 +200,8 @@ def summarise(path: Path) -> str:
             words.append(accuracy)
         if store.n_rejected:
             words.append(f"{store.n_rejected} of the catalog could not be used")
-        words.append(f"{path.stat().st_size / 1e6:.1f} MB")
+        size = path.stat().st_size
+        words.append(f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB")
         if store.n_parts:
             words[-1] += f" beside {store.n_parts} parts, which hold its maps"
         return f"{path}: {', '.join(words)}"

@@ -166,6 +166,9 @@ def build_maps(
     galaxies = load_sample(settings, labelled=model is None)
     is_new = run_main_job(galaxies, settings, out, **job, checked=checked)
     if is_new and shards is not None:
-        click.echo(f"{out}: has the parts of {shards}; 'galfig merge {out}' makes it of all parts")
+        click.echo(
+            f"{out}: the parts of shards {shards} are there; when all parts are, 'galfig merge "
+            f"{out}' makes the store"
+        )
         return
     click.echo(summarise(out) if is_new else f"{out}: already complete, nothing to do")

@@ -340,7 +340,10 @@ def describe_reading(
         brightest = max(classes, key=peaks.__getitem__)
         if store.predicted[index] in classes:
             n_predicted += 1
-            n_deceptive += int(peaks[brightest] > 0 and brightest != store.predicted[index])
+            # What rounding may have made brighter is not called so.
+            margin = store.rounding("cams", index)[[brightest, store.predicted[index]]].sum()
+            lead = peaks[brightest] - peaks[store.predicted[index]]
+            n_deceptive += int(peaks[brightest] > 0 and lead > margin)
         if len(cams) == len(classes) == 2:
             pairs.append(_compare_maps(cams[0], cams[1]))
     sentences = [_compare_with_logits(store, [index for index, _ in shown], markup)]
@@ -354,11 +357,12 @@ def describe_reading(
 def _describe_brightest(n_deceptive: int, n: int) -> str:
     """Say in how many of n rows the brightest pixel is not on the map of the predicted class."""
     if n == 1:
-        where = "is not on the map" if n_deceptive else "is on no other map than that"
-        return f"The brightest pixel {where} of the predicted class."
+        if n_deceptive:
+            return "The brightest pixel is not on the map of the predicted class."
+        return "No other map has a brighter pixel than that of the predicted class."
     if not n_deceptive:
         return (
-            f"In none of the {n} rows is the brightest pixel on another map than that of the "
+            f"In none of the {n} rows does another map have a brighter pixel than that of the "
             "predicted class."
         )
     count = "each" if n_deceptive == n else str(n_deceptive)
@@ -430,7 +434,11 @@ def _compare_with_logits(store: Store, shown: Sequence[int], markup: Markup) -> 
     rest = logits - totals
     is_constant = np.ptp(rest, axis=0) <= SAME_LOGIT * np.ptp(logits, axis=0)
     if is_constant.all():
-        return f"Here {markup.sigma} is the {what} of the class, less a constant for each class."
+        rounded = " and the rounding of its map" if store.form == "native" else ""
+        return (
+            f"Here {markup.sigma} is the {what} of the class, less a constant for each "
+            f"class{rounded}."
+        )
     if store.method in PIXEL_METHODS:
         return f"Here {markup.sigma} is not the logit of the class."
     return (
@@ -896,7 +904,7 @@ def describe_network(
     training, pronoun, was, differing = store.training, "it", "was", ""
     words = f"{subject}, {markup.text(training.arch)}, "
     if store.n_networks > 1:
-        words += f"is the mean of the logits of {store.n_networks} that "
+        words += f"averages the logits of {store.n_networks} networks that "
         pronoun, was = "their mean", "were"
         differing = ", with different seeds"
     if not training.n_train:

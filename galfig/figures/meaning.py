@@ -51,7 +51,8 @@ class Evidence:
     margins : (M,) ndarray of float64 or None
         Half the width of the 95 % interval of their mean over the networks; None for one network.
     is_uncertain : (M, h, w) ndarray of bool or None
-        Where the 95 % interval of the mean of a map holds zero; None for one network.
+        Where the 95 % interval of the mean of a map holds zero, or would but for the rounding to
+        8 bits; None for one network.
     """
 
     classes: tuple[int, ...]
@@ -113,12 +114,17 @@ def read_evidence(store: Store, index: int, classes: Sequence[int]) -> Evidence:
     factor = compute_interval_factor(store.n_networks)
     spread = _by_class(store, store.evidence_sd(index), [1, 1])[chosen]
     margins = np.broadcast_to(store.log_odds_sd[index], len(store.class_names))[chosen]
+    # In a native store, faint cells may have been rounded to a spread of zero.
+    of_maps, of_spread = (
+        np.broadcast_to(values, len(store.class_names))[chosen, None, None]
+        for values in store.evidence_rounding(index)
+    )
     return Evidence(
         tuple(chosen),
         maps,
         log_odds,
         factor * margins.astype(np.float64),
-        np.abs(maps) <= factor * spread,
+        np.abs(maps) <= factor * (spread + of_spread) + of_maps,
     )
 
 
@@ -272,8 +278,9 @@ def describe_sums(store: Store, shown: Sequence[Evidence], indices: NDArray[np.i
         if np.ptp(values, axis=0).max() < CONSTANT:
             amount = " or ".join(map(format_signed, values.mean(axis=0).tolist()))
         else:
-            # Integrals are sums of a few steps.
-            what = f"nearly {what}"
+            # Integrals are sums of a few steps, and maps of 8 bits are rounded.
+            is_rounded = store.form == "native"
+            what = f"{what} and the rounding of the map" if is_rounded else f"nearly {what}"
             ends = zip(values.min(axis=0), values.max(axis=0), strict=True)
             amount = " or ".join(
                 f"{format_signed(float(low))} to {format_signed(float(high))}" for low, high in ends
@@ -383,13 +390,15 @@ def describe_networks(
     fixed = ""
     if not is_binary and store.method != "evidence":
         fixed = ", with the probabilities of the mean logits for all networks"
+    rounded = ", widened by the rounding of the maps," if store.form == "native" else ""
     pairs = [(one.is_uncertain, np.abs(one.maps)) for one in shown if one.is_uncertain is not None]
     n_hatched = sum(int(mask.sum()) for mask, _ in pairs)
     hatched = sum(float(size[mask].sum()) for mask, size in pairs)
     total = sum(float(size.sum()) for _, size in pairs)
     n_cells = sum(mask.size for mask, _ in pairs)
     return (
-        f"{words} Where such an interval of a cell holds zero{fixed}, the cell is hatched: "
+        f"{words} Where such an interval of a cell{rounded} holds zero{fixed}, the cell is "
+        "hatched: "
         f"{_format_share(n_hatched / n_cells)}{percent} of the cells, with "
         f"{_format_share(hatched / total if total else 0)}{percent} of the absolute evidence. "
         f"Each cell is tested by itself: of cells without evidence, 5{percent} are not hatched."

@@ -76,12 +76,12 @@ def explain_again(
         by its digest among the files in the folder of the store.
     images : Path or str, optional
         The folder that image paths are relative to, or an address such as
-        ``"s3://bucket/cutouts"``. By default, the folder that it was at the time
-        of the build, if that was below the folder of the store.
+        ``"s3://bucket/cutouts"``. By default, the folder that it was at the time of the build, if
+        that was below the folder of the store.
     arch : str, optional
         The architecture of a checkpoint that the user's own code builds, such as
         "python:package.module:function"; that code runs.
-    device : {"auto", "cpu", "cuda"}, default "auto"
+    device : {"auto", "cpu", "cuda", "cuda:1", ...}, default "auto"
         Where the network runs; "auto" takes CUDA where there is one.
     workers : int, optional
         Number of threads; default one per processor.

@@ -22,6 +22,7 @@ from galfig.metrics import (
     Accuracy,
     compute_log_odds,
     compute_losses,
+    compute_rest_shares,
     contrast_with_rest,
     measure_accuracy,
 )
@@ -680,6 +681,61 @@ class Store:
             )
         spread = self._read_maps("evidence_sd", rows)
         return spread[..., 0, :, :] if is_binary else spread
+
+    def rounding(self, name: str, row: int) -> NDArray[np.float64]:
+        """Return how far the rounding to 8 bits may have moved the maps of a galaxy.
+
+        Parameters
+        ----------
+        name : {"cams", "cams_sd", "evidence_sd"}
+            Which maps.
+        row : int
+            Its position.
+
+        Returns
+        -------
+        (M,) ndarray of float64
+            Largest change of a value of each map, in the unit of the maps. Zero unless the store is
+            native, and its maps are not made again. Rounding to float16 is not counted.
+
+        Raises
+        ------
+        StoreError
+            If the store is closed or damaged.
+        """
+        n_classes = len(self.class_names)
+        n_maps = count_evidence(n_classes) if name == "evidence_sd" else n_classes
+        if self.form != "native" or self._is_supplied(name) or name not in self._file:
+            return np.zeros(n_maps)
+        return np.asarray(self._read(name_divisor(name, self.form), row), np.float64) / 2
+
+    def evidence_rounding(self, row: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return how far the rounding to 8 bits may have moved the evidence maps of a galaxy.
+
+        Parameters
+        ----------
+        row : int
+            Its position.
+
+        Returns
+        -------
+        maps, spread : (E,) ndarray of float64
+            Largest change of a value of each map that `evidence` returns, and of its standard
+            deviation [log-odds]; E is 1 for two classes, and C for more. Zero as for `rounding`.
+
+        Raises
+        ------
+        StoreError
+            If the store is closed or damaged.
+        """
+        n_maps, of_maps = count_evidence(len(self.class_names)), self.rounding("cams", row)
+        if self.method == "evidence":
+            return of_maps[-n_maps:], self.rounding("cams_sd", row)[-n_maps:]
+        if n_maps > 1:
+            of_maps = of_maps + compute_rest_shares(self.logits[row]) @ of_maps
+        else:
+            of_maps = of_maps.sum(keepdims=True)
+        return of_maps, self.rounding("evidence_sd", row)
 
     def _require_ensemble(self) -> None:
         if self.n_networks == 1:

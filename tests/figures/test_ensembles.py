@@ -44,18 +44,18 @@ def test_captions_say_what_maps_are_the_mean_of(path, store_path, name):
         agreement = np.median(store.agreement)
     assert "; they are means over 5 networks, whose evidence maps of a galaxy have" in caption
     assert f"correlation of {agreement:.2f} in the median over pairs and galaxies." in caption
-    assert "The network, conv3, is the mean of the logits of 5 that were trained on" in caption
+    assert "The network, conv3, averages the logits of 5 networks that were trained on" in caption
     assert re.search(r"with different seeds,? .*their mean classifies", caption)
     _, alone = draw(name, store_path)
     assert "means over" not in alone
-    assert "mean of the logits" not in alone
+    assert "averages the logits" not in alone
 
 
 @pytest.mark.parametrize("name", ["roc", "confusion-matrix", "reliability", "histogram"])
 def test_charts_are_of_the_averaged_network(path, name):
     """Its accuracy is that of the mean logits, and no single network's."""
     _, caption = draw(name, path)
-    assert "is the mean of the logits of 5 that were trained on" in caption
+    assert "averages the logits of 5 networks that were trained on" in caption
 
 
 def test_training_curves_are_of_all_networks(path):

@@ -327,7 +327,7 @@ def test_commands_at_once_make_the_store_of_one(galaxy_folder, tmp_path, checkpo
     for k, task in enumerate(tasks, 1):
         words = task.communicate(timeout=300)[0]
         assert task.returncode == 0
-        assert words.startswith(f"maps.h5: has the parts of {k}/3; 'galfig merge maps.h5' makes")
+        assert words.startswith(f"maps.h5: the parts of shards {k}/3 are there; when all parts")
     done = CliRunner().invoke(main, ["merge", "maps.h5"])
     assert done.exit_code == 0, done.output
     assert "24 galaxies" in done.output

@@ -14,6 +14,7 @@ import galfig
 from galfig.catalog.galaxies import load_galaxies
 from galfig.config import load_settings
 from galfig.errors import CheckpointError, StoreError
+from galfig.figures.meaning import choose_evidence, read_evidence
 from galfig.images.arrays import Element
 from galfig.images.sources import BandFiles
 from galfig.networks.architectures import build_network
@@ -155,6 +156,22 @@ def test_error_bars_of_several_networks(tmp_path, galaxy_folder, n_classes):
             for name in ("cams_sd", "evidence_sd"):
                 found, expected = (getattr(one, name)(rows) for one in (store, full))
                 assert np.abs(found - expected).max() <= 0.005 * expected.max()
+            check_rounding(store, full, rows)
+
+
+def check_rounding(store, full, rows):
+    """The bound of the rounding holds, and no cell of open sign is drawn as one of known sign."""
+    for row in rows:
+        of_maps, of_spread = store.evidence_rounding(row)
+        # Maps of a full store are rounded, too: to 11 bits.
+        for name, bound in (("evidence", of_maps), ("evidence_sd", of_spread)):
+            found, expected = (np.atleast_3d(getattr(s, name)(row).T).T for s in (store, full))
+            largest = np.abs(full.cams(row)).max()
+            assert 0 < np.abs(found - expected).max() <= bound.max() + 2.0**-9 * largest, name
+        assert not np.any(full.evidence_rounding(row))
+        classes = choose_evidence(store, row)
+        ours, theirs = (read_evidence(s, row, classes) for s in (store, full))
+        assert not (theirs.is_uncertain & ~ours.is_uncertain).any()
 
 
 def test_a_native_store_reads_cutouts_again(built):
