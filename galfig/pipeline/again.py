@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from galfig.attribution.engine import Engine, open_workers
-from galfig.config import NONLINEAR_METHODS, PIXEL_METHODS
+from galfig.config import PIXEL_METHODS
 from galfig.errors import CheckpointError, LostCutoutError, StoreError
 from galfig.images.cutouts import scale_cutout
 from galfig.networks.architectures import LayerTraits, describe_layer
@@ -142,7 +142,6 @@ class Maps:
                         _keep,
                         pool=pool,
                         tta=self._store.settings.maps.tta,
-                        has_contrast=self._has_contrast,
                         progress=advance,
                     )
                 except LostCutoutError as exc:
@@ -182,10 +181,6 @@ class Maps:
                 quote(self._store.objid[row]),
                 difference,
             )
-
-    @property
-    def _has_contrast(self) -> bool:
-        return self._store.method not in (*NONLINEAR_METHODS, "evidence")
 
     @cached_property
     def _engines(self) -> list[Engine]:
