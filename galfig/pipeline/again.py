@@ -18,13 +18,12 @@ from numpy.typing import NDArray
 from galfig.attribution.engine import Engine, open_workers
 from galfig.config import PIXEL_METHODS
 from galfig.errors import CheckpointError, LostCutoutError, StoreError
-from galfig.images.cutouts import scale_cutout
 from galfig.networks.architectures import LayerTraits, describe_layer
 from galfig.networks.checkpoint import Checkpoint
 from galfig.networks.ensemble import SUFFIX, digest_networks, list_networks, load_networks
 from galfig.pipeline.addresses import Images
-from galfig.pipeline.explain import N_FIRST, explain_images
-from galfig.pipeline.proof import prove_engines
+from galfig.pipeline.explain import explain_images
+from galfig.pipeline.proof import N_FIRST, prepare_images, prove_engines
 from galfig.pipeline.spread import Combined
 from galfig.runtime.inputs import open_regular
 from galfig.runtime.messages import quote
@@ -197,13 +196,13 @@ class Maps:
             # The build may have chosen it by measuring.
             engine.set_precision(self._store.record.precision)
         recorded = self._store.record.engine
-        ways = {_name_way(engine.record) for engine in engines}
-        if recorded is not None and ways != {_name_way(recorded)}:
+        ways = {_describe_way(engine.record) for engine in engines}
+        if recorded is not None and ways != {_describe_way(recorded)}:
             logger.warning(
                 "%s: its maps were computed by %s, and are explained again by %s; they agree up to "
                 "rounding, and not bit for bit",
                 self._store.path,
-                _name_way(recorded),
+                _describe_way(recorded),
                 " and ".join(sorted(ways)),
             )
         return engines
@@ -217,10 +216,7 @@ class Maps:
             except StoreError:
                 # Who draws a few galaxies may have the images of these only.
                 continue
-        if not cutouts:
-            return None
-        scaled = np.stack([scale_cutout(one, self._checkpoint.image_size) for one in cutouts])
-        return self._checkpoint.normalise(scaled)
+        return prepare_images(cutouts, self._checkpoint)
 
 
 def _keep(one: Combined, cutout: NDArray[np.uint8]) -> _Galaxy:
@@ -229,8 +225,8 @@ def _keep(one: Combined, cutout: NDArray[np.uint8]) -> _Galaxy:
     return _Galaxy({name: round_maps(values) for name, values in maps.items()}, one.logits)
 
 
-def _name_way(record: object) -> str:
-    """Name the way of computing of an engine, or of the record of one."""
+def _describe_way(record: object) -> str:
+    """Describe the way of computing of an engine, or of the record of one."""
     found = [getattr(record, key, "") for key in ("path", "layout", "n_fused", "n_packed")]
     return f"{found[0]}, {found[1]}, {found[2]} norms folded, {found[3]} convolutions packed"
 

@@ -21,9 +21,9 @@ from pathlib import Path
 import galfig.errors
 from galfig.errors import ConfigError, EngineError, GalfigError
 from galfig.pipeline.engines import Opened, open_engine
-from galfig.pipeline.explain import N_FIRST
 from galfig.pipeline.plan import Plan
 from galfig.pipeline.portion import cut_portion, take_first
+from galfig.pipeline.proof import N_FIRST
 from galfig.pipeline.shards import describe_shards
 from galfig.pipeline.tasks import Job, NetworkFile, Outcome, explain_portion
 from galfig.pipeline.work import Work, find_missing

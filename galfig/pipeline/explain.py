@@ -21,7 +21,7 @@ from galfig.attribution.methods import METHODS
 from galfig.catalog.galaxies import Galaxies
 from galfig.config import Form
 from galfig.cosmology import kpc_per_arcsec
-from galfig.errors import CutoutError, LostCutoutError
+from galfig.errors import CutoutError
 from galfig.images.ahead import map_ahead
 from galfig.images.cutouts import Decoding, read_cutout, scale_cutout
 from galfig.images.identity import NO_DIGEST, note_digest
@@ -52,8 +52,6 @@ N_AHEAD = 4
 # The most memory of the cutouts, and of maps of their size, that a thread takes at a time [byte],
 # but one at least.
 GROUP_BYTES = 256_000_000
-# Number of galaxies on which the engine is compared with the exact maps.
-N_FIRST = 6
 
 
 class Explained(NamedTuple):
@@ -359,38 +357,6 @@ class _Steps(Generic[Kept]):
                 else self.keep(one, cutout)
                 for one, cutout in zip(combined, cutouts, strict=True)
             ]
-
-
-def read_first_images(
-    galaxies: Galaxies, checkpoint: Checkpoint, decoding: Decoding
-) -> Tensor | None:
-    """Read the images of the first few galaxies that have one, to compare the engine on.
-
-    Parameters
-    ----------
-    galaxies : Galaxies
-        The galaxies to explain.
-    checkpoint : Checkpoint
-        The network, for its sizes and statistics.
-    decoding : Decoding
-        How image files become pixels.
-
-    Returns
-    -------
-    (N, n_channels, H, W) Tensor of float32 or None
-        At most `N_FIRST` normalised images; None if none of eight times as many can be read.
-    """
-    cutouts: list[NDArray[np.uint8]] = []
-    for path in galaxies.paths[: 8 * N_FIRST]:
-        # Whoever explains the galaxies says what is wrong with the others.
-        with contextlib.suppress(CutoutError, LostCutoutError):
-            cutouts.append(read_cutout(path, checkpoint.cutout_size, decoding))
-        if len(cutouts) == N_FIRST:
-            break
-    if not cutouts:
-        return None
-    scaled = np.stack([scale_cutout(cutout, checkpoint.image_size) for cutout in cutouts])
-    return checkpoint.normalise(scaled)
 
 
 def _is_finite(galaxy: tuple[Sequence[Maps], Sequence[NDArray[np.float32]]]) -> bool:
