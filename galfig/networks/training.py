@@ -250,22 +250,8 @@ def train_network(
         precision = choose_precision(settings.training.precision, device)
         if start is None:
             start = load_start(settings, len(galaxies.class_names))
-    versions = {
-        "galfig": galfig.__version__,
-        **{name: version(name) for name in ("torch", "torchvision", "fastai")},
-    }
     progress = resume_path(path)
-    follows_from = {
-        **(recipe or {}),
-        "settings": settings.record(),
-        "objid": list(galaxies.objid),
-        "versions": versions,
-        # Of several devices of one kind, any may go on.
-        "device": device.type,
-        # What one process left in float32 says neither.
-        **({} if precision == "float32" else {"precision": precision}),
-        **({} if processes.count == 1 else {"processes": processes.count}),
-    }
+    follows_from = _describe_run(galaxies, settings, recipe or {}, device, precision, processes)
 
     def keep(state: dict[str, Any]) -> None:
         check()
@@ -284,37 +270,82 @@ def train_network(
         is_shown=is_shown,
         processes=processes,
     )
-
-    def finish() -> Checkpoint:
-        loss = fitted["history"][-1]["valid_loss"]
-        if not np.isfinite(loss):
-            raise GalfigError(
-                f"training: the validation loss is {loss}, expected a finite number; try a "
-                f"learning rate below {fitted['lr']:g}"
-            )
-        metadata = {
-            **_describe_inputs(galaxies, settings),
-            **({} if start is None else {"start": start.origin}),
-            **fitted,
-            "metrics": _describe_metrics(galaxies, fitted["history"][-1]),
-            "members": dict(members or record_members(galaxies)),
-            "recipe": dict(recipe or {}),
-            "versions": versions,
-        }
-        trained = Checkpoint(model, galaxies.class_names, metadata["layer"], metadata)
-        decoding = choose_decoding(settings.catalog, settings.n_channels)
-        metadata["images"] = describe_images(trained, galaxies, decoding)
-        check()
-        checkpoint = save_checkpoint(path, trained.model, metadata, if_exists=if_exists)
-        progress.unlink(missing_ok=True)
-        epoch = metadata["history"][-1]
-        if doubt := describe_baseline(_rate(galaxies, epoch), galaxies.class_names):
-            logger.warning("%s: validation set: %s", path, doubt)
-        return checkpoint
-
+    saved = None
     with processes.together():
-        saved = finish() if processes.is_main else None
+        if processes.is_main:
+            _check_loss(fitted)
+            metadata = {
+                **_describe_inputs(galaxies, settings),
+                **({} if start is None else {"start": start.origin}),
+                **fitted,
+                "metrics": _describe_metrics(galaxies, fitted["history"][-1]),
+                "members": dict(members or record_members(galaxies)),
+                "recipe": dict(recipe or {}),
+                "versions": _list_versions(),
+            }
+            metadata["images"] = _describe_seen(model, metadata, galaxies, settings)
+            check()
+            saved = save_checkpoint(path, model, metadata, if_exists=if_exists)
+            progress.unlink(missing_ok=True)
+            rated = _rate(galaxies, metadata["history"][-1])
+            if doubt := describe_baseline(rated, galaxies.class_names):
+                logger.warning("%s: validation set: %s", path, doubt)
     return _share_checkpoint(saved, model, processes)
+
+
+def _list_versions() -> dict[str, str]:
+    libraries = {name: version(name) for name in ("torch", "torchvision", "fastai")}
+    return {"galfig": galfig.__version__, **libraries}
+
+
+def _describe_run(
+    galaxies: Galaxies,
+    settings: Settings,
+    recipe: Mapping[str, Any],
+    device: torch.device,
+    precision: str,
+    processes: Processes,
+) -> dict[str, Any]:
+    """Return all that the epochs of a training follow from, so that no other run goes on with it.
+
+    What one process left in float32 says nothing of precision and processes.
+    """
+    return {
+        **recipe,
+        "settings": settings.record(),
+        "objid": list(galaxies.objid),
+        "versions": _list_versions(),
+        # Of several devices of one kind, any may go on.
+        "device": device.type,
+        **_describe_computing(precision, processes),
+    }
+
+
+def _describe_computing(precision: str, processes: Processes) -> dict[str, Any]:
+    """Return the precision, unless it is float32, and the number of processes, unless it is one."""
+    return {
+        **({} if precision == "float32" else {"precision": precision}),
+        **({} if processes.count == 1 else {"processes": processes.count}),
+    }
+
+
+def _check_loss(fitted: Mapping[str, Any]) -> None:
+    """Raise GalfigError if the training diverged."""
+    loss = fitted["history"][-1]["valid_loss"]
+    if not np.isfinite(loss):
+        raise GalfigError(
+            f"training: the validation loss is {loss}, expected a finite number; try a "
+            f"learning rate below {fitted['lr']:g}"
+        )
+
+
+def _describe_seen(
+    model: nn.Module, metadata: dict[str, Any], galaxies: Galaxies, settings: Settings
+) -> dict[str, Any]:
+    """Describe the images that trained a network, with which new ones will be compared."""
+    decoding = choose_decoding(settings.catalog, settings.n_channels)
+    trained = Checkpoint(model, galaxies.class_names, metadata["layer"], metadata)
+    return describe_images(trained, galaxies, decoding)
 
 
 def _share_checkpoint(
@@ -395,15 +426,10 @@ def fit_model(
     from galfig.networks.learner import fit_network, make_learner, seeded
 
     training, n_classes = settings.training, len(galaxies.class_names)
-    mean, std = channel_statistics(take_centres(cutouts, training), galaxies.in_train)
-    if start is not None and start.mean is not None and start.std is not None:
-        # The filters were trained for images that were normalised so.
-        mean, std = list(start.mean), list(start.std)
+    mean, std = _choose_statistics(galaxies, cutouts, training, start)
     head = name_head(settings, n_classes)
     if n_workers is None:
-        # Assembling a batch takes a small fraction of the time, except for crops beside a GPU.
-        is_slow = torch.device(device).type == "cuda" and training.crop_margin > 0
-        n_workers = torch.get_num_threads() if is_slow else 0
+        n_workers = _count_workers(training, device)
     precision = choose_precision(training.precision, device)
     n_threads = _count_threads(training, precision, processes)
     with seeded(training.seed), computing_with(n_threads):
@@ -441,10 +467,27 @@ def fit_model(
         "lr": lr,
         "lr_finder": finder,
         "history": history,
-        **({} if precision == "float32" else {"precision": precision}),
-        **({} if processes.count == 1 else {"processes": processes.count}),
+        **_describe_computing(precision, processes),
     }
     return learner.model.eval(), metadata
+
+
+def _choose_statistics(
+    galaxies: Labelled, cutouts: NDArray[np.uint8], training: TrainingSettings, start: Start | None
+) -> tuple[list[float], list[float]]:
+    """Return the mean and standard deviation of each channel, by which images are normalised."""
+    mean, std = channel_statistics(take_centres(cutouts, training), galaxies.in_train)
+    if start is not None and start.mean is not None and start.std is not None:
+        # The filters were trained for images that were normalised so.
+        return list(start.mean), list(start.std)
+    return mean, std
+
+
+def _count_workers(training: TrainingSettings, device: torch.device | str) -> int:
+    """Return how many processes assemble batches."""
+    # It takes a small fraction of the time, except for crops beside a GPU.
+    is_slow = torch.device(device).type == "cuda" and training.crop_margin > 0
+    return torch.get_num_threads() if is_slow else 0
 
 
 def _count_threads(training: TrainingSettings, precision: str, processes: Processes) -> int:
