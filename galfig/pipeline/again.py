@@ -42,8 +42,6 @@ MAX_AGAIN, MAX_BYTES, GROUP = 10_000, 1 << 30, 256
 AGREEMENT, COARSE_AGREEMENT = 1e-4, 0.02
 # The most files and folders beside a store that are looked at for its network.
 _MAX_ENTRIES = 1000
-# Bytes that are digested at a time.
-_BLOCK = 1 << 20
 
 
 class _Galaxy(NamedTuple):
@@ -313,8 +311,5 @@ def _digest_model(model: Path) -> str:
 
 
 def _digest_file(path: Path) -> str:
-    digest = hashlib.sha256()
     with open_regular(path) as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
