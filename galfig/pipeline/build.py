@@ -14,7 +14,7 @@ from galfig.networks.checkpoint import Checkpoint
 from galfig.networks.memory import refusing_too_large
 from galfig.pipeline.attributes import describe_store
 from galfig.pipeline.changes import describe_changed, find_changed
-from galfig.pipeline.executors import explain_elsewhere
+from galfig.pipeline.dispatch import explain_elsewhere
 from galfig.pipeline.forms import choose_root, describe_form
 from galfig.pipeline.merge import merge_store, remove_parts, tidy_up
 from galfig.pipeline.parts import Parts

@@ -1,4 +1,4 @@
-"""Executors: shards that are explained by the workers of an engine, those of lost workers again."""
+"""Dispatch: shards given to the workers of an engine, and those of lost workers to others."""
 
 import logging
 import re
