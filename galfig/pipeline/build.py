@@ -12,10 +12,10 @@ from galfig.errors import DamagedPartError, LockError, OutputError, StoreError
 from galfig.images.cutouts import choose_decoding
 from galfig.networks.checkpoint import Checkpoint
 from galfig.networks.memory import refusing_too_large
-from galfig.pipeline.attributes import describe_store
+from galfig.pipeline.addresses import find_root
+from galfig.pipeline.attributes import describe_form, describe_store
 from galfig.pipeline.changes import describe_changed, find_changed
 from galfig.pipeline.dispatch import explain_elsewhere
-from galfig.pipeline.forms import choose_root, describe_form
 from galfig.pipeline.merge import merge_store, remove_parts, tidy_up
 from galfig.pipeline.parts import Parts
 from galfig.pipeline.plan import Plan
@@ -35,6 +35,7 @@ from galfig.runtime.files import (
 from galfig.runtime.lock import hold_lock
 from galfig.runtime.messages import quote
 from galfig.runtime.options import DEFAULT_RUN, RunOptions
+from galfig.runtime.storage import Address
 from galfig.store.outline import Outline, open_outline, write_outline
 from galfig.store.reader import is_whole, read_digest, read_image_digests
 from galfig.store.virtual import is_virtual
@@ -243,10 +244,17 @@ def _prepare(
         accuracy_check=accuracy_check,
         precision_check=precision,
     )
-    root = choose_root(plan)
+    root = _choose_root(plan)
     attrs |= describe_form(plan, checkpoint, engines[0], images, path, root)
     work = Work(plan, checkpoint, engines, parts, run, guard=lambda: None, root=root)
     return work, plan, attrs
+
+
+def _choose_root(plan: Plan) -> Path | Address | None:
+    """Return the folder that the addresses of images are relative to; None for a full store."""
+    if plan.settings.maps.store == "full":
+        return None
+    return find_root(plan.galaxies.paths, plan.settings.images_dir)
 
 
 def _outline(plan: Plan, attrs: Mapping[str, Any]) -> Outline:
