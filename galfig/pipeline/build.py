@@ -115,11 +115,10 @@ def build_store(
             remove_parts(path, parts)
             return False
         stays_virtual = _keep_virtual(path, parts, plan, if_exists)
-        work, plan, attrs = _prepare(
+        work, plan, outline = _prepare(
             plan, checkpoint, path, parts, run, image_shift, accuracy_check
         )
         work = replace(work, guard=lock.check)
-        outline = _outline(plan, attrs)
         _write_outline(work, plan, outline)
         _explain(work, plan, range(len(plan.shards)), network)
         redone: set[Path] = set()
@@ -198,8 +197,7 @@ def explain_chosen(
             "are merged",
             path,
         )
-    work, plan, attrs = _prepare(plan, checkpoint, path, parts, run, image_shift, accuracy_check)
-    outline = _outline(plan, attrs)
+    work, plan, outline = _prepare(plan, checkpoint, path, parts, run, image_shift, accuracy_check)
     _settle_outline(work, plan, outline, if_exists)
     work = replace(work, guard=partial(parts.check_plan, outline.plan_digest))
     _explain(work, plan, numbers, network)
@@ -222,8 +220,8 @@ def _prepare(
     run: RunOptions,
     image_shift: Mapping[str, Any] | None,
     accuracy_check: Mapping[str, Any] | None,
-) -> tuple[Work, Plan, dict[str, Any]]:
-    """Prepare the networks; return work, plan with its engine, and root attributes of the store."""
+) -> tuple[Work, Plan, Outline]:
+    """Prepare the networks; return the work, the plan with its engine, and the store's outline."""
     # Before the work of hours, not after it: SOURCE_DATE_EPOCH may be no number.
     now()
     images = read_proof_images(plan.galaxies, checkpoint, plan.settings)
@@ -247,7 +245,8 @@ def _prepare(
     root = _choose_root(plan)
     attrs |= describe_form(plan, checkpoint, engines[0], images, path, root)
     work = Work(plan, checkpoint, engines, parts, run, guard=lambda: None, root=root)
-    return work, plan, attrs
+    outline = Outline(attrs, len(plan.galaxies), plan.settings.maps.shard_size, plan.engine)
+    return work, plan, outline
 
 
 def _choose_root(plan: Plan) -> Path | Address | None:
@@ -255,10 +254,6 @@ def _choose_root(plan: Plan) -> Path | Address | None:
     if plan.settings.maps.store == "full":
         return None
     return find_root(plan.galaxies.paths, plan.settings.images_dir)
-
-
-def _outline(plan: Plan, attrs: Mapping[str, Any]) -> Outline:
-    return Outline(attrs, len(plan.galaxies), plan.settings.maps.shard_size, plan.engine)
 
 
 def _write_outline(work: Work, plan: Plan, outline: Outline) -> None:

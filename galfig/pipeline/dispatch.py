@@ -52,7 +52,7 @@ _MAX_REASON = 300
 
 
 def explain_elsewhere(
-    work: Work, plan: Plan, numbers: Sequence[int], network: NetworkFile | None = None
+    work: Work, plan: Plan, numbers: Sequence[int], network: NetworkFile | None
 ) -> None:
     """Make the parts that are missing by the workers of an engine, or of the user's executor.
 
@@ -66,8 +66,8 @@ def explain_elsewhere(
         What to explain; that of the work.
     numbers : sequence of int
         The numbers of the shards.
-    network : NetworkFile, optional
-        Where the workers find the network; by default, it is sent to them with each task.
+    network : NetworkFile or None
+        Where the workers find the network; if None, it is sent to them with each task.
 
     Raises
     ------
