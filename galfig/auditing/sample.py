@@ -15,14 +15,13 @@ from torch import Tensor, nn
 from galfig.attribution.engine import Engine, make_engine
 from galfig.attribution.gradcam import CamBatch
 from galfig.attribution.orientations import explain_averaged
-from galfig.config import PIXEL_METHODS
+from galfig.config import NONLINEAR_METHODS, PIXEL_METHODS
 from galfig.errors import CheckpointError, SelectionError
 from galfig.images.cutouts import scale_cutout
 from galfig.networks.architectures import LayerTraits, describe_layer
 from galfig.networks.checkpoint import Checkpoint
 from galfig.networks.device import choose_device
 from galfig.networks.receptive import Field, measure_fields
-from galfig.pipeline.spread import is_contrasted
 from galfig.runtime.options import Device
 from galfig.store.reader import Store
 from galfig.store.selection import find_in_split
@@ -171,7 +170,7 @@ class Sample:
         (m, h, w) ndarray of float32 or None
             None for maps of evidence, and for those of methods that are not linear in the target.
         """
-        if not is_contrasted(self.method):
+        if self.method == "evidence" or self.method in NONLINEAR_METHODS:
             return None
         found = self.store.evidence(self.rows[chosen])
         predicted = self.predicted[chosen]

@@ -5,9 +5,9 @@ from numpy.typing import NDArray
 
 from galfig.auditing.estimates import Measured, bootstrap, bootstrap_known, spearman
 from galfig.auditing.sample import Progress, Sample
+from galfig.config import NONLINEAR_METHODS
 from galfig.errors import ConfigError
 from galfig.metrics import compute_interval_factor, compute_rest_shares, median_correlation
-from galfig.pipeline.spread import is_contrasted
 
 # Galaxies that all networks explain.
 N_EXPLAINED = 200
@@ -105,7 +105,7 @@ def _explain_evidence(sample: Sample, number: int) -> NDArray[np.float64]:
     batches = sample.explain_each(sample.images([number]))
     cams = np.concatenate([batch.cams.numpy() for batch in batches]).astype(np.float64)
     target = int(sample.predicted[number])
-    if not is_contrasted(sample.method):
+    if sample.method == "evidence" or sample.method in NONLINEAR_METHODS:
         return cams[:, target]
     logits = np.mean([batch.logits.numpy()[0] for batch in batches], axis=0).astype(np.float64)
     return cams[:, target] - np.tensordot(compute_rest_shares(logits)[target], cams, axes=(0, 1))
