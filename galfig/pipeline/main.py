@@ -21,11 +21,11 @@ from galfig.networks.accuracy import check_accuracy
 from galfig.networks.checkpoint import Checkpoint, wrap_network
 from galfig.networks.device import choose_device
 from galfig.networks.ensemble import list_files, load_networks
+from galfig.networks.main import check_training, load_or_train
 from galfig.networks.memory import check_memory, measure_explaining
 from galfig.networks.processes import refuse_processes
 from galfig.networks.recipe import warn_of_mismatch
 from galfig.networks.shift import compare_images, warn_of_shift
-from galfig.networks.training import check_training, load_or_train
 from galfig.pipeline.build import build_store, explain_chosen
 from galfig.pipeline.engines import check_engine
 from galfig.pipeline.mirror import mirror_parts

@@ -21,6 +21,7 @@ from galfig.figures.captions import PLAIN, describe_training
 from galfig.images.cutouts import RGB
 from galfig.networks.architectures import build_network
 from galfig.networks.checkpoint import Checkpoint, save_checkpoint
+from galfig.networks.main import train_checkpoint
 from galfig.networks.shift import (
     compare_images,
     describe_images,
@@ -28,7 +29,6 @@ from galfig.networks.shift import (
     superiority,
     superiority_threshold,
 )
-from galfig.networks.training import train_checkpoint
 from galfig.pipeline.main import run_main_job
 from galfig.store.reader import open_store
 
