@@ -16,7 +16,8 @@ import numpy as np
 
 from galfig.catalog.sample import load_sample
 from galfig.config import Settings, load_settings
-from galfig.networks.training import derive_seed, fit_model
+from galfig.networks.main import derive_seed
+from galfig.networks.training import fit_model
 from galfig.networks.training_set import read_training_set
 from galfig.runtime.malloc import keep_freed_memory
 

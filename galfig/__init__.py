@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from galfig.networks.checkpoint import load_checkpoint as load_checkpoint
     from galfig.networks.ensemble import load_networks as load_networks
     from galfig.networks.importing import import_model as import_model
-    from galfig.networks.training import train as train
+    from galfig.networks.main import train as train
     from galfig.pipeline.main import build_maps as build_maps
     from galfig.pipeline.main import build_parts as build_parts
     from galfig.pipeline.merge import merge_maps as merge_maps
@@ -104,7 +104,7 @@ _PLACES = {
     "plot": "galfig.plot",
     "score": "galfig.truth.main",
     "simulate": "galfig.catalog.sample",
-    "train": "galfig.networks.training",
+    "train": "galfig.networks.main",
 }
 
 

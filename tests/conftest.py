@@ -20,6 +20,7 @@ from samples import (
     HISTORY,
     LOSSES,
     RATES,
+    build_at,
     combine_galaxies,
     describe_networks,
     draw_galaxy,
@@ -282,6 +283,17 @@ def untrained(tmp_path_factory):
     """Write the checkpoint of an untrained conv3 once."""
     path = tmp_path_factory.mktemp("network") / "model.safetensors"
     return path, make_checkpoint(path)
+
+
+@pytest.fixture(scope="session")
+def forms(tmp_path_factory, drawn_galaxies, untrained):
+    """Build a store of each form once, beside its network and the folder of its galaxies."""
+    folder = tmp_path_factory.mktemp("forms")
+    shutil.copytree(drawn_galaxies, folder / "galaxies")
+    shutil.copyfile(untrained[0], folder / "model.safetensors")
+    for form in ("full", "native", "statistics"):
+        build_at(folder / f"{form}.h5", folder / "galaxies", untrained[1], store=form)
+    return folder
 
 
 @pytest.fixture

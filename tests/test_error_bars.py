@@ -7,7 +7,7 @@ from samples import CPU
 from benchmarks.error_bars import explain_all, measure_honesty
 from galfig.catalog.sample import load_catalog
 from galfig.catalog.simulate import write_simulated
-from galfig.networks.training import train_networks
+from galfig.networks.main import train_networks
 
 
 def test_coverage_of_normal_numbers():

@@ -26,9 +26,6 @@ from galfig.runtime.inputs import open_regular
 from galfig.runtime.messages import one_line
 from galfig.runtime.storage import Address
 
-# Bytes that are digested at a time.
-_BLOCK = 1 << 20
-
 
 class ImageArray(NamedTuple):
     """An array that holds the images of a catalog.
@@ -168,11 +165,8 @@ def read_array_table(array: ImageArray, id_column: str) -> tuple[pd.DataFrame, s
 
 
 def _digest_file(path: Path) -> str:
-    digest = hashlib.sha256()
     try:
         with open_regular(path) as file:
-            while block := file.read(_BLOCK):
-                digest.update(block)
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as exc:
         raise CatalogError(f"{path}: cannot be read ({exc.strerror})") from exc
-    return digest.hexdigest()

@@ -34,8 +34,6 @@ FORMATS = (
 )
 # What a file of FITS begins with: source extractors write FITS tables of other suffixes.
 _FITS_MAGIC = b"SIMPLE  ="
-# Bytes that are digested at a time.
-_BLOCK = 1 << 20
 
 
 def read_file(path: Path, *, with_readme: bool = True) -> bytes:
@@ -112,10 +110,8 @@ def open_parquet(path: Path) -> Iterator[tuple[BinaryIO, str]]:
         file = open_regular(path)
     with file:
         before = os.fstat(file.fileno())
-        digest = hashlib.sha256()
         with _naming(path):
-            while block := file.read(_BLOCK):
-                digest.update(block)
+            digest = hashlib.file_digest(file, "sha256")
         yield file, digest.hexdigest()
         after = os.fstat(file.fileno())
     if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):

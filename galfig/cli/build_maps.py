@@ -120,19 +120,10 @@ def build_maps(
     from galfig.pipeline.engines import check_engine
     from galfig.pipeline.shards import check_shards
 
+    _check_together(model, networks, shards)
     place = None if storage is None else parse_address(storage, "storage")
     run = RunOptions(device, workers, takeover, engine, address, storage=place)
-    if networks is not None and model is not None:
-        raise click.UsageError(
-            "--networks says how many networks to train, and --model names what is trained; give "
-            "one of them"
-        )
     if shards is not None:
-        if model is None:
-            raise click.UsageError(
-                "--shards needs --model, since each process would train a network of its own; "
-                "train one first with 'galfig train'"
-            )
         check_shards(shards)
     check_engine(run)
     overrides = {
@@ -172,3 +163,17 @@ def build_maps(
         )
         return
     click.echo(summarise(out) if is_new else f"{out}: already complete, nothing to do")
+
+
+def _check_together(model: Path | None, networks: int | None, shards: str | None) -> None:
+    """Raise UsageError for options that do not go together."""
+    if networks is not None and model is not None:
+        raise click.UsageError(
+            "--networks says how many networks to train, and --model names what is trained; give "
+            "one of them"
+        )
+    if shards is not None and model is None:
+        raise click.UsageError(
+            "--shards needs --model, since each process would train a network of its own; "
+            "train one first with 'galfig train'"
+        )

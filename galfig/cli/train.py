@@ -99,7 +99,7 @@ def train(
         settings, out, galaxies = read()
 
     from galfig.networks.ensemble import describe_accuracies
-    from galfig.networks.training import train_checkpoint, train_networks
+    from galfig.networks.main import train_checkpoint, train_networks
 
     keep_freed_memory()
     trained = (train_networks if settings.training.networks > 1 else train_checkpoint)(
@@ -141,7 +141,7 @@ def _read(
         check_output(out, if_exists=if_exists)
 
     from galfig.catalog.sample import load_sample
-    from galfig.networks.training import check_training
+    from galfig.networks.main import check_training
 
     check_training(
         settings,

@@ -12,6 +12,7 @@ import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -21,7 +22,6 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # Opening a named pipe would wait for ever without O_NONBLOCK.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_CHUNK = 1 << 20
 
 
 def read_file(folder: Path, name: str, max_bytes: int) -> bytes | None:
@@ -66,10 +66,7 @@ def digest_file(folder: Path, name: str) -> str | None:
     with _open_file(folder, name) as file:
         if file is None:
             return None
-        digest = hashlib.sha256()
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-        return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def has_file(folder: Path, name: str) -> bool:
@@ -155,7 +152,7 @@ def require_own(folder: Path, name: str, *, recursive: bool = False) -> None:
 
 
 @contextmanager
-def _open_file(folder: Path, name: str) -> Iterator[BinaryIO | None]:
+def _open_file(folder: Path, name: str) -> Iterator[BufferedReader | None]:
     """Open a regular file for reading; None if there is none."""
     path = PurePosixPath(name)
     try:

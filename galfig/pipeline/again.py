@@ -4,11 +4,9 @@ They go through the same functions as in the build, in batches of the same size.
 compared with the logits that the store holds.
 """
 
-import hashlib
 import logging
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -16,17 +14,14 @@ import torch
 from numpy.typing import NDArray
 
 from galfig.attribution.engine import Engine, open_workers
-from galfig.config import NONLINEAR_METHODS, PIXEL_METHODS
+from galfig.config import PIXEL_METHODS
 from galfig.errors import CheckpointError, LostCutoutError, StoreError
-from galfig.images.cutouts import scale_cutout
 from galfig.networks.architectures import LayerTraits, describe_layer
 from galfig.networks.checkpoint import Checkpoint
-from galfig.networks.ensemble import SUFFIX, digest_networks, list_networks, load_networks
 from galfig.pipeline.addresses import Images
-from galfig.pipeline.explain import N_FIRST, explain_images
-from galfig.pipeline.proof import prove_engines
+from galfig.pipeline.explain import explain_images
+from galfig.pipeline.proof import N_FIRST, prepare_images, prove_engines
 from galfig.pipeline.spread import Combined
-from galfig.runtime.inputs import open_regular
 from galfig.runtime.messages import quote
 from galfig.runtime.options import RunOptions
 from galfig.runtime.progress import show_progress
@@ -41,10 +36,6 @@ MAX_AGAIN, MAX_BYTES, GROUP = 10_000, 1 << 30, 256
 # Difference of logits, relative to the largest, up to which it is rounding: in float32, and in
 # bfloat16, which keeps eight bits.
 AGREEMENT, COARSE_AGREEMENT = 1e-4, 0.02
-# The most files and folders beside a store that are looked at for its network.
-_MAX_ENTRIES = 1000
-# Bytes that are digested at a time.
-_BLOCK = 1 << 20
 
 
 class _Galaxy(NamedTuple):
@@ -62,7 +53,7 @@ class Maps:
     store : Store
         An open store that is not full.
     checkpoint : Checkpoint
-        Its network, from `find_network`.
+        Its network, from `galfig.pipeline.origin.find_network`.
     images : Images
         Its images.
     run : RunOptions
@@ -142,7 +133,6 @@ class Maps:
                         _keep,
                         pool=pool,
                         tta=self._store.settings.maps.tta,
-                        has_contrast=self._has_contrast,
                         progress=advance,
                     )
                 except LostCutoutError as exc:
@@ -183,10 +173,6 @@ class Maps:
                 difference,
             )
 
-    @property
-    def _has_contrast(self) -> bool:
-        return self._store.method not in (*NONLINEAR_METHODS, "evidence")
-
     @cached_property
     def _engines(self) -> list[Engine]:
         """The engine of each network, which compute in the way that the build chose."""
@@ -202,13 +188,13 @@ class Maps:
             # The build may have chosen it by measuring.
             engine.set_precision(self._store.record.precision)
         recorded = self._store.record.engine
-        ways = {_name_way(engine.record) for engine in engines}
-        if recorded is not None and ways != {_name_way(recorded)}:
+        ways = {_describe_way(engine.record) for engine in engines}
+        if recorded is not None and ways != {_describe_way(recorded)}:
             logger.warning(
                 "%s: its maps were computed by %s, and are explained again by %s; they agree up to "
                 "rounding, and not bit for bit",
                 self._store.path,
-                _name_way(recorded),
+                _describe_way(recorded),
                 " and ".join(sorted(ways)),
             )
         return engines
@@ -222,10 +208,7 @@ class Maps:
             except StoreError:
                 # Who draws a few galaxies may have the images of these only.
                 continue
-        if not cutouts:
-            return None
-        scaled = np.stack([scale_cutout(one, self._checkpoint.image_size) for one in cutouts])
-        return self._checkpoint.normalise(scaled)
+        return prepare_images(cutouts, self._checkpoint)
 
 
 def _keep(one: Combined, cutout: NDArray[np.uint8]) -> _Galaxy:
@@ -234,96 +217,7 @@ def _keep(one: Combined, cutout: NDArray[np.uint8]) -> _Galaxy:
     return _Galaxy({name: round_maps(values) for name, values in maps.items()}, one.logits)
 
 
-def _name_way(record: object) -> str:
-    """Name the way of computing of an engine, or of the record of one."""
+def _describe_way(record: object) -> str:
+    """Describe the way of computing of an engine, or of the record of one."""
     found = [getattr(record, key, "") for key in ("path", "layout", "n_fused", "n_packed")]
     return f"{found[0]}, {found[1]}, {found[2]} norms folded, {found[3]} convolutions packed"
-
-
-def find_network(
-    store: Store, models: Sequence[Path | Checkpoint] = (), arch: str | None = None
-) -> Checkpoint:
-    """Find the network of a store by its digest.
-
-    Parameters
-    ----------
-    store : Store
-        The store.
-    models : sequence of Path or Checkpoint, optional
-        Networks to choose from, or folders of several of one recipe; by default, those in the
-        folder of the store, no link among them.
-    arch : str, optional
-        The architecture of a checkpoint that the user's own code builds.
-
-    Returns
-    -------
-    Checkpoint
-
-    Raises
-    ------
-    CheckpointError
-        If none of them is the network of the store, or it cannot be used.
-    """
-    wanted = store.record.checkpoint_sha256
-    for model in models:
-        if isinstance(model, Checkpoint):
-            if model.digest == wanted:
-                return model
-            continue
-        if not model.exists():
-            raise CheckpointError(f"{model}: no such file or folder, expected a network")
-        if _digest_model(model) == wanted:
-            return _load(model, wanted, arch)
-    if models:
-        names = ", ".join(
-            "a network" if isinstance(one, Checkpoint) else str(one) for one in models
-        )
-        raise CheckpointError(
-            f"{store.path}: was built with the network {wanted[:12]}..., and {names} is not it or "
-            "changed; give the checkpoint that it was built with as `model`"
-        )
-    for entry in _list_beside(store.path):
-        if _digest_model(entry) == wanted:
-            return _load(entry, wanted, arch)
-    raise CheckpointError(
-        f"{store.path}: was built with the network {wanted[:12]}..., which is not in its folder or "
-        "changed; name it with `model`"
-    )
-
-
-def _load(model: Path, wanted: str, arch: str | None) -> Checkpoint:
-    checkpoint = load_networks(model, arch=arch)
-    if checkpoint.digest != wanted:
-        raise CheckpointError(f"{model}: changed while it was read, expected {wanted[:12]}...")
-    return checkpoint
-
-
-def _list_beside(store: Path) -> list[Path]:
-    """List what may be the network of a store in its folder, what is called like it first."""
-    folder = store.absolute().parent
-    found = [
-        entry
-        for entry in sorted(folder.iterdir())[:_MAX_ENTRIES]
-        if not entry.is_symlink() and (entry.suffix == SUFFIX or entry.is_dir())
-    ]
-    return sorted(found, key=lambda entry: entry.stem != store.stem)
-
-
-def _digest_model(model: Path) -> str:
-    """Return the digest of a checkpoint, or of the networks in a folder; "" if it is neither."""
-    try:
-        if not model.is_dir():
-            return _digest_file(model)
-        if len(list(model.glob(f"*{SUFFIX}"))) < 2:
-            return ""
-        return digest_networks([_digest_file(file) for file in list_networks(model)])
-    except (OSError, CheckpointError):
-        return ""
-
-
-def _digest_file(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open_regular(path) as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from math import isfinite
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,11 @@ from galfig.config import NONLINEAR_METHODS
 from galfig.images.sources import find_stretch
 from galfig.networks.checkpoint import Checkpoint
 from galfig.networks.receptive import describe_field
+from galfig.pipeline.addresses import describe_root
 from galfig.pipeline.plan import Plan
 from galfig.runtime.clock import now
 from galfig.runtime.documents import dump_json
+from galfig.runtime.storage import Address
 
 # Keys of a checkpoint's metadata that describe the training; the store keeps them.
 _TRAINING_KEYS = (
@@ -115,6 +118,47 @@ def describe_store(
     attrs["accuracy_check"] = dump_json(accuracy_check)
     if precision_check is not None:
         attrs["precision_check"] = dump_json(precision_check)
+    return attrs
+
+
+def describe_form(
+    plan: Plan,
+    checkpoint: Checkpoint,
+    engine: Engine,
+    images: torch.Tensor | None,
+    path: Path,
+    root: Path | Address | None,
+) -> dict[str, Any]:
+    """Return the root attributes that a store has where it is not full.
+
+    Parameters
+    ----------
+    plan : Plan
+        What is explained.
+    checkpoint : Checkpoint
+        The network.
+    engine : Engine
+        Its engine; any of an ensemble.
+    images : (N, n_channels, H, W) Tensor or None
+        Some normalised images.
+    path : Path
+        The store.
+    root : Path, Address or None
+        The folder that the addresses of images are relative to; None for a full store.
+
+    Returns
+    -------
+    dict
+        Empty for a full store.
+    """
+    form = plan.settings.maps.store
+    if root is None:
+        return {}
+    attrs: dict[str, Any] = {"store": form, "n_channels": checkpoint.n_channels}
+    if (folder := describe_root(root, path)) is not None:
+        attrs["images_dir"] = folder
+    if form == "statistics" and images is not None:
+        attrs["map_shape"] = json.dumps([*engine(images[:1]).cams.shape[2:]])
     return attrs
 
 

@@ -12,10 +12,10 @@ from galfig.errors import DamagedPartError, LockError, OutputError, StoreError
 from galfig.images.cutouts import choose_decoding
 from galfig.networks.checkpoint import Checkpoint
 from galfig.networks.memory import refusing_too_large
-from galfig.pipeline.attributes import describe_store
+from galfig.pipeline.addresses import find_root
+from galfig.pipeline.attributes import describe_form, describe_store
 from galfig.pipeline.changes import describe_changed, find_changed
-from galfig.pipeline.executors import explain_elsewhere
-from galfig.pipeline.forms import choose_root, describe_form
+from galfig.pipeline.dispatch import explain_elsewhere
 from galfig.pipeline.merge import merge_store, remove_parts, tidy_up
 from galfig.pipeline.parts import Parts
 from galfig.pipeline.plan import Plan
@@ -35,6 +35,7 @@ from galfig.runtime.files import (
 from galfig.runtime.lock import hold_lock
 from galfig.runtime.messages import quote
 from galfig.runtime.options import DEFAULT_RUN, RunOptions
+from galfig.runtime.storage import Address
 from galfig.store.outline import Outline, open_outline, write_outline
 from galfig.store.reader import is_whole, read_digest, read_image_digests
 from galfig.store.virtual import is_virtual
@@ -114,11 +115,10 @@ def build_store(
             remove_parts(path, parts)
             return False
         stays_virtual = _keep_virtual(path, parts, plan, if_exists)
-        work, plan, attrs = _prepare(
+        work, plan, outline = _prepare(
             plan, checkpoint, path, parts, run, image_shift, accuracy_check
         )
         work = replace(work, guard=lock.check)
-        outline = _outline(plan, attrs)
         _write_outline(work, plan, outline)
         _explain(work, plan, range(len(plan.shards)), network)
         redone: set[Path] = set()
@@ -197,8 +197,7 @@ def explain_chosen(
             "are merged",
             path,
         )
-    work, plan, attrs = _prepare(plan, checkpoint, path, parts, run, image_shift, accuracy_check)
-    outline = _outline(plan, attrs)
+    work, plan, outline = _prepare(plan, checkpoint, path, parts, run, image_shift, accuracy_check)
     _settle_outline(work, plan, outline, if_exists)
     work = replace(work, guard=partial(parts.check_plan, outline.plan_digest))
     _explain(work, plan, numbers, network)
@@ -221,8 +220,8 @@ def _prepare(
     run: RunOptions,
     image_shift: Mapping[str, Any] | None,
     accuracy_check: Mapping[str, Any] | None,
-) -> tuple[Work, Plan, dict[str, Any]]:
-    """Prepare the networks; return work, plan with its engine, and root attributes of the store."""
+) -> tuple[Work, Plan, Outline]:
+    """Prepare the networks; return the work, the plan with its engine, and the store's outline."""
     # Before the work of hours, not after it: SOURCE_DATE_EPOCH may be no number.
     now()
     images = read_proof_images(plan.galaxies, checkpoint, plan.settings)
@@ -243,14 +242,18 @@ def _prepare(
         accuracy_check=accuracy_check,
         precision_check=precision,
     )
-    root = choose_root(plan)
+    root = _choose_root(plan)
     attrs |= describe_form(plan, checkpoint, engines[0], images, path, root)
     work = Work(plan, checkpoint, engines, parts, run, guard=lambda: None, root=root)
-    return work, plan, attrs
+    outline = Outline(attrs, len(plan.galaxies), plan.settings.maps.shard_size, plan.engine)
+    return work, plan, outline
 
 
-def _outline(plan: Plan, attrs: Mapping[str, Any]) -> Outline:
-    return Outline(attrs, len(plan.galaxies), plan.settings.maps.shard_size, plan.engine)
+def _choose_root(plan: Plan) -> Path | Address | None:
+    """Return the folder that the addresses of images are relative to; None for a full store."""
+    if plan.settings.maps.store == "full":
+        return None
+    return find_root(plan.galaxies.paths, plan.settings.images_dir)
 
 
 def _write_outline(work: Work, plan: Plan, outline: Outline) -> None:

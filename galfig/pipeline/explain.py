@@ -3,12 +3,14 @@
 import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.special import softmax
 from torch import Tensor
@@ -19,7 +21,7 @@ from galfig.attribution.methods import METHODS
 from galfig.catalog.galaxies import Galaxies
 from galfig.config import Form
 from galfig.cosmology import kpc_per_arcsec
-from galfig.errors import CutoutError, LostCutoutError
+from galfig.errors import CutoutError
 from galfig.images.ahead import map_ahead
 from galfig.images.cutouts import Decoding, read_cutout, scale_cutout
 from galfig.images.identity import NO_DIGEST, note_digest
@@ -30,7 +32,7 @@ from galfig.pipeline.addresses import write_address
 from galfig.pipeline.casting import casts_exactly, scale_on_device
 from galfig.pipeline.moments import collect_statistics, measure_maps
 from galfig.pipeline.pixels import Normaliser
-from galfig.pipeline.spread import Combined, collect_numbers, combine, list_spreads
+from galfig.pipeline.spread import Combined, collect_numbers, combine, is_contrasted, list_spreads
 from galfig.pipeline.stages import Stages, explain_in_stages
 from galfig.pipeline.transfer import Transfer
 from galfig.runtime.machine import count_processors
@@ -43,14 +45,13 @@ from galfig.store.writer import Part
 Kept = TypeVar("Kept")
 # Of one galaxy; scaled on a device, or still to be scaled.
 Maps = NDArray[np.float32] | ScaledMaps
+Cutout = NDArray[np.uint8]
 # Smallest number of galaxies that a thread takes at a time; and groups ahead, per processor.
 GROUP_SIZE = 8
 N_AHEAD = 4
 # The most memory of the cutouts, and of maps of their size, that a thread takes at a time [byte],
 # but one at least.
 GROUP_BYTES = 256_000_000
-# Number of galaxies on which the engine is compared with the exact maps.
-N_FIRST = 6
 
 
 class Explained(NamedTuple):
@@ -83,7 +84,6 @@ def explain_galaxies(
     *,
     pool: ThreadPoolExecutor,
     tta: bool = False,
-    has_contrast: bool = True,
     form: Form = "full",
     root: Path | Address | None = None,
     progress: Callable[[int], object] = lambda n: None,
@@ -106,8 +106,6 @@ def explain_galaxies(
     tta : bool, default False
         Explain the network averaged over the eight orientations of each image; see
         `galfig.attribution.orientations.explain_averaged`.
-    has_contrast : bool, default True
-        Whether evidence is a contrast of the maps; see `galfig.pipeline.spread.combine_networks`.
     form : {"full", "native", "statistics"}, default "full"
         What is kept of each galaxy; see `galfig.store.forms`.
     root : Path or Address, optional
@@ -131,7 +129,7 @@ def explain_galaxies(
     """
     method = engines[0].method
 
-    def keep(one: Combined, cutout: NDArray[np.uint8]) -> Explained:
+    def keep(one: Combined, cutout: Cutout) -> Explained:
         if form == "statistics":
             numbers = measure_maps(one.cams, one.logits, method, checkpoint.cutout_size)
             return Explained(None, one.logits, one.cams.shape, {**one.numbers, **numbers})
@@ -146,14 +144,11 @@ def explain_galaxies(
         keep,
         pool=pool,
         tta=tta,
-        has_contrast=has_contrast,
         is_full=form == "full",
         progress=progress,
         stopwatch=stopwatch,
     )
-    return _make_part(
-        galaxies, checkpoint, explained, digests, has_contrast=has_contrast, form=form, root=root
-    )
+    return _make_part(galaxies, checkpoint, explained, digests, method, form=form, root=root)
 
 
 def explain_images(
@@ -161,11 +156,10 @@ def explain_images(
     checkpoint: Checkpoint,
     engines: Sequence[Engine],
     decoding: Decoding,
-    keep: Callable[[Combined, NDArray[np.uint8]], Kept],
+    keep: Callable[[Combined, Cutout], Kept],
     *,
     pool: ThreadPoolExecutor,
     tta: bool = False,
-    has_contrast: bool = True,
     is_full: bool = False,
     progress: Callable[[int], object] = lambda n: None,
     stopwatch: Stopwatch | None = None,
@@ -181,7 +175,7 @@ def explain_images(
     ----------
     paths : sequence of Path, BandFiles or Element
         The N images.
-    checkpoint, engines, decoding, pool, tta, has_contrast, progress, stopwatch
+    checkpoint, engines, decoding, pool, tta, progress, stopwatch
         As in `explain_galaxies`.
     keep : callable
         Called in a thread with the maps and logits of a galaxy and its cutout; what it returns is
@@ -204,45 +198,20 @@ def explain_images(
     """
     stopwatch = stopwatch or Stopwatch()
     size = (checkpoint.n_channels, checkpoint.image_size, checkpoint.image_size)
-    n_bytes = checkpoint.n_channels * checkpoint.cutout_size**2
     n_batch = engines[0].choose_micro_batch(size)
-    n_group = max(GROUP_SIZE, n_batch)
-    if METHODS[engines[0].method].of_pixels:
-        # Maps as large as the image, one for each class, in float32.
-        n_bytes += 4 * len(checkpoint.class_names) * checkpoint.image_size**2
-    n_group = max(1, min(n_group, GROUP_BYTES // n_bytes))
-    groups = [paths[start : start + n_group] for start in range(0, len(paths), n_group)]
-
-    digests: dict[Source, int] = {}
-    explainers = [engine.explain_averaged if tta else engine.explain for engine in engines]
-
-    def explain(group: Sequence[Source]) -> list[Kept | str]:
-        return _explain_group(
-            group,
-            checkpoint,
-            explainers,
-            decoding,
-            keep,
-            stopwatch,
-            digests,
-            n_batch=n_batch,
-            has_contrast=has_contrast,
-        )
-
+    n_group = _choose_group_size(checkpoint, engines[0].method, n_batch)
+    steps = _Steps(
+        checkpoint,
+        [engine.explain_averaged if tta else engine.explain for engine in engines],
+        decoding,
+        keep,
+        stopwatch,
+        has_contrast=is_contrasted(engines[0].method),
+    )
     if engines[0].takes_turns:
         found_groups = explain_in_stages(
             paths,
-            _make_stages(
-                checkpoint,
-                engines,
-                explainers,
-                decoding,
-                keep,
-                stopwatch,
-                digests,
-                has_contrast=has_contrast,
-                is_full=is_full,
-            ),
+            steps.make_stages(engines[0].device, is_full=is_full),
             Transfer(engines[0].device),
             pool,
             n_batch=n_group,
@@ -250,182 +219,144 @@ def explain_images(
             stopwatch=stopwatch,
         )
     else:
+        groups = (paths[start : start + n_group] for start in range(0, len(paths), n_group))
+        explain = partial(steps.explain, n_batch=n_batch)
         found_groups = map_ahead(pool, explain, groups, n_ahead=N_AHEAD * count_processors())
     explained: list[Kept | str] = []
     for found in found_groups:
         explained += found
         progress(len(found))
-    return explained, np.array([digests.get(path, NO_DIGEST) for path in paths], np.uint64)
+    return explained, np.array([steps.digests.get(path, NO_DIGEST) for path in paths], np.uint64)
 
 
-def read_first_images(
-    galaxies: Galaxies, checkpoint: Checkpoint, decoding: Decoding
-) -> Tensor | None:
-    """Read the images of the first few galaxies that have one, to compare the engine on.
+def _choose_group_size(checkpoint: Checkpoint, method: str, n_batch: int) -> int:
+    """Return how many galaxies a thread takes at a time, so that their pixels fit its memory."""
+    n_bytes = checkpoint.n_channels * checkpoint.cutout_size**2
+    if METHODS[method].of_pixels:
+        # Maps as large as the image, one for each class, in float32.
+        n_bytes += 4 * len(checkpoint.class_names) * checkpoint.image_size**2
+    return max(1, min(max(GROUP_SIZE, n_batch), GROUP_BYTES // n_bytes))
 
-    Parameters
+
+@dataclass(frozen=True)
+class _Steps(Generic[Kept]):
+    """What is done with each image; the threads share it.
+
+    Attributes
     ----------
-    galaxies : Galaxies
-        The galaxies to explain.
     checkpoint : Checkpoint
         The network, for its sizes and statistics.
+    explainers : sequence of callable
+        What explains images, by network.
     decoding : Decoding
         How image files become pixels.
-
-    Returns
-    -------
-    (N, n_channels, H, W) Tensor of float32 or None
-        At most `N_FIRST` normalised images; None if none of eight times as many can be read.
+    keep : callable
+        See `explain_images`.
+    stopwatch : Stopwatch
+        Adds up the time of each stage.
+    has_contrast : bool
+        See `galfig.pipeline.spread.combine_networks`.
+    digests : dict of Source to int
+        The digests of the images that were read.
     """
-    cutouts: list[NDArray[np.uint8]] = []
-    for path in galaxies.paths[: 8 * N_FIRST]:
-        # Whoever explains the galaxies says what is wrong with the others.
-        with contextlib.suppress(CutoutError, LostCutoutError):
-            cutouts.append(read_cutout(path, checkpoint.cutout_size, decoding))
-        if len(cutouts) == N_FIRST:
-            break
-    if not cutouts:
-        return None
-    scaled = np.stack([scale_cutout(cutout, checkpoint.image_size) for cutout in cutouts])
-    return checkpoint.normalise(scaled)
 
+    checkpoint: Checkpoint
+    explainers: Sequence[Callable[..., CamBatch]]
+    decoding: Decoding
+    keep: Callable[[Combined, Cutout], Kept]
+    stopwatch: Stopwatch
+    has_contrast: bool
+    digests: dict[Source, int] = field(default_factory=dict)
 
-def _explain_group(
-    paths: Sequence[Source],
-    checkpoint: Checkpoint,
-    explainers: Sequence[Callable[[Tensor], CamBatch]],
-    decoding: Decoding,
-    keep: Callable[[Combined, NDArray[np.uint8]], Kept],
-    stopwatch: Stopwatch,
-    digests: dict[Source, int],
-    *,
-    n_batch: int,
-    has_contrast: bool,
-) -> list[Kept | str]:
-    """Explain some files in one thread; return the result for each, or why there is none."""
-    cutouts = _decode(paths, checkpoint, decoding, stopwatch, digests)
-    readable = [cutout for cutout in cutouts if not isinstance(cutout, str)]
-    if not readable:
-        return [str(cutout) for cutout in cutouts]
-    with stopwatch.time("compute"):
-        scaled = np.stack([scale_cutout(cutout, checkpoint.image_size) for cutout in readable])
-        images = checkpoint.normalise(scaled)
-    # The maps of several networks are held for a few images only.
-    n_batch = n_batch if len(explainers) > 1 else len(images)
-    found: list[Kept | str] = []
-    for start in range(0, len(images), n_batch):
-        chosen = slice(start, start + n_batch)
-        found += _explain_batch(
-            images[chosen], readable[chosen], explainers, keep, stopwatch, has_contrast=has_contrast
-        )
-    explained = iter(found)
-    return [cutout if isinstance(cutout, str) else next(explained) for cutout in cutouts]
+    def explain(self, paths: Sequence[Source], n_batch: int) -> list[Kept | str]:
+        """Explain a few images in one thread; return what is kept, or why nothing is."""
+        cutouts = self._decode(paths)
+        readable = [cutout for cutout in cutouts if not isinstance(cutout, str)]
+        if not readable:
+            return [str(cutout) for cutout in cutouts]
+        with self.stopwatch.time("compute"):
+            images = self.checkpoint.normalise(np.stack([*map(self._scale, readable)]))
+        # The maps of several networks are held for a few images only.
+        n_batch = n_batch if len(self.explainers) > 1 else len(images)
+        found: list[Kept | str] = []
+        for start in range(0, len(images), n_batch):
+            chosen = slice(start, start + n_batch)
+            found += self._finish(*self._compute(images[chosen]), readable[chosen])
+        explained = iter(found)
+        return [cutout if isinstance(cutout, str) else next(explained) for cutout in cutouts]
 
+    def make_stages(self, device: torch.device, *, is_full: bool) -> Stages[Kept]:
+        """Return the same steps as stages, for a device that explains large batches."""
+        normalise = Normaliser(self.checkpoint, device)
+        # Maps of several networks are combined before they are rounded, and other forms need all
+        # bits.
+        is_cast = is_full and len(self.explainers) == 1 and casts_exactly(device)
 
-def _decode(
-    paths: Sequence[Source],
-    checkpoint: Checkpoint,
-    decoding: Decoding,
-    stopwatch: Stopwatch,
-    digests: dict[Source, int],
-) -> list[NDArray[np.uint8] | str]:
-    """Return the cutout of each file, or why there is none."""
-    note = partial(note_digest, digests)
-    with stopwatch.time("decode"):
-        cutouts: list[NDArray[np.uint8] | str] = []
-        for path in paths:
-            try:
-                cutouts.append(read_cutout(path, checkpoint.cutout_size, decoding, on_bytes=note))
-            except CutoutError as exc:
-                # A LostCutoutError ends the build. If its galaxy were rejected instead, it would
-                # stay rejected when the file is back.
-                # A store names no folder of the machine that built it.
-                cutouts.append(str(exc).replace(str(path), path.name))
-    return cutouts
+        def explain(pixels: Tensor) -> list[Tensor]:
+            with refusing_too_large("explaining"):
+                images = pixels.permute(0, 3, 1, 2)
+                batches = [explain(images, normalise) for explain in self.explainers]
+                if is_cast:
+                    return [*scale_on_device(batches[0].cams), batches[0].logits]
+                return [tensor for batch in batches for tensor in (batch.cams, batch.logits)]
 
-
-def _make_stages(
-    checkpoint: Checkpoint,
-    engines: Sequence[Engine],
-    explainers: Sequence[Callable[..., CamBatch]],
-    decoding: Decoding,
-    keep: Callable[[Combined, NDArray[np.uint8]], Kept],
-    stopwatch: Stopwatch,
-    digests: dict[Source, int],
-    *,
-    has_contrast: bool,
-    is_full: bool,
-) -> Stages[Kept]:
-    """Return what happens to galaxies that are explained on a device in large batches."""
-    device = engines[0].device
-    normalise = Normaliser(checkpoint, device)
-    # Maps of several networks are combined before they are rounded, and other forms need all bits.
-    is_cast = is_full and len(engines) == 1 and casts_exactly(device)
-
-    def explain(pixels: Tensor) -> list[Tensor]:
-        with refusing_too_large("explaining"):
-            images = pixels.permute(0, 3, 1, 2)
-            batches = [explain(images, normalise) for explain in explainers]
+        def finish(
+            rows: Sequence[Sequence[NDArray[Any]]], cutouts: Sequence[Cutout]
+        ) -> list[Kept | str]:
             if is_cast:
-                return [*scale_on_device(batches[0].cams), batches[0].logits]
-            return [tensor for batch in batches for tensor in (batch.cams, batch.logits)]
+                scaled = list(map(ScaledMaps, rows[0], rows[1]))
+                return self._finish([scaled], rows[2:], cutouts)
+            return self._finish(rows[::2], rows[1::2], cutouts)
 
-    def finish(
-        rows: Sequence[Sequence[NDArray[Any]]], cutouts: Sequence[NDArray[np.uint8]]
+        return Stages(decode=self._decode, scale=self._scale, explain=explain, finish=finish)
+
+    def _decode(self, paths: Sequence[Source]) -> list[Cutout | str]:
+        """Return the cutout of each file, or why there is none."""
+        note, size = partial(note_digest, self.digests), self.checkpoint.cutout_size
+        cutouts: list[Cutout | str] = []
+        with self.stopwatch.time("decode"):
+            for path in paths:
+                try:
+                    cutouts.append(read_cutout(path, size, self.decoding, on_bytes=note))
+                except CutoutError as exc:
+                    # A LostCutoutError ends the build. If its galaxy were rejected instead, it
+                    # would stay rejected when the file is back.
+                    # A store names no folder of the machine that built it.
+                    cutouts.append(str(exc).replace(str(path), path.name))
+        return cutouts
+
+    def _scale(self, cutout: Cutout) -> Cutout:
+        return scale_cutout(cutout, self.checkpoint.image_size)
+
+    def _compute(
+        self, images: Tensor
+    ) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]:
+        """Return the maps and the logits of images, by network."""
+        with self.stopwatch.time("compute"), refusing_too_large("explaining"):
+            batches = [explain(images) for explain in self.explainers]
+            cams = [batch.cams.cpu().numpy() for batch in batches]
+            return cams, [batch.logits.cpu().numpy() for batch in batches]
+
+    def _finish(
+        self,
+        cams: Sequence[Iterable[Maps]],
+        logits: Sequence[Iterable[NDArray[np.float32]]],
+        cutouts: Sequence[Cutout],
     ) -> list[Kept | str]:
-        if is_cast:
-            cams: Sequence[Iterable[Maps]] = [list(map(ScaledMaps, rows[0], rows[1]))]
-            logits = rows[2:]
-        else:
-            cams, logits = rows[::2], rows[1::2]
-        return _finish(cams, logits, cutouts, keep, stopwatch, has_contrast=has_contrast)
-
-    return Stages(
-        decode=lambda paths: _decode(paths, checkpoint, decoding, stopwatch, digests),
-        scale=lambda cutout: scale_cutout(cutout, checkpoint.image_size),
-        explain=explain,
-        finish=finish,
-    )
-
-
-def _explain_batch(
-    images: Tensor,
-    cutouts: Sequence[NDArray[np.uint8]],
-    explainers: Sequence[Callable[[Tensor], CamBatch]],
-    keep: Callable[[Combined, NDArray[np.uint8]], Kept],
-    stopwatch: Stopwatch,
-    *,
-    has_contrast: bool,
-) -> list[Kept | str]:
-    """Explain images with each network; return the result for each, or why there is none."""
-    with stopwatch.time("compute"), refusing_too_large("explaining"):
-        batches = [explain(images) for explain in explainers]
-        cams = [batch.cams.cpu().numpy() for batch in batches]
-        numbers = [batch.logits.cpu().numpy() for batch in batches]
-    return _finish(cams, numbers, cutouts, keep, stopwatch, has_contrast=has_contrast)
-
-
-def _finish(
-    cams: Sequence[Iterable[Maps]],
-    numbers: Sequence[Iterable[NDArray[np.float32]]],
-    cutouts: Sequence[NDArray[np.uint8]],
-    keep: Callable[[Combined, NDArray[np.uint8]], Kept],
-    stopwatch: Stopwatch,
-    *,
-    has_contrast: bool,
-) -> list[Kept | str]:
-    """Combine and compress the maps of some galaxies by each network, and their logits."""
-    with stopwatch.time("combine") if len(cams) > 1 else contextlib.nullcontext():
-        galaxies = zip(zip(*cams, strict=True), zip(*numbers, strict=True), strict=True)
-        combined = [
-            combine(*galaxy, has_contrast=has_contrast) if _is_finite(galaxy) else None
-            for galaxy in galaxies
-        ]
-    with stopwatch.time("compress"):
-        return [
-            "the network gives numbers that are not finite" if one is None else keep(one, cutout)
-            for one, cutout in zip(combined, cutouts, strict=True)
-        ]
+        """Combine the maps and logits of a few galaxies by each network, and keep what is asked."""
+        with self.stopwatch.time("combine") if len(cams) > 1 else contextlib.nullcontext():
+            galaxies = zip(zip(*cams, strict=True), zip(*logits, strict=True), strict=True)
+            combined = [
+                combine(*galaxy, has_contrast=self.has_contrast) if _is_finite(galaxy) else None
+                for galaxy in galaxies
+            ]
+        with self.stopwatch.time("compress"):
+            return [
+                "the network gives numbers that are not finite"
+                if one is None
+                else self.keep(one, cutout)
+                for one, cutout in zip(combined, cutouts, strict=True)
+            ]
 
 
 def _is_finite(galaxy: tuple[Sequence[Maps], Sequence[NDArray[np.float32]]]) -> bool:
@@ -439,8 +370,8 @@ def _make_part(
     checkpoint: Checkpoint,
     explained: Sequence[Explained | str],
     digests: NDArray[np.uint64],
+    method: str,
     *,
-    has_contrast: bool,
     form: Form,
     root: Path | Address | None,
 ) -> Part:
@@ -474,7 +405,7 @@ def _make_part(
     map_shape = found[0].map_shape if found else (n_classes, 1, 1)
     spread_shapes: Mapping[str, tuple[int, ...]] = {}
     if len(checkpoint.networks) > 1:
-        spread_shapes = list_spreads(map_shape, has_contrast=has_contrast)
+        spread_shapes = list_spreads(map_shape, has_contrast=is_contrasted(method))
         arrays |= collect_numbers([one.numbers for one in found], n_classes)
     if form == "statistics":
         arrays |= collect_statistics([one.numbers for one in found], n_classes)

@@ -1,7 +1,7 @@
 """The main job: load or train a network, and write every map of every galaxy."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,16 +21,16 @@ from galfig.networks.accuracy import check_accuracy
 from galfig.networks.checkpoint import Checkpoint, wrap_network
 from galfig.networks.device import choose_device
 from galfig.networks.ensemble import list_files, load_networks
+from galfig.networks.main import check_training, load_or_train
 from galfig.networks.memory import check_memory, measure_explaining
 from galfig.networks.processes import refuse_processes
 from galfig.networks.recipe import warn_of_mismatch
 from galfig.networks.shift import compare_images, warn_of_shift
-from galfig.networks.training import check_training, load_or_train
 from galfig.pipeline.build import build_store, explain_chosen
 from galfig.pipeline.engines import check_engine
 from galfig.pipeline.mirror import mirror_parts
 from galfig.pipeline.parts import Parts
-from galfig.pipeline.plan import describe_plan, make_plan
+from galfig.pipeline.plan import Plan, describe_plan, make_plan
 from galfig.pipeline.shards import check_shards, choose_shards
 from galfig.pipeline.tasks import NetworkFile
 from galfig.runtime.files import IfExists, check_apart, check_output
@@ -150,24 +150,13 @@ def build_maps(
     """
     described = name_catalog(catalog) if isinstance(catalog, Path | str) else catalog.settings
     settings, path = _choose_maps(described, layer=layer, method=method, store=store), Path(out)
-    description = {"mean": mean, "std": std, "cutout_size": cutout_size}
-    if not isinstance(model, Path | str | Checkpoint | nn.Module | None):
-        raise TypeError(
-            f"build_maps: `model` is a {type(model).__name__}, expected a checkpoint, its path or "
-            "a torch.nn.Module"
-        )
+    needed = {"mean": mean, "std": std, "cutout_size": cutout_size}
+    _check_model(model, needed, class_names, image_size)
     model = Path(model) if isinstance(model, str) else model
-    lacking = [name for name, value in description.items() if value is None]
-    if isinstance(model, nn.Module):
-        if lacking:
-            raise TypeError(f"build_maps: a module as `model` needs `{lacking[0]}` as well")
-    elif any(value is not None for value in (class_names, image_size, *description.values())):
-        raise TypeError("build_maps: a checkpoint has its own classes, statistics and sizes")
     place = _parse_storage(storage)
     run = RunOptions(device, workers, takeover, engine, address, executor, storage=place)
-    checked = check_before(
-        settings, path, model=model, arch=arch, split=split, if_exists=if_exists, run=run
-    )
+    options: dict[str, Any] = {"arch": arch, "split": split, "if_exists": if_exists, "run": run}
+    checked = check_before(settings, path, model=model, **options)
     galaxies = load_sample(described) if isinstance(catalog, Path | str) else catalog
     if isinstance(model, nn.Module):
         model = wrap_network(
@@ -180,18 +169,23 @@ def build_maps(
             layer=settings.maps.layer,
         )
         checked = replace(checked, checkpoint=model)
-    run_main_job(
-        galaxies,
-        settings,
-        path,
-        model=model,
-        arch=arch,
-        split=split,
-        if_exists=if_exists,
-        run=run,
-        checked=checked,
-    )
+    run_main_job(galaxies, settings, path, model=model, checked=checked, **options)
     return open_store(path)
+
+
+def _check_model(model: object, needed: Mapping[str, object], *further: object) -> None:
+    """Raise TypeError if a network is none, or comes without what describes it or with too much."""
+    if not isinstance(model, Path | str | Checkpoint | nn.Module | None):
+        raise TypeError(
+            f"build_maps: `model` is a {type(model).__name__}, expected a checkpoint, its path or "
+            "a torch.nn.Module"
+        )
+    if isinstance(model, nn.Module):
+        for name, value in needed.items():
+            if value is None:
+                raise TypeError(f"build_maps: a module as `model` needs `{name}` as well")
+    elif any(value is not None for value in (*needed.values(), *further)):
+        raise TypeError("build_maps: a checkpoint has its own classes, statistics and sizes")
 
 
 def _choose_maps(settings: Settings, **asked: str | None) -> Settings:
@@ -435,40 +429,20 @@ def run_main_job(
         run=run,
         shards=shards,
     )
-    kept, device = checked.kept, checked.device
-    if checked.checkpoint is None:
+    kept, checkpoint = checked.kept, checked.checkpoint
+    if checkpoint is None:
         checkpoint = load_or_train(galaxies, settings, kept, if_exists=if_exists, run=run)
-    else:
-        checkpoint = checked.checkpoint
-        if isinstance(model, Path):
-            warn_of_mismatch(checkpoint, galaxies, settings, model)
-    size = checkpoint.image_size
-    check_memory(
-        f"{checkpoint.record.arch}, explaining images of {size} pixels",
-        measure_explaining(
-            checkpoint.model,
-            (checkpoint.n_channels, size, size),
-            of_pixels=settings.maps.method in PIXEL_METHODS,
-        ),
-        device,
-        "use a network that takes smaller images, or a machine with more memory",
-    )
+    elif isinstance(model, Path):
+        warn_of_mismatch(checkpoint, galaxies, settings, model)
+    _check_memory(checkpoint, settings, checked.device)
     plan = make_plan(galaxies, settings, checkpoint, split)
     logger.info("%s", describe_plan(plan))
-    decoding = choose_decoding(settings.catalog, checkpoint.n_channels)
-    if model is not None:
-        # A training has said it already.
-        sized = (settings.catalog, checkpoint.cutout_size, settings.catalog_path)
-        report_frames(plan.galaxies, *sized, is_chosen=True)
-    shift = compare_images(checkpoint, plan.galaxies, decoding, kept)
-    warn_of_shift(checkpoint, shift, kept)
-    # A network that was trained here, or by this recipe, is the one that its record is about.
-    accuracy = (
-        check_accuracy(checkpoint, plan.galaxies, decoding, kept) if model is not None else None
-    )
-    checks = {"image_shift": shift, "accuracy_check": accuracy}
-    network = None if isinstance(model, Checkpoint) else NetworkFile(kept, arch)
-    options: dict[str, Any] = {"if_exists": if_exists, "run": run, "network": network, **checks}
+    options: dict[str, Any] = {
+        "if_exists": if_exists,
+        "run": run,
+        "network": None if isinstance(model, Checkpoint) else NetworkFile(kept, arch),
+        **_compare(plan, checkpoint, kept, is_given=model is not None),
+    }
     n_shards = len(plan.shards)
     numbers = range(n_shards) if shards is None else choose_shards(shards, n_shards)
     storage = None if read_digest(path) == plan.digest else run.storage
@@ -482,3 +456,35 @@ def run_main_job(
             for doubt in list_doubts(store):
                 logger.warning("%s: %s", path, doubt)
     return is_new
+
+
+def _check_memory(checkpoint: Checkpoint, settings: Settings, device: torch.device) -> None:
+    """Raise ConfigError if the memory cannot hold what explaining an image takes."""
+    size = checkpoint.image_size
+    check_memory(
+        f"{checkpoint.record.arch}, explaining images of {size} pixels",
+        measure_explaining(
+            checkpoint.model,
+            (checkpoint.n_channels, size, size),
+            of_pixels=settings.maps.method in PIXEL_METHODS,
+        ),
+        device,
+        "use a network that takes smaller images, or a machine with more memory",
+    )
+
+
+def _compare(plan: Plan, checkpoint: Checkpoint, kept: Path, *, is_given: bool) -> dict[str, Any]:
+    """Compare images and answers with those of the training; return what the store records.
+
+    A network that was trained here, or by this recipe, is the one that its record is about; and its
+    training has said already how much of each image is used.
+    """
+    settings, galaxies = plan.settings, plan.galaxies
+    decoding = choose_decoding(settings.catalog, checkpoint.n_channels)
+    if is_given:
+        sized = (settings.catalog, checkpoint.cutout_size, settings.catalog_path)
+        report_frames(galaxies, *sized, is_chosen=True)
+    shift = compare_images(checkpoint, galaxies, decoding, kept)
+    warn_of_shift(checkpoint, shift, kept)
+    accuracy = check_accuracy(checkpoint, galaxies, decoding, kept) if is_given else None
+    return {"image_shift": shift, "accuracy_check": accuracy}

@@ -184,7 +184,7 @@ def merge_store(
     if_exists: ErrorOrReplace,
     lock: Lock,
     *,
-    virtual: bool = False,
+    virtual: bool,
 ) -> dict[str, str]:
     """Merge the parts into the store.
 
@@ -200,7 +200,7 @@ def merge_store(
         What to do if the file exists.
     lock : Lock
         The lock of the store.
-    virtual : bool, default False
+    virtual : bool
         Whether maps and cutouts stay in the parts.
 
     Returns

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from galfig.config import NONLINEAR_METHODS
 from galfig.metrics import contrast_with_rest
+from galfig.pipeline.spread import is_contrasted
 from galfig.store.chunks import round_maps
 from galfig.store.forms import STATISTICS
 
@@ -82,7 +82,7 @@ def _choose_map(
     It is the map of that class where this is evidence already, or none follows from it.
     """
     predicted = int(logits.argmax())
-    if method == "evidence" or method in NONLINEAR_METHODS or len(cams) < 2:
+    if not is_contrasted(method) or len(cams) < 2:
         return cams[predicted].astype(np.float64)
     if len(cams) == 2:
         return (cams[predicted] - cams[1 - predicted]).astype(np.float64)

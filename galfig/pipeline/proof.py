@@ -1,19 +1,24 @@
 """Proof: engines of networks, whose maps agree with the exact ones on the first images."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from galfig.attribution.engine import Engine, EngineRecord, make_engine
 from galfig.catalog.galaxies import Galaxies
 from galfig.config import Settings
-from galfig.errors import CheckpointError
-from galfig.images.cutouts import choose_decoding
+from galfig.errors import CheckpointError, CutoutError, LostCutoutError
+from galfig.images.cutouts import choose_decoding, read_cutout, scale_cutout
 from galfig.networks.architectures import LayerTraits
 from galfig.networks.checkpoint import Checkpoint
 from galfig.networks.device import choose_device
-from galfig.pipeline.explain import read_first_images
 from galfig.runtime.options import RunOptions
+
+# Number of galaxies on which an engine is compared with the exact maps.
+N_FIRST = 6
 
 
 def read_proof_images(
@@ -36,10 +41,37 @@ def read_proof_images(
     Returns
     -------
     (N, n_channels, H, W) Tensor of float32 or None
-        As of `galfig.pipeline.explain.read_first_images`.
+        At most `N_FIRST` normalised images; None if none of eight times as many can be read.
     """
     decoding = choose_decoding(settings.catalog, checkpoint.n_channels)
-    return read_first_images(galaxies, checkpoint, decoding)
+    cutouts: list[NDArray[np.uint8]] = []
+    for path in galaxies.paths[: 8 * N_FIRST]:
+        # Whoever explains the galaxies says what is wrong with the others.
+        with suppress(CutoutError, LostCutoutError):
+            cutouts.append(read_cutout(path, checkpoint.cutout_size, decoding))
+        if len(cutouts) == N_FIRST:
+            break
+    return prepare_images(cutouts, checkpoint)
+
+
+def prepare_images(cutouts: Sequence[NDArray[np.uint8]], checkpoint: Checkpoint) -> Tensor | None:
+    """Return cutouts as a network sees them, scaled and normalised; None if there are none.
+
+    Parameters
+    ----------
+    cutouts : sequence of (S, S, n_channels) ndarray of uint8
+        The N cutouts.
+    checkpoint : Checkpoint
+        The network.
+
+    Returns
+    -------
+    (N, n_channels, H, W) Tensor of float32 or None
+    """
+    if not cutouts:
+        return None
+    scaled = np.stack([scale_cutout(cutout, checkpoint.image_size) for cutout in cutouts])
+    return checkpoint.normalise(scaled)
 
 
 def prove_engines(

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from galfig.config import NONLINEAR_METHODS
 from galfig.metrics import compute_log_odds, compute_rest_shares, median_correlation
 from galfig.store.schema import count_evidence
 
@@ -38,6 +39,23 @@ class Combined(NamedTuple):
     logits: NDArray[np.float32]
     spreads: dict[str, NDArray[np.float32]]
     numbers: dict[str, NDArray[np.float32] | float]
+
+
+def is_contrasted(method: str) -> bool:
+    """Return whether the evidence for a class is a contrast of the maps of a method.
+
+    It is not where maps are not linear in the output that they explain, or are evidence themselves.
+
+    Parameters
+    ----------
+    method : str
+        One of `galfig.attribution.methods.METHODS`.
+
+    Returns
+    -------
+    bool
+    """
+    return method != "evidence" and method not in NONLINEAR_METHODS
 
 
 def combine(

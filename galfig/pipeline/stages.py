@@ -4,11 +4,11 @@ A processor does better if each thread takes a few galaxies through all stages, 
 `galfig.pipeline.explain` does: their pixels stay in its cache. A GPU wants hundreds at a time.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -63,11 +63,23 @@ class _Group(NamedTuple):
     paths: Sequence[Source]
 
 
+class _Decoded(NamedTuple):
+    """A group whose images are in the pixels of its batch, as far as there are cutouts."""
+
+    group: _Group
+    cutouts: Sequence[Cutout | str]
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the batch ends with this group."""
+        return self.group.first + len(self.cutouts) == len(self.group.pixels)
+
+
 class _Computed(NamedTuple):
-    """A batch that the device has been told to compute, and the cutouts of its groups."""
+    """A group of a batch that the device computes; None if no image of the batch is readable."""
 
     fetched: Fetched | None
-    cutouts: Sequence[Sequence[Cutout | str]]
+    decoded: _Decoded
 
 
 def explain_in_stages(
@@ -107,63 +119,13 @@ def explain_in_stages(
     list
         For each image of a few, in order, what is kept of it or why nothing is.
     """
-    waiting: deque[_Computed] = deque()
-    finishing: deque[Future[list[Kept | str]]] = deque()
-
-    def decode(group: _Group) -> tuple[_Group, Sequence[Cutout | str]]:
-        cutouts = stages.decode(group.paths)
-        pixels = group.pixels[group.first : group.first + len(cutouts)].numpy()
-        for row, cutout in zip(pixels, cutouts, strict=True):
-            row[...] = 0 if isinstance(cutout, str) else stages.scale(cutout)
-        return group, cutouts
-
-    def finish(
-        fetched: Fetched | None, first: int, cutouts: Sequence[Cutout | str]
-    ) -> list[Kept | str]:
-        readable = [first + i for i, one in enumerate(cutouts) if not isinstance(one, str)]
-        if fetched is None or not readable:
-            return [str(one) for one in cutouts]
-        arrays = [tensor.numpy() for tensor in fetched.tensors]
-        rows = [[array[row] for row in readable] for array in arrays]
-        images = [one for one in cutouts if not isinstance(one, str)]
-        found = iter(stages.finish(rows, images))
-        return [one if isinstance(one, str) else next(found) for one in cutouts]
-
-    def start_finishing() -> None:
-        computed, first = waiting.popleft(), 0
-        if computed.fetched is not None:
-            with stopwatch.time("compute"):
-                computed.fetched.wait()
-        for cutouts in computed.cutouts:
-            finishing.append(pool.submit(finish, computed.fetched, first, cutouts))
-            first += len(cutouts)
-
-    n_groups = -(-n_batch // GROUP_SIZE)
-    n_ahead = N_BATCHES_AHEAD * n_groups
+    n_ahead = N_BATCHES_AHEAD * -(-n_batch // GROUP_SIZE)
     groups = _iter_groups(paths, transfer, n_batch, shape)
-    cutouts: list[Sequence[Cutout | str]] = []
-    try:
-        with closing(map_ahead(pool, decode, groups, n_ahead=n_ahead)) as decoded:
-            for group, found in decoded:
-                cutouts.append(found)
-                if group.first + len(found) < len(group.pixels):
-                    continue
-                with stopwatch.time("compute"):
-                    fetched = _compute(stages, transfer, group.pixels, cutouts)
-                waiting.append(_Computed(fetched, cutouts))
-                cutouts = []
-                # The device has this batch to do while the maps of the one before arrive.
-                if len(waiting) > 1:
-                    start_finishing()
-                while len(finishing) > n_ahead:
-                    yield finishing.popleft().result()
-            while waiting:
-                start_finishing()
-            while finishing:
-                yield finishing.popleft().result()
-    finally:
-        for future in finishing:
-            future.cancel()
+    with closing(map_ahead(pool, partial(_decode, stages), groups, n_ahead=n_ahead)) as decoded:
+        computed = _iter_computed(decoded, stages, transfer, stopwatch)
+        finish = partial(_finish, stages)
+        with closing(map_ahead(pool, finish, computed, n_ahead=n_ahead)) as finished:
+            yield from finished
 
 
 def _iter_groups(
@@ -177,13 +139,60 @@ def _iter_groups(
             yield _Group(pixels, first, batch[first : first + GROUP_SIZE])
 
 
-def _compute(
-    stages: Stages[Kept],
-    transfer: Transfer,
-    pixels: Tensor,
-    cutouts: Sequence[Sequence[Cutout | str]],
-) -> Fetched | None:
+def _decode(stages: Stages[Kept], group: _Group) -> _Decoded:
+    """Decode a group into the pixels of its batch; this runs in a thread."""
+    cutouts = stages.decode(group.paths)
+    pixels = group.pixels[group.first : group.first + len(cutouts)].numpy()
+    for row, cutout in zip(pixels, cutouts, strict=True):
+        row[...] = 0 if isinstance(cutout, str) else stages.scale(cutout)
+    return _Decoded(group, cutouts)
+
+
+def _iter_computed(
+    decoded: Iterable[_Decoded], stages: Stages[Kept], transfer: Transfer, stopwatch: Stopwatch
+) -> Iterator[_Computed]:
+    """Have the device compute each batch, and yield its groups when their maps have arrived."""
+    before: list[_Computed] = []
+    for batch in _iter_batches(decoded):
+        with stopwatch.time("compute"):
+            fetched = _compute(stages, transfer, batch)
+        # The device has this batch to do while the maps of the one before arrive.
+        yield from _await(before, stopwatch)
+        before = [_Computed(fetched, one) for one in batch]
+    yield from _await(before, stopwatch)
+
+
+def _iter_batches(decoded: Iterable[_Decoded]) -> Iterator[list[_Decoded]]:
+    batch: list[_Decoded] = []
+    for one in decoded:
+        batch.append(one)
+        if one.is_last:
+            yield batch
+            batch = []
+
+
+def _compute(stages: Stages[Kept], transfer: Transfer, batch: Sequence[_Decoded]) -> Fetched | None:
     """Tell the device to explain a batch; None if it has no image that can be decoded."""
-    if all(isinstance(one, str) for group in cutouts for one in group):
+    if all(isinstance(one, str) for decoded in batch for one in decoded.cutouts):
         return None
-    return transfer.fetch(stages.explain(transfer.send(pixels)))
+    return transfer.fetch(stages.explain(transfer.send(batch[0].group.pixels)))
+
+
+def _await(batch: Sequence[_Computed], stopwatch: Stopwatch) -> Sequence[_Computed]:
+    """Return the groups of a batch when its maps have arrived."""
+    if batch and batch[0].fetched is not None:
+        with stopwatch.time("compute"):
+            batch[0].fetched.wait()
+    return batch
+
+
+def _finish(stages: Stages[Kept], computed: _Computed) -> list[Kept | str]:
+    """Return what is kept of each galaxy of a group, or why nothing is; this runs in a thread."""
+    fetched, (group, cutouts) = computed
+    images = [one for one in cutouts if not isinstance(one, str)]
+    if fetched is None or not images:
+        return [str(one) for one in cutouts]
+    readable = [group.first + i for i, one in enumerate(cutouts) if not isinstance(one, str)]
+    arrays = [tensor.numpy() for tensor in fetched.tensors]
+    found = iter(stages.finish([[array[row] for row in readable] for array in arrays], images))
+    return [one if isinstance(one, str) else next(found) for one in cutouts]

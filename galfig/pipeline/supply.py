@@ -150,7 +150,8 @@ class _Supply:
     @cached_property
     def _maps(self) -> "Maps":
         # torch takes seconds to import, and figures of numbers do without.
-        from galfig.pipeline.again import Maps, find_network
+        from galfig.pipeline.again import Maps
+        from galfig.pipeline.origin import find_network
 
         sources = self._sources
         checkpoint = find_network(self._store, sources.models, sources.arch)

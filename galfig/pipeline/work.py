@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 
 from galfig.attribution.engine import Engine, open_workers
-from galfig.config import NONLINEAR_METHODS
 from galfig.errors import LockError
 from galfig.images.cutouts import choose_decoding
 from galfig.networks.checkpoint import Checkpoint
@@ -282,7 +281,6 @@ def _explain_shard(
         choose_decoding(settings.catalog, work.checkpoint.n_channels),
         pool=pool,
         tta=settings.maps.tta,
-        has_contrast=settings.maps.method not in (*NONLINEAR_METHODS, "evidence"),
         form=settings.maps.store,
         root=work.root,
         progress=progress,

@@ -7,8 +7,9 @@ reading a device such as ``/dev/zero`` would fill the memory.
 import errno
 import os
 import stat
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 # Some regular files of /proc would wait for more to read. The path may also have become a named
 # pipe or a terminal since it was examined.
@@ -37,7 +38,7 @@ class UnusableFileError(OSError):
     """A file is not a regular one, or larger than what is read; ``strerror`` says which."""
 
 
-def open_regular(path: Path | str) -> BinaryIO:
+def open_regular(path: Path | str) -> FileIO:
     """Open a regular file for reading, without waiting.
 
     Parameters
@@ -47,7 +48,7 @@ def open_regular(path: Path | str) -> BinaryIO:
 
     Returns
     -------
-    BinaryIO
+    FileIO
         The file, unbuffered. Parse and digest what this one descriptor gives, since another file
         may have the name by then.
 
@@ -63,7 +64,7 @@ def open_regular(path: Path | str) -> BinaryIO:
     handle = os.open(path, _FLAGS)
     try:
         _check_mode(os.fstat(handle).st_mode, path)
-        return cast(BinaryIO, os.fdopen(handle, "rb", buffering=0))
+        return os.fdopen(handle, "rb", buffering=0)
     except BaseException:
         os.close(handle)
         raise

@@ -1,9 +1,10 @@
 """Score: maps of any library against the component that decides, minus what trivial maps reach."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,8 @@ Part = Literal["positive", "absolute"]
 TRUE, CONTRAST = "true", "contrast"
 # Fewer maps give intervals that mean nothing.
 _FEW = 10
+# Why a map is left out.
+_NOT_FINITE, _OUTSIDE = "maps that are not finite", "galaxies without the component in the map"
 # The baselines in a sentence.
 _WORDS = {"centre dot": "a centre dot", "brightness": "brightness", "random": "random maps"}
 
@@ -141,51 +144,80 @@ def score(
     """
     require_choice("part", part, get_args(Part))
     known = truth if isinstance(truth, Truth) else load_truth(truth)
-    found = load_maps(maps, objid)
-    positions, left_out = _match(found, known)
-    side = cutout_size or found.cutout_size or known.record.size
-    if not 1 <= side <= known.record.size:
-        raise ScoreError(
-            f"`cutout_size` {side}: expected at most {known.record.size}, the side of the images"
-        )
-    choose = _Chooser(found, known, of)
-    center = slice((known.record.size - side) // 2, (known.record.size - side) // 2 + side)
-    rows: list[NDArray[np.float64]] = []
-    shares: list[list[float]] = []
-    areas: list[list[float]] = []
-    reasons = {"maps that are not finite": 0, "galaxies without the component in the map": 0}
-    n_empty = 0
-    galaxies = track(known.iter_galaxies(), "scoring", len(known.objid), "galaxies")
-    for index, (cutout, masks) in enumerate(galaxies):
-        if index not in positions:
-            continue
-        attribution = choose(positions[index], int(known.label[index]))
-        if not np.isfinite(attribution).all():
-            reasons["maps that are not finite"] += 1
-            continue
-        masks = {name: mask[center, center] for name, mask in masks.items()}
-        if not all(0 < mask.sum() < mask.size for mask in masks.values()):
-            reasons["galaxies without the component in the map"] += 1
-            continue
-        fitted = fit_map(attribution, side)
-        fitted = np.abs(fitted) if part == "absolute" else fitted
-        n_empty += not np.any(fitted > 0)
-        decides = np.any(
-            [mask for name, mask in masks.items() if known.record.components[name]], axis=0
-        )
-        trivial = draw_baselines(cutout[center, center])
-        rows.append(
-            np.stack([score_map(one, decides) for one in (fitted, *map(trivial.get, BASELINES))])  # type: ignore[arg-type]
-        )
-        shares.append([share_inside(fitted, mask) for mask in masks.values()])
-        areas.append([float(mask.mean()) for mask in masks.values()])
+    with closing(load_maps(maps, objid)) as found:
+        positions, left_out = _match(found, known)
+        center = _find_center(cutout_size or found.cutout_size or known.record.size, known)
+        choose = _Chooser(found, known, of)
+        measured: list[_Measured] = []
+        reasons = dict.fromkeys((_NOT_FINITE, _OUTSIDE), 0)
+        galaxies = track(known.iter_galaxies(), "scoring", len(known.objid), "galaxies")
+        for index, (cutout, masks) in enumerate(galaxies):
+            if index not in positions:
+                continue
+            attribution = choose(positions[index], int(known.label[index]))
+            inside = {name: mask[center, center] for name, mask in masks.items()}
+            if not np.isfinite(attribution).all():
+                reasons[_NOT_FINITE] += 1
+            elif not all(0 < mask.sum() < mask.size for mask in inside.values()):
+                reasons[_OUTSIDE] += 1
+            else:
+                measured.append(_measure(attribution, cutout[center, center], inside, known, part))
     left_out |= {reason: n for reason, n in reasons.items() if n}
-    if not rows:
+    if not measured:
         raise ScoreError(f"{known.folder}: no map can be scored ({_list_reasons(left_out)})")
-    return _summarise(
-        found, known, of if len(found.shape) == 4 else "", part, left_out, n_empty,
-        np.stack(rows), np.array(shares), np.array(areas), seed,
-    )  # fmt: skip
+    of_class = of if len(found.shape) == 4 else ""
+    return _summarise(found.shape[0], known, of_class, part, left_out, measured, seed)
+
+
+def _find_center(side: int, truth: Truth) -> slice:
+    """Return the central part of an image that maps cover, along either axis."""
+    if not 1 <= side <= truth.record.size:
+        raise ScoreError(
+            f"`cutout_size` {side}: expected at most {truth.record.size}, the side of the images"
+        )
+    start = (truth.record.size - side) // 2
+    return slice(start, start + side)
+
+
+class _Measured(NamedTuple):
+    """What is measured of the map of a galaxy.
+
+    Attributes
+    ----------
+    scores : (4, 3) ndarray of float64
+        Of the map and of each of `BASELINES`, by measure.
+    shares, areas : list of float
+        Of each component, the share of attribution on it, and that of the area.
+    is_empty : bool
+        Whether the map has no positive value.
+    """
+
+    scores: NDArray[np.float64]
+    shares: list[float]
+    areas: list[float]
+    is_empty: bool
+
+
+def _measure(
+    attribution: NDArray[np.float64],
+    cutout: NDArray[np.uint8],
+    masks: Mapping[str, NDArray[np.bool_]],
+    truth: Truth,
+    part: Part,
+) -> _Measured:
+    """Compare the map of a galaxy, and trivial maps, with the masks of its components."""
+    fitted = fit_map(attribution, len(cutout))
+    fitted = np.abs(fitted) if part == "absolute" else fitted
+    decides = np.any(
+        [mask for name, mask in masks.items() if truth.record.components[name]], axis=0
+    )
+    trivial = draw_baselines(cutout)
+    return _Measured(
+        np.stack([score_map(one, decides) for one in (fitted, *(trivial[b] for b in BASELINES))]),
+        [share_inside(fitted, mask) for mask in masks.values()],
+        [float(mask.mean()) for mask in masks.values()],
+        not np.any(fitted > 0),
+    )
 
 
 def _match(maps: Maps, truth: Truth) -> tuple[dict[int, int], dict[str, int]]:
@@ -256,18 +288,18 @@ class _Chooser:
 
 
 def _summarise(
-    maps: Maps,
+    n_maps: int,
     truth: Truth,
     of: str,
     part: str,
     left_out: dict[str, int],
-    n_empty: int,
-    rows: NDArray[np.float64],
-    shares: NDArray[np.float64],
-    areas: NDArray[np.float64],
+    measured: Sequence[_Measured],
     seed: int,
 ) -> Score:
-    """Estimate all numbers from those of each galaxy, (n, 4, 3), (n, K) and (n, K)."""
+    """Estimate all numbers from those of each galaxy."""
+    rows, shares, areas = (
+        np.array([getattr(one, name) for one in measured]) for name in ("scores", "shares", "areas")
+    )
 
     def estimate(values: NDArray[np.float64]) -> Estimate:
         return bootstrap(values, seed=seed)
@@ -296,10 +328,10 @@ def _summarise(
         of=of,
         part=part,
         n_galaxies=len(truth.objid),
-        n_maps=maps.shape[0],
+        n_maps=n_maps,
         n_scored=len(rows),
         left_out=left_out,
-        n_empty=n_empty,
+        n_empty=sum(one.is_empty for one in measured),
         scores=scores,
         baselines=baselines,
         excess=excess,

@@ -19,7 +19,7 @@ from galfig.errors import ScoreError
 from galfig.images.arrays import MAX_HEADER, NPY_MAGIC
 from galfig.runtime.inputs import open_regular
 from galfig.runtime.messages import one_line, quote, shorten
-from galfig.store.reader import open_store
+from galfig.store.reader import Store, open_store
 
 # Largest array of maps that is read [byte], and longest list of identifiers [byte].
 MAX_BYTES, MAX_OBJID_BYTES = 4_000_000_000, 1_000_000_000
@@ -45,6 +45,8 @@ class Maps:
         Class of each map of a galaxy; None if unknown.
     cutout_size : int or None
         Side of the part of the image that they cover [pixels]; None if unknown.
+    store : Store or None
+        The open store that they are read from, if they are of one.
     """
 
     objid: list[str] | None
@@ -52,6 +54,12 @@ class Maps:
     read: Callable[[int], NDArray[np.floating]]
     class_names: tuple[str, ...] | None = None
     cutout_size: int | None = None
+    store: Store | None = None
+
+    def close(self) -> None:
+        """Close the store that they are read from, if they are of one."""
+        if self.store is not None:
+            self.store.close()
 
 
 def load_maps(
@@ -70,6 +78,7 @@ def load_maps(
     Returns
     -------
     Maps
+        Those of a store are read when they are needed: close them afterwards.
 
     Raises
     ------
@@ -110,6 +119,7 @@ def load_maps(
         read=store.cams,
         class_names=store.class_names,
         cutout_size=None if is_whole else store.settings.training.cutout_size,
+        store=store,
     )
 
 

@@ -8,7 +8,6 @@ import sys
 import pytest
 from click.testing import CliRunner
 from paper import MANIFEST
-from samples import build_at
 
 from galfig.auditing.main import audit
 from galfig.cli import main
@@ -22,15 +21,10 @@ ONE_STORE = [
 ]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory, drawn_galaxies, untrained):
-    """Build a store of each form beside its network and the folder of its galaxies."""
-    made = tmp_path_factory.mktemp("forms")
-    shutil.copytree(drawn_galaxies, made / "galaxies")
-    shutil.copyfile(untrained[0], made / "maps.safetensors")
-    for form in ("full", *FORMS):
-        build_at(made / f"{form}.h5", made / "galaxies", untrained[1], store=form)
-    return made
+@pytest.fixture
+def folder(forms):
+    """Give the folder of a store of each form, which no test changes."""
+    return forms
 
 
 def run(*arguments):
@@ -86,7 +80,7 @@ def test_a_store_that_was_moved_needs_its_images_and_network(folder, tmp_path):
     store, out = tmp_path / "moved.h5", tmp_path / "f.pdf"
     shutil.copyfile(folder / "statistics.h5", store)
     images = ("--images", folder / "galaxies")
-    model = ("--model", folder / "maps.safetensors")
+    model = ("--model", folder / "model.safetensors")
     for given, words in (
         ((), "is not in its folder or changed; name it with --model"),
         (
@@ -121,7 +115,7 @@ def test_the_option_of_the_build(folder, tmp_path):
     out = tmp_path / "native.h5"
     built = run(
         *("build-maps", "--catalog", folder / "galaxies" / "catalog.csv", "--split", "all"),
-        *("--model", folder / "maps.safetensors", "--store", "native", "--out", out, "-q"),
+        *("--model", folder / "model.safetensors", "--store", "native", "--out", out, "-q"),
     )
     assert built.exit_code == 0, built.stderr
     assert json.loads(run("info", out, "--json").stdout)["store"] == "native"
@@ -133,7 +127,7 @@ def test_audits_measure_what_is_explained_again(folder, tmp_path):
     for form in ("full", *FORMS):
         made = audit(
             folder / f"{form}.h5",
-            model=folder / "maps.safetensors",
+            model=folder / "model.safetensors",
             images=folder / "galaxies",
             measures=["completeness", "common-mode"],
             out=tmp_path / f"{form}.audit.h5",

@@ -13,8 +13,8 @@ from samples import make_settings
 
 from galfig.catalog.galaxies import load_galaxies
 from galfig.networks.checkpoint import load_checkpoint
+from galfig.networks.main import train_checkpoint
 from galfig.networks.resume import resume_path
-from galfig.networks.training import train_checkpoint
 
 pytestmark = pytest.mark.slow
 

@@ -8,10 +8,11 @@ from samples import CPU, make_settings, note_progress, train
 from galfig.catalog.galaxies import load_galaxies
 from galfig.config import load_settings
 from galfig.errors import CheckpointError, OutputError
-from galfig.networks import training as module
+from galfig.networks import main as module
+from galfig.networks import training
 from galfig.networks.checkpoint import load_checkpoint
 from galfig.networks.ensemble import describe_accuracies, load_networks
-from galfig.networks.training import check_trained, derive_seed, load_or_train, train_networks
+from galfig.networks.main import check_trained, derive_seed, load_or_train, train_networks
 
 
 def short(folder, **training):
@@ -137,17 +138,17 @@ def test_an_unfinished_network_is_resumed(inputs, tmp_path, monkeypatch, galaxy_
     settings = short(galaxy_folder, networks=2, epochs=2)
     galaxies = load_galaxies(settings)
     train_networks(galaxies, settings, tmp_path / "whole", run=CPU)
-    original = module.save_progress
+    original = training.save_progress
 
     def stop(path, *args):
         original(path, *args)
         if "network-2" in path.name:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "save_progress", stop)
+    monkeypatch.setattr(training, "save_progress", stop)
     with pytest.raises(KeyboardInterrupt):
         train_networks(galaxies, settings, tmp_path / "nets", run=CPU)
-    monkeypatch.setattr(module, "save_progress", original)
+    monkeypatch.setattr(training, "save_progress", original)
     noted = note_progress(monkeypatch, module)
     train_networks(galaxies, settings, tmp_path / "nets", resume="always", run=CPU)
     assert noted == [{"task": "training", "total": 4, "initial": 2, "done": 4}]

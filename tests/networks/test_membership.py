@@ -68,7 +68,7 @@ def test_members_of_a_trained_network(galaxy_folder, tmp_path):
     settings = load_settings(settings, {("split", "test_fraction"): 0.25})
     galaxies = load_galaxies(settings)
     assert np.sum(galaxies.split == "test") == 6
-    from galfig.networks.training import train_checkpoint
+    from galfig.networks.main import train_checkpoint
 
     checkpoint = train_checkpoint(galaxies, settings, tmp_path / "m.safetensors")
     np.testing.assert_array_equal(find_splits(checkpoint, galaxies), galaxies.split)
@@ -84,7 +84,7 @@ def test_a_galaxy_whose_image_failed_did_not_train(galaxy_folder, tmp_path):
     row = int(np.flatnonzero(galaxies.in_train)[0])
     whole = galaxies.paths[row].read_bytes()
     galaxies.paths[row].write_bytes(whole[:100])
-    from galfig.networks.training import train_checkpoint
+    from galfig.networks.main import train_checkpoint
 
     checkpoint = train_checkpoint(galaxies, settings, tmp_path / "m.safetensors")
     found = find_splits(checkpoint, galaxies)

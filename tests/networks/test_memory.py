@@ -37,7 +37,8 @@ def no_memory(monkeypatch):
 
     monkeypatch.setattr(memory, "find_memory", lambda: 1000)
     monkeypatch.setattr("galfig.images.cutouts.read_cutout", read_none)
-    monkeypatch.setattr("galfig.pipeline.explain.read_cutout", read_none)
+    for module in ("proof", "explain"):
+        monkeypatch.setattr(f"galfig.pipeline.{module}.read_cutout", read_none)
 
 
 @pytest.mark.parametrize("n_images", [1, 7])

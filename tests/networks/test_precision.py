@@ -11,8 +11,8 @@ from galfig.errors import CheckpointError, ConfigError
 from galfig.info import describe_file
 from galfig.networks import precision as module
 from galfig.networks.checkpoint import load_checkpoint
+from galfig.networks.main import load_or_train
 from galfig.networks.precision import choose_precision, computing_in
-from galfig.networks.training import load_or_train
 from galfig.networks.training_set import read_training_set
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
-from samples import CPU, draw_galaxy
+from samples import CPU, METADATA, draw_galaxy
 
 import galfig.networks.shift as shift
 from galfig.catalog.galaxies import load_galaxies
@@ -21,6 +21,7 @@ from galfig.figures.captions import PLAIN, describe_training
 from galfig.images.cutouts import RGB
 from galfig.networks.architectures import build_network
 from galfig.networks.checkpoint import Checkpoint, save_checkpoint
+from galfig.networks.main import train_checkpoint
 from galfig.networks.shift import (
     compare_images,
     describe_images,
@@ -28,7 +29,6 @@ from galfig.networks.shift import (
     superiority,
     superiority_threshold,
 )
-from galfig.networks.training import train_checkpoint
 from galfig.pipeline.main import run_main_job
 from galfig.store.reader import open_store
 
@@ -75,15 +75,7 @@ def make_checkpoint(galaxies, seed=0):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = build_network("conv3", 2).eval()
-    metadata = {
-        "arch": "conv3",
-        "class_names": ["low", "high"],
-        "layer": "conv3",
-        "cutout_size": 32,
-        "image_size": 32,
-        "mean": [0.3] * 3,
-        "std": [0.2] * 3,
-    }
+    metadata = {**METADATA, "mean": [0.3] * 3, "std": [0.2] * 3}
     checkpoint = Checkpoint(model, ("low", "high"), "conv3", metadata)
     metadata["images"] = describe_images(checkpoint, galaxies, RGB)
     return checkpoint
@@ -296,13 +288,8 @@ def test_store_of_an_old_checkpoint_says_null(tmp_path, galaxy_folder):
     settings = load_settings(None, {("catalog", "path"): galaxy_folder / "catalog.csv"})
     galaxies = load_galaxies(settings)
     metadata = {
-        "arch": "conv3",
-        "class_names": ["low", "high"],
-        "layer": "conv3",
-        "cutout_size": 32,
-        "image_size": 32,
+        **METADATA,
         "mean": [0.2] * 3,
-        "std": [0.1] * 3,
         "n_train": {"low": 10, "high": 9},
         "simulated": False,
         "catalog_sha256": "",

@@ -10,19 +10,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from samples import CPU, make_checkpoint, make_settings, train
+from samples import CPU, make_settings, train
 
 from galfig.catalog.galaxies import load_galaxies
 from galfig.config import load_settings
-from galfig.errors import CatalogError, CheckpointError, ConfigError, LockError
+from galfig.errors import CatalogError, ConfigError, LockError
 from galfig.images.cutouts import read_cutout
 from galfig.info import describe_file
 from galfig.networks import learner
-from galfig.networks.checkpoint import save_checkpoint
 from galfig.networks.device import computing_with
-from galfig.networks.recipe import describe_recipe
 from galfig.networks.resume import resume_path
-from galfig.networks.training import load_or_train, train_network
+from galfig.networks.training import train_network
 from galfig.networks.training_set import channel_statistics, read_training_set
 
 
@@ -179,21 +177,6 @@ def test_training_whose_lock_was_taken_over_writes_nothing(galaxy_folder, tmp_pa
         assert resume_path(path).exists() == (n_done == 1)
 
 
-def test_checkpoint_of_images_that_were_replaced_is_not_used(galaxy_folder, tmp_path):
-    """It says of which images it is; one without that, of an older galfig, is used as before."""
-    settings, path = make_settings(galaxy_folder), tmp_path / "m.safetensors"
-    galaxies = load_galaxies(settings)
-    load_or_train(galaxies, settings, path, run=CPU)
-    before = path.read_bytes()
-    load_or_train(galaxies, settings, path, run=CPU)
-    assert path.read_bytes() == before
-    galaxies.paths[4].write_bytes(galaxies.paths[9].read_bytes())
-    with pytest.raises(CheckpointError, match="images were replaced under the same names"):
-        load_or_train(galaxies, settings, path, run=CPU)
-    load_or_train(galaxies, settings, path, if_exists="update", run=CPU)
-    assert path.read_bytes() != before
-
-
 def test_training_leaves_the_random_state(galaxy_folder, settings, tmp_path):
     """A caller's own random numbers are those it would have had."""
     torch.manual_seed(5)
@@ -289,46 +272,6 @@ def test_few_galaxies_are_warned_of(galaxy_folder, settings, tmp_path, caplog):
     facts = describe_file(tmp_path / "m.safetensors")
     assert facts["members"] == {"train": 19, "valid": 5, "test": 0}
     assert any("only 12 'high', 12 'low'" in doubt for doubt in facts["warnings"])
-
-
-@pytest.mark.parametrize(
-    ("if_exists", "recipe", "expected"),
-    [
-        ("error", "this", "used"),
-        ("error", "another", "refused"),
-        ("error", "none", "error"),
-        ("update", "this", "used"),
-        ("update", "another", "replace"),
-        ("update", "none", "error"),
-        ("replace", "this", "replace"),
-        ("replace", "another", "replace"),
-        ("replace", "none", "replace"),
-    ],
-)
-def test_network_that_is_there_is_used_or_trained_anew(
-    settings, tmp_path, monkeypatch, if_exists, recipe, expected
-):
-    """What is done with a network of this recipe, of another, and where there is none."""
-    galaxies, path = load_galaxies(settings), tmp_path / "m.safetensors"
-    if recipe != "none":
-        written = make_checkpoint(path)
-        ingredients = describe_recipe(galaxies, settings) if recipe == "this" else {}
-        metadata = {**written.metadata, "recipe": ingredients}
-        save_checkpoint(path, written.model, metadata, if_exists="replace")
-
-    trained = []
-
-    def note(*args, if_exists, resume, **options):
-        assert resume == "if_same"
-        trained.append(if_exists)
-
-    monkeypatch.setattr("galfig.networks.training.train_checkpoint", note)
-    if expected == "refused":
-        with pytest.raises(CheckpointError, match="was trained with another recipe"):
-            load_or_train(galaxies, settings, path, if_exists=if_exists)
-    else:
-        load_or_train(galaxies, settings, path, if_exists=if_exists)
-    assert trained == ([] if expected in ("used", "refused") else [expected])
 
 
 @pytest.mark.slow

@@ -14,8 +14,8 @@ from galfig.config import Settings, TrainingSettings
 from galfig.errors import CheckpointError, ConfigError
 from galfig.networks.architectures import build_network
 from galfig.networks.checkpoint import load_checkpoint
+from galfig.networks.main import load_or_train, train_checkpoint
 from galfig.networks.recipe import describe_difference
-from galfig.networks.training import load_or_train, train_checkpoint
 from galfig.networks.transfer import load_start, name_head, read_start
 
 HEAD = {"linear.weight", "linear.bias"}

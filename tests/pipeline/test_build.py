@@ -38,8 +38,9 @@ from galfig.info import describe_file
 from galfig.networks.checkpoint import save_checkpoint
 from galfig.pipeline import merge, work
 from galfig.pipeline.build import build_store
-from galfig.pipeline.explain import explain_galaxies, read_first_images
+from galfig.pipeline.explain import explain_galaxies
 from galfig.pipeline.plan import make_plan
+from galfig.pipeline.proof import read_proof_images
 from galfig.runtime.options import RunOptions
 from galfig.store.merging import merge_parts
 from galfig.store.reader import open_store, read_image_digests
@@ -518,8 +519,8 @@ def test_engine_is_compared_on_the_first_galaxies(galaxy_folder, tmp_path, check
         # Galaxies have 256 values in each channel; noise has as many as pixels.
         return CamBatch(batch.cams * (1 + (arguments[-1].unique().numel() < 1000)), batch.logits)
 
-    galaxies, _ = load_with_settings(galaxy_folder)
-    images = read_first_images(galaxies, checkpoint, Decoding(3))
+    galaxies, settings = load_with_settings(galaxy_folder)
+    images = read_proof_images(galaxies, checkpoint, settings)
     assert images.shape == (6, 3, 16, 16)
     monkeypatch.setattr(variants, "_explain_linear_head", err_on_galaxies)
     build_at(tmp_path / "maps.h5", galaxy_folder, checkpoint)

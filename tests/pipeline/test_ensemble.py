@@ -113,8 +113,7 @@ def test_images_are_decoded_once(tmp_path, galaxy_folder, folder, monkeypatch):
 
     monkeypatch.setattr(explain, "read_cutout", note)
     build_at(tmp_path / "maps.h5", galaxy_folder, load_networks(folder))
-    # The engines are examined on the first images, which are read once more for that.
-    assert len(count) - explain.N_FIRST == 24
+    assert len(count) == 24
 
 
 def test_parts_do_not_change_the_store(tmp_path, galaxy_folder, folder):

@@ -13,8 +13,8 @@ from galfig.catalog.galaxies import load_galaxies
 from galfig.config import load_settings
 from galfig.errors import ConfigError, GalfigError, OutputError
 from galfig.images import cutouts
-from galfig.networks import training
-from galfig.networks.training import train
+from galfig.networks import main as training
+from galfig.networks.main import train
 from galfig.pipeline import build, work
 from galfig.pipeline.main import build_maps, build_parts, run_main_job
 from galfig.runtime.options import RunOptions

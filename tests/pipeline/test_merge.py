@@ -1,6 +1,5 @@
 """Many processes: parts that several of them make, and the store that is merged of these."""
 
-import contextlib
 import os
 import re
 import subprocess
@@ -30,22 +29,7 @@ from galfig.pipeline.explain import explain_galaxies
 from galfig.runtime.lock import hold_lock
 from galfig.store.reader import open_store
 
-
-@pytest.fixture(autouse=True)
-def at_one_time(monkeypatch, tmp_path):
-    """Have all stores be made at the same time, and no settings of the working directory."""
-    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory, drawn_galaxies, untrained):
-    """Build the store of 24 galaxies in five shards in one process."""
-    path = tmp_path_factory.mktemp("whole") / "maps.h5"
-    with pytest.MonkeyPatch.context() as patch, contextlib.chdir(path.parent):
-        patch.setenv("SOURCE_DATE_EPOCH", "0")
-        build_at(path, drawn_galaxies, untrained[1], shard_size=5)
-    return path
+pytestmark = pytest.mark.usefixtures("at_one_time")
 
 
 def list_names(path):

@@ -29,21 +29,10 @@ from galfig.store.reader import open_store
 FORMS = ("native", "statistics")
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory, drawn_galaxies, untrained):
-    """Build a store of each form beside its network and the folder of its galaxies."""
-    folder = tmp_path_factory.mktemp("supply")
-    shutil.copytree(drawn_galaxies, folder / "galaxies")
-    shutil.copyfile(untrained[0], folder / "model.safetensors")
-    for form in ("full", *FORMS):
-        build_at(folder / f"{form}.h5", folder / "galaxies", untrained[1], store=form)
-    return folder
-
-
 @pytest.fixture
-def folder(built, tmp_path):
-    """Give a copy of that folder, to be changed."""
-    return shutil.copytree(built, tmp_path / "copy")
+def folder(forms, tmp_path):
+    """Give a copy of the folder of a store of each form, to be changed."""
+    return shutil.copytree(forms, tmp_path / "copy")
 
 
 def bits(array):
@@ -174,16 +163,19 @@ def check_rounding(store, full, rows):
         assert not (theirs.is_uncertain & ~ours.is_uncertain).any()
 
 
-def test_a_native_store_reads_cutouts_again(built):
+def test_a_native_store_reads_cutouts_again(forms):
     """And its own maps, rounded."""
-    with open_store(built / "full.h5") as full, explain_again(built / "native.h5") as store:
+    with (
+        open_store(forms / "full.h5") as full,
+        explain_again(forms / "native.h5") as store,
+    ):
         assert np.array_equal(store.cutouts([4, 2]), full.cutouts([4, 2]))
         assert not np.array_equal(store.cams(4), full.cams(4))
 
 
-def test_a_full_store_stays_as_it_is(built):
+def test_a_full_store_stays_as_it_is(forms):
     """Nothing is made again."""
-    with explain_again(built / "full.h5", model="none.safetensors", images="none") as store:
+    with explain_again(forms / "full.h5", model="none.safetensors", images="none") as store:
         assert store.cams(0).shape == (2, 16, 16)
         assert store.cutouts(0).shape == (32, 32, 3)
 
@@ -339,25 +331,25 @@ def test_another_way_of_computing_is_said(folder, caplog):
     assert "not bit for bit" in warning
 
 
-def test_too_many_galaxies_are_not_explained_again(built, monkeypatch):
+def test_too_many_galaxies_are_not_explained_again(forms, monkeypatch):
     """In figures of all galaxies, before the first is explained."""
     monkeypatch.setattr(again, "MAX_AGAIN", 10)
-    with explain_again(built / "statistics.h5") as store:
+    with explain_again(forms / "statistics.h5") as store:
         with pytest.raises(StoreError, match="24 galaxies to explain again, expected at most 10"):
             store.cams(slice(None))
         assert store.cams(slice(0, 10)).shape == (10, 2, 16, 16)
 
 
-def test_large_maps_fill_the_memory_sooner(built, monkeypatch):
+def test_large_maps_fill_the_memory_sooner(forms, monkeypatch):
     """Two of 16 by 16 cells in float32 take 2048 bytes."""
     monkeypatch.setattr(again, "MAX_BYTES", 5 * 2048 + 1)
-    with explain_again(built / "statistics.h5") as store:
+    with explain_again(forms / "statistics.h5") as store:
         with pytest.raises(StoreError, match="6 galaxies to explain again, expected at most 5"):
             store.cams(slice(0, 6))
         assert len(store.cams(slice(0, 5))) == 5
 
 
-def test_each_galaxy_is_explained_once(built, monkeypatch):
+def test_each_galaxy_is_explained_once(forms, monkeypatch):
     """However often its maps are read, and with those that are announced."""
     explained = []
 
@@ -368,7 +360,7 @@ def test_each_galaxy_is_explained_once(built, monkeypatch):
     explain_images = again.explain_images
     monkeypatch.setattr(again, "explain_images", note)
     monkeypatch.setattr(again, "GROUP", 4)
-    with explain_again(built / "statistics.h5") as store:
+    with explain_again(forms / "statistics.h5") as store:
         store.announce(np.arange(9))
         for _ in range(2):
             for row in range(9):

@@ -10,7 +10,7 @@ import pytest
 from samples import CPU, explain_at, load_with_settings, make_checkpoint
 
 from galfig.pipeline import tasks
-from galfig.pipeline.executors import _describe_job
+from galfig.pipeline.dispatch import _describe_job
 from galfig.pipeline.parts import Parts
 from galfig.pipeline.plan import make_plan
 from galfig.pipeline.portion import cut_portion

@@ -1,6 +1,5 @@
 """Virtual stores from the builder: made, found complete, mended, copied and replaced."""
 
-import contextlib
 from pathlib import Path
 
 import pytest
@@ -14,22 +13,7 @@ from galfig.store.content import read_content
 from galfig.store.reader import open_store, verify_store
 from galfig.store.virtual import is_virtual
 
-
-@pytest.fixture(autouse=True)
-def at_one_time(monkeypatch, tmp_path):
-    """Have all stores be made at the same time, and no settings of the working directory."""
-    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory, drawn_galaxies, untrained):
-    """Build the store of 24 galaxies in five shards in one process."""
-    path = tmp_path_factory.mktemp("whole") / "maps.h5"
-    with pytest.MonkeyPatch.context() as patch, contextlib.chdir(path.parent):
-        patch.setenv("SOURCE_DATE_EPOCH", "0")
-        build_at(path, drawn_galaxies, untrained[1], shard_size=5)
-    return path
+pytestmark = pytest.mark.usefixtures("at_one_time")
 
 
 @pytest.fixture

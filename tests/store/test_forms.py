@@ -5,7 +5,6 @@ import shutil
 import h5py
 import numpy as np
 import pytest
-from samples import build_at
 
 from galfig.errors import StoreError
 from galfig.store.chunks import round_maps
@@ -16,20 +15,10 @@ from galfig.store.reader import open_store, verify_store
 FORMS = ("full", "native", "statistics")
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory, drawn_galaxies, untrained):
-    """Build a store of each form of the same galaxies."""
-    folder = tmp_path_factory.mktemp("forms")
-    shutil.copytree(drawn_galaxies, folder / "galaxies")
-    for form in FORMS:
-        build_at(folder / f"{form}.h5", folder / "galaxies", untrained[1], store=form)
-    return folder
-
-
 @pytest.fixture
-def copy(built, tmp_path):
+def copy(forms, tmp_path):
     """Give a function that copies the store of a form, to be edited."""
-    return lambda form: shutil.copyfile(built / f"{form}.h5", tmp_path / f"{form}.h5")
+    return lambda form: shutil.copyfile(forms / f"{form}.h5", tmp_path / f"{form}.h5")
 
 
 @pytest.mark.parametrize("scale", [1e-44, 1e-38, 1e-30, 1.0, 1e30, 3.4e38])
@@ -54,9 +43,9 @@ def test_eight_bits_round_by_half_a_step(scale):
         assert np.abs(values[:2]).max(axis=(1, 2)).tolist() == [127, 127]
 
 
-def test_rounded_maps_are_those_that_a_full_store_returns(built):
+def test_rounded_maps_are_those_that_a_full_store_returns(forms):
     """Once rounded, they stay as they are."""
-    with open_store(built / "full.h5") as store:
+    with open_store(forms / "full.h5") as store:
         maps = store.cams(3)
     assert np.array_equal(round_maps(maps), maps)
     noisy = maps + np.float32(1e-6) * np.abs(maps).max()
@@ -64,11 +53,11 @@ def test_rounded_maps_are_those_that_a_full_store_returns(built):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_store_of_each_form_is_intact(built, form):
+def test_a_store_of_each_form_is_intact(forms, form):
     """By its digests and its schema, and it says what it is."""
-    path = built / f"{form}.h5"
+    path = forms / f"{form}.h5"
     assert verify_store(path) == []
-    with open_store(path) as store, open_store(built / "full.h5") as full:
+    with open_store(path) as store, open_store(forms / "full.h5") as full:
         assert store.form == form
         assert store.map_shape == full.map_shape == (16, 16)
         assert (store.n_channels, store.is_gray) == (3, False)
@@ -83,26 +72,29 @@ def test_a_store_of_each_form_is_intact(built, form):
         )
         assert repr(store)
         assert store._repr_html_()
-    assert read_content(path).keys() == read_content(built / "full.h5").keys()
+    assert read_content(path).keys() == read_content(forms / "full.h5").keys()
 
 
-def test_each_form_is_smaller_than_the_one_before(built):
+def test_each_form_is_smaller_than_the_one_before(forms):
     """A byte for each value and no cutouts, or neither."""
-    sizes = [(built / f"{form}.h5").stat().st_size for form in FORMS]
+    sizes = [(forms / f"{form}.h5").stat().st_size for form in FORMS]
     assert sizes[1] < 0.6 * sizes[0]
     # Whatever the maps: 24 galaxies have 512 values each.
     assert sizes[2] < sizes[1] - 0.9 * 24 * 512
 
 
-def test_native_maps_are_those_of_the_full_store(built):
+def test_native_maps_are_those_of_the_full_store(forms):
     """To half a step of 8 bits, and the rounding of the other to 11."""
-    with open_store(built / "native.h5") as store, open_store(built / "full.h5") as full:
+    with (
+        open_store(forms / "native.h5") as store,
+        open_store(forms / "full.h5") as full,
+    ):
         expected = full.cams(slice(None))
         limit = np.abs(expected).max(axis=(2, 3), keepdims=True) * (0.5 / 127 + 2**-11)
         assert (np.abs(store.cams(slice(None)) - expected) <= limit).all()
         assert store.evidence([1, 2]).shape == (2, 16, 16)
         found = store.cams(5)
-    with h5py.File(built / "native.h5") as file:
+    with h5py.File(forms / "native.h5") as file:
         assert file["cams"].dtype == np.int8
         assert np.array_equal(found, file["cams"][5] * file["cam_step"][5][:, None, None])
 
@@ -112,9 +104,9 @@ def test_native_maps_are_those_of_the_full_store(built):
     [("native", "cutouts", "cutouts"), ("statistics", "cutouts", "cutouts")]
     + [("statistics", name, "maps") for name in ("cams", "evidence")],
 )
-def test_what_is_not_there_is_said_in_one_line(built, form, name, what):
+def test_what_is_not_there_is_said_in_one_line(forms, form, name, what):
     """With what to do."""
-    with open_store(built / f"{form}.h5") as store:
+    with open_store(forms / f"{form}.h5") as store:
         for rows in (0, [0, 1]):
             with pytest.raises(StoreError, match=f"holds no {what}.*store = '{form}'.*'galfig ren"):
                 getattr(store, name)(rows)

@@ -49,6 +49,8 @@ def test_a_store_brings_all_it_knows(make_store):
     assert found.class_names == store.class_names
     assert found.cutout_size == store.settings.training.cutout_size
     np.testing.assert_array_equal(found.read(1), store.cams(1))
+    found.close()
+    assert found.store.is_closed
 
 
 def make_bomb():

@@ -1,4 +1,4 @@
-"""Executors: shards that are explained by the workers of an engine, those of lost workers again."""
+"""Dispatch: shards given to the workers of an engine, and those of lost workers to others."""
 
 import logging
 import re
@@ -21,9 +21,9 @@ from pathlib import Path
 import galfig.errors
 from galfig.errors import ConfigError, EngineError, GalfigError
 from galfig.pipeline.engines import Opened, open_engine
-from galfig.pipeline.explain import N_FIRST
 from galfig.pipeline.plan import Plan
 from galfig.pipeline.portion import cut_portion, take_first
+from galfig.pipeline.proof import N_FIRST
 from galfig.pipeline.shards import describe_shards
 from galfig.pipeline.tasks import Job, NetworkFile, Outcome, explain_portion
 from galfig.pipeline.work import Work, find_missing
@@ -52,7 +52,7 @@ _MAX_REASON = 300
 
 
 def explain_elsewhere(
-    work: Work, plan: Plan, numbers: Sequence[int], network: NetworkFile | None = None
+    work: Work, plan: Plan, numbers: Sequence[int], network: NetworkFile | None
 ) -> None:
     """Make the parts that are missing by the workers of an engine, or of the user's executor.
 
@@ -66,8 +66,8 @@ def explain_elsewhere(
         What to explain; that of the work.
     numbers : sequence of int
         The numbers of the shards.
-    network : NetworkFile, optional
-        Where the workers find the network; by default, it is sent to them with each task.
+    network : NetworkFile or None
+        Where the workers find the network; if None, it is sent to them with each task.
 
     Raises
     ------

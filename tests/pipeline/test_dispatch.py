@@ -22,8 +22,8 @@ from samples import build_with, load_with_settings, make_tiny_cnn, note_progress
 
 import galfig
 from galfig.errors import ConfigError, EngineError, LockError, LostCutoutError, OutputError
-from galfig.pipeline import executors, tasks
-from galfig.pipeline.executors import MAX_LOSSES, _group
+from galfig.pipeline import dispatch, tasks
+from galfig.pipeline.dispatch import MAX_LOSSES, _group
 from galfig.pipeline.merge import merge_maps
 from galfig.runtime.lock import hold_lock
 
@@ -86,7 +86,7 @@ def test_any_executor_makes_the_same_store(galaxy_folder, tmp_path, checkpoint, 
 
 def test_one_progress_bar(galaxy_folder, tmp_path, checkpoint, monkeypatch):
     """Counts each galaxy once, whether its worker was lost before or after its part was there."""
-    shown = note_progress(monkeypatch, executors)
+    shown = note_progress(monkeypatch, dispatch)
     for name, late in {"a.h5": False, "b.h5": True}.items():
         executor = Direct({1: [OSError("lost")], 4: [OSError("lost")]}, late=late)
         build_with(tmp_path / name, galaxy_folder, checkpoint, executor=executor)
@@ -254,7 +254,7 @@ def test_a_part_that_another_process_makes_is_waited_for(
     galaxy_folder, tmp_path, checkpoint, expected, monkeypatch
 ):
     """As one of a worker that was taken for lost; the others go on meanwhile."""
-    monkeypatch.setattr(executors, "_PAUSE", 0.05)
+    monkeypatch.setattr(dispatch, "_PAUSE", 0.05)
     path = tmp_path / "maps.h5"
     holding = contextlib.ExitStack()
 
@@ -277,8 +277,8 @@ def test_a_part_that_another_process_makes_for_ever(
     galaxy_folder, tmp_path, checkpoint, monkeypatch
 ):
     """Ends the build with the line that says who makes it."""
-    monkeypatch.setattr(executors, "_PAUSE", 0.05)
-    monkeypatch.setattr(executors, "_PATIENCE", 0.1)
+    monkeypatch.setattr(dispatch, "_PAUSE", 0.05)
+    monkeypatch.setattr(dispatch, "_PATIENCE", 0.1)
     path = tmp_path / "maps.h5"
     with (
         hold_lock(path.with_name("maps.h5.parts") / "000001.h5"),
@@ -301,7 +301,7 @@ def test_some_shards_by_an_executor(galaxy_folder, tmp_path, checkpoint, expecte
 
 def test_what_waits_is_bounded(galaxy_folder, tmp_path, checkpoint, monkeypatch):
     """The galaxies of all shards are never sent at once."""
-    monkeypatch.setattr(executors, "MAX_TASKS", 2)
+    monkeypatch.setattr(dispatch, "MAX_TASKS", 2)
     waiting = []
 
     class Counting(ThreadPoolExecutor):
