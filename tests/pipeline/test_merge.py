@@ -181,6 +181,24 @@ def test_changed_outline_is_found(galaxy_folder, tmp_path, checkpoint):
         assert not path.exists(), name
 
 
+def test_what_is_no_store_replaces_none(galaxy_folder, tmp_path, checkpoint, monkeypatch):
+    """As where another version of galfig wrote the outline: the old store and the parts stay."""
+    path = tmp_path / "maps.h5"
+    build_at(path, galaxy_folder, checkpoint, tta=True)
+    before = path.read_bytes()
+    describe = build.describe_store
+    monkeypatch.setattr(
+        build, "describe_store", lambda *a, **o: describe(*a, **o) | {"schema_version": 99}
+    )
+    explain_at(path, galaxy_folder, checkpoint, "1/1", if_exists="replace")
+    parts = list_names(path)
+    with pytest.raises(StoreError, match=r"maps\.h5: schema version 99, expected 2"):
+        merge_maps(path, if_exists="replace")
+    assert path.read_bytes() == before
+    assert list_names(path) == parts
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_merge_without_parts_says_what_to_do(tmp_path, galaxy_folder, checkpoint):
     """Nothing there; only the store; the store and another build's parts."""
     with pytest.raises(OutputError, match=r"no .*outline\.h5 beside it, expected the parts"):
