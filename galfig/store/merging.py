@@ -13,6 +13,7 @@ from galfig.errors import DamagedPartError, StoreError
 from galfig.runtime.messages import CHECKSUM_MISMATCH, one_line, quote
 from galfig.store.checksums import (
     digest_chunks,
+    is_sound,
     read_digests,
     read_seal,
     read_sound,
@@ -27,7 +28,6 @@ from galfig.store.hdf5 import (
     encode_texts,
     read_attribute,
     read_attributes,
-    read_texts,
     set_attributes,
 )
 from galfig.store.outline import open_outline
@@ -39,6 +39,7 @@ from galfig.store.schema import (
     read_columns,
 )
 from galfig.store.spans import SEALS, write_spans
+from galfig.store.texts import TextColumn
 from galfig.store.writer import write_array, write_rejected
 
 # How chunks are compressed that are copied as they are.
@@ -107,7 +108,9 @@ def merge_parts(
         filled: dict[Path, dict[str, str]] = {}
         seals: list[str] = []
         kinds: dict[str, _Kind] = {}
-        n_listed = 0
+        if not is_sound(source, "objid"):
+            raise StoreError(f"{outline}: objid: {CHECKSUM_MISMATCH}")
+        listed, n_listed = TextColumn(source["objid"][()]), 0
         for name, digest in zip(parts, expected, strict=True):
             with _blame(name), open_part(name) as part:
                 recorded = _read_recorded(part, name, digest)
@@ -116,7 +119,7 @@ def merge_parts(
                 objid = read_values(part["objid"], recorded["objid"])
                 if objid is None:
                     raise DamagedPartError(name, f"objid: {CHECKSUM_MISMATCH}")
-                n_listed += _check_galaxies(objid, reasons, source["objid"], n_listed, name)
+                n_listed += _check_galaxies(objid, reasons, listed, n_listed, name)
                 failed |= reasons
                 images |= found
                 if counts[-1]:
@@ -209,7 +212,7 @@ def _read_rejected(
 
 
 def _check_galaxies(
-    objid: NDArray[Any], rejected: Collection[str], listed: h5py.Dataset, start: int, path: Path
+    objid: NDArray[Any], rejected: Collection[str], listed: TextColumn, start: int, path: Path
 ) -> int:
     """Check that a part is about the next galaxies of the outline; return how many these are.
 
@@ -217,7 +220,7 @@ def _check_galaxies(
     other galaxies.
     """
     n_galaxies = len(objid) + len(rejected)
-    expected = read_texts(listed, slice(start, start + n_galaxies)).tolist()
+    expected = listed.decode(slice(start, start + n_galaxies)).tolist()
     stored = [one for one in expected if one not in rejected]
     if len(expected) < n_galaxies or objid.tolist() != stored:
         raise DamagedPartError(path, "holds other galaxies than the outline lists for it")
