@@ -25,7 +25,7 @@ from galfig.errors import ConfigError
 from galfig.runtime.documents import load_toml
 from galfig.runtime.inputs import read_regular
 from galfig.runtime.messages import find_unprintable, suggest
-from galfig.runtime.storage import Address, find_place, is_address
+from galfig.runtime.storage import Address, find_place, is_address, quote_address
 
 DEFAULT_FILE = "galfig.toml"
 # Largest file of settings [byte].
@@ -189,10 +189,10 @@ class CatalogSettings(_Table):
     @classmethod
     def _refuse_address(cls, value: str | None) -> str | None:
         # A file of settings, and a store that holds settings, may be anybody's.
-        if is_address(value):
+        if value is not None and is_address(value):
             raise ValueError(
-                f"{value!r} is an address, expected a folder; an address is opened only where it "
-                "is typed: give it as `images_dir`"
+                f"{quote_address(value)} is an address, expected a folder; an address is opened "
+                "only where it is typed: give it as `images_dir`"
             )
         return value
 

@@ -27,7 +27,7 @@ from galfig.config import CatalogSettings
 from galfig.errors import CatalogError
 from galfig.images.sources import FileSources
 from galfig.runtime.messages import quote
-from galfig.runtime.storage import Address, is_address, list_objects
+from galfig.runtime.storage import Address, is_address, list_objects, quote_address
 
 # Suffixes of image files, longest first.
 SUFFIXES = (
@@ -320,8 +320,8 @@ def _find_fault(cell: str) -> str:
         return "is empty"
     if is_address(cell):
         return (
-            f"{quote(cell)} is an address, expected a path below the folder of the images, or one "
-            "below the address that is given for them"
+            f"{quote_address(cell)} is an address, expected a path below the folder of the images, "
+            "or one below the address that is given for them"
         )
     if cell.startswith("/") or re.match(r"[A-Za-z]:[\\/]", cell):
         return (

@@ -28,7 +28,7 @@ from galfig.pipeline.shards import describe_shards
 from galfig.pipeline.tasks import Job, NetworkFile, Outcome, explain_portion
 from galfig.pipeline.work import Work, find_missing
 from galfig.runtime.lock import BEAT, SILENCE, hold_lock
-from galfig.runtime.messages import one_line
+from galfig.runtime.messages import one_line, quote
 from galfig.runtime.progress import show_progress
 from galfig.store.reader import read_digest
 
@@ -41,6 +41,8 @@ MAX_TASKS = 500
 # Seconds between two looks at parts that other processes are making, and after which their makers
 # have shown no life for long enough to be taken for dead.
 _PAUSE, _PATIENCE = 5.0, SILENCE + 3 * BEAT
+# Seconds before each look at parts that workers have made: other machines may see them later.
+_LOOKS = (0.0, 1.0, 5.0, 30.0)
 # A pool of the standard library that has lost a worker takes no more tasks.
 _BROKEN = "has lost a worker and is broken"
 # What says that a network, or another part of a task, cannot be sent.
@@ -94,9 +96,29 @@ def explain_elsewhere(
             "explaining", n_galaxies, "galaxies", initial=n_galaxies - n_todo
         ) as advance:
             _Dispatch(work, plan, job, opened, advance).run(_group(todo, opened.n_tasks))
+        _check_made(work, todo, opened.name)
         seconds = time.perf_counter() - start
     logger.info(
         "explained %d galaxies by %s, %.0f galaxies/s", n_todo, opened.name, n_todo / seconds
+    )
+
+
+def _check_made(work: Work, numbers: Sequence[int], name: str) -> None:
+    """Raise EngineError if parts are not in the folder, which workers elsewhere may not share."""
+    for pause in _LOOKS:
+        time.sleep(pause)
+        # After this, a network file system asks again for names that were not there before.
+        list(work.parts.folder.iterdir())
+        missing = [
+            number
+            for number in numbers
+            if read_digest(work.parts.name(number)) != work.plan.digest_part(number)
+        ]
+        if not missing:
+            return
+    raise EngineError(
+        f"{name} says that shards {describe_shards(missing)} are done, and their parts are not in "
+        f"{work.parts.folder}; expected workers that have the same folder under this name"
     )
 
 
@@ -186,18 +208,28 @@ class _Dispatch:
         self._running[future] = numbers
 
     def _collect(self, future: Future[Outcome], numbers: list[int]) -> None:
+        exc: BaseException | None
         try:
-            outcome = future.result()
-        except CancelledError as exc:
+            # Not `result`, which would raise the SystemExit of a worker in this process.
+            exc = future.exception()
+        except CancelledError as cancelled:
+            exc = cancelled
+        if isinstance(exc, CancelledError):
             raise self._make_error("cancelled a task", exc) from exc
-        except BrokenExecutor as exc:
+        if isinstance(exc, BrokenExecutor):
             raise self._make_error(_BROKEN, exc) from exc
-        except Exception as exc:
+        if exc is not None:
             # A task returns what goes wrong in it. This is a fault of the engine.
             if _UNSENDABLE.match(f"{type(exc).__name__}: {exc}"):
                 raise self._make_error("cannot send a task to its workers", exc) from exc
             self._lose(numbers, exc)
             return
+        outcome = future.result()
+        if not isinstance(outcome, Outcome):
+            raise EngineError(
+                f"{self._opened.name} answers with {quote(type(outcome).__name__)}, expected what "
+                "the task returned; give an executor that returns results as they are"
+            )
         self._work.guard()
         if outcome.message:
             raise _restore_error(outcome)
@@ -208,7 +240,7 @@ class _Dispatch:
         for number in set(numbers) - set(outcome.busy):
             self._busy.pop(number, None)
 
-    def _lose(self, numbers: list[int], exc: Exception) -> None:
+    def _lose(self, numbers: list[int], exc: BaseException) -> None:
         """Give the shards of a lost worker to others, unless it was one loss too many."""
         plan = self._plan
         left = [

@@ -20,9 +20,11 @@ from galfig.runtime.files import (
 from galfig.runtime.lock import Lock, hold_lock
 from galfig.runtime.messages import quote
 from galfig.runtime.storage import parse_address
+from galfig.store.hdf5 import open_hdf5
 from galfig.store.merging import merge_parts
 from galfig.store.outline import Outline, open_outline
 from galfig.store.reader import Store, is_whole, open_store, read_digest
+from galfig.store.schema import check_schema
 from galfig.store.virtual import is_virtual
 
 logger = logging.getLogger(__name__)
@@ -216,6 +218,8 @@ def merge_store(
         If no galaxy could be explained; then the parts are removed.
     DamagedPartError
         If a part is not what was written.
+    StoreError
+        If the outline is damaged, or what it says makes no store.
     """
     numbers = range(len(outline.shards))
     with replace_file(path, if_exists=if_exists) as temporary:
@@ -241,6 +245,9 @@ def merge_store(
                 f"{path}: none of {outline.n_galaxies} galaxies could be explained, first: "
                 f"{quote(objid)} ({reason})"
             )
+        with open_hdf5(temporary) as file:
+            # Before it replaces another store, and its parts are removed.
+            check_schema(file, path)
         lock.check()
     return failed
 

@@ -7,9 +7,10 @@ explain it. That costs time only, since both write the same bytes, and each obje
 
 import logging
 import re
+import stat
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from galfig.errors import OutputError
@@ -141,13 +142,17 @@ class _Mirror:
 
     def _list(self) -> list[tuple[str, int, int]]:
         """Return name, size and time of each part, of which a new one has another time."""
-        if not self._folder.is_dir():
-            return []
-        found = []
-        for path in sorted(self._folder.iterdir()):
-            if _NAME.fullmatch(path.name) and path.is_file() and not path.is_symlink():
-                state = path.stat()
-                found.append((path.name, state.st_size, state.st_mtime_ns))
+        found: list[tuple[str, int, int]] = []
+        try:
+            paths = sorted(self._folder.iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return found
+        for path in paths:
+            # The build may merge and remove the parts meanwhile.
+            with suppress(FileNotFoundError):
+                state = path.lstat()
+                if _NAME.fullmatch(path.name) and stat.S_ISREG(state.st_mode):
+                    found.append((path.name, state.st_size, state.st_mtime_ns))
         return found
 
 

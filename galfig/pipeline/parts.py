@@ -35,10 +35,12 @@ class Parts:
         Raises
         ------
         OutputError
-            If it is a link or a file, which may be anybody's.
+            If it is a link or a file, which may be anybody's, or holds a link, a folder or a pipe
+            under the name of a part.
         """
         folder = path.with_name(path.name + ".parts")
         check_parts(folder)
+        _check_files(folder)
         return cls(folder)
 
     @property
@@ -112,3 +114,21 @@ class Parts:
             raise OutputError(f"{folder}: cannot be removed ({exc.strerror})") from exc
         finally:
             os.close(handle)
+
+
+def _check_files(folder: Path) -> None:
+    """Raise OutputError if a part or the outline is no regular file.
+
+    What a link leads to would be read as a part, and replaced by one.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            names = [one.name for one in entries if not one.is_file(follow_symlinks=False)]
+    except FileNotFoundError:
+        return
+    except OSError as exc:
+        raise OutputError(f"{folder}: cannot be read ({exc.strerror})") from exc
+    for name in sorted(filter(_OWN.fullmatch, names)):
+        path = folder / name
+        kind = "a symbolic link" if path.is_symlink() else "no regular file"
+        raise OutputError(f"{path}: is {kind}, expected a part of the store; move it away")

@@ -16,11 +16,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from galfig.errors import ConfigError
+from galfig.runtime.files import replace_file
 from galfig.runtime.inputs import UnusableFileError
 from galfig.runtime.messages import one_line, quote
 
 # A protocol of two letters or more: one would be a drive of Windows.
 _ADDRESS = re.compile(r"(?P<protocol>[A-Za-z][A-Za-z0-9+.-]+)://(?P<rest>.*)", re.DOTALL)
+# What may be a password or a key: before "@", also with a slash in it, and behind "?".
+_SECRET = re.compile(r"://[^/]*@|://[^/]*:(?!\d+(?:/|$))[^@]*@|\?")
 # How often an object is asked for, and the wait before the second time [s]; each wait is four times
 # that before it. The clients of object stores try several times themselves.
 _N_TRIES, _WAIT = 3, 0.25
@@ -64,6 +67,11 @@ class Address:
 def is_address(words: object) -> bool:
     """Return whether a text is an address, and not a path."""
     return isinstance(words, str) and _ADDRESS.fullmatch(words) is not None
+
+
+def quote_address(words: str) -> str:
+    """Return an address for a message, without what may be a password or a key."""
+    return f"{words.partition(':')[0]}://..." if _SECRET.search(words) else quote(words)
 
 
 def find_folder(words: Path | str, parameter: str) -> Path | Address:
@@ -136,18 +144,19 @@ def parse_address(words: str, parameter: str) -> Address:
     Raises
     ------
     ConfigError
-        If it holds a password, or several addresses; or if its protocol is unknown or needs a
-        library that is not installed. A password is not repeated in the message.
+        If it holds a password or a key, or several addresses; or if its protocol is unknown or
+        needs a library that is not installed. A password is not repeated in the message.
     """
+    if _SECRET.search(words):
+        raise ConfigError(
+            f"`{parameter}`: an address with a name, password or key in it (before '@' or behind "
+            "'?'), expected none; give it to the library of that storage by its own variables or "
+            "files"
+        )
     found = _ADDRESS.fullmatch(words)
     if found is None or not words.isprintable():
         raise ConfigError(f"`{parameter}` {quote(words)}: expected an address such as s3://bucket")
-    protocol, rest = found["protocol"], found["rest"]
-    if "@" in rest.partition("/")[0]:
-        raise ConfigError(
-            f"`{parameter}`: a {protocol} address with a name or password in it, expected none; "
-            "give it to the library of that storage by its own variables or files"
-        )
+    rest = found["rest"]
     if "::" in words or not rest.strip("/") or ".." in rest.split("/"):
         raise ConfigError(
             f"`{parameter}` {quote(words)}: expected one address, such as s3://bucket"
@@ -295,7 +304,8 @@ def fetch_object(address: Address, path: Path) -> None:
 def put_object(path: Path, address: Address) -> None:
     """Copy a file into a storage.
 
-    In an object store it appears when it is complete, and replaces one of its name at once.
+    In an object store and on this machine it appears when it is complete, and replaces one of its
+    name at once.
 
     Parameters
     ----------
@@ -310,10 +320,16 @@ def put_object(path: Path, address: Address) -> None:
         If the storage does not take it after several tries.
     """
 
+    from fsspec.implementations.local import LocalFileSystem
+
     def put(storage: Any, name: str) -> None:
         if getattr(storage, "auto_mkdir", None) is False:
-            # A file system of this machine; an object store has no folders to make.
+            # A file system; an object store has no folders to make.
             storage.makedirs(posixpath.dirname(name), exist_ok=True)
-        storage.put_file(str(path), name)
+        if not isinstance(storage, LocalFileSystem):
+            storage.put_file(str(path), name)
+            return
+        with replace_file(Path(name), if_exists="replace") as temporary:
+            storage.put_file(str(path), str(temporary))
 
     _ask(address, put)

@@ -112,6 +112,11 @@ def read_sound(file: h5py.File, name: str) -> Any:
     return read_values(file[name], str(read_attributes(file[name]).get(_SHA256)))
 
 
+def is_sound(file: h5py.File, name: str) -> bool:
+    """Return whether a dataset without chunks has the recorded digest."""
+    return _digest_values(file[name]) == str(read_attributes(file[name]).get(_SHA256))
+
+
 def find_damage(
     file: h5py.File, find_invalid: Callable[[str, Any], str] = lambda name, values: ""
 ) -> Iterator[str]:

@@ -131,7 +131,8 @@ def _read_object(handle: int, address: int, index: int) -> bytes:
 
 
 def _read(handle: int, offset: int, n_bytes: int) -> bytes:
-    if offset >= 1 << 62:
+    # Before memory is set apart for it.
+    if offset + n_bytes > os.fstat(handle).st_size:
         raise ValueError("an address out of the file")
     data = os.pread(handle, n_bytes, offset)
     if len(data) < n_bytes:

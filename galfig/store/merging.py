@@ -1,18 +1,19 @@
 """Merging: the store, made from its outline and its parts."""
 
-import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from galfig.errors import DamagedPartError, StoreError
-from galfig.runtime.messages import CHECKSUM_MISMATCH, one_line
+from galfig.runtime.messages import CHECKSUM_MISMATCH, one_line, quote
 from galfig.store.checksums import (
     digest_chunks,
+    is_sound,
     read_digests,
     read_seal,
     read_sound,
@@ -25,16 +26,32 @@ from galfig.store.hdf5 import (
     READING_ERRORS,
     create_hdf5,
     encode_texts,
+    read_attribute,
     read_attributes,
     set_attributes,
 )
 from galfig.store.outline import open_outline
-from galfig.store.schema import DESCRIPTIONS, MISSING_INTEGER, SCHEMA_VERSION, open_part
+from galfig.store.schema import (
+    DESCRIPTIONS,
+    MISSING_INTEGER,
+    SCHEMA_VERSION,
+    open_part,
+    read_columns,
+)
 from galfig.store.spans import SEALS, write_spans
+from galfig.store.texts import TextColumn
 from galfig.store.writer import write_array, write_rejected
 
-# Shape and type of a dataset.
-_Layout = tuple[tuple[int, ...], np.dtype[Any]]
+# How chunks are compressed that are copied as they are.
+_KEPT = tuple(FILTERS[key] for key in ("compression", "shuffle", "fletcher32"))
+
+
+class _Kind(NamedTuple):
+    """What a dataset of a part has in common with those of all others."""
+
+    dtype: np.dtype[Any] | None
+    row: tuple[int, ...]
+    is_kept: bool
 
 
 def merge_parts(
@@ -90,26 +107,38 @@ def merge_parts(
         images: dict[str, int] = {}
         filled: dict[Path, dict[str, str]] = {}
         seals: list[str] = []
-        left: dict[str, dict[Path, _Layout]] = {}
+        kinds: dict[str, _Kind] = {}
+        if not is_sound(source, "objid"):
+            raise StoreError(f"{outline}: objid: {CHECKSUM_MISMATCH}")
+        listed, n_listed = TextColumn(source["objid"][()]), 0
         for name, digest in zip(parts, expected, strict=True):
             with _blame(name), open_part(name) as part:
                 recorded = _read_recorded(part, name, digest)
                 counts.append(part["label"].shape[0])
                 reasons, found = _read_rejected(part, name, recorded)
+                objid = read_values(part["objid"], recorded["objid"])
+                if objid is None:
+                    raise DamagedPartError(name, f"objid: {CHECKSUM_MISMATCH}")
+                n_listed += _check_galaxies(objid, reasons, listed, n_listed, name)
                 failed |= reasons
                 images |= found
                 if counts[-1]:
+                    here = _describe(part, name, recorded)
+                    kinds = kinds or here
+                    _check_alike(here, kinds, name)
                     filled[name] = recorded
                     seals.append(read_seal(part))
-                    for one in [one for one in recorded if is_virtual and part[one].chunks]:
-                        left.setdefault(one, {})[name] = (part[one].shape, part[one].dtype)
-        # The groups, such as the rejected galaxies, are not concatenated.
-        for dataset in [name for name in next(iter(filled.values()), ()) if "/" not in name]:
-            if dataset in left:
-                _leave_dataset(file, dataset, left[dataset])
+        if n_listed != described.n_galaxies:
+            words = f"{n_listed} of {described.n_galaxies} galaxies"
+            raise DamagedPartError(parts[-1], f"is the last, and all parts hold {words}")
+        spans = [(name, n) for name, n in zip(parts, counts, strict=True) if n]
+        for dataset, kind in kinds.items():
+            if is_virtual and kind.is_kept:
+                write_spans(file, dataset, spans, kind.row, kind.dtype)
+                set_attributes(file[dataset], {"description": DESCRIPTIONS[dataset]})
             else:
                 _merge_dataset(file, dataset, filled, sum(counts))
-        if left:
+        if is_virtual and any(kind.is_kept for kind in kinds.values()):
             write_array(file, SEALS, np.array(seals, object))
             set_attributes(file[SEALS], {"description": DESCRIPTIONS[SEALS]})
         _copy_catalog(source, file, failed)
@@ -131,15 +160,14 @@ def _copy_catalog(source: h5py.File, file: h5py.File, left_out: Collection[str])
     objid = _read_sound(source, "objid")
     kept = np.array([one not in left_out for one in objid], bool) if left_out else slice(None)
     group = file.create_group("catalog")
-    columns = read_attributes(source["catalog"])["columns"]
-    for key in json.loads(columns).values():
+    for key in read_columns(source["catalog"], Path(source.filename)).values():
         column = source["catalog"][key]
         data = _read_sound(source, f"catalog/{key}")[kept]
         is_text = h5py.check_string_dtype(column.dtype) is not None
         dataset = group.create_dataset(key, data=encode_texts(data.tolist()) if is_text else data)
         if "missing_value" in column.attrs and (data == MISSING_INTEGER).any():
             set_attributes(dataset, {"missing_value": MISSING_INTEGER})
-    set_attributes(group, {"columns": columns})
+    set_attributes(group, {"columns": read_attribute(source["catalog"], "columns")})
 
 
 def _copy_rejected(
@@ -158,7 +186,8 @@ def _blame(path: Path) -> Iterator[None]:
     except DamagedPartError:
         raise
     except READING_ERRORS as exc:
-        raise DamagedPartError(path, f"cannot be read ({one_line(exc)})") from exc
+        reason = one_line(exc).removeprefix(f"{path}: ")
+        raise DamagedPartError(path, f"cannot be read ({reason})") from exc
 
 
 def _read_recorded(part: h5py.File, path: Path, plan_digest: str | None) -> dict[str, str]:
@@ -182,15 +211,42 @@ def _read_rejected(
     return dict(zip(objid, reason, strict=True)), dict(zip(objid, digests.tolist(), strict=True))
 
 
-def _leave_dataset(file: h5py.File, name: str, layouts: Mapping[Path, _Layout]) -> None:
-    """Leave a dataset in the parts: write where its rows are."""
-    (_, *row), dtype = next(iter(layouts.values()))
-    for path, (shape, found) in layouts.items():
-        if shape[1:] != tuple(row) or found != dtype:
+def _check_galaxies(
+    objid: NDArray[Any], rejected: Collection[str], listed: TextColumn, start: int, path: Path
+) -> int:
+    """Check that a part is about the next galaxies of the outline; return how many these are.
+
+    The catalog of the store is that of the outline, so that its rows would otherwise be those of
+    other galaxies.
+    """
+    n_galaxies = len(objid) + len(rejected)
+    expected = listed.decode(slice(start, start + n_galaxies)).tolist()
+    stored = [one for one in expected if one not in rejected]
+    if len(expected) < n_galaxies or objid.tolist() != stored:
+        raise DamagedPartError(path, "holds other galaxies than the outline lists for it")
+    return n_galaxies
+
+
+def _describe(part: h5py.File, path: Path, recorded: Collection[str]) -> dict[str, _Kind]:
+    """Return what the datasets of a part must have in common with those of all others."""
+    kinds: dict[str, _Kind] = {}
+    # The groups, such as the rejected galaxies, are not concatenated.
+    for name in [name for name in recorded if "/" not in name]:
+        dataset = part[name]
+        filters = dataset.compression, dataset.shuffle, dataset.fletcher32
+        if name not in DESCRIPTIONS or (dataset.chunks and filters != _KEPT):
+            raise DamagedPartError(path, f"{quote(name)}: is not as galfig writes it")
+        is_text = h5py.check_string_dtype(dataset.dtype) is not None
+        dtype = None if is_text else dataset.dtype
+        kinds[name] = _Kind(dtype, dataset.shape[1:], bool(dataset.chunks))
+    return kinds
+
+
+def _check_alike(found: Mapping[str, _Kind], expected: Mapping[str, _Kind], path: Path) -> None:
+    """Raise DamagedPartError for a dataset that is not like that of the other parts."""
+    for name in sorted({*found} | {*expected}):
+        if found.get(name) != expected.get(name):
             raise DamagedPartError(path, f"{name}: of another shape or type than in other parts")
-    spans = [(path, shape[0]) for path, (shape, _) in layouts.items()]
-    write_spans(file, name, spans, tuple(row), dtype)
-    set_attributes(file[name], {"description": DESCRIPTIONS[name]})
 
 
 def _merge_dataset(

@@ -26,6 +26,7 @@ from galfig.store.hdf5 import (
     read_attributes,
     set_attributes,
 )
+from galfig.store.schema import check_catalog, check_rejected
 from galfig.store.writer import write_catalog, write_rejected
 
 if TYPE_CHECKING:
@@ -163,6 +164,8 @@ def open_outline(path: Path) -> Iterator[tuple[h5py.File, Outline]]:
         check_contents(file, path)
         try:
             outline = _read(file, path)
+        except StoreError:
+            raise
         except READING_ERRORS as exc:
             raise StoreError(f"{path}: cannot be read ({one_line(exc)})") from exc
         yield file, outline
@@ -174,6 +177,16 @@ def _read(file: h5py.File, path: Path) -> Outline:
     attrs = read_attributes(file)
     size, engine = attrs.pop(_SHARD_SIZE, None), attrs.pop(_ENGINE, None)
     del attrs["seal"]
-    if type(size) is not int or size < 1 or not isinstance(engine, str):
+    objid = file.get("objid")
+    is_whole = (
+        (type(size) is int and size >= 1)
+        and all(isinstance(words, str) for words in (engine, attrs.get("plan_digest")))
+        and isinstance(objid, h5py.Dataset)
+        and (objid.ndim == 1 and len(objid) > 0)
+        and h5py.check_string_dtype(objid.dtype) is not None
+    )
+    if not is_whole:
         raise StoreError(f"{path}: not the outline of a store; remove it and build again")
-    return Outline(attrs, file["objid"].shape[0], size, engine)
+    check_catalog(file["catalog"], path, len(objid))
+    check_rejected(file["rejected"], path)
+    return Outline(attrs, len(objid), size, engine)

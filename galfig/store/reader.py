@@ -38,6 +38,7 @@ from galfig.runtime.messages import (
 from galfig.runtime.options import SPLITS, Split
 from galfig.store.checksums import find_damage
 from galfig.store.forms import STATISTICS, name_divisor
+from galfig.store.gate import check_contents
 from galfig.store.hdf5 import (
     READING_ERRORS,
     open_hdf5,
@@ -1129,6 +1130,8 @@ def read_image_digests(path: Path) -> dict[str, int] | None:
     """
     try:
         with open_hdf5(path) as file:
+            # A part of the user's own plan may still be anybody's file.
+            check_contents(file, path, may_span=True)
             found: dict[str, int] = {}
             for group in (file, file["rejected"]):
                 objid, digests = read_texts(group["objid"]), group["image_digest"][:]

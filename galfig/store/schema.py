@@ -274,8 +274,8 @@ def check_schema(file: h5py.File, path: Path) -> StoreRecord:
         "W": record.cutout_size,
     }
     _check_datasets(file, path, sizes)
-    _check_catalog(file["catalog"], path, n_galaxies)
-    _check_rejected(file["rejected"], path)
+    check_catalog(file["catalog"], path, n_galaxies)
+    check_rejected(file["rejected"], path)
     return record
 
 
@@ -391,7 +391,7 @@ def open_part(path: Path) -> Iterator[h5py.File]:
             if name not in file:
                 raise StoreError(f"{path}: no dataset {name!r}, expected a part of a store")
         _check_datasets(file, path, {"N": _count_galaxies(file, path)})
-        _check_rejected(file["rejected"], path)
+        check_rejected(file["rejected"], path)
         yield file
 
 
@@ -528,8 +528,8 @@ def _is_type(dataset: h5py.Dataset, dtypes: tuple[str, ...]) -> bool:
     return dataset.dtype.newbyteorder("=").name in dtypes and not is_enum
 
 
-def _check_catalog(group: h5py.Group, path: Path, n_galaxies: int) -> None:
-    """Raise StoreError if the catalog is not a table of columns of the galaxies."""
+def check_catalog(group: h5py.Group, path: Path, n_galaxies: int) -> None:
+    """Raise StoreError if the catalog of a store or an outline is not a column of each galaxy."""
     if not isinstance(group, h5py.Group):
         raise StoreError(f"{path}: catalog is not a group; edited or damaged, build it again")
     read_columns(group, path)
@@ -574,7 +574,7 @@ def read_columns(group: h5py.Group, path: Path) -> dict[str, str]:
     return columns
 
 
-def _check_rejected(group: h5py.Group, path: Path) -> None:
+def check_rejected(group: h5py.Group, path: Path) -> None:
     """Raise StoreError unless the galaxies that were left out have a reason each."""
     lists = []
     if isinstance(group, h5py.Group):

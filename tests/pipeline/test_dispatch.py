@@ -155,6 +155,48 @@ def test_an_executor_that_cannot_go_on(galaxy_folder, tmp_path, checkpoint, faul
     assert (tmp_path / "maps.h5.parts" / "000000.h5").is_file()
 
 
+@pytest.mark.parametrize("fault", [SystemExit(0), KeyboardInterrupt()], ids=repr)
+def test_a_worker_that_ends_does_not_end_this_process(
+    galaxy_folder, tmp_path, checkpoint, expected, fault
+):
+    """A task that is left by `sys.exit` is one that was lost."""
+    executor = Direct({1: [fault]})
+    assert build_with(tmp_path / "maps.h5", galaxy_folder, checkpoint, executor=executor)
+    assert executor.sent.count([1]) == 2
+    assert (tmp_path / "maps.h5").read_bytes() == expected
+
+
+@pytest.mark.parametrize("answer", [None, "done", {}], ids=repr)
+def test_an_executor_that_answers_anything(galaxy_folder, tmp_path, checkpoint, answer):
+    """What is no answer of a task is not taken for one."""
+
+    class Odd(Direct):
+        def submit(self, fn, /, *args, **kwargs):
+            future = Future()
+            future.set_result(answer)
+            return future
+
+    with pytest.raises(EngineError, match=r"Odd answers with '(NoneType|str|dict)', expected"):
+        build_with(tmp_path / "maps.h5", galaxy_folder, checkpoint, executor=Odd())
+    assert not (tmp_path / "maps.h5").exists()
+
+
+@pytest.mark.parametrize("chosen", [None, "1-2"])
+def test_workers_of_another_folder(galaxy_folder, tmp_path, checkpoint, monkeypatch, chosen):
+    """They say that all is done, and nothing is in the folder of this process."""
+    monkeypatch.setattr(executors, "_LOOKS", (0.0, 0.01))
+
+    class Far(Direct):
+        def submit(self, fn, /, *args, **kwargs):
+            future = Future()
+            future.set_result(tasks.Outcome(n_galaxies=len(args[1].shards)))
+            return future
+
+    shards = chosen or "0-4"
+    with pytest.raises(EngineError, match=f"Far says that shards {shards} are done, and their"):
+        build_with(tmp_path / "maps.h5", galaxy_folder, checkpoint, executor=Far(), chosen=chosen)
+
+
 def test_an_executor_that_was_shut_down(galaxy_folder, tmp_path, checkpoint):
     """Takes no tasks."""
     pool = ThreadPoolExecutor(1)

@@ -165,6 +165,56 @@ def test_changed_outline_is_found(galaxy_folder, tmp_path, checkpoint):
         assert not path.exists(), name
 
 
+@pytest.mark.parametrize("name", ["000001.h5", "outline.h5"])
+@pytest.mark.parametrize("kind", ["a link", "a link to nowhere", "a folder", "a pipe"])
+def test_parts_are_files_of_their_folder(galaxy_folder, tmp_path, checkpoint, whole, name, kind):
+    """Nothing is read from, and nothing written to, where a link leads."""
+    path = tmp_path / "maps.h5"
+    explain_at(path, galaxy_folder, checkpoint, "1/1", shard_size=5)
+    part, other = tmp_path / "maps.h5.parts" / name, tmp_path / "other.h5"
+    part.rename(other)
+    before = other.read_bytes()
+    if kind == "a folder":
+        part.mkdir()
+    elif kind == "a pipe":
+        os.mkfifo(part)
+    else:
+        part.symlink_to(other if kind == "a link" else tmp_path / "nowhere.h5")
+    for task in (
+        lambda: merge_maps(path),
+        lambda: merge_maps(path, virtual=True),
+        lambda: explain_at(path, galaxy_folder, checkpoint, "1", shard_size=5),
+        lambda: build_at(path, galaxy_folder, checkpoint, shard_size=5),
+        lambda: describe_file(path),
+    ):
+        with pytest.raises(OutputError, match=rf"{name}: is .*, expected a part of the store"):
+            task()
+    assert other.read_bytes() == before
+    assert not (tmp_path / "nowhere.h5").exists()
+    part.rmdir() if kind == "a folder" else part.unlink()
+    other.rename(part)
+    merge_maps(path).close()
+    assert path.read_bytes() == whole.read_bytes()
+
+
+def test_what_is_no_store_replaces_none(galaxy_folder, tmp_path, checkpoint, monkeypatch):
+    """As where another version of galfig wrote the outline: the old store and the parts stay."""
+    path = tmp_path / "maps.h5"
+    build_at(path, galaxy_folder, checkpoint, tta=True)
+    before = path.read_bytes()
+    describe = build.describe_store
+    monkeypatch.setattr(
+        build, "describe_store", lambda *a, **o: describe(*a, **o) | {"schema_version": 99}
+    )
+    explain_at(path, galaxy_folder, checkpoint, "1/1", if_exists="replace")
+    parts = list_names(path)
+    with pytest.raises(StoreError, match=r"maps\.h5: schema version 99, expected 2"):
+        merge_maps(path, if_exists="replace")
+    assert path.read_bytes() == before
+    assert list_names(path) == parts
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_merge_without_parts_says_what_to_do(tmp_path, galaxy_folder, checkpoint):
     """Nothing there; only the store; the store and another build's parts."""
     with pytest.raises(OutputError, match=r"no .*outline\.h5 beside it, expected the parts"):

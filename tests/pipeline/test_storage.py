@@ -456,3 +456,23 @@ def test_workers_read_images_in_a_storage(memory, galaxy_folder, model, form):
     lose_folder()
     merge_maps("maps.h5", storage="memory://run").close()
     assert Path("maps.h5").read_bytes() == Path("alone.h5").read_bytes()
+
+
+def test_parts_may_go_while_they_are_listed(memory, tmp_path, monkeypatch):
+    """The watcher goes on: the build removes parts when the store is complete."""
+    folder = tmp_path / "maps.h5.parts"
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"{number:06d}.h5").write_bytes(b"part")
+    (folder / "000003.h5").symlink_to(tmp_path / "elsewhere.h5")
+    watched = mirror._Mirror(folder, Address("memory://run"))
+    listed = sorted(folder.iterdir())
+    monkeypatch.setattr(Path, "iterdir", lambda path: iter(listed))
+    listed[1].unlink()
+    watched.put_new()
+    assert sorted(list_objects(Address("memory://run"))) == ["000000.h5", "000002.h5"]
+    monkeypatch.undo()
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()
+    watched.put_new()

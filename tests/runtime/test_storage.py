@@ -8,6 +8,8 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from galfig.catalog.paths import _find_fault
+from galfig.config import load_settings
 from galfig.errors import ConfigError
 from galfig.runtime import storage
 from galfig.runtime.inputs import UnusableFileError, is_fault_of_machine
@@ -18,6 +20,8 @@ from galfig.runtime.storage import (
     is_address,
     list_objects,
     parse_address,
+    put_object,
+    quote_address,
     read_object,
 )
 
@@ -55,7 +59,7 @@ def test_folders_are_paths_or_addresses(tmp_path):
     assert find_folder("cutouts", "images") == Path("cutouts")
     assert find_folder(f"file://{tmp_path}", "images") == tmp_path
     assert find_folder("memory://bucket/", "images") == Address("memory://bucket")
-    with pytest.raises(ConfigError, match="`images`: a s3 address with a name or password"):
+    with pytest.raises(ConfigError, match="`images`: an address with a name, password or key"):
         find_folder("s3://me:HUNTER2@bucket", "images")
 
 
@@ -136,8 +140,12 @@ def test_storage_is_asked_again(memory, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        ("s3://user:HUNTER2@bucket/x", "a s3 address with a name or password in it"),
-        ("ftp://HUNTER2@host/x", "a ftp address with a name or password in it"),
+        ("s3://user:HUNTER2@bucket/x", "an address with a name, password or key in it"),
+        ("ftp://HUNTER2@host/x", "an address with a name, password or key in it"),
+        ("s3://user:HUNTER2/x@bucket/x", "an address with a name, password or key in it"),
+        ("s3://user:HUNTER2@bucket/\n", "an address with a name, password or key in it"),
+        ("zip://a::s3://u:HUNTER2@b/x.zip", "an address with a name, password or key in it"),
+        ("https://host/x?signature=HUNTER2", "an address with a name, password or key in it"),
         ("zip://a.jpg::s3://bucket/x.zip", "expected one address"),
         ("s3://", "expected one address"),
         ("s3:///", "expected one address"),
@@ -153,6 +161,22 @@ def test_other_addresses_are_refused(words, reason):
     assert str(caught.value).startswith("`images_dir`")
     assert "HUNTER2" not in str(caught.value)
     assert str(caught.value).isprintable()
+
+
+def test_passwords_do_not_enter_messages_or_stores(tmp_path):
+    """Settings and cells that hold an address are refused, and a store keeps the reason."""
+    assert quote_address("s3://bucket/a.jpg") == "'s3://bucket/a.jpg'"
+    for words in ("s3://user:HUNTER2@bucket/a.jpg", "https://host/a.jpg?key=HUNTER2"):
+        assert "HUNTER2" not in _find_fault(words)
+        (tmp_path / "galfig.toml").write_text(f'[catalog]\nimages_dir = "{words}"\n')
+        with pytest.raises(ConfigError, match="is an address, expected a folder") as caught:
+            load_settings(tmp_path / "galfig.toml")
+        assert "HUNTER2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("words", ["memory://a/b@c", "memory://host:9000/b@c", "memory://a:1/b"])
+def test_other_signs_are_no_passwords(words):
+    assert str(parse_address(words, "storage")) == words
 
 
 def test_addresses_of_this_machine_are_paths(tmp_path):
@@ -182,3 +206,26 @@ def test_nothing_is_imported_for_paths():
     """fsspec takes a while, and most catalogs have images in a folder."""
     code = "import sys, galfig.config, galfig.catalog.paths; sys.exit('fsspec' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_is_put_into_a_folder_appears_when_it_is_complete(tmp_path, monkeypatch):
+    """A process that is killed leaves no half of a part under its name, and the old one."""
+    part, folder = tmp_path / "000000.h5", tmp_path / "run"
+    part.write_bytes(b"new")
+    address = parse_address(f"file://{folder}", "storage") / "maps.h5.parts/000000.h5"
+    put_object(part, address)
+    there = folder / "maps.h5.parts" / "000000.h5"
+    assert there.read_bytes() == b"new"
+
+    class Killed(BaseException):
+        pass
+
+    def stop(self, source, target, **options):
+        Path(target).write_bytes(b"ne")
+        raise Killed
+
+    part.write_bytes(b"newer")
+    monkeypatch.setattr("fsspec.implementations.local.LocalFileSystem.put_file", stop)
+    with pytest.raises(Killed):
+        put_object(part, address)
+    assert there.read_bytes() == b"new"

@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from samples import Galaxies, draw_galaxies, join_parts, merge
+from samples import Galaxies, draw_galaxies, join_parts, make_attributes, merge
 
 from galfig.errors import DamagedPartError
 from galfig.store import merging
@@ -87,6 +87,11 @@ def test_shards_do_not_show(tmp_path):
                 assert one[name].chunks == two[name].chunks
 
 
+def list_galaxies(*objid):
+    """Return a catalog of some galaxies, and the root attributes of their store."""
+    return pd.DataFrame({"objID": objid}, index=objid), make_attributes(("a", "b"), size=10)
+
+
 def rewrite(path, change):
     """Change a part as another program would, without sealing it again."""
     with h5py.File(path, "r+", locking=False) as file:
@@ -111,7 +116,11 @@ def test_part_that_was_changed_does_not_enter_the_store(tmp_path, damage):
         draw_galaxies(*rows, rejected={f"bad{rows[0]}": "truncated"}).write(path)
     rewrite(parts[1], DAMAGES[damage])
     with pytest.raises(DamagedPartError, match=r"000001.h5: .*checksum mismatch") as caught:
-        join_parts(tmp_path / "maps.h5", parts, pd.DataFrame(), {})
+        join_parts(
+            tmp_path / "maps.h5",
+            parts,
+            *list_galaxies("g0", "g1", "g2", "bad0", "g3", "g4", "g5", "bad3"),
+        )
     assert caught.value.part == parts[1]
 
 
@@ -120,7 +129,7 @@ def test_part_of_another_plan_does_not_enter_the_store(tmp_path):
     path = tmp_path / "000000.h5"
     draw_galaxies(0, 3).write(path)
     with pytest.raises(DamagedPartError, match="was written for another plan"):
-        join_parts(tmp_path / "a.h5", [path], pd.DataFrame(), {}, digests=["mine"])
+        join_parts(tmp_path / "a.h5", [path], *list_galaxies("g0", "g1", "g2"), digests=["mine"])
 
 
 @pytest.mark.parametrize("name", ["logits", "cams"])
@@ -142,7 +151,7 @@ def test_part_that_is_replaced_during_the_merge_does_not_enter_the_store(
 
     monkeypatch.setattr(merging, "_merge_dataset", overtake)
     with pytest.raises(DamagedPartError, match=f"000000.h5: {name}: checksum mismatch"):
-        join_parts(tmp_path / "maps.h5", [part], pd.DataFrame(), {})
+        join_parts(tmp_path / "maps.h5", [part], *list_galaxies("g0", "g1", "g2"))
 
 
 @pytest.mark.parametrize("content", [b"", b"no HDF5", b"\x89HDF\r\n\x1a\n" + bytes(2000)])
@@ -151,7 +160,7 @@ def test_part_that_cannot_be_read_is_named(tmp_path, content):
     part = tmp_path / "000000.h5"
     part.write_bytes(content)
     with pytest.raises(DamagedPartError, match=r"000000\.h5: cannot be read") as caught:
-        join_parts(tmp_path / "maps.h5", [part], pd.DataFrame(), {})
+        join_parts(tmp_path / "maps.h5", [part], *list_galaxies("g0", "g1", "g2"))
     assert caught.value.part == part
 
 
