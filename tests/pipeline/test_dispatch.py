@@ -184,7 +184,7 @@ def test_an_executor_that_answers_anything(galaxy_folder, tmp_path, checkpoint, 
 @pytest.mark.parametrize("chosen", [None, "1-2"])
 def test_workers_of_another_folder(galaxy_folder, tmp_path, checkpoint, monkeypatch, chosen):
     """They say that all is done, and nothing is in the folder of this process."""
-    monkeypatch.setattr(executors, "_LOOKS", (0.0, 0.01))
+    monkeypatch.setattr(dispatch, "_LOOKS", (0.0, 0.01))
 
     class Far(Direct):
         def submit(self, fn, /, *args, **kwargs):
