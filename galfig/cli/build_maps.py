@@ -49,7 +49,8 @@ from galfig.runtime.storage import parse_address
     "--workers",
     cls=options.BracketedOption,
     type=options.Integer(min=1),
-    help="Threads that decode images.  [default: one per core]",
+    help="Threads that explain galaxies on a CPU, or decode them for a GPU.  [default: one per "
+    "core]",
 )
 @click.option(
     "--engine",
@@ -166,6 +167,9 @@ def build_maps(
     galaxies = load_sample(settings, labelled=model is None)
     is_new = run_main_job(galaxies, settings, out, **job, checked=checked)
     if is_new and shards is not None:
-        click.echo(f"{out}: has the parts of {shards}; 'galfig merge {out}' makes it of all parts")
+        click.echo(
+            f"{out}: the parts of {shards} are made; when all are, 'galfig merge {out}' makes the "
+            "store of them"
+        )
         return
     click.echo(summarise(out) if is_new else f"{out}: already complete, nothing to do")

@@ -134,7 +134,7 @@ def test_commands_take_a_virtual_store(galaxy_folder, tmp_path):
     run = CliRunner().invoke
     done = run(main, ["merge", "maps.h5", "--virtual"])
     assert done.exit_code == 0, done.output
-    assert "beside 5 parts, which hold its maps" in done.output
+    assert " kB beside 5 parts, which hold its maps" in done.output
     for words in (
         ["info", "maps.h5"],
         ["verify", "maps.h5"],
