@@ -201,7 +201,7 @@ def test_finished_store_needs_no_parts(galaxy_folder, tmp_path, checkpoint):
     """A task of an array that is run again finds nothing to do; another plan is refused."""
     path = tmp_path / "maps.h5"
     build_at(path, galaxy_folder, checkpoint)
-    assert explain_at(path, galaxy_folder, checkpoint, "1/2") == []
+    assert explain_at(path, galaxy_folder, checkpoint, "1/2") is None
     assert not path.with_name("maps.h5.parts").exists()
     with pytest.raises(OutputError, match="was built from another catalog, network or settings"):
         explain_at(path, galaxy_folder, checkpoint, "1/2", tta=True)
