@@ -184,7 +184,7 @@ def summarise(path: Path) -> str:
     Returns
     -------
     str
-        Number of galaxies, split, accuracy, number of galaxies left out, and size [kB or MB].
+        Number of galaxies, split, accuracy, number of galaxies left out, and size.
 
     Raises
     ------
@@ -200,11 +200,15 @@ def summarise(path: Path) -> str:
             words.append(accuracy)
         if store.n_rejected:
             words.append(f"{store.n_rejected} of the catalog could not be used")
-        size = path.stat().st_size
-        words.append(f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB")
+        words.append(_describe_size(path.stat().st_size))
         if store.n_parts:
             words[-1] += f" beside {store.n_parts} parts, which hold its maps"
         return f"{path}: {', '.join(words)}"
+
+
+def _describe_size(n_bytes: int) -> str:
+    """Write a size in MB or, where that would be zero or nearly so, in kB."""
+    return f"{n_bytes / 1e6:.1f} MB" if n_bytes >= 1e6 else f"{n_bytes / 1e3:.0f} kB"
 
 
 def _describe_store(store: Store) -> dict[str, Any]:

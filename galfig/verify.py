@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from galfig.config import Form
 from galfig.errors import CheckpointError, GalfigError
 from galfig.info import EXPECTED, Kind, find_kind
 from galfig.runtime.messages import CHECKSUM_MISMATCH, shorten
@@ -9,8 +10,9 @@ from galfig.store.audits import verify_audit
 from galfig.store.reader import open_store, read_image_digests, verify_store
 
 # A digest inside a file tells damage. Whoever changes the file can also write a new digest.
+_ARRAYS: dict[Form, str] = {"full": "map, cutout, ", "native": "map, ", "statistics": ""}
 _SCOPES: dict[Kind, str] = {
-    "store": "every map, cutout, number, text and attribute has the digest that the file states, "
+    "store": "every {arrays}number, text and attribute has the digest that the file states, "
     "values are within the schema, and probabilities are the softmax of the logits",
     "checkpoint": "weights and metadata have the digest that the file states, and weights are "
     "finite",
@@ -39,8 +41,11 @@ def describe_scope(path: Path, *, with_images: bool = False) -> str:
         A clause. No digest in a file says who wrote the file.
     """
     kind = find_kind(path)
-    images = "; the images are those that it was made from" if kind == "store" else ""
-    return f"{_SCOPES[kind]}{images if with_images else ''}"
+    if kind != "store":
+        return _SCOPES[kind]
+    with open_store(path) as store:
+        words = _SCOPES[kind].format(arrays=_ARRAYS[store.form])
+    return f"{words}; the images are those that it was made from" if with_images else words
 
 
 def verify_path(path: Path) -> list[str]:

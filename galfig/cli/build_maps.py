@@ -49,7 +49,8 @@ from galfig.runtime.storage import parse_address
     "--workers",
     cls=options.BracketedOption,
     type=options.Integer(min=1),
-    help="Threads that decode images.  [default: one per core]",
+    help="Threads that explain galaxies on a CPU, or decode them for a GPU.  [default: one per "
+    "core]",
 )
 @click.option(
     "--engine",
@@ -158,8 +159,8 @@ def build_maps(
     is_new = run_main_job(galaxies, settings, out, **job, checked=checked)
     if is_new and shards is not None:
         click.echo(
-            f"{out}: the parts of shards {shards} are there; when all parts are, 'galfig merge "
-            f"{out}' makes the store"
+            f"{out}: the parts of {shards} are made; when all are, 'galfig merge {out}' makes the "
+            "store of them"
         )
         return
     click.echo(summarise(out) if is_new else f"{out}: already complete, nothing to do")

@@ -149,7 +149,7 @@ def explain_chosen(
     image_shift: Mapping[str, Any] | None = None,
     accuracy_check: Mapping[str, Any] | None = None,
     network: NetworkFile | None = None,
-) -> Sequence[int]:
+) -> Sequence[int] | None:
     """Explain some shards of a plan, and leave the merging of the store to another process.
 
     Any number of processes may do so at once, on machines that share the folder of the store.
@@ -172,8 +172,9 @@ def explain_chosen(
 
     Returns
     -------
-    sequence of int
-        The numbers of the shards, all of whose parts are there now; empty if the store itself is.
+    sequence of int or None
+        The numbers of the shards, all of whose parts are there now: none for a share of more
+        processes than there are shards. None if the store itself is there.
 
     Raises
     ------
@@ -190,7 +191,16 @@ def explain_chosen(
     numbers = choose_shards(chosen, len(plan.shards))
     parts = Parts.beside(path)
     if _check_store(path, plan, if_exists, run) is None:
-        return []
+        return None
+    if not numbers:
+        logger.warning(
+            "%s: the build has %s, and this share %s has none; use fewer shares, or a "
+            "`shard_size` below %d in all of them",
+            path,
+            "1 shard" if len(plan.shards) == 1 else f"{len(plan.shards)} shards",
+            chosen,
+            plan.settings.maps.shard_size,
+        )
     if is_virtual(path) and read_digest(path) != plan.digest:
         logger.warning(
             "%s: is virtual, and its parts are replaced: it can be read again when the new ones "

@@ -448,7 +448,7 @@ def run_main_job(
     storage = None if read_digest(path) == plan.digest else run.storage
     with mirror_parts(Parts.beside(path), storage, numbers):
         if shards is not None:
-            return bool(explain_chosen(plan, checkpoint, path, shards, **options))
+            return explain_chosen(plan, checkpoint, path, shards, **options) is not None
         is_new = build_store(plan, checkpoint, path, **options)
     # A training has said it already.
     if is_new and model is not None:

@@ -38,7 +38,7 @@ def merge_maps(
     if_exists: IfExists = "error",
     takeover: bool = False,
 ) -> Store:
-    """Make a store from the parts that ``build_maps(..., shards=...)`` wrote, and open it.
+    """Make a store from the parts that `galfig.build_parts` wrote, and open it.
 
     Neither the catalog nor the images nor the network are needed. The bytes of the store are those
     that one process would have written. The parts are removed when it is complete, unless they are
@@ -53,7 +53,7 @@ def merge_maps(
         it. A virtual store of these parts becomes one file if this is False, and one that was
         renamed together with its folder is written again under its new name if it is True.
     storage : str, optional
-        The address that ``build_maps(..., storage=...)`` was given; parts that are there are
+        The address that `galfig.build_parts` was given; parts that are there are
         fetched first.
     if_exists : {"error", "update", "replace"}, default "error"
         What to do if the store exists. One that has the plan of the parts is kept, unless
@@ -92,6 +92,12 @@ def merge_maps(
         is_same = outline is None or found == outline.plan_digest
         if is_same and if_exists != "replace" and _is_as_asked(path, virtual=virtual):
             remove_parts(path, parts)
+            if virtual and not is_virtual(path):
+                logger.warning(
+                    "%s: is complete in one file, without parts, and stays so; a virtual store "
+                    "is made while the parts are there",
+                    path,
+                )
             return open_store(path)
         if outline is None:
             raise OutputError(
@@ -106,7 +112,8 @@ def merge_maps(
         if missing := parts.list_missing(outline):
             raise OutputError(
                 f"{path}: {len(missing)} of {len(outline.shards)} parts are missing: "
-                f'{describe_shards(missing)}; make them with `shards="{describe_shards(missing)}"`'
+                f'{describe_shards(missing)}; make them with `shards="{describe_shards(missing)}"` '
+                "and else the options of the others"
             )
         if virtual and path.is_symlink():
             raise OutputError(
@@ -129,7 +136,8 @@ def describe_parts(path: Path) -> dict[str, Any]:
     Returns
     -------
     dict of str to str or int
-        How many parts there are and how many are there, and which are missing.
+        How many parts the store is to have, how many are made and how many are missing, and the
+        numbers of the missing shards, as `galfig.build_parts` takes them, if there are any.
 
     Raises
     ------
@@ -147,7 +155,8 @@ def describe_parts(path: Path) -> dict[str, Any]:
         "kind": "parts of a store that is not made yet",
         "parts": n_parts,
         "made": n_parts - len(missing),
-        "missing": describe_shards(missing),
+        "missing": len(missing),
+        **({"missing_shards": describe_shards(missing)} if missing else {}),
         "galaxies": outline.n_galaxies,
         "shard_size": outline.shard_size,
         "engine": outline.engine,

@@ -43,7 +43,10 @@ def choose_shards(words: str, n_shards: int) -> range | list[int]:
     if share := _SHARE.fullmatch(words):
         number, n_shares = int(share[1]), int(share[2])
         if not 1 <= number <= n_shares:
-            raise ConfigError(f"`shards` {quote(words)}: shares count from 1, {_EXPECTED}")
+            raise ConfigError(
+                f"`shards` {quote(words)}: shares count from 1 to their number, {n_shares}; "
+                f"{_EXPECTED}"
+            )
         return range((number - 1) * n_shards // n_shares, number * n_shards // n_shares)
     ranges = [_RANGE.fullmatch(word) for word in words.split(",")]
     chosen: set[int] = set()

@@ -235,7 +235,7 @@ def test_finished_store_needs_no_parts(galaxy_folder, tmp_path, checkpoint):
     """A task of an array that is run again finds nothing to do; another plan is refused."""
     path = tmp_path / "maps.h5"
     build_at(path, galaxy_folder, checkpoint)
-    assert explain_at(path, galaxy_folder, checkpoint, "1/2") == []
+    assert explain_at(path, galaxy_folder, checkpoint, "1/2") is None
     assert not path.with_name("maps.h5.parts").exists()
     with pytest.raises(OutputError, match="was built from another catalog, network or settings"):
         explain_at(path, galaxy_folder, checkpoint, "1/2", tta=True)
@@ -361,7 +361,7 @@ def test_commands_at_once_make_the_store_of_one(galaxy_folder, tmp_path, checkpo
     for k, task in enumerate(tasks, 1):
         words = task.communicate(timeout=300)[0]
         assert task.returncode == 0
-        assert words.startswith(f"maps.h5: the parts of shards {k}/3 are there; when all parts")
+        assert words.startswith(f"maps.h5: the parts of {k}/3 are made; when all are, 'galfig")
     done = CliRunner().invoke(main, ["merge", "maps.h5"])
     assert done.exit_code == 0, done.output
     assert "24 galaxies" in done.output
@@ -390,13 +390,44 @@ def test_info_says_which_parts_are_there(galaxy_folder, tmp_path, checkpoint):
     path = tmp_path / "maps.h5"
     explain_at(path, galaxy_folder, checkpoint, "1-2", shard_size=5)
     facts = describe_file(path)
-    assert (facts["parts"], facts["made"], facts["missing"]) == (5, 2, "0,3-4")
+    assert (facts["parts"], facts["made"], facts["missing"]) == (5, 2, 3)
+    assert facts["missing_shards"] == "0,3-4"
     done = CliRunner().invoke(main, ["info", "maps.h5"])
     assert "parts of a store that is not made yet" in done.output
     explain_at(path, galaxy_folder, checkpoint, "0,3-4", shard_size=5)
-    assert describe_file(path)["missing"] == ""
+    facts = describe_file(path)
+    assert facts["missing"] == 0
+    assert "missing_shards" not in facts
     merge_maps(path).close()
     assert describe_file(path)["galaxies"] == 24
+
+
+def test_empty_share_is_no_finished_store(galaxy_folder, tmp_path):
+    """More tasks than shards: a task without any says so, and does not say that all is done."""
+    checkpoint = tmp_path / "m.safetensors"
+    make_checkpoint(checkpoint)
+    words = ["build-maps", "--catalog", str(galaxy_folder / "catalog.csv"), "--split", "all"]
+    words += ["--model", str(checkpoint), "--device", "cpu", "--workers", "1"]
+    done = CliRunner().invoke(main, [*words, "--shards", "1/3"])
+    assert done.exit_code == 0, done.output
+    assert "the build has 1 shard, and this share 1/3 has none; use fewer shares" in done.stderr
+    assert "a --shard-size below 512 in all of them" in done.stderr
+    assert "the parts of 1/3 are made; when all are" in done.stdout
+    assert describe_file(Path("maps.h5"))["made"] == 0
+    assert CliRunner().invoke(main, [*words, "--shards", "3/3"]).exit_code == 0
+    assert CliRunner().invoke(main, ["merge", "maps.h5"]).exit_code == 0
+    done = CliRunner().invoke(main, [*words, "--shards", "1/3"])
+    assert done.stdout == "maps.h5: already complete, nothing to do\n"
+
+
+def test_complete_store_does_not_become_virtual_in_silence(galaxy_folder, tmp_path, caplog):
+    """Without its parts it cannot; whoever asks is told so."""
+    checkpoint, path = make_checkpoint(tmp_path / "m.safetensors"), tmp_path / "maps.h5"
+    explain_at(path, galaxy_folder, checkpoint, "1/1", shard_size=5)
+    merge_maps(path).close()
+    with merge_maps(path, virtual=True) as store:
+        assert store.n_parts == 0
+    assert "is complete in one file, without parts, and stays so" in caplog.text
 
 
 def test_command_names_missing_parts_as_it_takes_them(galaxy_folder, tmp_path):
@@ -407,7 +438,7 @@ def test_command_names_missing_parts_as_it_takes_them(galaxy_folder, tmp_path):
     assert done.exit_code == 1
     assert done.output.splitlines()[-1] == (
         "galfig: error: maps.h5: 3 of 5 parts are missing: 0,3-4; make them with "
-        "'galfig build-maps --shards 0,3-4'"
+        "'galfig build-maps --shards 0,3-4' and else the options of the others"
     )
 
 

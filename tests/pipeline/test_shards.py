@@ -54,7 +54,7 @@ def test_description_is_read_back(numbers):
         ("²", "expected numbers and ranges"),
         ("1" * 5000, "expected numbers and ranges"),
         ("0/3", "shares count from 1"),
-        ("4/3", "shares count from 1"),
+        ("4/3", "shares count from 1 to their number, 3;"),
         ("1/0", "shares count from 1"),
         ("5-3", "5-3 is no range of shards"),
         ("12", "the plan has 12: 0 to 11"),
