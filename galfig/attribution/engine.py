@@ -79,6 +79,12 @@ class EngineRecord:
     copies: bool
     reasons: tuple[str, ...] = ()
 
+    @property
+    def way(self) -> str:
+        """What decides in which order it computes, in words."""
+        fused = f"{self.n_fused} batch norms folded"
+        return f"{self.path}, {self.layout}, {fused}, {self.n_packed} convolutions packed"
+
 
 class _Runner:
     """A prepared network, and the functions that no thread uses at the moment."""
@@ -702,11 +708,8 @@ def _check_precision_name(precision: str) -> None:
 
 def _describe(record: EngineRecord) -> str:
     """Say how maps are computed, and why not faster."""
-    words = f"{record.path}, {record.layout}, {record.n_fused} batch norms folded, "
-    words += f"{record.n_packed} convolutions packed"
-    if not record.copies:
-        words += ", not copied, so that threads take turns"
-    return words + "".join(f"; not {reason}" for reason in record.reasons)
+    turns = "" if record.copies else ", not copied, so that threads take turns"
+    return record.way + turns + "".join(f"; not {reason}" for reason in record.reasons)
 
 
 def _describe_failure(exc: Exception) -> str:

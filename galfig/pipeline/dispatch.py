@@ -29,7 +29,7 @@ from galfig.pipeline.tasks import Job, NetworkFile, Outcome, explain_portion
 from galfig.pipeline.work import Work, find_missing
 from galfig.runtime.lock import BEAT, SILENCE, hold_lock
 from galfig.runtime.messages import one_line, quote
-from galfig.runtime.progress import show_progress
+from galfig.runtime.progress import format_rate, show_progress
 from galfig.store.reader import read_digest
 
 logger = logging.getLogger(__name__)
@@ -98,9 +98,8 @@ def explain_elsewhere(
             _Dispatch(work, plan, job, opened, advance).run(_group(todo, opened.n_tasks))
         _check_made(work, todo, opened.name)
         seconds = time.perf_counter() - start
-    logger.info(
-        "explained %d galaxies by %s, %.0f galaxies/s", n_todo, opened.name, n_todo / seconds
-    )
+    rate = format_rate(n_todo / seconds)
+    logger.info("explained %d galaxies by %s, %s galaxies/s", n_todo, opened.name, rate)
 
 
 def _check_made(work: Work, numbers: Sequence[int], name: str) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from galfig.attribution.engine import Engine, EngineRecord, make_engine
+from galfig.attribution.engine import Engine, make_engine
 from galfig.catalog.galaxies import Galaxies
 from galfig.config import Settings
 from galfig.errors import CheckpointError, CutoutError, LostCutoutError
@@ -156,15 +156,9 @@ def name_way(engines: Sequence[Engine], settings: Settings) -> str:
     Returns
     -------
     str
-        Such as "closed form channels-last 3 2", for each.
+        `galfig.attribution.engine.EngineRecord.way` of each.
     """
-    ways = [_name_one(engine.record) for engine in engines]
+    ways = ["" if engine.record is None else engine.record.way for engine in engines]
     if settings.maps.precision == "auto":
         ways.append(engines[0].precision)
-    return ", ".join(ways)
-
-
-def _name_one(record: EngineRecord | None) -> str:
-    if record is None:
-        return ""
-    return f"{record.path} {record.layout} {record.n_fused} {record.n_packed}"
+    return "; ".join(ways)

@@ -23,7 +23,7 @@ from galfig.pipeline.portion import Portion
 from galfig.runtime.files import replace_file
 from galfig.runtime.lock import Lock, hold_lock
 from galfig.runtime.options import RunOptions
-from galfig.runtime.progress import show_progress
+from galfig.runtime.progress import format_rate, show_progress
 from galfig.runtime.storage import Address
 from galfig.runtime.timing import Stopwatch
 from galfig.store.reader import read_digest, read_image_digests
@@ -110,9 +110,9 @@ def explain_shards(work: Work, numbers: Iterable[int]) -> None:
         work.engines[0].precision,
     )
     logger.info(
-        "explained %d galaxies, %.0f galaxies/s; time: %s",
+        "explained %d galaxies, %s galaxies/s; time: %s",
         n_todo,
-        n_todo / (time.perf_counter() - start),
+        format_rate(n_todo / (time.perf_counter() - start)),
         stopwatch,
     )
 

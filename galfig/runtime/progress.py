@@ -145,8 +145,13 @@ class _Lines:
     def _describe(self, rate: float) -> str:
         done, total = _describe_number(self._done), _describe_number(self._total)
         share = 100 * self._done // self._total
-        per_second = _describe_number(rate) if rate >= 10 else f"{rate:.2g}"
+        per_second = format_rate(rate)
         return f"{self._task}: {done} of {total} {self._unit} ({share} %), {per_second}/s"
+
+
+def format_rate(rate: float) -> str:
+    """Format a rate with sensible precision: 1 200, 80, 0.25."""
+    return _describe_number(rate) if rate >= 10 else f"{rate:.2g}"
 
 
 def _describe_number(number: float) -> str:
