@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import textwrap
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -225,7 +226,8 @@ def write_table(results: Mapping[str, Any]) -> str:
     sizes = sorted({int(n) for one in commands.values() for n in one})
     machine = results["machine"]
     head = f"{machine['processor']}, {machine['cores']} cores, {machine['date']}"
-    lines = [f"{head}{'; ' if results['note'] else ''}{results['note']}.", ""]
+    head += f"; {results['note']}." if results["note"] else "."
+    lines = [textwrap.fill(head, 100), ""]
     lines.append(f"| command | {' | '.join(f'N = {_write_size(n)}' for n in sizes)} |")
     lines.append(f"| --- |{' --- |' * len(sizes)}")
     for name, one in commands.items():

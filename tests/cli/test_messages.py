@@ -160,6 +160,7 @@ MESSAGES = [
         "they fit --arch fastai:resnet34",
     ),
     ("build-maps", "give it again as `arch`", "give it again as --arch"),
+    ("build-maps", "or a `shard_size` below 512", "or a --shard-size below 512"),
     (
         "train",
         "`pretrained`: conv3 is none; choose another `arch`, or give a file by `init`",

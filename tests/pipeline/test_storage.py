@@ -250,7 +250,7 @@ def test_face_and_commands_take_addresses(memory, galaxy_folder, tmp_path):
     assert done.exit_code == 0, done.output
     done = CliRunner().invoke(main, [*command[:-1], "s3://user:HUNTER2@bucket"])
     assert done.exit_code == 1
-    assert "--images: a s3 address with a name or password" in done.output
+    assert "--images: an address with a name, password or key in it" in done.output
     assert "HUNTER2" not in done.output
 
 
