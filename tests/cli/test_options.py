@@ -113,7 +113,9 @@ def test_learning_rate_is_a_number_or_a_word(given, value):
 def test_help_shows_default_and_range_together():
     """In one pair of brackets, and NUMBER|auto where both may stand."""
     words = "or decode them for a GPU. [default: one per core; x>=1]"
-    assert f"--workers INTEGER Threads that explain galaxies on a CPU, {words}" in show("build-maps")
+    assert f"--workers INTEGER Threads that explain galaxies on a CPU, {words}" in show(
+        "build-maps"
+    )
     assert "--n INTEGER Number of galaxies. [default: all; x>=1]" in show("figure")
     words = show("train")
     assert "--lr NUMBER|auto Peak learning rate" in words
