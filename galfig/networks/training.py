@@ -24,6 +24,7 @@ from galfig.networks.device import choose_device, computing_with
 from galfig.networks.membership import record_members
 from galfig.networks.memory import check_memory, measure_training
 from galfig.networks.normalisation import normalising_together
+from galfig.networks.pooling import pooling_in_place
 from galfig.networks.precision import choose_precision, computing_in
 from galfig.networks.processes import ALONE, Processes, join_processes
 from galfig.networks.resume import load_progress, resume_path, save_progress
@@ -326,7 +327,11 @@ def fit_model(
             processes=processes,
         )
         processes.copy_main(list(model.state_dict().values()))
-        with computing_in(model, precision, device), normalising_together(model, processes):
+        with (
+            computing_in(model, precision, device),
+            normalising_together(model, processes),
+            pooling_in_place(model),
+        ):
             history, lr, finder = fit_network(
                 learner, training, before, keep, head, is_shown=is_shown, is_logged=is_logged
             )
