@@ -147,7 +147,8 @@ class _Table(BaseModel):
     @classmethod
     def _refuse_unprintable(cls, value: Any, info: ValidationInfo) -> Any:
         # A path may hold anything. All other words may end in a figure or its caption.
-        if info.field_name in ("path", "images", "images_dir", "bands", "test", "files", "init"):
+        paths = ("path", "images", "images_dir", "bands", "test", "files", "init", "sheet")
+        if info.field_name in paths:
             return value
         for words in value if isinstance(value, tuple) else (value,):
             if isinstance(words, str) and (found := find_unprintable(words)):
@@ -681,6 +682,23 @@ class MapSettings(_Table):
         return self
 
 
+class StyleSettings(_Table):
+    """How figures look. No store depends on it or records it."""
+
+    sheet: str = Field(
+        "journal",
+        description="journal; talk, dark and 16:9 with larger type; poster, with larger type; or a "
+        "style sheet of matplotlib, FILE.mplstyle, on top of journal",
+    )
+    cmap: str | None = Field(
+        None, description="Colour map of the maps, a name of matplotlib; best dark at zero"
+    )
+    font: str | None = Field(None, description="Family of the font, which must be installed")
+    font_size: float | None = Field(
+        None, ge=4, le=60, description="Size of the text [pt]; that of labels and numbers follows"
+    )
+
+
 class Settings(_Table):
     """Everything that ``galfig.toml`` may contain; every table and every key is optional."""
 
@@ -689,6 +707,7 @@ class Settings(_Table):
     split: SplitSettings = SplitSettings()
     training: TrainingSettings = TrainingSettings()
     maps: MapSettings = MapSettings()
+    style: StyleSettings = StyleSettings()
 
     @model_validator(mode="after")
     def _check_images(self) -> "Settings":
@@ -727,15 +746,15 @@ class Settings(_Table):
     def record(self) -> dict[str, Any]:
         """Return the settings that determine the results, ready for JSON.
 
-        The shard size is left out: it divides the work but does not change the results. So are the
-        folders of this machine; see `record_folder`.
+        The shard size is left out: it divides the work but does not change the results. So is the
+        style of figures, and so are the folders of this machine; see `record_folder`.
 
         Returns
         -------
         dict
             A dict for each table, by name.
         """
-        tables = self.model_dump(mode="json", exclude={"maps": {"shard_size"}})
+        tables = self.model_dump(mode="json", exclude={"maps": {"shard_size"}, "style": True})
         # The digest of the catalog, recorded beside the settings, tells it from another.
         tables["catalog"]["path"] = _record_name(self.catalog.path)
         tables["catalog"] |= self.catalog.record_images()
@@ -770,6 +789,13 @@ class Settings(_Table):
         """The files with galaxies and the weights to start from, none of which may be replaced."""
         start = () if self.init_path is None else (self.init_path,)
         return *(file.path for file in self.catalog_files), *start
+
+    @property
+    def figure_style(self) -> StyleSettings:
+        """The style of figures, with the path of its sheet relative to the working directory."""
+        if not self.style.sheet.endswith(".mplstyle"):
+            return self.style
+        return self.style.model_copy(update={"sheet": str(self._folder / self.style.sheet)})
 
     @property
     def images_dir(self) -> Path | Address:
@@ -883,6 +909,32 @@ def load_settings(
         )
     settings._folder, settings._storage = folder, storage
     return settings
+
+
+def make_style(style: "StyleSettings | Mapping[str, Any] | str | None") -> StyleSettings:
+    """Return the style that an argument stands for.
+
+    Parameters
+    ----------
+    style : StyleSettings, mapping, str or None
+        The style, its keys, or the sheet alone; None for the default.
+
+    Returns
+    -------
+    StyleSettings
+
+    Raises
+    ------
+    ConfigError
+        If a key is unknown, or a value has the wrong type or is out of range.
+    """
+    if isinstance(style, StyleSettings):
+        return style
+    keys = {"sheet": style} if isinstance(style, str) else dict(style or {})
+    try:
+        return StyleSettings.model_validate(keys)
+    except ValidationError as exc:
+        raise ConfigError(f"`style`: {_describe(exc)}") from exc
 
 
 def _may_exist(path: Path) -> bool:

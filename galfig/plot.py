@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from galfig.config import StyleSettings, make_style
 from galfig.errors import FigureError
 from galfig.figures.captions import PLAIN
 from galfig.figures.drawing import Drawing, DrawOptions
@@ -61,6 +62,7 @@ __all__ = [
 ]
 
 Width = Literal["column", "text"] | float
+StyleLike = StyleSettings | Mapping[str, Any] | str | None
 # Resolution of the image in a notebook [dots/inch].
 NOTEBOOK_DPI = 110
 
@@ -94,14 +96,15 @@ class Plot:
             return None
         stream = io.BytesIO()
         figure = self.figure
-        with paper_style(), keep_layout(figure):
+        with paper_style(self._drawing.style), keep_layout(figure):
             figure.savefig(stream, format="png", dpi=NOTEBOOK_DPI)
         return stream.getvalue()
 
     @property
     def figure(self) -> "Figure":
         """The matplotlib figure; for an atlas, the first page."""
-        return next(iter(self._drawing.pages))
+        with paper_style(self._drawing.style):
+            return next(iter(self._drawing.pages))
 
     @property
     def data(self) -> "pd.DataFrame":
@@ -162,6 +165,7 @@ def panels(
     *,
     ax: "Axes | None" = None,
     width: Width | None = None,
+    style: StyleLike = None,
     cmap: str | None = None,
     classes: Sequence[str] = (),
     map: MapKind | None = None,
@@ -178,6 +182,9 @@ def panels(
         Not supported, because this figure has several axes.
     width : "column", "text" or float, optional
         Width of the figure: an AASTeX width, or a number [inch]. Default "text", 7.1 inch.
+    style : str or mapping, optional
+        How the figure looks, unless it is drawn on ``ax``: "journal", "talk", "poster", a style
+        sheet of matplotlib, or a mapping with keys of ``[style]``. Default "journal".
     cmap : str, optional
         Colour map of the Grad-CAM maps; it should be dark at zero. Default "inferno".
     classes : sequence of str, optional
@@ -200,7 +207,9 @@ def panels(
     SelectionError
         If ``rows`` contains an identifier that the store does not hold.
     """
-    return _plot("panels", store, rows, ax=ax, width=width, cmap=cmap, classes=classes, map=map)
+    return _plot(
+        "panels", store, rows, ax=ax, width=width, style=style, cmap=cmap, classes=classes, map=map
+    )
 
 
 def evidence(
@@ -209,6 +218,7 @@ def evidence(
     *,
     ax: "Axes | None" = None,
     width: Width | None = None,
+    style: StyleLike = None,
     cmap: str | None = None,
     classes: Sequence[str] = (),
 ) -> Plot:
@@ -228,6 +238,9 @@ def evidence(
     width : "column", "text" or float, optional
         Width of the figure: an AASTeX width, or a number [inch]. Default "column", 3.39 inch, for
         one map per galaxy, and "text", 7.1 inch, for several.
+    style : str or mapping, optional
+        How the figure looks, unless it is drawn on ``ax``: "journal", "talk", "poster", a style
+        sheet of matplotlib, or a mapping with keys of ``[style]``. Default "journal".
     cmap : str, optional
         Diverging colour map. Default "RdBu_r".
     classes : sequence of str, optional
@@ -249,7 +262,9 @@ def evidence(
     StoreError
         If the method of the store's maps gives no evidence; see `Store.evidence`.
     """
-    return _plot("evidence", store, rows, ax=ax, width=width, cmap=cmap, classes=classes)
+    return _plot(
+        "evidence", store, rows, ax=ax, width=width, style=style, cmap=cmap, classes=classes
+    )
 
 
 def histogram(
@@ -258,6 +273,7 @@ def histogram(
     *,
     ax: "Axes | None" = None,
     width: Width | None = None,
+    style: StyleLike = None,
 ) -> Plot:
     """Draw the distribution of the binned quantity, with the edges of the classes.
 
@@ -271,6 +287,9 @@ def histogram(
         Axes to draw on; a new figure by default.
     width : "column", "text" or float, optional
         Width of the figure: an AASTeX width, or a number [inch]. Default "column", 3.39 inch.
+    style : str or mapping, optional
+        How the figure looks, unless it is drawn on ``ax``: "journal", "talk", "poster", a style
+        sheet of matplotlib, or a mapping with keys of ``[style]``. Default "journal".
 
     Returns
     -------
@@ -285,7 +304,7 @@ def histogram(
     SelectionError
         If ``rows`` contains an identifier that the store does not hold.
     """
-    return _plot("histogram", store, rows, ax=ax, width=width)
+    return _plot("histogram", store, rows, ax=ax, width=width, style=style)
 
 
 def class_examples(
@@ -294,6 +313,7 @@ def class_examples(
     *,
     ax: "Axes | None" = None,
     width: Width | None = None,
+    style: StyleLike = None,
 ) -> Plot:
     """Draw cutouts, one row per true class.
 
@@ -307,6 +327,9 @@ def class_examples(
         Not supported, because this figure has several axes.
     width : "column", "text" or float, optional
         Width of the figure: an AASTeX width, or a number [inch]. Default "text", 7.1 inch.
+    style : str or mapping, optional
+        How the figure looks, unless it is drawn on ``ax``: "journal", "talk", "poster", a style
+        sheet of matplotlib, or a mapping with keys of ``[style]``. Default "journal".
 
     Returns
     -------
@@ -322,7 +345,7 @@ def class_examples(
         If ``rows`` contains an identifier that the store does not hold, or no galaxy has a
         true class.
     """
-    return _plot("class-examples", store, rows, ax=ax, width=width)
+    return _plot("class-examples", store, rows, ax=ax, width=width, style=style)
 
 
 def training_curves(
@@ -331,6 +354,7 @@ def training_curves(
     *,
     ax: "Axes | None" = None,
     width: Width | None = None,
+    style: StyleLike = None,
 ) -> Plot:
     """Draw the losses and metrics of the network against the epoch.
 
@@ -344,6 +368,9 @@ def training_curves(
         Not supported, because this figure has several axes.
     width : "column", "text" or float, optional
         Width of the figure: an AASTeX width, or a number [inch]. Default "column", 3.39 inch.
+    style : str or mapping, optional
+        How the figure looks, unless it is drawn on ``ax``: "journal", "talk", "poster", a style
+        sheet of matplotlib, or a mapping with keys of ``[style]``. Default "journal".
 
     Returns
     -------
@@ -355,7 +382,7 @@ def training_curves(
     FigureError
         If ``ax`` is given; ``width`` is not valid; or the network has no training history.
     """
-    return _plot("training-curves", store, None, ax=ax, width=width)
+    return _plot("training-curves", store, None, ax=ax, width=width, style=style)
 
 
 def learning_rate(
@@ -364,6 +391,7 @@ def learning_rate(
     *,
     ax: "Axes | None" = None,
     width: Width | None = None,
+    style: StyleLike = None,
 ) -> Plot:
     """Draw the curve of the learning-rate finder, and the rate chosen.
 
@@ -377,6 +405,9 @@ def learning_rate(
         Axes to draw on; a new figure by default.
     width : "column", "text" or float, optional
         Width of the figure: an AASTeX width, or a number [inch]. Default "column", 3.39 inch.
+    style : str or mapping, optional
+        How the figure looks, unless it is drawn on ``ax``: "journal", "talk", "poster", a style
+        sheet of matplotlib, or a mapping with keys of ``[style]``. Default "journal".
 
     Returns
     -------
@@ -388,7 +419,7 @@ def learning_rate(
     FigureError
         If ``width`` is not valid, or the network was trained at a fixed learning rate.
     """
-    return _plot("learning-rate", store, None, ax=ax, width=width)
+    return _plot("learning-rate", store, None, ax=ax, width=width, style=style)
 
 
 def confusion_matrix(
@@ -397,6 +428,7 @@ def confusion_matrix(
     *,
     ax: "Axes | None" = None,
     width: Width | None = None,
+    style: StyleLike = None,
     cmap: str | None = None,
 ) -> Plot:
     """Draw the confusion matrix: numbers of galaxies by true and predicted class.
@@ -412,6 +444,9 @@ def confusion_matrix(
     width : "column", "text" or float, optional
         Width of the figure: an AASTeX width, or a number [inch]. The default grows with the number
         of classes, up to one column.
+    style : str or mapping, optional
+        How the figure looks, unless it is drawn on ``ax``: "journal", "talk", "poster", a style
+        sheet of matplotlib, or a mapping with keys of ``[style]``. Default "journal".
     cmap : str, optional
         Colour map of the fractions; it should be light at zero. Default "Blues".
 
@@ -429,7 +464,7 @@ def confusion_matrix(
         If ``rows`` contains an identifier that the store does not hold, or no galaxy has a
         true class.
     """
-    return _plot("confusion-matrix", store, rows, ax=ax, width=width, cmap=cmap)
+    return _plot("confusion-matrix", store, rows, ax=ax, width=width, style=style, cmap=cmap)
 
 
 def roc(
@@ -438,6 +473,7 @@ def roc(
     *,
     ax: "Axes | None" = None,
     width: Width | None = None,
+    style: StyleLike = None,
 ) -> Plot:
     """Draw the ROC curve, with the area under it and its 95 % interval.
 
@@ -451,6 +487,9 @@ def roc(
         Axes to draw on; a new figure by default.
     width : "column", "text" or float, optional
         Width of the figure: an AASTeX width, or a number [inch]. Default "column", 3.39 inch.
+    style : str or mapping, optional
+        How the figure looks, unless it is drawn on ``ax``: "journal", "talk", "poster", a style
+        sheet of matplotlib, or a mapping with keys of ``[style]``. Default "journal".
 
     Returns
     -------
@@ -466,7 +505,7 @@ def roc(
         If ``rows`` contains an identifier that the store does not hold, or no galaxy has a
         true class.
     """
-    return _plot("roc", store, rows, ax=ax, width=width)
+    return _plot("roc", store, rows, ax=ax, width=width, style=style)
 
 
 def top_losses(
@@ -475,6 +514,7 @@ def top_losses(
     *,
     ax: "Axes | None" = None,
     width: Width | None = None,
+    style: StyleLike = None,
     cmap: str | None = None,
 ) -> Plot:
     """Draw the galaxies with the largest loss, with the maps of two classes.
@@ -491,6 +531,9 @@ def top_losses(
         Not supported, because this figure has several axes.
     width : "column", "text" or float, optional
         Width of the figure: an AASTeX width, or a number [inch]. Default "text", 7.1 inch.
+    style : str or mapping, optional
+        How the figure looks, unless it is drawn on ``ax``: "journal", "talk", "poster", a style
+        sheet of matplotlib, or a mapping with keys of ``[style]``. Default "journal".
     cmap : str, optional
         Colour map of the Grad-CAM maps; it should be dark at zero. Default "inferno".
 
@@ -508,7 +551,7 @@ def top_losses(
         If ``rows`` contains an identifier that the store does not hold, or no galaxy has a
         true class.
     """
-    return _plot("top-losses", store, rows, ax=ax, width=width, cmap=cmap)
+    return _plot("top-losses", store, rows, ax=ax, width=width, style=style, cmap=cmap)
 
 
 def stacked_maps(
@@ -517,6 +560,7 @@ def stacked_maps(
     *,
     ax: "Axes | None" = None,
     width: Width | None = None,
+    style: StyleLike = None,
     cmap: str | None = None,
 ) -> Plot:
     """Draw mean cutouts and mean maps by true and predicted class.
@@ -531,6 +575,9 @@ def stacked_maps(
         Not supported, because this figure has several axes.
     width : "column", "text" or float, optional
         Width of the figure: an AASTeX width, or a number [inch]. Default "text", 7.1 inch.
+    style : str or mapping, optional
+        How the figure looks, unless it is drawn on ``ax``: "journal", "talk", "poster", a style
+        sheet of matplotlib, or a mapping with keys of ``[style]``. Default "journal".
     cmap : str, optional
         Colour map of the Grad-CAM maps; it should be dark at zero. Default "inferno".
 
@@ -548,7 +595,7 @@ def stacked_maps(
         If ``rows`` contains an identifier that the store does not hold, or no galaxy has a
         true class.
     """
-    return _plot("stacked-maps", store, rows, ax=ax, width=width, cmap=cmap)
+    return _plot("stacked-maps", store, rows, ax=ax, width=width, style=style, cmap=cmap)
 
 
 def radial_profile(
@@ -557,6 +604,7 @@ def radial_profile(
     *,
     ax: "Axes | None" = None,
     width: Width | None = None,
+    style: StyleLike = None,
     unit: str | None = None,
 ) -> Plot:
     """Draw the mean map of each class against the distance from the centre.
@@ -571,6 +619,9 @@ def radial_profile(
         Axes to draw on; a new figure by default.
     width : "column", "text" or float, optional
         Width of the figure: an AASTeX width, or a number [inch]. Default "column", 3.39 inch.
+    style : str or mapping, optional
+        How the figure looks, unless it is drawn on ``ax``: "journal", "talk", "poster", a style
+        sheet of matplotlib, or a mapping with keys of ``[style]``. Default "journal".
     unit : str, optional
         Column of the catalog with the radius [arcsec] that is the unit of distance.
 
@@ -587,7 +638,7 @@ def radial_profile(
     SelectionError
         If ``rows`` contains an identifier that the store does not hold.
     """
-    return _plot("radial-profile", store, rows, ax=ax, width=width, unit=unit)
+    return _plot("radial-profile", store, rows, ax=ax, width=width, style=style, unit=unit)
 
 
 def reliability(
@@ -596,6 +647,7 @@ def reliability(
     *,
     ax: "Axes | None" = None,
     width: Width | None = None,
+    style: StyleLike = None,
 ) -> Plot:
     """Draw the fraction of correct predictions against the predicted probability.
 
@@ -609,6 +661,9 @@ def reliability(
         Axes to draw on, without the number of galaxies; by default, a new figure that includes it.
     width : "column", "text" or float, optional
         Width of the figure: an AASTeX width, or a number [inch]. Default "column", 3.39 inch.
+    style : str or mapping, optional
+        How the figure looks, unless it is drawn on ``ax``: "journal", "talk", "poster", a style
+        sheet of matplotlib, or a mapping with keys of ``[style]``. Default "journal".
 
     Returns
     -------
@@ -623,7 +678,7 @@ def reliability(
         If ``rows`` contains an identifier that the store does not hold, or no galaxy has a
         true class.
     """
-    return _plot("reliability", store, rows, ax=ax, width=width)
+    return _plot("reliability", store, rows, ax=ax, width=width, style=style)
 
 
 def compare(
@@ -633,6 +688,7 @@ def compare(
     other: Store,
     ax: "Axes | None" = None,
     width: Width | None = None,
+    style: StyleLike = None,
     cmap: str | None = None,
     classes: Sequence[str] = (),
 ) -> Plot:
@@ -648,6 +704,9 @@ def compare(
         Not supported, because this figure has several axes.
     width : "column", "text" or float, optional
         Width of the figure: an AASTeX width, or a number [inch]. Default "text", 7.1 inch.
+    style : str or mapping, optional
+        How the figure looks, unless it is drawn on ``ax``: "journal", "talk", "poster", a style
+        sheet of matplotlib, or a mapping with keys of ``[style]``. Default "journal".
     cmap : str, optional
         Colour map of the Grad-CAM maps; it should be dark at zero. Default "inferno".
     classes : sequence of str, optional
@@ -668,7 +727,15 @@ def compare(
         If ``rows`` contains an identifier that the store does not hold.
     """
     return _plot(
-        "compare", store, rows, ax=ax, width=width, cmap=cmap, classes=classes, other=other
+        "compare",
+        store,
+        rows,
+        ax=ax,
+        width=width,
+        style=style,
+        cmap=cmap,
+        classes=classes,
+        other=other,
     )
 
 
@@ -678,6 +745,7 @@ def atlas(
     *,
     ax: "Axes | None" = None,
     width: Width | None = None,
+    style: StyleLike = None,
     cmap: str | None = None,
 ) -> Plot:
     """Draw every galaxy with its maps, many to a page; a notebook shows the first page.
@@ -692,6 +760,9 @@ def atlas(
         Not supported, because this figure has several axes.
     width : "column", "text" or float, optional
         Width of the figure: an AASTeX width, or a number [inch]. Default "text", 7.1 inch.
+    style : str or mapping, optional
+        How the figure looks, unless it is drawn on ``ax``: "journal", "talk", "poster", a style
+        sheet of matplotlib, or a mapping with keys of ``[style]``. Default "journal".
     cmap : str, optional
         Colour map of the Grad-CAM maps; it should be dark at zero. Default "inferno".
 
@@ -708,10 +779,12 @@ def atlas(
     SelectionError
         If ``rows`` contains an identifier that the store does not hold.
     """
-    return _plot("atlas", store, rows, ax=ax, width=width, cmap=cmap)
+    return _plot("atlas", store, rows, ax=ax, width=width, style=style, cmap=cmap)
 
 
-def audit_summary(audit: Audit, *, ax: "Axes | None" = None, width: Width | None = None) -> Plot:
+def audit_summary(
+    audit: Audit, *, ax: "Axes | None" = None, width: Width | None = None, style: StyleLike = None
+) -> Plot:
     """Draw every number of an audit with its interval, beside its controls.
 
     Parameters
@@ -722,6 +795,9 @@ def audit_summary(audit: Audit, *, ax: "Axes | None" = None, width: Width | None
         Not supported, because this figure has several axes.
     width : "column", "text" or float, optional
         Width of the figure: an AASTeX width, or a number [inch]. Default "text", 7.1 inch.
+    style : str or mapping, optional
+        How the figure looks, unless it is drawn on ``ax``: "journal", "talk", "poster", a style
+        sheet of matplotlib, or a mapping with keys of ``[style]``. Default "journal".
 
     Returns
     -------
@@ -733,10 +809,12 @@ def audit_summary(audit: Audit, *, ax: "Axes | None" = None, width: Width | None
     FigureError
         If ``ax`` is given, ``width`` is not valid, or the audit holds no number.
     """
-    return _plot_audit("audit-summary", audit, ax=ax, width=width)
+    return _plot_audit("audit-summary", audit, ax=ax, width=width, style=style)
 
 
-def audit_curves(audit: Audit, *, ax: "Axes | None" = None, width: Width | None = None) -> Plot:
+def audit_curves(
+    audit: Audit, *, ax: "Axes | None" = None, width: Width | None = None, style: StyleLike = None
+) -> Plot:
     """Draw how the probability changes as pixels go or come, by the map and by each control.
 
     Parameters
@@ -747,6 +825,9 @@ def audit_curves(audit: Audit, *, ax: "Axes | None" = None, width: Width | None 
         Not supported, because this figure has several axes.
     width : "column", "text" or float, optional
         Width of the figure: an AASTeX width, or a number [inch]. Default "text", 7.1 inch.
+    style : str or mapping, optional
+        How the figure looks, unless it is drawn on ``ax``: "journal", "talk", "poster", a style
+        sheet of matplotlib, or a mapping with keys of ``[style]``. Default "journal".
 
     Returns
     -------
@@ -758,10 +839,12 @@ def audit_curves(audit: Audit, *, ax: "Axes | None" = None, width: Width | None 
     FigureError
         If ``ax`` is given, ``width`` is not valid, or the audit has neither measure.
     """
-    return _plot_audit("audit-curves", audit, ax=ax, width=width)
+    return _plot_audit("audit-curves", audit, ax=ax, width=width, style=style)
 
 
-def audit_sanity(audit: Audit, *, ax: "Axes | None" = None, width: Width | None = None) -> Plot:
+def audit_sanity(
+    audit: Audit, *, ax: "Axes | None" = None, width: Width | None = None, style: StyleLike = None
+) -> Plot:
     """Draw how much of the maps is left as the layers of the network are randomised.
 
     Parameters
@@ -772,6 +855,9 @@ def audit_sanity(audit: Audit, *, ax: "Axes | None" = None, width: Width | None 
         Axes to draw on; a new figure by default.
     width : "column", "text" or float, optional
         Width of the figure: an AASTeX width, or a number [inch]. Default "column", 3.39 inch.
+    style : str or mapping, optional
+        How the figure looks, unless it is drawn on ``ax``: "journal", "talk", "poster", a style
+        sheet of matplotlib, or a mapping with keys of ``[style]``. Default "journal".
 
     Returns
     -------
@@ -783,7 +869,7 @@ def audit_sanity(audit: Audit, *, ax: "Axes | None" = None, width: Width | None 
     FigureError
         If ``width`` is not valid, or the audit lacks the measure.
     """
-    return _plot_audit("audit-sanity", audit, ax=ax, width=width)
+    return _plot_audit("audit-sanity", audit, ax=ax, width=width, style=style)
 
 
 def attribution_vs(
@@ -795,6 +881,7 @@ def attribution_vs(
     statistic: str | None = None,
     ax: "Axes | None" = None,
     width: Width | None = None,
+    style: StyleLike = None,
 ) -> Plot:
     """Draw a statistic of each galaxy's map against a column of the catalog.
 
@@ -814,6 +901,9 @@ def attribution_vs(
         Axes to draw on; a new figure by default.
     width : "column", "text" or float, optional
         Width of the figure: an AASTeX width, or a number [inch]. Default "column", 3.39 inch.
+    style : str or mapping, optional
+        How the figure looks, unless it is drawn on ``ax``: "journal", "talk", "poster", a style
+        sheet of matplotlib, or a mapping with keys of ``[style]``. Default "journal".
 
     Returns
     -------
@@ -834,16 +924,19 @@ def attribution_vs(
         rows,
         ax=ax,
         width=width,
+        style=style,
         audit=audit,
         column=column,
         statistic=statistic,
     )
 
 
-def _plot_audit(name: str, audit: Audit, *, ax: "Axes | None", width: Width | None) -> Plot:
+def _plot_audit(
+    name: str, audit: Audit, *, ax: "Axes | None", width: Width | None, style: StyleLike
+) -> Plot:
     """Draw a figure of the registry from an audit."""
     _check_axes(name, ax)
-    options = DrawOptions(parse_width(width), ax=ax)
+    options = DrawOptions(parse_width(width), ax=ax, style=make_style(style))
     return Plot(*draw_audit(audit, name, options), is_own=ax is None)
 
 
@@ -859,6 +952,7 @@ def _plot(
     *,
     ax: "Axes | None",
     width: Width | None,
+    style: StyleLike,
     cmap: str | None = None,
     unit: str | None = None,
     other: Store | None = None,
@@ -875,7 +969,8 @@ def _plot(
     if map is not None:
         require_choice("map", map, get_args(MapKind))
     options = DrawOptions(
-        parse_width(width), unit, other, ax, cmap, tuple(classes), audit, column, statistic, map
+        *(parse_width(width), unit, other, ax, cmap, tuple(classes)),
+        *(audit, column, statistic, map, make_style(style)),
     )
     drawn = draw_from(store, name, _choose(store, rows), options)
     return Plot(*drawn, is_own=ax is None)

@@ -10,6 +10,7 @@ from galfig.cli.usage import Command
 from galfig.runtime.files import ErrorOrReplace
 
 if TYPE_CHECKING:
+    from galfig.config import StyleSettings
     from galfig.figures.registry import Opener
     from galfig.runtime.options import MapKind
     from galfig.store.selection import Query
@@ -72,6 +73,7 @@ def _list_figures(ctx: click.Context, parameter: click.Parameter, is_asked: bool
 )
 @options.map_option
 @options.figure_options
+@options.style_options
 @options.again_options
 @options.if_exists_options()
 @options.standard_options
@@ -89,6 +91,7 @@ def figure(
     map: "MapKind | None",
     width: str | None,
     data: Path | None,
+    style: "StyleSettings",
     opener: "Opener",
     if_exists: ErrorOrReplace,
 ) -> None:
@@ -124,6 +127,7 @@ def figure(
         statistic=statistic,
         map=map,
         data=data,
+        style=style,
         opener=opener,
         if_exists=if_exists,
     ):

@@ -290,6 +290,50 @@ def figure_options(function: Function) -> Function:
     )(function)
 
 
+def style_options(function: Function) -> Function:
+    """Add the options of the style; the command receives them as ``style``."""
+
+    @functools.wraps(function)
+    def run(
+        *args: Any,
+        config: Path | None,
+        sheet: str | None,
+        cmap: str | None,
+        font: str | None,
+        font_size: float | None,
+        **given: Any,
+    ) -> Any:
+        from galfig.config import load_settings
+
+        # A path is relative to the working directory, and not to the settings file.
+        file = Path(sheet) if sheet is not None and sheet.endswith(".mplstyle") else sheet
+        keys = {"sheet": file, "cmap": cmap, "font": font, "font_size": font_size}
+        settings = load_settings(config, {("style", key): value for key, value in keys.items()})
+        return function(*args, style=settings.figure_style, **given)
+
+    choices = [
+        click.option(
+            "--style",
+            "sheet",
+            metavar="journal|talk|poster|FILE.mplstyle",
+            help="Style sheet; talk is dark and 16:9, a file is applied on top of journal.  "
+            "[default: journal]",
+        ),
+        click.option("--cmap", help="Colour map of unsigned maps, by matplotlib's name."),
+        click.option("--font", help="Family of the font, which must be installed."),
+        click.option(
+            "--font-size",
+            cls=BracketedOption,
+            type=Number(min=4, max=60),
+            help="Size of the text [pt].",
+        ),
+        config_option,
+    ]
+    for choice in reversed(choices):
+        run = choice(run)
+    return run  # type: ignore[return-value]
+
+
 def again_options(function: Function) -> Function:
     """Add the options of stores that hold no maps; the command receives them as ``opener``."""
 

@@ -10,6 +10,7 @@ from galfig.cli.usage import Command
 from galfig.runtime.files import ErrorOrReplace
 
 if TYPE_CHECKING:
+    from galfig.config import StyleSettings
     from galfig.figures.registry import Opener
     from galfig.runtime.options import MapKind
     from galfig.store.selection import Query
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 @options.classes_option
 @options.map_option
 @options.figure_options
+@options.style_options
 @options.again_options
 @options.if_exists_options()
 @options.standard_options
@@ -43,6 +45,7 @@ def render(
     map: "MapKind | None",
     width: str | None,
     data: Path | None,
+    style: "StyleSettings",
     opener: "Opener",
     if_exists: ErrorOrReplace,
 ) -> None:
@@ -70,6 +73,7 @@ def render(
         classes=classes,
         map=map,
         data=data,
+        style=style,
         opener=opener,
         if_exists=if_exists,
     ):

@@ -26,6 +26,7 @@ from galfig.figures.style import (
     chart_size,
     escape_math,
     find_figure,
+    find_ink,
     open_axes,
     plot_legend,
     wrap_words,
@@ -159,7 +160,9 @@ def plot_attribution_vs(
     x: NDArray[np.float64], y: NDArray[np.float64], trend: Trend, *, ax: Axes
 ) -> None:
     """Draw galaxies as dots, and the median of each bin with its 95 % interval."""
-    ax.plot(x, y, ".", color="0.6", markersize=3, markeredgewidth=0, zorder=1, rasterized=True)
+    ax.plot(
+        x, y, ".", color=find_ink(0.6), markersize=3, markeredgewidth=0, zorder=1, rasterized=True
+    )
     errors = np.stack([trend.median - trend.low, trend.high - trend.median])
     drawn = ax.errorbar(
         trend.x,

@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 from galfig.figures.audits import describe_audited, format_numbers, require_measure
 from galfig.figures.captions import Markup, count_noun, join_lines
 from galfig.figures.drawing import Column, Drawing, DrawOptions
-from galfig.figures.style import COLORS, LINE_STYLES, TEXT_WIDTH, paper_style, spell_missing
+from galfig.figures.style import (
+    LINE_STYLES,
+    TEXT_WIDTH,
+    find_ink,
+    list_curve_colors,
+    paper_style,
+    scale_font,
+    spell_missing,
+)
 from galfig.records import Measured
 from galfig.store.audits import Audit
 
@@ -48,7 +56,7 @@ def make_audit_curves(measures: Mapping[str, Measured], width: float | None = No
         for (name, found), ax in zip(measures.items(), panels, strict=True):
             lines |= plot_audit_curves(found, ax=ax)
             ax.set_xlabel(_LABELS.get(name, _SHARE))
-            ax.set_title(name.capitalize(), fontsize=8)
+            ax.set_title(name.capitalize(), fontsize=scale_font(8))
         for ax in panels[:: len(panels) if is_wide else 1]:
             ax.set_ylabel("Probability of the predicted class")
         fig.legend(
@@ -56,7 +64,7 @@ def make_audit_curves(measures: Mapping[str, Measured], width: float | None = No
             [spell_missing(name) for name in lines],
             loc="outside lower center",
             ncols=3 if width > 5 else 2,
-            fontsize=7,
+            fontsize=scale_font(7),
         )
     return fig
 
@@ -64,11 +72,11 @@ def make_audit_curves(measures: Mapping[str, Measured], width: float | None = No
 def plot_audit_curves(measured: Measured, *, ax: Axes) -> dict[str, Any]:
     """Draw the curves of a measure that were made with its main fill; return its lines by name."""
     share = np.array(measured.curves[_SHARE])
-    lines = {}
+    lines, colors = {}, list_curve_colors()
     for number, (name, (mean, low, high)) in enumerate(list_curves(measured).items()):
         is_map = name == _MAP
         style: dict[str, Any] = {
-            "color": "black" if is_map else COLORS[(number - 1) % len(COLORS)],
+            "color": find_ink() if is_map else colors[(number - 1) % len(colors)],
             "linestyle": "-" if is_map else LINE_STYLES[(number - 1) % len(LINE_STYLES)],
             "linewidth": 1.8 if is_map else 1.0,
         }

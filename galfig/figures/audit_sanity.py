@@ -19,7 +19,9 @@ from galfig.figures.style import (
     COLUMN_WIDTH,
     MIN_FONT_SIZE,
     escape_math,
+    fill_page,
     find_figure,
+    find_ink,
     open_axes,
     wrap_words,
 )
@@ -49,7 +51,7 @@ def make_audit_sanity(
     Figure
     """
     n_rows = sum(map(len, _list_correlations(measured)))
-    with open_axes(ax, (width or COLUMN_WIDTH, 0.6 + 0.24 * n_rows)) as axes:
+    with open_axes(ax, fill_page(width, (width or COLUMN_WIDTH, 0.6 + 0.24 * n_rows))) as axes:
         plot_audit_sanity(measured, ax=axes)
         return find_figure(axes)
 
@@ -60,7 +62,7 @@ def plot_audit_sanity(measured: Measured, *, ax: Axes) -> None:
     items = [*numbers.items(), *controls.items()]
     is_control = [row >= len(numbers) for row in range(len(items))]
     estimates = [estimate for _, estimate in items]
-    ax.axvline(0, color="0.6", linewidth=0.6, linestyle=":")
+    ax.axvline(0, color=find_ink(0.6), linewidth=0.6, linestyle=":")
     plot_estimates(estimates, ax=ax, rows=range(len(items)), is_control=is_control)
     low, high = span_of(estimates)
     ax.set_xlim(min(low, -0.05), max(high, 1.05))

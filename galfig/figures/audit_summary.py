@@ -19,7 +19,14 @@ from galfig.figures.audits import (
 )
 from galfig.figures.captions import Markup, count_noun, join_lines, list_words
 from galfig.figures.drawing import Column, Drawing, DrawOptions
-from galfig.figures.style import MIN_FONT_SIZE, TEXT_WIDTH, escape_math, paper_style
+from galfig.figures.style import (
+    MIN_FONT_SIZE,
+    TEXT_WIDTH,
+    escape_math,
+    find_ink,
+    paper_style,
+    scale_font,
+)
 from galfig.records import Estimate, Measured
 from galfig.store.audits import Audit
 
@@ -130,18 +137,18 @@ def _plot_measure(measured: Measured, width: float, *, ax: Axes) -> None:
     ]
     ax.set_yticks(range(len(items)), names)
     for label, hollow in zip(ax.get_yticklabels(), is_control, strict=True):
-        label.set_color("0.35" if hollow else "black")
+        label.set_color(find_ink(0.35 if hollow else 0))
         label.set_fontsize(MIN_FONT_SIZE)
     ax.tick_params(axis="x", labelsize=MIN_FONT_SIZE)
     ax.tick_params(axis="y", length=0)
     ax.xaxis.set_major_locator(MaxNLocator(4))
     ax.xaxis.get_offset_text().set_fontsize(MIN_FONT_SIZE)
     if ax.get_xlim()[0] < 0 < ax.get_xlim()[1]:
-        ax.axvline(0, color="0.6", linewidth=0.6, linestyle=":", zorder=0)
+        ax.axvline(0, color=find_ink(0.6), linewidth=0.6, linestyle=":", zorder=0)
     for side in ("top", "right", "left"):
         ax.spines[side].set_visible(False)
     outcome = {None: "", True: " (passes)", False: " (fails)"}[measured.passes]
-    ax.set_title(f"{measured.name}{outcome}", loc="left", fontsize=7, weight="bold")
+    ax.set_title(f"{measured.name}{outcome}", loc="left", fontsize=scale_font(7), weight="bold")
 
 
 def _fit_name(name: str, width: float) -> str:

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from galfig.errors import FigureError
 from galfig.figures.captions import Markup, count_noun, join_lines
 from galfig.figures.methods import METHODS
+from galfig.figures.style import find_ground, find_ink, list_curve_colors
 from galfig.records import Estimate, Measured
 from galfig.store.audits import Audit
 
@@ -156,7 +157,7 @@ def plot_estimates(
 ) -> None:
     """Draw estimates as points with their intervals, one in a row; controls are hollow."""
     for estimate, row, hollow in zip(estimates, rows, is_control, strict=True):
-        color = "0.45" if hollow else "#0072B2"
+        color = find_ink(0.45) if hollow else list_curve_colors()[0]
         ax.plot([estimate.low, estimate.high], [row, row], color=color, linewidth=1.2)
         ax.plot(
             [estimate.value],
@@ -164,7 +165,7 @@ def plot_estimates(
             marker="o",
             markersize=3.4,
             color=color,
-            markerfacecolor="white" if hollow else color,
+            markerfacecolor=find_ground() if hollow else color,
             markeredgewidth=0.9,
             linestyle="none",
         )

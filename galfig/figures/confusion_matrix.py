@@ -29,7 +29,9 @@ from galfig.figures.style import (
     MIN_FONT_SIZE,
     TEXT_WIDTH,
     escape_math,
+    fill_page,
     find_figure,
+    find_ink,
     open_axes,
     wrap_words,
 )
@@ -77,7 +79,7 @@ def make_confusion_matrix(
     n_classes = len(class_names)
     widest = COLUMN_WIDTH if n_classes <= 8 else TEXT_WIDTH
     side = width or min(widest, 1.6 + 0.6 * n_classes)
-    with open_axes(ax, (side, side * 0.92)) as axes:
+    with open_axes(ax, fill_page(width, (side, side * 0.92))) as axes:
         plot_confusion_matrix(counts, class_names, symbol, ax=axes, cmap=cmap)
         return find_figure(axes)
 
@@ -101,7 +103,7 @@ def plot_confusion_matrix(
     image = ax.imshow(np.ma.masked_invalid(shares), cmap=cmap or "Blues", vmin=0, vmax=1)
     for row in np.flatnonzero(~counts.any(axis=1)):
         hatched = Rectangle((-0.5, row - 0.5), n_classes, 1, fill=False, hatch="////")
-        hatched.set(edgecolor="0.7", linewidth=0)
+        hatched.set(edgecolor=find_ink(0.7), linewidth=0)
         ax.add_patch(hatched)
     # Approximate width that the axis labels leave [inch].
     room = 0.75 * ax.bbox.width / ax.figure.dpi / 0.775

@@ -1,7 +1,7 @@
 """A figure before it is saved: its pages, caption, alternative text and data."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
+from galfig.config import StyleSettings
 from galfig.figures.captions import Markup
 from galfig.figures.methods import find_words
 from galfig.runtime.options import MapKind
@@ -59,6 +60,8 @@ class DrawOptions:
         Column of the catalog, and column of the audit's table, that are plotted against each other.
     map : {"evidence"} or None
         What maps "panels" shows, if not those of the store's method.
+    style : StyleSettings
+        How the figure looks, unless it is drawn on the caller's axes.
     """
 
     width: float | None = None
@@ -71,6 +74,7 @@ class DrawOptions:
     column: str | None = None
     statistic: str | None = None
     map: MapKind | None = None
+    style: StyleSettings = field(default_factory=StyleSettings)
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,8 @@ class Drawing:
         Number of pages.
     galaxies : tuple of str
         Identifiers of the galaxies that the figure shows individually.
+    style : StyleSettings
+        How it looks; pages that are drawn later, and files, need it.
     """
 
     name: str
@@ -106,6 +112,7 @@ class Drawing:
     tabulate: Callable[[], Mapping[str, Column]]
     n_pages: int = 1
     galaxies: tuple[str, ...] = ()
+    style: StyleSettings = field(default_factory=StyleSettings)
 
 
 def name_galaxies(store: Store, indices: NDArray[np.intp]) -> tuple[str, ...]:

@@ -44,7 +44,6 @@ from galfig.figures.meaning import (
 )
 from galfig.figures.rows import (
     COLORBAR_GAP,
-    COLORBAR_LABELS,
     COLORBAR_WIDTH,
     GAP,
     PAGE_HEIGHT,
@@ -53,6 +52,7 @@ from galfig.figures.rows import (
     choose_side,
     find_extent,
     hide_frame,
+    measure_colorbar,
     plot_cutout,
     plot_frame,
     plot_heading,
@@ -63,6 +63,7 @@ from galfig.figures.style import (
     COLUMN_WIDTH,
     MIN_FONT_SIZE,
     TEXT_WIDTH,
+    find_ink,
     fit_font_size,
     paper_style,
     plot_outlined_text,
@@ -171,7 +172,7 @@ def make_evidence(
         side = choose_side(n_rows, n_columns, width)
         height = n_rows * (side + GAP) - GAP + 0.04
         fig = Figure(figsize=(width, height))
-        content = n_columns * (side + GAP) + COLORBAR_GAP + COLORBAR_WIDTH + COLORBAR_LABELS
+        content = n_columns * (side + GAP) + measure_colorbar()
         left = max(0.02, (width - content) / 2)
         vmax = max(float(np.abs(panel.values).max()) for row in rows for panel in row.panels)
         for number, row in enumerate(rows):
@@ -420,7 +421,7 @@ def _plot_panel(
         plot_frame(ax, side, **INK)
     for spine in ax.spines.values():
         # The sky is white there as the paper is.
-        spine.set(visible=True, color="0.6", linewidth=0.5)
+        spine.set(visible=True, color=find_ink(0.6), linewidth=0.5)
 
 
 def _choose_font_size(side: float) -> float:

@@ -24,10 +24,13 @@ from galfig.figures.captions import (
 )
 from galfig.figures.drawing import Column, Drawing, DrawOptions
 from galfig.figures.style import (
-    COLORS,
     chart_size,
+    choose_curve_style,
     escape_math,
     find_figure,
+    find_ground,
+    find_ink,
+    list_curve_colors,
     open_axes,
     plot_legend,
     wrap_words,
@@ -92,7 +95,12 @@ def plot_histogram(
     bars, words = [], []
     if len(labels) > MAX_CLASSES:
         inside = value[(value > edges[0]) & (value <= edges[-1])]
-        ax.hist(np.nextafter(inside, -np.inf), bins=bins.tolist(), color=COLORS[0], alpha=0.75)
+        ax.hist(
+            np.nextafter(inside, -np.inf),
+            bins=bins.tolist(),
+            color=list_curve_colors()[0],
+            alpha=0.75,
+        )
         labels = ()
     for index, label in enumerate(labels):
         low, high = edges[index], edges[index + 1]
@@ -103,16 +111,16 @@ def plot_histogram(
         _, _, drawn = ax.hist(
             np.nextafter(inside, -np.inf),
             bins=bins.tolist(),
-            color=COLORS[index % len(COLORS)],
+            color=choose_curve_style(index)["color"],
             alpha=0.75,
             hatch=_HATCHES[index % len(_HATCHES)],
-            edgecolor="white",
+            edgecolor=find_ground(),
             linewidth=0.3,
         )
         bars.append(drawn)
         words.append(f"{label} ({len(inside)})")
     for edge in edges if len(edges) <= MAX_EDGES else ():
-        ax.axvline(edge, color="0.3", linewidth=0.6, linestyle="--")
+        ax.axvline(edge, color=find_ink(0.3), linewidth=0.6, linestyle="--")
     ax.set_ylabel("Galaxies")
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     if words:

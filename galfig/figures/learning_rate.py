@@ -15,7 +15,7 @@ from galfig.figures.captions import (
     join_lines,
 )
 from galfig.figures.drawing import Column, Drawing, DrawOptions
-from galfig.figures.style import COLORS, chart_size, find_figure, format_power, open_axes
+from galfig.figures.style import chart_size, find_figure, format_power, list_curve_colors, open_axes
 from galfig.records import LearningRateCurve
 from galfig.store.reader import Store
 from galfig.store.selection import Selection
@@ -54,9 +54,11 @@ def plot_finder_curve(rates: ArrayLike, losses: ArrayLike, chosen: float, *, ax:
     """Draw the curve of the finder up to where the loss explodes, and mark the rate chosen."""
     rates, losses = np.asarray(rates, float), np.asarray(losses, float)
     order = np.argsort(rates)
-    ax.plot(rates, losses, color=COLORS[0])
+    ax.plot(rates, losses, color=list_curve_colors()[0])
     loss = float(np.interp(np.log(chosen), np.log(rates[order]), losses[order]))
-    ax.plot(chosen, loss, "o", color=COLORS[1], markersize=4, label=f"chosen: {chosen:.2g}")
+    ax.plot(
+        chosen, loss, "o", color=list_curve_colors()[1], markersize=4, label=f"chosen: {chosen:.2g}"
+    )
     ax.set_xscale("log")
     ax.xaxis.set_major_formatter(lambda rate, _: format_power(round(np.log10(rate))))
     ax.xaxis.set_minor_formatter("")

@@ -29,6 +29,7 @@ from galfig.figures.style import (
     choose_curve_style,
     escape_math,
     find_figure,
+    find_ink,
     format_power,
     open_axes,
     plot_legend,
@@ -203,7 +204,7 @@ def plot_radial_profile(
     mean, error = (values / 10.0**exponent for values in (profiles.mean, profiles.error))
     edges = profiles.edges
     radius = (edges[:-1] + edges[1:]) / 2
-    ax.axhline(0, color="0.6", linewidth=0.6)
+    ax.axhline(0, color=find_ink(0.6), linewidth=0.6)
     lines = []
     for class_idx in range(len(class_names)):
         style = choose_curve_style(class_idx)

@@ -5,11 +5,13 @@ import importlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import matplotlib as mpl
 
+from galfig.config import StyleSettings
 from galfig.errors import FigureError
 from galfig.figures.drawing import Drawing, DrawOptions
 from galfig.figures.save import (
@@ -19,7 +21,7 @@ from galfig.figures.save import (
     describe_provenance,
     write_drawing,
 )
-from galfig.figures.style import COLUMN_WIDTH, MAX_WIDTH, MIN_WIDTH, TEXT_WIDTH
+from galfig.figures.style import COLUMN_WIDTH, MAX_WIDTH, MIN_WIDTH, TEXT_WIDTH, paper_style
 from galfig.runtime.files import ErrorOrReplace
 from galfig.runtime.messages import suggest
 from galfig.runtime.options import MapKind
@@ -47,7 +49,8 @@ class FigureKind:
     n : int or None
         Default number of galaxies; None for all.
     options : tuple of str
-        Options that only some figures take: names of fields of `DrawOptions`.
+        Options that only some figures take: names of fields of `DrawOptions`; "cmap" for those of
+        maps that are not signed, which the style's colour map is for.
     sort : "loss" or None
         Order that the figure always uses; None to use that of the query.
     takes_axes : bool
@@ -72,7 +75,10 @@ class FigureKind:
 
 FIGURES = {
     "panels": FigureKind(
-        "panels", "rows of cutout and maps, as galfig render", n=5, options=("classes", "map")
+        "panels",
+        "rows of cutout and maps, as galfig render",
+        n=5,
+        options=("classes", "map", "cmap"),
     ),
     "evidence": FigureKind(
         "evidence",
@@ -101,9 +107,12 @@ FIGURES = {
         "top_losses",
         "the largest losses: maps of the true and the likeliest wrong class",
         n=5,
+        options=("cmap",),
         sort="loss",
     ),
-    "stacked-maps": FigureKind("stacked_maps", "mean maps by true and predicted class"),
+    "stacked-maps": FigureKind(
+        "stacked_maps", "mean maps by true and predicted class", options=("cmap",)
+    ),
     "radial-profile": FigureKind(
         "radial_profile",
         "mean attribution against radius, with bands of one standard error",
@@ -116,9 +125,9 @@ FIGURES = {
         takes_axes=True,
     ),
     "compare": FigureKind(
-        "compare", "the same galaxies from two stores", n=3, options=("other", "classes")
+        "compare", "the same galaxies from two stores", n=3, options=("other", "classes", "cmap")
     ),
-    "atlas": FigureKind("atlas", "every galaxy, on many pages"),
+    "atlas": FigureKind("atlas", "every galaxy, on many pages", options=("cmap",)),
     "audit-summary": FigureKind(
         "audit_summary",
         "every number of an audit with its interval and controls",
@@ -292,6 +301,7 @@ def render_figure(
     column: str | None = None,
     statistic: str | None = None,
     map: MapKind | None = None,
+    style: StyleSettings | None = None,
     data: Path | None = None,
     if_exists: ErrorOrReplace = "error",
     opener: Opener = open_store,
@@ -322,6 +332,8 @@ def render_figure(
         Column of the catalog, and column of the audit's table, for ``attribution-vs``.
     map : {"evidence"}, optional
         For ``panels``: show evidence maps, in place of those of the store's method.
+    style : StyleSettings, optional
+        How the figure looks.
     data : Path, optional
         Table to write with the numbers that the figure shows: .ecsv.
     if_exists : {"error", "replace"}, default "error"
@@ -361,6 +373,7 @@ def render_figure(
         column=column,
         statistic=statistic,
         map=map,
+        style=style,
         opener=opener,
     ) as drawn:
         return write_drawing(*drawn, path, data=data, if_exists=if_exists)
@@ -380,6 +393,7 @@ def draw_figure(
     column: str | None = None,
     statistic: str | None = None,
     map: MapKind | None = None,
+    style: StyleSettings | None = None,
     opener: Opener = open_store,
 ) -> Iterator[tuple[Drawing, dict[str, Any]]]:
     """Draw a figure, and keep its stores open inside a ``with`` block.
@@ -404,10 +418,10 @@ def draw_figure(
         statistic=statistic,
         map=map,
     )
-    inches = parse_width(width)
+    inches, style = parse_width(width), style or StyleSettings()
     if kind.source == "audit":
         _check_query(name, kind, query)
-        yield draw_audit(open_audit(store), name, DrawOptions(inches))
+        yield draw_audit(open_audit(store), name, DrawOptions(inches, style=style))
         return
     with ExitStack() as stores:
         opened = stores.enter_context(opener(store))
@@ -421,6 +435,7 @@ def draw_figure(
             column=column,
             statistic=statistic,
             map=map,
+            style=style,
         )
         yield draw_from(opened, name, query, options)
 
@@ -450,7 +465,8 @@ def draw_audit(audit: Audit, name: str, options: DrawOptions) -> tuple[Drawing, 
         If the audit lacks what the figure shows.
     """
     module = importlib.import_module(f"galfig.figures.{find_figure(name).module}")
-    return module.draw(audit, options), describe_audit_provenance(name, audit, options)
+    drawing = _draw(partial(module.draw, audit), options)
+    return drawing, describe_audit_provenance(name, audit, options)
 
 
 def draw_from(
@@ -488,8 +504,21 @@ def draw_from(
         _check_query(name, kind, chosen)
         chosen = select_galaxies(store, _complete(chosen, kind), other=options.other)
     store.announce(chosen.indices)
-    drawing = importlib.import_module(f"galfig.figures.{kind.module}").draw(store, chosen, options)
+    if "cmap" in kind.options and options.map is None:
+        options = dataclasses.replace(options, cmap=options.cmap or options.style.cmap)
+    module = importlib.import_module(f"galfig.figures.{kind.module}")
+    drawing = _draw(partial(module.draw, store, chosen), options)
     return drawing, describe_provenance(name, store, chosen, options)
+
+
+def _draw(draw: Callable[[DrawOptions], Drawing], options: DrawOptions) -> Drawing:
+    """Draw in the style that is asked for, unless on axes of the caller."""
+    if options.style.cmap is not None:
+        check_colormap(options.style.cmap)
+    if options.ax is not None:
+        return draw(options)
+    with paper_style(options.style):
+        return dataclasses.replace(draw(options), style=options.style)
 
 
 def _check_query(name: str, kind: FigureKind, query: Query) -> None:

@@ -20,7 +20,7 @@ from galfig.figures.captions import (
     name_classes,
 )
 from galfig.figures.drawing import Column, Drawing, DrawOptions
-from galfig.figures.style import COLORS, chart_size, find_figure, paper_style
+from galfig.figures.style import chart_size, find_figure, find_ink, list_curve_colors, paper_style
 from galfig.metrics import N_BINS, count_reliability, wilson_interval
 from galfig.store.reader import Store
 from galfig.store.selection import Selection, require_labels
@@ -60,7 +60,9 @@ def make_reliability(
         fig = Figure(figsize=chart_size(width, 1.06), layout="constrained")
         shares, counts = fig.subplots(2, 1, sharex=True, height_ratios=[3, 1])
         plot_reliability(p, is_right, n_classes, ax=shares)
-        counts.hist(p, bins=np.linspace(1 / n_classes, 1, N_BINS + 1), color="0.6", rwidth=0.92)
+        counts.hist(
+            p, bins=np.linspace(1 / n_classes, 1, N_BINS + 1), color=find_ink(0.6), rwidth=0.92
+        )
         counts.set_ylabel("Galaxies")
         counts.yaxis.set_major_locator(MaxNLocator(3, integer=True))
         counts.set_xlabel("$p$ of the predicted class")
@@ -75,9 +77,11 @@ def plot_reliability(
     low, high = wilson_interval(n_right, n)
     share = n_right / n
     start = 1 / n_classes
-    ax.plot([start, 1], [start, 1], color="0.6", linewidth=0.6, linestyle=":")
+    ax.plot([start, 1], [start, 1], color=find_ink(0.6), linewidth=0.6, linestyle=":")
     errors = np.maximum([share - low, high - share], 0)
-    ax.errorbar(mean_p, share, errors, fmt="o", markersize=3, color=COLORS[0], linewidth=0.8)
+    ax.errorbar(
+        mean_p, share, errors, fmt="o", markersize=3, color=list_curve_colors()[0], linewidth=0.8
+    )
     ax.set_xlim(start - 0.02, 1.02)
     ax.set_ylim(-0.02, 1.04)
     ax.set_ylabel("Share classified correctly")

@@ -21,14 +21,17 @@ from galfig.figures.captions import (
 )
 from galfig.figures.drawing import Column, Drawing, DrawOptions
 from galfig.figures.style import (
-    COLORS,
     COLUMN_WIDTH,
     MAX_CURVES,
     MIN_FONT_SIZE,
     choose_curve_style,
+    fill_page,
     find_figure,
+    find_ink,
+    list_curve_colors,
     open_axes,
     plot_legend,
+    scale_font,
 )
 from galfig.metrics import RocCurve, compute_roc
 from galfig.store.reader import Store
@@ -56,7 +59,7 @@ def make_roc(
     -------
     Figure
     """
-    with open_axes(ax, (width or COLUMN_WIDTH, width or COLUMN_WIDTH)) as axes:
+    with open_axes(ax, fill_page(width, (width or COLUMN_WIDTH,) * 2)) as axes:
         plot_roc(curves, ax=axes)
         return find_figure(axes)
 
@@ -68,7 +71,7 @@ def plot_roc(curves: Mapping[str, RocCurve], *, ax: Axes) -> None:
     """
     lines = [line for line in ax.lines if str(line.get_gid()).startswith(_GID)]
     if not lines:
-        ax.plot([0, 1], [0, 1], color="0.6", linewidth=0.6, linestyle=":")
+        ax.plot([0, 1], [0, 1], color=find_ink(0.6), linewidth=0.6, linestyle=":")
     for name, curve in curves.items():
         style = choose_curve_style(len(lines))
         (line,) = ax.plot(curve.false_positive_rate, curve.true_positive_rate, **style)
@@ -90,8 +93,8 @@ def plot_roc(curves: Mapping[str, RocCurve], *, ax: Axes) -> None:
         ax=ax,
         loc="lower right",
         title="Area [95% interval]",
-        title_fontsize=7 if len(lines) <= len(COLORS) else MIN_FONT_SIZE,
-        fontsize=7 if len(lines) <= len(COLORS) else MIN_FONT_SIZE,
+        title_fontsize=scale_font(7) if len(lines) <= len(list_curve_colors()) else MIN_FONT_SIZE,
+        fontsize=scale_font(7) if len(lines) <= len(list_curve_colors()) else MIN_FONT_SIZE,
     )
 
 

@@ -20,11 +20,13 @@ from galfig.figures.style import (
     MAX_WIDTH,
     MIN_FONT_SIZE,
     TEXT_WIDTH,
+    find_page,
     fit_font_size,
     fit_words,
     format_power,
     paper_style,
     plot_outlined_text,
+    scale_font,
 )
 
 # Height of an AASTeX page, less the room for the caption [inch].
@@ -146,20 +148,22 @@ def make_rows(
     FigureError
         If the width is too small for readable text on the panels.
     """
-    width = width or TEXT_WIDTH
     with paper_style():
+        width, page_height = find_room(width)
         n_rows, n_columns = -(-(n_slots or len(rows)) // n_abreast), 1 + len(rows[0].labels)
         block = width / n_abreast
         check_panels(len(rows[0].labels), block)
-        side = choose_side(n_rows, n_columns, block)
+        side = choose_side(n_rows, n_columns, block, page_height)
         margin = FOOTER if footer else 0.02
-        height = n_rows * side + (n_rows - 1) * GAP + 0.02 + margin
+        content = n_rows * side + (n_rows - 1) * GAP + 0.02 + margin
+        height = content if find_page() is None else max(content, page_height)
+        top = height - (height - content) / 2
         fig = Figure(figsize=(width, height))
-        content = n_columns * (side + GAP) + COLORBAR_GAP + COLORBAR_WIDTH + COLORBAR_LABELS
+        breadth = n_columns * (side + GAP) + measure_colorbar()
         for number, row in enumerate(rows):
-            left = number // n_rows * block + max(0.02, (block - content) / 2)
+            left = number // n_rows * block + max(0.02, (block - breadth) / 2)
             down = number % n_rows
-            bottom = height - 0.02 - (down + 1) * side - down * GAP
+            bottom = top - 0.02 - (down + 1) * side - down * GAP
             axes = [
                 add_axes(fig, left + column * (side + GAP), bottom, side, side)
                 for column in range(n_columns)
@@ -168,7 +172,12 @@ def make_rows(
             bar = add_axes(fig, start, bottom + 0.1 * side, COLORBAR_WIDTH, 0.8 * side)
             _plot_row(row, axes=axes, bar=bar, side=side, cmap=cmap, is_signed=is_signed)
         if footer:
-            fig.text(0.5, 0.25 * FOOTER / height, footer, ha="center", fontsize=7, parse_math=False)
+            fig.text(
+                *(0.5, (top - content + 0.25 * FOOTER) / height, footer),
+                ha="center",
+                fontsize=scale_font(7),
+                parse_math=False,
+            )
         return fig
 
 
@@ -352,7 +361,7 @@ def _plot_row(
     """Draw the panels and the colour bar of one row."""
     peak = float((np.abs(row.cams) if is_signed else row.cams).max(initial=0.0))
     vmax = peak if peak > 0 else 1.0
-    size = float(np.clip(4.6 * side, 6.5, 9.0))
+    size = scale_font(float(np.clip(4.6 * side, 6.5, 9.0)))
     room = 0.94 * side
     first, *rest = axes
 
@@ -438,9 +447,9 @@ def _plot_colorbar(peak: float, *, ax: Axes, cmap: str, label: str) -> None:
     ax.set_xticks([])
     ax.yaxis.tick_right()
     ax.set_yticks([0, 1] if peak > 0 else [0])
-    ax.set_yticklabels(["0", format_number(peak)] if peak > 0 else ["0"], fontsize=6.5)
+    ax.set_yticklabels(["0", format_number(peak)] if peak > 0 else ["0"], fontsize=scale_font(6.5))
     ax.tick_params(length=1.5, pad=1.5)
-    ax.text(1.6, 0.5, label, fontsize=6.5, rotation=90, ha="left", va="center")
+    ax.text(1.6, 0.5, label, fontsize=scale_font(6.5), rotation=90, ha="left", va="center")
 
 
 def plot_signed_bar(
@@ -476,10 +485,12 @@ def plot_signed_bar(
     ax.yaxis.tick_right()
     found = MaxNLocator(6, steps=[1, 2, 5, 10], symmetric=True).tick_values(-end, end)
     ticks = [float(tick) for tick in found if abs(tick) <= end] if vmax > 0 else [0.0]
-    ax.set_yticks(ticks, [f"{tick:g}".replace("-", "−") for tick in ticks], fontsize=6.5)
+    ax.set_yticks(
+        ticks, [f"{tick:g}".replace("-", "−") for tick in ticks], fontsize=scale_font(6.5)
+    )
     ax.tick_params(length=1.5, pad=1.5)
     label = f"{format_power(power)} {unit}" if power else unit
-    size = fit_font_size(label, length + 0.3, 6.5)
+    size = fit_font_size(label, length + 0.3, scale_font(6.5))
     ax.text(
         5.6,
         0.5,
@@ -555,15 +566,31 @@ def check_panels(n_maps: int, width: float) -> None:
 
 def fit_panel(n_columns: int, width: float) -> float:
     """Return the side [inch] of ``n_columns`` panels that fill a width [inch] with a colour bar."""
-    bar = COLORBAR_GAP + COLORBAR_WIDTH + COLORBAR_LABELS
-    return (width - 0.04 - bar) / n_columns - GAP
+    return (width - 0.04 - measure_colorbar()) / n_columns - GAP
 
 
-def choose_side(n_rows: int, n_columns: int, width: float) -> float:
+def measure_colorbar() -> float:
+    """Return the width [inch] of a colour bar with its labels."""
+    return COLORBAR_GAP + COLORBAR_WIDTH + scale_font(COLORBAR_LABELS)
+
+
+def choose_side(
+    n_rows: int, n_columns: int, width: float, page_height: float = PAGE_HEIGHT
+) -> float:
     """Return the side of a panel [inch] that fits the width and, if possible, the page height."""
     by_width = fit_panel(n_columns, width)
-    by_height = (PAGE_HEIGHT - 0.04) / n_rows - GAP
-    return min(by_width, max(by_height, MIN_PANEL))
+    by_height = (page_height - 0.04) / n_rows - GAP
+    # A page of a journal has more below it; nobody sees what is below a slide.
+    least = MIN_PANEL if find_page() is None else SMALLEST_PANEL
+    return min(by_width, max(by_height, least))
+
+
+def find_room(width: float | None) -> tuple[float, float]:
+    """Return width and height [inch] of the page: of the style, or of AASTeX."""
+    page = find_page()
+    if page is None:
+        return width or TEXT_WIDTH, PAGE_HEIGHT
+    return width or page[0], page[1] * (width or page[0]) / page[0]
 
 
 def add_axes(fig: Figure, left: float, bottom: float, width: float, height: float) -> Axes:

@@ -11,6 +11,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 import galfig
+from galfig.config import StyleSettings
 from galfig.errors import OutputError
 from galfig.figures.captions import LATEX, PLAIN
 from galfig.figures.drawing import Drawing, DrawOptions
@@ -95,6 +96,7 @@ def write_drawing(
         title=drawing.title,
         description=drawing.describe(PLAIN).strip(),
         provenance=provenance,
+        style=drawing.style,
         if_exists=if_exists,
     )
     for file, words in new.items():
@@ -112,6 +114,7 @@ def save_figure(
     title: str,
     description: str,
     provenance: Mapping[str, Any],
+    style: StyleSettings | None = None,
     if_exists: ErrorOrReplace = "error",
 ) -> None:
     """Write a figure as PDF, PNG or SVG, by suffix, with its provenance in the metadata.
@@ -127,6 +130,8 @@ def save_figure(
     provenance : mapping
         What the figure was made from. It is written as JSON, in the Keywords of a PDF, the text
         chunk Comment of a PNG, or the keywords of an SVG.
+    style : StyleSettings, optional
+        The style that it was drawn in.
     if_exists : {"error", "replace"}, default "error"
         What to do if the file already exists.
 
@@ -162,7 +167,7 @@ def save_figure(
         },
     }
     metadata = by_format[path.suffix.lower()]
-    with paper_style(), replace_file(path, if_exists=if_exists) as temporary:
+    with paper_style(style), replace_file(path, if_exists=if_exists) as temporary:
         if path.suffix.lower() == ".pdf":
             with PagewisePdf(temporary, metadata) as pdf:
                 for page in pages:
@@ -249,6 +254,7 @@ def describe_provenance(
                 if value is not None
             },
             **({"map": options.map} if options.map else {}),
+            **_describe_style(options),
         },
         "settings": load_json(store.attrs["config"]),
         "selection": {"n_candidates": selection.n_candidates, **asdict(selection.query)},
@@ -291,8 +297,16 @@ def describe_audit_provenance(name: str, audit: Audit, options: DrawOptions) -> 
         "figure": name,
         "galfig_version": galfig.__version__,
         "audit": _describe_audit(audit),
-        "options": {"width": options.width},
+        "options": {"width": options.width, **_describe_style(options)},
     }
+
+
+def _describe_style(options: DrawOptions) -> dict[str, Any]:
+    """Return the style for the metadata, if it is not the default; of a file, its name alone."""
+    style = options.style.model_dump(mode="json", exclude_defaults=True)
+    if "sheet" in style:
+        style["sheet"] = Path(style["sheet"]).name
+    return {"style": style} if style else {}
 
 
 def _describe_audit(audit: Audit) -> dict[str, Any]:

@@ -4,14 +4,15 @@ import textwrap
 import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache, lru_cache
-from importlib.resources import as_file, files
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backend_bases import RendererBase
 from matplotlib.backends.backend_agg import RendererAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.legend import Legend
@@ -19,10 +20,13 @@ from matplotlib.patheffects import Normal, Stroke
 from matplotlib.text import Text
 from matplotlib.textpath import TextPath
 
+from galfig.config import StyleSettings
 from galfig.figures.latex import spell_character
+from galfig.figures.sheets import FONT, FONT_SIZE, read_sheets
 
-# The font of paper.mplstyle.
-FONT = "DejaVu Sans"
+# Whether a style is applied, so that nothing within applies another; and its page, if it has one.
+_applied = ContextVar("applied", default=False)
+_page: ContextVar[tuple[float, float] | None] = ContextVar("page", default=None)
 # Width of a column and of the text (two columns) in AASTeX [inch].
 COLUMN_WIDTH, TEXT_WIDTH = 3.39, 7.1
 # A narrower figure has no room for the labels of its axes, and no page holds a wider one [inch].
@@ -39,18 +43,80 @@ _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @contextmanager
-def paper_style() -> Iterator[None]:
-    """Apply galfig's style sheet on top of matplotlib's defaults, for drawing and for saving.
+def paper_style(settings: StyleSettings | None = None) -> Iterator[None]:
+    """Apply a style sheet on top of matplotlib's defaults, for drawing and for saving.
 
     The user's ``matplotlibrc`` is ignored, so that a figure looks the same everywhere.
+
+    Parameters
+    ----------
+    settings : StyleSettings, optional
+        The sheet, and the font on top of it. By default, those of a ``with`` block around this one,
+        or else "journal".
+
+    Raises
+    ------
+    FigureError
+        If the sheet cannot be read or would do more than change how a figure looks, or the font is
+        not installed.
     """
-    with as_file(files("galfig.figures") / "paper.mplstyle") as sheet:
-        paper = mpl.rc_params_from_file(sheet, use_default_template=False)
-    rc = dict(mpl.rcParamsDefault | paper)
+    if settings is None and _applied.get():
+        yield
+        return
+    sheets = read_sheets(settings or StyleSettings())
+    rc: Any = {**mpl.rcParamsDefault, **sheets}
     # Nothing is shown on a screen, and to choose a backend for that would import pyplot.
     del rc["backend"]
-    with mpl.rc_context(rc=rc):
-        yield
+    size = sheets.get("figure.figsize")
+    tokens = _applied.set(True), _page.set(None if size is None else (size[0], size[1]))
+    try:
+        with mpl.rc_context(rc=rc):
+            yield
+    finally:
+        _applied.reset(tokens[0])
+        _page.reset(tokens[1])
+
+
+def find_page() -> tuple[float, float] | None:
+    """Return the size [inch] that the style has every figure fill, such as that of a slide."""
+    return _page.get()
+
+
+def scale_font(size: float) -> float:
+    """Return a size of text [pt] that is meant for the sheet "journal", for the style applied."""
+    return size * float(mpl.rcParams["font.size"]) / FONT_SIZE if _applied.get() else size
+
+
+def list_curve_colors() -> tuple[str, ...]:
+    """Return the colours of curves: of the style applied, or `COLORS` on axes of the caller."""
+    if not _applied.get():
+        return COLORS
+    return tuple(mpl.rcParams["axes.prop_cycle"].by_key().get("color", COLORS))
+
+
+def find_ink(faintness: float = 0.0) -> tuple[float, float, float]:
+    """Return the colour of text and lines, for what is not drawn over a cutout.
+
+    Parameters
+    ----------
+    faintness : float, default 0
+        From 0, the colour of text, to 1, that of the ground. On white it is the level of grey.
+
+    Returns
+    -------
+    (float, float, float)
+        Red, green and blue, from 0 to 1.
+    """
+    ink, ground = (to_rgb(mpl.rcParams[key]) for key in ("text.color", "axes.facecolor"))
+    red, green, blue = (
+        (1 - faintness) * one + faintness * other for one, other in zip(ink, ground, strict=True)
+    )
+    return red, green, blue
+
+
+def find_ground() -> str:
+    """Return the colour that text and lines are drawn on, outside of cutouts."""
+    return str(mpl.rcParams["axes.facecolor"])
 
 
 def chart_size(width: float | None, aspect: float) -> tuple[float, float]:
@@ -59,17 +125,39 @@ def chart_size(width: float | None, aspect: float) -> tuple[float, float]:
     Parameters
     ----------
     width : float or None
-        Width [inch]; None for one column.
+        Width [inch]; None for one column, or the page of the style.
     aspect : float
-        Height divided by width, at the width of one column. Wider charts are flatter.
+        Height divided by width, at the width of one column. Wider charts are flatter. A style with
+        a page has its own.
 
     Returns
     -------
     (float, float)
         Width and height [inch].
     """
-    width = width or COLUMN_WIDTH
-    return width, aspect * (min(width, COLUMN_WIDTH) + 0.4 * max(0.0, width - COLUMN_WIDTH))
+    inches = width or COLUMN_WIDTH
+    height = aspect * (min(inches, COLUMN_WIDTH) + 0.4 * max(0.0, inches - COLUMN_WIDTH))
+    return fill_page(width, (inches, height))
+
+
+def fill_page(width: float | None, size: tuple[float, float]) -> tuple[float, float]:
+    """Return the size of a figure [inch]: its own, or that of the page of the style.
+
+    Parameters
+    ----------
+    width : float or None
+        Width that the user asks for [inch]; the page then becomes as wide.
+    size : (float, float)
+        Its size where the style has no page.
+
+    Returns
+    -------
+    (float, float)
+    """
+    page = find_page()
+    if page is None:
+        return size
+    return page if width is None else (width, width * page[1] / page[0])
 
 
 @contextmanager
@@ -188,9 +276,10 @@ def choose_curve_style(number: int) -> dict[str, Any]:
 
     The first `MAX_CURVES` curves differ in colour or in line style.
     """
-    shift = number // len(COLORS)
+    colors = list_curve_colors()
+    shift = number // len(colors)
     return {
-        "color": COLORS[number % len(COLORS)],
+        "color": colors[number % len(colors)],
         "linestyle": LINE_STYLES[(number + shift) % len(LINE_STYLES)],
     }
 
@@ -249,18 +338,26 @@ def spell_missing(words: str) -> str:
 
     matplotlib would draw the same box for all of them, and warn about each.
     """
-    known = _read_charmap()
+    known = _read_charmap(_list_families())
     return "".join(char if ord(char) in known else spell_character(char) for char in words)
 
 
+def _list_families() -> tuple[str, ...]:
+    """Return the font, and the one for characters that it lacks."""
+    return tuple(mpl.rcParams["font.family"]) if _applied.get() else (FONT,)
+
+
 @cache
-def _read_charmap() -> frozenset[int]:
+def _read_charmap(families: Sequence[str]) -> frozenset[int]:
     """Return the code points that both weights can draw and that can be copied from a PDF."""
-    weights = (FontProperties(family=FONT, weight=weight) for weight in ("normal", "bold"))
-    normal, bold = (set(get_font(findfont(weight)).get_charmap()) for weight in weights)
+    known: set[int] = set()
+    for family in families:
+        weights = (FontProperties(family=family, weight=weight) for weight in ("normal", "bold"))
+        normal, bold = (set(get_font(findfont(weight)).get_charmap()) for weight in weights)
+        known |= normal & bold
     # matplotlib's PDF backend cannot encode code points beyond 16 bits as text.
     return frozenset(
-        code for code in normal & bold if code < 1 << 16 and unicodedata.category(chr(code)) != "Cc"
+        code for code in known if code < 1 << 16 and unicodedata.category(chr(code)) != "Cc"
     )
 
 
@@ -274,7 +371,7 @@ def fit_font_size(words: str, width: float, size: float, weight: str = "normal")
 
     The result is at most ``size`` and at least `MIN_FONT_SIZE`, even if the text is then too wide.
     """
-    return max(MIN_FONT_SIZE, _fitting_size(words, width, size, weight))
+    return max(MIN_FONT_SIZE, _fitting_size(words, width, size, weight, _list_families()))
 
 
 def fit_words(words: str, width: float, size: float, weight: str = "normal") -> tuple[str, float]:
@@ -299,7 +396,7 @@ def fit_words(words: str, width: float, size: float, weight: str = "normal") -> 
         Font size [pt].
     """
     words = spell_missing(words)
-    fitting = _fitting_size(words, width, size, weight)
+    fitting = _fitting_size(words, width, size, weight, _list_families())
     if fitting >= MIN_FONT_SIZE:
         return words, fitting
     # Break at the hyphen, blank or underscore nearest the middle; identifiers often have none.
@@ -311,7 +408,9 @@ def fit_words(words: str, width: float, size: float, weight: str = "normal") -> 
 
 
 @lru_cache(maxsize=4096)
-def _fitting_size(words: str, width: float, size: float, weight: str) -> float:
-    font = FontProperties(family=FONT, weight=weight)
+def _fitting_size(
+    words: str, width: float, size: float, weight: str, families: Sequence[str]
+) -> float:
+    font = FontProperties(family=list(families), weight=weight)
     extent = TextPath((0, 0), escape_math(words), size=size, prop=font).get_extents().width
     return min(size, size * 72 * width / extent) if extent > 0 else size

@@ -17,7 +17,7 @@ from galfig.figures.captions import (
     join_lines,
 )
 from galfig.figures.drawing import Column, Drawing, DrawOptions
-from galfig.figures.style import COLORS, LINE_STYLES, chart_size, paper_style
+from galfig.figures.style import LINE_STYLES, chart_size, list_curve_colors, paper_style
 from galfig.records import Epoch
 from galfig.store.reader import Store
 from galfig.store.selection import Selection
@@ -68,7 +68,9 @@ def plot_history(
     Those of further networks are drawn as thin curves of the same colour and style.
     """
     epochs = range(1, len(history) + 1)
-    for (key, label), color, style in zip(names.items(), COLORS, LINE_STYLES, strict=False):
+    for (key, label), color, style in zip(
+        names.items(), list_curve_colors(), LINE_STYLES, strict=False
+    ):
         values = [getattr(row, key) for row in history]
         if np.isnan(values).all():
             label = f"{label} (not defined)"

@@ -373,6 +373,7 @@ def draw_spec(
         column=spec.column,
         statistic=spec.statistic,
         map=spec.map,
+        style=spec.style,
         opener=opener,
     ) as (drawing, provenance):
         save_figure(
@@ -381,6 +382,7 @@ def draw_spec(
             title=drawing.title,
             description=drawing.describe(PLAIN).strip(),
             provenance=provenance,
+            style=drawing.style,
             if_exists="replace",
         )
         _write_text(out, spec.caption_path, drawing.describe(LATEX))

@@ -15,9 +15,10 @@ from pydantic import (
     model_validator,
 )
 
-from galfig.config import DEFAULT_FILE
+from galfig.config import DEFAULT_FILE, StyleSettings
 from galfig.errors import FigureError, ManuscriptError
-from galfig.figures.registry import check_figure, find_figure, parse_width
+from galfig.figures.registry import check_colormap, check_figure, find_figure, parse_width
+from galfig.figures.sheets import SHEETS
 from galfig.manuscript.commands import Command, fold, normalise, parse_command
 from galfig.manuscript.folder import read_file
 from galfig.runtime.documents import load_toml
@@ -100,6 +101,8 @@ class FigureSpec(_Table):
         What "attribution-vs" plots against each other.
     map : {"evidence"} or None
         What maps "panels" shows, if not those of the store's method.
+    style : StyleSettings
+        How it looks.
     file : str or None
         Path of the figure in the folder; None for ``figures/NAME.pdf``.
     selection : Query
@@ -129,6 +132,9 @@ class FigureSpec(_Table):
         None, max_length=255, description="Column of the audit's table, of 'attribution-vs'"
     )
     map: MapKind | None = Field(None, description="'evidence' for signed maps in 'panels'")
+    style: StyleSettings = Field(
+        StyleSettings(), description="How it looks: the keys of [style] in galfig.toml"
+    )
     file: Inside | None = Field(None, description="Default figures/NAME.pdf")
     selection: Query = Field(Query(n=None), description="The options of every figure")
 
@@ -143,6 +149,14 @@ class FigureSpec(_Table):
                 f"selection has {unknown[0]!r}, expected {', '.join(Query.__dataclass_fields__)}"
             )
         return {"n": None, **selection}
+
+    @field_validator("style")
+    @classmethod
+    def _check_style(cls, style: StyleSettings) -> StyleSettings:
+        # Of a stranger's manuscript, nothing but the manifest and what it lists is read.
+        if style.sheet not in SHEETS:
+            raise ValueError(f"style {quote(style.sheet)}, expected {', '.join(SHEETS)}")
+        return style
 
     @model_validator(mode="after")
     def _check_figure(self) -> "FigureSpec":
@@ -161,6 +175,8 @@ class FigureSpec(_Table):
                 map=self.map,
             )
             parse_width(self.width)
+            if self.style.cmap is not None:
+                check_colormap(self.style.cmap)
         except FigureError as exc:
             raise ValueError(str(exc)) from exc
         if (self.audit if is_of_audit else self.store) is None:

@@ -199,4 +199,8 @@ def describe_spec(spec: FigureSpec) -> dict[str, Any]:
     """Return a figure's entry in the manifest as JSON can hold it."""
     # Records from before these settings of a figure were there stay up to date.
     new = ("classes", "audit", "column", "statistic", "map")
-    return spec.model_dump(mode="json", exclude={key for key in new if not getattr(spec, key)})
+    left_out = {key for key in new if not getattr(spec, key)}
+    style = spec.style.model_dump(mode="json", exclude_defaults=True)
+    return spec.model_dump(mode="json", exclude={*left_out, "style"}) | (
+        {"style": style} if style else {}
+    )
