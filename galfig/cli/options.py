@@ -297,7 +297,7 @@ def style_options(function: Function) -> Function:
     def run(
         *args: Any,
         config: Path | None,
-        sheet: str | None,
+        style: str | None,
         cmap: str | None,
         font: str | None,
         font_size: float | None,
@@ -306,7 +306,7 @@ def style_options(function: Function) -> Function:
         from galfig.config import load_settings
 
         # A path is relative to the working directory, and not to the settings file.
-        file = Path(sheet) if sheet is not None and sheet.endswith(".mplstyle") else sheet
+        file = Path(style) if style is not None and style.endswith(".mplstyle") else style
         keys = {"sheet": file, "cmap": cmap, "font": font, "font_size": font_size}
         settings = load_settings(config, {("style", key): value for key, value in keys.items()})
         return function(*args, style=settings.figure_style, **given)
@@ -314,7 +314,6 @@ def style_options(function: Function) -> Function:
     choices = [
         click.option(
             "--style",
-            "sheet",
             metavar="journal|talk|poster|FILE.mplstyle",
             help="Style sheet; talk is dark and 16:9, a file is applied on top of journal.  "
             "[default: journal]",

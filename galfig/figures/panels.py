@@ -39,7 +39,7 @@ from galfig.figures.meaning import (
     tabulate_evidence,
 )
 from galfig.figures.methods import find_words
-from galfig.figures.rows import PAGE_HEIGHT, MapLabel, Row, format_total, make_rows
+from galfig.figures.rows import MapLabel, Row, find_room, format_total, make_rows
 from galfig.figures.style import COLUMN_WIDTH
 from galfig.runtime.options import MapKind
 from galfig.store.reader import Store
@@ -170,7 +170,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         store, selection.indices, options.width, options.cmap, chosen=chosen, map=options.map
     )
     height = fig.get_figheight()
-    if height > PAGE_HEIGHT + 0.1:
+    if height > find_room(options.width)[1] + 0.1:
         logger.warning(
             "panels: %.1f inches tall, taller than a page; draw fewer galaxies (`n`)", height
         )

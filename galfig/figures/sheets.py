@@ -29,6 +29,8 @@ FAMILIES = (
     *("axes", "boxplot", "contour", "errorbar", "figure", "font", "grid", "hatch", "hist"),
     *("image", "legend", "lines", "markers", "mathtext", "patch", "scatter", "xtick", "ytick"),
 )
+# Of these families, what names code.
+REFUSED = ("figure.hooks",)
 ALLOWED = ("text.color", "savefig.dpi", "savefig.facecolor", "savefig.edgecolor", "polaraxes.grid")
 # A cycle of colours, and the list of them.
 _CYCLE = re.compile(r"""cycler\(\s*(?:"color"|'color'|color\s*=)\s*,?\s*(\[[^\[\]()]*\])\s*\)""")
@@ -96,7 +98,7 @@ def _read_file(name: str) -> dict[str, Any]:
         if not colon or key not in _KNOWN:
             hint = suggest(key, list(_KNOWN), "see matplotlib.rcParams")
             raise FigureError(f"{where}: {quote(key)}: expected 'key: value' of matplotlib; {hint}")
-        if key.split(".")[0] not in FAMILIES and key not in ALLOWED:
+        if key in REFUSED or not (key.split(".")[0] in FAMILIES or key in ALLOWED):
             raise FigureError(
                 f"{where}: {quote(key)} is not about how a figure looks, expected keys of "
                 f"{', '.join((*FAMILIES, *ALLOWED))}"

@@ -177,6 +177,8 @@ MESSAGES = [
         "`zmin` 0.08 is not below `zmax` 0.05, expected a range",
         "--zmin 0.08 is not below --zmax 0.05, expected a range",
     ),
+    ("render", "`style` 'tlak': unknown", "--style 'tlak': unknown"),
+    ("figure", "`font` 'Arail': not installed", "--font 'Arail': not installed"),
     ("render", "expected some for `correct`", "expected some for --correct/--wrong"),
     ("render", "only `correct=True` or `correct=False`", "only --correct or --wrong"),
     ("render", 'expected some for `sort="loss"`', "expected some for --sort loss"),

@@ -6,6 +6,7 @@ from paper import MANIFEST
 from galfig.errors import ManuscriptError
 from galfig.manuscript.build import build_manuscript
 from galfig.manuscript.manifest import load_manifest
+from galfig.manuscript.record import describe_spec
 
 pytestmark = pytest.mark.slow
 
@@ -41,6 +42,12 @@ pytestmark = pytest.mark.slow
             MANIFEST.replace('"confusion"', '"../x"'),
             "name '../x', expected letters, digits and hyphens",
         ),
+        (
+            MANIFEST + 'style = { sheet = "mine.mplstyle" }',
+            "style 'mine.mplstyle', expected journal, talk, poster",
+        ),
+        (MANIFEST + 'style = { cmap = "virdis" }', "`cmap` 'virdis': unknown"),
+        (MANIFEST + 'style = { fnt = "x" }', "fnt: unknown key"),
         (MANIFEST + 'map = "cam"', "figure 'panels' map: found 'cam'"),
         (
             MANIFEST.replace('-matrix"', '-matrix"\nmap = "evidence"'),
@@ -73,6 +80,17 @@ def test_wrong_manifest_is_one_clear_line(paper, words, message):
     assert message in str(caught.value)
     assert str(caught.value).startswith(f"{paper / 'manuscript.toml'}: ")
     assert "\n" not in str(caught.value)
+
+
+def test_style_of_a_figure(paper):
+    """A default style leaves the record of a figure as it was before there were styles."""
+    (paper / "manuscript.toml").write_text(MANIFEST)
+    (*_, plain) = load_manifest(paper).figure
+    assert "style" not in describe_spec(plain)
+    (paper / "manuscript.toml").write_text(MANIFEST + 'style = { sheet = "talk", font_size = 9 }')
+    (*_, styled) = load_manifest(paper).figure
+    assert styled.style.sheet == "talk"
+    assert describe_spec(styled)["style"] == {"sheet": "talk", "font_size": 9.0}
 
 
 def test_folder_without_a_manifest(tmp_path):
