@@ -33,6 +33,8 @@ MAX_BYTES = 1_000_000
 
 # Choices that the settings and the command line share.
 Precision = Literal["float32", "tf32", "bfloat16", "auto"]
+Overlay = Literal["opaque", "blend", "contour", "side"]
+Scale = Literal["row", "panel", "figure"]
 TrainingPrecision = Literal["float32", "bfloat16", "auto"]
 Form = Literal["full", "native", "statistics"]
 Method = Literal[
@@ -692,6 +694,16 @@ class StyleSettings(_Table):
     )
     cmap: str | None = Field(
         None, description="Colour map of the maps, a name of matplotlib; best dark at zero"
+    )
+    overlay: Overlay = Field(
+        "opaque",
+        description="How rows show maps: 'opaque' over the dimmed cutout, 'blend' with the galaxy "
+        "shining through, 'contour' as lines over the cutout, or 'side' beside it",
+    )
+    scale: Scale = Field(
+        "row",
+        description="Which maps of rows share a colour scale: those of a 'row', none ('panel'), or "
+        "all of the 'figure'",
     )
     font: str | None = Field(None, description="Family of the font, which must be installed")
     font_size: float | None = Field(

@@ -299,6 +299,8 @@ def style_options(function: Function) -> Function:
         config: Path | None,
         style: str | None,
         cmap: str | None,
+        overlay: str | None,
+        scale: str | None,
         font: str | None,
         font_size: float | None,
         **given: Any,
@@ -307,7 +309,10 @@ def style_options(function: Function) -> Function:
 
         # A path is relative to the working directory, and not to the settings file.
         file = Path(style) if style is not None and style.endswith(".mplstyle") else style
-        keys = {"sheet": file, "cmap": cmap, "font": font, "font_size": font_size}
+        keys = {
+            **{"sheet": file, "cmap": cmap, "overlay": overlay, "scale": scale},
+            **{"font": font, "font_size": font_size},
+        }
         settings = load_settings(config, {("style", key): value for key, value in keys.items()})
         return function(*args, style=settings.figure_style, **given)
 
@@ -319,6 +324,8 @@ def style_options(function: Function) -> Function:
             "[default: journal]",
         ),
         click.option("--cmap", help="Colour map of unsigned maps, by matplotlib's name."),
+        setting("style", "overlay"),
+        setting("style", "scale"),
         click.option("--font", help="Family of the font, which must be installed."),
         click.option(
             "--font-size",

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from galfig.config import NONLINEAR_METHODS, PIXEL_METHODS, ClassSettings
+from galfig.config import NONLINEAR_METHODS, PIXEL_METHODS, ClassSettings, StyleSettings
 from galfig.figures.choice import MAX_MAPS, choose_maps
 from galfig.figures.latex import escape_latex
 from galfig.figures.methods import describe_faithfulness, find_words
@@ -49,6 +49,23 @@ ORDERS: Final = {
     "p": "by decreasing probability of the predicted class",
     "redshift": "by increasing redshift",
 }
+
+
+DEFAULT_STYLE = StyleSettings()
+# How maps lie over their cutouts, in words, and where lines are drawn.
+_PLACES = {
+    "opaque": "drawn over the dimmed cutout",
+    "blend": "drawn over the cutout, which shines through",
+    "contour": "drawn as lines over the cutout",
+    "side": "drawn beside the cutout",
+}
+_BEHIND = {
+    "opaque": "; below a tenth of it, the cutout shows through",
+    "blend": "; the cutout shines through all of it",
+    "contour": "",
+    "side": "; no cutout lies behind it",
+}
+_LEVELS = "0.25, 0.5 and 0.75"
 
 
 @dataclass(frozen=True)
@@ -117,7 +134,11 @@ PLAIN, LATEX = Markup(is_latex=False), Markup(is_latex=True)
 
 
 def describe_panels(
-    store: Store, selection: Selection, markup: Markup, chosen: Sequence[int] = ()
+    store: Store,
+    selection: Selection,
+    markup: Markup,
+    chosen: Sequence[int] = (),
+    style: StyleSettings = DEFAULT_STYLE,
 ) -> str:
     """Write the caption of the panels, one sentence per line.
 
@@ -131,6 +152,8 @@ def describe_panels(
         ``PLAIN`` or ``LATEX``.
     chosen : sequence of int, optional
         The classes whose maps are shown; see `galfig.figures.choice.choose_maps`.
+    style : StyleSettings, optional
+        How the maps lie over the cutouts, and which share a colour scale.
 
     Returns
     -------
@@ -148,9 +171,9 @@ def describe_panels(
         describe_omitted(store, selection, "shown"),
         f"Each row shows one galaxy: the cutout ({describe_size(store, cutout.shape, markup)}), "
         f"then its {method.name} {what} for {describe_choice_of_maps(store, markup, chosen)}, "
-        f"drawn over the dimmed cutout; {FRAMED}.",
-        describe_maps(store, markup),
-        f"{define_symbols(store, markup)} {describe_reading(store, shown, markup)}",
+        f"{name_place(style)}; {FRAMED}.",
+        describe_maps(store, markup, style),
+        f"{define_symbols(store, markup)} {describe_reading(store, shown, markup, style)}",
         describe_scale(store, selection.indices, markup),
         describe_classes(store, markup),
         describe_network(store, markup),
@@ -219,9 +242,9 @@ def list_names(names: Sequence[str], word: str = "and") -> str:
     return list_words([*names[:MAX_NAMES], *more], word)
 
 
-def describe_maps(store: Store, markup: Markup) -> str:
+def describe_maps(store: Store, markup: Markup, style: StyleSettings = DEFAULT_STYLE) -> str:
     """Describe the maps and how they are drawn."""
-    return f"{describe_layer(store, markup)} {describe_drawing(store)}"
+    return f"{describe_layer(store, markup)} {describe_drawing(store, style)}"
 
 
 def describe_layer(
@@ -284,12 +307,54 @@ def describe_mean(store: Store) -> str:
     )
 
 
-def describe_drawing(store: Store) -> str:
+def name_place(style: StyleSettings) -> str:
+    """Say how maps lie over their cutouts."""
+    return _PLACES[style.overlay]
+
+
+def name_scale(style: StyleSettings, scale: str = "colour scale") -> str:
+    """Say which maps share a colour scale."""
+    return {
+        "row": f"on one {scale} per row",
+        "panel": f"each on a {scale} of its own",
+        "figure": f"on one {scale} for all rows",
+    }[style.scale]
+
+
+def describe_drawing(store: Store, style: StyleSettings = DEFAULT_STYLE) -> str:
     """Describe how maps are drawn in rows."""
+    units = find_words(store.record).units
+    end = {
+        "row": f"from zero to the largest value in the row, which the colour bar gives {units}",
+        "panel": f"from zero to its largest value, which it names {units}, so that two "
+        "panels cannot be compared by brightness",
+        "figure": f"from zero to the largest value in the figure, which the colour bars give "
+        f"{units}",
+    }[style.scale]
+    if style.overlay == "contour":
+        one = {"row": "one per row", "panel": "one per panel", "figure": "one for all rows"}
+        return (
+            f"Maps are linear between the centres of their cells. Lines stand at {_LEVELS} of a "
+            f"linear scale, {one[style.scale]}, {end}."
+        )
+    linear = name_scale(style, "linear colour scale")
     return (
-        "Maps are interpolated bilinearly. Only positive values are shown, on one linear colour "
-        "scale per row from zero to the largest value in the row, which the colour bar gives "
-        f"{find_words(store.record).units}; below a tenth of it, the cutout shows through."
+        f"Maps are interpolated bilinearly. Only positive values are shown, {linear} {end}"
+        f"{_BEHIND[style.overlay]}."
+    )
+
+
+def describe_signed_scale(style: StyleSettings) -> str:
+    """Describe the colour scale of signed maps in rows."""
+    where = {"row": "in the row", "panel": "of the panel", "figure": "in the figure"}[style.scale]
+    says = "which each panel names" if style.scale == "panel" else "which the colour bar gives"
+    how = "Maps are interpolated bilinearly"
+    if style.overlay == "contour":
+        how = f"Lines stand at {_LEVELS} of the end of the colour scale, dashed below zero"
+    return (
+        f"{how}, {name_scale(style, 'linear colour scale')}, symmetric about zero, up to the "
+        f"largest absolute value {where}, {says} in log-odds per cell"
+        f"{_BEHIND[style.overlay]}."
     )
 
 
@@ -314,7 +379,10 @@ def define_symbols(store: Store, markup: Markup) -> str:
 
 
 def describe_reading(
-    store: Store, shown: Sequence[tuple[int, Sequence[int]]], markup: Markup
+    store: Store,
+    shown: Sequence[tuple[int, Sequence[int]]],
+    markup: Markup,
+    style: StyleSettings = DEFAULT_STYLE,
 ) -> str:
     """Say how the maps of a figure compare with the output of the network.
 
@@ -326,6 +394,8 @@ def describe_reading(
         For each row, the position of its galaxy and the classes whose maps it shows.
     markup : Markup
         ``PLAIN`` or ``LATEX``.
+    style : StyleSettings, optional
+        Which maps share a colour scale.
 
     Returns
     -------
@@ -347,8 +417,9 @@ def describe_reading(
         if len(cams) == len(classes) == 2:
             pairs.append(_compare_maps(cams[0], cams[1]))
     sentences = [_compare_with_logits(store, [index for index, _ in shown], markup)]
-    # Of a row without the map of the predicted class, there is nothing to say.
-    if len(store.class_names) > 1 and n_predicted:
+    # Of a row without the map of the predicted class, or whose panels have scales of their own,
+    # there is nothing to say.
+    if len(store.class_names) > 1 and n_predicted and style.scale != "panel":
         sentences.append(_describe_brightest(n_deceptive, n_predicted))
     sentences.append(_describe_mirrors(pairs, markup))
     return " ".join(filter(None, sentences))

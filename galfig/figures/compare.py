@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from galfig.config import StyleSettings
 from galfig.errors import FigureError
 from galfig.figures.captions import (
     FRAMED,
@@ -72,12 +73,21 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
             "or layer"
         )
     chosen = find_classes(store, options.classes)
+    style = options.style
     rows = _pair_rows(store, selection.indices, other, below, chosen)
     return Drawing(
         "compare",
         "Two networks compared",
-        (make_rows(rows, options.width, cmap=options.cmap),),
-        partial(_describe, store, selection, other, below, chosen=chosen),
+        (
+            make_rows(
+                rows,
+                options.width,
+                cmap=options.cmap,
+                overlay=style.overlay,
+                scale=style.scale,
+            ),
+        ),
+        partial(_describe, store, selection, other, below, chosen=chosen, style=style),
         f"{count_rows(len(below), rows='pair', of='of rows')}: cutout and "
         f"{_name_methods(store, other)} maps for "
         f"{describe_choice_of_maps(store, PLAIN, chosen)} by the first network, and below it by "
@@ -131,7 +141,8 @@ def _describe(
     other: Store,
     below: NDArray[np.intp],
     markup: Markup,
-    chosen: Sequence[int] = (),
+    chosen: Sequence[int],
+    style: StyleSettings,
 ) -> str:
     n = len(selection.indices)
     rows = ["row" if n == 1 else "rows"] * 2
@@ -158,10 +169,10 @@ def _describe(
         "Each row shows the cutout that the network saw and its maps for "
         f"{describe_choice_of_maps(store, markup, chosen)}; {FRAMED}.",
         describe_classes(store, markup),
-        _describe_layers(sources, markup),
+        _describe_layers(sources, markup, style),
         _define_symbols(store, other, markup),
         *(
-            f"{words[0].upper()}{words[1:]}: {describe_reading(source, shown, markup)}"
+            f"{words[0].upper()}{words[1:]}: {describe_reading(source, shown, markup, style)}"
             for words, source, indices in sources
             for shown in [[(int(i), choose_maps(source, int(i), chosen)) for i in indices]]
         ),
@@ -227,19 +238,21 @@ def _describe_omitted(store: Store, selection: Selection, other: Store) -> str:
     return " ".join(sentences)
 
 
-def _describe_layers(sources: Sequence[tuple[str, Store, NDArray[np.intp]]], markup: Markup) -> str:
+def _describe_layers(
+    sources: Sequence[tuple[str, Store, NDArray[np.intp]]], markup: Markup, style: StyleSettings
+) -> str:
     """Describe the maps, of each network where they differ in layer or size."""
     _, store, _ = sources[0]
     words = [describe_layer(source, markup) for _, source, _ in sources]
     if words[0] == words[1]:
-        return describe_maps(store, markup)
+        return describe_maps(store, markup, style)
     subjects = (f"The maps of {sources[0][0]}", f"Those of {sources[1][0]}")
     methods = [source.method for _, source, _ in sources]
     each = [
         describe_layer(source, markup, subject, is_cited=source.method in methods[:number])
         for number, ((_, source, _), subject) in enumerate(zip(sources, subjects, strict=True))
     ]
-    return f"{' '.join(each)} {describe_drawing(store)}"
+    return f"{' '.join(each)} {describe_drawing(store, style)}"
 
 
 def _name_methods(store: Store, other: Store) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from galfig.config import Overlay, Scale, StyleSettings
 from galfig.figures.captions import (
     PLAIN,
     Markup,
@@ -15,11 +16,14 @@ from galfig.figures.captions import (
     describe_choice_of_maps,
     describe_panels,
     describe_scale,
+    describe_signed_scale,
     describe_training,
     format_probability,
     join_lines,
     list_galaxies,
     name_classes,
+    name_place,
+    name_scale,
     order_rows,
 )
 from galfig.figures.choice import choose_maps, find_classes
@@ -56,6 +60,8 @@ def make_panels(
     *,
     chosen: Sequence[int] = (),
     map: MapKind | None = None,
+    overlay: Overlay = "opaque",
+    scale: Scale = "row",
 ) -> Figure:
     """Draw one row per galaxy: its cutout, then maps of classes over the dimmed cutout.
 
@@ -74,6 +80,8 @@ def make_panels(
         of evidence `galfig.figures.meaning.choose_evidence`.
     map : {"evidence"}, optional
         Show signed maps of the evidence for a class, in place of those of the store's method.
+    overlay, scale : str, optional
+        See `galfig.figures.rows.make_rows`.
 
     Returns
     -------
@@ -91,9 +99,9 @@ def make_panels(
             for i in (int(index) for index in indices)
         ]
         width = width or (COLUMN_WIDTH if len(rows[0].labels) == 1 else None)
-        return make_rows(rows, width, cmap=cmap, is_signed=True)
+        return make_rows(rows, width, cmap=cmap, is_signed=True, overlay=overlay, scale=scale)
     rows = [make_row(store, int(i), choose_maps(store, int(i), chosen)) for i in indices]
-    return make_rows(rows, width, cmap=cmap)
+    return make_rows(rows, width, cmap=cmap, overlay=overlay, scale=scale)
 
 
 def make_row(store: Store, index: int, class_idx: Sequence[int], letter: str = "") -> Row:
@@ -165,9 +173,13 @@ def make_evidence_row(store: Store, evidence: Evidence, index: int) -> Row:
 def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     """Draw the galaxies of a selection; see `make_panels`."""
     chosen = find_classes(store, options.classes)
-    is_evidence = options.map == "evidence"
+    is_evidence, style = options.map == "evidence", options.style
     fig = make_panels(
-        store, selection.indices, options.width, options.cmap, chosen=chosen, map=options.map
+        *(store, selection.indices, options.width, options.cmap),
+        chosen=chosen,
+        map=options.map,
+        overlay=style.overlay,
+        scale=style.scale,
     )
     height = fig.get_figheight()
     if height > find_room(options.width)[1] + 0.1:
@@ -179,8 +191,8 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
             "panels",
             f"Evidence maps: {', '.join(name_classes(store))}",
             (fig,),
-            partial(_describe_evidence, store, selection, chosen, options.cmap),
-            _describe_evidence_alt(store, selection.indices, chosen),
+            partial(_describe_evidence, store, selection, chosen, options),
+            _describe_evidence_alt(store, selection.indices, chosen, style),
             partial(tabulate_evidence, store, selection.indices, chosen),
             galaxies=name_galaxies(store, selection.indices),
         )
@@ -188,14 +200,16 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         "panels",
         f"{find_words(store.record).title} maps: {', '.join(name_classes(store))}",
         (fig,),
-        partial(describe_panels, store, selection, chosen=chosen),
-        describe_rows_alt(store, selection.indices, chosen),
+        partial(describe_panels, store, selection, chosen=chosen, style=style),
+        describe_rows_alt(store, selection.indices, chosen, style),
         partial(tabulate_galaxies, store, selection.indices),
         galaxies=name_galaxies(store, selection.indices),
     )
 
 
-def describe_rows_alt(store: Store, indices: NDArray[np.intp], chosen: Sequence[int] = ()) -> str:
+def describe_rows_alt(
+    store: Store, indices: NDArray[np.intp], chosen: Sequence[int], style: StyleSettings
+) -> str:
     """Describe rows of panels in one sentence of alternative text."""
     is_labelled = store.label[indices] >= 0
     n_right = int(np.sum(is_labelled & (store.predicted[indices] == store.label[indices])))
@@ -203,25 +217,25 @@ def describe_rows_alt(store: Store, indices: NDArray[np.intp], chosen: Sequence[
     if rated and len(indices) == 1:
         rated = f", classified {'correctly' if n_right else 'incorrectly'}"
     return (
-        f"{count_rows(len(indices))}{rated}: a cutout, then the same cutout with its "
+        f"{count_rows(len(indices))}{rated}: a cutout, then "
+        f"{'' if style.overlay == 'side' else 'the same cutout with '}its "
         f"{find_words(store.record).name} maps for "
-        f"{describe_choice_of_maps(store, PLAIN, chosen)}, on one colour scale per row."
+        f"{describe_choice_of_maps(store, PLAIN, chosen)}, {name_scale(style)}."
     )
 
 
 def _describe_evidence(
-    store: Store, selection: Selection, chosen: Sequence[int], cmap: str | None, markup: Markup
+    store: Store, selection: Selection, chosen: Sequence[int], options: DrawOptions, markup: Markup
 ) -> str:
     """Write the caption of panels of evidence, one sentence or more per line."""
     indices = np.asarray(selection.indices, np.intp)
     shown = [read_evidence(store, int(i), choose_evidence(store, int(i), chosen)) for i in indices]
-    colors = (" (orange)", " (blue)") if cmap is None else ("", "")
+    colors = (" (orange)", " (blue)") if options.cmap is None else ("", "")
+    style = options.style
     return join_lines(
-        introduce_evidence(store, selection, shown, chosen, markup, "drawn over the dimmed cutout"),
+        introduce_evidence(store, selection, shown, chosen, markup, name_place(style)),
         describe_evidence(store, markup),
-        f"{describe_signs(*colors)} Maps are interpolated bilinearly, on one linear colour scale "
-        "per row, symmetric about zero, up to the largest absolute value in the row, which the "
-        "colour bar gives in log-odds per cell; below a tenth of it, the cutout shows through.",
+        f"{describe_signs(*colors)} {describe_signed_scale(style)}",
         describe_sums(store, shown, indices),
         describe_field(store, indices),
         describe_networks(store, shown, markup, are_hatched=False),
@@ -231,10 +245,13 @@ def _describe_evidence(
     )
 
 
-def _describe_evidence_alt(store: Store, indices: NDArray[np.intp], chosen: Sequence[int]) -> str:
+def _describe_evidence_alt(
+    store: Store, indices: NDArray[np.intp], chosen: Sequence[int], style: StyleSettings
+) -> str:
     """Describe rows of panels of evidence in one sentence of alternative text."""
     return (
-        f"{count_rows(len(indices))}: a cutout, then the same cutout with signed maps of the "
-        f"evidence for {name_evidence(store, PLAIN, chosen)}, on one diverging colour scale per "
-        "row."
+        f"{count_rows(len(indices))}: a cutout, then "
+        f"{'' if style.overlay == 'side' else 'the same cutout with '}signed maps of the "
+        f"evidence for {name_evidence(store, PLAIN, chosen)}, "
+        f"{name_scale(style, 'diverging colour scale')}."
     )

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -11,9 +12,11 @@ from matplotlib.colors import Colormap, LinearSegmentedColormap, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from galfig.config import Overlay, Scale
 from galfig.errors import FigureError
 from galfig.figures.methods import METHODS, MethodWords
 from galfig.figures.style import (
@@ -48,6 +51,11 @@ SIGNED_COLORS = ("#c6e9ff", "#56b4e9", "#0b4a75", "#7a3f00", "#e69f00", "#fff0b8
 # Where the scale begins in the colour map. The colours below are as dark as the sky, so that faint
 # values would not be seen.
 START = 0.25
+# Opacity of a map that lets the galaxy shine through it, and brightness of the cutout below a map.
+SHINING = 0.55
+_BRIGHTNESS = {"opaque": DIMMED, "blend": 1.0, "contour": 1.0, "side": 0.0}
+# Where lines are drawn, as shares of the end of the colour scale.
+LEVELS = (0.25, 0.5, 0.75)
 
 
 @dataclass(frozen=True)
@@ -113,12 +121,15 @@ def make_rows(
     footer: str = "",
     cmap: str | None = None,
     is_signed: bool = False,
+    overlay: Overlay = "opaque",
+    scale: Scale = "row",
 ) -> Figure:
     """Draw rows of panels.
 
     The maps of a row share one linear colour scale, from zero to the largest value among them. The
     colour bar at the end of the row gives that value. Negative values are set to zero (ReLU),
     unless maps are signed: then the scale runs to the largest absolute value on both sides of zero.
+    Where each panel has a scale of its own, each says how far it runs.
 
     Parameters
     ----------
@@ -137,6 +148,10 @@ def make_rows(
         orange where maps are signed.
     is_signed : bool, default False
         Whether maps are evidence, whose negative values are drawn, too.
+    overlay : {"opaque", "blend", "contour", "side"}, default "opaque"
+        How a map lies over its cutout; see `plot_map`.
+    scale : {"row", "panel", "figure"}, default "row"
+        Which maps share a colour scale.
 
     Returns
     -------
@@ -160,6 +175,8 @@ def make_rows(
         top = height - (height - content) / 2
         fig = Figure(figsize=(width, height))
         breadth = n_columns * (side + GAP) + measure_colorbar()
+        look = Look(cmap, is_signed, overlay, scale)
+        shared = max(_find_peak(row.cams, is_signed) for row in rows)
         for number, row in enumerate(rows):
             left = number // n_rows * block + max(0.02, (block - breadth) / 2)
             down = number % n_rows
@@ -170,7 +187,7 @@ def make_rows(
             ]
             start = left + n_columns * (side + GAP) + COLORBAR_GAP
             bar = add_axes(fig, start, bottom + 0.1 * side, COLORBAR_WIDTH, 0.8 * side)
-            _plot_row(row, axes=axes, bar=bar, side=side, cmap=cmap, is_signed=is_signed)
+            _plot_row(row, axes=axes, bar=bar, side=side, look=look, shared=shared)
         if footer:
             fig.text(
                 *(0.5, (top - content + 0.25 * FOOTER) / height, footer),
@@ -179,6 +196,27 @@ def make_rows(
                 parse_math=False,
             )
         return fig
+
+
+class Look(NamedTuple):
+    """How the maps of rows look.
+
+    Attributes
+    ----------
+    cmap : str or None
+        Colour map; None for the default.
+    is_signed : bool
+        Whether negative values are drawn, too.
+    overlay : {"opaque", "blend", "contour", "side"}
+        How a map lies over its cutout.
+    scale : {"row", "panel", "figure"}
+        Which maps share a colour scale.
+    """
+
+    cmap: str | None
+    is_signed: bool
+    overlay: Overlay
+    scale: Scale
 
 
 def plot_cutout(cutout: NDArray[np.uint8], *, ax: Axes, brightness: float = 1.0) -> AxesImage:
@@ -209,11 +247,12 @@ def plot_map(
     ax: Axes,
     vmax: float,
     cmap: str = COLORMAP,
-) -> AxesImage:
-    """Draw the positive part of a map over its dimmed cutout.
+    overlay: Overlay = "opaque",
+) -> None:
+    """Draw the positive part of a map over its cutout, or beside it.
 
     Both cover the same extent, whatever their resolution. Only the cutout is visible where the map
-    is not positive, and only the map where it exceeds a tenth of ``vmax``.
+    is not positive.
 
     Parameters
     ----------
@@ -227,23 +266,12 @@ def plot_map(
         Upper end of the colour scale, in the unit of the map; above zero.
     cmap : str, default "inferno"
         Colour map.
-
-    Returns
-    -------
-    AxesImage
-        The image of the map.
+    overlay : {"opaque", "blend", "contour", "side"}, default "opaque"
+        "opaque" hides the dimmed cutout where the map exceeds a tenth of ``vmax``; "blend" lets the
+        undimmed cutout shine through all of it; "contour" draws lines at `LEVELS` of ``vmax`` over
+        the undimmed cutout; "side" draws no cutout.
     """
-    plot_cutout(cutout, ax=ax, brightness=DIMMED)
-    positive = np.maximum(cam, 0.0)
-    return ax.imshow(
-        positive,
-        extent=find_extent(cutout),
-        cmap=list_colors(cmap),
-        vmin=0.0,
-        vmax=vmax,
-        alpha=np.clip(positive / (FADE * vmax), 0.0, 1.0),
-        interpolation="bilinear",
-    )
+    _plot_over(np.maximum(cam, 0.0), cutout, list_colors(cmap), (0.0, vmax), ax=ax, overlay=overlay)
 
 
 def plot_signed_map(
@@ -253,8 +281,9 @@ def plot_signed_map(
     ax: Axes,
     vmax: float,
     cmap: str | None = None,
-) -> AxesImage:
-    """Draw a signed map over its dimmed cutout, which shows through where it is near zero.
+    overlay: Overlay = "opaque",
+) -> None:
+    """Draw a signed map over its cutout, which shows through where the map is near zero.
 
     Parameters
     ----------
@@ -268,22 +297,75 @@ def plot_signed_map(
         Upper end of the colour scale, of which the lower end is the negative; above zero.
     cmap : str, optional
         Diverging colour map, dark at zero. By default, one from blue to orange.
-
-    Returns
-    -------
-    AxesImage
-        The image of the map.
+    overlay : {"opaque", "blend", "contour", "side"}, default "opaque"
+        As of `plot_map`; lines are drawn for negative values, too.
     """
-    plot_cutout(cutout, ax=ax, brightness=DIMMED)
-    return ax.imshow(
+    _plot_over(cam, cutout, _choose_signed(cmap), (-vmax, vmax), ax=ax, overlay=overlay)
+
+
+def _plot_over(
+    cam: NDArray[np.float32],
+    cutout: NDArray[np.uint8],
+    cmap: Colormap,
+    limits: tuple[float, float],
+    *,
+    ax: Axes,
+    overlay: Overlay,
+) -> None:
+    """Draw a map with the colours of its values between two limits."""
+    extent, vmax = find_extent(cutout), limits[1]
+    plot_cutout(cutout, ax=ax, brightness=_BRIGHTNESS[overlay])
+    if overlay == "contour":
+        _plot_contours(cam, extent, cmap, limits, ax=ax)
+        return
+    alpha = np.clip(np.abs(cam) / (FADE * vmax), 0.0, 1.0)
+    ax.imshow(
         cam,
-        extent=find_extent(cutout),
-        cmap=_choose_signed(cmap),
-        vmin=-vmax,
+        extent=extent,
+        cmap=cmap,
+        vmin=limits[0],
         vmax=vmax,
-        alpha=np.clip(np.abs(cam) / (FADE * vmax), 0.0, 1.0),
+        alpha=SHINING * alpha if overlay == "blend" else alpha,
         interpolation="bilinear",
     )
+
+
+def _plot_contours(
+    cam: NDArray[np.float32],
+    extent: tuple[float, float, float, float],
+    cmap: Colormap,
+    limits: tuple[float, float],
+    *,
+    ax: Axes,
+) -> None:
+    """Draw lines between the centres of cells, on a dark edge that sets them off from a galaxy."""
+    levels = _list_levels(limits)
+    if min(cam.shape) < 2 or not cam.min() < levels[-1] or not cam.max() > levels[0]:
+        return
+    left, right, bottom, top = extent
+    rows, columns = ((np.arange(n) + 0.5) / n for n in cam.shape)
+    x, y = left + (right - left) * columns, top + (bottom - top) * rows
+    drawn = ax.contour(
+        *(x, y, cam),
+        levels=levels,
+        cmap=cmap,
+        vmin=limits[0],
+        vmax=limits[1],
+        linewidths=1.0,
+        linestyles=["--" if level < 0 else "-" for level in levels],
+    )
+    drawn.set_path_effects([Stroke(linewidth=2.2, foreground="black"), Normal()])
+
+
+def _list_levels(limits: tuple[float, float]) -> list[float]:
+    """Return the values at which lines are drawn, from the smallest."""
+    above = [limits[1] * level for level in LEVELS]
+    return [*(-level for level in reversed(above)), *above] if limits[0] < 0 else above
+
+
+def _find_peak(cams: NDArray[np.float32], is_signed: bool) -> float:
+    """Return the largest value of maps, or the largest absolute value of signed ones."""
+    return float((np.abs(cams) if is_signed else cams).max(initial=0.0))
 
 
 def _choose_signed(name: str | None) -> Colormap:
@@ -356,11 +438,11 @@ def plot_scale_bar(
 
 
 def _plot_row(
-    row: Row, *, axes: list[Axes], bar: Axes, side: float, cmap: str | None, is_signed: bool
+    row: Row, *, axes: list[Axes], bar: Axes, side: float, look: Look, shared: float
 ) -> None:
-    """Draw the panels and the colour bar of one row."""
-    peak = float((np.abs(row.cams) if is_signed else row.cams).max(initial=0.0))
-    vmax = peak if peak > 0 else 1.0
+    """Draw the panels and the colour bar of one row; ``shared`` is the peak of all rows."""
+    cmap, is_signed = look.cmap, look.is_signed
+    peak = shared if look.scale == "figure" else _find_peak(row.cams, is_signed)
     size = scale_font(float(np.clip(4.6 * side, 6.5, 9.0)))
     room = 0.94 * side
     first, *rest = axes
@@ -380,27 +462,51 @@ def _plot_row(
 
     for ax, cam, label in zip(rest, row.cams, row.labels, strict=True):
         weight = "bold" if label.is_predicted else "normal"
+        footing, own = label.footing, peak
+        if look.scale == "panel":
+            own = _find_peak(cam, is_signed)
+            footing = f"{footing}\n{_name_end(own, is_signed)}".strip()
+        vmax = own if own > 0 else 1.0
         if is_signed:
-            plot_signed_map(cam, row.cutout, ax=ax, vmax=vmax, cmap=cmap)
+            plot_signed_map(cam, row.cutout, ax=ax, vmax=vmax, cmap=cmap, overlay=look.overlay)
         else:
-            plot_map(cam, row.cutout, ax=ax, vmax=vmax, cmap=cmap or COLORMAP)
+            plot_map(cam, row.cutout, ax=ax, vmax=vmax, cmap=cmap or COLORMAP, overlay=look.overlay)
         plot_heading(label.heading, ax=ax, room=room, size=size, weight=weight)
-        if label.footing:
-            plot_outlined_text(0.5, 0.05, label.footing, ax=ax, size=size, va="bottom")
+        if footing:
+            plot_outlined_text(0.5, 0.05, footing, ax=ax, size=size, va="bottom")
         if label.is_predicted:
             plot_frame(ax, side)
+    words = row.method.label if side > 1.1 else row.method.unit
+    if look.scale == "panel":
+        # Each panel says how far its own scale runs.
+        peak, words = 1.0, "share of the panel's peak" if side > 1.1 else "share of peak"
     if is_signed:
         plot_signed_bar(
             peak,
             ax=bar,
             cmap=_choose_signed(cmap),
-            unit="log-odds",
+            unit="of the peak" if look.scale == "panel" else "log-odds",
             length=0.8 * side,
-            is_faded=True,
+            is_faded=look.overlay != "contour",
         )
     else:
-        words = row.method.label if side > 1.1 else row.method.unit
         _plot_colorbar(peak, ax=bar, cmap=cmap or COLORMAP, label=words)
+    if look.overlay == "contour":
+        _plot_levels(peak, ax=bar, is_signed=is_signed)
+
+
+def _name_end(peak: float, is_signed: bool) -> str:
+    """Say where the colour scale of a panel ends."""
+    return f"{'±' if is_signed else 'to '}{format_number(peak) if peak > 0 else '0'}"
+
+
+def _plot_levels(peak: float, *, ax: Axes, is_signed: bool) -> None:
+    """Mark in a colour bar the values at which lines are drawn."""
+    low, high = ax.get_ylim()
+    for level in _list_levels((-high, high) if is_signed else (0.0, high)):
+        if low < level < high and peak > 0:
+            ax.axhline(level, color="black", linewidth=1.6)
+            ax.axhline(level, color="white", linewidth=0.6)
 
 
 def plot_heading(

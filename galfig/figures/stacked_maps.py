@@ -8,8 +8,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from galfig.config import StyleSettings
 from galfig.errors import FigureError
 from galfig.figures.captions import (
+    DEFAULT_STYLE,
     FRAMED,
     Markup,
     count_rows,
@@ -102,6 +104,7 @@ def make_stacked_maps(
     width: float | None = None,
     cmap: str | None = None,
     method: MethodWords = METHODS["grad-cam"],
+    style: StyleSettings = DEFAULT_STYLE,
 ) -> Figure:
     """Draw one row per stack: the mean cutout, then the mean map of each class.
 
@@ -119,6 +122,8 @@ def make_stacked_maps(
         Colour map of the maps; default "inferno".
     method : MethodWords, optional
         What to call the maps; default Grad-CAM.
+    style : StyleSettings, optional
+        How maps lie over the mean cutouts, and which share a colour scale.
 
     Returns
     -------
@@ -145,6 +150,8 @@ def make_stacked_maps(
         ],
         width,
         cmap=cmap,
+        overlay=style.overlay,
+        scale=style.scale,
     )
 
 
@@ -173,9 +180,10 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
                 options.width,
                 options.cmap,
                 find_words(store.record),
+                options.style,
             ),
         ),
-        partial(_describe, store, selection, stacks, scale),
+        partial(_describe, store, selection, stacks, scale, options.style),
         f"{count_rows(len(stacks), 'pair')} of true and "
         f"predicted class: the mean cutout, then the mean maps of {list_classes(store)}.",
         partial(_tabulate, store, stacks),
@@ -199,7 +207,12 @@ def _tabulate(store: Store, stacks: list[Stack]) -> dict[str, Column]:
 
 
 def _describe(
-    store: Store, selection: Selection, stacks: list[Stack], scale: float, markup: Markup
+    store: Store,
+    selection: Selection,
+    stacks: list[Stack],
+    scale: float,
+    style: StyleSettings,
+    markup: Markup,
 ) -> str:
     names = [markup.text(name) for name in name_classes(store)]
     groups = "; ".join(
@@ -220,7 +233,7 @@ def _describe(
         f"over its pixels, negative ones included, {method.units}. Cutouts are stacked as they "
         "are, neither rotated nor rescaled.",
         f"Number of galaxies, from top to bottom: {groups}.",
-        describe_maps(store, markup),
+        describe_maps(store, markup, style),
         describe_channels(store, markup),
         "The scale bar gives the angle in arcsec." if np.isfinite(scale) else "",
         describe_training(store, markup),

@@ -4,6 +4,7 @@ from functools import partial
 
 import numpy as np
 
+from galfig.config import StyleSettings
 from galfig.errors import FigureError
 from galfig.figures.captions import (
     FRAMED,
@@ -44,11 +45,16 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         others[right] = -1
         shown.append((int(index), [right, int(others.argmax())]))
     rows = [make_row(store, index, classes) for index, classes in shown]
+    look = options.style
     return Drawing(
         "top-losses",
         "Galaxies of largest loss",
-        (make_rows(rows, options.width, cmap=options.cmap),),
-        partial(_describe, store, selection, shown),
+        (
+            make_rows(
+                rows, options.width, cmap=options.cmap, overlay=look.overlay, scale=look.scale
+            ),
+        ),
+        partial(_describe, store, selection, shown, look),
         f"{count_rows(len(worst))} with the largest loss: cutout, "
         "map of the true class, map of the most probable other class.",
         partial(tabulate_galaxies, store, np.array(worst)),
@@ -57,7 +63,11 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
 
 
 def _describe(
-    store: Store, selection: Selection, shown: list[tuple[int, list[int]]], markup: Markup
+    store: Store,
+    selection: Selection,
+    shown: list[tuple[int, list[int]]],
+    style: StyleSettings,
+    markup: Markup,
 ) -> str:
     worst = np.array([index for index, _ in shown])
     # In another order than by loss, the galaxies shown are the worst of themselves alone.
@@ -70,8 +80,8 @@ def _describe(
         f"Each row shows a galaxy's cutout, its {find_words(store.record).name} map for the true "
         "class, and that for the "
         f"most probable of the other classes; {FRAMED}.",
-        describe_maps(store, markup),
-        f"{define_symbols(store, markup)} {describe_reading(store, shown, markup)}",
+        describe_maps(store, markup, style),
+        f"{define_symbols(store, markup)} {describe_reading(store, shown, markup, style)}",
         describe_scale(store, worst, markup),
         list_galaxies(store, worst, markup, ORDERS["loss"]),
         describe_training(store, markup),
