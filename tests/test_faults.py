@@ -423,7 +423,7 @@ def test_damaged_checkpoint_is_refused(folder, campaign):
     path = folder / "maps.safetensors"
     sound = path.read_bytes()
     rng = random.Random(4)
-    for index in range(campaign.n(30, 600)):
+    for index in range(campaign.n(12, 600)):
         data = bytearray(sound)
         if index % 3:
             data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)

@@ -343,7 +343,7 @@ def test_shards_need_a_network_and_shards_of_the_plan(galaxy_folder, tmp_path, c
     assert not list(tmp_path.glob("maps*"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_commands_at_once_make_the_store_of_one(galaxy_folder, tmp_path, checkpoint):
     """Three processes start together on one folder; the fourth merges what they left."""
     save_checkpoint(tmp_path / "m.safetensors", checkpoint.model, checkpoint.metadata)
