@@ -705,10 +705,17 @@ class StyleSettings(_Table):
         description="Which maps of rows share a colour scale: those of a 'row', none ('panel'), or "
         "all of the 'figure'",
     )
+    negative: bool = Field(
+        False,
+        description="Whether rows show negative values of maps, too, on a diverging colour scale",
+    )
     font: str | None = Field(None, description="Family of the font, which must be installed")
     font_size: float | None = Field(
         None, ge=4, le=60, description="Size of the text [pt]; that of labels and numbers follows"
     )
+
+
+DEFAULT_STYLE = StyleSettings()
 
 
 class Settings(_Table):
@@ -719,7 +726,7 @@ class Settings(_Table):
     split: SplitSettings = SplitSettings()
     training: TrainingSettings = TrainingSettings()
     maps: MapSettings = MapSettings()
-    style: StyleSettings = StyleSettings()
+    style: StyleSettings = DEFAULT_STYLE
 
     @model_validator(mode="after")
     def _check_images(self) -> "Settings":

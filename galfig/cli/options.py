@@ -301,6 +301,7 @@ def style_options(function: Function) -> Function:
         cmap: str | None,
         overlay: str | None,
         scale: str | None,
+        negative: bool | None,
         font: str | None,
         font_size: float | None,
         **given: Any,
@@ -311,7 +312,7 @@ def style_options(function: Function) -> Function:
         file = Path(style) if style is not None and style.endswith(".mplstyle") else style
         keys = {
             **{"sheet": file, "cmap": cmap, "overlay": overlay, "scale": scale},
-            **{"font": font, "font_size": font_size},
+            **{"negative": negative, "font": font, "font_size": font_size},
         }
         settings = load_settings(config, {("style", key): value for key, value in keys.items()})
         return function(*args, style=settings.figure_style, **given)
@@ -326,6 +327,7 @@ def style_options(function: Function) -> Function:
         click.option("--cmap", help="Colour map of unsigned maps, by matplotlib's name."),
         setting("style", "overlay"),
         setting("style", "scale"),
+        setting("style", "negative"),
         click.option("--font", help="Family of the font, which must be installed."),
         click.option(
             "--font-size",

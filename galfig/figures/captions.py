@@ -9,7 +9,13 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from galfig.config import NONLINEAR_METHODS, PIXEL_METHODS, ClassSettings, StyleSettings
+from galfig.config import (
+    DEFAULT_STYLE,
+    NONLINEAR_METHODS,
+    PIXEL_METHODS,
+    ClassSettings,
+    StyleSettings,
+)
 from galfig.figures.choice import MAX_MAPS, choose_maps
 from galfig.figures.latex import escape_latex
 from galfig.figures.methods import describe_faithfulness, find_words
@@ -51,7 +57,6 @@ ORDERS: Final = {
 }
 
 
-DEFAULT_STYLE = StyleSettings()
 # How maps lie over their cutouts, in words, and where lines are drawn.
 _PLACES = {
     "opaque": "drawn over the dimmed cutout",
@@ -324,6 +329,8 @@ def name_scale(style: StyleSettings, scale: str = "colour scale") -> str:
 def describe_drawing(store: Store, style: StyleSettings = DEFAULT_STYLE) -> str:
     """Describe how maps are drawn in rows."""
     units = find_words(store.record).units
+    if style.negative:
+        return f"Negative values are shown, too. {describe_signed_scale(style, units)}"
     end = {
         "row": f"from zero to the largest value in the row, which the colour bar gives {units}",
         "panel": f"from zero to its largest value, which it names {units}, so that two "
@@ -344,8 +351,8 @@ def describe_drawing(store: Store, style: StyleSettings = DEFAULT_STYLE) -> str:
     )
 
 
-def describe_signed_scale(style: StyleSettings) -> str:
-    """Describe the colour scale of signed maps in rows."""
+def describe_signed_scale(style: StyleSettings, units: str) -> str:
+    """Describe the colour scale of signed maps in rows; units as "in logits"."""
     where = {"row": "in the row", "panel": "of the panel", "figure": "in the figure"}[style.scale]
     says = "which each panel names" if style.scale == "panel" else "which the colour bar gives"
     how = "Maps are interpolated bilinearly"
@@ -353,7 +360,7 @@ def describe_signed_scale(style: StyleSettings) -> str:
         how = f"Lines stand at {_LEVELS} of the end of the colour scale, dashed below zero"
     return (
         f"{how}, {name_scale(style, 'linear colour scale')}, symmetric about zero, up to the "
-        f"largest absolute value {where}, {says} in log-odds per cell"
+        f"largest absolute value {where}, {says} {units}"
         f"{_BEHIND[style.overlay]}."
     )
 
@@ -419,9 +426,9 @@ def describe_reading(
     sentences = [_compare_with_logits(store, [index for index, _ in shown], markup)]
     # Of a row without the map of the predicted class, or whose panels have scales of their own,
     # there is nothing to say.
-    if len(store.class_names) > 1 and n_predicted and style.scale != "panel":
+    if len(store.class_names) > 1 and n_predicted and style.scale != "panel" and not style.negative:
         sentences.append(_describe_brightest(n_deceptive, n_predicted))
-    sentences.append(_describe_mirrors(pairs, markup))
+    sentences.append(_describe_mirrors(pairs, markup, is_hidden=not style.negative))
     return " ".join(filter(None, sentences))
 
 
@@ -442,7 +449,7 @@ def _describe_brightest(n_deceptive: int, n: int) -> str:
     )
 
 
-def _describe_mirrors(pairs: Sequence[MapPair], markup: Markup) -> str:
+def _describe_mirrors(pairs: Sequence[MapPair], markup: Markup, *, is_hidden: bool) -> str:
     """Say in how many rows the two maps mirror each other, and what of it is hidden."""
     mirrors = [pair for pair in pairs if pair.correlation < MIRROR]
     if not mirrors or 2 * len(mirrors) < len(pairs):
@@ -460,8 +467,8 @@ def _describe_mirrors(pairs: Sequence[MapPair], markup: Markup) -> str:
     share = sum(pair.n_opposite for pair in mirrors) / max(1, sum(p.n_positive for p in mirrors))
     percent = f"{100 * share:.0f}" if share in (0, 1) else f"{np.clip(100 * share, 1, 99):.0f}"
     return (
-        f"{words}; of the pixels that are positive in one, {percent}{markup.percent} are negative, "
-        "and so not drawn, in the other."
+        f"{words}; of the pixels that are positive in one, {percent}{markup.percent} are negative"
+        f"{', and so not drawn,' if is_hidden else ''} in the other."
     )
 
 

@@ -78,15 +78,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     return Drawing(
         "compare",
         "Two networks compared",
-        (
-            make_rows(
-                rows,
-                options.width,
-                cmap=options.cmap,
-                overlay=style.overlay,
-                scale=style.scale,
-            ),
-        ),
+        (make_rows(rows, options.width, cmap=options.cmap, style=style),),
         partial(_describe, store, selection, other, below, chosen=chosen, style=style),
         f"{count_rows(len(below), rows='pair', of='of rows')}: cutout and "
         f"{_name_methods(store, other)} maps for "

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from galfig.config import Overlay, Scale, StyleSettings
+from galfig.config import DEFAULT_STYLE, StyleSettings
 from galfig.figures.captions import (
     PLAIN,
     Markup,
@@ -42,7 +42,7 @@ from galfig.figures.meaning import (
     read_evidence,
     tabulate_evidence,
 )
-from galfig.figures.methods import find_words
+from galfig.figures.methods import METHODS, find_words
 from galfig.figures.rows import MapLabel, Row, find_room, format_total, make_rows
 from galfig.figures.style import COLUMN_WIDTH
 from galfig.runtime.options import MapKind
@@ -60,8 +60,7 @@ def make_panels(
     *,
     chosen: Sequence[int] = (),
     map: MapKind | None = None,
-    overlay: Overlay = "opaque",
-    scale: Scale = "row",
+    style: StyleSettings = DEFAULT_STYLE,
 ) -> Figure:
     """Draw one row per galaxy: its cutout, then maps of classes over the dimmed cutout.
 
@@ -80,8 +79,9 @@ def make_panels(
         of evidence `galfig.figures.meaning.choose_evidence`.
     map : {"evidence"}, optional
         Show signed maps of the evidence for a class, in place of those of the store's method.
-    overlay, scale : str, optional
-        See `galfig.figures.rows.make_rows`.
+    style : StyleSettings, optional
+        How maps lie over the cutouts, which share a colour scale, and whether negative values are
+        drawn; of evidence they always are.
 
     Returns
     -------
@@ -99,9 +99,9 @@ def make_panels(
             for i in (int(index) for index in indices)
         ]
         width = width or (COLUMN_WIDTH if len(rows[0].labels) == 1 else None)
-        return make_rows(rows, width, cmap=cmap, is_signed=True, overlay=overlay, scale=scale)
+        return make_rows(rows, width, cmap=cmap, is_signed=True, style=style)
     rows = [make_row(store, int(i), choose_maps(store, int(i), chosen)) for i in indices]
-    return make_rows(rows, width, cmap=cmap, overlay=overlay, scale=scale)
+    return make_rows(rows, width, cmap=cmap, style=style)
 
 
 def make_row(store: Store, index: int, class_idx: Sequence[int], letter: str = "") -> Row:
@@ -167,6 +167,7 @@ def make_evidence_row(store: Store, evidence: Evidence, index: int) -> Row:
         labels=[MapLabel(*label) for label in label_evidence(store, evidence, index)],
         pixel_scale=float(store.pixel_scale[index]),
         kpc_per_arcsec=float(store.kpc_per_arcsec[index]),
+        method=METHODS["evidence"],
     )
 
 
@@ -178,8 +179,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         *(store, selection.indices, options.width, options.cmap),
         chosen=chosen,
         map=options.map,
-        overlay=style.overlay,
-        scale=style.scale,
+        style=style,
     )
     height = fig.get_figheight()
     if height > find_room(options.width)[1] + 0.1:
@@ -220,7 +220,8 @@ def describe_rows_alt(
         f"{count_rows(len(indices))}{rated}: a cutout, then "
         f"{'' if style.overlay == 'side' else 'the same cutout with '}its "
         f"{find_words(store.record).name} maps for "
-        f"{describe_choice_of_maps(store, PLAIN, chosen)}, {name_scale(style)}."
+        f"{describe_choice_of_maps(store, PLAIN, chosen)}, "
+        f"{name_scale(style, 'diverging colour scale' if style.negative else 'colour scale')}."
     )
 
 
@@ -235,7 +236,7 @@ def _describe_evidence(
     return join_lines(
         introduce_evidence(store, selection, shown, chosen, markup, name_place(style)),
         describe_evidence(store, markup),
-        f"{describe_signs(*colors)} {describe_signed_scale(style)}",
+        f"{describe_signs(*colors)} {describe_signed_scale(style, 'in log-odds per cell')}",
         describe_sums(store, shown, indices),
         describe_field(store, indices),
         describe_networks(store, shown, markup, are_hatched=False),

@@ -16,7 +16,7 @@ from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from galfig.config import Overlay, Scale
+from galfig.config import DEFAULT_STYLE, Overlay, Scale, StyleSettings
 from galfig.errors import FigureError
 from galfig.figures.methods import METHODS, MethodWords
 from galfig.figures.style import (
@@ -121,8 +121,7 @@ def make_rows(
     footer: str = "",
     cmap: str | None = None,
     is_signed: bool = False,
-    overlay: Overlay = "opaque",
-    scale: Scale = "row",
+    style: StyleSettings = DEFAULT_STYLE,
 ) -> Figure:
     """Draw rows of panels.
 
@@ -147,11 +146,10 @@ def make_rows(
         Colour map of the maps; it should be dark at zero. Default "inferno", or one of blue and
         orange where maps are signed.
     is_signed : bool, default False
-        Whether maps are evidence, whose negative values are drawn, too.
-    overlay : {"opaque", "blend", "contour", "side"}, default "opaque"
-        How a map lies over its cutout; see `plot_map`.
-    scale : {"row", "panel", "figure"}, default "row"
-        Which maps share a colour scale.
+        Whether negative values are drawn in any case, as of evidence.
+    style : StyleSettings, optional
+        How a map lies over its cutout, which maps share a colour scale, and whether negative values
+        are drawn, too.
 
     Returns
     -------
@@ -175,7 +173,8 @@ def make_rows(
         top = height - (height - content) / 2
         fig = Figure(figsize=(width, height))
         breadth = n_columns * (side + GAP) + measure_colorbar()
-        look = Look(cmap, is_signed, overlay, scale)
+        is_signed = is_signed or style.negative
+        look = Look(cmap, is_signed, style.overlay, style.scale)
         shared = max(_find_peak(row.cams, is_signed) for row in rows)
         for number, row in enumerate(rows):
             left = number // n_rows * block + max(0.02, (block - breadth) / 2)
@@ -485,7 +484,7 @@ def _plot_row(
             peak,
             ax=bar,
             cmap=_choose_signed(cmap),
-            unit="of the peak" if look.scale == "panel" else "log-odds",
+            unit="of the peak" if look.scale == "panel" else row.method.unit,
             length=0.8 * side,
             is_faded=look.overlay != "contour",
         )

@@ -8,10 +8,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from galfig.config import StyleSettings
+from galfig.config import DEFAULT_STYLE, StyleSettings
 from galfig.errors import FigureError
 from galfig.figures.captions import (
-    DEFAULT_STYLE,
     FRAMED,
     Markup,
     count_rows,
@@ -150,8 +149,7 @@ def make_stacked_maps(
         ],
         width,
         cmap=cmap,
-        overlay=style.overlay,
-        scale=style.scale,
+        style=style,
     )
 
 

@@ -49,11 +49,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     return Drawing(
         "top-losses",
         "Galaxies of largest loss",
-        (
-            make_rows(
-                rows, options.width, cmap=options.cmap, overlay=look.overlay, scale=look.scale
-            ),
-        ),
+        (make_rows(rows, options.width, cmap=options.cmap, style=look),),
         partial(_describe, store, selection, shown, look),
         f"{count_rows(len(worst))} with the largest loss: cutout, "
         "map of the true class, map of the most probable other class.",

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 import galfig
 from galfig.cli import main
-from galfig.config import Overlay, Scale
+from galfig.config import Overlay, Scale, StyleSettings
 from galfig.figures.rows import (
     DIMMED,
     LEVELS,
@@ -93,7 +93,7 @@ def make_row_of(*peaks):
 )
 def test_which_maps_share_a_scale(scale, expected):
     """And each panel says how far its own runs."""
-    fig = make_rows([make_row_of(1, 2), make_row_of(4, 8)], scale=scale)
+    fig = make_rows([make_row_of(1, 2), make_row_of(4, 8)], style=StyleSettings(scale=scale))
     panels = [ax for ax in fig.axes if len(ax.images) == 2 and ax.get_aspect() == 1]
     assert [ax.images[-1].get_clim()[1] for ax in panels] == expected
     words = [" ".join(text.get_text() for text in ax.texts) for ax in panels]
@@ -132,3 +132,26 @@ def test_commands_take_them(store_path, tmp_path, monkeypatch):
     assert "Lines stand at" in (tmp_path / "panels.txt").read_text()
     done = CliRunner().invoke(main, [*words, "--overlay", "under"])
     assert done.exit_code == 2
+
+
+@pytest.mark.parametrize("scale", get_args(Scale))
+def test_negative_values_are_drawn_where_asked(store, scale):
+    """On a scale that is symmetric about zero, in the unit of the maps; the caption says so."""
+    style = {"negative": True, "scale": scale}
+    plot = galfig.plot.panels(store, store.select(n=2), style=style)
+    panels = [ax for ax in plot.figure.axes if len(ax.images) == 2 and ax.get_aspect() == 1]
+    for ax in panels:
+        low, high = ax.images[-1].get_clim()
+        assert -low == high > 0
+    rows = store.select(n=2)
+    peaks = [float(np.abs(store.cams(int(row))).max()) for row in rows]
+    if scale == "figure":
+        assert {ax.images[-1].get_clim()[1] for ax in panels} == {pytest.approx(max(peaks))}
+    assert "Negative values are shown, too." in plot.caption
+    assert "in logits" in plot.caption
+    assert "and so not drawn" not in plot.caption
+    assert "brightest pixel" not in plot.caption
+    assert "diverging colour scale" in plot.alt
+    words = [text.get_text() for ax in plot.figure.axes for text in ax.texts]
+    assert any("logit" in word or "of the peak" in word for word in words)
+    assert "log-odds" not in " ".join(words)

@@ -105,7 +105,8 @@ def test_relu_and_empty_map(store_path):
     fig = Figure()
     for number, cam in enumerate((np.zeros((24, 24)), np.full((24, 24), -3.0))):
         ax = fig.add_subplot(1, 2, number + 1)
-        image = plot_map(cam.astype(np.float32), cutout, ax=ax, vmax=1.0)
+        plot_map(cam.astype(np.float32), cutout, ax=ax, vmax=1.0)
+        image = ax.images[-1]
         assert not np.asarray(image.get_array()).any()
         assert not np.asarray(image.get_alpha()).any()
 
