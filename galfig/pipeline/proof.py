@@ -156,9 +156,9 @@ def name_way(engines: Sequence[Engine], settings: Settings) -> str:
     Returns
     -------
     str
-        `galfig.attribution.engine.EngineRecord.way` of each.
+        The precision, if it is named, and `galfig.attribution.engine.EngineRecord.way` of each.
     """
     ways = ["" if engine.record is None else engine.record.way for engine in engines]
     if settings.maps.precision == "auto":
-        ways.append(engines[0].precision)
+        ways.insert(0, engines[0].precision)
     return "; ".join(ways)
