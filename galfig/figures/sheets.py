@@ -32,6 +32,10 @@ FAMILIES = (
 # Of these families, what names code.
 REFUSED = ("figure.hooks",)
 ALLOWED = ("text.color", "savefig.dpi", "savefig.facecolor", "savefig.edgecolor", "polaraxes.grid")
+# Longest side of a page [inch], and highest resolution [dots/inch].
+MAX_PAGE, MAX_DPI = 20.0, 1200
+# Families that matplotlib has fonts for.
+_GENERIC = ("serif", "sans-serif", "cursive", "fantasy", "monospace")
 # A cycle of colours, and the list of them.
 _CYCLE = re.compile(r"""cycler\(\s*(?:"color"|'color'|color\s*=)\s*,?\s*(\[[^\[\]()]*\])\s*\)""")
 
@@ -108,17 +112,30 @@ def _read_file(name: str) -> dict[str, Any]:
                 found[key] = _parse_cycle(value)
             else:
                 found |= _list_values(mpl.RcParams({key: value.strip("\"'")}))
+            _check_size(key, found[key])
         except (ValueError, KeyError, TypeError, SyntaxError) as exc:
             raise FigureError(f"{where}: {quote(key)}: {one_line(exc)}") from exc
+    if "font.family" in found:
+        families = [one if one in _GENERIC else _find_font(one) for one in found["font.family"]]
+        found["font.family"] = list(dict.fromkeys((*families, FONT)))
     return found
+
+
+def _check_size(key: str, value: Any) -> None:
+    """Raise ValueError for a page or a resolution that would take all memory."""
+    if key == "figure.figsize" and not all(1 <= side <= MAX_PAGE for side in value):
+        raise ValueError(f"{value}, expected two sides from 1 to {MAX_PAGE:g} inches")
+    if key == "savefig.dpi" and value != "figure" and not 10 <= value <= MAX_DPI:
+        raise ValueError(f"{value}, expected 10 to {MAX_DPI} dots per inch")
 
 
 def _parse_cycle(words: str) -> Any:
     """Return a cycle of colours; matplotlib would evaluate the words as code."""
     found = _CYCLE.fullmatch(words)
-    if found is None:
+    colors = [] if found is None else [_find_color(one) for one in literal_eval(found[1])]
+    if not colors:
         raise ValueError(f"{words!r}, expected cycler('color', ['...', '...'])")
-    return cycler(color=[_find_color(one) for one in literal_eval(found[1])])
+    return cycler(color=colors)
 
 
 def _find_color(word: str) -> str:

@@ -62,6 +62,10 @@ def test_a_file_goes_on_top_of_journal(tmp_path):
         ("axes.lablesize: 9\n", "did you mean 'axes.labelsize'"),
         ("axes.labelsize: huge\n", "line 1: 'axes.labelsize': "),
         ("no colon\n", "expected 'key: value'"),
+        ("axes.prop_cycle: cycler('color', [])\n", "expected cycler("),
+        ("figure.figsize: 6, 4000\n", "expected two sides from 1 to 20 inches"),
+        ("savefig.dpi: 100000\n", "expected 10 to 1200 dots per inch"),
+        ("font.family: No Such Font\n", "'No Such Font': not installed"),
         ("axes.prop_cycle: cycler('color', [print(1)])\n", "'axes.prop_cycle': "),
         ("axes.prop_cycle: cycler('color', __import__('os').sep)\n", "'axes.prop_cycle': "),
         (b"\xff\xfe", "no text in UTF-8"),
@@ -74,6 +78,14 @@ def test_what_a_file_may_not_say(tmp_path, words, reason):
         read_file(tmp_path, words)
     assert reason in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_another_font_has_one_behind_it(tmp_path):
+    """Of a file too: it draws the characters that the other lacks."""
+    found = read_file(tmp_path, "font.family: STIXGeneral\nsavefig.dpi: figure\n")
+    assert found["font.family"] == ["STIXGeneral", "DejaVu Sans"]
+    found = read_file(tmp_path, "font.family: serif\n")
+    assert found["font.family"] == ["serif", "DejaVu Sans"]
 
 
 def test_cycles_are_read_and_not_evaluated(tmp_path):
