@@ -25,6 +25,7 @@ from galfig.errors import ConfigError
 from galfig.runtime.documents import load_toml
 from galfig.runtime.inputs import read_regular
 from galfig.runtime.messages import find_unprintable, suggest
+from galfig.runtime.options import Overlay, Scale
 from galfig.runtime.storage import Address, find_place, is_address, quote_address
 
 DEFAULT_FILE = "galfig.toml"
@@ -33,8 +34,6 @@ MAX_BYTES = 1_000_000
 
 # Choices that the settings and the command line share.
 Precision = Literal["float32", "tf32", "bfloat16", "auto"]
-Overlay = Literal["opaque", "blend", "contour", "side"]
-Scale = Literal["row", "panel", "figure"]
 TrainingPrecision = Literal["float32", "bfloat16", "auto"]
 Form = Literal["full", "native", "statistics"]
 Method = Literal[

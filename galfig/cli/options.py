@@ -19,6 +19,7 @@ from galfig.errors import ElsewhereError, GalfigError
 from galfig.runtime.inputs import is_shortage
 from galfig.runtime.launch import find_place
 from galfig.runtime.messages import make_printable, one_line
+from galfig.runtime.options import Overlay, Scale
 from galfig.runtime.progress import write_line
 from galfig.runtime.storage import find_folder, is_address
 
@@ -325,9 +326,24 @@ def style_options(function: Function) -> Function:
             "[default: journal]",
         ),
         click.option("--cmap", help="Colour map of unsigned maps, by matplotlib's name."),
-        setting("style", "overlay"),
-        setting("style", "scale"),
-        setting("style", "negative"),
+        click.option(
+            "--overlay",
+            type=click.Choice(get_args(Overlay)),
+            help="How rows show maps: over the dimmed cutout, with the galaxy shining through, as "
+            "lines, or beside the cutout.  [default: opaque]",
+        ),
+        click.option(
+            "--scale",
+            type=click.Choice(get_args(Scale)),
+            help="Which maps of rows share a colour scale: those of a row, none, or all.  "
+            "[default: row]",
+        ),
+        click.option(
+            "--negative",
+            is_flag=True,
+            default=None,
+            help="Show negative values of maps, too, on a diverging colour scale.",
+        ),
         click.option("--font", help="Family of the font, which must be installed."),
         click.option(
             "--font-size",

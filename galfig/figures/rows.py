@@ -16,7 +16,7 @@ from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from galfig.config import DEFAULT_STYLE, Overlay, Scale, StyleSettings
+from galfig.config import DEFAULT_STYLE, StyleSettings
 from galfig.errors import FigureError
 from galfig.figures.methods import METHODS, MethodWords
 from galfig.figures.style import (
@@ -31,6 +31,7 @@ from galfig.figures.style import (
     plot_outlined_text,
     scale_font,
 )
+from galfig.runtime.options import Overlay, Scale
 
 # Height of an AASTeX page, less the room for the caption [inch].
 PAGE_HEIGHT = 8.2

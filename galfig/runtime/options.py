@@ -24,6 +24,9 @@ SPLITS = ("", "train", "valid", "test")
 Cue = Literal["core", "disk", "knots", "corner", "conjunction", "suppressor"]
 # What maps panels show, if not those of the store's method.
 MapKind = Literal["evidence"]
+# How rows of panels show maps, and which of them share a colour scale.
+Overlay = Literal["opaque", "blend", "contour", "side"]
+Scale = Literal["row", "panel", "figure"]
 # Variable of the environment: if it is set, nothing is downloaded.
 OFFLINE = "GALFIG_OFFLINE"
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 import galfig
 from galfig.cli import main
-from galfig.config import Overlay, Scale, StyleSettings
+from galfig.config import StyleSettings
 from galfig.figures.rows import (
     DIMMED,
     LEVELS,
@@ -21,6 +21,7 @@ from galfig.figures.rows import (
     plot_map,
     plot_signed_map,
 )
+from galfig.runtime.options import Overlay, Scale
 
 FLAT = np.full((8, 8, 3), 200, np.uint8)
 
