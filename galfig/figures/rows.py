@@ -479,7 +479,7 @@ def _plot_row(
     words = row.method.label if side > 1.1 else row.method.unit
     if look.scale == "panel":
         # Each panel says how far its own scale runs.
-        peak, words = 1.0, "share of the panel's peak" if side > 1.1 else "share of peak"
+        peak, words = 1.0, "share of peak" if side > 1.1 else "of peak"
     if is_signed:
         plot_signed_bar(
             peak,
