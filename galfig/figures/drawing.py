@@ -1,7 +1,7 @@
 """A figure before it is saved: its pages, caption, alternative text and data."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
-from galfig.config import StyleSettings
+from galfig.config import DEFAULT_STYLE, StyleSettings
 from galfig.figures.captions import Markup
 from galfig.figures.methods import find_words
 from galfig.runtime.options import MapKind
@@ -74,7 +74,7 @@ class DrawOptions:
     column: str | None = None
     statistic: str | None = None
     map: MapKind | None = None
-    style: StyleSettings = field(default_factory=StyleSettings)
+    style: StyleSettings = DEFAULT_STYLE
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Drawing:
     tabulate: Callable[[], Mapping[str, Column]]
     n_pages: int = 1
     galaxies: tuple[str, ...] = ()
-    style: StyleSettings = field(default_factory=StyleSettings)
+    style: StyleSettings = DEFAULT_STYLE
 
 
 def name_galaxies(store: Store, indices: NDArray[np.intp]) -> tuple[str, ...]:

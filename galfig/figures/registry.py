@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import matplotlib as mpl
 
-from galfig.config import StyleSettings
+from galfig.config import DEFAULT_STYLE, StyleSettings
 from galfig.errors import FigureError
 from galfig.figures.drawing import Drawing, DrawOptions
 from galfig.figures.save import (
@@ -301,7 +301,7 @@ def render_figure(
     column: str | None = None,
     statistic: str | None = None,
     map: MapKind | None = None,
-    style: StyleSettings | None = None,
+    style: StyleSettings = DEFAULT_STYLE,
     data: Path | None = None,
     if_exists: ErrorOrReplace = "error",
     opener: Opener = open_store,
@@ -393,7 +393,7 @@ def draw_figure(
     column: str | None = None,
     statistic: str | None = None,
     map: MapKind | None = None,
-    style: StyleSettings | None = None,
+    style: StyleSettings = DEFAULT_STYLE,
     opener: Opener = open_store,
 ) -> Iterator[tuple[Drawing, dict[str, Any]]]:
     """Draw a figure, and keep its stores open inside a ``with`` block.
@@ -418,7 +418,7 @@ def draw_figure(
         statistic=statistic,
         map=map,
     )
-    inches, style = parse_width(width), style or StyleSettings()
+    inches = parse_width(width)
     if kind.source == "audit":
         _check_query(name, kind, query)
         yield draw_audit(open_audit(store), name, DrawOptions(inches, style=style))
@@ -504,7 +504,7 @@ def draw_from(
         _check_query(name, kind, chosen)
         chosen = select_galaxies(store, _complete(chosen, kind), other=options.other)
     store.announce(chosen.indices)
-    if "cmap" in kind.options and options.map is None:
+    if "cmap" in kind.options and options.map is None and not options.style.negative:
         options = dataclasses.replace(options, cmap=options.cmap or options.style.cmap)
     module = importlib.import_module(f"galfig.figures.{kind.module}")
     drawing = _draw(partial(module.draw, store, chosen), options)

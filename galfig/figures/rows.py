@@ -340,7 +340,8 @@ def _plot_contours(
 ) -> None:
     """Draw lines between the centres of cells, on a dark edge that sets them off from a galaxy."""
     levels = _list_levels(limits)
-    if min(cam.shape) < 2 or not cam.min() < levels[-1] or not cam.max() > levels[0]:
+    # Of a map without one of these values, matplotlib would warn that there is nothing to draw.
+    if min(cam.shape) < 2 or not any(cam.min() < level < cam.max() for level in levels):
         return
     left, right, bottom, top = extent
     rows, columns = ((np.arange(n) + 0.5) / n for n in cam.shape)

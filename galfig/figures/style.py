@@ -20,7 +20,7 @@ from matplotlib.patheffects import Normal, Stroke
 from matplotlib.text import Text
 from matplotlib.textpath import TextPath
 
-from galfig.config import StyleSettings
+from galfig.config import DEFAULT_STYLE, StyleSettings
 from galfig.figures.latex import spell_character
 from galfig.figures.sheets import FONT, FONT_SIZE, read_sheets
 
@@ -63,7 +63,7 @@ def paper_style(settings: StyleSettings | None = None) -> Iterator[None]:
     if settings is None and _applied.get():
         yield
         return
-    sheets = read_sheets(settings or StyleSettings())
+    sheets = read_sheets(settings or DEFAULT_STYLE)
     rc: Any = {**mpl.rcParamsDefault, **sheets}
     # Nothing is shown on a screen, and to choose a backend for that would import pyplot.
     del rc["backend"]

@@ -75,7 +75,15 @@ def test_lines_below_zero_are_dashed_and_of_signed_maps_alone():
     assert dashed == [True] * 3 + [False] * 3
 
 
-@pytest.mark.parametrize("cam", [np.zeros((8, 8)), np.full((8, 8), 0.1), np.ones((1, 1))])
+@pytest.mark.parametrize(
+    "cam",
+    [
+        np.zeros((8, 8)),
+        np.full((8, 8), 0.1),
+        np.ones((1, 1)),
+        np.linspace(0.3, 0.4, 64).reshape(8, 8),
+    ],
+)
 def test_maps_without_lines(cam):
     """No warning, no line."""
     ax = Figure(figsize=(1, 1)).subplots()

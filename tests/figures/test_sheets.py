@@ -181,6 +181,8 @@ def test_the_colour_map_is_that_of_unsigned_maps(store):
     assert find_cmap(galfig.plot.panels(store, style=style)) == "viridis"
     assert find_cmap(galfig.plot.panels(store, style=style, cmap="magma")) == "magma"
     assert find_cmap(galfig.plot.panels(store, style=style, map="evidence")) == "blue-orange"
+    negative = galfig.plot.panels(store, style=style | {"negative": True})
+    assert find_cmap(negative) == "blue-orange"
     with pytest.raises(FigureError, match="`cmap` 'virdis': unknown"):
         galfig.plot.panels(store, style={"cmap": "virdis"})
 
