@@ -326,9 +326,11 @@ def name_scale(style: StyleSettings, scale: str = "colour scale") -> str:
     }[style.scale]
 
 
-def describe_drawing(store: Store, style: StyleSettings = DEFAULT_STYLE) -> str:
-    """Describe how maps are drawn in rows."""
-    units = find_words(store.record).units
+def describe_drawing(
+    store: Store, style: StyleSettings = DEFAULT_STYLE, units: str | None = None
+) -> str:
+    """Describe how maps are drawn in rows; units as "in logits", by default those of the store."""
+    units = units or find_words(store.record).units
     if style.negative:
         return f"Negative values are shown, too. {describe_signed_scale(style, units)}"
     end = {

@@ -72,6 +72,12 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
             f"{other.path}: holds the same maps as {store.path}, expected those of another network "
             "or layer"
         )
+    units = [find_words(one.record).unit for one in (store, other)]
+    if options.style.scale == "figure" and units[0] != units[1]:
+        raise FigureError(
+            f"compare: maps in {units[0]} and in {units[1]}, expected one unit for all of them on "
+            'one colour scale; use `scale="row"`'
+        )
     chosen = find_classes(store, options.classes)
     style = options.style
     rows = _pair_rows(store, selection.indices, other, below, chosen)
@@ -244,7 +250,9 @@ def _describe_layers(
         describe_layer(source, markup, subject, is_cited=source.method in methods[:number])
         for number, ((_, source, _), subject) in enumerate(zip(sources, subjects, strict=True))
     ]
-    return f"{' '.join(each)} {describe_drawing(store, style)}"
+    units = {find_words(source.record).units for _, source, _ in sources}
+    named = units.pop() if len(units) == 1 else "in the unit of each network's maps"
+    return f"{' '.join(each)} {describe_drawing(store, style, named)}"
 
 
 def _name_methods(store: Store, other: Store) -> str:

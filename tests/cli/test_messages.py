@@ -177,6 +177,7 @@ MESSAGES = [
         "`zmin` 0.08 is not below `zmax` 0.05, expected a range",
         "--zmin 0.08 is not below --zmax 0.05, expected a range",
     ),
+    ("figure", 'colour scale; use `scale="row"`', "colour scale; use --scale row"),
     ("render", "`style` 'tlak': unknown", "--style 'tlak': unknown"),
     ("figure", "`font` 'Arail': not installed", "--font 'Arail': not installed"),
     ("render", "expected some for `correct`", "expected some for --correct/--wrong"),

@@ -8,7 +8,8 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from galfig.config import NONLINEAR_METHODS, PIXEL_METHODS
+from galfig.config import NONLINEAR_METHODS, PIXEL_METHODS, StyleSettings
+from galfig.errors import FigureError
 from galfig.figures.captions import LATEX, PLAIN
 from galfig.figures.drawing import DrawOptions
 from galfig.figures.methods import METHODS, describe_faithfulness
@@ -121,7 +122,11 @@ def test_two_units_are_told_apart(make_store):
         open_store(make_store("b.h5", seed=1, attrs={"method": "evidence"})) as other,
     ):
         caption = draw(one, "compare", other=other).describe(PLAIN)
+        # One colour scale for both would mean nothing.
+        with pytest.raises(FigureError, match="maps in logit and in log-odds, expected one unit"):
+            draw(one, "compare", other=other, style=StyleSettings(scale="figure"))
     assert "in logits above and in log-odds below" in caption
+    assert "which the colour bar gives in the unit of each network's maps" in caption
 
 
 def test_distance_from_hires_cam_is_said(make_store):
