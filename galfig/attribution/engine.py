@@ -334,7 +334,8 @@ class Engine:
         """Keep or replace the way in which images of this shape are explained, as in `verify`."""
         wake_device(self.device)
         try:
-            self._compare_on_device(images.to(self.device))
+            with set_arithmetic("float32", self.device):
+                self._compare_on_device(images.to(self.device))
         except Exception as exc:
             if not is_out_of_memory(exc) or isinstance(exc, TooLargeError):
                 raise
@@ -353,9 +354,8 @@ class Engine:
 
     def _compare_on_device(self, images: Tensor) -> None:
         shape = images.shape[1:]
-        with set_arithmetic("float32", self.device):
-            self._check_function_of_one_image(images)
-            known = [*self._known.get(shape, []), (images, self._explain_exactly(images))]
+        self._check_function_of_one_image(images)
+        known = [*self._known.get(shape, []), (images, self._explain_exactly(images))]
         runner = self._runners.get(shape, self._fastest)
         while runner is None or (reason := self._find_disagreement(runner.proof, known)):
             if runner is not None:
@@ -438,14 +438,13 @@ class Engine:
             except Exception as exc:
                 return _describe_failure(exc)
             found = CamBatch(cams=found.cams.flip(0), logits=found.logits.flip(0))
-            with set_arithmetic("float32", self.device):
-                reason = find_disagreement(
-                    found,
-                    expected,
-                    partial(measure_kinks, self._explain_exactly, self._model, images, expected),
-                    dtype=self._like.dtype if self._like.is_floating_point() else torch.float32,
-                    is_plain=runner.prepared.variant.path == "plain",
-                )
+            reason = find_disagreement(
+                found,
+                expected,
+                partial(measure_kinks, self._explain_exactly, self._model, images, expected),
+                dtype=self._like.dtype if self._like.is_floating_point() else torch.float32,
+                is_plain=runner.prepared.variant.path == "plain",
+            )
             if reason:
                 return reason
         return self._find_dependence(runner, known[0][0])
@@ -456,8 +455,7 @@ class Engine:
             return ""
         copies = runner.prepared.make_copy(), runner.prepared.make_copy()
         try:
-            with set_arithmetic("float32", self.device):
-                change = measure_interference(*copies, images)
+            change = measure_interference(*copies, images)
         except Exception as exc:
             return f"two copies of the network at a time: {_describe_failure(exc)}"
         runner.is_independent = change <= AGREEMENT

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from galfig.attribution.devices import is_out_of_memory
+from galfig.attribution.devices import is_out_of_memory, wake_device
 
 # Where the logits are in what a network returns: a key, an index, or a function of it.
 Output = str | int | Callable[[Any], Tensor] | None
@@ -538,6 +538,7 @@ def _iter_gradients(
     Images do not mix in evaluation mode, so one backward pass gives the gradient of each. Of
     differences from class 0, that of class 0 is left out.
     """
+    wake_device(logits.device)
     for class_idx in range(int(of_differences), logits.shape[1]):
         if not logits.requires_grad:
             yield None

@@ -175,6 +175,17 @@ def test_arithmetic_is_put_back(tiny_cnn, images):
     assert (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32) == before
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_autocast_of_the_caller_does_not_reach_in(device, images):
+    """Whoever explains within a block of bfloat16 still gets the arithmetic that was asked for."""
+    model = make_tiny_cnn().to(device)
+    expected = make_engine(model, model[1])(images)
+    with torch.autocast(device, dtype=torch.bfloat16):
+        found = make_engine(model, model[1])(images)
+    assert torch.equal(found.cams, expected.cams)
+    assert torch.equal(found.logits, expected.logits)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("case", CASES)
 def test_cuda_equals_the_reference(case, images):
