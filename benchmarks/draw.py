@@ -33,11 +33,12 @@ def draw_rates(results: dict[str, Any], path: Path, device: str = "CPU") -> None
             ax.axvline(1, color="0.4", linewidth=0.6, linestyle="--", zorder=0)
             # A white background keeps the line from crossing the numbers.
             paper = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
-            words = [f"{value:.2f}" for value in values]
+            words = [f"{value:.2f}" if value >= 0.1 else f"{value:.1g}" for value in values]
             ax.bar_label(bars, words, padding=3, fontsize=7, bbox=paper)
             ax.set_title(arch)
             ax.set_xlim(0, 1.25 * max(values))
-        axes[len(axes) // 2].set_xlabel(
-            f"Galaxies per second, relative to classifying alone (maps of both classes, {device})"
+        fig.supxlabel(
+            f"Galaxies per second, relative to classifying alone\n(maps of both classes, {device})",
+            fontsize=8,
         )
         fig.savefig(path)

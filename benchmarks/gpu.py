@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if out is not None:
         out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         usual = {arch: found[USUAL] for arch, found in results["maps"].items()}
-        draw_rates({"maps": usual}, out.with_suffix(".png"), results["device"])
+        draw_rates({"maps": usual}, out.with_suffix(".png"), f"{results['device']}, TF32")
 
 
 def measure(asked: argparse.Namespace, device: torch.device) -> dict[str, Any]:

@@ -50,7 +50,7 @@ from galfig.runtime.storage import parse_address
     cls=options.BracketedOption,
     type=options.Integer(min=1),
     help="Threads that explain galaxies on a CPU, or decode them for a GPU.  [default: one per "
-    "core]",
+    "core, at most four for a GPU]",
 )
 @click.option(
     "--engine",

@@ -115,8 +115,9 @@ def build_maps(
     device : {"auto", "cpu", "cuda", "cuda:1", ...}, default "auto"
         Where the network runs; "auto" takes CUDA where there is one.
     workers : int, optional
-        Number of threads that decode images; default one per processor. Of another engine, the
-        threads of each of its workers; by default, as many as the engine gives a worker.
+        Number of threads that decode images; default one per processor, but no more than four for a
+        GPU. Of another engine, the threads of each of its workers; by default, as many as the
+        engine gives a worker.
     takeover : bool, default False
         Take over a stale lock from another host.
     engine : {"local", "dask", "ray", "slurm"}, default "local"

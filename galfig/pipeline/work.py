@@ -22,6 +22,7 @@ from galfig.pipeline.plan import Plan
 from galfig.pipeline.portion import Portion
 from galfig.runtime.files import replace_file
 from galfig.runtime.lock import Lock, hold_lock
+from galfig.runtime.machine import count_processors
 from galfig.runtime.options import RunOptions
 from galfig.runtime.progress import format_rate, show_progress
 from galfig.runtime.storage import Address
@@ -33,6 +34,9 @@ logger = logging.getLogger(__name__)
 # Parts that are made at a time where threads take turns at a device: while one is decoded, another
 # is computed, and one more compressed.
 N_LANES = 3
+# Threads that decode and compress for a GPU. More of them take turns at Python's lock for nothing:
+# on sixteen processors, 4 made 1.3 times as many galaxies a second as 16.
+MAX_THREADS_OF_GPU = 4
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ def explain_shards(work: Work, numbers: Iterable[int]) -> None:
     stopwatch, start = Stopwatch(), time.perf_counter()
     with (
         show_progress("explaining", n_galaxies, "galaxies", initial=n_galaxies - n_todo) as advance,
-        open_workers(work.run.n_workers) as pool,
+        open_workers(work.run.n_workers or count_threads_by_default(work.engines[0])) as pool,
         ThreadPoolExecutor(1) as writer,
     ):
         make = partial(make_parts, work, pool=pool, writer=writer, stopwatch=stopwatch)
@@ -115,6 +119,22 @@ def explain_shards(work: Work, numbers: Iterable[int]) -> None:
         format_rate(n_todo / (time.perf_counter() - start)),
         stopwatch,
     )
+
+
+def count_threads_by_default(engine: Engine) -> int | None:
+    """Return how many threads decode and compress, where nobody says.
+
+    Parameters
+    ----------
+    engine : Engine
+        What explains; of several, any.
+
+    Returns
+    -------
+    int or None
+        None for one per processor.
+    """
+    return min(count_processors(), MAX_THREADS_OF_GPU) if engine.takes_turns else None
 
 
 def find_missing(work: Work, numbers: Sequence[int]) -> list[int]:

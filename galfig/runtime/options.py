@@ -41,7 +41,8 @@ class RunOptions:
         Where the network runs; "auto" uses CUDA if it is available. Results differ between devices
         by rounding.
     n_workers : int, optional
-        Number of threads that decode images; by default, one per processor.
+        Number of threads that decode images; by default one per processor, but no more than four
+        for a GPU.
     takeover : bool, default False
         Take over a stale lock from another host; see `galfig.runtime.lock.hold_lock`.
     engine : {"local", "dask", "ray", "slurm"}, default "local"

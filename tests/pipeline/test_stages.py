@@ -16,6 +16,7 @@ from galfig.images.cutouts import Decoding
 from galfig.pipeline.explain import explain_galaxies
 from galfig.pipeline.stages import Stages, explain_in_stages
 from galfig.pipeline.transfer import Transfer
+from galfig.pipeline.work import count_threads_by_default
 from galfig.runtime.timing import Stopwatch
 
 CPU = torch.device("cpu")
@@ -178,3 +179,12 @@ def test_galaxy_without_finite_numbers_is_rejected(
     assert list(part.rejected) == [galaxies.objid[2], galaxies.objid[5]]
     assert all("not finite" in reason for reason in part.rejected.values())
     assert len(part.images) == 22
+
+
+def test_few_threads_decode_for_a_device(checkpoint, shared_device, monkeypatch):
+    """Python's lock lets more of them do no more; a processor has work for each of its own."""
+    monkeypatch.setattr("galfig.pipeline.work.count_processors", lambda: 64)
+    layer = checkpoint.model.get_submodule("conv3")
+    assert count_threads_by_default(make_engine(checkpoint.model, layer)) is None
+    shared_device()
+    assert count_threads_by_default(make_engine(checkpoint.model, layer)) == 4
