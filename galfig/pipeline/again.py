@@ -160,7 +160,7 @@ class Maps:
                     raise StoreError(
                         f"{self._store.path}: {len(rows)} galaxies with {pooled.shape[1]} features "
                         "are more than the memory is meant to hold; choose fewer with `n`, or "
-                        "build the store with [maps] features = true"
+                        "build the store with `features=True`"
                     )
                 advance(len(chosen))
 

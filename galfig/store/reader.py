@@ -879,8 +879,8 @@ class Store:
             if not self._is_supplied("features"):
                 raise StoreError(
                     f"{self.path}: holds no features, expected those of layer "
-                    f"{quote(self.record.target_layer)}; build it with [maps] features = true, or "
-                    "name its network with `model`"
+                    f"{quote(self.record.target_layer)}; build it with `features=True`, or name "
+                    "its network with `model`"
                 )
             self.announce(positions)
             found = [self._supply_row("features", int(row)) for row in positions]
@@ -1009,6 +1009,7 @@ class Store:
         correct: bool | None = None,
         sort: Sort = "random",
         seed: int = 256,
+        like: str | None = None,
     ) -> Rows:
         """Select galaxies, with the same options as on the command line.
 
@@ -1035,6 +1036,9 @@ class Store:
             redshift first.
         seed : int, default 256
             Seed of the random draw, which does not depend on the order of the store.
+        like : str, optional
+            Select this galaxy and those whose features are most alike to its own, nearest first;
+            see `galfig.components.measure_distances`. All but itself satisfy the conditions.
 
         Returns
         -------
@@ -1046,7 +1050,7 @@ class Store:
         ------
         SelectionError
             If no galaxy satisfies the conditions; if an identifier, class or column is unknown;
-            or if a condition needs redshifts or labels that the store lacks.
+            or if a condition needs redshifts, labels or features that the store lacks.
         """
         if objids is not None and not len(objids):
             raise SelectionError("`objids` is empty, expected identifiers, or None for any galaxy")
@@ -1062,6 +1066,7 @@ class Store:
             where=where,
             sort=sort,
             seed=seed,
+            like=like,
         )
         return Rows.of(select_galaxies(self, query), self.record.plan_digest)
 

@@ -224,7 +224,7 @@ def test_stored_features_need_no_network(tmp_path, galaxy_folder, checkpoint):
 def test_store_without_features_says_what_to_do(forms, tmp_path):
     """Whether nothing supplies them, or the network is not there or another one."""
     with open_store(forms / "full.h5") as store:
-        with pytest.raises(StoreError, match=r"holds no features.*conv3.*\[maps\] features = true"):
+        with pytest.raises(StoreError, match=r"holds no features.*conv3.*`features=True`"):
             store.features(0)
         with pytest.raises(StoreError, match="`model`"):
             store.features([])
