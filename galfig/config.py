@@ -663,12 +663,16 @@ class MapSettings(_Table):
         description="What is stored of each galaxy: maps and cutout; 'native', maps of 8 bits; or "
         "'statistics', numbers only, and figures explain galaxies again",
     )
+    features: bool = Field(
+        False,
+        description="Store features of each galaxy: the mean of each feature map of the layer",
+    )
 
     @model_serializer(mode="wrap")
     def _leave_out_default(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # Stores that were built before these keys existed stay up to date.
         keys: dict[str, Any] = serialize(self)
-        for key in ("method", "tta", "store"):
+        for key in ("method", "tta", "store", "features"):
             if key in keys and keys[key] == type(self).model_fields[key].default:
                 del keys[key]
         return keys
@@ -679,6 +683,15 @@ class MapSettings(_Table):
             raise ValueError(
                 "method 'grad-cam++' with tta, expected another method: its map of an averaged "
                 "network is not the average of the maps"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_features(self) -> "MapSettings":
+        if self.features and self.method in PIXEL_METHODS:
+            raise ValueError(
+                f"features with method {self.method!r}, expected a method that explains a layer; "
+                "it explains the pixels of the image"
             )
         return self
 

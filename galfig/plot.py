@@ -29,7 +29,7 @@ from galfig.figures.save import write_drawing
 from galfig.figures.style import keep_layout, paper_style
 from galfig.runtime.files import ErrorOrReplace
 from galfig.runtime.messages import require_choice
-from galfig.runtime.options import MapKind
+from galfig.runtime.options import MapKind, Projection
 from galfig.store.audits import Audit
 from galfig.store.reader import Store
 from galfig.store.selection import Query, Rows, RowsLike, Selection, find_positions
@@ -50,6 +50,7 @@ __all__ = [
     "compare",
     "confusion_matrix",
     "evidence",
+    "feature_space",
     "histogram",
     "learning_rate",
     "panels",
@@ -931,6 +932,64 @@ def attribution_vs(
     )
 
 
+def feature_space(
+    store: Store,
+    rows: RowsLike | None = None,
+    *,
+    ax: "Axes | None" = None,
+    width: Width | None = None,
+    style: StyleLike = None,
+    cutouts: bool = False,
+    projection: Projection | None = None,
+) -> Plot:
+    """Draw galaxies at the first principal components of their features, as points or cutouts.
+
+    Parameters
+    ----------
+    store : Store
+        An open store with features of the layer explained, or one that computes them; see
+        `galfig.explain_again`.
+    rows : Rows, int, str, slice or array_like, optional
+        Galaxies to use; all by default. The components are fitted to them.
+    ax : matplotlib.axes.Axes, optional
+        Axes to draw on; a new figure by default.
+    width : "column", "text" or float, optional
+        Width of the figure: an AASTeX width, or a number [inch]. Default "column", 3.39 inch, and
+        "text", 7.1 inch, for cutouts.
+    style : str or mapping, optional
+        How the figure looks, unless it is drawn on ``ax``: "journal", "talk", "poster", a style
+        sheet of matplotlib, or a mapping with keys of ``[style]``. Default "journal".
+    cutouts : bool, default False
+        Show cutouts framed by class, in place of points: one in each cell of a grid.
+    projection : {"pca", "umap"}, optional
+        How features are projected: to principal components (default), or by UMAP, which needs the
+        extra umap.
+
+    Returns
+    -------
+    Plot
+        The figure, with its caption and data.
+
+    Raises
+    ------
+    FigureError
+        If ``width`` is not valid; ``rows`` is empty or belongs to another store; the store holds no
+        features; those of the galaxies span less than a plane; or umap-learn is not installed.
+    SelectionError
+        If ``rows`` contains an identifier that the store does not hold.
+    """
+    return _plot(
+        "feature-space",
+        store,
+        rows,
+        ax=ax,
+        width=width,
+        style=style,
+        cutouts=cutouts,
+        projection=projection,
+    )
+
+
 def _plot_audit(
     name: str, audit: Audit, *, ax: "Axes | None", width: Width | None, style: StyleLike
 ) -> Plot:
@@ -961,6 +1020,8 @@ def _plot(
     column: str | None = None,
     statistic: str | None = None,
     map: MapKind | None = None,
+    cutouts: bool = False,
+    projection: Projection | None = None,
 ) -> Plot:
     """Draw a figure of the registry from an open store."""
     _check_axes(name, ax)
@@ -968,9 +1029,13 @@ def _plot(
         check_colormap(cmap)
     if map is not None:
         require_choice("map", map, get_args(MapKind))
+    if projection is not None:
+        require_choice("projection", projection, get_args(Projection))
     options = DrawOptions(
         *(parse_width(width), unit, other, ax, cmap, tuple(classes)),
         *(audit, column, statistic, map, make_style(style)),
+        cutouts=cutouts,
+        projection=projection,
     )
     drawn = draw_from(store, name, _choose(store, rows), options)
     return Plot(*drawn, is_own=ax is None)

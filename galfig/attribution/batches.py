@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from galfig.attribution.devices import TooLargeError, is_out_of_memory, release_memory
-from galfig.attribution.gradcam import CamBatch
+from galfig.attribution.gradcam import CamBatch, join_batches, map_batches
 
 Result = TypeVar("Result")
 logger = logging.getLogger(__name__)
@@ -119,10 +119,7 @@ def explain_in_batches(
         if explained is not None:
             found.append(explained)
             start += size
-    return CamBatch(
-        cams=torch.cat([batch.cams for batch in found]),
-        logits=torch.cat([batch.logits for batch in found]),
-    )
+    return join_batches(found)
 
 
 def _explain_filled(explain: Callable[[Tensor], CamBatch], batch: Tensor, size: int) -> CamBatch:
@@ -130,5 +127,4 @@ def _explain_filled(explain: Callable[[Tensor], CamBatch], batch: Tensor, size: 
     n_images = len(batch)
     if n_images < size:
         batch = torch.cat([batch, batch.new_zeros(size - n_images, *batch.shape[1:])])
-    explained = explain(batch)
-    return CamBatch(cams=explained.cams[:n_images], logits=explained.logits[:n_images])
+    return map_batches(lambda tensor: tensor[:n_images], explain(batch))

@@ -17,7 +17,15 @@ from torch import Tensor, nn
 
 from galfig.attribution.batches import BatchLimit, explain_in_batches
 from galfig.attribution.devices import TooLargeError, is_out_of_memory, wake_device
-from galfig.attribution.gradcam import CamBatch, Output, Tokens, check_explainable, unwrap
+from galfig.attribution.gradcam import (
+    CamBatch,
+    Output,
+    Tokens,
+    check_explainable,
+    join_batches,
+    map_batches,
+    unwrap,
+)
 from galfig.attribution.methods import METHODS, Method, find_method
 from galfig.attribution.orientations import explain_averaged
 from galfig.attribution.probe import (
@@ -190,10 +198,7 @@ class Engine:
             return self.explain(images)
         with _computing_alone() as n_threads:
             batches = list(self._start_workers(n_threads).map(self.explain, images.split(size)))
-        return CamBatch(
-            cams=torch.cat([batch.cams for batch in batches]),
-            logits=torch.cat([batch.logits for batch in batches]),
-        )
+        return join_batches(batches)
 
     def set_precision(self, precision: str) -> None:
         """Set the arithmetic of later calls; see `make_engine`.
@@ -437,7 +442,7 @@ class Engine:
                 found = self._explain(runner, images.flip(0), size, "float32")
             except Exception as exc:
                 return _describe_failure(exc)
-            found = CamBatch(cams=found.cams.flip(0), logits=found.logits.flip(0))
+            found = map_batches(lambda tensor: tensor.flip(0), found)
             reason = find_disagreement(
                 found,
                 expected,

@@ -1,5 +1,7 @@
 """Evidence: what speaks for a class and against the others, in log-odds."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -118,7 +120,7 @@ def contrast(batch: CamBatch) -> CamBatch:
         return batch
     if n_classes == 2:
         # The other class has all of the weight: nothing is rounded.
-        return CamBatch(cams - cams.flip(1), logits)
+        return replace(batch, cams=cams - cams.flip(1))
     itself = torch.eye(n_classes, dtype=torch.bool, device=logits.device)
     # Axes: image, class, other class.
     weights = logits[:, None].masked_fill(itself, -torch.inf).softmax(dim=2)
@@ -126,4 +128,4 @@ def contrast(batch: CamBatch) -> CamBatch:
     # A matrix product may round otherwise for another number of images.
     for other in range(n_classes):
         rest += weights[:, :, other, None, None] * cams[:, other, None]
-    return CamBatch(cams - rest, logits)
+    return replace(batch, cams=cams - rest)

@@ -1,6 +1,6 @@
 """Grad-CAM of a batch of images, for every class, from one forward pass."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -48,10 +48,43 @@ class CamBatch:
         Signed map of every image for every class, in logits.
     logits : (N, C) Tensor of float32
         Output of the network, before the softmax.
+    features : (N, K) Tensor of float32 or None
+        Mean over its pixels of each feature map of the layer that is explained; None where no layer
+        is.
     """
 
     cams: Tensor
     logits: Tensor
+    features: Tensor | None = None
+
+
+def map_batches(change: Callable[..., Tensor], *batches: CamBatch) -> CamBatch:
+    """Make a batch of others by what is done with their maps, their logits and their features.
+
+    Parameters
+    ----------
+    change : callable
+        Called with a tensor of each batch, such as the maps of each; returns one.
+    *batches : CamBatch
+        The batches.
+
+    Returns
+    -------
+    CamBatch
+        Without features, if one of the batches has none.
+    """
+    found = [batch.features for batch in batches]
+    features = [one for one in found if one is not None]
+    return CamBatch(
+        cams=change(*(batch.cams for batch in batches)),
+        logits=change(*(batch.logits for batch in batches)),
+        features=change(*features) if len(features) == len(found) else None,
+    )
+
+
+def join_batches(batches: Sequence[CamBatch]) -> CamBatch:
+    """Return several batches of images as one."""
+    return map_batches(lambda *tensors: torch.cat(tensors), *batches)
 
 
 def grad_cam(
@@ -200,7 +233,13 @@ def explain_layer(
         if of_differences:
             # With a single class, there is nothing to differ from.
             cams.insert(0, torch.zeros_like(cams[0]) if cams else maps.new_zeros(maps[:, 0].shape))
-    return CamBatch(cams=torch.stack(cams, dim=1).float(), logits=logits.detach().float())
+    # In bfloat16, a sum over the pixels would lose most of its digits.
+    features = maps.mean(dim=(2, 3), dtype=torch.promote_types(maps.dtype, torch.float32))
+    return CamBatch(
+        cams=torch.stack(cams, dim=1).float(),
+        logits=logits.detach().float(),
+        features=features.float(),
+    )
 
 
 def arrange_maps(

@@ -1,12 +1,13 @@
 """Orientations: a network averaged over the eight orientations of an image, and its maps."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from galfig.attribution.gradcam import CamBatch
+from galfig.attribution.gradcam import CamBatch, map_batches
 
 # Quarter turns, and whether the image is mirrored before.
 ORIENTATIONS = tuple(
@@ -34,20 +35,19 @@ def explain_averaged(explain: Callable[[Tensor], CamBatch], images: Tensor) -> C
     Returns
     -------
     CamBatch
-        ``cams`` (N, C, h, h), signed, in logits; ``logits`` (N, C).
+        ``cams`` (N, C, h, h), signed, in logits; ``logits`` (N, C); ``features`` (N, K), the mean
+        over the orientations.
     """
     batches = []
     for n_turns, is_mirrored in ORIENTATIONS:
         turned = torch.rot90(images.flip(-1) if is_mirrored else images, n_turns, (-2, -1))
         batch = explain(turned.contiguous())
         cams = torch.rot90(batch.cams, -n_turns, (-2, -1))
-        batches.append(CamBatch(cams.flip(-1) if is_mirrored else cams, batch.logits))
-    return CamBatch(
-        _average([batch.cams for batch in batches]), _average([batch.logits for batch in batches])
-    )
+        batches.append(replace(batch, cams=cams.flip(-1) if is_mirrored else cams))
+    return map_batches(_average, *batches)
 
 
-def _average(tensors: Sequence[Tensor]) -> Tensor:
+def _average(*tensors: Tensor) -> Tensor:
     """Return the mean of tensors, added up one after the other.
 
     torch.mean adds those elements in another order that are left over when a kernel has taken as

@@ -16,6 +16,7 @@ from galfig.attribution.gradcam import (
     Tokens,
     differ,
     grad_cam,
+    join_batches,
     take_logits,
 )
 from galfig.attribution.variants import Copy
@@ -150,10 +151,7 @@ def explain_one_by_one(
         )
         for image in images
     ]
-    return CamBatch(
-        cams=torch.cat([batch.cams for batch in batches]),
-        logits=torch.cat([batch.logits for batch in batches]),
-    )
+    return join_batches(batches)
 
 
 def find_disagreement(

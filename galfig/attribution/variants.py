@@ -316,7 +316,7 @@ def _explain_linear_head(
             weights = weights - weights[:1]
         weights = (weights / (height * width)).to(activations.dtype)
         cams = combine(activations, weights)
-    return CamBatch(cams=cams.float().contiguous(), logits=logits.float())
+    return CamBatch(cams=cams.float().contiguous(), logits=logits.float(), features=pooled.float())
 
 
 def _split_at_linear_head(

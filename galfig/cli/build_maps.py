@@ -45,6 +45,7 @@ from galfig.runtime.storage import parse_address
 @options.setting("maps", "shard_size")
 @options.setting("maps", "tta")
 @options.setting("maps", "store")
+@options.setting("maps", "features")
 @click.option(
     "--workers",
     cls=options.BracketedOption,
@@ -93,6 +94,7 @@ def build_maps(
     shard_size: int | None,
     tta: bool | None,
     store: str | None,
+    features: bool | None,
     workers: int | None,
     engine: EngineName,
     address: str | None,
@@ -138,6 +140,7 @@ def build_maps(
         ("maps", "shard_size"): shard_size,
         ("maps", "tta"): tta,
         ("maps", "store"): store,
+        ("maps", "features"): features,
     }
     settings = load_settings(config, overrides)
 

@@ -1,13 +1,14 @@
 """``galfig figure``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import click
 
 from galfig.cli import options
 from galfig.cli.usage import Command
 from galfig.runtime.files import ErrorOrReplace
+from galfig.runtime.options import Projection
 
 if TYPE_CHECKING:
     from galfig.config import StyleSettings
@@ -72,6 +73,17 @@ def _list_figures(ctx: click.Context, parameter: click.Parameter, is_asked: bool
     "brightness_correlation]",
 )
 @options.map_option
+@click.option(
+    "--cutouts",
+    is_flag=True,
+    help="Show cutouts framed by class, in place of points (feature-space).",
+)
+@click.option(
+    "--projection",
+    type=click.Choice(get_args(Projection)),
+    help="Principal components of the features, or UMAP, with the extra umap (feature-space).  "
+    "[default: pca]",
+)
 @options.figure_options
 @options.style_options
 @options.again_options
@@ -89,6 +101,8 @@ def figure(
     column: str | None,
     statistic: str | None,
     map: "MapKind | None",
+    cutouts: bool,
+    projection: Projection | None,
     width: str | None,
     data: Path | None,
     style: "StyleSettings",
@@ -109,6 +123,7 @@ def figure(
       galfig figure compare colour.h5 --with mono.h5 --n 3
       galfig figure audit-curves maps.audit.h5
       galfig figure attribution-vs maps.h5 --audit maps.audit.h5 --column z
+      galfig figure feature-space maps.h5 --cutouts
     """
     from galfig.figures.registry import render_figure
 
@@ -126,6 +141,8 @@ def figure(
         column=column,
         statistic=statistic,
         map=map,
+        cutouts=cutouts,
+        projection=projection,
         data=data,
         style=style,
         opener=opener,

@@ -468,6 +468,11 @@ def selection_options(n: int | None) -> Callable[[Function], Function]:
             type=Integer(min=0),
             help="Seed of the random order.",
         ),
+        click.option(
+            "--like",
+            metavar="OBJID",
+            help="Show this galaxy and those whose features are most alike, nearest first.",
+        ),
         click.option("--objid", "objids", multiple=True, help="Show this galaxy; may be repeated."),
     ]
 

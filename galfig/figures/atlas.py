@@ -363,7 +363,7 @@ def _describe_order(selection: Selection) -> str:
     query, is_part = selection.query, len(selection.indices) < selection.n_candidates
     if query.objids:
         return ", in the order given"
-    if is_part:
+    if is_part or query.like is not None:
         return ""
     seed = f" (seed {query.seed})" if query.sort == "random" else ""
     return f", {ORDERS[query.sort]}{seed}"

@@ -55,6 +55,8 @@ ORDERS: Final = {
     "p": "by decreasing probability of the predicted class",
     "redshift": "by increasing redshift",
 }
+# The order of galaxies that are alike to one.
+LIKE: Final = "by increasing distance of features from the first"
 
 
 # How maps lie over their cutouts, in words, and where lines are drawn.
@@ -603,6 +605,9 @@ def describe_sample(
         return f"{galaxies}, chosen individually{_break(splits)}"
     conditions = describe_conditions(query, markup.text, markup.math, network)
     n_pool = selection.n_candidates
+    if query.like is not None:
+        # The galaxy itself is one of them, and described by itself.
+        kind, n_pool = f"other {kind}", n_pool - 1
     if pool is not None:
         parts = (f"{pool},", conditions) if conditions else (pool,)
     else:
@@ -613,11 +618,31 @@ def describe_sample(
     galaxies = " ".join(
         part for part in (f"{count} {kind}{_plural('galaxy', n_pool)}", *parts) if part
     )
+    if query.like is not None:
+        one = f"the {galaxies}" if n > n_pool else f"{n - 1} of the {galaxies}"
+        words = _describe_alike(store, query, one if n > 1 else "", n > n_pool, network, markup)
+        return words + _break(splits, "shown: ")
     if n != len(selection.indices):
         return f"the {galaxies}"
     if n == n_pool:
         return f"the {galaxies}{_break(splits)}"
     return f"{n} of the {galaxies}{_break(splits, 'shown: ')}, {describe_order(query, network, n)}"
+
+
+def _describe_alike(
+    store: Store, query: Query, others: str, are_all: bool, network: str, markup: Markup
+) -> str:
+    """Describe a galaxy and others that are alike to it, which a noun phrase counts."""
+    itself = f"galaxy {markup.text(str(query.like))}"
+    if not others:
+        return itself
+    which = "by increasing" if are_all else "those of smallest"
+    of = network or ("the networks" if store.n_networks > 1 else "the network")
+    layer = markup.text(store.record.target_layer)
+    return (
+        f"{itself} and {others}, {which} cosine distance to it between features of {of} "
+        f"(activations of layer {layer}, averaged over its pixels; Stein et al. 2021)"
+    )
 
 
 def _describe_pool(store: Store, query: Query) -> str:
@@ -658,6 +683,9 @@ def describe_omitted(
     """
     sentences, query = [], selection.query
     n_train = count_splits(store).get("train", 0)
+    if query.like is not None:
+        # The galaxy that the others are alike to is shown, whatever was done with it.
+        n_train -= count_splits(store, selection.indices[:1]).get("train", 0)
     if query.split is None and not query.objids and n_train < len(store) and n_train:
         words = "The galaxy" if n_train == 1 else f"The {n_train} galaxies"
         sentences.append(
@@ -693,6 +721,8 @@ def describe_order(query: Query, network: str = "", n: int = 2) -> str:
         return "in the order given"
     of, by = (f" {word} {network}" if network else "" for word in ("of", "by"))
     those = "the one" if n == 1 else "those"
+    if query.like is not None:
+        return LIKE
     return {
         "random": f"drawn at random (seed {query.seed})",
         "loss": f"{those} with the largest loss{of}",
@@ -712,6 +742,8 @@ def order_rows(selection: Selection, network: str = "") -> str:
         Words for the network whose output gives the order, where the figure has several.
     """
     query = selection.query
+    if query.like is not None:
+        return f"{LIKE}{f' of {network}' if network else ''}"
     if query.objids or query.sort == "random":
         return ""
     of = f" of {network}" if network and query.sort in ("loss", "p") else ""

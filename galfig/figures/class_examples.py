@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from galfig.errors import FigureError
 from galfig.figures.captions import (
+    LIKE,
     ORDERS,
     Markup,
     describe_omitted,
@@ -172,4 +173,5 @@ def _describe_first(query: Query) -> str:
     if query.objids:
         return ""
     seed = f" (seed {query.seed})" if query.sort == "random" else ""
-    return f"Those shown of each class are the first {ORDERS[query.sort]}{seed}."
+    order = ORDERS[query.sort] + seed if query.like is None else LIKE
+    return f"Those shown of each class are the first {order}."

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from galfig.config import DEFAULT_STYLE, StyleSettings
 from galfig.figures.captions import Markup
 from galfig.figures.methods import find_words
-from galfig.runtime.options import MapKind
+from galfig.runtime.options import MapKind, Projection
 from galfig.store.audits import Audit
 from galfig.store.reader import Store
 
@@ -62,6 +62,10 @@ class DrawOptions:
         What maps "panels" shows, if not those of the store's method.
     style : StyleSettings
         How the figure looks, unless it is drawn on the caller's axes.
+    cutouts : bool
+        Whether "feature-space" shows cutouts in place of points.
+    projection : {"pca", "umap"} or None
+        How "feature-space" projects features; None for principal components.
     """
 
     width: float | None = None
@@ -75,6 +79,8 @@ class DrawOptions:
     statistic: str | None = None
     map: MapKind | None = None
     style: StyleSettings = DEFAULT_STYLE
+    cutouts: bool = False
+    projection: Projection | None = None
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from galfig.figures.save import (
 from galfig.figures.style import COLUMN_WIDTH, MAX_WIDTH, MIN_WIDTH, TEXT_WIDTH, paper_style
 from galfig.runtime.files import ErrorOrReplace
 from galfig.runtime.messages import suggest
-from galfig.runtime.options import MapKind
+from galfig.runtime.options import MapKind, Projection
 from galfig.store.audits import Audit, open_audit
 from galfig.store.reader import Store, open_store
 from galfig.store.selection import Query, Selection, select_galaxies
@@ -128,6 +128,12 @@ FIGURES = {
         "compare", "the same galaxies from two stores", n=3, options=("other", "classes", "cmap")
     ),
     "atlas": FigureKind("atlas", "every galaxy, on many pages", options=("cmap",)),
+    "feature-space": FigureKind(
+        "feature_space",
+        "galaxies where the network sees them: the first components of its features",
+        options=("cutouts", "projection"),
+        takes_axes=True,
+    ),
     "audit-summary": FigureKind(
         "audit_summary",
         "every number of an audit with its interval and controls",
@@ -237,6 +243,8 @@ def check_figure(
     column: str | None = None,
     statistic: str | None = None,
     map: MapKind | None = None,
+    cutouts: bool = False,
+    projection: Projection | None = None,
 ) -> FigureKind:
     """Look up a kind of figure, and check the options it is given.
 
@@ -256,6 +264,10 @@ def check_figure(
         Column of the catalog, and column of the audit's table.
     map : {"evidence"}, optional
         What maps are shown.
+    cutouts : bool, default False
+        Whether cutouts are shown in place of points.
+    projection : {"pca", "umap"}, optional
+        How features are projected.
 
     Returns
     -------
@@ -276,6 +288,8 @@ def check_figure(
         "column": column,
         "statistic": statistic,
         "map": map,
+        "cutouts": cutouts or None,
+        "projection": projection,
     }
     for field, value in given.items():
         if value is not None and field not in kind.options:
@@ -301,6 +315,8 @@ def render_figure(
     column: str | None = None,
     statistic: str | None = None,
     map: MapKind | None = None,
+    cutouts: bool = False,
+    projection: Projection | None = None,
     style: StyleSettings = DEFAULT_STYLE,
     data: Path | None = None,
     if_exists: ErrorOrReplace = "error",
@@ -332,6 +348,10 @@ def render_figure(
         Column of the catalog, and column of the audit's table, for ``attribution-vs``.
     map : {"evidence"}, optional
         For ``panels``: show evidence maps, in place of those of the store's method.
+    cutouts : bool, default False
+        For ``feature-space``: show cutouts, in place of points.
+    projection : {"pca", "umap"}, optional
+        For ``feature-space``: how features are projected; by default, to principal components.
     style : StyleSettings, optional
         How the figure looks.
     data : Path, optional
@@ -373,6 +393,8 @@ def render_figure(
         column=column,
         statistic=statistic,
         map=map,
+        cutouts=cutouts,
+        projection=projection,
         style=style,
         opener=opener,
     ) as drawn:
@@ -393,6 +415,8 @@ def draw_figure(
     column: str | None = None,
     statistic: str | None = None,
     map: MapKind | None = None,
+    cutouts: bool = False,
+    projection: Projection | None = None,
     style: StyleSettings = DEFAULT_STYLE,
     opener: Opener = open_store,
 ) -> Iterator[tuple[Drawing, dict[str, Any]]]:
@@ -417,6 +441,8 @@ def draw_figure(
         column=column,
         statistic=statistic,
         map=map,
+        cutouts=cutouts,
+        projection=projection,
     )
     inches = parse_width(width)
     if kind.source == "audit":
@@ -436,6 +462,8 @@ def draw_figure(
             statistic=statistic,
             map=map,
             style=style,
+            cutouts=cutouts,
+            projection=projection,
         )
         yield draw_from(opened, name, query, options)
 
@@ -539,4 +567,6 @@ def _complete(query: Query, kind: FigureKind) -> Query:
     """Fill in the defaults of a kind of figure where the query leaves them open."""
     if query.objids:
         return query
+    if kind.sort is not None and query.like is not None:
+        raise FigureError(f"`like`: these are galaxies by {kind.sort}, expected none alike to one")
     return dataclasses.replace(query, n=query.n or kind.n, sort=kind.sort or query.sort)

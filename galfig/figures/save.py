@@ -22,7 +22,7 @@ from galfig.runtime.files import ErrorOrReplace, check_output, replace_file
 from galfig.runtime.progress import track
 from galfig.store.audits import Audit
 from galfig.store.reader import Store
-from galfig.store.selection import Selection
+from galfig.store.selection import Query, Selection
 
 # With more galaxies, the metadata would be larger than the figure.
 MAX_LISTED = 10_000
@@ -254,12 +254,20 @@ def describe_provenance(
                 if value is not None
             },
             **({"map": options.map} if options.map else {}),
+            **({"cutouts": True} if options.cutouts else {}),
+            **({"projection": options.projection} if options.projection else {}),
             **_describe_style(options),
         },
         "settings": load_json(store.attrs["config"]),
-        "selection": {"n_candidates": selection.n_candidates, **asdict(selection.query)},
+        "selection": {"n_candidates": selection.n_candidates, **_describe_query(selection.query)},
         "objid": _list_galaxies(store, selection),
     }
+
+
+def _describe_query(query: Query) -> dict[str, Any]:
+    """Return the conditions of a selection; those that are newer only where they are given."""
+    asked = asdict(query)
+    return {key: value for key, value in asked.items() if key != "like" or value is not None}
 
 
 def _list_galaxies(store: Store, selection: Selection) -> Any:

@@ -373,6 +373,8 @@ def draw_spec(
         column=spec.column,
         statistic=spec.statistic,
         map=spec.map,
+        cutouts=bool(spec.cutouts),
+        projection=spec.projection,
         style=spec.style,
         opener=opener,
     ) as (drawing, provenance):

@@ -32,7 +32,7 @@ VALUES = {
 SWITCHES = {
     "simulate": (),
     "train": ("--grayscale", "--resume", "--takeover"),
-    "build-maps": ("--grayscale", "--takeover", "--tta", "--update"),
+    "build-maps": ("--features", "--grayscale", "--takeover", "--tta", "--update"),
     "audit": ("--json", "--takeover", "--update"),
 }
 # Default and suffixes of what --out names: another suffix may be that of an author's own file.

@@ -23,7 +23,7 @@ from galfig.manuscript.commands import Command, fold, normalise, parse_command
 from galfig.manuscript.folder import read_file
 from galfig.runtime.documents import load_toml
 from galfig.runtime.messages import quote
-from galfig.runtime.options import MapKind
+from galfig.runtime.options import MapKind, Projection
 from galfig.store.selection import Query
 
 FILE_NAME, RECORD = "manuscript.toml", "manuscript.lock"
@@ -101,6 +101,10 @@ class FigureSpec(_Table):
         What "attribution-vs" plots against each other.
     map : {"evidence"} or None
         What maps "panels" shows, if not those of the store's method.
+    cutouts : bool
+        Whether "feature-space" shows cutouts in place of points.
+    projection : {"pca", "umap"} or None
+        How "feature-space" projects features.
     style : StyleSettings
         How it looks.
     file : str or None
@@ -132,6 +136,10 @@ class FigureSpec(_Table):
         None, max_length=255, description="Column of the audit's table, of 'attribution-vs'"
     )
     map: MapKind | None = Field(None, description="'evidence' for signed maps in 'panels'")
+    cutouts: bool | None = Field(None, description="'feature-space' shows cutouts, not points")
+    projection: Projection | None = Field(
+        None, description="'pca' or 'umap', of 'feature-space'; the latter needs the extra umap"
+    )
     style: StyleSettings = Field(
         StyleSettings(), description="How it looks: the keys of [style] in galfig.toml"
     )
@@ -173,6 +181,8 @@ class FigureSpec(_Table):
                 column=self.column,
                 statistic=self.statistic,
                 map=self.map,
+                cutouts=bool(self.cutouts),
+                projection=self.projection,
             )
             parse_width(self.width)
             if self.style.cmap is not None:

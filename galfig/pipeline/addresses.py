@@ -201,6 +201,23 @@ class Images:
         return "name the folder that this path starts from with `images`, or build the store again"
 
 
+class StoredImages:
+    """The cutouts that a full store holds, in place of the images of another one.
+
+    Parameters
+    ----------
+    store : Store
+        An open store.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def read(self, row: int) -> NDArray[np.uint8]:
+        """Read the cutout of a galaxy, (H, W, n_channels), by its position in the store."""
+        return self._store.pixels(row)
+
+
 def parse_address(address: str, root: Path | Address) -> Source:
     """Return the image that an address names.
 

@@ -1,4 +1,4 @@
-"""Again: explain some galaxies of a store again, which does not hold their maps.
+"""Again: explain some galaxies of a store again, which does not hold their maps or features.
 
 They go through the same functions as in the build, in batches of the same size. What they give is
 compared with the logits that the store holds.
@@ -14,11 +14,12 @@ import torch
 from numpy.typing import NDArray
 
 from galfig.attribution.engine import Engine, open_workers
+from galfig.attribution.gradcam import join_batches
 from galfig.config import PIXEL_METHODS
 from galfig.errors import CheckpointError, LostCutoutError, StoreError
 from galfig.networks.architectures import LayerTraits, describe_layer
 from galfig.networks.checkpoint import Checkpoint
-from galfig.pipeline.addresses import Images
+from galfig.pipeline.addresses import Images, StoredImages
 from galfig.pipeline.explain import explain_images
 from galfig.pipeline.proof import N_FIRST, prepare_images, prove_engines
 from galfig.pipeline.spread import Combined
@@ -33,6 +34,8 @@ logger = logging.getLogger(__name__)
 # The most galaxies of a store that are explained again, the memory of their maps [byte], and how
 # many are explained in one go.
 MAX_AGAIN, MAX_BYTES, GROUP = 10_000, 1 << 30, 256
+# Galaxies whose features a thread computes at a time.
+N_PART = 32
 # Difference of logits, relative to the largest, up to which it is rounding: in float32, and in
 # bfloat16, which keeps eight bits.
 AGREEMENT, COARSE_AGREEMENT = 1e-4, 0.02
@@ -51,23 +54,24 @@ class Maps:
     Parameters
     ----------
     store : Store
-        An open store that is not full.
+        An open store.
     checkpoint : Checkpoint
         Its network, from `galfig.pipeline.origin.find_network`.
-    images : Images
-        Its images.
+    images : Images or StoredImages
+        Its images; those of a store that is not full, where maps are read.
     run : RunOptions
         Device and threads.
     """
 
     def __init__(
-        self, store: Store, checkpoint: Checkpoint, images: Images, run: RunOptions
+        self, store: Store, checkpoint: Checkpoint, images: Images | StoredImages, run: RunOptions
     ) -> None:
         self._store = store
         self._checkpoint = checkpoint
         self._images = images
         self._run = run
         self._known: dict[int, _Galaxy] = {}
+        self._features: dict[int, NDArray[np.float32]] = {}
         self._has_warned = False
 
     def read(self, name: str, row: int, announced: NDArray[np.intp]) -> NDArray[np.float32]:
@@ -106,6 +110,66 @@ class Maps:
             self._explain(missing)
         return self._known[row].maps[name]
 
+    def read_features(self, row: int, announced: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Return the features of a galaxy.
+
+        Parameters
+        ----------
+        row, announced
+            As in `read`.
+
+        Returns
+        -------
+        (K,) ndarray of float32
+            As a store returns them that was built with them.
+
+        Raises
+        ------
+        StoreError
+            As `read`.
+        """
+        if row not in self._features:
+            rows = announced.tolist() if row in announced else [row]
+            self._pool([one for one in dict.fromkeys(rows) if one not in self._features])
+        return self._features[row]
+
+    def _pool(self, rows: Sequence[int]) -> None:
+        """Compute the features of galaxies from their cutouts, a few hundred in one go."""
+        tta, engines = self._store.settings.maps.tta, self._engines
+        with (
+            show_progress("computing features", len(rows), "galaxies", leave=False) as advance,
+            open_workers(self._run.n_workers) as pool,
+        ):
+            for start in range(0, len(rows), GROUP):
+                chosen = rows[start : start + GROUP]
+                cutouts = [self._images.read(row) for row in chosen]
+                parts = [cutouts[first : first + N_PART] for first in range(0, len(chosen), N_PART)]
+                batches = []
+                for engine in engines:
+                    explain = engine.explain_averaged if tta else engine.explain
+                    found = pool.map(lambda part, e=explain: e(self._prepare(part)), parts)
+                    batches.append(join_batches(list(found)))
+                logits = np.stack([one.logits.cpu().numpy() for one in batches]).mean(axis=0)
+                features = [one.features for one in batches if one.features is not None]
+                pooled = torch.cat(features, dim=1).cpu().numpy()
+                for row, one, values in zip(chosen, logits, pooled, strict=True):
+                    self._compare(row, one)
+                    self._features[row] = values
+                n_bytes = len(self._features) * pooled[0].nbytes
+                if n_bytes > MAX_BYTES:
+                    raise StoreError(
+                        f"{self._store.path}: {len(rows)} galaxies with {pooled.shape[1]} features "
+                        "are more than the memory is meant to hold; choose fewer with `n`, or "
+                        "build the store with `features=True`"
+                    )
+                advance(len(chosen))
+
+    def _prepare(self, cutouts: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
+        images = prepare_images(cutouts, self._checkpoint)
+        if images is None:
+            raise ValueError("no cutouts, expected some")
+        return images
+
     def _count_most(self) -> int:
         """Return the number of galaxies whose maps the memory holds."""
         store, side = self._store, self._store.record.cutout_size
@@ -116,20 +180,22 @@ class Maps:
 
     def _explain(self, rows: Sequence[int]) -> None:
         """Explain galaxies again, a few hundred in one go."""
-        engines = self._engines
+        engines, images = self._engines, self._images
+        if isinstance(images, StoredImages):
+            raise TypeError("a full store, expected one that lacks maps")
         with (
             show_progress("explaining again", len(rows), "galaxies", leave=False) as advance,
             open_workers(self._run.n_workers) as pool,
         ):
             for start in range(0, len(rows), GROUP):
                 chosen = rows[start : start + GROUP]
-                paths = [self._images.find(row) for row in chosen]
+                paths = [images.find(row) for row in chosen]
                 try:
                     found, digests = explain_images(
                         paths,
                         self._checkpoint,
                         engines,
-                        self._images.decoding,
+                        images.decoding,
                         _keep,
                         pool=pool,
                         tta=self._store.settings.maps.tta,
@@ -138,12 +204,12 @@ class Maps:
                 except LostCutoutError as exc:
                     # Whoever reads them one by one says which it is.
                     for row in chosen:
-                        self._images.read(row)
+                        images.read(row)
                     raise StoreError(f"{self._store.path}: {exc}") from exc
                 for row, one, digest in zip(chosen, found, digests.tolist(), strict=True):
-                    self._images.check(row, digest)
+                    images.check(row, digest)
                     if isinstance(one, str):
-                        raise self._images.refuse(row, CheckpointError(one))
+                        raise images.refuse(row, CheckpointError(one))
                     self._compare(row, one.logits)
                     self._known[row] = one
 

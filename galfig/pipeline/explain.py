@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -67,7 +68,7 @@ class Explained(NamedTuple):
         Shape of its maps.
     numbers : dict of str to float or ndarray
         Further datasets: of an ensemble, see `galfig.pipeline.spread.Combined`; of a store of
-        statistics, see `galfig.pipeline.moments.measure_maps`.
+        statistics, see `galfig.pipeline.moments.measure_maps`; and ``features``.
     """
 
     encoded: Encoded | None
@@ -85,6 +86,7 @@ def explain_galaxies(
     pool: ThreadPoolExecutor,
     tta: bool = False,
     form: Form = "full",
+    with_features: bool = False,
     root: Path | Address | None = None,
     progress: Callable[[int], object] = lambda n: None,
     stopwatch: Stopwatch | None = None,
@@ -108,6 +110,8 @@ def explain_galaxies(
         `galfig.attribution.orientations.explain_averaged`.
     form : {"full", "native", "statistics"}, default "full"
         What is kept of each galaxy; see `galfig.store.forms`.
+    with_features : bool, default False
+        Whether features of the layer that is explained are kept of each galaxy, too.
     root : Path or Address, optional
         The folder that the addresses of images are relative to, unless the store is full; see
         `galfig.pipeline.addresses.find_root`.
@@ -145,6 +149,7 @@ def explain_galaxies(
         pool=pool,
         tta=tta,
         is_full=form == "full",
+        with_features=with_features,
         progress=progress,
         stopwatch=stopwatch,
     )
@@ -161,6 +166,7 @@ def explain_images(
     pool: ThreadPoolExecutor,
     tta: bool = False,
     is_full: bool = False,
+    with_features: bool = False,
     progress: Callable[[int], object] = lambda n: None,
     stopwatch: Stopwatch | None = None,
 ) -> tuple[list[Kept | str], NDArray[np.uint64]]:
@@ -183,6 +189,9 @@ def explain_images(
     is_full : bool, default False
         Whether ``keep`` compresses the maps as a full store holds them, and nothing else, so that a
         device may round them.
+    with_features : bool, default False
+        Whether ``numbers`` of what ``keep`` is called with hold ``features``, those of several
+        networks side by side.
 
     Returns
     -------
@@ -207,6 +216,7 @@ def explain_images(
         keep,
         stopwatch,
         has_contrast=is_contrasted(engines[0].method),
+        with_features=with_features,
     )
     if engines[0].takes_turns:
         found_groups = explain_in_stages(
@@ -256,6 +266,8 @@ class _Steps(Generic[Kept]):
         Adds up the time of each stage.
     has_contrast : bool
         See `galfig.pipeline.spread.combine_networks`.
+    with_features : bool
+        See `explain_images`.
     digests : dict of Source to int
         The digests of the images that were read.
     """
@@ -266,6 +278,7 @@ class _Steps(Generic[Kept]):
     keep: Callable[[Combined, Cutout], Kept]
     stopwatch: Stopwatch
     has_contrast: bool
+    with_features: bool = False
     digests: dict[Source, int] = field(default_factory=dict)
 
     def explain(self, paths: Sequence[Source], n_batch: int) -> list[Kept | str]:
@@ -281,7 +294,8 @@ class _Steps(Generic[Kept]):
         found: list[Kept | str] = []
         for start in range(0, len(images), n_batch):
             chosen = slice(start, start + n_batch)
-            found += self._finish(*self._compute(images[chosen]), readable[chosen])
+            cams, logits, features = self._compute(images[chosen])
+            found += self._finish(cams, logits, features, readable[chosen])
         explained = iter(found)
         return [cutout if isinstance(cutout, str) else next(explained) for cutout in cutouts]
 
@@ -296,17 +310,19 @@ class _Steps(Generic[Kept]):
             with refusing_too_large("explaining"):
                 images = pixels.permute(0, 3, 1, 2)
                 batches = [explain(images, normalise) for explain in self.explainers]
+                logits, features = self._split(batches)
                 if is_cast:
-                    return [*scale_on_device(batches[0].cams), batches[0].logits]
-                return [tensor for batch in batches for tensor in (batch.cams, batch.logits)]
+                    return [*scale_on_device(batches[0].cams), *logits, *features]
+                return [*(batch.cams for batch in batches), *logits, *features]
 
         def finish(
             rows: Sequence[Sequence[NDArray[Any]]], cutouts: Sequence[Cutout]
         ) -> list[Kept | str]:
             if is_cast:
                 scaled = list(map(ScaledMaps, rows[0], rows[1]))
-                return self._finish([scaled], rows[2:], cutouts)
-            return self._finish(rows[::2], rows[1::2], cutouts)
+                return self._finish([scaled], rows[2:3], rows[3:], cutouts)
+            n = len(self.explainers)
+            return self._finish(rows[:n], rows[n : 2 * n], rows[2 * n :], cutouts)
 
         return Stages(decode=self._decode, scale=self._scale, explain=explain, finish=finish)
 
@@ -328,27 +344,32 @@ class _Steps(Generic[Kept]):
     def _scale(self, cutout: Cutout) -> Cutout:
         return scale_cutout(cutout, self.checkpoint.image_size)
 
-    def _compute(
-        self, images: Tensor
-    ) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]:
-        """Return the maps and the logits of images, by network."""
+    def _compute(self, images: Tensor) -> tuple[list[NDArray[np.float32]], ...]:
+        """Return the maps, the logits and, if kept, the features of images, each by network."""
         with self.stopwatch.time("compute"), refusing_too_large("explaining"):
             batches = [explain(images) for explain in self.explainers]
-            cams = [batch.cams.cpu().numpy() for batch in batches]
-            return cams, [batch.logits.cpu().numpy() for batch in batches]
+            found = ([batch.cams for batch in batches], *self._split(batches))
+            return tuple([tensor.cpu().numpy() for tensor in tensors] for tensors in found)
+
+    def _split(self, batches: Sequence[CamBatch]) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the logits of batches, and the features if they are kept."""
+        features = [one.features for one in batches if one.features is not None]
+        return [one.logits for one in batches], features if self.with_features else []
 
     def _finish(
         self,
         cams: Sequence[Iterable[Maps]],
         logits: Sequence[Iterable[NDArray[np.float32]]],
+        features: Sequence[Iterable[NDArray[np.float32]]],
         cutouts: Sequence[Cutout],
     ) -> list[Kept | str]:
-        """Combine the maps and logits of a few galaxies by each network, and keep what is asked."""
+        """Combine what each network gives of a few galaxies, and keep what is asked."""
         with self.stopwatch.time("combine") if len(cams) > 1 else contextlib.nullcontext():
-            galaxies = zip(zip(*cams, strict=True), zip(*logits, strict=True), strict=True)
+            by_galaxy = (zip(*one, strict=True) for one in (cams, logits))
+            pooled = zip(*features, strict=True) if features else repeat((), len(cutouts))
             combined = [
-                combine(*galaxy, has_contrast=self.has_contrast) if _is_finite(galaxy) else None
-                for galaxy in galaxies
+                self._combine(*galaxy) if _is_finite(galaxy) else None
+                for galaxy in zip(*by_galaxy, pooled, strict=True)
             ]
         with self.stopwatch.time("compress"):
             return [
@@ -358,11 +379,24 @@ class _Steps(Generic[Kept]):
                 for one, cutout in zip(combined, cutouts, strict=True)
             ]
 
+    def _combine(
+        self,
+        cams: Sequence[Any],
+        logits: Sequence[NDArray[np.float32]],
+        features: Sequence[NDArray[np.float32]],
+    ) -> Combined:
+        one = combine(cams, logits, has_contrast=self.has_contrast)
+        if not features:
+            return one
+        return one._replace(numbers={**one.numbers, "features": np.concatenate(features)})
 
-def _is_finite(galaxy: tuple[Sequence[Maps], Sequence[NDArray[np.float32]]]) -> bool:
-    """Return whether maps and logits of a galaxy are finite, by each network."""
-    cams = [maps.scale if isinstance(maps, ScaledMaps) else maps for maps in galaxy[0]]
-    return all(np.isfinite(array).all() for array in (*cams, *galaxy[1]))
+
+def _is_finite(galaxy: tuple[Sequence[Any], ...]) -> bool:
+    """Return whether maps, logits and features of a galaxy are finite, by each network."""
+    arrays = (
+        maps.scale if isinstance(maps, ScaledMaps) else maps for one in galaxy for maps in one
+    )
+    return all(np.isfinite(array).all() for array in arrays)
 
 
 def _make_part(
@@ -409,6 +443,8 @@ def _make_part(
         arrays |= collect_numbers([one.numbers for one in found], n_classes)
     if form == "statistics":
         arrays |= collect_statistics([one.numbers for one in found], n_classes)
+    if found and "features" in found[0].numbers:
+        arrays["features"] = np.array([one.numbers["features"] for one in found], np.float32)
     lacking = list_lacking(form)
     return Part(
         {name: array for name, array in arrays.items() if name not in lacking},

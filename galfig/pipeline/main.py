@@ -57,6 +57,7 @@ def build_maps(
     layer: str | None = None,
     method: str | None = None,
     store: Form | None = None,
+    features: bool | None = None,
     split: Split | None = None,
     if_exists: IfExists = "error",
     device: Device = "auto",
@@ -105,6 +106,9 @@ def build_maps(
         What is stored of each galaxy: its maps and cutout; "native", maps of 8 bits and no cutout;
         or "statistics", numbers only. `galfig.explain_again` makes again what is not stored. By
         default, that of the settings.
+    features : bool, optional
+        Whether to store features of each galaxy, too: the mean of each feature map of the layer.
+        By default, as the settings say.
     split : {"valid", "train", "test", "all"}, optional
         Galaxies to explain, by how the training of the network used them. By default, the
         validation set if this catalog trained the network, and otherwise all.
@@ -150,7 +154,10 @@ def build_maps(
         only for a module is given without one.
     """
     described = name_catalog(catalog) if isinstance(catalog, Path | str) else catalog.settings
-    settings, path = _choose_maps(described, layer=layer, method=method, store=store), Path(out)
+    settings, path = (
+        _choose_maps(described, layer=layer, method=method, store=store, features=features),
+        Path(out),
+    )
     needed = {"mean": mean, "std": std, "cutout_size": cutout_size}
     _check_model(model, needed, class_names, image_size)
     model = Path(model) if isinstance(model, str) else model
@@ -189,7 +196,7 @@ def _check_model(model: object, needed: Mapping[str, object], *further: object) 
         raise TypeError("build_maps: a checkpoint has its own classes, statistics and sizes")
 
 
-def _choose_maps(settings: Settings, **asked: str | None) -> Settings:
+def _choose_maps(settings: Settings, **asked: str | bool | None) -> Settings:
     """Return the settings with other keys of ``[maps]``, where they are given."""
     if all(value is None for value in asked.values()):
         return settings
@@ -206,6 +213,7 @@ def build_parts(
     layer: str | None = None,
     method: str | None = None,
     store: Form | None = None,
+    features: bool | None = None,
     split: Split | None = None,
     if_exists: IfExists = "error",
     device: Device = "auto",
@@ -234,7 +242,9 @@ def build_parts(
         or "7,9-12"; or a share such as "3/16", the third of sixteen.
     model : Path, str or Checkpoint
         The trained network, or a folder of several.
-    arch, layer, method, store, split, device, workers, takeover, engine, address, executor, storage
+    arch, layer, method, store, features, split, device
+        As of `galfig.build_maps`.
+    workers, takeover, engine, address, executor, storage
         As of `galfig.build_maps`.
     if_exists : {"error", "update", "replace"}, default "error"
         What to do if the store exists, or the folder holds parts of another catalog, network or
@@ -246,7 +256,10 @@ def build_parts(
         As `galfig.build_maps`; and if another process is making one of these parts.
     """
     described = name_catalog(catalog) if isinstance(catalog, Path | str) else catalog.settings
-    settings, path = _choose_maps(described, layer=layer, method=method, store=store), Path(out)
+    settings, path = (
+        _choose_maps(described, layer=layer, method=method, store=store, features=features),
+        Path(out),
+    )
     model = Path(model) if isinstance(model, str) else model
     place = _parse_storage(storage)
     options: dict[str, Any] = {

@@ -32,7 +32,7 @@ class Combined(NamedTuple):
         evidence map [log-odds].
     numbers : dict of str to float or ndarray of float32
         Further datasets: ``logits_sd`` (C,) and ``log_odds_sd`` (E,), the standard deviations;
-        and ``agreement``, NaN where a map is constant.
+        and ``agreement``, NaN where a map is constant. With ``features``, where these are kept.
     """
 
     cams: NDArray[np.float32]

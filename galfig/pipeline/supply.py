@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from galfig.pipeline.addresses import Images
+from galfig.config import PIXEL_METHODS
+from galfig.pipeline.addresses import Images, StoredImages
 from galfig.runtime.options import DEFAULT_RUN, Device, RunOptions
 from galfig.runtime.storage import Address, find_folder
 from galfig.store.reader import Store, open_store
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from galfig.pipeline.again import Maps
 
 # What is made again, as a full store calls it.
-_CUTOUTS, _MAPS = ("cutouts",), ("cams", "cams_sd", "evidence_sd")
+_CUTOUTS, _MAPS, _FEATURES = ("cutouts",), ("cams", "cams_sd", "evidence_sd"), ("features",)
 
 
 class Sources(NamedTuple):
@@ -66,11 +67,14 @@ def explain_again(
     it is needed. Each image is compared with the digest that the store recorded, the network with
     that of the file, and the logits with those of the build.
 
+    A store that was built without features of the explained layer computes them, too: a full one
+    from its own cutouts, so that it needs only the network.
+
     Parameters
     ----------
     store : Store, Path or str
-        A store that was built with ``store="native"`` or ``store="statistics"``. A full one is
-        returned as it is.
+        A store that was built with ``store="native"`` or ``store="statistics"``, or without
+        ``[maps] features``. One that lacks nothing is returned as it is.
     model : Path, str or Checkpoint, optional
         The network that it was built with, or the folder of several. By default, it is looked for
         by its digest among the files in the folder of the store.
@@ -117,7 +121,7 @@ def explain_again(
 
 
 def attach(store: Store, sources: Sources, *, with_maps: bool = False) -> None:
-    """Attach to a store what makes again what it does not hold; nothing to a full store.
+    """Attach to a store what makes again what it does not hold; nothing if that is nothing.
 
     Parameters
     ----------
@@ -128,9 +132,13 @@ def attach(store: Store, sources: Sources, *, with_maps: bool = False) -> None:
     with_maps : bool, default False
         Whether maps are made again even if the store holds them, rounded to 8 bits.
     """
+    names: tuple[str, ...] = ()
     if store.form != "full":
         are_made = with_maps or store.form == "statistics"
         names = (*_CUTOUTS, *_MAPS) if are_made else _CUTOUTS
+    if not store.has_features and store.method not in PIXEL_METHODS:
+        names = (*names, *_FEATURES)
+    if names:
         store.attach(_Supply(store, sources, names))
 
 
@@ -144,7 +152,9 @@ class _Supply:
         self._announced: NDArray[np.intp] = np.empty(0, np.intp)
 
     @cached_property
-    def _images(self) -> Images:
+    def _images(self) -> "Images | StoredImages":
+        if self._store.form == "full":
+            return StoredImages(self._store)
         return Images(self._store, self._sources.images)
 
     @cached_property
@@ -162,7 +172,9 @@ class _Supply:
         self._announced = rows
 
     def read(self, name: str, row: int) -> NDArray[Any]:
-        """Return a cutout or maps of one galaxy."""
+        """Return a cutout, maps or features of one galaxy."""
         if name == "cutouts":
             return self._images.read(row)
+        if name == "features":
+            return self._maps.read_features(row, self._announced)
         return self._maps.read(name, row, self._announced)

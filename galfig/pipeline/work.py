@@ -302,6 +302,7 @@ def _explain_shard(
         pool=pool,
         tta=settings.maps.tta,
         form=settings.maps.store,
+        with_features=settings.maps.features,
         root=work.root,
         progress=progress,
         stopwatch=stopwatch,

@@ -27,6 +27,8 @@ MapKind = Literal["evidence"]
 # How rows of panels show maps, and which of them share a colour scale.
 Overlay = Literal["opaque", "blend", "contour", "side"]
 Scale = Literal["row", "panel", "figure"]
+# How features are projected to a plane.
+Projection = Literal["pca", "umap"]
 # Variable of the environment: if it is set, nothing is downloaded.
 OFFLINE = "GALFIG_OFFLINE"
 

@@ -66,6 +66,8 @@ from galfig.store.supply import Supply
 from galfig.store.texts import TextColumn
 from galfig.store.virtual import PartFiles, VirtualDataset
 
+# Galaxies whose features are read at a time.
+N_BLOCK = 16_384
 # The columns of a table that say what the network made of a galaxy.
 _DERIVED = ("split", "true", "predicted", "p", "loss")
 
@@ -217,7 +219,7 @@ class Store:
         return pd.Categorical.from_codes(codes, pd.Index(list(self.class_names)))
 
     def _read(self, name: str, rows: int | slice = slice(None)) -> Any:
-        """Read and check a dataset or one row of it; report damage as a one-line StoreError."""
+        """Read and check a dataset or some rows of it; report damage as a one-line StoreError."""
         where = name if isinstance(rows, slice) else f"{name}, row {rows}"
         with _name_damage(self.path, where):
             dataset = self._dataset(name)
@@ -839,6 +841,61 @@ class Store:
         return np.stack([self.cams(int(row)).sum(axis=(1, 2), dtype=np.float64) for row in rows])
 
     @property
+    def has_features(self) -> bool:
+        """Whether the store holds `features`, or something supplies them."""
+        return "features" in self._file or self._is_supplied("features")
+
+    def features(self, rows: RowsLike) -> NDArray[np.float32]:
+        """Return the features of galaxies: the mean of each feature map of the explained layer.
+
+        Parameters
+        ----------
+        rows : int, str, slice or array_like
+            Which galaxies; see `Store`.
+
+        Returns
+        -------
+        (K,) or (n, K) ndarray of float32
+            Activations of the layer, averaged over its pixels; without unit. Those of several
+            networks are side by side.
+
+        Raises
+        ------
+        SelectionError
+            If the store does not hold an identifier.
+        IndexError
+            If a position is out of range.
+        StoreError
+            If the store is closed or damaged; or if it holds no features, and nothing supplies
+            them.
+        """
+        positions = find_positions(self, rows)
+        if isinstance(positions, int):
+            return self._find_features(np.array([positions]))[0].copy()
+        return self._find_features(positions)
+
+    def _find_features(self, positions: NDArray[np.intp]) -> NDArray[np.float32]:
+        if "features" not in self._file:
+            if not self._is_supplied("features"):
+                raise StoreError(
+                    f"{self.path}: holds no features, expected those of layer "
+                    f"{quote(self.record.target_layer)}; build it with `features=True`, or name "
+                    "its network with `model`"
+                )
+            self.announce(positions)
+            found = [self._supply_row("features", int(row)) for row in positions]
+            return np.array(found, np.float32).reshape(len(found), -1)
+        # A block at a time: those of all galaxies may be more than the memory holds.
+        n_features = self._dataset("features").shape[1]
+        features = np.empty((len(positions), n_features), np.float32)
+        for start in range(0, len(self), N_BLOCK):
+            inside = (positions >= start) & (positions < start + N_BLOCK)
+            if inside.any():
+                block = self._read("features", slice(start, start + N_BLOCK))
+                features[inside] = block[positions[inside] - start]
+        return features
+
+    @property
     def n_channels(self) -> int:
         """Number of channels of the cutouts."""
         if self.form == "full":
@@ -952,6 +1009,7 @@ class Store:
         correct: bool | None = None,
         sort: Sort = "random",
         seed: int = 256,
+        like: str | None = None,
     ) -> Rows:
         """Select galaxies, with the same options as on the command line.
 
@@ -978,6 +1036,9 @@ class Store:
             redshift first.
         seed : int, default 256
             Seed of the random draw, which does not depend on the order of the store.
+        like : str, optional
+            Select this galaxy and those whose features are most alike to its own, nearest first;
+            see `galfig.components.measure_distances`. All but itself satisfy the conditions.
 
         Returns
         -------
@@ -989,7 +1050,7 @@ class Store:
         ------
         SelectionError
             If no galaxy satisfies the conditions; if an identifier, class or column is unknown;
-            or if a condition needs redshifts or labels that the store lacks.
+            or if a condition needs redshifts, labels or features that the store lacks.
         """
         if objids is not None and not len(objids):
             raise SelectionError("`objids` is empty, expected identifiers, or None for any galaxy")
@@ -1005,6 +1066,7 @@ class Store:
             where=where,
             sort=sort,
             seed=seed,
+            like=like,
         )
         return Rows.of(select_galaxies(self, query), self.record.plan_digest)
 

@@ -62,10 +62,12 @@ DESCRIPTIONS = {
     "centroid_y": "the same, downwards",
     "concentration": "its Gini coefficient: 0 where all cells are equal, 1 where one holds all",
     "positive_share": "sum of its positive cells over that of all absolute ones",
+    "features": "mean over its pixels of each feature map of the explained layer (N, K), without "
+    "unit; those of several networks side by side",
     SEALS: "seal of each part of a virtual store (P,), whose maps and cutouts are in the parts",
 }
 # Datasets that a store may lack: then nothing is known of them.
-_OPTIONAL = ("split", "image_digest", "pixel_scale", "kpc_per_arcsec", SEALS)
+_OPTIONAL = ("split", "image_digest", "pixel_scale", "kpc_per_arcsec", "features", SEALS)
 # Datasets of an ensemble: all but the last two must be there, and of one network none may be.
 _OF_EVIDENCE = ("evidence_sd", "evidence_sd_scale")
 _OF_ENSEMBLE = ("logits_sd", "log_odds_sd", "cams_sd", "cams_sd_scale", "agreement", *_OF_EVIDENCE)
@@ -92,7 +94,7 @@ class Rule(NamedTuple):
         Permitted types of numpy; "text" for text.
     axes : str
         A letter per axis: N galaxies, C classes, E evidence maps, h and w pixels of a map, H and
-        W pixels of a cutout, B bands, P parts.
+        W pixels of a cutout, B bands, K features, P parts.
     expected : str
         What the values are, for messages.
     is_right : callable
@@ -214,6 +216,7 @@ RULES = {
     "centroid_y": Rule(("float32",), "N", "a number, or NaN", _is_anything),
     "concentration": Rule(("float32",), "N", "a number from 0 to 1, or NaN", _is_share),
     "positive_share": Rule(("float32",), "N", "a number from 0 to 1, or NaN", _is_share),
+    "features": Rule(("float32",), "NK", "a finite number", _is_finite),
     SEALS: Rule(("text",), "P", "a digest", _is_anything),
 }
 """The rule of each dataset of a store, by name."""

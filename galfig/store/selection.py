@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from galfig.components import measure_distances
 from galfig.errors import SelectionError
 from galfig.runtime.messages import one_line, quote
 from galfig.runtime.options import SPLITS, Split
@@ -26,6 +27,8 @@ _SHARED = {
     "test": " in the test set of both networks",
 }
 
+# Galaxies whose features are compared at a time.
+N_BLOCK = 16_384
 Sort = Literal["random", "loss", "p", "redshift"]
 # How a caller may specify galaxies in a store; see `galfig.store.reader.Store`.
 RowsLike = int | str | slice | Sequence[int] | Sequence[str] | NDArray[Any]
@@ -57,6 +60,9 @@ class Query:
         first.
     seed : int
         Seed of the random draw, which does not depend on the order of the store.
+    like : str or None
+        Select this galaxy and those whose features are most alike to its own, nearest first, of
+        all that satisfy the conditions. It comes first, whether it satisfies them or not.
     """
 
     split: Split | None = None
@@ -70,6 +76,7 @@ class Query:
     where: str | None = None
     sort: Sort = "random"
     seed: int = 256
+    like: str | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +88,8 @@ class Selection:
     indices : (n,) ndarray of int
         Positions in the store, in the order in which a figure shows them.
     n_candidates : int
-        Number of galaxies that satisfy the conditions, from which these were taken.
+        Number of galaxies that satisfy the conditions, from which these were taken; the one that
+        others are alike to is counted in any case.
     query : Query
         The request.
     is_shared : bool
@@ -100,7 +108,7 @@ class Selection:
         return (
             query.correct is not None
             or query.predicted is not None
-            or (is_part and query.sort in ("loss", "p"))
+            or (is_part and (query.sort in ("loss", "p") or query.like is not None))
         )
 
 
@@ -283,24 +291,33 @@ def select_galaxies(store: "Store", query: Query, *, other: "Store | None" = Non
                 f"`objids` {strangers[0]!r}: not in the other store, expected in both"
             )
         return Selection(indices, len(indices), query, is_shared=other is not None)
-    candidates = np.flatnonzero(_find_candidates(store, query, other))
+    reference = None if query.like is None else _find_reference(store, query, other)
+    is_candidate = _find_candidates(store, query, other)
+    if reference is not None:
+        is_candidate[reference] = False
+    candidates = np.flatnonzero(is_candidate)
     if not len(candidates):
         both = "" if other is None else f" that both stores hold{_SHARED[query.split]}"
         raise SelectionError(
             f"{store.path}: no galaxy {describe_conditions(query, quote)}{both}".replace("  ", " ")
             + _point_to_training(store, query, other)
         )
-    indices = _take(store, candidates, query)
-    if query.n is not None and len(candidates) < query.n:
+    n_candidates = len(candidates)
+    if reference is None:
+        indices = _take(store, candidates, query)
+    else:
+        indices = _take_alike(store, candidates, reference, query.n)
+        n_candidates += 1
+    if query.n is not None and n_candidates < query.n:
         conditions = describe_conditions(query, quote)
         logger.warning(
             "%s: %d galaxies requested, only %d found%s; taking all of them",
             store.path,
             query.n,
-            len(candidates),
+            n_candidates,
             f" {conditions}" if conditions else "",
         )
-    return Selection(indices, len(candidates), query, is_shared=other is not None)
+    return Selection(indices, n_candidates, query, is_shared=other is not None)
 
 
 def describe_range(zmin: float | None, zmax: float | None) -> str:
@@ -465,6 +482,40 @@ def _take(store: "Store", candidates: NDArray[np.intp], query: Query) -> NDArray
         candidates = candidates if np.isnan(last) else candidates[key[candidates] <= last]
     by_name = store.names.sort(candidates)
     return by_name[np.argsort(key[by_name], kind="stable")][: query.n]
+
+
+def _find_reference(store: "Store", query: Query, other: "Store | None") -> int:
+    """Return the position of the galaxy that others are to be alike to."""
+    name = str(query.like)
+    if query.sort != Query.sort:
+        raise SelectionError(
+            f"`like` with `sort` {query.sort!r}, expected no order: the galaxies most alike come "
+            "first"
+        )
+    reference = int(_find_objids(store, (name,))[0])
+    if other is not None and _list_strangers(other, (name,)):
+        raise SelectionError(f"`like` {name!r}: not in the other store, expected in both")
+    if not store.has_features:
+        raise SelectionError(
+            f"{store.path}: holds no features, expected some for `like`; build it with "
+            "`features=True`, or name its network with `model`"
+        )
+    return reference
+
+
+def _take_alike(
+    store: "Store", candidates: NDArray[np.intp], reference: int, n: int | None
+) -> NDArray[np.intp]:
+    """Take a galaxy, and the candidates whose features are most alike to its own."""
+    by_name = store.names.sort(candidates)
+    everyone = np.array([reference, *by_name], np.intp)
+    # What is not stored is computed for all of them in one go.
+    store.announce(everyone)
+    own = store.features(reference)
+    blocks = np.array_split(by_name, max(1, len(by_name) // N_BLOCK))
+    distances = [measure_distances(store.features(rows), own) for rows in blocks]
+    order = np.argsort(np.concatenate(distances), kind="stable")
+    return np.concatenate([everyone[:1], by_name[order]])[:n]
 
 
 def _in_redshift_range(store: "Store", zmin: float | None, zmax: float | None) -> NDArray[np.bool_]:

@@ -14,7 +14,7 @@ class Supply(Protocol):
     ----------
     names : collection of str
         What it makes, as a full store calls it: "cutouts", "cams", "cams_sd", "evidence_sd". It is
-        asked for these even where the store holds them.
+        asked for these even where the store holds them; but for "features".
     """
 
     names: Collection[str]

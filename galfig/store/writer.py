@@ -31,7 +31,7 @@ class Part:
     arrays : dict of str to ndarray
         ``objid``, ``image_digest``, ``redshift``, ``label``, ``split``, ``value``, ``logits``,
         ``probs`` and, where known, ``pixel_scale`` and ``kpc_per_arcsec``; (N, ...). Other forms
-        than the full one have others; see `galfig.store.forms`.
+        than the full one have others; see `galfig.store.forms`. ``features``, where they are kept.
     images : sequence of Encoded
         Maps and cutouts of the N galaxies, from `galfig.store.chunks.encode_galaxy`; empty for
         statistics.

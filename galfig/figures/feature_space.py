@@ -1,0 +1,607 @@
+"""Feature space: galaxies where the network sees them, as points or as cutouts."""
+
+import importlib.util
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+
+from galfig.components import find_components
+from galfig.errors import FigureError
+from galfig.figures.captions import (
+    Markup,
+    count_noun,
+    describe_channels,
+    describe_omitted,
+    describe_sample,
+    describe_training,
+    join_lines,
+    list_names,
+    list_words,
+    name_classes,
+)
+from galfig.figures.drawing import Column, Drawing, DrawOptions, name_galaxies
+from galfig.figures.style import (
+    COLUMN_WIDTH,
+    TEXT_WIDTH,
+    chart_size,
+    escape_math,
+    fill_page,
+    find_figure,
+    find_ground,
+    find_ink,
+    list_curve_colors,
+    open_axes,
+    paper_style,
+    plot_legend,
+    scale_font,
+)
+from galfig.runtime.options import Projection
+from galfig.store.reader import Store
+from galfig.store.selection import Selection
+
+N_COMPONENTS = 3
+# Neighbours that UMAP keeps near each other, and how near (its own defaults).
+N_NEIGHBORS, MIN_DIST = 15, 0.1
+MARKERS = ("o", "s", "^", "D", "v", "P")
+# More classes than this can be told apart by neither colour nor marker.
+MAX_CLASSES = 2 * len(MARKERS)
+# Side of a cutout on the page, the part of its cell that it fills, and margins [inch].
+SIDE, FILLING = 0.5, 0.86
+LEFT, RIGHT, BOTTOM, TOP = 0.5, 0.06, 0.42, 0.1
+# Frames of galaxies that are classified as another class.
+DASHES = (0, (2, 1.2))
+
+
+class Space(NamedTuple):
+    """Galaxies in a space of few dimensions.
+
+    Attributes
+    ----------
+    positions : (n, d) ndarray of float64
+        Where they are; the first two dimensions are drawn.
+    shares : (d,) ndarray of float64
+        Fraction of the variance of the features along each; empty where it is not known.
+    names : (str, str)
+        Labels of the axes.
+    """
+
+    positions: NDArray[np.float64]
+    shares: NDArray[np.float64]
+    names: tuple[str, str]
+
+
+class Marks(NamedTuple):
+    """How galaxies are marked.
+
+    Attributes
+    ----------
+    group : (n,) ndarray of int
+        Class of each galaxy; -1 where it is unknown.
+    is_wrong : (n,) ndarray of bool
+        Whether the network takes it for another class.
+    p : (n,) ndarray of float
+        Probability of the predicted class.
+    names : sequence of str
+        Name of each class, (C,).
+    """
+
+    group: NDArray[np.intp]
+    is_wrong: NDArray[np.bool_]
+    p: NDArray[np.float64]
+    names: Sequence[str]
+
+    def take(self, rows: NDArray[np.intp]) -> "Marks":
+        """Return the marks of some of the galaxies."""
+        return Marks(self.group[rows], self.is_wrong[rows], self.p[rows], self.names)
+
+
+def project(features: NDArray[np.float32], method: Projection, seed: int) -> Space:
+    """Project features to two or three dimensions.
+
+    Parameters
+    ----------
+    features : (n, K) ndarray of float32
+        The features.
+    method : {"pca", "umap"}
+        Principal components, whitened; or UMAP, which needs umap-learn.
+    seed : int
+        Seed of UMAP.
+
+    Returns
+    -------
+    Space
+
+    Raises
+    ------
+    FigureError
+        If the features span less than a plane, or umap-learn is not installed.
+    """
+    n_galaxies = len(features)
+    components = find_components(features, N_COMPONENTS)
+    if len(components.shares) < 2:
+        raise FigureError(
+            f"features of {count_noun(n_galaxies)} that span {len(components.shares)} dimensions, "
+            "expected two or more; choose more galaxies, or another layer"
+        )
+    if method == "pca":
+        first, second = (
+            f"Component {number} ({100 * share:.3g} % of the variance)"
+            for number, share in enumerate(components.shares[:2], 1)
+        )
+        return Space(*components, (first, second))
+    if importlib.util.find_spec("umap") is None:
+        raise FigureError(
+            '`projection="umap"` needs umap-learn, which is not installed; pip install '
+            "'galfig[umap]'"
+        )
+    if n_galaxies < N_NEIGHBORS:
+        raise FigureError(
+            f'`projection="umap"`: {n_galaxies} galaxies, expected {N_NEIGHBORS} or more'
+        )
+    from umap import UMAP
+
+    # One thread, since the order of its threads would be left to chance.
+    options: dict[str, Any] = {"n_neighbors": N_NEIGHBORS, "min_dist": MIN_DIST, "n_jobs": 1}
+    found = UMAP(n_components=2, random_state=seed, **options).fit_transform(features)
+    return Space(np.asarray(found, np.float64), np.empty(0), ("UMAP 1", "UMAP 2"))
+
+
+def make_feature_space(
+    space: Space, marks: Marks, width: float | None = None, ax: Axes | None = None
+) -> Figure:
+    """Draw galaxies as points.
+
+    Parameters
+    ----------
+    space : Space
+        Where they are.
+    marks : Marks
+        How they are marked.
+    width : float, optional
+        Width of the figure [inch]; default one column.
+    ax : Axes, optional
+        Axes to draw on; a new figure by default.
+
+    Returns
+    -------
+    Figure
+    """
+    with open_axes(ax, chart_size(width, 1.0)) as axes:
+        fig = find_figure(axes)
+        plot_points(
+            space.positions, marks, ax=axes, room=None if ax is not None else fig.get_figwidth()
+        )
+        _label_axes(space, axes)
+        return fig
+
+
+def plot_points(
+    positions: NDArray[np.float64], marks: Marks, *, ax: Axes, room: float | None = None
+) -> None:
+    """Draw galaxies as points by class, open where they are classified as another one.
+
+    The area of a point grows with the probability of the predicted class. The legend above the axes
+    has a width of ``room`` [inch]; by default, that of the axes.
+    """
+    n_classes = len(marks.names)
+    least = 1 / max(2, n_classes)
+    # Thousands of points would cover each other.
+    largest = float(np.clip(4000 / len(positions), 5, 26))
+
+    def size(p: Any) -> Any:
+        return largest * (0.2 + 0.8 * (np.asarray(p) - least) / (1 - least))
+
+    for group, look in _list_looks(marks):
+        for is_wrong in (False, True):
+            rows = np.flatnonzero((marks.group == group) & (marks.is_wrong == is_wrong))
+            ax.scatter(
+                positions[rows, 0],
+                positions[rows, 1],
+                size(marks.p[rows]),
+                marker=look["marker"],
+                facecolors="none" if is_wrong else look["color"],
+                edgecolors=look["color"],
+                linewidths=0.7 if is_wrong else 0.0,
+                alpha=0.8,
+                zorder=3 if is_wrong else 2,
+                rasterized=True,
+            )
+    handles, words = _list_handles(marks, ax)
+    grey: dict[str, Any] = {"linestyle": "", "marker": "o", "color": find_ink(0.5)}
+    for p in (0.5, 1.0) if n_classes < 3 else (1 / n_classes, 1.0):
+        # A marker is as wide as the root of the area of a point.
+        handles += ax.plot([], [], markersize=float(size(p)) ** 0.5, markeredgewidth=0, **grey)
+        words.append(f"p = {p:.2g}")
+    _plot_legend(handles, words, ax, room)
+
+
+def _list_looks(marks: Marks) -> list[tuple[int, dict[str, Any]]]:
+    """Return the colour and the marker of each class that has galaxies; grey where unknown."""
+    colors = list_curve_colors()
+    looks: list[tuple[int, dict[str, Any]]] = []
+    for group in np.unique(marks.group).tolist():
+        if group < 0:
+            look = {"color": find_ink(0.55), "marker": "x"}
+        elif len(marks.names) > MAX_CLASSES:
+            look = {"color": colors[0], "marker": MARKERS[0]}
+        else:
+            shift = group // len(MARKERS)
+            look = {
+                "color": colors[group % len(colors)],
+                "marker": MARKERS[(group + shift) % len(MARKERS)],
+            }
+        looks.append((group, look))
+    return looks
+
+
+def _list_handles(marks: Marks, ax: Axes) -> tuple[list[Any], list[str]]:
+    """Return samples of the classes for a legend, and their words."""
+    handles: list[Any] = []
+    words = []
+    looks = _list_looks(marks)
+    if len(marks.names) > MAX_CLASSES:
+        looks = []
+    for group, look in looks:
+        handles += ax.plot([], [], linestyle="", markersize=4, **look)
+        n = int(np.sum(marks.group == group))
+        words.append(f"{'class unknown' if group < 0 else marks.names[group]} ({n})")
+    if n_wrong := int(np.sum(marks.is_wrong)):
+        style: dict[str, Any] = {"color": find_ink(0.3), "markerfacecolor": "none"}
+        handles += ax.plot([], [], "o", markersize=4, markeredgewidth=0.7, **style)
+        words.append(f"misclassified ({n_wrong})")
+    return handles, words
+
+
+def _plot_legend(handles: list[Any], words: list[str], ax: Axes, room: float | None = None) -> None:
+    """Draw a legend above the axes, where it covers no galaxy."""
+    width, _ = _measure_axes(ax)
+    longest = max(map(len, words))
+    # A character is about 0.55 of the font size wide, and a sample 0.3 inch.
+    columns = int((room or width) / (0.3 + longest * 0.55 * scale_font(7) / 72))
+    plot_legend(
+        handles,
+        words,
+        ax=ax,
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1.0),
+        ncols=int(np.clip(columns, 1, min(4, len(words)))),
+        frameon=False,
+        borderaxespad=0.2,
+        columnspacing=1.0,
+        handletextpad=0.3,
+    )
+
+
+def _measure_axes(ax: Axes) -> NDArray[np.float64]:
+    """Return the width and the height of axes [inch]."""
+    extent = ax.get_window_extent()
+    return np.array([extent.width, extent.height]) / find_figure(ax).dpi
+
+
+def _label_axes(space: Space, ax: Axes) -> None:
+    ax.set_xlabel(escape_math(space.names[0]))
+    ax.set_ylabel(escape_math(space.names[1]))
+
+
+class Cells(NamedTuple):
+    """Galaxies that are shown as cutouts, each in a cell of a grid over the space.
+
+    Attributes
+    ----------
+    rows : (m,) ndarray of int
+        Which of the galaxies.
+    columns, lines : (m,) ndarray of int
+        Cell of each, from the left and from the bottom.
+    shape : (int, int)
+        Number of columns and of lines of the grid.
+    low, high : (2,) ndarray of float64
+        Corners of the grid in the space.
+    """
+
+    rows: NDArray[np.intp]
+    columns: NDArray[np.intp]
+    lines: NDArray[np.intp]
+    shape: tuple[int, int]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+
+def choose_cells(positions: NDArray[np.float64], shape: tuple[int, int]) -> Cells:
+    """Choose the galaxy nearest to the centre of each cell of a grid that has any.
+
+    Parameters
+    ----------
+    positions : (n, 2) ndarray of float64
+        Where the galaxies are.
+    shape : (int, int)
+        Number of columns and of lines of the grid, which reaches as far as the galaxies.
+
+    Returns
+    -------
+    Cells
+        From the bottom left to the top right.
+    """
+    low, high = positions.min(axis=0), positions.max(axis=0)
+    extent = np.where(high > low, high - low, 1.0)
+    within = (positions - low) / extent * shape
+    cells = np.minimum(within.astype(np.intp), np.array(shape) - 1)
+    distances = np.square(within - cells - 0.5).sum(axis=1)
+    numbers = cells[:, 1] * shape[0] + cells[:, 0]
+    # Of each cell, the first in the order of distance.
+    order = np.lexsort((distances, numbers))
+    _, first = np.unique(numbers[order], return_index=True)
+    rows = order[first]
+    return Cells(rows, cells[rows, 0], cells[rows, 1], shape, low, low + extent)
+
+
+def make_cutout_space(
+    store: Store,
+    indices: NDArray[np.intp],
+    space: Space,
+    marks: Marks,
+    width: float | None = None,
+    ax: Axes | None = None,
+) -> tuple[Figure, Cells]:
+    """Draw galaxies as cutouts, without overlaps, each framed by its class.
+
+    Parameters
+    ----------
+    store : Store
+        An open store.
+    indices : (n,) ndarray of int
+        Positions of the galaxies in it.
+    space : Space
+        Where they are.
+    marks : Marks
+        How they are marked.
+    width : float, optional
+        Width of the figure [inch]; default 7.1.
+    ax : Axes, optional
+        Axes to draw on; a new figure by default.
+
+    Returns
+    -------
+    fig : Figure
+        The figure.
+    cells : Cells
+        The galaxies that it shows.
+    """
+    if ax is None:
+        with paper_style():
+            n_entries = len(_list_looks(marks)) + bool(marks.is_wrong.any())
+            ax = _open_page(width, n_entries)
+            return make_cutout_space(store, indices, space, marks, width, ax)
+    inches, side = _measure_axes(ax), _find_side()
+    shape = (max(1, round(inches[0] / side)), max(1, round(inches[1] / side)))
+    cells = choose_cells(space.positions[:, :2], shape)
+    shown = marks.take(cells.rows)
+    cutouts = [store.cutouts(int(indices[row])) for row in cells.rows]
+    plot_cutouts(cutouts, cells, shown, ax=ax)
+    _label_axes(space, ax)
+    return find_figure(ax), cells
+
+
+def _find_side() -> float:
+    """Return the approximate side of a cell [inch]: larger in a style of larger type."""
+    return SIDE * scale_font(8) / 8
+
+
+def _open_page(width: float | None, n_entries: int) -> Axes:
+    """Open a figure with axes whose size is a whole number of square cells, below a legend."""
+    factor = scale_font(8) / 8
+    own = (width or TEXT_WIDTH, 0.75 * (width or TEXT_WIDTH))
+    page = fill_page(width, own)
+    left, right, bottom = (factor * margin for margin in (LEFT, RIGHT, BOTTOM))
+    n_abreast = 4 if page[0] > 1.5 * COLUMN_WIDTH * factor else 2
+    top = factor * (TOP + 0.15 * -(-n_entries // n_abreast))
+    n_columns = max(1, round((page[0] - left - right) / _find_side()))
+    side = (page[0] - left - right) / n_columns
+    n_lines = max(1, int((page[1] - bottom - top) / side))
+    height = n_lines * side + bottom + top if page == own else page[1]
+    fig = Figure(figsize=(page[0], height))
+    return fig.add_axes(
+        (
+            left / page[0],
+            bottom / height,
+            n_columns * side / page[0],
+            n_lines * side / height,
+        )
+    )
+
+
+def plot_cutouts(
+    cutouts: Sequence[NDArray[np.uint8]], cells: Cells, marks: Marks, *, ax: Axes
+) -> None:
+    """Draw cutouts in the cells of a grid, framed by the colour and the marker of their class.
+
+    A frame is dashed where the network takes the galaxy for another class.
+    """
+    looks = dict(_list_looks(marks))
+    shape = np.array(cells.shape)
+    step, inches = (cells.high - cells.low) / shape, _measure_axes(ax) / shape
+    half = step * FILLING * inches.min() / inches / 2
+    for number, cutout in enumerate(cutouts):
+        place = np.array([cells.columns[number], cells.lines[number]])
+        x, y = cells.low + (place + 0.5) * step
+        extent = (x - half[0], x + half[0], y - half[1], y + half[1])
+        ax.imshow(cutout, extent=extent, aspect="auto", interpolation="nearest", zorder=1)
+        look = looks[int(marks.group[number])]
+        frame = Rectangle((extent[0], extent[2]), *(2 * half), fill=False, zorder=2)
+        frame.set(edgecolor=look["color"], linewidth=1.4)
+        if marks.is_wrong[number]:
+            frame.set_linestyle(DASHES)
+        ax.add_patch(frame)
+        edge = look["color"] if look["marker"] == "x" else find_ground()
+        style: dict[str, Any] = {**look, "markeredgecolor": edge, "clip_on": False}
+        ax.plot(extent[0], extent[3], markersize=4.5, markeredgewidth=0.5, zorder=3, **style)
+    # An image changes the limits.
+    ax.set_xlim(cells.low[0], cells.high[0])
+    ax.set_ylim(cells.low[1], cells.high[1])
+    handles, words = _list_handles(marks, ax)
+    if marks.is_wrong.any():
+        handles[-1] = ax.plot([], [], linestyle=DASHES, linewidth=1.4, color=find_ink(0.3))[0]
+    _plot_legend(handles, words, ax)
+
+
+def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
+    """Draw the galaxies of a selection in the space of their features."""
+    indices, method = selection.indices, options.projection or "pca"
+    if not store.has_features:
+        raise FigureError(
+            f"{store.path}: holds no features, expected those of the layer explained; build it "
+            "with `features=True`, or name its network with `model`"
+        )
+    space = project(store.features(indices), method, selection.query.seed)
+    marks = _mark(store, indices)
+    cells = None
+    if options.cutouts:
+        made = make_cutout_space(store, indices, space, marks, options.width, options.ax)
+        figure, cells = made
+    else:
+        figure = make_feature_space(space, marks, options.width, options.ax)
+    n_shown = len(indices) if cells is None else len(cells.rows)
+    plane = "the first two principal components" if method == "pca" else "UMAP"
+    what = "points" if cells is None else f"{n_shown} cutouts, framed"
+    return Drawing(
+        "feature-space",
+        "Feature space",
+        (figure,),
+        partial(_describe, store, selection, space, marks, cells, method),
+        f"{count_noun(len(indices))} as {what} by {_name_kind(store)} class, in the plane of "
+        f"{plane} of the network's features: {list_names(_count_groups(marks))}.",
+        partial(_tabulate, store, indices, space, cells),
+        galaxies=() if cells is None else name_galaxies(store, indices[cells.rows]),
+    )
+
+
+def _mark(store: Store, indices: NDArray[np.intp]) -> Marks:
+    """Mark galaxies by true class; by that which the network predicts, where none is known."""
+    label, predicted = store.label[indices].astype(np.intp), store.predicted[indices]
+    p = store.probs[indices].max(axis=1)
+    if (label < 0).all():
+        return Marks(predicted, np.zeros(len(label), bool), p, name_classes(store))
+    return Marks(label, (label >= 0) & (predicted != label), p, name_classes(store))
+
+
+def _name_kind(store: Store) -> str:
+    return "true" if np.any(store.label >= 0) else "predicted"
+
+
+def _count_groups(marks: Marks) -> list[str]:
+    """Count the galaxies of each class in words: '58 low-metallicity'."""
+    return [
+        f"{int(np.sum(marks.group == group))} "
+        + ("of unknown class" if group < 0 else marks.names[group])
+        for group in np.unique(marks.group)
+    ]
+
+
+def _tabulate(
+    store: Store, indices: NDArray[np.intp], space: Space, cells: Cells | None
+) -> dict[str, Column]:
+    names = np.array([*store.class_names, ""])
+    columns = {
+        "objid": Column(store.objids(indices).astype(str), "identifier, as in the catalog"),
+        "true": Column(names[store.label[indices]], "true class, empty where unknown"),
+        "predicted": Column(names[store.predicted[indices]], "class of largest probability"),
+        "p": Column(store.probs[indices].max(axis=1), "probability of the predicted class"),
+    }
+    for number, values in enumerate(space.positions.T, 1):
+        if len(space.shares):
+            words = (
+                f"whitened score of component {number} of the features, which holds "
+                f"{space.shares[number - 1]:.6f} of their variance"
+            )
+            columns[f"component_{number}"] = Column(values, words)
+        else:
+            columns[f"umap_{number}"] = Column(values, f"coordinate {number} of UMAP")
+    if cells is not None:
+        is_shown = np.zeros(len(indices), bool)
+        is_shown[cells.rows] = True
+        columns["shown"] = Column(is_shown, "whether its cutout is shown")
+    return columns
+
+
+def _describe(
+    store: Store,
+    selection: Selection,
+    space: Space,
+    marks: Marks,
+    cells: Cells | None,
+    method: Projection,
+    markup: Markup,
+) -> str:
+    n_features = store.features(int(selection.indices[0])).size
+    layer = markup.text(store.record.target_layer)
+    sides = f" of each of {store.n_networks} networks, side by side" * (store.n_networks > 1)
+    turned = " and over the eight orientations of its image" * store.settings.maps.tta
+    return join_lines(
+        f"Feature space: {describe_sample(store, selection, markup)}.",
+        describe_omitted(store, selection, "shown"),
+        f"The {n_features} features of a galaxy are the activations of layer {layer}{sides}, "
+        f"averaged over its pixels{turned}.",
+        _describe_plane(space, method, selection.query.seed, markup),
+        _describe_marks(store, marks, cells, markup),
+        "That galaxies lie close together says that the network responds to them alike, and not "
+        "that they are physically alike; and classes lie apart because it was trained to tell "
+        "them apart.",
+        describe_channels(store, markup) if cells is not None else "",
+        describe_training(store, markup),
+    )
+
+
+def _describe_plane(space: Space, method: Projection, seed: int, markup: Markup) -> str:
+    if method == "umap":
+        return (
+            "The plane is that of UMAP (McInnes et al. 2018) for Euclidean distances between "
+            f"features, with {N_NEIGHBORS} neighbours, a least distance of {MIN_DIST:g} and the "
+            f"seed {seed}. Its axes have no unit, and neither distances between groups nor their "
+            "sizes and densities mean anything."
+        )
+    shares = [f"{100 * share:.3g}{markup.percent}" for share in space.shares]
+    total = f"{100 * space.shares.sum():.3g}{markup.percent}"
+    words = f"The first {len(shares)} components hold {list_words(shares)} of the variance"
+    return (
+        f"The axes are the first two principal components, fitted to the features of these "
+        f"galaxies. {words}, {total} together. Each is whitened (mean 0, standard deviation 1), "
+        "so that equal lengths along the two axes are not equal distances between features; its "
+        "direction has no meaning of its own, nor has its sign."
+    )
+
+
+def _describe_marks(store: Store, marks: Marks, cells: Cells | None, markup: Markup) -> str:
+    kind = _name_kind(store)
+    is_told = len(marks.names) <= MAX_CLASSES
+    wrong = int(np.sum(marks.is_wrong))
+    unknown = int(np.sum(marks.group < 0))
+    if cells is None:
+        words = (
+            f"Colour and marker are the {kind} class" if is_told else "Classes are not told apart"
+        )
+        sentences = [
+            f"{words}; the area of a point grows with the probability p of the predicted class."
+        ]
+        mark = "Open points are"
+    else:
+        n_shown, n = len(cells.rows), len(marks.group)
+        sentences = [
+            f"The plane is divided into {markup.times(*cells.shape)} cells; in the middle of each "
+            "that holds any galaxies stands the cutout of the one nearest to its centre "
+            f"({n_shown} of {n})."
+        ]
+        if is_told:
+            sentences.append(f"The colour of the frame and its marker are the {kind} class.")
+        mark = "Dashed frames are of"
+        wrong = int(np.sum(marks.is_wrong[cells.rows]))
+        unknown = int(np.sum(marks.group[cells.rows] < 0))
+    if wrong:
+        sentences.append(f"{mark} {count_noun(wrong)} that the network takes for another class.")
+    if unknown:
+        sentences.append(f"Of {unknown}, the true class is not known (grey).")
+    return " ".join(sentences)
