@@ -1,14 +1,17 @@
 """The style of all figures: the style sheet, sizes, axes, and text that comes from data."""
 
+import re
 import textwrap
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache, lru_cache
+from itertools import pairwise
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backend_bases import RendererBase
 from matplotlib.backends.backend_agg import RendererAgg
@@ -374,43 +377,107 @@ def fit_font_size(words: str, width: float, size: float, weight: str = "normal")
     return max(MIN_FONT_SIZE, _fitting_size(words, width, size, weight, _list_families()))
 
 
-def fit_words(words: str, width: float, size: float, weight: str = "normal") -> tuple[str, float]:
-    """Fit text into a width, in two lines if one line would be too small to read.
+def measure_words(words: str, size: float, weight: str = "normal") -> float:
+    """Return the width of a line of text that comes from data [inch] at a font size [pt]."""
+    return _measure(spell_missing(words), size, weight, _list_families()) / 72
+
+
+def fit_words(
+    words: str, width: float, size: float, weight: str = "normal", n_lines: int = 2
+) -> tuple[str, float]:
+    """Fit text into a width, in several lines if one line would be too small to read.
 
     Parameters
     ----------
     words : str
-        Text that comes from data.
+        Text that comes from data. It is broken at blanks, hyphens and underscores, and within what
+        is too long for a line.
     width : float
         Available width [inch].
     size : float
         Largest font size [pt].
     weight : str, default "normal"
         Font weight.
+    n_lines : int, default 2
+        Largest number of lines. What they do not hold is cut off, with an ellipsis.
 
     Returns
     -------
     words : str
-        The text in one or two lines, without characters that the font lacks.
+        The text in lines, without characters that the font lacks.
     size : float
-        Font size [pt].
+        Font size [pt]; at least `MIN_FONT_SIZE`, unless ``size`` is less.
     """
-    words = spell_missing(words)
-    fitting = _fitting_size(words, width, size, weight, _list_families())
-    if fitting >= MIN_FONT_SIZE:
-        return words, fitting
-    # Break at the hyphen, blank or underscore nearest the middle; identifiers often have none.
-    middle = len(words) // 2
-    breaks = [i + 1 for i, char in enumerate(words) if char in "- _" and 0 < i < len(words) - 1]
-    cut = min(breaks, key=lambda i: abs(i - middle), default=(len(words) + 1) // 2)
-    lines = (words[:cut].rstrip(), words[cut:])
-    return "\n".join(lines), min(fit_font_size(line, width, size, weight) for line in lines)
+    words, families, least = spell_missing(words), _list_families(), min(size, MIN_FONT_SIZE)
+
+    def measure(line: str) -> float:
+        # What fits is 72 * width; the widths are those at the smallest size.
+        return _measure(line.rstrip(), least, weight, families)
+
+    pieces = [piece for piece in re.split(r"(?<=[-_ ])(?=[^-_ ])", words) if piece]
+    for is_whole in (True, False):
+        if not is_whole:
+            pieces = [part for one in pieces for part in _cut_evenly(one, 72 * width, measure)]
+        for number in range(1, n_lines + 1):
+            lines = _balance_lines(pieces, number, measure)
+            widest = max(map(measure, lines), default=0.0)
+            if widest <= 72 * width:
+                fitting = min(size, least * 72 * width / widest) if widest else size
+                return "\n".join(line.rstrip() for line in lines), fitting
+    lines, rest = [], pieces
+    for number in range(n_lines):
+        n = max(1, sum(measure("".join(rest[:k])) <= 72 * width for k in range(1, len(rest) + 1)))
+        lines.append("".join(rest[:n]) if number < n_lines - 1 else "".join(rest))
+        rest = rest[n:]
+    last = lines[-1]
+    while last and measure(f"{last}…") > 72 * width:
+        last = last[:-1].rstrip()
+    return "\n".join([*(line.rstrip() for line in lines[:-1]), f"{last}…"]), least
+
+
+def _cut_evenly(words: str, room: float, measure: Callable[[str], float]) -> list[str]:
+    """Cut a word into as few parts as fit a room [pt], of the same number of characters."""
+    for n in range(1, len(words) + 1):
+        ends = [round(k * len(words) / n) for k in range(n + 1)]
+        parts = [words[start:end] for start, end in pairwise(ends)]
+        if max(map(measure, parts)) <= room:
+            return parts
+    return list(words)
+
+
+def _balance_lines(pieces: list[str], n: int, measure: Callable[[str], float]) -> list[str]:
+    """Join pieces to at most n lines whose longest is as short as it can be."""
+    widths = np.cumsum([0.0, *map(measure, pieces)])
+    best: list[tuple[float, tuple[int, ...]]]
+    # best[k] is the width of the longest line, and where each line ends, of the first k pieces.
+    best = [(float(width), (k,)) for k, width in enumerate(widths)]
+    for _ in range(n - 1):
+        best = [
+            min(
+                [best[k]]
+                + [
+                    (max(best[j][0], float(widths[k] - widths[j])), (*best[j][1], k))
+                    for j in range(1, k)
+                ]
+            )
+            for k in range(len(best))
+        ]
+    return ["".join(pieces[start:end]) for start, end in pairwise((0, *best[-1][1]))]
 
 
 @lru_cache(maxsize=4096)
 def _fitting_size(
     words: str, width: float, size: float, weight: str, families: Sequence[str]
 ) -> float:
-    font = FontProperties(family=list(families), weight=weight)
-    extent = TextPath((0, 0), escape_math(words), size=size, prop=font).get_extents().width
+    extent = _measure(words, size, weight, families)
     return min(size, size * 72 * width / extent) if extent > 0 else size
+
+
+@lru_cache(maxsize=4096)
+def _measure(words: str, size: float, weight: str, families: Sequence[str]) -> float:
+    """Return the width of a line of text [pt]."""
+    if not words.strip():
+        return 0.0
+    font = FontProperties(family=list(families), weight=weight)
+    extents = TextPath((0, 0), escape_math(words), size=size, prop=font).get_extents()
+    return float(extents.width)

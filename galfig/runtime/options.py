@@ -29,6 +29,9 @@ Overlay = Literal["opaque", "blend", "contour", "side"]
 Scale = Literal["row", "panel", "figure"]
 # How features are projected to a plane.
 Projection = Literal["pca", "umap"]
+# Where the panels of a galaxy stand: beside each other, or below each other; and what they say.
+Layout = Literal["rows", "grid"]
+Annotation = Literal["objid", "name", "z", "value", "true", "p", "sum"]
 # Variable of the environment: if it is set, nothing is downloaded.
 OFFLINE = "GALFIG_OFFLINE"
 
