@@ -33,6 +33,7 @@ from galfig.figures.style import (
     find_ground,
     find_ink,
     list_curve_colors,
+    move_legend,
     open_axes,
     plot_legend,
     scale_font,
@@ -83,6 +84,8 @@ def make_histogram(
         plot_histogram(value, edges, labels, ax=axes)
         room = 0.8 * fig.get_figwidth()
         axes.set_xlabel(fit_label(quantity, room, scale_font(8)))
+        if ax is None:
+            move_legend(axes, width)
         return fig
 
 

@@ -32,6 +32,7 @@ from galfig.figures.style import (
     find_figure,
     find_ink,
     format_power,
+    move_legend,
     open_axes,
     plot_legend,
     scale_font,
@@ -188,6 +189,8 @@ def make_radial_profile(
             to_pixels = partial(np.multiply, 1 / pixel_scale)
             top = axes.secondary_xaxis("top", functions=(to_arcsec, to_pixels))
             top.set_xlabel("Distance from the centre [arcsec]")
+        if ax is None:
+            move_legend(axes, width)
         return fig
 
 

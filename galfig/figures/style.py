@@ -1,5 +1,6 @@
 """The style of all figures: the style sheet, sizes, axes, and text that comes from data."""
 
+import re
 import textwrap
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -39,6 +40,8 @@ LINE_STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 MAX_CURVES = 2 * len(COLORS)
 # Smaller text is hard to read in print [pt].
 MIN_FONT_SIZE = 6.0
+# A name may take so many lines.
+MAX_LINES = 4
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -374,8 +377,10 @@ def fit_font_size(words: str, width: float, size: float, weight: str = "normal")
     return max(MIN_FONT_SIZE, _fitting_size(words, width, size, weight, _list_families()))
 
 
-def fit_words(words: str, width: float, size: float, weight: str = "normal") -> tuple[str, float]:
-    """Fit text into a width, in two lines if one line would be too small to read.
+def fit_words(
+    words: str, width: float, size: float, weight: str = "normal", n_lines: int = MAX_LINES
+) -> tuple[str, float]:
+    """Fit text into a width, in more lines if one would be too small to read.
 
     Parameters
     ----------
@@ -387,11 +392,13 @@ def fit_words(words: str, width: float, size: float, weight: str = "normal") -> 
         Largest font size [pt].
     weight : str, default "normal"
         Font weight.
+    n_lines : int, default 4
+        Most lines; what they cannot hold is left out, and "…" says so.
 
     Returns
     -------
     words : str
-        The text in one or two lines, without characters that the font lacks.
+        The text in lines, without characters that the font lacks.
     size : float
         Font size [pt].
     """
@@ -403,14 +410,97 @@ def fit_words(words: str, width: float, size: float, weight: str = "normal") -> 
     middle = len(words) // 2
     breaks = [i + 1 for i, char in enumerate(words) if char in "- _" and 0 < i < len(words) - 1]
     cut = min(breaks, key=lambda i: abs(i - middle), default=(len(words) + 1) // 2)
-    lines = (words[:cut].rstrip(), words[cut:])
-    return "\n".join(lines), min(fit_font_size(line, width, size, weight) for line in lines)
+    lines = [words[:cut].rstrip(), words[cut:]]
+    fitting = min(_fitting_size(line, width, size, weight, _list_families()) for line in lines)
+    if fitting < MIN_FONT_SIZE or n_lines < 2:
+        lines, fitting = _break_lines(words, width, weight, n_lines), MIN_FONT_SIZE
+    return "\n".join(lines), fitting
+
+
+def _break_lines(words: str, width: float, weight: str, n_lines: int) -> list[str]:
+    """Break text into lines that fit a width [inch] at `MIN_FONT_SIZE`, measured."""
+
+    def fits(line: str) -> bool:
+        found = _fitting_size(line, width, MIN_FONT_SIZE, weight, _list_families())
+        return found >= MIN_FONT_SIZE
+
+    lines = [""]
+    for part in re.findall("[^-_/ ]*[-_/ ]?", words):
+        if lines[-1] and not fits((lines[-1] + part).rstrip()):
+            lines.append("")
+        for char in part:
+            if lines[-1] and not fits((lines[-1] + char).rstrip()):
+                lines.append("")
+            lines[-1] += char
+    lines = [line.strip() for line in lines]
+    if len(lines) > n_lines:
+        last = lines[n_lines - 1]
+        while last and not fits(f"{last}…"):
+            last = last[:-1].rstrip()
+        lines = [*lines[: n_lines - 1], f"{last}…"]
+    return lines
 
 
 @lru_cache(maxsize=4096)
 def _fitting_size(
     words: str, width: float, size: float, weight: str, families: Sequence[str]
 ) -> float:
+    extent = _measure_words(words, weight, families)
+    return min(size, 72 * width / extent) if extent > 0 else size
+
+
+@lru_cache(maxsize=4096)
+def _measure_words(words: str, weight: str, families: Sequence[str]) -> float:
+    """Return the width of text in units of its font size."""
     font = FontProperties(family=list(families), weight=weight)
-    extent = TextPath((0, 0), escape_math(words), size=size, prop=font).get_extents().width
-    return min(size, size * 72 * width / extent) if extent > 0 else size
+    return float(TextPath((0, 0), escape_math(words), size=10, prop=font).get_extents().width) / 10
+
+
+def measure_lines(lines: str, size: float) -> float:
+    """Return the height [inch] of text of some lines at a font size [pt]."""
+    return (lines.count("\n") + 1) * 1.2 * size / 72
+
+
+def move_legend(ax: Axes, width: float | None) -> None:
+    """Move a legend that would hide much of a chart out of it: below, or beside it on a slide.
+
+    Parameters
+    ----------
+    ax : Axes
+        The only axes of a figure of galfig, with a legend of `plot_legend`.
+    width : float or None
+        Width that the user asks for [inch].
+    """
+    legend, fig = ax.get_legend(), find_figure(ax)
+    if legend is None:
+        return
+    box = legend.get_window_extent()
+    if box.height < 0.45 * ax.bbox.height and box.width < ax.bbox.width:
+        return
+    size = float(legend.get_texts()[0].get_fontsize())
+    words = [text.get_text().replace("\n", " ") for text in legend.get_texts()]
+    handles, title = legend.legend_handles, legend.get_title().get_text()
+    legend.remove()
+    is_beside = find_page() is not None and width is None
+    full = fig.get_figwidth()
+    room = 0.42 * full if is_beside else full - 0.15
+    moved = fig.legend(
+        handles,
+        [str(number) for number in range(len(words))],
+        loc="outside center right" if is_beside else "outside lower center",
+        fontsize=size,
+        title=title or None,
+        title_fontsize=size,
+    )
+    for text, label in zip(moved.get_texts(), words, strict=True):
+        text.set_parse_math(False)
+        text.set_text(_wrap_measured(label, room - 4 * size / 72, size))
+    if not is_beside:
+        height = moved.get_window_extent().height / fig.dpi
+        fig.set_figheight(fig.get_figheight() + height)
+
+
+def _wrap_measured(words: str, width: float, size: float) -> str:
+    """Break text into lines that fit a width [inch] at a font size [pt]."""
+    scale = MIN_FONT_SIZE / size
+    return "\n".join(_break_lines(words, width * scale, "normal", MAX_LINES))
