@@ -25,7 +25,7 @@ from galfig.errors import ConfigError
 from galfig.runtime.documents import load_toml
 from galfig.runtime.inputs import read_regular
 from galfig.runtime.messages import find_unprintable, quote, suggest
-from galfig.runtime.options import Overlay, Scale
+from galfig.runtime.options import Annotation, Layout, Overlay, Scale
 from galfig.runtime.storage import Address, find_place, is_address, quote_address
 
 DEFAULT_FILE = "galfig.toml"
@@ -716,6 +716,28 @@ class StyleSettings(_Table):
     font_size: float | None = Field(
         None, ge=4, le=60, description="Size of the text [pt]; that of labels and numbers follows"
     )
+    columns: int | None = Field(
+        None, ge=1, le=50, description="Galaxies abreast in rows of panels; default as a page needs"
+    )
+    layout: Layout = Field(
+        "rows",
+        description="Where the maps of a galaxy stand: 'rows' beside its cutout, 'grid' below it",
+    )
+    pages: bool = Field(
+        False, description="Whether rows of panels go on over several pages of a PDF"
+    )
+    annotate: tuple[Annotation, ...] = Field(
+        ("objid", "true", "p", "sum"),
+        description="What stands on the panels of a galaxy: objid, name (by its position), z, "
+        "value (of the binned quantity), true (its class), p, and sum (of each map)",
+    )
+    designation: str = Field(
+        "J",
+        max_length=40,
+        description="What names by position begin with, such as 'SDSS J', before the coordinates",
+    )
+    title: str | None = Field(None, max_length=500, description="Title above rows of panels")
+    letters: bool = Field(False, description="Whether rows of panels have letters: (a), (b), ...")
     class_names: dict[str, str] = Field(
         {}, description="Names of classes in figures, by their names in the store"
     )

@@ -19,7 +19,7 @@ from galfig.errors import ElsewhereError, GalfigError
 from galfig.runtime.inputs import is_shortage
 from galfig.runtime.launch import find_place
 from galfig.runtime.messages import make_printable, one_line
-from galfig.runtime.options import Overlay, Scale
+from galfig.runtime.options import Annotation, Layout, Overlay, Scale
 from galfig.runtime.progress import write_line
 from galfig.runtime.storage import find_folder, is_address
 
@@ -126,13 +126,24 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]
 
 
 class Words(click.ParamType):  # type: ignore[type-arg]
-    """Words with commas between them."""
+    """Words with commas between them, of some that are known; then "none" is none of them."""
 
     name = "words"
 
+    def __init__(self, known: Sequence[str] = ()) -> None:
+        self._known = known
+
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         """Return the words as a tuple."""
-        return value if isinstance(value, tuple) else tuple(map(str.strip, value.split(",")))
+        if isinstance(value, tuple):
+            return value
+        words = tuple(map(str.strip, value.split(",")))
+        if self._known and words == ("none",):
+            return ()
+        for word in words:
+            if self._known and word not in self._known:
+                self.fail(f"{word!r} is not one of {', '.join(self._known)}, none.", param, ctx)
+        return words
 
 
 class _Renaming(click.ParamType):  # type: ignore[type-arg]
@@ -327,6 +338,13 @@ def style_options(function: Function) -> Function:
         font_size: float | None,
         class_names: Sequence[tuple[str, str]],
         labels: Sequence[tuple[str, str]],
+        columns: int | None,
+        layout: str | None,
+        pages: bool | None,
+        annotate: tuple[str, ...] | None,
+        designation: str | None,
+        title: str | None,
+        letters: bool | None,
         **given: Any,
     ) -> Any:
         from galfig.config import load_settings
@@ -337,6 +355,8 @@ def style_options(function: Function) -> Function:
             **{"sheet": file, "cmap": cmap, "overlay": overlay, "scale": scale},
             **{"negative": negative, "font": font, "font_size": font_size},
             **{"class_names": dict(class_names) or None, "labels": dict(labels) or None},
+            **{"columns": columns, "layout": layout, "pages": pages, "annotate": annotate},
+            **{"designation": designation, "title": title, "letters": letters},
         }
         settings = load_settings(config, {("style", key): value for key, value in keys.items()})
         return function(*args, style=settings.figure_style, **given)
@@ -388,6 +408,43 @@ def style_options(function: Function) -> Function:
             type=_Renaming("COLUMN=TEXT"),
             help="What axes and captions call a column of the catalog, such as 'oh_p50=12 + "
             "log(O/H)'; may be repeated.",
+        ),
+        click.option(
+            "--layout",
+            type=click.Choice(get_args(Layout)),
+            help="Where rows show the maps of a galaxy: beside its cutout, or in a grid below it.  "
+            "[default: rows]",
+        ),
+        click.option(
+            "--columns",
+            cls=BracketedOption,
+            type=Integer(min=1, max=50),
+            help="Galaxies abreast in rows of panels.  [default: as a page needs]",
+        ),
+        click.option(
+            "--pages",
+            is_flag=True,
+            default=None,
+            help="Let rows of panels go on over several pages of a PDF.",
+        ),
+        click.option(
+            "--annotate",
+            type=Words(get_args(Annotation)),
+            metavar="WORD[,WORD...]|none",
+            help="What stands on the panels: objid, name (by position), z, value (of the binned "
+            "quantity), true (class), p and sum (of a map).  [default: objid,true,p,sum]",
+        ),
+        click.option(
+            "--designation",
+            metavar="TEXT",
+            help="What names by position begin with, such as 'SDSS J'.  [default: J]",
+        ),
+        click.option("--title", help="Title above rows of panels."),
+        click.option(
+            "--letters",
+            is_flag=True,
+            default=None,
+            help="Letters for rows of panels: (a), (b), ...",
         ),
         config_option,
     ]

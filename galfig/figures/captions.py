@@ -1,10 +1,11 @@
 """Captions of figures, as plain text and as LaTeX."""
 
 import re
+import string
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Final, NamedTuple
+from itertools import count, islice, pairwise, product
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from galfig.figures.labels import KNOWN, escape_label, write_label
 from galfig.figures.latex import escape_latex
 from galfig.figures.methods import describe_faithfulness, find_words
 from galfig.metrics import Accuracy, rate_accuracy
+from galfig.store.designations import name_by_position
 from galfig.store.forms import N_STEPS
 from galfig.store.reader import Store
 from galfig.store.selection import (
@@ -30,6 +32,9 @@ from galfig.store.selection import (
     describe_conditions,
     find_in_split,
 )
+
+if TYPE_CHECKING:
+    from galfig.figures.layout import Arrangement
 
 # Galaxies by how the training of the network used them, after the noun.
 _SPLITS = {
@@ -149,6 +154,7 @@ def describe_panels(
     markup: Markup,
     chosen: Sequence[int] = (),
     style: StyleSettings = DEFAULT_STYLE,
+    arrangement: "Arrangement | None" = None,
 ) -> str:
     """Write the caption of the panels, one sentence per line.
 
@@ -163,7 +169,9 @@ def describe_panels(
     chosen : sequence of int, optional
         The classes whose maps are shown; see `galfig.figures.choice.choose_maps`.
     style : StyleSettings, optional
-        How the maps lie over the cutouts, and which share a colour scale.
+        How the maps lie over the cutouts, which share a colour scale, and what stands on them.
+    arrangement : Arrangement, optional
+        Where the panels stand; by default, in rows one below another.
 
     Returns
     -------
@@ -179,16 +187,22 @@ def describe_panels(
     return join_lines(
         f"{method.title} maps of {describe_sample(store, selection, markup)}.",
         describe_omitted(store, selection, "shown"),
-        f"Each row shows one galaxy: the cutout ({describe_size(store, cutout.shape, markup)}), "
-        f"then its {method.name} {what} for {describe_choice_of_maps(store, markup, chosen)}, "
-        f"{name_place(style)}; {FRAMED}.",
+        f"{'Each row' if arrangement is None else arrangement.each} shows one galaxy: the cutout "
+        f"({describe_size(store, cutout.shape, markup)}), {name_next(style)} its {method.name} "
+        f"{what} for {describe_choice_of_maps(store, markup, chosen)}, "
+        f"{name_place(style)}; {describe_frames(store, shown, style)}.",
+        describe_facts(store, selection.indices, markup, style),
         describe_maps(store, markup, style),
-        f"{define_symbols(store, markup)} {describe_reading(store, shown, markup, style)}",
+        f"{define_symbols(store, markup, style)} {describe_reading(store, shown, markup, style)}",
         describe_scale(store, selection.indices, markup),
         describe_classes(store, markup),
         describe_network(store, markup),
         describe_doubts(store, markup),
-        list_galaxies(store, selection.indices, markup, order_rows(selection)),
+        list_galaxies(
+            *(store, selection.indices, markup, order_rows(selection)),
+            style=style,
+            arrangement=arrangement,
+        ),
         _describe_origin(store),
     )
 
@@ -319,16 +333,78 @@ def describe_mean(store: Store) -> str:
 
 def name_place(style: StyleSettings) -> str:
     """Say how maps lie over their cutouts."""
+    if style.overlay == "side" and style.layout == "grid":
+        return "drawn without the cutout"
     return _PLACES[style.overlay]
+
+
+def name_block(style: StyleSettings) -> str:
+    """Return what the panels of a galaxy make."""
+    return "column" if style.layout == "grid" else "row"
+
+
+def name_next(style: StyleSettings) -> str:
+    """Return the word between a cutout and its maps."""
+    return "below it" if style.layout == "grid" else "then"
 
 
 def name_scale(style: StyleSettings, scale: str = "colour scale") -> str:
     """Say which maps share a colour scale."""
+    block = name_block(style)
     return {
-        "row": f"on one {scale} per row",
+        "row": f"on one {scale} per {block}",
         "panel": f"each on a {scale} of its own",
-        "figure": f"on one {scale} for all rows",
+        "figure": f"on one {scale} for all {block}s",
     }[style.scale]
+
+
+def describe_frames(
+    store: Store, shown: Sequence[tuple[int, Sequence[int]]], style: StyleSettings = DEFAULT_STYLE
+) -> str:
+    """Say how the map of the predicted class and that of the true one are marked.
+
+    Parameters
+    ----------
+    store : Store
+        An open store.
+    shown : sequence of (int, sequence of int)
+        For each row, the position of its galaxy and the classes whose maps it shows.
+    style : StyleSettings, optional
+        Whether the true class is marked.
+
+    Returns
+    -------
+    str
+        What follows a semicolon.
+    """
+    if "true" not in style.annotate or not any(store.label[index] >= 0 for index, _ in shown):
+        return FRAMED
+    pairs = [(int(store.label[i]), int(store.predicted[i]), classes) for i, classes in shown]
+    return mark_frames(
+        any(label != predicted and label in classes for label, predicted, classes in pairs)
+    )
+
+
+def mark_frames(is_other: bool) -> str:
+    """Say how the predicted class is marked and, where it is another, the map of the true one."""
+    words = f"{FRAMED}, with a tick where it is the true class and a cross where it is not"
+    dashed = "the map of a true class that is another has a dashed frame"
+    return f"{words}; {dashed}" if is_other else words
+
+
+def describe_facts(
+    store: Store,
+    indices: NDArray[np.intp],
+    markup: Markup,
+    style: StyleSettings = DEFAULT_STYLE,
+) -> str:
+    """Say what the words beside the identifier of a galaxy are; "" where they say it."""
+    words = []
+    if "name" in style.annotate:
+        words.append("names give the position in right ascension and declination")
+    if "z" in style.annotate and np.isfinite(store.redshift[indices]).any():
+        words.append(f"{markup.math('z')} is the redshift")
+    return f"{words[0][0].upper()}{'; '.join(words)[1:]}." if words else ""
 
 
 def describe_drawing(
@@ -339,14 +415,20 @@ def describe_drawing(
     if style.negative:
         return f"Negative values are shown, too. {describe_signed_scale(style, units)}"
     end = {
-        "row": f"from zero to the largest value in the row, which the colour bar gives {units}",
+        "row": f"from zero to the largest value in the {name_block(style)}, which the colour bar "
+        f"gives {units}",
         "panel": f"from zero to its largest value, which it names {units}, so that two "
         "panels cannot be compared by brightness",
         "figure": f"from zero to the largest value in the figure, which the colour bars give "
         f"{units}",
     }[style.scale]
     if style.overlay == "contour":
-        one = {"row": "one per row", "panel": "one per panel", "figure": "one for all rows"}
+        block = name_block(style)
+        one = {
+            "row": f"one per {block}",
+            "panel": "one per panel",
+            "figure": f"one for all {block}s",
+        }
         return (
             f"Maps are linear between the centres of their cells. Lines stand at {_LEVELS} of a "
             f"linear scale, {one[style.scale]}, {end}."
@@ -360,7 +442,11 @@ def describe_drawing(
 
 def describe_signed_scale(style: StyleSettings, units: str) -> str:
     """Describe the colour scale of signed maps in rows; units as "in logits"."""
-    where = {"row": "in the row", "panel": "of the panel", "figure": "in the figure"}[style.scale]
+    where = {
+        "row": f"in the {name_block(style)}",
+        "panel": "of the panel",
+        "figure": "in the figure",
+    }[style.scale]
     says = "which each panel names" if style.scale == "panel" else "which the colour bar gives"
     how = "Maps are interpolated bilinearly"
     if style.overlay == "contour":
@@ -382,14 +468,20 @@ def describe_bypass(store: Store) -> str:
     )
 
 
-def define_symbols(store: Store, markup: Markup) -> str:
+def define_symbols(store: Store, markup: Markup, style: StyleSettings = DEFAULT_STYLE) -> str:
     """Say what the numbers on maps are, and that brightness is not probability."""
     p, units = markup.math("p"), find_words(store.record).units
-    return (
-        f"The probability {p} is the softmax of the network's output; the brightness of a map is "
-        f"not {p}. {markup.sigma} is the sum of a map over its pixels, negative ones included, "
-        f"{units}."
-    )
+    sentences = ["The brightness of a map is not the probability of its class."]
+    if "p" in style.annotate:
+        sentences = [
+            f"The probability {p} is the softmax of the network's output; the brightness of a map "
+            f"is not {p}."
+        ]
+    if "sum" in style.annotate:
+        sentences.append(
+            f"{markup.sigma} is the sum of a map over its pixels, negative ones included, {units}."
+        )
+    return " ".join(sentences)
 
 
 def describe_reading(
@@ -430,34 +522,41 @@ def describe_reading(
             n_deceptive += int(peaks[brightest] > 0 and lead > margin)
         if len(cams) == len(classes) == 2:
             pairs.append(_compare_maps(cams[0], cams[1]))
-    sentences = [_compare_with_logits(store, [index for index, _ in shown], markup)]
+    sentences = []
+    if "sum" in style.annotate:
+        sentences.append(_compare_with_logits(store, [index for index, _ in shown], markup))
     # Of a row without the map of the predicted class, or whose panels have scales of their own,
     # there is nothing to say.
     if len(store.class_names) > 1 and n_predicted and style.scale != "panel" and not style.negative:
-        sentences.append(_describe_brightest(n_deceptive, n_predicted))
-    sentences.append(_describe_mirrors(pairs, markup, is_hidden=not style.negative))
+        sentences.append(_describe_brightest(n_deceptive, n_predicted, name_block(style)))
+    sentences.append(
+        _describe_mirrors(pairs, markup, name_block(style), is_hidden=not style.negative)
+    )
     return " ".join(filter(None, sentences))
 
 
-def _describe_brightest(n_deceptive: int, n: int) -> str:
-    """Say in how many of n rows the brightest pixel is not on the map of the predicted class."""
+def _describe_brightest(n_deceptive: int, n: int, block: str = "row") -> str:
+    """Say in how many of n blocks the brightest pixel is not on the map of the predicted class."""
     if n == 1:
         if n_deceptive:
             return "The brightest pixel is not on the map of the predicted class."
         return "No other map has a brighter pixel than that of the predicted class."
     if not n_deceptive:
         return (
-            f"In none of the {n} rows does another map have a brighter pixel than that of the "
+            f"In none of the {n} {block}s does another map have a brighter pixel than that of the "
             "predicted class."
         )
     count = "each" if n_deceptive == n else str(n_deceptive)
     return (
-        f"In {count} of the {n} rows, the brightest pixel is not on the map of the predicted class."
+        f"In {count} of the {n} {block}s, the brightest pixel is not on the map of the predicted "
+        "class."
     )
 
 
-def _describe_mirrors(pairs: Sequence[MapPair], markup: Markup, *, is_hidden: bool) -> str:
-    """Say in how many rows the two maps mirror each other, and what of it is hidden."""
+def _describe_mirrors(
+    pairs: Sequence[MapPair], markup: Markup, block: str, *, is_hidden: bool
+) -> str:
+    """Say in how many blocks the two maps mirror each other, and what of it is hidden."""
     mirrors = [pair for pair in pairs if pair.correlation < MIRROR]
     if not mirrors or 2 * len(mirrors) < len(pairs):
         return ""
@@ -467,8 +566,8 @@ def _describe_mirrors(pairs: Sequence[MapPair], markup: Markup, *, is_hidden: bo
     else:
         count = "each" if len(mirrors) == len(pairs) else str(len(mirrors))
         words = (
-            f"In {count} of the {len(pairs)} rows, the two maps are nearly mirror images, with a "
-            f"correlation below {markup.math(f'{MIRROR:g}')}"
+            f"In {count} of the {len(pairs)} {block}s, the two maps are nearly mirror images, with "
+            f"a correlation below {markup.math(f'{MIRROR:g}')}"
         )
     # A correlation is blind to the means, so that the signs are counted.
     share = sum(pair.n_opposite for pair in mirrors) / max(1, sum(p.n_positive for p in mirrors))
@@ -1158,21 +1257,68 @@ def describe_doubts(store: Store, markup: Markup, subject: str = "the network") 
     )
 
 
-def list_galaxies(store: Store, indices: Iterable[int], markup: Markup, order: str = "") -> str:
-    """List galaxies, with redshift and true class if they are known, and their order if it is."""
-    names = name_classes(store)
+def list_galaxies(
+    store: Store,
+    indices: Iterable[int],
+    markup: Markup,
+    order: str = "",
+    *,
+    style: StyleSettings = DEFAULT_STYLE,
+    arrangement: "Arrangement | None" = None,
+) -> str:
+    """List galaxies, with redshift and true class if they are known, and their order if it is.
+
+    Parameters
+    ----------
+    store : Store
+        An open store.
+    indices : iterable of int
+        Positions of the galaxies, in the order of the figure.
+    markup : Markup
+        ``PLAIN`` or ``LATEX``.
+    order : str, optional
+        How they are ordered.
+    style : StyleSettings, optional
+        Whether they are named by position, and have letters.
+    arrangement : Arrangement, optional
+        Where they stand; by default, one below another.
+
+    Returns
+    -------
+    str
+        A sentence.
+    """
+    names, rows = name_classes(store), np.fromiter(indices, np.intp)
+    by_position = tuple("" for _ in rows)
+    if "name" in style.annotate:
+        by_position = name_by_position(store, rows, style.designation)
+    letters = list_letters(len(rows)) if style.letters else ["" for _ in rows]
     items = []
-    for index in indices:
+    for index, name, letter in zip(rows, by_position, letters, strict=True):
         facts = []
         if np.isfinite(store.redshift[index]):
             facts.append(markup.math(f"z = {store.redshift[index]:.3f}"))
         if store.label[index] >= 0:
             facts.append(f"true class: {markup.text(names[store.label[index]])}")
-        objid = markup.text(store.objids(index))
-        items.append(f"{objid} ({', '.join(facts)})" if facts else objid)
+        objid = markup.text(store.objids(int(index)))
+        if name:
+            objid, facts = markup.text(name), [objid, *facts]
+        item = f"{objid} ({', '.join(facts)})" if facts else objid
+        items.append(f"({letter}) {item}" if letter else item)
     if len(items) == 1:
         return f"The galaxy is {items[0]}."
-    return f"From top to bottom{f', {order}' if order else ''}: {'; '.join(items)}."
+    where = "From top to bottom" if arrangement is None else arrangement.order
+    return f"{where}{f', {order}' if order else ''}: {'; '.join(items)}."
+
+
+def list_letters(n: int) -> list[str]:
+    """Return the letters of n rows: a to z, then aa, ab and so on."""
+    letters = (
+        "".join(one)
+        for length in count(1)
+        for one in product(string.ascii_lowercase, repeat=length)
+    )
+    return list(islice(letters, n))
 
 
 def _describe_origin(store: Store) -> str:

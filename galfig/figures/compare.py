@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from galfig.config import StyleSettings
 from galfig.errors import FigureError
+from galfig.figures.annotations import list_words
 from galfig.figures.captions import (
-    FRAMED,
     PLAIN,
     Markup,
     count_rows,
@@ -19,6 +19,8 @@ from galfig.figures.captions import (
     describe_classes,
     describe_doubts,
     describe_drawing,
+    describe_facts,
+    describe_frames,
     describe_layer,
     describe_maps,
     describe_network,
@@ -27,14 +29,17 @@ from galfig.figures.captions import (
     describe_scale,
     join_lines,
     list_galaxies,
+    list_letters,
+    name_block,
     name_classes,
     order_rows,
 )
 from galfig.figures.choice import choose_maps, find_classes
 from galfig.figures.drawing import Column, Drawing, DrawOptions, name_galaxies, tabulate_galaxies
+from galfig.figures.layout import Arrangement, make_pages, warn_if_tall
 from galfig.figures.methods import find_words
 from galfig.figures.panels import make_row
-from galfig.figures.rows import Row, make_rows
+from galfig.figures.rows import Row
 from galfig.store.reader import Store
 from galfig.store.selection import Selection, count_splits, find_in_split, find_shared
 
@@ -57,9 +62,10 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
             f"{other.path}: its classes are {', '.join(name_classes(other))}, expected the classes "
             f"of {store.path}: {', '.join(name_classes(store))}"
         )
-    if 2 * len(selection.indices) > len(string.ascii_lowercase):
+    if 2 * len(selection.indices) > len(string.ascii_lowercase) and not options.style.pages:
         raise FigureError(
-            f"compare: {len(selection.indices)} galaxies, expected at most 13; draw fewer (`n`)"
+            f"compare: {len(selection.indices)} galaxies, expected at most 13; draw fewer (`n`) "
+            "or several pages (`pages=True`)"
         )
     shown = store.objids(selection.indices)
     below = other.names.find([*shown])
@@ -80,17 +86,27 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         )
     chosen = find_classes(store, options.classes)
     style = options.style
-    rows = _pair_rows(store, selection.indices, other, below, chosen)
+    block = name_block(style)
+    rows = _pair_rows(store, selection.indices, other, below, chosen, style)
+    pages = make_pages(rows, options.width, cmap=options.cmap, style=style, group=2)
+    warn_if_tall("compare", pages.arrangement)
     return Drawing(
         "compare",
         "Two networks compared",
-        (make_rows(rows, options.width, cmap=options.cmap, style=style),),
-        partial(_describe, store, selection, other, below, chosen=chosen, style=style),
-        f"{count_rows(len(below), rows='pair', of='of rows')}: cutout and "
+        pages.figures,
+        partial(
+            _describe,
+            *(store, selection, other, below),
+            chosen=chosen,
+            style=style,
+            arrangement=pages.arrangement,
+        ),
+        f"{count_rows(len(below), rows='pair', of=f'of {block}s')}: cutout and "
         f"{_name_methods(store, other)} maps for "
-        f"{describe_choice_of_maps(store, PLAIN, chosen)} by the first network, and below it by "
-        "the second.",
+        f"{describe_choice_of_maps(store, PLAIN, chosen)} by the first network, and "
+        f"{_name_beside(style)} it by the second.",
         partial(_tabulate, store, selection.indices, other, below),
+        len(pages),
         galaxies=name_galaxies(store, selection.indices),
     )
 
@@ -109,13 +125,26 @@ def _pair_rows(
     other: Store,
     below: NDArray[np.intp],
     chosen: Sequence[int],
+    style: StyleSettings,
 ) -> list[Row]:
-    letters = iter(string.ascii_lowercase)
-    return [
-        make_row(source, int(index), choose_maps(source, int(index), chosen), next(letters))
-        for pair in zip(above, below, strict=True)
-        for source, index in zip((store, other), pair, strict=True)
+    letters = list_letters(2 * len(above))
+    # The rows of the first store have every other letter, and those of the second the others.
+    words = [
+        list_words(source, indices, style, letters[first::2])
+        for first, (source, indices) in enumerate(((store, above), (other, below)))
     ]
+    return [
+        make_row(source, int(index), choose_maps(source, int(index), chosen), own, style)
+        for pair, own_pair in zip(
+            zip(above, below, strict=True), zip(*words, strict=True), strict=True
+        )
+        for source, index, own in zip((store, other), pair, own_pair, strict=True)
+    ]
+
+
+def _name_beside(style: StyleSettings) -> str:
+    """Say where the panels of the second store stand."""
+    return "beside" if style.layout == "grid" else "below"
 
 
 def _tabulate(
@@ -123,7 +152,7 @@ def _tabulate(
 ) -> dict[str, Column]:
     first, second = tabulate_galaxies(store, above), tabulate_galaxies(other, below)
     number = np.repeat([1, 2], len(above))
-    return {"network": Column(number, "1: upper row, 2: lower row")} | {
+    return {"network": Column(number, "1: that of the first store, 2: that of the second")} | {
         name: Column(
             np.concatenate([np.asarray(column.values), np.asarray(second[name].values)]),
             column.description,
@@ -141,13 +170,23 @@ def _describe(
     markup: Markup,
     chosen: Sequence[int],
     style: StyleSettings,
+    arrangement: Arrangement,
 ) -> str:
     n = len(selection.indices)
-    rows = ["row" if n == 1 else "rows"] * 2
+    block = name_block(style)
+    rows = [block if n == 1 else f"{block}s"] * 2
     for number, start in enumerate((0, 1)):
-        letters = ", ".join(f"({letter})" for letter in string.ascii_lowercase[start : 2 * n : 2])
+        letters = ", ".join(f"({letter})" for letter in list_letters(2 * n)[start::2])
         rows[number] += f" {letters}"
     sources = ((rows[0], store, selection.indices), (rows[1], other, below))
+    shown = [
+        [(int(i), choose_maps(source, int(i), chosen)) for i in indices]
+        for _, source, indices in sources
+    ]
+    frames = [
+        describe_frames(source, own, style)
+        for (_, source, _), own in zip(sources, shown, strict=True)
+    ]
     first = f"the network of {rows[0]}"
     pool = _describe_pool(store, selection, other, first)
     return join_lines(
@@ -164,18 +203,23 @@ def _describe(
                 describe_doubts(source, markup, f"the network of {words}"),
             )
         ),
-        "Each row shows the cutout that the network saw and its maps for "
-        f"{describe_choice_of_maps(store, markup, chosen)}; {FRAMED}.",
+        f"{arrangement.each} shows the cutout that the network saw and its maps for "
+        f"{describe_choice_of_maps(store, markup, chosen)}; "
+        f"{max(frames, key=len)}.",
+        describe_facts(store, selection.indices, markup, style),
         describe_classes(store, markup),
         _describe_layers(sources, markup, style),
-        _define_symbols(store, other, markup),
+        _define_symbols(store, other, markup, style),
         *(
-            f"{words[0].upper()}{words[1:]}: {describe_reading(source, shown, markup, style)}"
-            for words, source, indices in sources
-            for shown in [[(int(i), choose_maps(source, int(i), chosen)) for i in indices]]
+            f"{words[0].upper()}{words[1:]}: {describe_reading(source, own, markup, style)}"
+            for (words, source, _), own in zip(sources, shown, strict=True)
         ),
         describe_scale(store, selection.indices, markup),
-        list_galaxies(store, selection.indices, markup, order_rows(selection, first)),
+        list_galaxies(
+            *(store, selection.indices, markup, order_rows(selection, first)),
+            style=style.model_copy(update={"letters": False}),
+            arrangement=arrangement,
+        ),
         _describe_origins(sources),
     )
 
@@ -271,13 +315,14 @@ def _describe_difference(store: Store, other: Store) -> str:
     return "two methods" if is_same and store.method != other.method else "two networks"
 
 
-def _define_symbols(store: Store, other: Store, markup: Markup) -> str:
+def _define_symbols(store: Store, other: Store, markup: Markup, style: StyleSettings) -> str:
     """Say what the numbers on maps are, whose units may differ."""
-    first, second = define_symbols(store, markup), define_symbols(other, markup)
+    first, second = (define_symbols(one, markup, style) for one in (store, other))
     if first == second:
         return first
     units = [find_words(one.record).units for one in (store, other)]
-    return first.replace(units[0], f"{units[0]} above and {units[1]} below")
+    words = ("on the left", "on the right") if style.layout == "grid" else ("above", "below")
+    return first.replace(units[0], f"{units[0]} {words[0]} and {units[1]} {words[1]}")
 
 
 def _describe_trained(source: Store, indices: NDArray[np.intp], words: str) -> str:

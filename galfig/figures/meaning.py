@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from galfig.config import PIXEL_METHODS
+from galfig.config import DEFAULT_STYLE, PIXEL_METHODS, StyleSettings
 from galfig.figures.captions import (
     N_COMPARED,
     SAME_LOGIT,
@@ -22,6 +22,7 @@ from galfig.figures.captions import (
     format_probability,
     join_lines,
     name_classes,
+    name_next,
 )
 from galfig.figures.choice import choose_maps
 from galfig.figures.drawing import Column, tabulate_galaxies
@@ -426,6 +427,8 @@ def introduce_evidence(
     chosen: Sequence[int],
     markup: Markup,
     how: str,
+    style: StyleSettings = DEFAULT_STYLE,
+    each: str = "Each row",
 ) -> str:
     """Say which galaxies rows show, evidence for what, and how it is drawn; in lines."""
     cutout = store.cutouts(int(selection.indices[0]))
@@ -435,11 +438,19 @@ def introduce_evidence(
         f"Evidence for {of if is_binary else 'classes, each against the rest,'} in "
         f"{describe_sample(store, selection, markup)}.",
         describe_omitted(store, selection, "shown"),
-        f"Each row shows one galaxy: the cutout ({describe_size(store, cutout.shape, markup)}), "
-        f"then its evidence {'map' if len(shown[0].classes) == 1 else 'maps'} for {of}, {how}"
-        f"{frame}. On a map are the probability {markup.math('p')} of its class, the softmax of "
-        "the network's output, and its log-odds.",
+        f"{each} shows one galaxy: the cutout ({describe_size(store, cutout.shape, markup)}), "
+        f"{name_next(style)} its evidence {'map' if len(shown[0].classes) == 1 else 'maps'} for "
+        f"{of}, {how}"
+        f"{frame}. {_describe_numbers(markup, style)}",
     )
+
+
+def _describe_numbers(markup: Markup, style: StyleSettings) -> str:
+    """Say which numbers stand on a map of evidence; "" if there are none."""
+    p = f"the probability {markup.math('p')} of its class, the softmax of the network's output"
+    if "p" not in style.annotate:
+        return "On a map are the log-odds of its class." if "sum" in style.annotate else ""
+    return f"On a map {f'are {p}, and its log-odds' if 'sum' in style.annotate else f'is {p}'}."
 
 
 def describe_signs(positive: str = "", negative: str = "") -> str:

@@ -1,24 +1,26 @@
 """Panels: one row per galaxy, with its cutout and then its map for each class."""
 
-import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
+from itertools import compress
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from galfig.config import DEFAULT_STYLE, StyleSettings
+from galfig.figures.annotations import Words, is_true, list_words, write_footing
 from galfig.figures.captions import (
     PLAIN,
     Markup,
     count_rows,
     describe_choice_of_maps,
+    describe_facts,
     describe_panels,
     describe_scale,
     describe_signed_scale,
     describe_training,
-    format_probability,
     join_lines,
     list_galaxies,
     name_classes,
@@ -28,6 +30,7 @@ from galfig.figures.captions import (
 )
 from galfig.figures.choice import choose_maps, find_classes
 from galfig.figures.drawing import Drawing, DrawOptions, name_galaxies, tabulate_galaxies
+from galfig.figures.layout import Arrangement, RowPages, make_pages, warn_if_tall
 from galfig.figures.meaning import (
     Evidence,
     choose_evidence,
@@ -43,13 +46,11 @@ from galfig.figures.meaning import (
     tabulate_evidence,
 )
 from galfig.figures.methods import METHODS, find_words
-from galfig.figures.rows import MapLabel, Row, find_room, format_total, make_rows
+from galfig.figures.rows import MapLabel, Row, format_total
 from galfig.figures.style import COLUMN_WIDTH
 from galfig.runtime.options import MapKind
 from galfig.store.reader import Store
 from galfig.store.selection import Selection
-
-logger = logging.getLogger(__name__)
 
 
 def make_panels(
@@ -86,25 +87,56 @@ def make_panels(
     Returns
     -------
     Figure
-        See `galfig.figures.rows.make_rows`.
+        See `galfig.figures.layout.make_rows`; of several pages, the first.
 
     Raises
     ------
     FigureError
         If the width is too small for readable panels.
     """
+    pages = _make_pages(store, indices, width, cmap, chosen=chosen, map=map, style=style)
+    return next(iter(pages))
+
+
+def _make_pages(
+    store: Store,
+    indices: Sequence[int] | NDArray[np.intp],
+    width: float | None,
+    cmap: str | None,
+    *,
+    chosen: Sequence[int],
+    map: MapKind | None,
+    style: StyleSettings,
+) -> RowPages:
+    """Arrange the rows of galaxies on pages."""
+    galaxies = [int(index) for index in indices]
+    words = list_words(store, galaxies, style)
     if map == "evidence":
         rows = [
-            make_evidence_row(store, read_evidence(store, i, choose_evidence(store, i, chosen)), i)
-            for i in (int(index) for index in indices)
+            replace(
+                make_evidence_row(
+                    store, read_evidence(store, i, choose_evidence(store, i, chosen)), i, style
+                ),
+                **own._asdict(),
+            )
+            for i, own in zip(galaxies, words, strict=True)
         ]
         width = width or (COLUMN_WIDTH if len(rows[0].labels) == 1 else None)
-        return make_rows(rows, width, cmap=cmap, is_signed=True, style=style)
-    rows = [make_row(store, int(i), choose_maps(store, int(i), chosen)) for i in indices]
-    return make_rows(rows, width, cmap=cmap, style=style)
+        return make_pages(rows, width, cmap=cmap, is_signed=True, style=style)
+    rows = [
+        make_row(store, i, choose_maps(store, i, chosen), own, style)
+        for i, own in zip(galaxies, words, strict=True)
+    ]
+    return make_pages(rows, width, cmap=cmap, style=style)
 
 
-def make_row(store: Store, index: int, class_idx: Sequence[int], letter: str = "") -> Row:
+def make_row(
+    store: Store,
+    index: int,
+    class_idx: Sequence[int],
+    words: Words | None = None,
+    style: StyleSettings = DEFAULT_STYLE,
+) -> Row:
     """Return the row of one galaxy.
 
     Parameters
@@ -115,36 +147,41 @@ def make_row(store: Store, index: int, class_idx: Sequence[int], letter: str = "
         Position of the galaxy in the store.
     class_idx : sequence of int
         Classes whose maps the row shows; that of the predicted class has a frame.
-    letter : str, optional
-        Letter of the row.
+    words : Words, optional
+        What stands on the cutout; by default, what the style asks for.
+    style : StyleSettings, optional
+        What stands on the maps.
 
     Returns
     -------
     Row
     """
+    words = words or list_words(store, [index], style)[0]
     names = name_classes(store)
     cams = store.cams(index)[list(class_idx)]
     totals = cams.sum(axis=(1, 2), dtype=np.float64)
     return Row(
-        title=store.objids(index),
         cutout=store.cutouts(index),
         cams=cams,
         labels=[
             MapLabel(
                 names[c],
-                f"$p {format_probability(store.probs[index, c])}$\n{format_total(total)}",
+                write_footing(store.probs[index, c], format_total(total), style),
                 is_predicted=bool(c == store.predicted[index]),
+                is_true=is_true(store, index, c, style),
             )
             for c, total in zip(class_idx, totals, strict=True)
         ],
         pixel_scale=float(store.pixel_scale[index]),
         kpc_per_arcsec=float(store.kpc_per_arcsec[index]),
-        letter=letter,
         method=find_words(store.record),
+        **words._asdict(),
     )
 
 
-def make_evidence_row(store: Store, evidence: Evidence, index: int) -> Row:
+def make_evidence_row(
+    store: Store, evidence: Evidence, index: int, style: StyleSettings = DEFAULT_STYLE
+) -> Row:
     """Return the row of one galaxy with its evidence maps.
 
     Parameters
@@ -155,16 +192,22 @@ def make_evidence_row(store: Store, evidence: Evidence, index: int) -> Row:
         The maps.
     index : int
         Position of the galaxy in the store.
+    style : StyleSettings, optional
+        What stands on the maps.
 
     Returns
     -------
     Row
     """
+    is_shown = ("p" in style.annotate, "sum" in style.annotate)
     return Row(
         title=store.objids(index),
         cutout=store.cutouts(index),
         cams=evidence.maps.astype(np.float32),
-        labels=[MapLabel(*label) for label in label_evidence(store, evidence, index)],
+        labels=[
+            MapLabel(heading, "\n".join(compress(footing.split("\n"), is_shown)), is_predicted)
+            for heading, footing, is_predicted in label_evidence(store, evidence, index)
+        ],
         pixel_scale=float(store.pixel_scale[index]),
         kpc_per_arcsec=float(store.kpc_per_arcsec[index]),
         method=METHODS["evidence"],
@@ -175,34 +218,38 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     """Draw the galaxies of a selection; see `make_panels`."""
     chosen = find_classes(store, options.classes)
     is_evidence, style = options.map == "evidence", options.style
-    fig = make_panels(
+    pages = _make_pages(
         *(store, selection.indices, options.width, options.cmap),
         chosen=chosen,
         map=options.map,
         style=style,
     )
-    height = fig.get_figheight()
-    if height > find_room(options.width)[1] + 0.1:
-        logger.warning(
-            "panels: %.1f inches tall, taller than a page; draw fewer galaxies (`n`)", height
-        )
+    warn_if_tall("panels", pages.arrangement)
     if is_evidence:
         return Drawing(
             "panels",
             f"Evidence maps: {', '.join(name_classes(store))}",
-            (fig,),
-            partial(_describe_evidence, store, selection, chosen, options),
+            pages.figures,
+            partial(_describe_evidence, store, selection, chosen, options, pages.arrangement),
             _describe_evidence_alt(store, selection.indices, chosen, style),
             partial(tabulate_evidence, store, selection.indices, chosen),
+            len(pages),
             galaxies=name_galaxies(store, selection.indices),
         )
     return Drawing(
         "panels",
         f"{find_words(store.record).title} maps: {', '.join(name_classes(store))}",
-        (fig,),
-        partial(describe_panels, store, selection, chosen=chosen, style=style),
+        pages.figures,
+        partial(
+            describe_panels,
+            *(store, selection),
+            chosen=chosen,
+            style=style,
+            arrangement=pages.arrangement,
+        ),
         describe_rows_alt(store, selection.indices, chosen, style),
         partial(tabulate_galaxies, store, selection.indices),
+        len(pages),
         galaxies=name_galaxies(store, selection.indices),
     )
 
@@ -226,7 +273,12 @@ def describe_rows_alt(
 
 
 def _describe_evidence(
-    store: Store, selection: Selection, chosen: Sequence[int], options: DrawOptions, markup: Markup
+    store: Store,
+    selection: Selection,
+    chosen: Sequence[int],
+    options: DrawOptions,
+    arrangement: Arrangement,
+    markup: Markup,
 ) -> str:
     """Write the caption of panels of evidence, one sentence or more per line."""
     indices = np.asarray(selection.indices, np.intp)
@@ -234,14 +286,22 @@ def _describe_evidence(
     colors = (" (orange)", " (blue)") if options.cmap is None else ("", "")
     style = options.style
     return join_lines(
-        introduce_evidence(store, selection, shown, chosen, markup, name_place(style)),
+        introduce_evidence(
+            *(store, selection, shown, chosen, markup, name_place(style), style),
+            each=arrangement.each,
+        ),
         describe_evidence(store, markup),
         f"{describe_signs(*colors)} {describe_signed_scale(style, 'in log-odds per cell')}",
         describe_sums(store, shown, indices),
         describe_field(store, indices),
         describe_networks(store, shown, markup, are_hatched=False),
+        describe_facts(store, indices, markup, style),
         describe_scale(store, indices, markup),
-        list_galaxies(store, indices, markup, order_rows(selection)),
+        list_galaxies(
+            *(store, indices, markup, order_rows(selection)),
+            style=style,
+            arrangement=arrangement,
+        ),
         describe_training(store, markup),
     )
 

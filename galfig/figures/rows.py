@@ -1,4 +1,7 @@
-"""Rows of panels: a cutout, then maps drawn over it on one colour scale."""
+"""Rows of panels: a cutout, then maps drawn over it on one colour scale.
+
+`galfig.figures.layout` says where rows stand on a page.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +19,6 @@ from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from galfig.config import DEFAULT_STYLE, StyleSettings
 from galfig.errors import FigureError
 from galfig.figures.methods import METHODS, MethodWords
 from galfig.figures.style import (
@@ -27,7 +29,7 @@ from galfig.figures.style import (
     fit_font_size,
     fit_words,
     format_power,
-    paper_style,
+    measure_words,
     plot_outlined_text,
     scale_font,
 )
@@ -55,6 +57,14 @@ START = 0.25
 # Opacity of a map that lets the galaxy shine through it, and brightness of the cutout below a map.
 SHINING = 0.55
 _BRIGHTNESS = {"opaque": DIMMED, "blend": 1.0, "contour": 1.0, "side": 0.0}
+# What stands before the name of the predicted class, where it is the true one and where it is not;
+# both weights of the font have them.
+RIGHT, WRONG = "✓", "✗"
+# Width of the text on a panel, where it begins at the top, and largest share of the height of a
+# cutout that it may cover, in units of the side.
+ROOM, TOP, COVERED = 0.94, 0.955, 0.4
+# Height of a line of text, in units of its size.
+LINE = 1.2
 # Where lines are drawn, as shares of the end of the colour scale.
 LEVELS = (0.25, 0.5, 0.75)
 
@@ -72,11 +82,23 @@ class MapLabel:
     is_predicted : bool
         Whether the map is that of the predicted class. Its heading is then bold, and the map has a
         frame, so that a reader does not take the brightest map for it.
+    is_true : bool or None
+        Whether the map is that of the true class; None where that is not said. The heading of the
+        predicted class then begins with a tick or a cross, and where it is another, the map of the
+        true class has a dashed frame.
     """
 
     heading: str
     footing: str = ""
     is_predicted: bool = False
+    is_true: bool | None = None
+
+    @property
+    def words(self) -> str:
+        """The heading, with a mark where the class is predicted and the true one is known."""
+        if not self.is_predicted or self.is_true is None:
+            return self.heading
+        return f"{RIGHT if self.is_true else WRONG}\N{NO-BREAK SPACE}{self.heading}"
 
 
 @dataclass(frozen=True)
@@ -101,6 +123,8 @@ class Row:
         Letter of the row, such as "a"; may be empty.
     method : MethodWords
         What to call the maps on the colour bar.
+    facts : sequence of str
+        What else is said of the galaxy, a line each, below its heading.
     """
 
     title: str
@@ -111,91 +135,14 @@ class Row:
     kpc_per_arcsec: float = float("nan")
     letter: str = ""
     method: MethodWords = METHODS["grad-cam"]
+    facts: Sequence[str] = ()
 
-
-def make_rows(
-    rows: Sequence[Row],
-    width: float | None = None,
-    *,
-    n_abreast: int = 1,
-    n_slots: int | None = None,
-    footer: str = "",
-    cmap: str | None = None,
-    is_signed: bool = False,
-    style: StyleSettings = DEFAULT_STYLE,
-) -> Figure:
-    """Draw rows of panels.
-
-    The maps of a row share one linear colour scale, from zero to the largest value among them. The
-    colour bar at the end of the row gives that value. Negative values are set to zero (ReLU),
-    unless maps are signed: then the scale runs to the largest absolute value on both sides of zero.
-    Where each panel has a scale of its own, each says how far it runs.
-
-    Parameters
-    ----------
-    rows : sequence of Row
-        The rows from top to bottom, all with the same number of maps.
-    width : float, optional
-        Width of the figure [inch]; default 7.1.
-    n_abreast : int, default 1
-        Number of rows side by side; the first column is filled first.
-    n_slots : int, optional
-        Number of rows to leave room for; by default, the number of ``rows``.
-    footer : str, optional
-        Text below all rows.
-    cmap : str, optional
-        Colour map of the maps; it should be dark at zero. Default "inferno", or one of blue and
-        orange where maps are signed.
-    is_signed : bool, default False
-        Whether negative values are drawn in any case, as of evidence.
-    style : StyleSettings, optional
-        How a map lies over its cutout, which maps share a colour scale, and whether negative values
-        are drawn, too.
-
-    Returns
-    -------
-    Figure
-        At full width, up to six rows fit on a page.
-
-    Raises
-    ------
-    FigureError
-        If the width is too small for readable text on the panels.
-    """
-    with paper_style():
-        width, page_height = find_room(width)
-        n_rows, n_columns = -(-(n_slots or len(rows)) // n_abreast), 1 + len(rows[0].labels)
-        block = width / n_abreast
-        check_panels(len(rows[0].labels), block)
-        side = choose_side(n_rows, n_columns, block, page_height)
-        margin = FOOTER if footer else 0.02
-        content = n_rows * side + (n_rows - 1) * GAP + 0.02 + margin
-        height = content if find_page() is None else max(content, page_height)
-        top = height - (height - content) / 2
-        fig = Figure(figsize=(width, height))
-        breadth = n_columns * (side + GAP) + measure_colorbar()
-        is_signed = is_signed or style.negative
-        look = Look(cmap, is_signed, style.overlay, style.scale)
-        shared = max(_find_peak(row.cams, is_signed) for row in rows)
-        for number, row in enumerate(rows):
-            left = number // n_rows * block + max(0.02, (block - breadth) / 2)
-            down = number % n_rows
-            bottom = top - 0.02 - (down + 1) * side - down * GAP
-            axes = [
-                add_axes(fig, left + column * (side + GAP), bottom, side, side)
-                for column in range(n_columns)
-            ]
-            start = left + n_columns * (side + GAP) + COLORBAR_GAP
-            bar = add_axes(fig, start, bottom + 0.1 * side, COLORBAR_WIDTH, 0.8 * side)
-            _plot_row(row, axes=axes, bar=bar, side=side, look=look, shared=shared)
-        if footer:
-            fig.text(
-                *(0.5, (top - content + 0.25 * FOOTER) / height, footer),
-                ha="center",
-                fontsize=scale_font(7),
-                parse_math=False,
-            )
-        return fig
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Heading and facts, without those that are empty."""
+        letter = f"({self.letter})" if self.letter else ""
+        heading = " ".join(filter(None, (letter, self.title)))
+        return tuple(filter(None, (heading, *self.facts)))
 
 
 class Look(NamedTuple):
@@ -364,8 +311,21 @@ def _list_levels(limits: tuple[float, float]) -> list[float]:
     return [*(-level for level in reversed(above)), *above] if limits[0] < 0 else above
 
 
-def _find_peak(cams: NDArray[np.float32], is_signed: bool) -> float:
-    """Return the largest value of maps, or the largest absolute value of signed ones."""
+def find_peak(cams: NDArray[np.float32], is_signed: bool) -> float:
+    """Return the largest value of maps, or the largest absolute value of signed ones.
+
+    Parameters
+    ----------
+    cams : (M, h, w) ndarray of float32
+        The maps.
+    is_signed : bool
+        Whether negative values are drawn, too.
+
+    Returns
+    -------
+    float
+        Where a colour scale ends, in the unit of the maps; zero or more.
+    """
     return float((np.abs(cams) if is_signed else cams).max(initial=0.0))
 
 
@@ -430,70 +390,183 @@ def plot_scale_bar(
             solid_capstyle="butt",
             transform=ax.transAxes,
         )
+    room = 0.9 * ax.bbox.width / ax.figure.dpi
     words = f"{length:g}″"
     if np.isfinite(kpc_per_arcsec):
         kpc = length * kpc_per_arcsec
         words += f" = {kpc:.1f} kpc" if kpc < 9.95 else f" = {kpc:.0f} kpc"
+    size = fit_font_size(words, room, size)
     plot_outlined_text(0.06, 0.085, words, ax=ax, size=size, va="bottom", ha="left")
     return length
 
 
-def _plot_row(
-    row: Row, *, axes: list[Axes], bar: Axes, side: float, look: Look, shared: float
+def plot_row(
+    row: Row,
+    *,
+    axes: Sequence[Axes],
+    bar: Axes | None,
+    side: float,
+    look: Look,
+    shared: float,
+    has_words: bool = True,
+    is_level: bool = False,
 ) -> None:
-    """Draw the panels and the colour bar of one row; ``shared`` is the peak of all rows."""
-    cmap, is_signed = look.cmap, look.is_signed
-    peak = shared if look.scale == "figure" else _find_peak(row.cams, is_signed)
-    size = scale_font(float(np.clip(4.6 * side, 6.5, 9.0)))
-    room = 0.94 * side
-    first, *rest = axes
+    """Draw the panels of one row, and its colour bar.
 
+    Parameters
+    ----------
+    row : Row
+        What is drawn.
+    axes : sequence of Axes
+        Axes of the cutout and of each map, (1 + M,).
+    bar : Axes or None
+        Axes of the colour bar. Without one, each map says how far the scale runs.
+    side : float
+        Side of a panel [inch].
+    look : Look
+        How the maps look.
+    shared : float
+        The peak of all rows, see `find_peak`; it counts where they share a scale.
+    has_words : bool, default True
+        Whether heading and facts stand on the cutout.
+    is_level : bool, default False
+        Whether the colour bar lies below the panels.
+    """
+    peak = shared if look.scale == "figure" else find_peak(row.cams, look.is_signed)
+    size = choose_size(side)
+    first, *rest = axes
     plot_cutout(row.cutout, ax=first)
-    title = f"({row.letter}) {row.title}" if row.letter else row.title
-    plot_heading(title, ax=first, room=room, size=size)
+    if has_words:
+        _plot_words(row.words, ax=first, side=side, size=size)
     if np.isfinite(row.pixel_scale):
-        bar_size = max(MIN_FONT_SIZE, 0.85 * size)
         plot_scale_bar(
             row.cutout.shape[1],
             row.pixel_scale,
             ax=first,
-            size=bar_size,
+            size=max(min(size, MIN_FONT_SIZE), 0.85 * size),
             kpc_per_arcsec=row.kpc_per_arcsec,
         )
-
     for ax, cam, label in zip(rest, row.cams, row.labels, strict=True):
-        weight = "bold" if label.is_predicted else "normal"
-        footing, own = label.footing, peak
-        if look.scale == "panel":
-            own = _find_peak(cam, is_signed)
-            footing = f"{footing}\n{_name_end(own, is_signed)}".strip()
-        vmax = own if own > 0 else 1.0
-        if is_signed:
-            plot_signed_map(cam, row.cutout, ax=ax, vmax=vmax, cmap=cmap, overlay=look.overlay)
-        else:
-            plot_map(cam, row.cutout, ax=ax, vmax=vmax, cmap=cmap or COLORMAP, overlay=look.overlay)
-        plot_heading(label.heading, ax=ax, room=room, size=size, weight=weight)
-        if footing:
-            plot_outlined_text(0.5, 0.05, footing, ax=ax, size=size, va="bottom")
-        if label.is_predicted:
-            plot_frame(ax, side)
-    words = row.method.label if side > 1.1 else row.method.unit
+        own = find_peak(cam, look.is_signed) if look.scale == "panel" else peak
+        _plot_in(cam, row.cutout, own if own > 0 else 1.0, ax=ax, look=look)
+        is_named = look.scale == "panel" or bar is None
+        end = _name_end(own, look.is_signed) if is_named else ""
+        _plot_label(label, end, ax=ax, side=side, size=size)
+    if bar is not None:
+        _plot_bar(row.method, peak, ax=bar, side=side, look=look, is_level=is_level)
+
+
+def _plot_in(
+    cam: NDArray[np.float32], cutout: NDArray[np.uint8], vmax: float, *, ax: Axes, look: Look
+) -> None:
+    """Draw a map with or without its negative values."""
+    cmap, overlay = look.cmap, look.overlay
+    if look.is_signed:
+        plot_signed_map(cam, cutout, ax=ax, vmax=vmax, cmap=cmap, overlay=overlay)
+    else:
+        plot_map(cam, cutout, ax=ax, vmax=vmax, cmap=cmap or COLORMAP, overlay=overlay)
+
+
+def choose_size(side: float) -> float:
+    """Return the size of the text [pt] on a panel of a side [inch]."""
+    return scale_font(float(np.clip(4.6 * side, 6.5, 9.0)))
+
+
+def fit_on_cutout(words: Sequence[str], side: float, size: float) -> tuple[list[str], float] | None:
+    """Fit heading and facts of a galaxy onto its cutout.
+
+    Parameters
+    ----------
+    words : sequence of str
+        The heading, which stays in one line, and facts, which may take two.
+    side : float
+        Side of the panel [inch].
+    size : float
+        Largest font size [pt].
+
+    Returns
+    -------
+    words : list of str
+        The same in lines.
+    size : float
+        Font size [pt].
+        None if they would be too small to read or cover too much of the galaxy.
+    """
+    room = ROOM * side
+    if not words:
+        return [], size
+    if measure_words(words[0], min(size, MIN_FONT_SIZE)) > room:
+        return None
+    fitted = [fit_words(one, room, size, n_lines=2 if k else 1) for k, one in enumerate(words)]
+    lines, size = [one for one, _ in fitted], min(size for _, size in fitted)
+    n_lines = sum(1 + one.count("\n") for one in lines)
+    is_cut = any(one.endswith("…") for one in lines)
+    # A heading alone is read on a panel of any size.
+    is_short = n_lines == 1 or n_lines * LINE * size / 72 <= COVERED * side
+    return (lines, size) if is_short and not is_cut else None
+
+
+def _plot_words(words: Sequence[str], *, ax: Axes, side: float, size: float) -> None:
+    """Write heading and facts of a galaxy at the top of its cutout."""
+    fitted = fit_on_cutout(words, side, size)
+    if fitted is None:
+        # On axes of the caller, there is no other place.
+        room = int(COVERED * side * 72 / (LINE * MIN_FONT_SIZE))
+        cut = [fit_words(one, ROOM * side, size, n_lines=2) for one in words[: max(1, room)]]
+        fitted = [one for one, _ in cut], min(size for _, size in cut)
+    lines, size = fitted
+    top = TOP
+    for line in lines:
+        plot_outlined_text(0.5, top, line, ax=ax, size=size, va="top", parse_math=False)
+        top -= (1 + line.count("\n")) * LINE * size / (72 * side)
+
+
+def _plot_label(label: MapLabel, end: str, *, ax: Axes, side: float, size: float) -> None:
+    """Write heading and footing on a map, and frame it."""
+    room, weight = ROOM * side, "bold" if label.is_predicted else "normal"
+    footing = "\n".join(filter(None, (label.footing, end)))
+    lines = footing.replace("$", "").splitlines()
+    # The footing shrinks until a line of the heading fits above it, and to the width.
+    height = (2 * TOP - 1) * side * 72 / LINE
+    small = min([size, height / (1 + len(lines)), *(fit_font_size(x, room, size) for x in lines)])
+    small = max(small, min(size, MIN_FONT_SIZE))
+    n_lines = max(1, int((height - len(lines) * small) / size))
+    heading, size = fit_words(label.words, room, size, weight, max(n_lines, 1))
+    plot_outlined_text(
+        0.5, TOP, heading, ax=ax, size=size, va="top", weight=weight, parse_math=False
+    )
+    if footing:
+        plot_outlined_text(0.5, 0.05, footing, ax=ax, size=small, va="bottom")
+    if label.is_predicted:
+        plot_frame(ax, side)
+    elif label.is_true:
+        plot_frame(ax, side, linestyle="--")
+
+
+def _plot_bar(
+    method: MethodWords, peak: float, *, ax: Axes, side: float, look: Look, is_level: bool
+) -> None:
+    """Draw the colour bar of a row, with the values of lines where maps are lines."""
+    words, unit = (method.label, method.unit), method.unit
     if look.scale == "panel":
         # Each panel says how far its own scale runs.
-        peak, words = 1.0, "share of peak" if side > 1.1 else "of peak"
-    if is_signed:
+        peak, words, unit = 1.0, ("share of peak", "of peak"), "of the peak"
+    cmap = _choose_signed(look.cmap) if look.is_signed else list_colors(look.cmap or COLORMAP)
+    if is_level:
+        _plot_level_bar(peak, ax=ax, cmap=cmap, unit=unit, side=side, look=look)
+    elif look.is_signed:
         plot_signed_bar(
             peak,
-            ax=bar,
-            cmap=_choose_signed(cmap),
-            unit="of the peak" if look.scale == "panel" else row.method.unit,
-            length=0.8 * side,
+            ax=ax,
+            cmap=cmap,
+            unit=unit,
+            length=measure_bar(side, is_signed=True),
             is_faded=look.overlay != "contour",
         )
     else:
-        _plot_colorbar(peak, ax=bar, cmap=cmap or COLORMAP, label=words)
+        _plot_colorbar(peak, ax=ax, cmap=cmap, words=words, length=measure_bar(side))
     if look.overlay == "contour":
-        _plot_levels(peak, ax=bar, is_signed=is_signed)
+        _plot_levels(peak, ax=ax, is_signed=look.is_signed, is_level=is_level)
 
 
 def _name_end(peak: float, is_signed: bool) -> str:
@@ -501,13 +574,14 @@ def _name_end(peak: float, is_signed: bool) -> str:
     return f"{'±' if is_signed else 'to '}{format_number(peak) if peak > 0 else '0'}"
 
 
-def _plot_levels(peak: float, *, ax: Axes, is_signed: bool) -> None:
+def _plot_levels(peak: float, *, ax: Axes, is_signed: bool, is_level: bool) -> None:
     """Mark in a colour bar the values at which lines are drawn."""
-    low, high = ax.get_ylim()
+    low, high = ax.get_xlim() if is_level else ax.get_ylim()
+    plot = ax.axvline if is_level else ax.axhline
     for level in _list_levels((-high, high) if is_signed else (0.0, high)):
         if low < level < high and peak > 0:
-            ax.axhline(level, color="black", linewidth=1.6)
-            ax.axhline(level, color="white", linewidth=0.6)
+            plot(level, color="black", linewidth=1.6)
+            plot(level, color="white", linewidth=0.6)
 
 
 def plot_heading(
@@ -520,10 +594,12 @@ def plot_heading(
     )
 
 
-def plot_frame(ax: Axes, side: float, color: str = "white", outline: str = "black") -> None:
+def plot_frame(
+    ax: Axes, side: float, color: str = "white", outline: str = "black", linestyle: str = "-"
+) -> None:
     """Draw a frame with an outline just inside a panel of a side [inch]."""
     inset = 0.03 / side
-    for shade, linewidth in ((outline, 2.4), (color, 1.2)):
+    for shade, linewidth, dashes in ((outline, 2.4, "-"), (color, 1.2, linestyle)):
         ax.add_patch(
             Rectangle(
                 (inset, inset),
@@ -533,30 +609,79 @@ def plot_frame(ax: Axes, side: float, color: str = "white", outline: str = "blac
                 fill=False,
                 edgecolor=shade,
                 linewidth=linewidth,
+                linestyle=dashes,
             )
         )
 
 
-def _plot_colorbar(peak: float, *, ax: Axes, cmap: str, label: str) -> None:
-    """Draw the colour bar of a row, from zero to its peak, as it looks over a dark cutout."""
+def _plot_colorbar(
+    peak: float, *, ax: Axes, cmap: Colormap, words: Sequence[str], length: float
+) -> None:
+    """Draw a colour bar of a length [inch], from zero to a peak, as it looks over a dark cutout.
+
+    Its label is the first of some words that fits between the numbers.
+    """
     ramp = np.linspace(0.0, 1.0, 256)[:, None]
-    ax.imshow(np.zeros((256, 1, 3)), extent=(0, 1, 0, 1), aspect="auto", origin="lower")
+    _plot_ramp(ramp, (0, 1, 0, 1), ax=ax, cmap=cmap, is_faded=True)
+    ax.yaxis.tick_right()
+    size = scale_font(6.5)
+    ax.set_yticks([0, 1] if peak > 0 else [0])
+    ax.set_yticklabels(["0", format_number(peak)] if peak > 0 else ["0"], fontsize=size)
+    ax.tick_params(length=1.5, pad=1.5)
+    room = length - LINE * size / 72
+    fitting = [one for one in words if measure_words(one, size) <= room]
+    label = fitting[0] if fitting else words[-1]
+    size = fit_font_size(label, room, size)
+    ax.text(1.6, 0.5, label, fontsize=size, rotation=90, ha="left", va="center")
+
+
+def _plot_ramp(
+    ramp: NDArray[np.float64],
+    extent: tuple[float, float, float, float],
+    *,
+    ax: Axes,
+    cmap: Colormap,
+    is_faded: bool,
+) -> None:
+    """Fill a colour bar with the colours of a scale; faded ones lie over a dark cutout."""
+    end = float(np.abs(ramp).max())
+    if is_faded:
+        ax.imshow(np.zeros((*ramp.shape, 3)), extent=extent, aspect="auto", origin="lower")
     ax.imshow(
         ramp,
-        extent=(0, 1, 0, 1),
-        cmap=list_colors(cmap),
-        vmin=0.0,
-        vmax=1.0,
-        alpha=np.clip(ramp / FADE, 0.0, 1.0),
+        extent=extent,
+        cmap=cmap,
+        vmin=float(ramp.min()),
+        vmax=end,
+        alpha=np.clip(np.abs(ramp) / (FADE * end), 0.0, 1.0) if is_faded else None,
         aspect="auto",
         origin="lower",
     )
     ax.set_xticks([])
-    ax.yaxis.tick_right()
-    ax.set_yticks([0, 1] if peak > 0 else [0])
-    ax.set_yticklabels(["0", format_number(peak)] if peak > 0 else ["0"], fontsize=scale_font(6.5))
-    ax.tick_params(length=1.5, pad=1.5)
-    ax.text(1.6, 0.5, label, fontsize=scale_font(6.5), rotation=90, ha="left", va="center")
+    ax.set_yticks([])
+
+
+def _plot_level_bar(
+    peak: float, *, ax: Axes, cmap: Colormap, unit: str, side: float, look: Look
+) -> None:
+    """Draw a colour bar below the panels, with the ends of the scale below it."""
+    low = -1.0 if look.is_signed else 0.0
+    ramp = np.linspace(low, 1.0, 256)[None, :]
+    is_faded = look.overlay != "contour" or not look.is_signed
+    _plot_ramp(ramp, (low, 1, 0, 1), ax=ax, cmap=cmap, is_faded=is_faded)
+    size = scale_font(6.5)
+    number = format_number(peak) if peak > 0 else "0"
+    first = f"−{number}" if look.is_signed and peak > 0 else "0"
+    last = f"+{number}" if look.is_signed and peak > 0 else number
+    # Where the unit has no room, the caption alone says it.
+    ends = [f"{last} {unit}", last]
+    room = side - 0.06
+    fitting = [one for one in ends if measure_words(first + one, size) <= room]
+    words = fitting[0] if fitting else last
+    size = fit_font_size(first + words, room, size)
+    shown = ((0, "left", first), (1, "right", words)) if peak > 0 else ((0, "left", "0"),)
+    for x, align, one in shown:
+        ax.text(x, -0.4, one, fontsize=size, ha=align, va="top", transform=ax.transAxes)
 
 
 def plot_signed_bar(
@@ -582,13 +707,9 @@ def plot_signed_bar(
     exponent = int(np.floor(np.log10(vmax))) if vmax > 0 else 0
     power = exponent if exponent < -1 or exponent > 2 else 0
     end = vmax / 10.0**power if vmax > 0 else 1.0
-    ramp, extent = np.linspace(-1, 1, 256)[:, None], (0, 1, -end, end)
-    alpha = np.clip(np.abs(ramp) / FADE, 0.0, 1.0) if is_faded else None
-    if is_faded:
-        ax.imshow(np.zeros((256, 1, 3)), extent=extent, aspect="auto", origin="lower")
-    ax.imshow(ramp, extent=extent, cmap=cmap, alpha=alpha, aspect="auto", origin="lower")
+    ramp = np.linspace(-1, 1, 256)[:, None]
+    _plot_ramp(ramp, (0, 1, -end, end), ax=ax, cmap=cmap, is_faded=is_faded)
     ax.axhline(0, color="white" if is_faded else "black", linewidth=0.6)
-    ax.set_xticks([])
     ax.yaxis.tick_right()
     found = MaxNLocator(6, steps=[1, 2, 5, 10], symmetric=True).tick_values(-end, end)
     ticks = [float(tick) for tick in found if abs(tick) <= end] if vmax > 0 else [0.0]
@@ -674,6 +795,13 @@ def check_panels(n_maps: int, width: float) -> None:
 def fit_panel(n_columns: int, width: float) -> float:
     """Return the side [inch] of ``n_columns`` panels that fill a width [inch] with a colour bar."""
     return (width - 0.04 - measure_colorbar()) / n_columns - GAP
+
+
+def measure_bar(side: float, *, is_signed: bool = False) -> float:
+    """Return the length [inch] of a colour bar beside panels of a side [inch]."""
+    # Words stand above and below a signed one.
+    margin = 0.06 + scale_font(MIN_FONT_SIZE) / 72
+    return side - 2 * (max(0.1 * side, margin) if is_signed else 0.1 * side)
 
 
 def measure_colorbar() -> float:

@@ -21,11 +21,14 @@ from galfig.figures.captions import (
     describe_training,
     join_lines,
     list_classes,
+    list_letters,
+    mark_frames,
     name_classes,
 )
 from galfig.figures.drawing import Column, Drawing, DrawOptions
+from galfig.figures.layout import Arrangement, RowPages, make_pages
 from galfig.figures.methods import METHODS, MethodWords, find_words
-from galfig.figures.rows import MapLabel, Row, check_panels, format_total, make_rows
+from galfig.figures.rows import MapLabel, Row, check_panels, format_total
 from galfig.figures.style import TEXT_WIDTH
 from galfig.store.reader import Store
 from galfig.store.selection import Selection, require_labels
@@ -128,7 +131,21 @@ def make_stacked_maps(
     -------
     Figure
     """
-    return make_rows(
+    return next(iter(_make_pages(stacks, class_names, pixel_scale, width, cmap, method, style)))
+
+
+def _make_pages(
+    stacks: Sequence[Stack],
+    class_names: Sequence[str],
+    pixel_scale: float,
+    width: float | None,
+    cmap: str | None,
+    method: MethodWords,
+    style: StyleSettings,
+) -> RowPages:
+    """Arrange the rows of stacks on pages."""
+    letters = list_letters(len(stacks)) if style.letters else [""] * len(stacks)
+    return make_pages(
         [
             Row(
                 title=f"{class_names[stack.true]}, N = {stack.n}",
@@ -137,15 +154,17 @@ def make_stacked_maps(
                 labels=[
                     MapLabel(
                         name,
-                        format_total(float(stack.cams[c].sum())),
+                        format_total(float(stack.cams[c].sum())) if "sum" in style.annotate else "",
                         is_predicted=c == stack.predicted,
+                        is_true=c == stack.true if "true" in style.annotate else None,
                     )
                     for c, name in enumerate(class_names)
                 ],
                 pixel_scale=pixel_scale,
+                letter=letter,
                 method=method,
             )
-            for stack in stacks
+            for stack, letter in zip(stacks, letters, strict=True)
         ],
         width,
         cmap=cmap,
@@ -157,7 +176,8 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     """Draw the stacks of the galaxies of a selection."""
     require_labels(store, "stacked maps")
     # A width that does not hold the panels is refused before galaxies are read for hours.
-    check_panels(len(store.class_names), options.width or TEXT_WIDTH)
+    if options.style.layout == "rows":
+        check_panels(len(store.class_names), options.width or TEXT_WIDTH)
     labelled = selection.indices[store.label[selection.indices] >= 0]
     stacks = stack_maps(store, labelled)
     if not stacks:
@@ -167,24 +187,25 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         )
     scales = np.unique(store.pixel_scale[labelled])
     scale = float(scales[0]) if len(scales) == 1 else float("nan")
+    pages = _make_pages(
+        stacks,
+        name_classes(store),
+        scale,
+        options.width,
+        options.cmap,
+        find_words(store.record),
+        options.style,
+    )
+    found = pages.arrangement
     return Drawing(
         "stacked-maps",
         "Mean maps by true and predicted class",
-        (
-            make_stacked_maps(
-                stacks,
-                name_classes(store),
-                scale,
-                options.width,
-                options.cmap,
-                find_words(store.record),
-                options.style,
-            ),
-        ),
-        partial(_describe, store, selection, stacks, scale, options.style),
-        f"{count_rows(len(stacks), 'pair')} of true and "
+        pages.figures,
+        partial(_describe, store, selection, stacks, scale, options.style, found),
+        f"{count_rows(len(stacks), 'pair', found.noun)} of true and "
         f"predicted class: the mean cutout, then the mean maps of {list_classes(store)}.",
         partial(_tabulate, store, stacks),
+        len(pages),
     )
 
 
@@ -210,6 +231,7 @@ def _describe(
     stacks: list[Stack],
     scale: float,
     style: StyleSettings,
+    arrangement: Arrangement,
     markup: Markup,
 ) -> str:
     names = [markup.text(name) for name in name_classes(store)]
@@ -218,21 +240,33 @@ def _describe(
     )
     method = find_words(store.record)
     n_shown, n = sum(stack.n for stack in stacks), int(np.sum(store.label[selection.indices] >= 0))
+    total = ""
+    if "sum" in style.annotate:
+        total = (
+            f"{markup.sigma} is the sum of a mean map over its pixels, negative ones included, "
+            f"{method.units}. "
+        )
     return join_lines(
         f"Mean {method.name} maps of {describe_sample(store, selection, markup)}, by true and "
         "predicted class.",
         describe_omitted(store, selection, needs_label=True),
-        f"Of the {n} galaxies with a true class, the {n_shown} of these rows are shown: only "
+        f"Of the {n} galaxies with a true class, the {n_shown} of these pairs are shown: only "
         "correct predictions, since there are too many pairs of classes for a page."
         if n_shown < n
         else "",
-        "Each row shows the mean cutout, headed by the true class and the number of galaxies, and "
-        f"the mean signed map of each class; {FRAMED}. {markup.sigma} is the sum of a mean map "
-        f"over its pixels, negative ones included, {method.units}. Cutouts are stacked as they "
-        "are, neither rotated nor rescaled.",
-        f"Number of galaxies, from top to bottom: {groups}.",
+        f"{arrangement.each} shows the mean cutout, headed by the true class and the number of "
+        f"galaxies, and the mean signed map of each class; {_describe_marks(stacks, style)}. "
+        f"{total}Cutouts are stacked as they are, neither rotated nor rescaled.",
+        f"Number of galaxies, {arrangement.order[0].lower()}{arrangement.order[1:]}: {groups}.",
         describe_maps(store, markup, style),
         describe_channels(store, markup),
         "The scale bar gives the angle in arcsec." if np.isfinite(scale) else "",
         describe_training(store, markup),
     )
+
+
+def _describe_marks(stacks: Sequence[Stack], style: StyleSettings) -> str:
+    """Say how the maps of the predicted and of the true class are marked."""
+    if "true" not in style.annotate:
+        return FRAMED
+    return mark_frames(any(stack.true != stack.predicted for stack in stacks))

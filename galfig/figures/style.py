@@ -3,13 +3,15 @@
 import re
 import textwrap
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache, lru_cache
+from itertools import pairwise
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backend_bases import RendererBase
 from matplotlib.backends.backend_agg import RendererAgg
@@ -377,83 +379,110 @@ def fit_font_size(words: str, width: float, size: float, weight: str = "normal")
     return max(MIN_FONT_SIZE, _fitting_size(words, width, size, weight, _list_families()))
 
 
+def measure_words(words: str, size: float, weight: str = "normal") -> float:
+    """Return the width of a line of text that comes from data [inch] at a font size [pt]."""
+    return _measure(spell_missing(words), size, weight, _list_families()) / 72
+
+
 def fit_words(
-    words: str, width: float, size: float, weight: str = "normal", n_lines: int = MAX_LINES
+    words: str, width: float, size: float, weight: str = "normal", n_lines: int = 2
 ) -> tuple[str, float]:
-    """Fit text into a width, in more lines if one would be too small to read.
+    """Fit text into a width, in several lines if one line would be too small to read.
 
     Parameters
     ----------
     words : str
-        Text that comes from data.
+        Text that comes from data. It is broken at blanks, hyphens and underscores, and within what
+        is too long for a line.
     width : float
         Available width [inch].
     size : float
         Largest font size [pt].
     weight : str, default "normal"
         Font weight.
-    n_lines : int, default 4
-        Most lines; what they cannot hold is left out, and "…" says so.
+    n_lines : int, default 2
+        Largest number of lines. What they do not hold is cut off, with an ellipsis.
 
     Returns
     -------
     words : str
         The text in lines, without characters that the font lacks.
     size : float
-        Font size [pt].
+        Font size [pt]; at least `MIN_FONT_SIZE`, unless ``size`` is less.
     """
-    words = spell_missing(words)
-    fitting = _fitting_size(words, width, size, weight, _list_families())
-    if fitting >= MIN_FONT_SIZE:
-        return words, fitting
-    # Break at the hyphen, blank or underscore nearest the middle; identifiers often have none.
-    middle = len(words) // 2
-    breaks = [i + 1 for i, char in enumerate(words) if char in "- _" and 0 < i < len(words) - 1]
-    cut = min(breaks, key=lambda i: abs(i - middle), default=(len(words) + 1) // 2)
-    lines = [words[:cut].rstrip(), words[cut:]]
-    fitting = min(_fitting_size(line, width, size, weight, _list_families()) for line in lines)
-    if fitting < MIN_FONT_SIZE or n_lines < 2:
-        lines, fitting = _break_lines(words, width, weight, n_lines), MIN_FONT_SIZE
-    return "\n".join(lines), fitting
+    words, families, least = spell_missing(words), _list_families(), min(size, MIN_FONT_SIZE)
+
+    def measure(line: str) -> float:
+        # What fits is 72 * width; the widths are those at the smallest size.
+        return _measure(line.rstrip(), least, weight, families)
+
+    pieces = [piece for piece in re.split(r"(?<=[-_ ])(?=[^-_ ])", words) if piece]
+    for is_whole in (True, False):
+        if not is_whole:
+            pieces = [part for one in pieces for part in _cut_evenly(one, 72 * width, measure)]
+        for number in range(1, n_lines + 1):
+            lines = _balance_lines(pieces, number, measure)
+            widest = max(map(measure, lines), default=0.0)
+            if widest <= 72 * width:
+                fitting = min(size, least * 72 * width / widest) if widest else size
+                return "\n".join(line.rstrip() for line in lines), fitting
+    lines, rest = [], pieces
+    for number in range(n_lines):
+        n = max(1, sum(measure("".join(rest[:k])) <= 72 * width for k in range(1, len(rest) + 1)))
+        lines.append("".join(rest[:n]) if number < n_lines - 1 else "".join(rest))
+        rest = rest[n:]
+    last = lines[-1]
+    while last and measure(f"{last}…") > 72 * width:
+        last = last[:-1].rstrip()
+    return "\n".join([*(line.rstrip() for line in lines[:-1]), f"{last}…"]), least
 
 
-def _break_lines(words: str, width: float, weight: str, n_lines: int) -> list[str]:
-    """Break text into lines that fit a width [inch] at `MIN_FONT_SIZE`, measured."""
+def _cut_evenly(words: str, room: float, measure: Callable[[str], float]) -> list[str]:
+    """Cut a word into as few parts as fit a room [pt], of the same number of characters."""
+    for n in range(1, len(words) + 1):
+        ends = [round(k * len(words) / n) for k in range(n + 1)]
+        parts = [words[start:end] for start, end in pairwise(ends)]
+        if max(map(measure, parts)) <= room:
+            return parts
+    return list(words)
 
-    def fits(line: str) -> bool:
-        found = _fitting_size(line, width, MIN_FONT_SIZE, weight, _list_families())
-        return found >= MIN_FONT_SIZE
 
-    lines = [""]
-    for part in re.findall("[^-_/ ]*[-_/ ]?", words):
-        if lines[-1] and not fits((lines[-1] + part).rstrip()):
-            lines.append("")
-        for char in part:
-            if lines[-1] and not fits((lines[-1] + char).rstrip()):
-                lines.append("")
-            lines[-1] += char
-    lines = [line.strip() for line in lines]
-    if len(lines) > n_lines:
-        last = lines[n_lines - 1]
-        while last and not fits(f"{last}…"):
-            last = last[:-1].rstrip()
-        lines = [*lines[: n_lines - 1], f"{last}…"]
-    return lines
+def _balance_lines(pieces: list[str], n: int, measure: Callable[[str], float]) -> list[str]:
+    """Join pieces to at most n lines whose longest is as short as it can be."""
+    widths = np.cumsum([0.0, *map(measure, pieces)])
+    best: list[tuple[float, tuple[int, ...]]]
+    # best[k] is the width of the longest line, and where each line ends, of the first k pieces.
+    best = [(float(width), (k,)) for k, width in enumerate(widths)]
+    for _ in range(n - 1):
+        best = [
+            min(
+                [best[k]]
+                + [
+                    (max(best[j][0], float(widths[k] - widths[j])), (*best[j][1], k))
+                    for j in range(1, k)
+                ]
+            )
+            for k in range(len(best))
+        ]
+    return ["".join(pieces[start:end]) for start, end in pairwise((0, *best[-1][1]))]
 
 
 @lru_cache(maxsize=4096)
 def _fitting_size(
     words: str, width: float, size: float, weight: str, families: Sequence[str]
 ) -> float:
-    extent = _measure_words(words, weight, families)
-    return min(size, 72 * width / extent) if extent > 0 else size
+    extent = _measure(words, size, weight, families)
+    return min(size, size * 72 * width / extent) if extent > 0 else size
 
 
 @lru_cache(maxsize=4096)
-def _measure_words(words: str, weight: str, families: Sequence[str]) -> float:
-    """Return the width of text in units of its font size."""
+def _measure(words: str, size: float, weight: str, families: Sequence[str]) -> float:
+    """Return the width of a line of text [pt]."""
+    if not words.strip():
+        return 0.0
     font = FontProperties(family=list(families), weight=weight)
-    return float(TextPath((0, 0), escape_math(words), size=10, prop=font).get_extents().width) / 10
+    extents = TextPath((0, 0), escape_math(words), size=size, prop=font).get_extents()
+    return float(extents.width)
 
 
 def measure_lines(lines: str, size: float) -> float:
@@ -478,29 +507,28 @@ def move_legend(ax: Axes, width: float | None) -> None:
     if box.height < 0.45 * ax.bbox.height and box.width < ax.bbox.width:
         return
     size = float(legend.get_texts()[0].get_fontsize())
-    words = [text.get_text().replace("\n", " ") for text in legend.get_texts()]
-    handles, title = legend.legend_handles, legend.get_title().get_text()
-    legend.remove()
     is_beside = find_page() is not None and width is None
-    full = fig.get_figwidth()
-    room = 0.42 * full if is_beside else full - 0.15
+    # The width of the legend, less the samples of the lines.
+    room = (0.42 * fig.get_figwidth() if is_beside else fig.get_figwidth() - 0.15) - 4 * size / 72
+    fitted = [
+        fit_words(text.get_text().replace("\n", " "), room, size, n_lines=MAX_LINES)
+        for text in legend.get_texts()
+    ]
+    handles = [one for one in legend.legend_handles if one is not None]
+    title = legend.get_title().get_text()
+    legend.remove()
+    size = min(found for _, found in fitted)
     moved = fig.legend(
         handles,
-        [str(number) for number in range(len(words))],
+        [str(number) for number in range(len(fitted))],
         loc="outside center right" if is_beside else "outside lower center",
         fontsize=size,
         title=title or None,
         title_fontsize=size,
     )
-    for text, label in zip(moved.get_texts(), words, strict=True):
+    for text, (words, _) in zip(moved.get_texts(), fitted, strict=True):
         text.set_parse_math(False)
-        text.set_text(_wrap_measured(label, room - 4 * size / 72, size))
+        text.set_text(words)
     if not is_beside:
         height = moved.get_window_extent().height / fig.dpi
         fig.set_figheight(fig.get_figheight() + height)
-
-
-def _wrap_measured(words: str, width: float, size: float) -> str:
-    """Break text into lines that fit a width [inch] at a font size [pt]."""
-    scale = MIN_FONT_SIZE / size
-    return "\n".join(_break_lines(words, width * scale, "normal", MAX_LINES))

@@ -6,12 +6,14 @@ import numpy as np
 
 from galfig.config import StyleSettings
 from galfig.errors import FigureError
+from galfig.figures.annotations import list_words
 from galfig.figures.captions import (
-    FRAMED,
     ORDERS,
     Markup,
     count_rows,
     define_symbols,
+    describe_facts,
+    describe_frames,
     describe_maps,
     describe_omitted,
     describe_reading,
@@ -22,9 +24,9 @@ from galfig.figures.captions import (
     list_galaxies,
 )
 from galfig.figures.drawing import Drawing, DrawOptions, name_galaxies, tabulate_galaxies
+from galfig.figures.layout import Arrangement, make_pages, warn_if_tall
 from galfig.figures.methods import find_words
 from galfig.figures.panels import make_row
-from galfig.figures.rows import make_rows
 from galfig.store.reader import Store
 from galfig.store.selection import Selection, require_labels
 
@@ -44,16 +46,23 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         others = store.probs[index].copy()
         others[right] = -1
         shown.append((int(index), [right, int(others.argmax())]))
-    rows = [make_row(store, index, classes) for index, classes in shown]
     look = options.style
+    words = list_words(store, worst, look)
+    rows = [
+        make_row(store, index, classes, own, look)
+        for (index, classes), own in zip(shown, words, strict=True)
+    ]
+    pages = make_pages(rows, options.width, cmap=options.cmap, style=look)
+    warn_if_tall("top-losses", pages.arrangement)
     return Drawing(
         "top-losses",
         "Galaxies of largest loss",
-        (make_rows(rows, options.width, cmap=options.cmap, style=look),),
-        partial(_describe, store, selection, shown, look),
-        f"{count_rows(len(worst))} with the largest loss: cutout, "
+        pages.figures,
+        partial(_describe, store, selection, shown, look, pages.arrangement),
+        f"{count_rows(len(worst), rows=pages.arrangement.noun)} with the largest loss: cutout, "
         "map of the true class, map of the most probable other class.",
         partial(tabulate_galaxies, store, np.array(worst)),
+        len(pages),
         galaxies=name_galaxies(store, np.array(worst)),
     )
 
@@ -63,6 +72,7 @@ def _describe(
     selection: Selection,
     shown: list[tuple[int, list[int]]],
     style: StyleSettings,
+    arrangement: Arrangement,
     markup: Markup,
 ) -> str:
     worst = np.array([index for index, _ in shown])
@@ -73,12 +83,15 @@ def _describe(
         f"The {n_worst} with the largest cross-entropy loss among "
         f"{describe_sample(store, selection, markup, n)}.",
         describe_omitted(store, selection, "shown"),
-        f"Each row shows a galaxy's cutout, its {find_words(store.record).name} map for the true "
+        f"{arrangement.each} shows a galaxy's cutout, "
+        f"{'below it ' if arrangement.is_grid else ''}its {find_words(store.record).name} map for "
+        "the true "
         "class, and that for the "
-        f"most probable of the other classes; {FRAMED}.",
+        f"most probable of the other classes; {describe_frames(store, shown, style)}.",
+        describe_facts(store, worst, markup, style),
         describe_maps(store, markup, style),
-        f"{define_symbols(store, markup)} {describe_reading(store, shown, markup, style)}",
+        f"{define_symbols(store, markup, style)} {describe_reading(store, shown, markup, style)}",
         describe_scale(store, worst, markup),
-        list_galaxies(store, worst, markup, ORDERS["loss"]),
+        list_galaxies(store, worst, markup, ORDERS["loss"], style=style, arrangement=arrangement),
         describe_training(store, markup),
     )

@@ -27,6 +27,9 @@ MapKind = Literal["evidence"]
 # How rows of panels show maps, and which of them share a colour scale.
 Overlay = Literal["opaque", "blend", "contour", "side"]
 Scale = Literal["row", "panel", "figure"]
+# Where the panels of a galaxy stand: beside each other, or below each other; and what they say.
+Layout = Literal["rows", "grid"]
+Annotation = Literal["objid", "name", "z", "value", "true", "p", "sum"]
 # Variable of the environment: if it is set, nothing is downloaded.
 OFFLINE = "GALFIG_OFFLINE"
 

@@ -12,12 +12,12 @@ from matplotlib.figure import Figure
 import galfig
 from galfig.cli import main
 from galfig.config import StyleSettings
+from galfig.figures.layout import make_rows
 from galfig.figures.rows import (
     DIMMED,
     LEVELS,
     MapLabel,
     Row,
-    make_rows,
     plot_map,
     plot_signed_map,
 )
