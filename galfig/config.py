@@ -24,7 +24,7 @@ from pydantic import (
 from galfig.errors import ConfigError
 from galfig.runtime.documents import load_toml
 from galfig.runtime.inputs import read_regular
-from galfig.runtime.messages import find_unprintable, suggest
+from galfig.runtime.messages import find_unprintable, quote, suggest
 from galfig.runtime.options import Annotation, Layout, Overlay, Scale
 from galfig.runtime.storage import Address, find_place, is_address, quote_address
 
@@ -696,6 +696,10 @@ class MapSettings(_Table):
         return self
 
 
+# Longest name of a class or of a column in a figure, in characters.
+MAX_WORDS = 200
+
+
 class StyleSettings(_Table):
     """How figures look. No store depends on it or records it."""
 
@@ -747,6 +751,26 @@ class StyleSettings(_Table):
     )
     title: str | None = Field(None, max_length=500, description="Title above rows of panels")
     letters: bool = Field(False, description="Whether rows of panels have letters: (a), (b), ...")
+    class_names: dict[str, str] = Field(
+        {}, description="Names of classes in figures, by their names in the store"
+    )
+    labels: dict[str, str] = Field(
+        {}, description="What axes and captions call columns of the catalog, with the unit"
+    )
+
+    @field_validator("class_names", "labels")
+    @classmethod
+    def _check_words(cls, words: dict[str, str]) -> dict[str, str]:
+        found = {old: new.strip() for old, new in words.items()}
+        for old, new in found.items():
+            if not new:
+                raise ValueError(f"{quote(old)} has an empty name, expected words")
+            if len(new) > MAX_WORDS or find_unprintable(new):
+                raise ValueError(
+                    f"{quote(old)} is named {quote(new)}, expected at most {MAX_WORDS} printable "
+                    "characters in one line"
+                )
+        return found
 
 
 DEFAULT_STYLE = StyleSettings()
@@ -914,7 +938,8 @@ def load_settings(
         A TOML file, or its tables. By default, ``galfig.toml`` of the working directory where
         there is one. Otherwise the defaults apply, which describe the built-in simulated sample.
     overrides : mapping of (table, key) to value, optional
-        Values that replace those of ``source``; None leaves a value unchanged. A `Path` among
+        Values that replace those of ``source``; None leaves a value unchanged, and a mapping adds
+        to what is there. A `Path` among
         them is relative to the working directory. The folder of the images may be an address, such
         as ``"s3://bucket/cutouts"``; in ``source`` it may not.
 
@@ -943,7 +968,10 @@ def load_settings(
             value = place
         if isinstance(value, Path):
             value = os.path.relpath(value, folder)
-        tables.setdefault(table, {})[key] = value
+        before = tables.setdefault(table, {}).get(key)
+        if isinstance(value, Mapping) and isinstance(before, Mapping):
+            value = {**before, **value}
+        tables[table][key] = value
         if (table, key) == ("catalog", "path") and isinstance(tables.get("split"), dict):
             # A catalog that is given is all of it: the files of the settings are another's splits.
             split = tables["split"]

@@ -146,6 +146,26 @@ class Words(click.ParamType):  # type: ignore[type-arg]
         return words
 
 
+class _Renaming(click.ParamType):  # type: ignore[type-arg]
+    """Two names with a sign of equality between them."""
+
+    def __init__(self, name: str = "OLD=NEW") -> None:
+        self.name = name
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        """Return how the names are written."""
+        return self.name
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """Return both names."""
+        if isinstance(value, tuple):
+            return value
+        old, equals, new = value.partition("=")
+        if not equals or not old.strip() or not new.strip():
+            self.fail(f"{value!r}, expected {self.name}.", param, ctx)
+        return old.strip(), new.strip()
+
+
 class BracketedOption(click.Option):
     """An option whose help ends in its default, and which passes None if it is not given."""
 
@@ -316,6 +336,8 @@ def style_options(function: Function) -> Function:
         negative: bool | None,
         font: str | None,
         font_size: float | None,
+        class_names: Sequence[tuple[str, str]],
+        labels: Sequence[tuple[str, str]],
         columns: int | None,
         layout: str | None,
         pages: bool | None,
@@ -332,6 +354,7 @@ def style_options(function: Function) -> Function:
         keys = {
             **{"sheet": file, "cmap": cmap, "overlay": overlay, "scale": scale},
             **{"negative": negative, "font": font, "font_size": font_size},
+            **{"class_names": dict(class_names) or None, "labels": dict(labels) or None},
             **{"columns": columns, "layout": layout, "pages": pages, "annotate": annotate},
             **{"designation": designation, "title": title, "letters": letters},
         }
@@ -370,6 +393,21 @@ def style_options(function: Function) -> Function:
             cls=BracketedOption,
             type=Number(min=4, max=60),
             help="Size of the text [pt].",
+        ),
+        click.option(
+            "--class-name",
+            "class_names",
+            multiple=True,
+            type=_Renaming(),
+            help="Name of a class in figures, by its name in the store; may be repeated.",
+        ),
+        click.option(
+            "--label",
+            "labels",
+            multiple=True,
+            type=_Renaming("COLUMN=TEXT"),
+            help="What axes and captions call a column of the catalog, such as 'oh_p50=12 + "
+            "log(O/H)'; may be repeated.",
         ),
         click.option(
             "--layout",

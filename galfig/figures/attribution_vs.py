@@ -15,21 +15,24 @@ from scipy.stats import binom, norm, spearmanr
 from galfig.config import NONLINEAR_METHODS
 from galfig.errors import FigureError
 from galfig.figures.captions import (
+    PLAIN,
     Markup,
     count_noun,
     describe_sample,
     describe_training,
     join_lines,
+    name_axis,
+    name_column,
 )
 from galfig.figures.drawing import Column, Drawing, DrawOptions
+from galfig.figures.labels import escape_label, fit_label
 from galfig.figures.style import (
     chart_size,
-    escape_math,
     find_figure,
     find_ink,
     open_axes,
     plot_legend,
-    wrap_words,
+    scale_font,
 )
 from galfig.runtime.messages import shorten, suggest
 from galfig.store.audits import TEXTS, Audit
@@ -137,7 +140,7 @@ def make_attribution_vs(
     trend : Trend
         The result of `measure_trend`.
     labels : (str, str)
-        Labels of the axes.
+        Labels of the axes, in which ``$...$`` is mathematics.
     width : float, optional
         Width of the figure [inch]; default one column.
     ax : Axes, optional
@@ -151,8 +154,8 @@ def make_attribution_vs(
         plot_attribution_vs(x, y, trend, ax=axes)
         fig = find_figure(axes)
         room = 0.75 * fig.get_figwidth()
-        axes.set_xlabel(wrap_words(escape_math(labels[0]), room, 8))
-        axes.set_ylabel(wrap_words(escape_math(labels[1]), 0.75 * fig.get_figheight(), 8))
+        axes.set_xlabel(fit_label(labels[0], room, scale_font(8)))
+        axes.set_ylabel(fit_label(labels[1], 0.75 * fig.get_figheight(), scale_font(8)))
         return fig
 
 
@@ -207,13 +210,15 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         )
     trend = measure_trend(x, y)
     unit = audit.columns[statistic].unit
-    labels = (column, f"{statistic.replace('_', ' ')}{f' [{unit}]' if unit else ''}")
+    own = f"{statistic.replace('_', ' ')}{f' [{unit}]' if unit else ''}"
+    labels = (name_axis(store, column), store.labels.get(statistic, escape_label(own)))
+    words = tuple(PLAIN.label(name_column(store, name)) for name in (statistic, column))
     return Drawing(
         "attribution-vs",
-        f"{statistic} against {column}",
+        " against ".join(words),
         (make_attribution_vs(x, y, trend, labels, options.width, options.ax),),
         partial(_describe, store, selection, audit, trend, (column, statistic), n_audited),
-        f"The statistic {statistic} of the maps against {column} of {count_noun(len(x))}"
+        f"The statistic {words[0]} of the maps against {words[1]} of {count_noun(len(x))}"
         + (
             ": Spearman correlation {}, from {} to {}.".format(*_format_correlation(trend))
             if np.isfinite(trend.correlation)
@@ -282,7 +287,7 @@ def _describe(
     n_audited: int,
     markup: Markup,
 ) -> str:
-    column, statistic = (markup.text(name) for name in names)
+    column, statistic = (markup.label(name_column(store, name)) for name in names)
     n = int(trend.n.sum())
     n_absent, n_unknown = len(selection.indices) - n_audited, n_audited - n
     left_out = [

@@ -18,6 +18,7 @@ from galfig.config import (
     StyleSettings,
 )
 from galfig.figures.choice import MAX_MAPS, choose_maps
+from galfig.figures.labels import KNOWN, escape_label, write_label
 from galfig.figures.latex import escape_latex
 from galfig.figures.methods import describe_faithfulness, find_words
 from galfig.metrics import Accuracy, rate_accuracy
@@ -95,6 +96,10 @@ class Markup:
     def text(self, words: str) -> str:
         """Return text that comes from data, escaped for this markup."""
         return escape_latex(words) if self.is_latex else words
+
+    def label(self, words: str) -> str:
+        """Return what a column is called, escaped for this markup but for its ``$...$``."""
+        return write_label(words, is_latex=self.is_latex)
 
     def math(self, formula: str) -> str:
         """Return a formula that contains no LaTeX command, such as '0.05 < z < 0.08'."""
@@ -884,8 +889,8 @@ def describe_own_training(store: Store, markup: Markup) -> str:
     classes = None if training.settings is None else training.settings.classes
     sentences = [describe_network(store, markup, of_training=True)]
     if classes is not None and classes.column:
-        column = markup.text(classes.column)
-        bounds = _list_intervals(classes, names, markup)
+        column = markup.label(name_column(store, classes.column))
+        bounds = _list_intervals(store, classes, markup)
         words = f"The classes are those of {column}"
         if bounds:
             words = f"The classes are intervals of {column}: {list_words(bounds)}"
@@ -926,7 +931,7 @@ def _describe_own_accuracy(store: Store, markup: Markup) -> str:
     n_right = round(accuracy * sum(n_valid))
     score = rate_accuracy(n_right, n_valid, float("nan") if balanced is None else balanced)
     classes = None if training.settings is None else training.settings.classes
-    shown = tuple(names) if classes is None else _name_by(classes, names)
+    shown = tuple(names) if classes is None else _name_by(store, classes)
     return (
         ", and of the galaxies of the validation set it classifies "
         f"{describe_accuracy(score, shown, markup)}"
@@ -966,20 +971,22 @@ def describe_classes(store: Store, markup: Markup) -> str:
     if not np.any(store.label >= 0):
         return ""
     classes = store.settings.classes
-    words = f"The classes are those of {markup.text(classes.column)}"
-    bounds = _list_intervals(classes, store.class_names, markup)
+    column = markup.label(name_column(store, classes.column))
+    words = f"The classes are those of {column}"
+    bounds = _list_intervals(store, classes, markup)
     is_listed = bool(bounds)
     if bounds:
-        words = f"The classes are intervals of {markup.text(classes.column)}: {list_words(bounds)}"
+        words = f"The classes are intervals of {column}: {list_words(bounds)}"
     absent = describe_absent(store, markup)
     if not absent and not is_listed:
         return ""
     return f"{words}, without the catalog's {absent}." if absent else f"{words}."
 
 
-def _list_intervals(classes: ClassSettings, names: Sequence[str], markup: Markup) -> list[str]:
+def _list_intervals(store: Store, classes: ClassSettings, markup: Markup) -> list[str]:
     """List classes with their intervals: 'low-mass (8.5, 10.7]'; none where they are no bins."""
-    shown = dict(zip(names, _name_by(classes, names), strict=True))
+    names = store.class_names
+    shown = dict(zip(names, _name_by(store, classes), strict=True))
     bounds = [
         f"{markup.text(shown[label])} {markup.math(f'({low:g}, {high:g}]')}"
         for label, (low, high) in zip(
@@ -1050,11 +1057,26 @@ def name_classes(store: Store) -> tuple[str, ...]:
     classes, trained = store.settings.classes, store.training.settings
     if not classes.column and trained is not None:
         classes = trained.classes
-    return _name_by(classes, store.class_names)
+    return _name_by(store, classes)
 
 
-def _name_by(classes: ClassSettings, names: Iterable[str]) -> tuple[str, ...]:
-    return tuple(f"{name}-{classes.name}" if classes.name else name for name in names)
+def _name_by(store: Store, classes: ClassSettings) -> tuple[str, ...]:
+    """Return the names of the classes, with the quantity behind those that were not renamed."""
+    own = set(store.new_names.values())
+    return tuple(
+        f"{name}-{classes.name}" if classes.name and name not in own else name
+        for name in store.class_names
+    )
+
+
+def name_column(store: Store, column: str) -> str:
+    """Return what axes and captions call a column of the catalog: its label, or its name."""
+    return store.labels.get(column, escape_label(column))
+
+
+def name_axis(store: Store, column: str) -> str:
+    """Return what an axis calls a column of the catalog, where it may be one that is known."""
+    return store.labels.get(column, KNOWN.get(column, escape_label(column)))
 
 
 def format_probability(p: float) -> str:
@@ -1160,13 +1182,14 @@ def _describe_question(store: Store, markup: Markup) -> str:
         return ""
     trained, now = store.training.settings.classes, store.settings.classes
     if not now.column or not np.any(store.label >= 0):
-        return _describe_task(trained, store.class_names, markup)
+        return _describe_task(store, trained, markup)
     if (trained.column, trained.edges) == (now.column, now.edges):
         return ""
     by = [
-        markup.text(f"{classes.column} {list(classes.edges or ()) or ''}".strip())
+        f"{markup.label(name_column(store, classes.column))} {list(classes.edges or ()) or ''}"
         for classes in (trained, now)
     ]
+    by = [words.strip() for words in by]
     return f", classified by {by[0]} rather than, as here, by {by[1]}"
 
 
@@ -1196,15 +1219,15 @@ def describe_import(store: Store, markup: Markup, subject: str = "the network") 
     )
 
 
-def _describe_task(classes: ClassSettings, names: Sequence[str], markup: Markup) -> str:
+def _describe_task(store: Store, classes: ClassSettings, markup: Markup) -> str:
     """State what a network was trained for: ' to tell low (8.5, 10.7] from high ... in mass'."""
     if not classes.column:
         return ""
-    column = markup.text(classes.column)
-    if len(names) > MAX_NAMES:
-        return f" to tell {len(names)} classes of {column} apart"
-    bounds = _list_intervals(classes, names, markup)
-    words = bounds or [markup.text(name) for name in _name_by(classes, names)]
+    column = markup.label(name_column(store, classes.column))
+    if len(store.class_names) > MAX_NAMES:
+        return f" to tell {len(store.class_names)} classes of {column} apart"
+    bounds = _list_intervals(store, classes, markup)
+    words = bounds or [markup.text(name) for name in _name_by(store, classes)]
     what = f"{words[0]} from {words[1]}" if len(words) == 2 else f"{list_words(words)} apart"
     return f" to tell {what} {'in' if bounds else 'by'} {column}"
 

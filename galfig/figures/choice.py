@@ -31,15 +31,20 @@ def find_classes(store: Store, names: Sequence[str]) -> tuple[int, ...]:
     FigureError
         If a name is not that of a class.
     """
-    known = store.class_names
     words = [
-        word.strip() for name in names for word in ([name] if name in known else name.split(","))
+        word.strip()
+        for name in names
+        for word in ([name] if store.find_class(name) is not None else name.split(","))
     ]
+    found = []
     for word in words:
-        if word not in known:
+        index = store.find_class(word)
+        if index is None:
+            known = store.class_names
             hint = suggest(word, known, f"expected some of {', '.join(known)}")
             raise FigureError(f"`classes` {quote(word)}: not a class of {store.path}; {hint}")
-    return tuple(dict.fromkeys(known.index(word) for word in words))
+        found.append(index)
+    return tuple(dict.fromkeys(found))
 
 
 def choose_maps(store: Store, index: int, chosen: Sequence[int]) -> list[int]:

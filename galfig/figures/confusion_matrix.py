@@ -24,6 +24,7 @@ from galfig.figures.captions import (
     name_classes,
 )
 from galfig.figures.drawing import Column, Drawing, DrawOptions
+from galfig.figures.labels import escape_label, fit_label, strip_unit
 from galfig.figures.style import (
     COLUMN_WIDTH,
     MIN_FONT_SIZE,
@@ -33,6 +34,7 @@ from galfig.figures.style import (
     find_figure,
     find_ink,
     open_axes,
+    scale_font,
     wrap_words,
 )
 from galfig.metrics import Accuracy, count_confusions
@@ -63,7 +65,8 @@ def make_confusion_matrix(
     class_names : sequence of str
         Name of each class.
     symbol : str, optional
-        Symbol of the quantity for the axis labels: "Z" gives *Predicted Z* and *True Z*.
+        Symbol of the quantity for the axis labels: "Z" gives *Predicted Z* and *True Z*. In it,
+        ``$...$`` is mathematics.
     width : float, optional
         Width of the figure [inch]. The default grows with the number of classes, to one column
         and, for more than 8 classes, to two.
@@ -126,8 +129,8 @@ def plot_confusion_matrix(
         ticks, names, rotation=90 if is_level else 0, va="center", multialignment="center"
     )
     ax.tick_params(length=0 if step == 1 else 2)
-    ax.set_xlabel(wrap_words(escape_math(f"Predicted {symbol}".strip()), room, 8))
-    ax.set_ylabel(wrap_words(escape_math(f"True {symbol}".strip()), room, 8))
+    ax.set_xlabel(fit_label(f"Predicted {symbol}".strip(), room, scale_font(8)))
+    ax.set_ylabel(fit_label(f"True {symbol}".strip(), room, scale_font(8)))
     return image
 
 
@@ -175,7 +178,10 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
             f"{store.path}: none of these galaxies has a true class, expected some to count"
         )
     classes = store.settings.classes
-    symbol = classes.symbol or classes.name
+    # A label is of this figure, and a symbol of the store; neither classes nor names have a unit.
+    symbol = strip_unit(store.labels.get(classes.column, "")) or escape_label(
+        classes.symbol or classes.name
+    )
     fig = make_confusion_matrix(
         counts, store.class_names, symbol, options.width, ax=options.ax, cmap=options.cmap
     )

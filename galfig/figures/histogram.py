@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from galfig.errors import FigureError
 from galfig.figures.captions import (
+    PLAIN,
     Markup,
     count_noun,
     describe_absent,
@@ -21,19 +22,21 @@ from galfig.figures.captions import (
     describe_sample,
     describe_training,
     join_lines,
+    name_axis,
 )
 from galfig.figures.drawing import Column, Drawing, DrawOptions
+from galfig.figures.labels import escape_label, fit_label
 from galfig.figures.style import (
     chart_size,
     choose_curve_style,
-    escape_math,
     find_figure,
     find_ground,
     find_ink,
     list_curve_colors,
+    move_legend,
     open_axes,
     plot_legend,
-    wrap_words,
+    scale_font,
 )
 from galfig.store.reader import Store
 from galfig.store.selection import Selection
@@ -66,7 +69,7 @@ def make_histogram(
     labels : sequence of str
         Name of each class, (C,).
     quantity : str
-        Label of the horizontal axis.
+        Label of the horizontal axis, in which ``$...$`` is mathematics.
     width : float, optional
         Width of the figure [inch]; default one column.
     ax : Axes, optional
@@ -80,7 +83,9 @@ def make_histogram(
         fig = find_figure(axes)
         plot_histogram(value, edges, labels, ax=axes)
         room = 0.8 * fig.get_figwidth()
-        axes.set_xlabel(wrap_words(escape_math(quantity), room, 8))
+        axes.set_xlabel(fit_label(quantity, room, scale_font(8)))
+        if ax is None:
+            move_legend(axes, width)
         return fig
 
 
@@ -142,19 +147,20 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
             f"{store.path}: none of these galaxies has a value of {classes.column!r}, expected "
             "numbers; build it from a catalog with that column"
         )
-    quantity = classes.column
-    if classes.name:
+    quantity = name_axis(store, classes.column)
+    if classes.name and quantity == escape_label(classes.column):
         # Not str.capitalize, which would turn EW(Hα) into Ew(hα).
-        name = classes.name
+        name = escape_label(classes.name)
         quantity = f"{name[0].upper()}{name[1:]} ({quantity})"
     edges, labels = classes.edges, classes.labels
     return Drawing(
         "histogram",
-        f"Histogram of {classes.column}",
+        f"Histogram of {PLAIN.label(name_axis(store, classes.column))}",
         (make_histogram(value, edges, labels, quantity, options.width, options.ax),),
         partial(_describe, store, selection, len(value)),
-        f"Histogram of {quantity} of {count_noun(len(value))} from {value.min():.4g} to "
-        f"{value.max():.4g}, coloured by class, with the edges of the classes.",
+        f"Histogram of {PLAIN.label(quantity)} of {count_noun(len(value))} from "
+        f"{value.min():.4g} to {value.max():.4g}, coloured by class, with the edges of the "
+        "classes.",
         partial(_tabulate, value, edges, labels),
     )
 
@@ -192,6 +198,14 @@ def _common_divisor(a: Fraction, b: Fraction) -> Fraction:
     return Fraction(shared, a.denominator * b.denominator)
 
 
+def _name_quantity(store: Store, markup: Markup) -> str:
+    """Name the quantity for the caption, and its column where the axis calls it otherwise."""
+    column = store.settings.classes.column
+    words = name_axis(store, column)
+    is_own = words == escape_label(column) or column in store.labels
+    return markup.label(words) + ("" if is_own else f" ({markup.text(column)})")
+
+
 def _describe(store: Store, selection: Selection, n: int, markup: Markup) -> str:
     classes = store.settings.classes
     edges, labels = classes.edges or (), classes.labels or ()
@@ -204,7 +218,7 @@ def _describe(store: Store, selection: Selection, n: int, markup: Markup) -> str
     n_without = len(selection.indices) - n
     absent = describe_absent(store, markup)
     return join_lines(
-        f"Distribution of {markup.text(classes.column)} for "
+        f"Distribution of {_name_quantity(store, markup)} for "
         f"{describe_sample(store, selection, markup)}.",
         describe_omitted(store, selection),
         f"Of these, {n_without} without a value {'is' if n_without == 1 else 'are'} not counted."

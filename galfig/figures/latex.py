@@ -57,7 +57,7 @@ _ACCENTS: Final = {
     "\N{COMBINING MACRON BELOW}": "b",
     "\N{COMBINING CEDILLA}": "c",
 }
-_GREEK: Final = (
+GREEK: Final = (
     *("α alpha", "β beta", "γ gamma", "δ delta", "ε epsilon", "ζ zeta", "η eta", "θ theta"),
     *("ι iota", "κ kappa", "λ lambda", "μ mu", "ν nu", "ξ xi", "π pi", "ρ rho", "σ sigma"),
     *("τ tau", "υ upsilon", "φ phi", "χ chi", "ψ psi", "ω omega", "Γ Gamma", "Δ Delta"),
@@ -84,7 +84,7 @@ _MATHEMATICS: Final = {
     "⊙": r"\odot",
     "★": r"\star",
     "µ": r"\mu",
-    **{letter: rf"\{name}" for letter, name in map(str.split, _GREEK)},
+    **{letter: rf"\{name}" for letter, name in map(str.split, GREEK)},
     **{char: f"^{{{n}}}" for n, char in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
     **{char: f"_{{{n}}}" for n, char in enumerate("₀₁₂₃₄₅₆₇₈₉")},
 }

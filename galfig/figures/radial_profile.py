@@ -20,20 +20,22 @@ from galfig.figures.captions import (
     join_lines,
     list_classes,
     name_classes,
+    name_column,
 )
 from galfig.figures.drawing import Column, Drawing, DrawOptions
+from galfig.figures.labels import fit_label, strip_unit
 from galfig.figures.methods import METHODS, MethodWords, find_words
 from galfig.figures.style import (
     MAX_CURVES,
     chart_size,
     choose_curve_style,
-    escape_math,
     find_figure,
     find_ink,
     format_power,
+    move_legend,
     open_axes,
     plot_legend,
-    wrap_words,
+    scale_font,
 )
 from galfig.runtime.messages import shorten
 from galfig.store.reader import Store
@@ -163,7 +165,7 @@ def make_radial_profile(
     class_names : tuple of str
         Name of each class, (C,).
     label : str, optional
-        Label of the lower axis.
+        Label of the lower axis, in which ``$...$`` is mathematics.
     pixel_scale : float, optional
         Pixel scale [arcsec/pixel]. If it is given, an upper axis shows arcsec; the radii must then
         be in pixels.
@@ -181,12 +183,14 @@ def make_radial_profile(
     with open_axes(ax, chart_size(width, 0.77)) as axes:
         fig = find_figure(axes)
         plot_radial_profile(profiles, class_names, ax=axes, method=method)
-        axes.set_xlabel(wrap_words(label, 0.8 * fig.get_figwidth(), 8))
+        axes.set_xlabel(fit_label(label, 0.8 * fig.get_figwidth(), scale_font(8)))
         if np.isfinite(pixel_scale):
             to_arcsec = partial(np.multiply, pixel_scale)
             to_pixels = partial(np.multiply, 1 / pixel_scale)
             top = axes.secondary_xaxis("top", functions=(to_arcsec, to_pixels))
             top.set_xlabel("Distance from the centre [arcsec]")
+        if ax is None:
+            move_legend(axes, width)
         return fig
 
 
@@ -234,7 +238,8 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     if options.unit is not None:
         radius = _read_radius(store, selection.indices, options.unit)
         indices, radius = indices[radius > 0], radius[radius > 0]
-        label, unit = f"Distance from the centre / {escape_math(options.unit)}", options.unit
+        label = f"Distance from the centre / {strip_unit(name_column(store, options.unit))}"
+        unit = options.unit
     else:
         scales = np.unique(store.pixel_scale[indices])
         scale = float(scales[0]) if len(scales) == 1 else float("nan")
@@ -307,7 +312,8 @@ def _describe(
             if n_unknown
             else ""
         )
-        distance = f"Distances are in units of each galaxy's {markup.text(unit)}{left_out}."
+        name = markup.label(strip_unit(name_column(store, unit)))
+        distance = f"Distances are in units of each galaxy's {name}{left_out}."
     n_outer = int(profiles.n[-1])
     fewer = (
         f"An annulus that extends beyond a galaxy's cutout leaves that galaxy out; the outermost "

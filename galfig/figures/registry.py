@@ -13,7 +13,10 @@ import matplotlib as mpl
 
 from galfig.config import DEFAULT_STYLE, StyleSettings
 from galfig.errors import FigureError
+from galfig.figures.captions import name_classes
+from galfig.figures.choice import find_classes
 from galfig.figures.drawing import Drawing, DrawOptions
+from galfig.figures.labels import check_labels
 from galfig.figures.save import (
     check_format,
     check_table,
@@ -23,11 +26,11 @@ from galfig.figures.save import (
 )
 from galfig.figures.style import COLUMN_WIDTH, MAX_WIDTH, MIN_WIDTH, TEXT_WIDTH, paper_style
 from galfig.runtime.files import ErrorOrReplace
-from galfig.runtime.messages import suggest
+from galfig.runtime.messages import quote, shorten, suggest
 from galfig.runtime.options import MapKind, Projection
 from galfig.store.audits import Audit, open_audit
 from galfig.store.reader import Store, open_store
-from galfig.store.selection import Query, Selection, select_galaxies
+from galfig.store.selection import Query, Selection, rename_classes, select_galaxies
 
 Opener = Callable[[Path], Store]
 """Opens a store by its path."""
@@ -493,7 +496,7 @@ def draw_audit(audit: Audit, name: str, options: DrawOptions) -> tuple[Drawing, 
         If the audit lacks what the figure shows.
     """
     module = importlib.import_module(f"galfig.figures.{find_figure(name).module}")
-    drawing = _draw(partial(module.draw, audit), options)
+    drawing = _draw(partial(module.draw, audit.renamed(options.style.class_names)), options)
     return drawing, describe_audit_provenance(name, audit, options)
 
 
@@ -528,15 +531,47 @@ def draw_from(
         If no galaxy satisfies the query.
     """
     kind = find_figure(name)
+    view, given = _rename(store, options), options
     if isinstance(chosen, Query):
         _check_query(name, kind, chosen)
-        chosen = select_galaxies(store, _complete(chosen, kind), other=options.other)
+        chosen = select_galaxies(view, _complete(chosen, kind), other=options.other)
     store.announce(chosen.indices)
     if "cmap" in kind.options and options.map is None and not options.style.negative:
         options = dataclasses.replace(options, cmap=options.cmap or options.style.cmap)
+    if options.other is not None:
+        options = dataclasses.replace(options, other=_rename(options.other, options))
     module = importlib.import_module(f"galfig.figures.{kind.module}")
-    drawing = _draw(partial(module.draw, store, chosen), options)
-    return drawing, describe_provenance(name, store, chosen, options)
+    shown, recorded = (
+        dataclasses.replace(chosen, query=rename_classes(view, chosen.query, names))
+        for names in (view.class_names, view.original_names)
+    )
+    drawing = _draw(partial(module.draw, view, shown), options)
+    classes = tuple(view.original_names[index] for index in find_classes(view, given.classes))
+    # What the figure was made from has the names of the file.
+    given = dataclasses.replace(given, classes=classes)
+    return drawing, describe_provenance(name, store, recorded, given)
+
+
+def _rename(store: Store, options: DrawOptions) -> Store:
+    """Return a store with the names for classes and columns that the style gives."""
+    class_names, labels = options.style.class_names, options.style.labels
+    check_labels(labels)
+    known = (*store.column_names, store.settings.classes.column)
+    audited = () if options.audit is None else tuple(options.audit.columns)
+    for column in labels:
+        if column not in known and column not in audited:
+            hint = suggest(column, known, f"expected one of {shorten(known)}")
+            raise FigureError(f"{store.path}: `labels` {quote(column)}: no column of it; {hint}")
+    view = store.renamed(class_names, labels)
+    # Beside a new name, those that were kept may have the quantity behind them.
+    shown = name_classes(view)
+    for name in shown:
+        if class_names and shown.count(name) > 1:
+            raise FigureError(
+                f"{store.path}: `class_names` would show two classes as {quote(name)}, expected a "
+                "name for each"
+            )
+    return view
 
 
 def _draw(draw: Callable[[DrawOptions], Drawing], options: DrawOptions) -> Drawing:

@@ -29,6 +29,7 @@ from galfig.figures.style import (
     find_figure,
     find_ink,
     list_curve_colors,
+    move_legend,
     open_axes,
     plot_legend,
     scale_font,
@@ -61,6 +62,8 @@ def make_roc(
     """
     with open_axes(ax, fill_page(width, (width or COLUMN_WIDTH,) * 2)) as axes:
         plot_roc(curves, ax=axes)
+        if ax is None:
+            move_legend(axes, width)
         return find_figure(axes)
 
 

@@ -42,6 +42,8 @@ LINE_STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 MAX_CURVES = 2 * len(COLORS)
 # Smaller text is hard to read in print [pt].
 MIN_FONT_SIZE = 6.0
+# A name may take so many lines.
+MAX_LINES = 4
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -481,3 +483,52 @@ def _measure(words: str, size: float, weight: str, families: Sequence[str]) -> f
     font = FontProperties(family=list(families), weight=weight)
     extents = TextPath((0, 0), escape_math(words), size=size, prop=font).get_extents()
     return float(extents.width)
+
+
+def measure_lines(lines: str, size: float) -> float:
+    """Return the height [inch] of text of some lines at a font size [pt]."""
+    return (lines.count("\n") + 1) * 1.2 * size / 72
+
+
+def move_legend(ax: Axes, width: float | None) -> None:
+    """Move a legend that would hide much of a chart out of it: below, or beside it on a slide.
+
+    Parameters
+    ----------
+    ax : Axes
+        The only axes of a figure of galfig, with a legend of `plot_legend`.
+    width : float or None
+        Width that the user asks for [inch].
+    """
+    legend, fig = ax.get_legend(), find_figure(ax)
+    if legend is None:
+        return
+    box = legend.get_window_extent()
+    if box.height < 0.45 * ax.bbox.height and box.width < ax.bbox.width:
+        return
+    size = float(legend.get_texts()[0].get_fontsize())
+    is_beside = find_page() is not None and width is None
+    # The width of the legend, less the samples of the lines.
+    room = (0.42 * fig.get_figwidth() if is_beside else fig.get_figwidth() - 0.15) - 4 * size / 72
+    fitted = [
+        fit_words(text.get_text().replace("\n", " "), room, size, n_lines=MAX_LINES)
+        for text in legend.get_texts()
+    ]
+    handles = [one for one in legend.legend_handles if one is not None]
+    title = legend.get_title().get_text()
+    legend.remove()
+    size = min(found for _, found in fitted)
+    moved = fig.legend(
+        handles,
+        [str(number) for number in range(len(fitted))],
+        loc="outside center right" if is_beside else "outside lower center",
+        fontsize=size,
+        title=title or None,
+        title_fontsize=size,
+    )
+    for text, (words, _) in zip(moved.get_texts(), fitted, strict=True):
+        text.set_parse_math(False)
+        text.set_text(words)
+    if not is_beside:
+        height = moved.get_window_extent().height / fig.dpi
+        fig.set_figheight(fig.get_figheight() + height)

@@ -17,6 +17,7 @@ from pydantic import (
 
 from galfig.config import DEFAULT_FILE, StyleSettings
 from galfig.errors import FigureError, ManuscriptError
+from galfig.figures.labels import check_labels
 from galfig.figures.registry import check_colormap, check_figure, find_figure, parse_width
 from galfig.figures.sheets import SHEETS
 from galfig.manuscript.commands import Command, fold, normalise, parse_command
@@ -187,6 +188,7 @@ class FigureSpec(_Table):
             parse_width(self.width)
             if self.style.cmap is not None:
                 check_colormap(self.style.cmap)
+            check_labels(self.style.labels)
         except FigureError as exc:
             raise ValueError(str(exc)) from exc
         if (self.audit if is_of_audit else self.store) is None:

@@ -34,6 +34,7 @@ from galfig.store.hdf5 import (
     read_texts,
     set_attributes,
 )
+from galfig.store.renaming import check_names, rename_audit
 
 if TYPE_CHECKING:
     # pandas is slow to import.
@@ -104,6 +105,29 @@ class Audit:
         names = ", ".join(self.measures) or "no measure"
         heading = f"<Audit {self.path.name}: {len(self)} galaxies; {names}>"
         return "\n".join([heading, *self.verdict])
+
+    def renamed(self, class_names: Mapping[str, str]) -> "Audit":
+        """Return this audit with other names for the classes of its store, for figures.
+
+        Parameters
+        ----------
+        class_names : mapping of str to str
+            New names of classes, by their names in the store.
+
+        Returns
+        -------
+        Audit
+
+        Raises
+        ------
+        FigureError
+            If a class is unknown, or two classes would have the same name.
+        """
+        if not class_names:
+            return self
+        check_names(class_names, self.record.store.class_names, (), self.path)
+        record = rename_audit(self.record, class_names)
+        return Audit(self.path, record, self.measures, self.columns)
 
     @property
     def verdict(self) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ This is schema version 2. The file can also be read with h5py or h5dump alone: t
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -46,6 +47,7 @@ from galfig.store.hdf5 import (
     read_attributes,
     read_texts,
 )
+from galfig.store.renaming import check_names, list_others, rename_store
 from galfig.store.schema import (
     check_schema,
     count_evidence,
@@ -101,17 +103,25 @@ class Store:
         What the store says about itself: network, layer, split, settings, digests.
     attrs : dict
         The root attributes of the file, unparsed.
+    original_names : (C,) tuple of str
+        Names of the classes in the file; `class_names` may be others, see `renamed`.
+    new_names, labels : mapping of str to str
+        What figures call classes and columns of the catalog, by their names in the file.
     """
 
     def __init__(self, file: h5py.File, path: Path) -> None:
         self.path = path
         self.record: StoreRecord = check_schema(file, path)
         self.attrs = read_attributes(file)
+        self.original_names = self.record.class_names
         self._parts = PartFiles(file, path)
         self._handle: h5py.File | None = file
         # To look a dataset up by its name takes longer than to read a galaxy from it.
         self._datasets: dict[str, h5py.Dataset | VirtualDataset] = {}
         self._supply: Supply | None = None
+        # What figures call classes and columns, where not by their own names; see `renamed`.
+        self.new_names: Mapping[str, str] = {}
+        self.labels: Mapping[str, str] = {}
 
     def __enter__(self) -> "Store":
         return self
@@ -136,11 +146,12 @@ class Store:
     @property
     def is_closed(self) -> bool:
         """Whether the file is closed."""
-        return self._handle is None
+        # It may have been closed by a view of the same file.
+        return not self._handle
 
     @property
     def _file(self) -> h5py.File:
-        if self._handle is None:
+        if not self._handle:
             raise StoreError(f"{self.path}: the store is closed; open it again with open_store")
         return self._handle
 
@@ -408,6 +419,53 @@ class Store:
     def class_names(self) -> tuple[str, ...]:
         """Name of the class of each logit, (C,)."""
         return self.record.class_names
+
+    def find_class(self, name: str) -> int | None:
+        """Return the position of a class, by its name in the file or its new one; None if unknown.
+
+        A name that the file uses means its class there, whatever classes are renamed.
+        """
+        for names in (self.original_names, self.class_names):
+            if name in names:
+                return names.index(name)
+        return None
+
+    def renamed(
+        self, class_names: Mapping[str, str], labels: Mapping[str, str] | None = None
+    ) -> "Store":
+        """Return a view of this store with other names for classes and columns, for figures.
+
+        The file is the same, and is closed with either of them. Arrays, identifiers and the columns
+        of the catalog stay as they are.
+
+        Parameters
+        ----------
+        class_names : mapping of str to str
+            New names of classes, by their names in the file. Of the classes of the catalog, those
+            that the network does not know may be among them.
+        labels : mapping of str to str, optional
+            What axes and captions call columns of the catalog, by their names.
+
+        Returns
+        -------
+        Store
+
+        Raises
+        ------
+        FigureError
+            If a class is unknown, or two classes would have the same name.
+        """
+        if not class_names and not labels:
+            return self
+        check_names(class_names, self.class_names, list_others(self.record), self.path)
+        view = copy(self)
+        # These name classes.
+        for name in ("table", "statistics"):
+            view.__dict__.pop(name, None)
+        view.record = rename_store(self.record, class_names)
+        view.new_names = {**self.new_names, **class_names}
+        view.labels = {**self.labels, **(labels or {})}
+        return view
 
     @property
     def method(self) -> str:

@@ -560,11 +560,35 @@ def _describe_no_split(store: "Store", query: Query) -> str:
 
 
 def _find_class(store: "Store", name: str, parameter: str) -> int:
-    if name not in store.class_names:
+    found = store.find_class(name)
+    if found is None:
         raise SelectionError(
             f"{store.path}: `{parameter}` {name!r}, expected one of {', '.join(store.class_names)}"
         )
-    return store.class_names.index(name)
+    return found
+
+
+def rename_classes(store: "Store", query: Query, names: Sequence[str]) -> Query:
+    """Return a query whose classes have other names.
+
+    Parameters
+    ----------
+    store : Store
+        An open store, of which classes may be renamed; see `Store.renamed`.
+    query : Query
+        A request that this store can answer.
+    names : (C,) sequence of str
+        The names.
+
+    Returns
+    -------
+    Query
+    """
+    true, predicted = (
+        None if name is None else names[_find_class(store, name, key)]
+        for key, name in (("true", query.true), ("predicted", query.predicted))
+    )
+    return replace(query, true=true, predicted=predicted)
 
 
 def require_labels(store: "Store", purpose: str) -> None:
