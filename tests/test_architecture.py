@@ -189,6 +189,7 @@ OPENED = {
     "catalog/tables.py": "bytes in memory",
     "catalog/text.py": "bytes in memory",
     "catalog/galaxies.py": "`read_table` of formats, which is given the bytes",
+    "catalog/picks.py": "the same `read_table`, which reads by runtime.inputs",
     "networks/importing.py": "the same `read_table`, which reads by runtime.inputs",
     "store/hdf5.py": "HDF5 opens by name; a file that is no regular one is refused before",
     "store/content.py": "the same file again, for the bytes of its chunks",

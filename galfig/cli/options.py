@@ -421,6 +421,7 @@ def map_option(function: Function) -> Function:
 def selection_options(n: int | None) -> Callable[[Function], Function]:
     """Add the options that select galaxies; the command receives them as ``query``."""
     from galfig.runtime.options import Split
+    from galfig.store.picks import expand_objids
     from galfig.store.selection import Query, Sort
 
     choices = [
@@ -468,13 +469,21 @@ def selection_options(n: int | None) -> Callable[[Function], Function]:
             type=Integer(min=0),
             help="Seed of the random order.",
         ),
-        click.option("--objid", "objids", multiple=True, help="Show this galaxy; may be repeated."),
+        click.option(
+            "--objid",
+            "objids",
+            multiple=True,
+            metavar="OBJID|@FILE",
+            help="Only this galaxy; may be repeated. @FILE stands for those of a file, with one "
+            "identifier per line, or of a table with a column objid.",
+        ),
     ]
 
     def add(function: Function) -> Function:
         @functools.wraps(function)
         def run(*args: Any, **given: Any) -> Any:
             asked = {key.name: given.pop(key.name) for key in dataclasses.fields(Query)}
+            asked["objids"] = expand_objids(asked["objids"], _read_picks)
             return function(*args, query=Query(**asked), **given)
 
         for choice in reversed(choices):
@@ -482,6 +491,19 @@ def selection_options(n: int | None) -> Callable[[Function], Function]:
         return run  # type: ignore[return-value]
 
     return add
+
+
+def _read_picks(name: str) -> tuple[str, ...]:
+    """Read the identifiers of a table or, if it is none by its suffix, of a list."""
+    from galfig.store.picks import read_picks
+
+    path = Path(name)
+    if not path.suffix or path.suffix.lower() == ".txt":
+        return read_picks(path)
+    # This imports pandas, which a list does not need.
+    from galfig.catalog.picks import is_table, read_objids
+
+    return read_objids(path) if is_table(path) else read_picks(path)
 
 
 # What follows "interrupted" for commands that can resume, by name of their function.

@@ -46,6 +46,7 @@ from galfig.store.hdf5 import (
     read_attributes,
     read_texts,
 )
+from galfig.store.picks import expand_objids, read_picks
 from galfig.store.schema import (
     check_schema,
     count_evidence,
@@ -946,7 +947,7 @@ class Store:
         n: int | None = None,
         zmin: float | None = None,
         zmax: float | None = None,
-        objids: str | Sequence[str] | None = None,
+        objids: str | Path | Sequence[str] | None = None,
         true: str | None = None,
         predicted: str | None = None,
         correct: bool | None = None,
@@ -967,8 +968,10 @@ class Store:
             Number of galaxies; by default, all that satisfy the conditions.
         zmin, zmax : float, optional
             Keep only redshifts strictly between these limits.
-        objids : str or sequence of str, optional
-            Select these galaxies, in this order; no other condition may be given.
+        objids : str, Path or sequence of str, optional
+            Select these galaxies, in this order; no other condition may be given. A path, or text
+            that begins with ``@``, is a file with one identifier per line, such as
+            ``"@picks.txt"``; see `galfig.store.picks.parse_picks`.
         true, predicted : str, optional
             Keep only galaxies with this true class, or with this predicted class.
         correct : bool, optional
@@ -989,8 +992,13 @@ class Store:
         ------
         SelectionError
             If no galaxy satisfies the conditions; if an identifier, class or column is unknown;
-            or if a condition needs redshifts or labels that the store lacks.
+            or if a condition needs redshifts or labels that the store lacks; or if a file of
+            identifiers cannot be read.
         """
+        if isinstance(objids, Path):
+            objids = read_picks(objids)
+        elif isinstance(objids, str):
+            objids = (objids,)
         if objids is not None and not len(objids):
             raise SelectionError("`objids` is empty, expected identifiers, or None for any galaxy")
         query = make_query(
@@ -998,7 +1006,7 @@ class Store:
             n=n,
             zmin=zmin,
             zmax=zmax,
-            objids=(objids,) if isinstance(objids, str) else tuple(map(str, objids or ())),
+            objids=expand_objids(map(str, () if objids is None else objids)),
             true=true,
             predicted=predicted,
             correct=correct,
