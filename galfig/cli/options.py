@@ -282,7 +282,8 @@ def figure_options(function: Function) -> Function:
     function = click.option(
         "--data",
         type=click.Path(path_type=Path, dir_okay=False),
-        help="Also write the numbers behind the figure to this table, FILE.ecsv.",
+        help="Also write the numbers behind the figure to this table: .fits, .csv, .ecsv, .vot, "
+        ".parquet or .mrt.",
     )(function)
     return click.option(
         "--width",

@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from galfig.config import DEFAULT_STYLE, StyleSettings
 from galfig.figures.captions import Markup
@@ -15,25 +14,7 @@ from galfig.figures.methods import find_words
 from galfig.runtime.options import MapKind
 from galfig.store.audits import Audit
 from galfig.store.reader import Store
-
-
-class Column(NamedTuple):
-    """A column of the data behind a figure.
-
-    Attributes
-    ----------
-    values : array_like
-        The values, of any type that astropy writes.
-    description : str
-        What the values are.
-    unit : str
-        Unit as astropy spells it; "" for dimensionless numbers and for logits, which astropy does
-        not know.
-    """
-
-    values: ArrayLike
-    description: str
-    unit: str = ""
+from galfig.tables.columns import Column as Column
 
 
 @dataclass(frozen=True)
