@@ -419,8 +419,13 @@ def map_option(function: Function) -> Function:
     )(function)
 
 
-def selection_options(n: int | None) -> Callable[[Function], Function]:
-    """Add the options that select galaxies; the command receives them as ``query``."""
+def selection_options(
+    n: int | None, *, split: str = "all that did not train"
+) -> Callable[[Function], Function]:
+    """Add the options that select galaxies; the command receives them as ``query``.
+
+    ``split`` says which galaxies the command chooses from where the option is not given.
+    """
     from galfig.runtime.options import Split
     from galfig.store.picks import expand_objids
     from galfig.store.selection import Query, Sort
@@ -429,7 +434,7 @@ def selection_options(n: int | None) -> Callable[[Function], Function]:
         click.option(
             "--split",
             type=click.Choice(get_args(Split)),
-            help="Only galaxies that the training used so.  [default: all that did not train]",
+            help=f"Only galaxies that the training used so.  [default: {split}]",
         ),
         click.option(
             "--n",

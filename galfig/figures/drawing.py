@@ -15,6 +15,7 @@ from galfig.runtime.options import MapKind
 from galfig.store.audits import Audit
 from galfig.store.reader import Store
 from galfig.tables.columns import Column as Column
+from galfig.tables.images import Image
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,8 @@ class Drawing:
         Identifiers of the galaxies that the figure shows individually.
     style : StyleSettings
         How it looks; pages that are drawn later, and files, need it.
+    images : callable
+        Returns the cutouts and maps that the figure shows, for a table of its data in FITS.
     """
 
     name: str
@@ -94,6 +97,7 @@ class Drawing:
     n_pages: int = 1
     galaxies: tuple[str, ...] = ()
     style: StyleSettings = DEFAULT_STYLE
+    images: Callable[[], Iterable[Image]] = tuple
 
 
 def name_galaxies(store: Store, indices: NDArray[np.intp]) -> tuple[str, ...]:

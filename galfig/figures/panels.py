@@ -27,6 +27,7 @@ from galfig.figures.captions import (
     order_rows,
 )
 from galfig.figures.choice import choose_maps, find_classes
+from galfig.figures.cubes import iter_cubes
 from galfig.figures.drawing import Drawing, DrawOptions, name_galaxies, tabulate_galaxies
 from galfig.figures.meaning import (
     Evidence,
@@ -195,6 +196,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
             _describe_evidence_alt(store, selection.indices, chosen, style),
             partial(tabulate_evidence, store, selection.indices, chosen),
             galaxies=name_galaxies(store, selection.indices),
+            images=partial(iter_cubes, store, selection.indices),
         )
     return Drawing(
         "panels",
@@ -204,6 +206,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         describe_rows_alt(store, selection.indices, chosen, style),
         partial(tabulate_galaxies, store, selection.indices),
         galaxies=name_galaxies(store, selection.indices),
+        images=partial(iter_cubes, store, selection.indices),
     )
 
 

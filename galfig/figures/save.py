@@ -104,7 +104,8 @@ def write_drawing(
         with replace_file(file, if_exists="replace") as temporary:
             temporary.write_text(words, encoding="utf-8")
     for file in tables:
-        write_table(file, Table(drawing.title, drawing.tabulate(), provenance), if_exists=if_exists)
+        table = Table(drawing.title, drawing.tabulate(), provenance)
+        write_table(file, table, images=drawing.images(), if_exists=if_exists)
     return [path, *captions, *tables]
 
 
@@ -237,10 +238,40 @@ def describe_provenance(
             **({"map": options.map} if options.map else {}),
             **_describe_style(options),
         },
-        "settings": load_json(store.attrs["config"]),
-        "selection": {"n_candidates": selection.n_candidates, **asdict(selection.query)},
+        **_describe_choice(store, selection),
         "objid": _list_galaxies(store, selection),
     }
+
+
+def describe_source(store: Store, selection: Selection | None = None) -> dict[str, Any]:
+    """Describe which store, and which of its galaxies, a file is made from, for its metadata.
+
+    Parameters
+    ----------
+    store : Store
+        An open store.
+    selection : Selection, optional
+        How the galaxies were selected, if that is known.
+
+    Returns
+    -------
+    dict
+        Version, digests, settings and selection, as JSON can hold them; without identifiers.
+    """
+    return {
+        "galfig_version": galfig.__version__,
+        "store": _describe_store(store),
+        **_describe_choice(store, selection),
+    }
+
+
+def _describe_choice(store: Store, selection: Selection | None) -> dict[str, Any]:
+    chosen = (
+        {}
+        if selection is None
+        else {"selection": {"n_candidates": selection.n_candidates, **asdict(selection.query)}}
+    )
+    return {"settings": load_json(store.attrs["config"]), **chosen}
 
 
 def _list_galaxies(store: Store, selection: Selection) -> Any:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -75,6 +75,19 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from galfig.config import Settings
+
+
+class ColumnWords(NamedTuple):
+    """What a catalog says of one of its columns.
+
+    Attributes
+    ----------
+    unit, description : str
+        As the catalog gives them; "" where it gives none.
+    """
+
+    unit: str = ""
+    description: str = ""
 
 
 class Store:
@@ -472,6 +485,32 @@ class Store:
                 + suggest(name, self.column_names, f"there are {shorten([*self.column_names])}")
             )
         return self.columns[found]
+
+    def describe_column(self, name: str) -> "ColumnWords":
+        """Return the unit and the description of a column of the catalog.
+
+        Parameters
+        ----------
+        name : str
+            One of `columns`.
+
+        Returns
+        -------
+        ColumnWords
+            As the catalog gave them; "" where it gave none.
+
+        Raises
+        ------
+        StoreError
+            If the store is closed or damaged.
+        """
+        with _name_damage(self.path, "catalog"):
+            key = read_columns(self._file["catalog"], self.path)[name]
+            attrs = read_attributes(self._file["catalog"][key])
+        unit, description = (attrs.get(word, "") for word in ("unit", "description"))
+        if not (isinstance(unit, str) and isinstance(description, str)):
+            return ColumnWords()
+        return ColumnWords(make_printable(unit), make_printable(description))
 
     def _derive(self, name: str) -> Any:
         """Return a column of `table` that is not of the catalog."""

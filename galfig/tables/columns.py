@@ -43,11 +43,14 @@ class Table:
         The columns by name, in order; all of the same length.
     meta : mapping of str to Any
         What it was made from, as JSON can hold it.
+    name : str, default "DATA"
+        Name of its extension in a file of FITS.
     """
 
     title: str
     columns: Mapping[str, Column]
     meta: Mapping[str, Any] = field(default_factory=dict)
+    name: str = "DATA"
 
     def __len__(self) -> int:
         return max((len(np.asarray(column.values)) for column in self.columns.values()), default=0)

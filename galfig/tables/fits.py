@@ -1,29 +1,62 @@
-"""FITS: a table as a binary-table extension, with checksums."""
+"""FITS: a table as a binary-table extension, and images behind it, with checksums."""
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from galfig.runtime.documents import dump_json
 from galfig.tables.columns import Table, make_distinct, name_in_ascii, read_cells
 from galfig.tables.conversion import make_astropy, quiet
+from galfig.tables.images import Image
 
-# Name of the extension.
-EXTENSION = "GALAXIES"
+# FITS files consist of blocks of so many bytes.
+_BLOCK = 2880
 
 
-def write_fits(path: Path, table: Table) -> None:
-    """Write a table as FITS, after an empty primary HDU."""
+def write_fits(path: Path, table: Table, images: Iterable[Image] = ()) -> None:
+    """Write a table as FITS, after an empty primary HDU, and then images, one at a time.
+
+    Parameters
+    ----------
+    path : Path
+        The file to write.
+    table : Table
+        The table.
+    images : iterable of Image, optional
+        What becomes an extension each, behind the table.
+    """
     from astropy.io import fits
 
-    hdus = fits.HDUList([fits.PrimaryHDU(), make_table_hdu(table, path)])
+    primary = fits.PrimaryHDU()
+    describe_origin(primary.header, table.title, table.meta)
+    hdus = fits.HDUList([primary, _make_hdu(table, path)])
     with quiet():
         hdus.writeto(path, overwrite=True, checksum=True)
+    with path.open("ab") as file:
+        for image in images:
+            file.write(_encode(image))
 
 
-def make_table_hdu(table: Table, path: Path) -> Any:
+def _encode(image: Image) -> bytes:
+    """Return an image as an extension of FITS."""
+    from astropy.io import fits
+
+    hdu = fits.ImageHDU(image.values, name=image.name)
+    if image.version is not None:
+        hdu.ver = image.version
+    for key, value, comment in image.cards:
+        words = name_in_ascii(value) if isinstance(value, str) and value else value
+        hdu.header[key] = (words, comment)
+    with quiet():
+        hdu.add_checksum()
+    data = image.values.astype(image.values.dtype.newbyteorder(">")).tobytes()
+    padding = b"\0" * (-len(data) % _BLOCK)
+    return hdu.header.tostring().encode("ascii") + data + padding
+
+
+def _make_hdu(table: Table, path: Path) -> Any:
     """Make the extension of a table.
 
     Parameters
@@ -67,8 +100,7 @@ def make_table_hdu(table: Table, path: Path) -> Any:
                 if words:
                     after = f"TFORM{number}"
                     hdu.header.set(f"{key}{number}", name_in_ascii(words), after=after)
-    hdu.name = EXTENSION
-    describe_origin(hdu.header, table.title, table.meta)
+    hdu.name = table.name
     return hdu
 
 

@@ -1,13 +1,14 @@
 """Formats: tables written as files, in the format that the suffix names."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from galfig.errors import OutputError
 from galfig.runtime.files import ErrorOrReplace, replace_file
 from galfig.runtime.messages import quote
 from galfig.tables.columns import Table
+from galfig.tables.images import Image
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +44,13 @@ def check_table(path: Path | None) -> None:
         raise OutputError(f"{path}: suffix {path.suffix!r}, expected {', '.join(SUFFIXES)}")
 
 
-def write_table(path: Path, table: Table, *, if_exists: ErrorOrReplace = "error") -> None:
+def write_table(
+    path: Path,
+    table: Table,
+    *,
+    images: Iterable[Image] = (),
+    if_exists: ErrorOrReplace = "error",
+) -> None:
     """Write a table in the format of its suffix, with units, descriptions and its origin.
 
     FITS, ECSV and VOTable are made by astropy, in memory; CSV, MRT and Parquet are written some
@@ -56,6 +63,8 @@ def write_table(path: Path, table: Table, *, if_exists: ErrorOrReplace = "error"
         or .mrt.
     table : Table
         The table.
+    images : iterable of Image, optional
+        Images for extensions behind the table; formats other than FITS leave them out.
     if_exists : {"error", "replace"}, default "error"
         What to do if the file already exists.
 
@@ -65,9 +74,14 @@ def write_table(path: Path, table: Table, *, if_exists: ErrorOrReplace = "error"
         If the suffix is that of no format, or the file exists or cannot be written.
     """
     check_table(path)
-    writer = _load_writer(find_format(path))
+    suffix = find_format(path)
     with replace_file(path, if_exists=if_exists) as temporary:
-        writer(temporary, table)
+        if suffix == ".fits":
+            from galfig.tables.fits import write_fits
+
+            write_fits(temporary, table, images)
+        else:
+            _load_writer(suffix)(temporary, table)
 
 
 def _load_writer(suffix: str) -> Writer:
@@ -86,13 +100,9 @@ def _load_writer(suffix: str) -> Writer:
         from galfig.tables.parquet import write_parquet
 
         return write_parquet
-    if suffix == ".vot":
-        from galfig.tables.votable import write_votable
+    from galfig.tables.votable import write_votable
 
-        return write_votable
-    from galfig.tables.fits import write_fits
-
-    return write_fits
+    return write_votable
 
 
 def warn_of_change(path: Path, what: str, names: list[str]) -> None:

@@ -39,7 +39,7 @@ COLUMNS = {
     "text": Column(np.ma.MaskedArray(TEXTS, mask=[0, 0, 1, 0], dtype=object), "words"),
 }
 META = {"galfig_version": "0.1.0", "store": {"plan_digest": "ab" * 32}, "n": 4, "words": "Ü"}
-TABLE = Table("Galaxies of a store", COLUMNS, META)
+TABLE = Table("Galaxies of a store", COLUMNS, META, "GALAXIES")
 PLAIN = [suffix for suffix in SUFFIXES if suffix != ".mrt"]
 
 
@@ -103,7 +103,7 @@ def test_where_a_table_is_from_is_in_the_file(tmp_path, suffix):
     """What it was made from; MRT, which journals set, says only by what."""
     path = write(tmp_path, suffix)
     if suffix == ".fits":
-        header = fits.getheader(path, "GALAXIES")
+        header = fits.getheader(path)
         assert (header["TITLE"], header["CREATOR"]) == ("Galaxies of a store", "galfig 0.1.0")
         words = "".join(header["HISTORY"])
         assert json.loads(words.removeprefix("galfig: ")) == META
