@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from galfig.config import Settings as Settings
     from galfig.config import load_settings as load_settings
     from galfig.errors import GalfigError as GalfigError
+    from galfig.export.main import export_maps as export_maps
+    from galfig.export.main import export_table as export_table
     from galfig.networks.checkpoint import Checkpoint as Checkpoint
     from galfig.networks.checkpoint import load_checkpoint as load_checkpoint
     from galfig.networks.ensemble import load_networks as load_networks
@@ -59,6 +61,8 @@ __all__ = [
     "build_parts",
     "catalog_from_folders",
     "explain_again",
+    "export_maps",
+    "export_table",
     "grad_cam",
     "import_model",
     "load_catalog",
@@ -91,6 +95,8 @@ _PLACES = {
     "build_parts": "galfig.pipeline.main",
     "catalog_from_folders": "galfig.catalog.folders",
     "explain_again": "galfig.pipeline.supply",
+    "export_maps": "galfig.export.main",
+    "export_table": "galfig.export.main",
     "grad_cam": "galfig.attribution.gradcam",
     "import_model": "galfig.networks.importing",
     "load_catalog": "galfig.catalog.sample",

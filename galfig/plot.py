@@ -136,7 +136,8 @@ class Plot:
         path : Path or str
             Figure to write: .pdf, .png or .svg.
         data : Path or str, optional
-            Table to write with the numbers that the figure shows: .ecsv.
+            Table to write with the numbers that the figure shows: .fits, .csv, .ecsv, .vot, .xml,
+            .parquet or .mrt.
         if_exists : {"error", "replace"}, default "error"
             What to do if a file already exists.
 

@@ -1,19 +1,15 @@
 """The tables of an audit: its numbers beside their controls, and its galaxies as files."""
 
-import io
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from galfig.figures.audits import format_estimate, name_number
 from galfig.records import Measured
-from galfig.runtime.documents import dump_json
-from galfig.runtime.files import replace_file
 from galfig.runtime.messages import WIDTH, wrap_item
-from galfig.store.audits import TEXTS, Audit, GalaxyColumn
+from galfig.store.audits import Audit, GalaxyColumn
+from galfig.tables.columns import Column, Table
+from galfig.tables.formats import write_table
 
 # Suffixes of the tables of galaxies, in place of that of the audit.
 SUFFIXES = (".parquet", ".ecsv")
@@ -93,12 +89,11 @@ def write_tables(path: Path, columns: Mapping[str, GalaxyColumn], meta: Mapping[
     OutputError
         If a file cannot be written.
     """
-    parquet, ecsv = list_tables(path)
-    with replace_file(parquet, if_exists="replace") as temporary:
-        _write_parquet(temporary, columns, meta)
-    with replace_file(ecsv, if_exists="replace") as temporary:
-        # astropy would write the file in the encoding of the locale.
-        temporary.write_text(_write_ecsv(columns, meta), encoding="utf-8")
+    table = Table(
+        "Galaxies of an audit", {name: Column(*column) for name, column in columns.items()}, meta
+    )
+    for file in list_tables(path):
+        write_table(file, table, if_exists="replace")
 
 
 def _list_rows(name: str, measured: Measured) -> Iterator[tuple[str, str]]:
@@ -108,36 +103,3 @@ def _list_rows(name: str, measured: Measured) -> Iterator[tuple[str, str]]:
         yield f" {name_number(key, estimate)}", format_estimate(estimate)
     for key, estimate in measured.controls.items():
         yield f"  vs {name_number(key, estimate)}", format_estimate(estimate)
-
-
-def _write_parquet(
-    path: Path, columns: Mapping[str, GalaxyColumn], meta: Mapping[str, Any]
-) -> None:
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    fields, arrays = [], []
-    for name, column in columns.items():
-        kind = pa.string() if name in TEXTS else pa.float64()
-        described = {"unit": column.unit, "description": column.description}
-        fields.append(pa.field(name, kind, metadata=described))
-        arrays.append(pa.array(list(column.values), kind))
-    schema = pa.schema(fields, metadata={"galfig": dump_json(meta)})
-    stream = io.BytesIO()
-    parquet.write_table(pa.table(arrays, schema=schema), stream)
-    # Arrow takes no path that is not UTF-8, and gives no number of an error of the disk.
-    path.write_bytes(stream.getvalue())
-
-
-def _write_ecsv(columns: Mapping[str, GalaxyColumn], meta: Mapping[str, Any]) -> str:
-    from astropy.table import Table
-
-    # Plain lists and dicts, since YAML would tag all other Python types.
-    table = Table(meta={"galfig": json.loads(dump_json(meta))})
-    for name, column in columns.items():
-        table[name] = np.asarray(column.values, str if name in TEXTS else np.float64)
-        table[name].description = column.description
-        table[name].unit = column.unit or None
-    stream = io.StringIO()
-    table.write(stream, format="ascii.ecsv")
-    return stream.getvalue()

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from galfig.catalog.limits import check_size
 from galfig.errors import CatalogError
-from galfig.runtime.messages import shorten, suggest
+from galfig.runtime.messages import one_line, shorten, suggest
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -199,7 +199,7 @@ def make_frame(tables: "list[pa.Table]") -> pd.DataFrame:
 
     table = pa.concat_tables(tables, promote_options="default")
     tables.clear()
-    types = _map_types()
+    types, words = _map_types(), _read_words(table.schema)
     described = (table.schema.pandas_metadata or {}).get("index_columns", [])
     index = {name for name in described if isinstance(name, str)}
     is_number = [
@@ -230,7 +230,20 @@ def make_frame(tables: "list[pa.Table]") -> pd.DataFrame:
             columns.append(next(others))
     joined = pd.DataFrame(dict(enumerate(one for _, one in columns)), copy=False)
     joined.columns = pd.Index([name for name, _ in columns], dtype=object)
-    return _expand_lists(joined)
+    expanded = _expand_lists(joined)
+    expanded.attrs.update(words)
+    return expanded
+
+
+def _read_words(schema: "pa.Schema") -> dict[str, dict[str, str]]:
+    """Return units and descriptions, by column, in the metadata of fields as galfig writes them."""
+    found: dict[str, dict[str, str]] = {"units": {}, "descriptions": {}}
+    for field in schema:
+        for key, words in found.items():
+            text = (field.metadata or {}).get(key[:-1].encode())
+            if text:
+                words[field.name] = one_line(text.decode("utf-8", "replace"))
+    return found
 
 
 def _map_types() -> dict[Any, Any]:

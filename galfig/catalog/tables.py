@@ -15,7 +15,7 @@ import pandas as pd
 from galfig.catalog.arrow import MAX_ELEMENTS
 from galfig.catalog.limits import check_size
 from galfig.errors import CatalogError
-from galfig.runtime.messages import list_some, quote, shorten
+from galfig.runtime.messages import list_some, one_line, quote, shorten
 
 if TYPE_CHECKING:
     from astropy.table import Column, Table
@@ -162,7 +162,8 @@ def make_frame(table: "Table", path: Path) -> pd.DataFrame:
     DataFrame
         N rows. Masked integers and booleans are of pandas' nullable types. A column ``NAME`` of
         arrays of the same length, `MAX_ELEMENTS` at most, becomes the columns ``NAME[0]``,
-        ``NAME[1]``, ... Other columns of arrays are left out, with a warning.
+        ``NAME[1]``, ... Other columns of arrays are left out, with a warning. ``attrs["units"]``
+        and ``attrs["descriptions"]`` hold what the table says of its columns, by name.
     """
     from astropy.table import Column
 
@@ -183,7 +184,13 @@ def make_frame(table: "Table", path: Path) -> pd.DataFrame:
             path,
             shorten(left),
         )
-    return pd.DataFrame(parts, index=range(len(table)))
+    frame = pd.DataFrame(parts, index=range(len(table)))
+    kept = [name for name in table.colnames if name in parts]
+    frame.attrs["units"] = {name: str(table[name].unit) for name in kept if table[name].unit}
+    frame.attrs["descriptions"] = {
+        name: one_line(table[name].description) for name in kept if table[name].description
+    }
+    return frame
 
 
 def _holds_arrays(column: "Column") -> bool:

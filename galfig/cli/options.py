@@ -313,7 +313,8 @@ def figure_options(function: Function) -> Function:
     function = click.option(
         "--data",
         type=click.Path(path_type=Path, dir_okay=False),
-        help="Also write the numbers behind the figure to this table, FILE.ecsv.",
+        help="Also write the numbers behind the figure to this table: .fits, .csv, .ecsv, .vot, "
+        ".parquet or .mrt.",
     )(function)
     return click.option(
         "--width",
@@ -513,16 +514,22 @@ def map_option(function: Function) -> Function:
     )(function)
 
 
-def selection_options(n: int | None) -> Callable[[Function], Function]:
-    """Add the options that select galaxies; the command receives them as ``query``."""
+def selection_options(
+    n: int | None, *, split: str = "all that did not train"
+) -> Callable[[Function], Function]:
+    """Add the options that select galaxies; the command receives them as ``query``.
+
+    ``split`` says which galaxies the command chooses from where the option is not given.
+    """
     from galfig.runtime.options import Split
+    from galfig.store.picks import expand_objids
     from galfig.store.selection import Query, Sort
 
     choices = [
         click.option(
             "--split",
             type=click.Choice(get_args(Split)),
-            help="Only galaxies that the training used so.  [default: all that did not train]",
+            help=f"Only galaxies that the training used so.  [default: {split}]",
         ),
         click.option(
             "--n",
@@ -568,13 +575,21 @@ def selection_options(n: int | None) -> Callable[[Function], Function]:
             metavar="OBJID",
             help="Show this galaxy and those whose features are most alike, nearest first.",
         ),
-        click.option("--objid", "objids", multiple=True, help="Show this galaxy; may be repeated."),
+        click.option(
+            "--objid",
+            "objids",
+            multiple=True,
+            metavar="OBJID|@FILE",
+            help="Only this galaxy; may be repeated. @FILE stands for those of a file, with one "
+            "identifier per line, or of a table with a column objid.",
+        ),
     ]
 
     def add(function: Function) -> Function:
         @functools.wraps(function)
         def run(*args: Any, **given: Any) -> Any:
             asked = {key.name: given.pop(key.name) for key in dataclasses.fields(Query)}
+            asked["objids"] = expand_objids(asked["objids"], _read_picks)
             return function(*args, query=Query(**asked), **given)
 
         for choice in reversed(choices):
@@ -582,6 +597,19 @@ def selection_options(n: int | None) -> Callable[[Function], Function]:
         return run  # type: ignore[return-value]
 
     return add
+
+
+def _read_picks(name: str) -> tuple[str, ...]:
+    """Read the identifiers of a table or, if it is none by its suffix, of a list."""
+    from galfig.store.picks import read_picks
+
+    path = Path(name)
+    if not path.suffix or path.suffix.lower() == ".txt":
+        return read_picks(path)
+    # This imports pandas, which a list does not need.
+    from galfig.catalog.picks import is_table, read_objids
+
+    return read_objids(path) if is_table(path) else read_picks(path)
 
 
 # What follows "interrupted" for commands that can resume, by name of their function.

@@ -1,10 +1,16 @@
 """Usage errors of all commands and groups, which suggest only similar names."""
 
+import traceback
 from collections.abc import Iterable
+from typing import Any
 
 import click
 
-from galfig.runtime.messages import suggest
+from galfig.cli.messages import translate
+from galfig.errors import GalfigError
+from galfig.runtime.messages import one_line, suggest
+
+_EXIT_FAILED = 1
 
 
 class Command(click.Command):
@@ -23,6 +29,20 @@ class Command(click.Command):
             ]
             words = _refuse("option", exc.option_name, switches)
             raise click.UsageError(words, exc.ctx) from exc
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; see `click.Command.invoke`.
+
+        An error while options are turned into what the command takes, such as settings and lists
+        of galaxies, is reported in one line, as those of the command itself are.
+        """
+        try:
+            return super().invoke(ctx)
+        except GalfigError as exc:
+            if ctx.params.get("debug"):
+                traceback.print_exc()
+            click.echo(f"galfig: error: {translate(one_line(exc), ctx)}", err=True)
+            ctx.exit(_EXIT_FAILED)
 
 
 class Group(Command, click.Group):

@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from galfig.config import DEFAULT_STYLE, StyleSettings
 from galfig.figures.captions import Markup
@@ -15,25 +14,8 @@ from galfig.figures.methods import find_words
 from galfig.runtime.options import MapKind, Projection
 from galfig.store.audits import Audit
 from galfig.store.reader import Store
-
-
-class Column(NamedTuple):
-    """A column of the data behind a figure.
-
-    Attributes
-    ----------
-    values : array_like
-        The values, of any type that astropy writes.
-    description : str
-        What the values are.
-    unit : str
-        Unit as astropy spells it; "" for dimensionless numbers and for logits, which astropy does
-        not know.
-    """
-
-    values: ArrayLike
-    description: str
-    unit: str = ""
+from galfig.tables.columns import Column as Column
+from galfig.tables.images import Image
 
 
 @dataclass(frozen=True)
@@ -108,6 +90,8 @@ class Drawing:
         Identifiers of the galaxies that the figure shows individually.
     style : StyleSettings
         How it looks; pages that are drawn later, and files, need it.
+    images : callable
+        Returns the cutouts and maps that the figure shows, for a table of its data in FITS.
     """
 
     name: str
@@ -119,6 +103,7 @@ class Drawing:
     n_pages: int = 1
     galaxies: tuple[str, ...] = ()
     style: StyleSettings = DEFAULT_STYLE
+    images: Callable[[], Iterable[Image]] = tuple
 
 
 def name_galaxies(store: Store, indices: NDArray[np.intp]) -> tuple[str, ...]:

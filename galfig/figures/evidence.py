@@ -26,6 +26,7 @@ from galfig.figures.captions import (
     order_rows,
 )
 from galfig.figures.choice import find_classes
+from galfig.figures.cubes import iter_cubes
 from galfig.figures.drawing import Drawing, DrawOptions, name_galaxies
 from galfig.figures.meaning import (
     Evidence,
@@ -359,6 +360,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         _describe_alt(store, indices, chosen),
         partial(tabulate_evidence, store, indices, chosen),
         galaxies=name_galaxies(store, indices),
+        images=partial(iter_cubes, store, indices),
     )
 
 

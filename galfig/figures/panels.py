@@ -29,6 +29,7 @@ from galfig.figures.captions import (
     order_rows,
 )
 from galfig.figures.choice import choose_maps, find_classes
+from galfig.figures.cubes import iter_cubes
 from galfig.figures.drawing import Drawing, DrawOptions, name_galaxies, tabulate_galaxies
 from galfig.figures.layout import Arrangement, RowPages, make_pages, warn_if_tall
 from galfig.figures.meaning import (
@@ -235,6 +236,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
             partial(tabulate_evidence, store, selection.indices, chosen),
             len(pages),
             galaxies=name_galaxies(store, selection.indices),
+            images=partial(iter_cubes, store, selection.indices),
         )
     return Drawing(
         "panels",
@@ -251,6 +253,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         partial(tabulate_galaxies, store, selection.indices),
         len(pages),
         galaxies=name_galaxies(store, selection.indices),
+        images=partial(iter_cubes, store, selection.indices),
     )
 
 

@@ -19,7 +19,6 @@ from galfig.figures.drawing import Drawing, DrawOptions
 from galfig.figures.labels import check_labels
 from galfig.figures.save import (
     check_format,
-    check_table,
     describe_audit_provenance,
     describe_provenance,
     write_drawing,
@@ -31,6 +30,7 @@ from galfig.runtime.options import MapKind, Projection
 from galfig.store.audits import Audit, open_audit
 from galfig.store.reader import Store, open_store
 from galfig.store.selection import Query, Selection, rename_classes, select_galaxies
+from galfig.tables.formats import check_table
 
 Opener = Callable[[Path], Store]
 """Opens a store by its path."""
@@ -358,7 +358,8 @@ def render_figure(
     style : StyleSettings, optional
         How the figure looks.
     data : Path, optional
-        Table to write with the numbers that the figure shows: .ecsv.
+        Table to write with the numbers that the figure shows, in a format of
+        `galfig.tables.formats`.
     if_exists : {"error", "replace"}, default "error"
         What to do if a file already exists.
     opener : callable, optional

@@ -1,8 +1,6 @@
 """Saving figures: reproducible bytes, with the provenance inside the file."""
 
 import hashlib
-import io
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -23,6 +21,8 @@ from galfig.runtime.progress import track
 from galfig.store.audits import Audit
 from galfig.store.reader import Store
 from galfig.store.selection import Query, Selection
+from galfig.tables.columns import Table
+from galfig.tables.formats import check_table, write_table
 
 # With more galaxies, the metadata would be larger than the figure.
 MAX_LISTED = 10_000
@@ -56,7 +56,8 @@ def write_drawing(
     path : Path
         Figure to write: .pdf, .png or .svg.
     data : Path, optional
-        Table to write with the numbers that the figure shows: .ecsv.
+        Table to write with the numbers that the figure shows, in a format of
+        `galfig.tables.formats`.
     if_exists : {"error", "replace"}, default "error"
         What to do if a file already exists.
 
@@ -103,7 +104,8 @@ def write_drawing(
         with replace_file(file, if_exists="replace") as temporary:
             temporary.write_text(words, encoding="utf-8")
     for file in tables:
-        _write_table(file, drawing, provenance, if_exists)
+        table = Table(drawing.title, drawing.tabulate(), provenance)
+        write_table(file, table, images=drawing.images(), if_exists=if_exists)
     return [path, *captions, *tables]
 
 
@@ -179,26 +181,6 @@ def save_figure(
                 page.savefig(temporary, format=path.suffix.lower()[1:], metadata=metadata)
 
 
-def _write_table(
-    path: Path, drawing: Drawing, provenance: Mapping[str, Any], if_exists: ErrorOrReplace
-) -> None:
-    """Write the numbers behind a figure as ECSV, with units, descriptions and provenance."""
-    from astropy.table import Table
-
-    # Convert to plain lists and dicts, since YAML would tag all other Python types.
-    record = json.loads(dump_json(provenance))
-    table = Table(meta={"title": drawing.title, "galfig": record})
-    for name, column in drawing.tabulate().items():
-        table[name] = column.values
-        table[name].description = column.description
-        table[name].unit = column.unit or None
-    stream = io.StringIO()
-    table.write(stream, format="ascii.ecsv")
-    with replace_file(path, if_exists=if_exists) as temporary:
-        # astropy would write the file in the encoding of the locale.
-        temporary.write_text(stream.getvalue(), encoding="utf-8")
-
-
 def _holds(path: Path, words: str) -> bool:
     """Return whether a file exists and has exactly this content."""
     return path.is_file() and path.read_bytes() == words.encode()
@@ -258,10 +240,39 @@ def describe_provenance(
             **({"projection": options.projection} if options.projection else {}),
             **_describe_style(options),
         },
-        "settings": load_json(store.attrs["config"]),
-        "selection": {"n_candidates": selection.n_candidates, **_describe_query(selection.query)},
+        **_describe_choice(store, selection),
         "objid": _list_galaxies(store, selection),
     }
+
+
+def describe_source(store: Store, selection: Selection | None = None) -> dict[str, Any]:
+    """Describe which store, and which of its galaxies, a file is made from, for its metadata.
+
+    Parameters
+    ----------
+    store : Store
+        An open store.
+    selection : Selection, optional
+        How the galaxies were selected, if that is known.
+
+    Returns
+    -------
+    dict
+        Version, digests, settings and selection, as JSON can hold them; without identifiers.
+    """
+    return {
+        "galfig_version": galfig.__version__,
+        "store": _describe_store(store),
+        **_describe_choice(store, selection),
+    }
+
+
+def _describe_choice(store: Store, selection: Selection | None) -> dict[str, Any]:
+    chosen = {}
+    if selection is not None:
+        query = _describe_query(selection.query)
+        chosen["selection"] = {"n_candidates": selection.n_candidates, **query}
+    return {"settings": load_json(store.attrs["config"]), **chosen}
 
 
 def _describe_query(query: Query) -> dict[str, Any]:
@@ -332,15 +343,6 @@ def _describe_audit(audit: Audit) -> dict[str, Any]:
 def _describe_store(store: Store) -> dict[str, Any]:
     keys = ("plan_digest", "catalog_sha256", "checkpoint_sha256", "galfig_version", "simulated")
     return {key: store.attrs[key] for key in keys}
-
-
-def check_table(path: Path | None) -> None:
-    """Raise OutputError if the table of a figure's numbers cannot be written with this suffix."""
-    if path is not None and path.suffix.lower() != ".ecsv":
-        raise OutputError(
-            f"{path}: suffix {path.suffix!r}, expected .ecsv; it is CSV with units, and "
-            "pandas.read_csv(path, comment='#', sep=' ') reads it too"
-        )
 
 
 def check_format(path: Path, n_pages: int = 1) -> None:

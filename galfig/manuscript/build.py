@@ -5,7 +5,8 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ from galfig.manuscript.steps import find_stale, run_steps
 from galfig.manuscript.values import write_galaxies, write_macros
 from galfig.runtime.progress import track
 from galfig.store.audits import open_audit
+from galfig.store.picks import MARK, expand_objids, parse_picks
+from galfig.store.picks import MAX_BYTES as MAX_LIST_BYTES
 from galfig.store.reader import Store, open_store
 
 logger = logging.getLogger(__name__)
@@ -145,6 +148,7 @@ def list_states(folder: Path) -> list[State]:
     absent = StoreIdentity("", {})
     files = {**manifest.stores, **manifest.audits}
     identities = {name: _identify_source(folder, manifest, name) or absent for name in files}
+    identities |= {name: _identify_list(folder, name) or absent for name in manifest.lists}
     for spec in manifest.figure:
         made_anew = [files[name] for name in spec.sources]
         reason = find_reason(folder, spec, record.figures.get(spec.name), identities)
@@ -222,6 +226,9 @@ def find_changes(
     if keys:
         details = ", ".join(_describe_change(key, was.get(key), now.get(key)) for key in keys)
         return f"settings changed: {details}"
+    for name in spec.lists:
+        if identities[name].plan != before.stores.get(name):
+            return f"list of galaxies changed: {name.removeprefix(MARK)}"
     for name in spec.sources:
         recorded, content = before.content.get(name, {}), identities[name].content
         parts = [part for part in content if content[part] != recorded.get(part)]
@@ -361,10 +368,11 @@ def draw_spec(
     FigureError, SelectionError
         If the figure cannot be drawn from its store.
     """
+    chosen = expand_objids(spec.selection.objids, partial(_read_list, folder))
     with draw_figure(
         spec.figure,
         folder / _find_source(manifest, spec),
-        spec.selection,
+        replace(spec.selection, objids=chosen),
         width=spec.width,
         unit=spec.unit,
         other=None if spec.other is None else folder / manifest.stores[spec.other],
@@ -391,7 +399,7 @@ def draw_spec(
         _write_text(out, spec.alt_path, f"{drawing.alt}\n")
     return DrawnFigure(
         spec=describe_spec(spec),
-        stores={name: identities[name].plan for name in spec.sources},
+        stores={name: identities[name].plan for name in (*spec.sources, *spec.lists)},
         content={name: identities[name].content for name in spec.sources},
         code=digest_code(spec.figure),
         galaxies=drawing.galaxies,
@@ -412,12 +420,12 @@ def identify_stores(folder: Path, manifest: Manifest) -> dict[str, StoreIdentity
     Returns
     -------
     dict of str to StoreIdentity
-        Identities by name.
+        Identities by name; also of each list of galaxies, by ``@FILE``.
 
     Raises
     ------
     ManuscriptError
-        If a store or an audit is missing or cannot be read.
+        If a store, an audit or a list is missing or cannot be read.
     """
     identities = {}
     for name, path in {**manifest.stores, **manifest.audits}.items():
@@ -434,7 +442,27 @@ def identify_stores(folder: Path, manifest: Manifest) -> dict[str, StoreIdentity
                 "makes it to manuscript.toml, or copy it there"
             )
         identities[name] = identity
+    for name in manifest.lists:
+        identity = _identify_list(folder, name)
+        if identity is None:
+            raise ManuscriptError(
+                f"{folder / name.removeprefix(MARK)}: no such file, expected identifiers of "
+                "galaxies, one per line"
+            )
+        identities[name] = identity
     return identities
+
+
+def _identify_list(folder: Path, name: str) -> StoreIdentity | None:
+    """Identify a list of galaxies of a manuscript by its content; None if it is missing."""
+    digest = digest_file(folder, name.removeprefix(MARK))
+    return None if digest is None else StoreIdentity(digest, {})
+
+
+def _read_list(folder: Path, name: str) -> tuple[str, ...]:
+    """Read the identifiers that a file of a manuscript lists."""
+    data = read_file(folder, name, MAX_LIST_BYTES)
+    return parse_picks(data or b"", folder / name)
 
 
 def _find_source(manifest: Manifest, spec: FigureSpec) -> str:

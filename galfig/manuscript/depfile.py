@@ -7,6 +7,7 @@ from galfig.config import DEFAULT_FILE
 from galfig.errors import OutputError
 from galfig.manuscript.manifest import FILE_NAME, GALAXIES, VALUES, load_manifest
 from galfig.runtime.files import replace_file
+from galfig.store.picks import MARK
 
 
 def write_depfile(folder: Path, path: Path) -> None:
@@ -32,7 +33,8 @@ def write_depfile(folder: Path, path: Path) -> None:
     for spec in manifest.figure:
         targets += [spec.path, spec.caption_path]
     named = {path for step in manifest.steps for path in step.parsed.paths.values()}
-    sources = {FILE_NAME, DEFAULT_FILE, *named, *manifest.stores.values()} - made
+    lists = (name.removeprefix(MARK) for name in manifest.lists)
+    sources = {FILE_NAME, DEFAULT_FILE, *named, *manifest.stores.values(), *lists} - made
     present = [name for name in sorted(sources) if (folder / name).is_file()]
     words = f"{_join(folder, targets)}: {_join(folder, present)}\n"
     with replace_file(path, if_exists="replace") as temporary:

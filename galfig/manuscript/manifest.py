@@ -1,5 +1,6 @@
 """The manifest of a paper: how to make its stores, and which figures it shows."""
 
+import dataclasses
 import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -25,6 +26,7 @@ from galfig.manuscript.folder import read_file
 from galfig.runtime.documents import load_toml
 from galfig.runtime.messages import quote
 from galfig.runtime.options import MapKind, Projection
+from galfig.store.picks import MARK, is_listed
 from galfig.store.selection import Query
 
 FILE_NAME, RECORD = "manuscript.toml", "manuscript.lock"
@@ -157,7 +159,15 @@ class FigureSpec(_Table):
             raise ValueError(
                 f"selection has {unknown[0]!r}, expected {', '.join(Query.__dataclass_fields__)}"
             )
+        if isinstance(selection.get("objids"), str):
+            selection = {**selection, "objids": [selection["objids"]]}
         return {"n": None, **selection}
+
+    @field_validator("selection")
+    @classmethod
+    def _check_lists(cls, selection: Query) -> Query:
+        objids = [_normalise_list(name) for name in selection.objids]
+        return dataclasses.replace(selection, objids=tuple(objids))
 
     @field_validator("style")
     @classmethod
@@ -203,6 +213,11 @@ class FigureSpec(_Table):
     def sources(self) -> tuple[str, ...]:
         """Names of the stores and audits that it is drawn from."""
         return tuple(name for name in (self.store, self.other, self.audit) if name is not None)
+
+    @property
+    def lists(self) -> tuple[str, ...]:
+        """Files that list galaxies of its selection, each as ``@FILE``."""
+        return tuple(filter(is_listed, self.selection.objids))
 
     @property
     def path(self) -> str:
@@ -251,6 +266,11 @@ class Manifest(_Table):
         if not tex.endswith(".tex") or " " in tex:
             raise ValueError(f"{tex!r}, expected the name of a file .tex, without blanks")
         return tex
+
+    @property
+    def lists(self) -> tuple[str, ...]:
+        """Files that list galaxies, each as ``@FILE``, without those that come again."""
+        return tuple(dict.fromkeys(name for spec in self.figure for name in spec.lists))
 
     @model_validator(mode="after")
     def _check_names(self) -> "Manifest":
@@ -320,9 +340,21 @@ class Manifest(_Table):
                 yield "a step or store", path
         for path in (*self.stores.values(), *self.audits.values()):
             yield "a step or store", path
+        for name in self.lists:
+            yield "a list of galaxies", name.removeprefix(MARK)
         for spec in self.figure:
             for path in (spec.path, spec.caption_path, spec.alt_path):
                 yield f"figure {spec.name!r}", path
+
+
+def _normalise_list(name: str) -> str:
+    """Return the name of a list of galaxies, ``@FILE``, in its shortest form; others unchanged."""
+    if not is_listed(name):
+        return name
+    path = normalise(name.removeprefix(MARK))
+    if PurePosixPath(path).suffix not in ("", ".txt"):
+        raise ValueError(f"{quote(name)}, expected a text file .txt with one identifier per line")
+    return f"{MARK}{path}"
 
 
 def load_manifest(folder: Path) -> Manifest:

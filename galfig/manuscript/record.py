@@ -44,7 +44,8 @@ class DrawnFigure(_Table):
     spec : dict
         The figure's entry in the manifest.
     stores : dict of str to str
-        Plan digest of each of its stores, and digest of each of its audits, by name.
+        Plan digest of each of its stores, and digest of each of its audits, by name; and the
+        SHA-256 of each list of galaxies, by ``@FILE``.
     content : dict of str to dict of str to str
         Digest of each part of the content of its stores, by name and part; see
         `galfig.store.content`. Empty in the records of older versions.

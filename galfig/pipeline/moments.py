@@ -35,7 +35,26 @@ def measure_maps(
         By dataset, one of `galfig.store.forms.STATISTICS`; of the maps as a full store returns
         them, after rounding to float16.
     """
-    maps = round_maps(cams)
+    return measure_rounded(round_maps(cams), logits, method, cutout_size)
+
+
+def measure_rounded(
+    maps: NDArray[np.float32], logits: NDArray[np.float32], method: str, cutout_size: int
+) -> dict[str, NDArray[np.float32] | float]:
+    """Measure the same numbers of maps as a store returns them.
+
+    Parameters
+    ----------
+    maps : (C, h, w) ndarray of float32
+        Signed map of each class [logit].
+    logits, method, cutout_size
+        As of `measure_maps`.
+
+    Returns
+    -------
+    dict of str to float or (C,) ndarray of float32
+        As of `measure_maps`.
+    """
     evidence = _choose_map(maps, logits, method)
     size = np.abs(evidence)
     x, y = find_centroid(size)

@@ -40,7 +40,7 @@ from galfig.store.schema import (
 )
 from galfig.store.spans import SEALS, write_spans
 from galfig.store.texts import TextColumn
-from galfig.store.writer import write_array, write_rejected
+from galfig.store.writer import COLUMN_WORDS, write_array, write_rejected
 
 # How chunks are compressed that are copied as they are.
 _KEPT = tuple(FILTERS[key] for key in ("compression", "shuffle", "fletcher32"))
@@ -167,6 +167,8 @@ def _copy_catalog(source: h5py.File, file: h5py.File, left_out: Collection[str])
         dataset = group.create_dataset(key, data=encode_texts(data.tolist()) if is_text else data)
         if "missing_value" in column.attrs and (data == MISSING_INTEGER).any():
             set_attributes(dataset, {"missing_value": MISSING_INTEGER})
+        attrs = read_attributes(column)
+        set_attributes(dataset, {name: attrs[name] for name in COLUMN_WORDS if name in attrs})
     set_attributes(group, {"columns": read_attribute(source["catalog"], "columns")})
 
 

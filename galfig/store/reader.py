@@ -10,7 +10,7 @@ from copy import copy
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -48,6 +48,7 @@ from galfig.store.hdf5 import (
     read_texts,
 )
 from galfig.store.renaming import check_names, list_others, rename_store
+from galfig.store.picks import expand_objids, read_picks
 from galfig.store.schema import (
     check_schema,
     count_evidence,
@@ -78,6 +79,19 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from galfig.config import Settings
+
+
+class ColumnWords(NamedTuple):
+    """What a catalog says of one of its columns.
+
+    Attributes
+    ----------
+    unit, description : str
+        As the catalog gives them; "" where it gives none.
+    """
+
+    unit: str = ""
+    description: str = ""
 
 
 class Store:
@@ -531,6 +545,32 @@ class Store:
                 + suggest(name, self.column_names, f"there are {shorten([*self.column_names])}")
             )
         return self.columns[found]
+
+    def describe_column(self, name: str) -> "ColumnWords":
+        """Return the unit and the description of a column of the catalog.
+
+        Parameters
+        ----------
+        name : str
+            One of `columns`.
+
+        Returns
+        -------
+        ColumnWords
+            As the catalog gave them; "" where it gave none.
+
+        Raises
+        ------
+        StoreError
+            If the store is closed or damaged.
+        """
+        with _name_damage(self.path, "catalog"):
+            key = read_columns(self._file["catalog"], self.path)[name]
+            attrs = read_attributes(self._file["catalog"][key])
+        unit, description = (attrs.get(word, "") for word in ("unit", "description"))
+        if not (isinstance(unit, str) and isinstance(description, str)):
+            return ColumnWords()
+        return ColumnWords(make_printable(unit), make_printable(description))
 
     def _derive(self, name: str) -> Any:
         """Return a column of `table` that is not of the catalog."""
@@ -1061,7 +1101,7 @@ class Store:
         n: int | None = None,
         zmin: float | None = None,
         zmax: float | None = None,
-        objids: str | Sequence[str] | None = None,
+        objids: str | Path | Sequence[str] | None = None,
         true: str | None = None,
         predicted: str | None = None,
         correct: bool | None = None,
@@ -1083,8 +1123,10 @@ class Store:
             Number of galaxies; by default, all that satisfy the conditions.
         zmin, zmax : float, optional
             Keep only redshifts strictly between these limits.
-        objids : str or sequence of str, optional
-            Select these galaxies, in this order; no other condition may be given.
+        objids : str, Path or sequence of str, optional
+            Select these galaxies, in this order; no other condition may be given. A path, or text
+            that begins with ``@``, is a file with one identifier per line, such as
+            ``"@picks.txt"``; see `galfig.store.picks.parse_picks`.
         true, predicted : str, optional
             Keep only galaxies with this true class, or with this predicted class.
         correct : bool, optional
@@ -1108,8 +1150,13 @@ class Store:
         ------
         SelectionError
             If no galaxy satisfies the conditions; if an identifier, class or column is unknown;
-            or if a condition needs redshifts, labels or features that the store lacks.
+            or if a condition needs redshifts, labels or features that the store lacks; or if a
+            file of identifiers cannot be read.
         """
+        if isinstance(objids, Path):
+            objids = read_picks(objids)
+        elif isinstance(objids, str):
+            objids = (objids,)
         if objids is not None and not len(objids):
             raise SelectionError("`objids` is empty, expected identifiers, or None for any galaxy")
         query = make_query(
@@ -1117,7 +1164,7 @@ class Store:
             n=n,
             zmin=zmin,
             zmax=zmax,
-            objids=(objids,) if isinstance(objids, str) else tuple(map(str, objids or ())),
+            objids=expand_objids(map(str, () if objids is None else objids)),
             true=true,
             predicted=predicted,
             correct=correct,

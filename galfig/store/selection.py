@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from galfig.components import measure_distances
 from galfig.errors import SelectionError
-from galfig.runtime.messages import one_line, quote
+from galfig.runtime.messages import one_line, quote, shorten
 from galfig.runtime.options import SPLITS, Split
 
 if TYPE_CHECKING:
@@ -620,18 +620,20 @@ def _list_strangers(store: "Store", objids: Sequence[str]) -> list[str]:
 
 def _find_objids(store: "Store", objids: tuple[str, ...]) -> NDArray[np.intp]:
     found = store.names.find(objids)
-    for objid, position in zip(objids, found, strict=True):
-        if position < 0:
-            reason = store.rejected.get(objid)
-            split = store.record.split
-            if reason:
-                hint = f"it was left out: {reason}"
-            elif split == "all":
-                hint = f"it holds {len(store)} others"
-            else:
-                hint = (
-                    f"it holds {len(store)} others, of split {split!r}; a store of split 'all' "
-                    "holds every one"
-                )
-            raise SelectionError(f"{store.path}: no galaxy {objid!r}; {hint}")
-    return found
+    strangers = [name for name, position in zip(objids, found, strict=True) if position < 0]
+    if not strangers:
+        return found
+    rejected, split = store.rejected, store.record.split
+    n_rejected = sum(name in rejected for name in strangers)
+    if len(strangers) == 1:
+        what = f"no galaxy {strangers[0]!r}"
+        reasons = [f"it was left out: {rejected[name]}" for name in strangers if name in rejected]
+    else:
+        what = f"{len(strangers)} of {len(objids)} galaxies are not there: {shorten(strangers, 3)}"
+        reasons = [f"{n_rejected} of them were left out, as the store says"] if n_rejected else []
+    if n_rejected < len(strangers):
+        others = f"it holds {len(store)} others"
+        if split != "all":
+            others += f", of split {split!r}; a store of split 'all' holds every one"
+        reasons.append(others)
+    raise SelectionError(f"{store.path}: {what}; {'; '.join(reasons)}")

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+# Attributes of a column of the catalog, where the catalog gives them.
+COLUMN_WORDS = ("unit", "description")
+
+
 @dataclass(frozen=True)
 class Part:
     """The galaxies of one shard, ready to be written.
@@ -128,11 +132,19 @@ def write_array(file: h5py.File, name: str, array: NDArray[Any]) -> h5py.Dataset
 
 
 def write_catalog(file: h5py.File, catalog: "pd.DataFrame") -> None:
-    """Write every column of the catalog into the group ``catalog``, under an escaped name."""
+    """Write every column of the catalog into the group ``catalog``, under an escaped name.
+
+    The units and descriptions in its ``attrs`` become attributes; see
+    `galfig.catalog.tables.make_frame`.
+    """
     group = file.create_group("catalog")
     keys = {str(column): _as_key(str(column)) for column in catalog.columns}
     for column, key in keys.items():
         _write_column(group, key, catalog[column])
+        words = {
+            name: str(catalog.attrs.get(f"{name}s", {}).get(column) or "") for name in COLUMN_WORDS
+        }
+        set_attributes(group[key], {name: text for name, text in words.items() if text})
     set_attributes(group, {"columns": json.dumps(keys)})
 
 

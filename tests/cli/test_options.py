@@ -1,5 +1,6 @@
 """Options that are made from the settings, and choices that are declared once."""
 
+import re
 from typing import get_args
 
 import click
@@ -148,3 +149,42 @@ def test_devices_have_numbers(command):
         with pytest.raises(click.BadParameter, match="expected 'auto', 'cpu', 'cuda'"):
             option.type.convert(name, option, None)
     assert "--device [auto|cpu|cuda|cuda:N]" in show(command)
+
+
+@pytest.mark.parametrize("name", ["picks.txt", "picks", "picks.csv", "picks.fits"])
+def test_galaxies_of_a_file(store_path, tmp_path, name):
+    """--objid @FILE takes a list or a table, in its order, also beside an identifier."""
+    from astropy.table import Table
+
+    names = ["1237665024900858105", "1237665024900858101"]
+    path = tmp_path / name
+    if path.suffix in (".csv", ".fits"):
+        Table({"objid": names, "z": [0.1, 0.2]}).write(path)
+    else:
+        path.write_text("# by eye\n{}\r\n{}\n".format(*names))
+    out = tmp_path / "p.png"
+    words = ["render", str(store_path), "--objid", f"@{path}", "--out", str(out)]
+    found = CliRunner().invoke(main, [*words, "--objid", "1237665024900858103"])
+    assert found.exit_code == 0, found.output
+    shown = re.findall(r"(\d{19}) \(", out.with_suffix(".txt").read_text())
+    assert shown == [*names, "1237665024900858103"]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--objid", "@no.txt"], "no.txt: no such file, expected text with one identifier"),
+        (["--objid", "@no.csv"], "no.csv: no such file, expected a catalog"),
+        (["--config", "no.toml"], "no.toml: cannot be read (No such file or directory)"),
+    ],
+)
+def test_errors_of_options_are_one_line(store_path, words, expected):
+    """Files that options name are read before the command runs; --debug shows where."""
+    found = CliRunner().invoke(main, ["render", str(store_path), *words])
+    assert found.exit_code == 1
+    assert found.stderr == f"galfig: error: {expected}" + found.stderr.partition(expected)[2]
+    assert found.stderr.count("\n") == 1
+    debugged = CliRunner().invoke(main, ["render", str(store_path), *words, "--debug"])
+    assert debugged.exit_code == 1
+    assert debugged.stderr.startswith("Traceback (most recent call last)")
+    assert debugged.stderr.endswith(found.stderr)

@@ -10,13 +10,15 @@ from click.testing import CliRunner
 from pypdf import PdfReader
 from samples import write_small_audit
 
+import galfig
 from galfig.cli import main
-from galfig.errors import FigureError, SelectionError
+from galfig.errors import FigureError, OutputError, SelectionError
 from galfig.figures.registry import FIGURES, find_figure, render_figure
 from galfig.manuscript.code import digest_code
 from galfig.manuscript.manifest import FigureSpec
 from galfig.store.reader import open_store
 from galfig.store.selection import Query
+from galfig.tables.formats import SUFFIXES
 
 OF_STORE = [name for name, kind in FIGURES.items() if kind.source == "store"]
 
@@ -49,6 +51,20 @@ def test_every_figure_is_written_with_its_caption(trained_store, other_store, tm
     assert words.endswith("\n")
     assert all(line.endswith(".") for line in words.splitlines())
     assert json.loads(PdfReader(path).metadata["/Keywords"])["figure"] == name
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_numbers_of_a_figure_in_every_format(trained_store, tmp_path, suffix):
+    """--data takes what export takes; another suffix is refused before anything is drawn."""
+    path, data = tmp_path / "roc.pdf", tmp_path / f"roc{suffix}"
+    render_figure("roc", trained_store, Query(n=None), path, data=data)
+    form = {".mrt": "ascii.mrt", ".xml": "votable", ".csv": "ascii.csv"}.get(suffix)
+    found, expected = Table.read(data, format=form), galfig.plot.roc(open_store(trained_store)).data
+    assert found.colnames == list(expected.columns)
+    np.testing.assert_allclose(found["true_positive_rate"], expected["true_positive_rate"])
+    with pytest.raises(OutputError, match=r"suffix '.xlsx', expected .fits"):
+        render_figure("roc", trained_store, Query(), tmp_path / "b.pdf", data=path / "b.xlsx")
+    assert not (tmp_path / "b.pdf").exists()
 
 
 @pytest.mark.parametrize(

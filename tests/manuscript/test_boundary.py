@@ -228,8 +228,22 @@ def test_tex_runs_no_program_and_writes_nothing_outside(paper, tmp_path):
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
+def test_a_list_of_galaxies_is_no_link(paper, tmp_path):
+    """What it leads to would be read, and named in an error."""
+    (paper / "manuscript.toml").write_text(pick("@picks.txt"))
+    (tmp_path / "secret.txt").write_text("hunter2\n")
+    (paper / "picks.txt").symlink_to(tmp_path / "secret.txt")
+    with pytest.raises(GalfigError, match="is a symbolic link") as caught:
+        build_manuscript(paper)
+    assert "hunter2" not in str(caught.value)
+
+
 def claim(words):
     return MANIFEST.replace("[stores]", f"{words}\n[stores]")
+
+
+def pick(name):
+    return MANIFEST.replace("n = 2, zmin = 0.03", f'objids = "{name}"')
 
 
 @pytest.mark.parametrize(
@@ -262,8 +276,13 @@ def claim(words):
         ('x = "\\ud800"', "not valid TOML"),
         ("x" * (1 << 20) + " = 1", "larger than 1048576 bytes"),
         (MANIFEST + 'unit = "' + "y" * 100_000 + '"', "takes no"),
+        (pick("@../picks.txt"), "leaves the folder"),
+        (pick("@/etc/passwd"), "leaves the folder"),
+        (pick("@galfig.toml"), "expected a text file .txt"),
+        (pick("@values.tex/a.txt"), "which is below that of the numbers"),
+        (pick("@captions/panels.alt.txt"), "'panels': .* that of a list of galaxies"),
     ],
-    ids=range(27),
+    ids=range(32),
 )
 def test_manifests_of_strangers_are_refused(paper, campaign, words, message):
     """Where two things would write one file, and where a name or a value is no plain one."""

@@ -131,3 +131,28 @@ def test_a_record_without_content_is_completed(paper):
     assert reasons == {"", "content of the store not recorded: colour"}
     assert set(build(paper).values()) == {""}
     assert {state.reason for state in list_states(paper)} == {""}
+
+
+def test_a_change_of_picks_makes_the_figure_out_of_date(paper):
+    """The galaxies of a list are those of the figure, and of no other figure."""
+    picks, manifest = paper / "picks.txt", paper / "manuscript.toml"
+    replace_in(manifest, "{ n = 2, zmin = 0.03 }", '{ objids = ["@./picks.txt"] }')
+    with pytest.raises(ManuscriptError, match=r"picks.txt: no such file, expected identifiers"):
+        build(paper)
+    picks.write_text("# chosen by eye\n1237665024900858105\n1237665024900858101\n")
+    build(paper)
+    caption = (paper / "captions/panels.tex").read_text()
+    assert "1237665024900858105 (" in caption
+    assert caption.index("858105") < caption.index("858101")
+    assert set(build(paper).values()) == {""}
+    assert check(paper, exact=True) == []
+    picks.write_text("1237665024900858105\n")
+    states = {state.path: state.reason for state in list_states(paper)}
+    assert states["figures/panels.pdf"] == "list of galaxies changed: picks.txt"
+    assert states["figures/confusion.pdf"] == ""
+    assert ("figures/panels.pdf", "list of galaxies changed: picks.txt") in check(paper)
+    assert build(paper)["figures/panels.pdf"] == "list of galaxies changed: picks.txt"
+    assert "858101" not in (paper / "captions/panels.tex").read_text()
+    picks.unlink()
+    states = {state.path: state.reason for state in list_states(paper)}
+    assert states["figures/panels.pdf"] == "list of galaxies changed: picks.txt"

@@ -1,0 +1,86 @@
+"""``galfig export``."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from galfig.cli import options
+from galfig.cli.usage import Command
+from galfig.runtime.files import ErrorOrReplace
+
+if TYPE_CHECKING:
+    from galfig.figures.registry import Opener
+    from galfig.store.selection import Query
+
+
+@click.command(cls=Command)
+@click.argument("store", type=click.Path(path_type=Path, dir_okay=False), default="maps.h5")
+@click.option(
+    "--table",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Table of the galaxies to write: .fits, .csv, .ecsv, .vot, .xml, .parquet or .mrt.",
+)
+@click.option(
+    "--maps",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Cutouts and maps of the galaxies to write, .fits, an extension each.",
+)
+@options.selection_options(n=None, split="all")
+@click.option(
+    "--statistics/--no-statistics",
+    default=True,
+    help="Whether the table has statistics of each map, for which all are read.  [default: yes]",
+)
+@click.option(
+    "--ra", metavar="COLUMN", help="Column with the right ascension [deg].  [default: ra]"
+)
+@click.option("--dec", metavar="COLUMN", help="Column with the declination [deg].  [default: dec]")
+@click.option(
+    "--north-up",
+    is_flag=True,
+    help="All images have north up, east to the left and the galaxy's position in their centre: "
+    "write sky coordinates.",
+)
+@options.again_options
+@options.if_exists_options()
+@options.standard_options
+def export(
+    store: Path,
+    table: Path | None,
+    maps: Path | None,
+    query: "Query",
+    statistics: bool,
+    ra: str | None,
+    dec: str | None,
+    north_up: bool,
+    opener: "Opener",
+    if_exists: ErrorOrReplace,
+) -> None:
+    """Write galaxies of STORE as files that other programs open.
+
+    The table has the columns of the catalog, split, true and predicted class, probabilities, loss
+    and statistics of the maps. STORE is what build-maps wrote, maps.h5 by default. Without options
+    that select galaxies, all are written, in the order of the store.
+
+    \b
+    Examples:
+      galfig export maps.h5 --table galaxies.fits
+      galfig export maps.h5 --table wrong.csv --wrong --sort loss
+      galfig export maps.h5 --objid @picks.txt --maps figure3.fits --table figure3.mrt
+    """
+    from galfig.export.main import export_maps, export_table, select_rows
+
+    if table is None and maps is None:
+        raise click.UsageError("nothing to write; give --table FILE, --maps FILE or both")
+    if query.split is None and not query.objids:
+        query = replace(query, split="all")
+    with opener(store) as opened:
+        rows = select_rows(opened, query)
+        if table is not None:
+            export_table(opened, table, rows, statistics=statistics, if_exists=if_exists)
+            click.echo(table)
+        if maps is not None:
+            export_maps(opened, maps, rows, ra=ra, dec=dec, north_up=north_up, if_exists=if_exists)
+            click.echo(maps)

@@ -1,0 +1,1 @@
+"""Tables: numbers and texts of galaxies, written in the formats that astronomers open."""

@@ -1,0 +1,128 @@
+"""FITS: a table as a binary-table extension, and images behind it, with checksums."""
+
+import io
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from galfig.runtime.documents import dump_json
+from galfig.tables.columns import Table, make_distinct, name_in_ascii, read_cells
+from galfig.tables.conversion import make_astropy, quiet
+from galfig.tables.images import Image
+
+# FITS files consist of blocks of so many bytes.
+_BLOCK = 2880
+
+
+def write_fits(path: Path, table: Table, images: Iterable[Image] = ()) -> None:
+    """Write a table as FITS, after an empty primary HDU, and then images, one at a time.
+
+    Parameters
+    ----------
+    path : Path
+        The file to write.
+    table : Table
+        The table.
+    images : iterable of Image, optional
+        What becomes an extension each, behind the table.
+    """
+    from astropy.io import fits
+
+    primary = fits.PrimaryHDU()
+    describe_origin(primary.header, table.title, table.meta)
+    hdus = fits.HDUList([primary, _make_hdu(table, path)])
+    with quiet():
+        hdus.writeto(path, overwrite=True, checksum=True)
+    with path.open("ab") as file:
+        for image in images:
+            file.write(_encode(image))
+
+
+def _encode(image: Image) -> bytes:
+    """Return an image as an extension of FITS."""
+    from astropy.io import fits
+
+    hdu = fits.ImageHDU(image.values, name=image.name)
+    if image.version is not None:
+        hdu.ver = image.version
+    for key, value, comment in image.cards:
+        words = name_in_ascii(value) if isinstance(value, str) and value else value
+        hdu.header[key] = (words, comment)
+    with quiet():
+        hdu.add_checksum()
+    data = image.values.astype(image.values.dtype.newbyteorder(">")).tobytes()
+    padding = b"\0" * (-len(data) % _BLOCK)
+    return hdu.header.tostring().encode("ascii") + data + padding
+
+
+def _make_hdu(table: Table, path: Path) -> Any:
+    """Make the extension of a table.
+
+    Parameters
+    ----------
+    table : Table
+        The table. Text is written in UTF-8, as astropy does and reads it. Names become ASCII, and
+        differ in more than capitals, since those of FITS must.
+    path : Path
+        The file that it is for, whose suffix warnings name.
+
+    Returns
+    -------
+    astropy.io.fits.BinTableHDU
+        Of each column, ``TUNITn`` is the unit and ``TCOMMn`` the description.
+    """
+    from astropy.io import fits
+
+    from galfig.tables.formats import warn_of_change
+
+    names = make_distinct(map(name_in_ascii, table.columns))
+    changed = [name for name, new in zip(table.columns, names, strict=True) if name != new]
+    warn_of_change(path, "names of columns are ASCII, whatever their capitals; changed", changed)
+    foreign = [name for name, column in table.columns.items() if not _is_ascii(column)]
+    warn_of_change(path, "text beyond ASCII is written in UTF-8, which astropy reads", foreign)
+    made = make_astropy(table, str.encode)
+    made.meta.clear()
+    for name, new in zip(list(made.colnames), names, strict=True):
+        made[name].unit = None
+        made[name].description = name_in_ascii(made[name].description or "") or None
+        if name != new:
+            made.rename_column(name, new)
+    stream = io.BytesIO()
+    with quiet():
+        # astropy reads the descriptions from comments that only its own writer makes.
+        made.write(stream, format="fits")
+        stream.seek(0)
+        with fits.open(stream, memmap=False) as hdus:
+            hdu = hdus[1].copy()
+        for number, column in enumerate(table.columns.values(), 1):
+            for key, words in (("TCOMM", column.description), ("TUNIT", column.unit)):
+                if words:
+                    after = f"TFORM{number}"
+                    hdu.header.set(f"{key}{number}", name_in_ascii(words), after=after)
+    hdu.name = table.name
+    return hdu
+
+
+def describe_origin(header: Any, title: str, meta: Mapping[str, Any]) -> None:
+    """Add to a header what a file was made from: galfig's version, and all of it as JSON."""
+    header["TITLE"] = name_in_ascii(title)
+    header["CREATOR"] = f"galfig {meta.get('galfig_version', '')}".strip()
+    # As JSON that escapes what is not ASCII.
+    for line in _wrap(f"galfig: {json.dumps(json.loads(dump_json(meta)))}"):
+        header.add_history(line)
+
+
+def _wrap(words: str, width: int = 72) -> list[str]:
+    """Break words into lines of which none ends in a blank, since FITS drops those."""
+    lines = []
+    while words:
+        stop = len(words[:width].rstrip(" ")) if len(words) > width else len(words)
+        lines.append(words[: stop or width])
+        words = words[stop or width :]
+    return lines
+
+
+def _is_ascii(column: Any) -> bool:
+    cells = read_cells(column)
+    return cells.kind != "text" or all(text.isascii() for text in cells.values.tolist())
