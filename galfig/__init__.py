@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from galfig.config import Settings as Settings
     from galfig.config import load_settings as load_settings
     from galfig.errors import GalfigError as GalfigError
+    from galfig.gallery.main import make_gallery as make_gallery
     from galfig.networks.checkpoint import Checkpoint as Checkpoint
     from galfig.networks.checkpoint import load_checkpoint as load_checkpoint
     from galfig.networks.ensemble import load_networks as load_networks
@@ -66,6 +67,7 @@ __all__ = [
     "load_networks",
     "load_settings",
     "make_engine",
+    "make_gallery",
     "merge_maps",
     "open_audit",
     "open_store",
@@ -98,6 +100,7 @@ _PLACES = {
     "load_networks": "galfig.networks.ensemble",
     "load_settings": "galfig.config",
     "make_engine": "galfig.attribution.engine",
+    "make_gallery": "galfig.gallery.main",
     "merge_maps": "galfig.pipeline.merge",
     "open_audit": "galfig.store.audits",
     "open_store": "galfig.store.reader",

@@ -126,9 +126,7 @@ def make_columns(
             Column(f"total.{name}", f"Σ of {name}", "number", measured.totals[:, c].copy())
         )
     if measured.evidence_peak is not None:
-        columns.append(
-            Column("evidence", "peak of the evidence", "number", measured.evidence_peak)
-        )
+        columns.append(Column("evidence", "peak of the evidence", "number", measured.evidence_peak))
     if store.agreement is not None:
         columns.append(
             Column("agreement", "agreement of the networks", "number", store.agreement[rows])
@@ -173,8 +171,13 @@ def _convert(name: str, series: "pd.Series") -> Column:
         known = series.dropna()
         if not len(known) or max(abs(int(known.min())), abs(int(known.max()))) <= _MAX_EXACT:
             return Column(*made, "number", series.to_numpy(np.float64, na_value=np.nan))
-    texts = series.astype("string").fillna("").to_numpy(object)
-    return _sort_out(*made, texts)
+        return Column(*made, "text", _write_texts(series))
+    return _sort_out(*made, _write_texts(series))
+
+
+def _write_texts(series: "pd.Series") -> NDArray[np.object_]:
+    """Return values as text, "" where they are unknown."""
+    return series.astype("string").fillna("").to_numpy(object)
 
 
 def _sort_out(id: str, label: str, texts: NDArray[Any]) -> Column:

@@ -38,7 +38,7 @@ from galfig.store.selection import Query, Rows, RowsLike, Selection, find_positi
 # Largest side of a thumbnail, which is that of the cutout in most stores [pixel].
 THUMBNAIL, MIN_THUMBNAIL, MAX_THUMBNAIL = 96, 16, 512
 # Quality of the compression. SDSS galaxies of 96 pixels then take less than 3 kB with two classes.
-QUALITY = 75
+QUALITY = 70
 # More galaxies would make the page higher than browsers can scroll.
 MAX_GALAXIES = 500_000
 # What a gallery consists of. A folder with anything else is never replaced.
@@ -119,7 +119,7 @@ def make_gallery(
         predicted class.
     thumbnail : int, default 96
         Largest side of a thumbnail [pixel]; cutouts are never enlarged.
-    quality : int, default 75
+    quality : int, default 70
         Quality of the compression of the thumbnails (WebP), from 1 to 100.
     style : StyleSettings, mapping or str, optional
         Of how figures look, the colour map alone matters here.
@@ -281,6 +281,7 @@ def _describe(
         "classes": [make_printable(name) for name in name_classes(store)],
         "classNames": [make_printable(name) for name in store.class_names],
         "unit": find_words(store.record).unit,
+        "evidence": _name_evidence(store),
         "isSimulated": store.record.simulated,
         "sky": None if sky is None else [f"catalog.{name}" for name in sky],
         "sheets": {
@@ -289,6 +290,12 @@ def _describe(
         },
         "provenance": {**provenance, "options": dataclasses.asdict(sheets)},
     }
+
+
+def _name_evidence(store: Store) -> str:
+    """Name what the signed map speaks for."""
+    names = name_classes(store)
+    return make_printable(f"evidence for {names[1] if len(names) == 2 else 'the predicted class'}")
 
 
 def _write_page(folder: Path, sheets: Sheets) -> None:
@@ -301,7 +308,7 @@ def _write_page(folder: Path, sheets: Sheets) -> None:
 
 def _iter_page() -> list[Any]:
     """List the files of the page, which are the same for all galleries."""
-    files = [file for file in (resources.files("galfig.gallery") / "page").iterdir()]
+    files = (resources.files("galfig.gallery") / "page").iterdir()
     return sorted(
         (file for file in files if file.name.endswith((".html", ".css", ".js"))),
         key=lambda file: file.name,

@@ -60,8 +60,8 @@ def describe_gallery(
         f"{method.title} maps of {describe_sample(store, selection, PLAIN)}. "
         f"{describe_omitted(store, selection, 'shown')}",
         f"Each galaxy has its cutout ({size}{smaller}) and its {method.name} maps for "
-        f"{describe_choice_of_maps(store, PLAIN, chosen)}, drawn over the dimmed cutout. Thumbnails "
-        "are compressed with loss: measure on the store, not on them.",
+        f"{describe_choice_of_maps(store, PLAIN, chosen)}, drawn over the dimmed cutout. "
+        "Thumbnails are compressed with loss: measure on the store, not on them.",
         f"{describe_layer(store, PLAIN)} Maps are interpolated bilinearly. Only positive values "
         "are shown, on one linear colour scale per galaxy, which its maps share, from zero to the "
         "largest value among them; below a tenth of it, the cutout shows through. So maps of one "

@@ -41,9 +41,10 @@ const grid = {
     const style = getComputedStyle(document.documentElement);
     const rem = parseFloat(style.fontSize);
     const width = this.element.clientWidth - 2 * this.GAP;
-    this.caption = Math.round(2.1 * rem);
     this.nAcross = Math.max(1, Math.floor((width + this.GAP) / (this.size + this.GAP)));
-    this.height = this.size + this.caption + this.GAP;
+    // Galaxies grow by what the last of a row would leave empty.
+    this.side = Math.floor((width + this.GAP) / this.nAcross) - this.GAP;
+    this.height = this.side + Math.round(1.6 * rem) + this.GAP;
     const n = state.visible.length;
     const nRows = Math.ceil(n / this.nAcross);
     this._spacer.style.height = `${nRows * this.height + this.GAP}px`;
@@ -143,10 +144,10 @@ const grid = {
     cell.dataset.galaxy = galaxy;
     cell.setAttribute("aria-colindex", column + 1);
     cell.tabIndex = place === this.active ? 0 : -1;
-    cell.style.width = `${this.size}px`;
+    cell.style.width = `${this.side}px`;
     const canvas = dom.make("canvas", { width: 1, height: 1 });
     canvas.setAttribute("aria-hidden", "true");
-    canvas.style.width = canvas.style.height = `${this.size}px`;
+    canvas.style.width = canvas.style.height = `${this.side}px`;
     const star = dom.make("span", { className: "star" }, "★");
     star.setAttribute("aria-hidden", "true");
     const tag = dom.make("span", { className: "tag", hidden: true });
@@ -251,7 +252,8 @@ const describe = {
   },
 
   caption(galaxy) {
-    const name = galfigGallery.meta.classes[galfigGallery.values("predicted")[galaxy]];
+    const { classes, classNames } = galfigGallery.meta;
+    const predicted = galfigGallery.values("predicted")[galaxy];
     const p = numbers.probability(galfigGallery.values("p")[galaxy]);
     const mark = this.mark(galaxy);
     const kind = { "✓": "right", "✗": "wrong" }[mark] ?? "unknown";
@@ -259,7 +261,7 @@ const describe = {
       "div",
       { className: "caption" },
       dom.make("span", { className: `mark ${kind}` }, mark),
-      dom.make("span", { className: "class", title: name }, name),
+      dom.make("span", { className: "class", title: classes[predicted] }, classNames[predicted]),
       dom.make("span", { className: "p" }, p),
     );
   },

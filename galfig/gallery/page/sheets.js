@@ -11,7 +11,10 @@ const sheets = {
     const { slots } = galfigGallery.meta.sheets;
     return slots.map((slot) => {
       const place = /^map-(\d+)$/.exec(slot);
-      if (!place) return { slot, class: null, words: slot };
+      if (!place) {
+        const words = slot === "evidence" ? galfigGallery.meta.evidence : slot;
+        return { slot, class: null, words };
+      }
       const number = galfigGallery.values(`shown.${place[1]}`)[galaxy];
       return { slot, class: number, words: `map of ${galfigGallery.meta.classes[number]}` };
     });
