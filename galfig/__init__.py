@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from galfig.errors import GalfigError as GalfigError
     from galfig.export.main import export_maps as export_maps
     from galfig.export.main import export_table as export_table
+    from galfig.gallery.main import make_gallery as make_gallery
     from galfig.networks.checkpoint import Checkpoint as Checkpoint
     from galfig.networks.checkpoint import load_checkpoint as load_checkpoint
     from galfig.networks.ensemble import load_networks as load_networks
@@ -70,6 +71,7 @@ __all__ = [
     "load_networks",
     "load_settings",
     "make_engine",
+    "make_gallery",
     "merge_maps",
     "open_audit",
     "open_store",
@@ -104,6 +106,7 @@ _PLACES = {
     "load_networks": "galfig.networks.ensemble",
     "load_settings": "galfig.config",
     "make_engine": "galfig.attribution.engine",
+    "make_gallery": "galfig.gallery.main",
     "merge_maps": "galfig.pipeline.merge",
     "open_audit": "galfig.store.audits",
     "open_store": "galfig.store.reader",

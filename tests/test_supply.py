@@ -220,6 +220,7 @@ import-model fastai.pth --arch fastai:squeezenet1_1 IMAGES --out a.safetensors
 import-model timm.pth --arch timm:resnet18 IMAGES --out b.safetensors
 layers a.safetensors
 render --n 2
+gallery maps.h5 --out gallery
 figure --list
 figure roc
 figure reliability --data p.ecsv

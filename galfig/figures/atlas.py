@@ -7,7 +7,7 @@ per page. The panels of a page are therefore composed as one image, with plain t
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,8 @@ from galfig.figures.captions import (
 )
 from galfig.figures.drawing import Column, Drawing, DrawOptions, tabulate_galaxies
 from galfig.figures.methods import MethodWords, find_words
-from galfig.figures.rows import COLORMAP, DIMMED, FADE, format_number, format_total, list_colors
+from galfig.figures.painting import paint_map, tabulate_colors
+from galfig.figures.rows import COLORMAP, FADE, format_number, format_total
 from galfig.figures.style import (
     MAX_WIDTH,
     MIN_FONT_SIZE,
@@ -165,17 +166,7 @@ def compose_galaxy(
     # compresses fast, and the pixels are too small to see in print.
     if cutout.shape[0] > side:
         cutout = np.asarray(Image.fromarray(cutout).resize((side, side), Image.Resampling.BILINEAR))
-    size = cutout.shape[1::-1]
-    dimmed = cutout * np.float32(DIMMED)
-    panels = [cutout]
-    for cam in cams:
-        share = np.maximum(cam, 0.0) / np.float32(peak if peak > 0 else 1.0)
-        share = np.asarray(Image.fromarray(share).resize(size, Image.Resampling.BILINEAR))
-        share = np.clip(share, 0.0, 1.0)
-        # The map covers the cutout, which shows through where the map is faint.
-        alpha = np.minimum(share / np.float32(FADE), 1.0)[..., None]
-        colors = _tabulate_colors(cmap)[(share * 255).astype(np.uint8)]
-        panels.append((dimmed + alpha * (colors - dimmed)).astype(np.uint8))
+    panels = [cutout, *(paint_map(cam, cutout, peak, cmap) for cam in cams)]
     row = Image.fromarray(np.concatenate(panels, axis=1))
     image = np.array(row.resize((len(panels) * side, side), Image.Resampling.NEAREST))
     if predicted is not None:
@@ -191,12 +182,6 @@ def _draw_frame(panel: NDArray[np.uint8]) -> None:
         kept = inside[width:-width, width:-width].copy()
         inside[:] = color
         inside[width:-width, width:-width] = kept
-
-
-@cache
-def _tabulate_colors(cmap: str) -> NDArray[np.float32]:
-    """Return the colours of the scale, (256, 3), as numbers from 0 to 255."""
-    return (255 * list_colors(cmap)(np.arange(256))[:, :3]).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -319,7 +304,7 @@ def _plot_key(fig: Figure, layout: Layout, footer: str, method: MethodWords) -> 
     bar = fig.add_axes((0.02, 0.21 / HEIGHT, min(0.2, 1.2 / layout.width), 0.08 / HEIGHT))
     ramp = np.linspace(0.0, 1.0, 256)
     alpha = np.minimum(ramp / FADE, 1.0)[:, None]
-    colors = (alpha * _tabulate_colors(layout.cmap)).astype(np.uint8)[None]
+    colors = (alpha * tabulate_colors(layout.cmap)).astype(np.uint8)[None]
     bar.imshow(colors, extent=(0, 1, 0, 1), aspect="auto", interpolation="nearest")
     bar.set_yticks([])
     bar.set_xticks([0, 1], ["0", f"peak [{method.unit}]"], fontsize=MIN_FONT_SIZE)

@@ -1,18 +1,20 @@
-"""Atomic files, which are either complete or absent.
+"""Atomic files and folders, which are either complete or absent.
 
-While a file is being written, it is named ``.<name>.<random>.tmp<suffix>`` in the same folder.
+While a file is being written, it is named ``.<name>.<random>.tmp<suffix>`` in the same folder; a
+folder has no suffix.
 """
 
 import glob
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+import shutil
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, get_args
 
 from galfig.errors import OutputError
-from galfig.runtime.messages import require_choice
+from galfig.runtime.messages import quote, require_choice
 
 # What to do if a file already exists. "error" refuses. "update" replaces it only if its inputs have
 # changed. "replace" always replaces it.
@@ -65,6 +67,96 @@ def replace_file(path: Path, *, if_exists: ErrorOrReplace = "error") -> Iterator
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def replace_folder(
+    path: Path, *, find_foreign: Callable[[Path], str], if_exists: ErrorOrReplace = "error"
+) -> Iterator[Path]:
+    """Provide a temporary folder beside ``path``, and rename it to ``path`` if the block succeeds.
+
+    An empty folder of that name may be anybody's, and is replaced in any case.
+
+    Parameters
+    ----------
+    path : Path
+        The final name. The folder around it is created if it is missing. If it is a symbolic link,
+        the folder that it leads to is replaced, and the link stays.
+    find_foreign : callable
+        Takes a folder that would be replaced, and returns the name of something in it that the
+        caller did not write; "" if there is nothing. Such a folder is never removed.
+    if_exists : {"error", "replace"}, default "error"
+        What to do if the folder already exists.
+
+    Yields
+    ------
+    Path
+        A new empty folder, which is removed if the block fails.
+
+    Raises
+    ------
+    OutputError
+        If the folder exists and must not be replaced, or cannot be written.
+    """
+    path = Path(path)
+    check_folder(path, find_foreign=find_foreign, if_exists=if_exists)
+    if path.is_symlink():
+        path = Path(os.path.realpath(path))
+    temporary, former = (
+        path.with_name(f".{path.name}.{secrets.token_hex(4)}.{kind}") for kind in ("tmp", "old")
+    )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir()
+        yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                _flush(file)
+        if path.exists() and any(path.iterdir()):
+            path.rename(former)
+        temporary.rename(path)
+    except OSError as exc:
+        if exc.errno is None:
+            raise
+        raise OutputError(f"{path}: cannot be written ({exc.strerror})") from exc
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if former.exists() and not path.exists():
+            former.rename(path)
+        shutil.rmtree(former, ignore_errors=True)
+
+
+def check_folder(
+    path: Path, *, find_foreign: Callable[[Path], str], if_exists: ErrorOrReplace = "error"
+) -> None:
+    """Check that a folder may be written.
+
+    Parameters
+    ----------
+    path, find_foreign, if_exists
+        See `replace_folder`.
+
+    Raises
+    ------
+    OutputError
+        If the path is no folder, holds what the caller did not write, exists and must not be
+        replaced, or if the folder around it may not be written to; see also `check_home`.
+    ConfigError
+        If ``if_exists`` is none of its choices.
+    """
+    require_choice("if_exists", if_exists, get_args(ErrorOrReplace))
+    check_home(path)
+    if os.path.lexists(path) and not path.is_dir():
+        raise OutputError(f"{path}: is no folder, expected the name of one")
+    if path.is_dir() and any(path.iterdir()):
+        if foreign := find_foreign(path):
+            raise OutputError(
+                f"{path}: holds {quote(foreign)}, which galfig did not write there; choose another "
+                "`path`"
+            )
+        if if_exists == "error":
+            raise OutputError(f'{path}: already exists; use `if_exists="replace"` to replace it')
+    _check_around(path)
+
+
 def remove_leftovers(path: Path) -> None:
     """Remove incomplete files that killed processes left beside a file.
 
@@ -112,13 +204,7 @@ def check_output(
         raise OutputError(f"{path}: is a device, pipe or socket, expected a file name")
     if path.exists() and if_exists == "error":
         raise OutputError(f"{path}: already exists; {advice}")
-    # Folders that are missing are made in the nearest that is there.
-    around = Path(os.path.realpath(path)).parents
-    home = next((folder for folder in around if os.path.lexists(folder)), Path())
-    if not home.is_dir():
-        raise OutputError(f"{path}: cannot be written ({home} is no folder)")
-    if not os.access(home, os.W_OK | os.X_OK):
-        raise OutputError(f"{path}: cannot be written (no permission to write in {home})")
+    _check_around(path)
 
 
 def check_apart(path: Path, inputs: Iterable[Path]) -> None:
@@ -186,6 +272,17 @@ def check_home(path: Path) -> None:
             f"{path}: there is no folder {first!r} here, expected a path; only a shell takes '~' "
             f"for the home folder, write {home}"
         )
+
+
+def _check_around(path: Path) -> None:
+    """Raise OutputError if the folder around a path may not be written to."""
+    # Folders that are missing are made in the nearest that is there.
+    around = Path(os.path.realpath(path)).parents
+    home = next((folder for folder in around if os.path.lexists(folder)), Path())
+    if not home.is_dir():
+        raise OutputError(f"{path}: cannot be written ({home} is no folder)")
+    if not os.access(home, os.W_OK | os.X_OK):
+        raise OutputError(f"{path}: cannot be written (no permission to write in {home})")
 
 
 def _create_beside(path: Path) -> Path:

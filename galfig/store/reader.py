@@ -910,16 +910,33 @@ class Store:
             )
         positions = find_positions(self, rows)
         if isinstance(positions, int):
-            cams = self.cams(positions)
-            if self.method == "evidence":
-                return cams[1] if n_classes == 2 else cams
-            if n_classes == 2:
-                return cams[1] - cams[0]
-            return contrast_with_rest(cams, self.logits[positions]).astype(np.float32, copy=False)
+            return self.contrast(positions, self.cams(positions))
         self.announce(positions)
         per_galaxy = self.map_shape if n_classes == 2 else (n_classes, *self.map_shape)
         shape = (len(positions), *per_galaxy)
         return _stack((self.evidence(int(row)) for row in positions), shape, np.float32)
+
+    def contrast(self, row: int, cams: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the contrast maps of a galaxy whose maps were read before.
+
+        Parameters
+        ----------
+        row : int
+            Its position, in a store for which there are such maps; see `evidence`.
+        cams : (C, h, w) ndarray of float32
+            Its maps.
+
+        Returns
+        -------
+        (h, w) ndarray of float32; (C, h, w) for C > 2
+            What `evidence` returns.
+        """
+        is_binary = len(self.class_names) == 2
+        if self.method == "evidence":
+            return cams[1] if is_binary else cams
+        if is_binary:
+            return cams[1] - cams[0]
+        return contrast_with_rest(cams, self.logits[row]).astype(np.float32, copy=False)
 
     def totals(self, rows: NDArray[np.integer]) -> NDArray[np.float64]:
         """Return the sum of each map of some galaxies over its pixels.

@@ -230,6 +230,10 @@ MESSAGES = [
         "make them with 'galfig build-maps --shards 1/2' and 'galfig build-maps --shards 2/2'",
     ),
     ("merge", "leave maps in them with `virtual=True`", "leave maps in them with --virtual"),
+    # What a gallery shows.
+    ("gallery", "`thumbnail` 8: expected 16 to", "--thumbnail 8: expected 16 to"),
+    ("gallery", "`quality` 0: expected 1 to", "--quality 0: expected 1 to"),
+    ("gallery", "there; choose another `path`", "there; choose another --out"),
     # How many networks.
     (
         "train",

@@ -1,0 +1,1 @@
+"""A page to browse galaxies and their maps, which works without a server or a network."""
