@@ -47,7 +47,7 @@ SUMMARIES = {
     "figure": "Draw the figure NAME from STORE.",
     "manuscript": "Draw the figures of a paper, and check that they agree with its stores.",
     "layers": "List the layers of MODEL that can be explained.",
-    "info": "Describe a store, a checkpoint or an audit.",
+    "info": "Describe a store, a checkpoint, an audit or a figure.",
     "verify": "Compare stores, checkpoints, audits and manuscripts with their own digests.",
 }
 

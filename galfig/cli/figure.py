@@ -72,6 +72,12 @@ def _list_figures(ctx: click.Context, parameter: click.Parameter, is_asked: bool
     "brightness_correlation]",
 )
 @options.map_option
+@click.option(
+    "--figure-set",
+    metavar="NUMBER",
+    help="Write each page to a file of its own, and the macros of an AAS figure set with this "
+    "number (atlas).",
+)
 @options.figure_options
 @options.style_options
 @options.again_options
@@ -89,6 +95,7 @@ def figure(
     column: str | None,
     statistic: str | None,
     map: "MapKind | None",
+    figure_set: str | None,
     width: str | None,
     data: Path | None,
     style: "StyleSettings",
@@ -107,6 +114,7 @@ def figure(
       galfig figure --list
       galfig figure roc maps.h5 --where "z < 0.1" --out roc.pdf --data roc.ecsv
       galfig figure compare colour.h5 --with mono.h5 --n 3
+      galfig figure atlas maps.h5 --figure-set 4
       galfig figure audit-curves maps.audit.h5
       galfig figure attribution-vs maps.h5 --audit maps.audit.h5 --column z
     """
@@ -127,6 +135,7 @@ def figure(
         statistic=statistic,
         map=map,
         data=data,
+        figure_set=figure_set,
         style=style,
         opener=opener,
         if_exists=if_exists,

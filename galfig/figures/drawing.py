@@ -102,6 +102,9 @@ class Drawing:
         Identifiers of the galaxies that the figure shows individually.
     style : StyleSettings
         How it looks; pages that are drawn later, and files, need it.
+    describe_page : callable or None
+        Takes the number of a page, from 1, and a `Markup`, and returns title and caption of that
+        page; None for figures whose pages are no figures of their own.
     """
 
     name: str
@@ -113,6 +116,7 @@ class Drawing:
     n_pages: int = 1
     galaxies: tuple[str, ...] = ()
     style: StyleSettings = DEFAULT_STYLE
+    describe_page: Callable[[int, Markup], tuple[str, str]] | None = None
 
 
 def name_galaxies(store: Store, indices: NDArray[np.intp]) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ import matplotlib as mpl
 from galfig.config import DEFAULT_STYLE, StyleSettings
 from galfig.errors import FigureError
 from galfig.figures.drawing import Drawing, DrawOptions
+from galfig.figures.figure_set import write_figure_set
 from galfig.figures.save import (
     check_format,
     check_table,
@@ -303,6 +304,7 @@ def render_figure(
     map: MapKind | None = None,
     style: StyleSettings = DEFAULT_STYLE,
     data: Path | None = None,
+    figure_set: str | None = None,
     if_exists: ErrorOrReplace = "error",
     opener: Opener = open_store,
 ) -> list[Path]:
@@ -336,6 +338,9 @@ def render_figure(
         How the figure looks.
     data : Path, optional
         Table to write with the numbers that the figure shows: .ecsv.
+    figure_set : str, optional
+        For ``atlas``: write each page to a file of its own, as a figure set of the AAS journals
+        with this number; see `galfig.figures.figure_set.write_figure_set`.
     if_exists : {"error", "replace"}, default "error"
         What to do if a file already exists.
     opener : callable, optional
@@ -376,6 +381,8 @@ def render_figure(
         style=style,
         opener=opener,
     ) as drawn:
+        if figure_set is not None:
+            return write_figure_set(*drawn, path, figure_set, data=data, if_exists=if_exists)
         return write_drawing(*drawn, path, data=data, if_exists=if_exists)
 
 
