@@ -1,4 +1,4 @@
-"""Identifying files, and describing stores, checkpoints and audits."""
+"""Identifying files, and describing stores, checkpoints, audits and figures."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -7,6 +7,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from galfig.errors import StoreError
+from galfig.figures.metadata import read_record
 from galfig.metrics import describe_baseline, describe_few, rate_accuracy
 from galfig.pipeline.merge import describe_parts
 from galfig.records import Training
@@ -36,6 +37,8 @@ _OTHERS = (
     (b"SIMPLE  =", "a FITS file"),
     (b"PAR1", "a Parquet file"),
 )
+# Suffixes of images that may be figures of other programs.
+_IMAGES = (".pdf", ".png", ".svg")
 # Kind by suffix, for a file whose first bytes are damaged.
 _SUFFIXES: dict[str, Kind] = {".h5": "store", ".hdf5": "store", ".safetensors": "checkpoint"}
 
@@ -114,13 +117,14 @@ def _name_other(beginning: bytes) -> str | None:
 
 
 def describe_file(path: Path) -> dict[str, Any]:
-    """Return the facts about a store, a checkpoint, a folder of several of one recipe, or an audit.
+    """Return the facts about a store, a checkpoint, several of one recipe, an audit or a figure.
 
     Parameters
     ----------
     path : Path
-        A file written by ``galfig build-maps``, ``galfig train`` or ``galfig audit``, or a folder
-        of networks. Of a store that is not made yet, but has parts, the facts are which are there.
+        A file written by ``galfig build-maps``, ``galfig train``, ``galfig audit`` or ``galfig
+        figure``, or a folder of networks. Of a store that is not made yet, but has parts, the
+        facts are which are there.
 
     Returns
     -------
@@ -130,12 +134,21 @@ def describe_file(path: Path) -> dict[str, Any]:
 
     Raises
     ------
-    StoreError, CheckpointError, AuditError
+    StoreError, CheckpointError, AuditError, FigureError
         If the file is none of these, or is damaged.
     """
     if not path.exists() and (unfinished := describe_parts(path)):
         return unfinished
-    kind = find_kind(path)
+    if figure := _describe_figure(path):
+        return figure
+    try:
+        kind = find_kind(path)
+    except StoreError as exc:
+        if path.suffix.lower() in _IMAGES:
+            raise StoreError(
+                f"{exc}; of images, only figures of galfig say what made them"
+            ) from exc
+        raise
     if kind == "manuscript":
         raise StoreError(
             f"{path}: a manuscript, expected a store, a checkpoint or an audit; 'galfig manuscript "
@@ -149,6 +162,26 @@ def describe_file(path: Path) -> dict[str, Any]:
         return dict(replace_nan(_describe_folder(path)))
     with open_store(path) as store:
         return dict(replace_nan(_describe_store(store)))
+
+
+def _describe_figure(path: Path) -> dict[str, Any] | None:
+    """Return what a figure was made from; None if a file is no figure that galfig wrote."""
+    try:
+        record = read_record(path)
+    except OSError:
+        # Whoever finds the kind of the file says what is wrong.
+        return None
+    if record is None:
+        return None
+    facts = {
+        "kind": "figure",
+        "format": record.format,
+        "title": record.title,
+        "caption": " ".join(record.caption.split()),
+        "galfig_version": record.creator.partition(" ")[2],
+        **{key: value for key, value in record.provenance.items() if key not in ("kind", "format")},
+    }
+    return dict(replace_nan(facts))
 
 
 def list_rejected(path: Path) -> dict[str, str]:

@@ -18,6 +18,7 @@ from galfig.config import StyleSettings, make_style
 from galfig.errors import FigureError
 from galfig.figures.captions import PLAIN
 from galfig.figures.drawing import Drawing, DrawOptions
+from galfig.figures.figure_set import write_figure_set
 from galfig.figures.registry import (
     FIGURES,
     check_colormap,
@@ -127,6 +128,7 @@ class Plot:
         path: Path | str,
         *,
         data: Path | str | None = None,
+        figure_set: str | None = None,
         if_exists: ErrorOrReplace = "error",
     ) -> list[Path]:
         """Write the figure and, beside it, its caption (.tex, .txt) and alternative text.
@@ -138,6 +140,9 @@ class Plot:
         data : Path or str, optional
             Table to write with the numbers that the figure shows: .fits, .csv, .ecsv, .vot, .xml,
             .parquet or .mrt.
+        figure_set : str, optional
+            Of an atlas: its number in the paper, such as "4", to write each page to a file of its
+            own with the macros of a figure set of the AAS journals.
         if_exists : {"error", "replace"}, default "error"
             What to do if a file already exists.
 
@@ -148,17 +153,17 @@ class Plot:
 
         Raises
         ------
+        FigureError
+            If ``figure_set`` is no number, or the figure is no atlas.
         OutputError
             If a file has another suffix, already exists, or cannot be written.
         """
         require_choice("if_exists", if_exists, get_args(ErrorOrReplace))
-        return write_drawing(
-            self._drawing,
-            self._provenance,
-            Path(path),
-            data=None if data is None else Path(data),
-            if_exists=if_exists,
-        )
+        table = None if data is None else Path(data)
+        figure, path = (self._drawing, self._provenance), Path(path)
+        if figure_set is not None:
+            return write_figure_set(*figure, path, figure_set, data=table, if_exists=if_exists)
+        return write_drawing(*figure, path, data=table, if_exists=if_exists)
 
 
 def panels(

@@ -8,6 +8,7 @@ import h5py
 import pytest
 import torch
 from click.testing import CliRunner
+from matplotlib.figure import Figure
 from samples import METADATA, write_small_audit
 
 from galfig.cli import main
@@ -161,3 +162,62 @@ def test_a_store_of_several_networks(make_store):
     with open_store(path) as store:
         assert "means over 5 networks" in repr(store)
         assert "5 networks" in store._repr_html_()
+
+
+@pytest.mark.parametrize("suffix", [".pdf", ".png", ".svg"])
+def test_a_figure_says_what_it_was_made_from(store_path, tmp_path, suffix):
+    """Its galaxies, settings and store, in lines and as JSON, whatever the file is called."""
+    figure = tmp_path / f"panels{suffix}"
+    done = run("render", store_path, "--n", 2, "--style", "talk", "--out", figure)
+    assert done.exit_code == 0, done.output
+    found = run("info", figure.rename(tmp_path / "other.h5"))
+    lines = dict(line.split(None, 1) for line in found.stdout.splitlines())
+    assert (lines["kind"], lines["figure"], lines["format"]) == (
+        "figure",
+        "panels",
+        suffix[1:].upper(),
+    )
+    facts = json.loads(run("info", tmp_path / "other.h5", "--json").stdout)
+    assert len(facts["objid"]) == 2
+    assert facts["options"]["style"] == {"sheet": "talk"}
+    assert facts["selection"]["n"] == 2
+    with open_store(store_path) as store:
+        assert facts["settings"] == json.loads(store.attrs["config"])
+        assert facts["store"]["plan_digest"] == store.attrs["plan_digest"]
+    assert facts["caption"].startswith("Grad-CAM maps of 2 of the 12 simulated galaxies")
+    assert str(tmp_path) not in found.stdout
+
+
+def test_a_figure_of_an_audit_says_of_which(tmp_path):
+    """It has the digest of the audit, and no settings."""
+    audit, figure = tmp_path / "maps.audit.h5", tmp_path / "sanity.pdf"
+    write_small_audit(audit)
+    done = run("figure", "audit-summary", audit, "--out", figure)
+    assert done.exit_code == 0, done.output
+    facts = json.loads(run("info", figure, "--json").stdout)
+    assert facts["figure"] == "audit-summary"
+    assert len(facts["audit"]["audit_digest"]) == 64
+    assert "settings" not in facts
+
+
+@pytest.mark.parametrize("suffix", [".pdf", ".png", ".svg"])
+def test_a_stranger_cannot_act_on_the_terminal(tmp_path, suffix):
+    """What a figure says is printed with its control characters spelled."""
+    figure, keys = tmp_path / f"x{suffix}", ("Keywords", "Creator")
+    keys = ("Comment", "Software") if suffix == ".png" else keys
+    record = json.dumps({"figure": "\x1b[2J", "kind": "store", "\u202e": 1, "objid": ["\x9b"]})
+    words = dict(zip(keys, (record, "galfig \u202e9"), strict=True)) | {"Title": "a\u2028b"}
+    Figure(figsize=(1, 1)).savefig(figure, metadata=words)
+    for options in ([], ["--json"]):
+        found = run("info", figure, *options)
+        assert found.exit_code == 0
+        assert all(letter.isprintable() or letter == "\n" for letter in found.stdout)
+    assert json.loads(found.stdout)["kind"] == "figure"
+
+
+def test_an_image_of_another_program_is_told_from_a_figure(tmp_path):
+    """One line says why there is nothing to print."""
+    Figure(figsize=(1, 1)).savefig(tmp_path / "x.pdf")
+    line = run("info", tmp_path / "x.pdf").stderr
+    assert "x.pdf: a PDF, expected a store" in line
+    assert line.endswith("; of images, only figures of galfig say what made them\n")

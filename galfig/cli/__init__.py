@@ -51,7 +51,7 @@ SUMMARIES = {
     "gallery": "Make a page to browse the galaxies of STORE with their maps.",
     "manuscript": "Draw the figures of a paper, and check that they agree with its stores.",
     "layers": "List the layers of MODEL that can be explained.",
-    "info": "Describe a store, a checkpoint or an audit.",
+    "info": "Describe a store, a checkpoint, an audit or a figure.",
     "verify": "Compare stores, checkpoints, audits and manuscripts with their own digests.",
 }
 

@@ -84,6 +84,12 @@ def _list_figures(ctx: click.Context, parameter: click.Parameter, is_asked: bool
     help="Principal components of the features, or UMAP, with the extra umap (feature-space).  "
     "[default: pca]",
 )
+@click.option(
+    "--figure-set",
+    metavar="NUMBER",
+    help="Write each page to a file of its own, and the macros of an AAS figure set with this "
+    "number (atlas).",
+)
 @options.figure_options
 @options.style_options
 @options.again_options
@@ -103,6 +109,7 @@ def figure(
     map: "MapKind | None",
     cutouts: bool,
     projection: Projection | None,
+    figure_set: str | None,
     width: str | None,
     data: Path | None,
     style: "StyleSettings",
@@ -121,6 +128,7 @@ def figure(
       galfig figure --list
       galfig figure roc maps.h5 --where "z < 0.1" --out roc.pdf --data roc.ecsv
       galfig figure compare colour.h5 --with mono.h5 --n 3
+      galfig figure atlas maps.h5 --figure-set 4
       galfig figure audit-curves maps.audit.h5
       galfig figure attribution-vs maps.h5 --audit maps.audit.h5 --column z
       galfig figure feature-space maps.h5 --cutouts
@@ -144,6 +152,7 @@ def figure(
         cutouts=cutouts,
         projection=projection,
         data=data,
+        figure_set=figure_set,
         style=style,
         opener=opener,
         if_exists=if_exists,

@@ -19,7 +19,7 @@ from galfig.runtime.messages import make_printable, wrap_item
 )
 @standard_options
 def info(file: Path, as_json: bool, rejected: bool) -> None:
-    """Describe a store, a checkpoint or an audit.
+    """Describe a store, a checkpoint, an audit or a figure.
 
     Print what FILE holds and what it was made from.
 
@@ -28,6 +28,7 @@ def info(file: Path, as_json: bool, rejected: bool) -> None:
       galfig info maps.h5
       galfig info maps.safetensors --json
       galfig info maps.audit.h5
+      galfig info panels.pdf
       galfig info maps.h5 --rejected
     """
     from galfig.info import describe_file, list_rejected

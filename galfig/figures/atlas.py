@@ -131,6 +131,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         f"its {find_words(store.record).name} maps for {list_classes(store)}.",
         partial(_tabulate, store, selection.indices, layout.n_page),
         n_pages,
+        describe_page=partial(_describe_page, store, selection.indices, layout.n_page),
     )
 
 
@@ -340,6 +341,22 @@ def _describe(store: Store, selection: Selection, n_pages: int, markup: Markup) 
         f"is in bold, and its map has a white frame. The brightness of a map is not {p}.",
         describe_channels(store, markup),
         describe_training(store, markup),
+    )
+
+
+def _describe_page(
+    store: Store, indices: NDArray[np.intp], n_page: int, number: int, markup: Markup
+) -> tuple[str, str]:
+    """Return title and caption of a page, from 1: which galaxies are on it."""
+    start = (number - 1) * n_page
+    shown = indices[start : start + n_page]
+    first, last = (markup.text(store.objids(int(index))) for index in (shown[0], shown[-1]))
+    which = f"Galaxy {first}" if len(shown) == 1 else f"Galaxies {first} to {last}"
+    numbers = f"number {start + 1}" if len(shown) == 1 else f"{start + 1} to {start + len(shown)}"
+    return which, (
+        f"{which}, {numbers} of {len(indices)} in the order of the atlas, down the columns, "
+        f"each with its {find_words(store.record).name} maps for {list_classes(store, markup)}. "
+        "The caption of the atlas explains colours and labels."
     )
 
 

@@ -92,6 +92,9 @@ class Drawing:
         How it looks; pages that are drawn later, and files, need it.
     images : callable
         Returns the cutouts and maps that the figure shows, for a table of its data in FITS.
+    describe_page : callable or None
+        Takes the number of a page, from 1, and a `Markup`, and returns title and caption of that
+        page; None for figures whose pages are no figures of their own.
     """
 
     name: str
@@ -104,6 +107,7 @@ class Drawing:
     galaxies: tuple[str, ...] = ()
     style: StyleSettings = DEFAULT_STYLE
     images: Callable[[], Iterable[Image]] = tuple
+    describe_page: Callable[[int, Markup], tuple[str, str]] | None = None
 
 
 def name_galaxies(store: Store, indices: NDArray[np.intp]) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from galfig.errors import FigureError
 from galfig.figures.captions import name_classes
 from galfig.figures.choice import find_classes
 from galfig.figures.drawing import Drawing, DrawOptions
+from galfig.figures.figure_set import write_figure_set
 from galfig.figures.labels import check_labels
 from galfig.figures.save import (
     check_format,
@@ -322,6 +323,7 @@ def render_figure(
     projection: Projection | None = None,
     style: StyleSettings = DEFAULT_STYLE,
     data: Path | None = None,
+    figure_set: str | None = None,
     if_exists: ErrorOrReplace = "error",
     opener: Opener = open_store,
 ) -> list[Path]:
@@ -360,6 +362,9 @@ def render_figure(
     data : Path, optional
         Table to write with the numbers that the figure shows, in a format of
         `galfig.tables.formats`.
+    figure_set : str, optional
+        For ``atlas``: write each page to a file of its own, as a figure set of the AAS journals
+        with this number; see `galfig.figures.figure_set.write_figure_set`.
     if_exists : {"error", "replace"}, default "error"
         What to do if a file already exists.
     opener : callable, optional
@@ -402,6 +407,8 @@ def render_figure(
         style=style,
         opener=opener,
     ) as drawn:
+        if figure_set is not None:
+            return write_figure_set(*drawn, path, figure_set, data=data, if_exists=if_exists)
         return write_drawing(*drawn, path, data=data, if_exists=if_exists)
 
 

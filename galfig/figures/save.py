@@ -73,21 +73,12 @@ def write_drawing(
     """
     check_format(path, drawing.n_pages)
     check_table(data)
-    captions = {
-        path.with_suffix(".tex"): drawing.describe(LATEX),
-        path.with_suffix(".txt"): drawing.describe(PLAIN),
-        path.with_suffix(".alt.txt"): f"{drawing.alt}\n",
-    }
-    new = {file: words for file, words in captions.items() if not _holds(file, words)}
     tables = [] if data is None else [data]
     for file in (path, *tables):
         check_output(file, if_exists=if_exists)
-    is_ours = any(map(_is_drawn, (path.with_suffix(suffix) for suffix in FORMATS)))
-    for file in new:
-        advice = f"the caption of {path.name} goes there; choose another `path`"
-        if is_ours:
-            advice += ', or use `if_exists="replace"` to replace both'
-        check_output(file, if_exists=if_exists if is_ours else "error", advice=advice)
+    captions = describe_beside(drawing, path)
+    drawn = [path.with_suffix(suffix) for suffix in FORMATS]
+    new = find_new_texts(captions, path, drawn, if_exists=if_exists)
     pages = drawing.pages
     if drawing.n_pages > 1:
         pages = track(pages, "drawing", drawing.n_pages, "pages")
@@ -100,13 +91,78 @@ def write_drawing(
         style=drawing.style,
         if_exists=if_exists,
     )
-    for file, words in new.items():
+    write_texts(new)
+    for file in tables:
+        write_data(file, drawing, provenance, if_exists=if_exists)
+    return [path, *captions, *tables]
+
+
+def write_data(
+    path: Path,
+    drawing: Drawing,
+    provenance: Mapping[str, Any],
+    *,
+    if_exists: ErrorOrReplace = "error",
+) -> None:
+    """Write the numbers behind a figure, and in FITS its images, with provenance."""
+    table = Table(drawing.title, drawing.tabulate(), provenance)
+    write_table(path, table, images=drawing.images(), if_exists=if_exists)
+
+
+def describe_beside(drawing: Drawing, path: Path) -> dict[Path, str]:
+    """Return the texts that belong beside a figure: captions and alternative text, by file."""
+    return {
+        path.with_suffix(".tex"): drawing.describe(LATEX),
+        path.with_suffix(".txt"): drawing.describe(PLAIN),
+        path.with_suffix(".alt.txt"): f"{drawing.alt}\n",
+    }
+
+
+def find_new_texts(
+    texts: Mapping[Path, str],
+    path: Path,
+    drawn: Iterable[Path],
+    *,
+    if_exists: ErrorOrReplace = "error",
+) -> dict[Path, str]:
+    """Find the texts beside a figure that must be written, and check that they may be.
+
+    Parameters
+    ----------
+    texts : mapping of Path to str
+        The texts, by file.
+    path : Path
+        The figure, for messages.
+    drawn : iterable of Path
+        Figures whose texts files in their place can be.
+    if_exists : {"error", "replace"}, default "error"
+        What to do if a file already exists that belongs to one of those figures.
+
+    Returns
+    -------
+    dict of Path to str
+        The texts whose files do not hold them already.
+
+    Raises
+    ------
+    OutputError
+        If a file exists and is an author's, or must not be replaced.
+    """
+    new = {file: words for file, words in texts.items() if not _holds(file, words)}
+    is_ours = any(map(_is_drawn, drawn))
+    for file in new:
+        advice = f"the caption of {path.name} goes there; choose another `path`"
+        if is_ours:
+            advice += ', or use `if_exists="replace"` to replace both'
+        check_output(file, if_exists=if_exists if is_ours else "error", advice=advice)
+    return new
+
+
+def write_texts(texts: Mapping[Path, str]) -> None:
+    """Write texts by file; `find_new_texts` has checked that they may be written."""
+    for file, words in texts.items():
         with replace_file(file, if_exists="replace") as temporary:
             temporary.write_text(words, encoding="utf-8")
-    for file in tables:
-        table = Table(drawing.title, drawing.tabulate(), provenance)
-        write_table(file, table, images=drawing.images(), if_exists=if_exists)
-    return [path, *captions, *tables]
 
 
 def save_figure(

@@ -14,6 +14,7 @@ from galfig.errors import FigureError, ManuscriptError, SelectionError
 from galfig.figures.captions import LATEX, PLAIN
 from galfig.figures.registry import Opener, draw_figure
 from galfig.figures.save import save_figure
+from galfig.manuscript.alternatives import FigureText, write_alternatives
 from galfig.manuscript.code import digest_code
 from galfig.manuscript.folder import digest_file, has_file, read_file, replace_file
 from galfig.manuscript.manifest import (
@@ -114,7 +115,7 @@ def build_manuscript(
         else:
             figures[spec.name] = before.figures[spec.name]
         states.append(State(spec.path, reason))
-    texts = write_texts(folder, manifest, figures)
+    texts = write_texts(folder, manifest, figures, folder)
     digests: dict[str, str] = {}
     for path, words in texts.items():
         reason = _write_text(folder, path, words)
@@ -242,7 +243,7 @@ def find_changes(
 
 
 def write_texts(
-    folder: Path, manifest: Manifest, figures: Mapping[str, DrawnFigure]
+    folder: Path, manifest: Manifest, figures: Mapping[str, DrawnFigure], drawn: Path
 ) -> dict[str, str]:
     """Compose ``values.tex`` and ``galaxies.tex``.
 
@@ -254,6 +255,8 @@ def write_texts(
         Its manifest.
     figures : mapping of str to DrawnFigure
         The figures that were drawn, by name.
+    drawn : Path
+        Folder that holds their alternative texts.
 
     Returns
     -------
@@ -269,7 +272,15 @@ def write_texts(
                 _, labels = shown.setdefault(objid, (stores[spec.store or ""], []))
                 labels.append(spec.name)
         rows = [(store, objid, labels) for objid, (store, labels) in shown.items()]
-        return {VALUES: write_macros(stores, audits), GALAXIES: write_galaxies(rows)}
+        macros = write_macros(stores, audits)
+        texts = [
+            FigureText(
+                spec.name, spec.path, (read_file(drawn, spec.alt_path, MAX_BYTES) or b"").decode()
+            )
+            for spec in manifest.figure
+            if spec.name in figures
+        ]
+        return {VALUES: macros + write_alternatives(texts), GALAXIES: write_galaxies(rows)}
 
 
 @contextmanager

@@ -96,7 +96,7 @@ def check_manuscript(
             for path in drawn[spec.name].files:
                 sha256 = recorded.get(path)
                 differences += _check_file(folder, temporary, path, sha256, reason, exact=exact)
-        texts = write_texts(folder, manifest, drawn)
+        texts = write_texts(folder, manifest, drawn, temporary)
         differences += _compare_numbers(manifest, drawn, temporary, texts[VALUES])
     reason = next((difference.reason for difference in differences), "") or ELSEWHERE
     for path, words in texts.items():

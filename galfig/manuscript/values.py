@@ -16,6 +16,7 @@ import galfig
 from galfig.errors import ManuscriptError
 from galfig.figures.audits import format_numbers
 from galfig.figures.captions import LATEX, format_probability, name_classes
+from galfig.manuscript.alternatives import NAMES
 from galfig.metrics import compute_roc
 from galfig.store.audits import Audit
 from galfig.store.reader import Store
@@ -221,12 +222,12 @@ def write_macros(stores: Mapping[str, Store], audits: Mapping[str, Audit] | None
         If the macros of two stores or audits have the same name.
     """
     values = {"galfigVersion": LATEX.text(galfig.__version__)}
-    owners = dict.fromkeys(values, "galfig")
+    owners = dict.fromkeys((*values, *NAMES), "galfig")
     described = [(prefix, describe_store(prefix, store)) for prefix, store in stores.items()]
     described += [(prefix, describe_audit(prefix, one)) for prefix, one in (audits or {}).items()]
     for prefix, macros in described:
         for name, value in macros.items():
-            if name in values:
+            if name in owners:
                 raise ManuscriptError(
                     f"{owners[name]!r} and {prefix!r}: both make the macro \\{name}, "
                     "expected names that differ; rename one of them"

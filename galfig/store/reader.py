@@ -47,8 +47,8 @@ from galfig.store.hdf5 import (
     read_attributes,
     read_texts,
 )
-from galfig.store.renaming import check_names, list_others, rename_store
 from galfig.store.picks import expand_objids, read_picks
+from galfig.store.renaming import check_names, list_others, rename_store
 from galfig.store.schema import (
     check_schema,
     count_evidence,

@@ -198,6 +198,7 @@ MESSAGES = [
     ("figure", "`unit` 'r', expected a column", "--unit 'r', expected a column"),
     ("render", "`classes` 'x': not a class of m.h5", "--classes 'x': not a class of m.h5"),
     ("figure", "name the second with `other`", "name the second with --with"),
+    ("figure", "`figure_set` 'x', expected", "--figure-set 'x', expected"),
     ("figure", "name it with `audit`", "name it with --audit"),
     ("figure", "name it with `column`", "name it with --column"),
     ("figure", "`statistic` 'x': no column", "--statistic 'x': no column"),

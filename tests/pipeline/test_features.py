@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from samples import build_at, build_with, explain_at, load_with_settings
+from samples import build_at, explain_at, load_with_settings
 
 import galfig
 from galfig.config import load_settings
