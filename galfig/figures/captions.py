@@ -64,7 +64,7 @@ ORDERS: Final = {
 
 
 # How maps lie over their cutouts, in words, and where lines are drawn.
-_PLACES = {
+PLACES = {
     "opaque": "drawn over the dimmed cutout",
     "blend": "drawn over the cutout, which shines through",
     "contour": "drawn as lines over the cutout",
@@ -335,7 +335,7 @@ def name_place(style: StyleSettings) -> str:
     """Say how maps lie over their cutouts."""
     if style.overlay == "side" and style.layout == "grid":
         return "drawn without the cutout"
-    return _PLACES[style.overlay]
+    return PLACES[style.overlay]
 
 
 def name_block(style: StyleSettings) -> str:

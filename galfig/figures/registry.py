@@ -130,7 +130,7 @@ FIGURES = {
     "compare": FigureKind(
         "compare", "the same galaxies from two stores", n=3, options=("other", "classes", "cmap")
     ),
-    "atlas": FigureKind("atlas", "every galaxy, on many pages", options=("cmap",)),
+    "atlas": FigureKind("atlas", "every galaxy, on many pages", options=("classes", "cmap")),
     "audit-summary": FigureKind(
         "audit_summary",
         "every number of an audit with its interval and controls",

@@ -487,7 +487,8 @@ def _measure(words: str, size: float, weight: str, families: Sequence[str]) -> f
 
 def measure_lines(lines: str, size: float) -> float:
     """Return the height [inch] of text of some lines at a font size [pt]."""
-    return (lines.count("\n") + 1) * 1.2 * size / 72
+    # From the top of a letter to the bottom of another, and the distance of lines.
+    return (lines.count("\n") + 1) * 1.35 * size / 72
 
 
 def move_legend(ax: Axes, width: float | None) -> None:
@@ -518,14 +519,13 @@ def move_legend(ax: Axes, width: float | None) -> None:
     title = legend.get_title().get_text()
     legend.remove()
     size = min(found for _, found in fitted)
-    moved = fig.legend(
-        handles,
-        [str(number) for number in range(len(fitted))],
-        loc="outside center right" if is_beside else "outside lower center",
-        fontsize=size,
-        title=title or None,
-        title_fontsize=size,
-    )
+    style: dict[str, Any] = {
+        "loc": "outside center right" if is_beside else "outside lower center",
+        "fontsize": size,
+        "title": title or None,
+        "title_fontsize": size,
+    }
+    moved = fig.legend(handles, [str(number) for number in range(len(fitted))], **style)
     for text, (words, _) in zip(moved.get_texts(), fitted, strict=True):
         text.set_parse_math(False)
         text.set_text(words)
