@@ -40,6 +40,8 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 LINE_STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 # More curves than this cannot be told apart.
 MAX_CURVES = 2 * len(COLORS)
+# Text is at most so much wider on pixels, on which its letters are placed, than its curves are.
+SPREAD = 1.06
 # Smaller text is hard to read in print [pt].
 MIN_FONT_SIZE = 6.0
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -480,4 +482,4 @@ def _measure(words: str, size: float, weight: str, families: Sequence[str]) -> f
         return 0.0
     font = FontProperties(family=list(families), weight=weight)
     extents = TextPath((0, 0), escape_math(words), size=size, prop=font).get_extents()
-    return float(extents.width)
+    return SPREAD * float(extents.width)
