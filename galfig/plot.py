@@ -10,7 +10,7 @@ the caption then states how they were selected. They may also be positions or id
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import numpy as np
 
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+    Panels = Sequence[Sequence[Axes]] | NDArray[np.object_]
 
 __all__ = [
     "Plot",
@@ -163,7 +166,7 @@ def panels(
     store: Store,
     rows: RowsLike | None = None,
     *,
-    ax: "Axes | None" = None,
+    ax: "Panels | None" = None,
     width: Width | None = None,
     style: StyleLike = None,
     cmap: str | None = None,
@@ -178,8 +181,9 @@ def panels(
         An open store.
     rows : Rows, int, str, slice or array_like, optional
         Galaxies to draw; by default, five drawn at random.
-    ax : None
-        Not supported, because this figure has several axes.
+    ax : (n, 2 + M) array_like of matplotlib.axes.Axes, optional
+        Axes to draw on: of each row those of the cutout, of the M maps and of the colour bar; with
+        ``layout="grid"``, (2 + M, n). By default, a new figure.
     width : "column", "text" or float, optional
         Width of the figure: an AASTeX width, or a number [inch]. Default "text", 7.1 inch.
     style : str or mapping, optional
@@ -202,8 +206,8 @@ def panels(
     Raises
     ------
     FigureError
-        If ``ax`` is given; ``width``, ``cmap`` or ``map`` is not valid; or ``rows`` is empty or
-        belongs to another store.
+        If ``ax`` is of another shape; ``width``, ``cmap`` or ``map`` is not valid; or ``rows`` is
+        empty or belongs to another store.
     SelectionError
         If ``rows`` contains an identifier that the store does not hold.
     """
@@ -512,7 +516,7 @@ def top_losses(
     store: Store,
     rows: RowsLike | None = None,
     *,
-    ax: "Axes | None" = None,
+    ax: "Panels | None" = None,
     width: Width | None = None,
     style: StyleLike = None,
     cmap: str | None = None,
@@ -527,8 +531,9 @@ def top_losses(
         An open store of galaxies with known classes.
     rows : Rows, int, str, slice or array_like, optional
         Galaxies to draw; by default, the five with the largest loss.
-    ax : None
-        Not supported, because this figure has several axes.
+    ax : (n, 2 + M) array_like of matplotlib.axes.Axes, optional
+        Axes to draw on: of each row those of the cutout, of the M maps and of the colour bar; with
+        ``layout="grid"``, (2 + M, n). By default, a new figure.
     width : "column", "text" or float, optional
         Width of the figure: an AASTeX width, or a number [inch]. Default "text", 7.1 inch.
     style : str or mapping, optional
@@ -545,7 +550,7 @@ def top_losses(
     Raises
     ------
     FigureError
-        If ``ax`` is given; ``width`` or ``cmap`` is not valid; or ``rows`` is empty or
+        If ``ax`` is of another shape; ``width`` or ``cmap`` is not valid; or ``rows`` is empty or
         belongs to another store.
     SelectionError
         If ``rows`` contains an identifier that the store does not hold, or no galaxy has a
@@ -558,7 +563,7 @@ def stacked_maps(
     store: Store,
     rows: RowsLike | None = None,
     *,
-    ax: "Axes | None" = None,
+    ax: "Panels | None" = None,
     width: Width | None = None,
     style: StyleLike = None,
     cmap: str | None = None,
@@ -571,8 +576,9 @@ def stacked_maps(
         An open store of galaxies with known classes.
     rows : Rows, int, str, slice or array_like, optional
         Galaxies to use; all by default.
-    ax : None
-        Not supported, because this figure has several axes.
+    ax : (n, 2 + M) array_like of matplotlib.axes.Axes, optional
+        Axes to draw on: of each row those of the cutout, of the M maps and of the colour bar; with
+        ``layout="grid"``, (2 + M, n). By default, a new figure.
     width : "column", "text" or float, optional
         Width of the figure: an AASTeX width, or a number [inch]. Default "text", 7.1 inch.
     style : str or mapping, optional
@@ -589,8 +595,8 @@ def stacked_maps(
     Raises
     ------
     FigureError
-        If ``ax`` is given; ``width`` or ``cmap`` is not valid; ``rows`` is empty or belongs
-        to another store; or no chosen galaxy has a true class.
+        If ``ax`` is of another shape; ``width`` or ``cmap`` is not valid; ``rows`` is empty or
+        belongs to another store; or no chosen galaxy has a true class.
     SelectionError
         If ``rows`` contains an identifier that the store does not hold, or no galaxy has a
         true class.
@@ -686,7 +692,7 @@ def compare(
     rows: RowsLike | None = None,
     *,
     other: Store,
-    ax: "Axes | None" = None,
+    ax: "Panels | None" = None,
     width: Width | None = None,
     style: StyleLike = None,
     cmap: str | None = None,
@@ -700,8 +706,9 @@ def compare(
         Open stores with the same classes.
     rows : Rows, int, str, slice or array_like, optional
         Galaxies that both stores hold; by default, three drawn at random.
-    ax : None
-        Not supported, because this figure has several axes.
+    ax : (n, 2 + M) array_like of matplotlib.axes.Axes, optional
+        Axes to draw on: of each row those of the cutout, of the M maps and of the colour bar; with
+        ``layout="grid"``, (2 + M, n). By default, a new figure.
     width : "column", "text" or float, optional
         Width of the figure: an AASTeX width, or a number [inch]. Default "text", 7.1 inch.
     style : str or mapping, optional
@@ -721,8 +728,8 @@ def compare(
     Raises
     ------
     FigureError
-        If ``ax`` is given; ``width`` or ``cmap`` is not valid; ``rows`` is empty or belongs
-        to another store; or the stores have different classes, or ``other`` lacks a galaxy.
+        If ``ax`` is of another shape; ``width`` or ``cmap`` is not valid; ``rows`` is empty or
+        belongs to another store; or the stores have different classes, or ``other`` lacks a galaxy.
     SelectionError
         If ``rows`` contains an identifier that the store does not hold.
     """
@@ -940,8 +947,8 @@ def _plot_audit(
     return Plot(*draw_audit(audit, name, options), is_own=ax is None)
 
 
-def _check_axes(name: str, ax: "Axes | None") -> None:
-    if ax is not None and not FIGURES[name].takes_axes:
+def _check_axes(name: str, ax: "Panels | Axes | None") -> None:
+    if ax is not None and not (FIGURES[name].takes_axes or FIGURES[name].takes_panels):
         raise FigureError(f"{name}: has several axes, expected no `ax`; it makes its own figure")
 
 
@@ -950,7 +957,7 @@ def _plot(
     store: Store,
     rows: RowsLike | None,
     *,
-    ax: "Axes | None",
+    ax: "Panels | Axes | None",
     width: Width | None,
     style: StyleLike,
     cmap: str | None = None,
@@ -968,9 +975,15 @@ def _plot(
         check_colormap(cmap)
     if map is not None:
         require_choice("map", map, get_args(MapKind))
+    one: Axes | None = None
+    several: NDArray[np.object_] | None = None
+    if ax is not None and FIGURES[name].takes_panels:
+        several = np.asarray(ax, dtype=np.object_)
+    else:
+        one = cast("Axes | None", ax)
     options = DrawOptions(
-        *(parse_width(width), unit, other, ax, cmap, tuple(classes)),
-        *(audit, column, statistic, map, make_style(style)),
+        *(parse_width(width), unit, other, one, cmap, tuple(classes)),
+        *(audit, column, statistic, map, make_style(style), several),
     )
     drawn = draw_from(store, name, _choose(store, rows), options)
     return Plot(*drawn, is_own=ax is None)

@@ -163,10 +163,12 @@ class Layout:
     def headings(self) -> tuple[tuple[str, float], ...]:
         """Heading of each panel, in lines, and its font size [pt]."""
         room = self.side / DPI - MARGIN
-        return tuple(
+        fitted = [
             fit_words(words, room, 7 * self.scale, n_lines=MAX_LINES)
             for words in ("cutout", *self.names)
-        )
+        ]
+        size = min(found for _, found in fitted)
+        return tuple((words, size) for words, _ in fitted)
 
     @cached_property
     def head(self) -> float:

@@ -132,7 +132,8 @@ def _arrange(width: float, page_height: float, names: Sequence[str]) -> _Grid:
         if needed <= margin:
             break
         margin = needed
-    return _Grid(side, n_columns, margin, fitted)
+    size = min(found for _, found in fitted)
+    return _Grid(side, n_columns, margin, [(words, size) for words, _ in fitted])
 
 
 def count_columns(width: float | None, names: Sequence[str]) -> int:

@@ -62,6 +62,8 @@ class DrawOptions:
         What maps "panels" shows, if not those of the store's method.
     style : StyleSettings
         How the figure looks, unless it is drawn on the caller's axes.
+    axes : ndarray of Axes or None
+        Axes supplied by the caller, for rows of panels.
     """
 
     width: float | None = None
@@ -75,6 +77,7 @@ class DrawOptions:
     statistic: str | None = None
     map: MapKind | None = None
     style: StyleSettings = DEFAULT_STYLE
+    axes: NDArray[np.object_] | None = None
 
 
 @dataclass(frozen=True)

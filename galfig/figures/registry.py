@@ -58,6 +58,8 @@ class FigureKind:
         Order that the figure always uses; None to use that of the query.
     takes_axes : bool
         Whether the figure has a single axes, which the caller may supply.
+    takes_panels : bool
+        Whether the caller may supply an array of axes; see `galfig.figures.layout.plot_rows`.
     shows_galaxies : bool
         Whether a selection of galaxies means anything; False for the training of the network, and
         for an audit, which has its own.
@@ -72,6 +74,7 @@ class FigureKind:
     options: tuple[str, ...] = ()
     sort: Literal["loss"] | None = None
     takes_axes: bool = False
+    takes_panels: bool = False
     shows_galaxies: bool = True
     source: Literal["store", "audit"] = "store"
 
@@ -82,6 +85,7 @@ FIGURES = {
         "rows of cutout and maps, as galfig render",
         n=5,
         options=("classes", "map", "cmap"),
+        takes_panels=True,
     ),
     "evidence": FigureKind(
         "evidence",
@@ -112,9 +116,13 @@ FIGURES = {
         n=5,
         options=("cmap",),
         sort="loss",
+        takes_panels=True,
     ),
     "stacked-maps": FigureKind(
-        "stacked_maps", "mean maps by true and predicted class", options=("cmap",)
+        "stacked_maps",
+        "mean maps by true and predicted class",
+        options=("cmap",),
+        takes_panels=True,
     ),
     "radial-profile": FigureKind(
         "radial_profile",
@@ -128,7 +136,11 @@ FIGURES = {
         takes_axes=True,
     ),
     "compare": FigureKind(
-        "compare", "the same galaxies from two stores", n=3, options=("other", "classes", "cmap")
+        "compare",
+        "the same galaxies from two stores",
+        n=3,
+        options=("other", "classes", "cmap"),
+        takes_panels=True,
     ),
     "atlas": FigureKind("atlas", "every galaxy, on many pages", options=("classes", "cmap")),
     "audit-summary": FigureKind(
@@ -550,7 +562,7 @@ def _draw(draw: Callable[[DrawOptions], Drawing], options: DrawOptions) -> Drawi
     """Draw in the style that is asked for, unless on axes of the caller."""
     if options.style.cmap is not None:
         check_colormap(options.style.cmap)
-    if options.ax is not None:
+    if options.ax is not None or options.axes is not None:
         return draw(options)
     with paper_style(options.style):
         return dataclasses.replace(draw(options), style=options.style)

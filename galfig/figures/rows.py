@@ -523,7 +523,8 @@ def _plot_words(words: Sequence[str], *, ax: Axes, side: float, size: float) -> 
 
 def _plot_label(label: MapLabel, end: str, *, ax: Axes, side: float, size: float) -> None:
     """Write heading and footing on a map, and frame it."""
-    room, weight = ROOM * side, "bold" if label.is_predicted else "normal"
+    # Words stay inside of a frame, whether the map has one or not.
+    room, weight = min(ROOM * side, side - 0.11), "bold" if label.is_predicted else "normal"
     footing = "\n".join(filter(None, (label.footing, end)))
     lines = footing.replace("$", "").splitlines()
     # The footing shrinks until a line of the heading fits above it, and to the width.
@@ -552,6 +553,7 @@ def _plot_bar(
         # Each panel says how far its own scale runs.
         peak, words, unit = 1.0, ("share of peak", "of peak"), "of the peak"
     cmap = choose_signed(look.cmap) if look.is_signed else list_colors(look.cmap or COLORMAP)
+    length = ax.bbox.height / ax.figure.dpi
     if is_level:
         _plot_level_bar(peak, ax=ax, cmap=cmap, unit=unit, side=side, look=look)
     elif look.is_signed:
@@ -560,11 +562,11 @@ def _plot_bar(
             ax=ax,
             cmap=cmap,
             unit=unit,
-            length=measure_bar(side, is_signed=True),
+            length=length,
             is_faded=look.overlay != "contour",
         )
     else:
-        _plot_colorbar(peak, ax=ax, cmap=cmap, words=words, length=measure_bar(side))
+        _plot_colorbar(peak, ax=ax, cmap=cmap, words=words, length=length)
     if look.overlay == "contour":
         _plot_levels(peak, ax=ax, is_signed=look.is_signed, is_level=is_level)
 

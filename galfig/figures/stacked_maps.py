@@ -142,6 +142,7 @@ def _make_pages(
     cmap: str | None,
     method: MethodWords,
     style: StyleSettings,
+    axes: NDArray[np.object_] | None = None,
 ) -> RowPages:
     """Arrange the rows of stacks on pages."""
     letters = list_letters(len(stacks)) if style.letters else [""] * len(stacks)
@@ -169,6 +170,7 @@ def _make_pages(
         width,
         cmap=cmap,
         style=style,
+        axes=axes,
     )
 
 
@@ -195,6 +197,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         options.cmap,
         find_words(store.record),
         options.style,
+        options.axes,
     )
     found = pages.arrangement
     return Drawing(
