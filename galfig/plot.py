@@ -21,6 +21,7 @@ from galfig.figures.drawing import Drawing, DrawOptions
 from galfig.figures.registry import (
     FIGURES,
     check_colormap,
+    check_style,
     draw_audit,
     draw_from,
     parse_width,
@@ -567,6 +568,7 @@ def stacked_maps(
     width: Width | None = None,
     style: StyleLike = None,
     cmap: str | None = None,
+    classes: Sequence[str] = (),
 ) -> Plot:
     """Draw mean cutouts and mean maps by true and predicted class.
 
@@ -586,6 +588,8 @@ def stacked_maps(
         sheet of matplotlib, or a mapping with keys of ``[style]``. Default "journal".
     cmap : str, optional
         Colour map of the Grad-CAM maps; it should be dark at zero. Default "inferno".
+    classes : sequence of str, optional
+        Classes whose maps are shown; by default, all.
 
     Returns
     -------
@@ -601,7 +605,9 @@ def stacked_maps(
         If ``rows`` contains an identifier that the store does not hold, or no galaxy has a
         true class.
     """
-    return _plot("stacked-maps", store, rows, ax=ax, width=width, style=style, cmap=cmap)
+    return _plot(
+        "stacked-maps", store, rows, ax=ax, width=width, style=style, cmap=cmap, classes=classes
+    )
 
 
 def radial_profile(
@@ -754,6 +760,7 @@ def atlas(
     width: Width | None = None,
     style: StyleLike = None,
     cmap: str | None = None,
+    classes: Sequence[str] = (),
 ) -> Plot:
     """Draw every galaxy with its maps, many to a page; a notebook shows the first page.
 
@@ -772,6 +779,8 @@ def atlas(
         sheet of matplotlib, or a mapping with keys of ``[style]``. Default "journal".
     cmap : str, optional
         Colour map of the Grad-CAM maps; it should be dark at zero. Default "inferno".
+    classes : sequence of str, optional
+        Classes whose maps are shown; by default, all.
 
     Returns
     -------
@@ -786,7 +795,7 @@ def atlas(
     SelectionError
         If ``rows`` contains an identifier that the store does not hold.
     """
-    return _plot("atlas", store, rows, ax=ax, width=width, style=style, cmap=cmap)
+    return _plot("atlas", store, rows, ax=ax, width=width, style=style, cmap=cmap, classes=classes)
 
 
 def audit_summary(
@@ -943,7 +952,10 @@ def _plot_audit(
 ) -> Plot:
     """Draw a figure of the registry from an audit."""
     _check_axes(name, ax)
-    options = DrawOptions(parse_width(width), ax=ax, style=make_style(style))
+    look = make_style(style)
+    if isinstance(style, Mapping):
+        check_style(name, look, style.keys())
+    options = DrawOptions(parse_width(width), ax=ax, style=look)
     return Plot(*draw_audit(audit, name, options), is_own=ax is None)
 
 
@@ -981,9 +993,12 @@ def _plot(
         several = np.asarray(ax, dtype=np.object_)
     else:
         one = cast("Axes | None", ax)
+    look = make_style(style)
+    if isinstance(style, Mapping):
+        check_style(name, look, style.keys(), map)
     options = DrawOptions(
         *(parse_width(width), unit, other, one, cmap, tuple(classes)),
-        *(audit, column, statistic, map, make_style(style), several),
+        *(audit, column, statistic, map, look, several),
     )
     drawn = draw_from(store, name, _choose(store, rows), options)
     return Plot(*drawn, is_own=ax is None)

@@ -36,7 +36,6 @@ from galfig.figures.captions import (
     format_probability,
     join_lines,
     list_classes,
-    list_words,
     mark_frames,
     name_classes,
 )
@@ -226,7 +225,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         _Pages(store, indices, layout, n_pages),
         partial(_describe, store, selection, n_pages, layout),
         f"{count_noun(n_pages, 'page')} of {count_noun(len(indices))}, each a cutout and "
-        f"its {maps} for {_list_shown(store, layout, PLAIN)}.",
+        f"its {maps} for {list_classes(store, PLAIN, layout.classes)}.",
         partial(_tabulate, store, indices, layout.n_page),
         n_pages,
     )
@@ -494,13 +493,6 @@ def _tabulate(store: Store, indices: NDArray[np.intp], n_page: int) -> dict[str,
     return {"page": Column(page, "page, from 1")} | tabulate_galaxies(store, indices)
 
 
-def _list_shown(store: Store, layout: Layout, markup: Markup) -> str:
-    """List the classes whose maps are shown."""
-    if len(layout.classes) == len(store.class_names):
-        return list_classes(store, markup)
-    return list_words([markup.text(name) for name in layout.names])
-
-
 def _describe_colors(layout: Layout) -> str:
     """Say how the maps are drawn, and on which scale."""
     look = layout.look
@@ -549,7 +541,8 @@ def _describe(
         f"down the columns{_describe_order(selection)}.",
         describe_omitted(store, selection, "shown"),
         f"Each galaxy is shown by its cutout ({describe_size(store, shape, markup)}) and its "
-        f"{method.name} maps{cite_method(store, markup)} for {_list_shown(store, layout, markup)}, "
+        f"{method.name} maps{cite_method(store, markup)} for "
+        f"{list_classes(store, markup, layout.classes)}, "
         f"which explain {describe_explained(store, markup)}, {PLACES[layout.look.overlay]}. "
         f"{_describe_colors(layout)} {describe_limits(store, markup)}",
         f"The labels give {', '.join(parts)} and, for each class shown, "

@@ -239,9 +239,11 @@ def count_rows(n: int, noun: str = "galaxy", rows: str = "row", of: str = "of pa
     return f"{_plural(rows, n).capitalize()} {of}, one for each of {count_noun(n, noun)}"
 
 
-def list_classes(store: Store, markup: Markup = PLAIN) -> str:
-    """List the classes by name: 'a, b and c'; many are 'each of the 50 classes'."""
+def list_classes(store: Store, markup: Markup = PLAIN, chosen: Sequence[int] = ()) -> str:
+    """List classes by name, all or chosen ones: 'a, b and c'; 'each of the 50 classes'."""
     names = name_classes(store)
+    if chosen and len(chosen) < len(names):
+        return list_words([markup.text(names[index]) for index in chosen])
     if len(names) > MAX_NAMES:
         return f"each of the {len(names)} classes"
     return list_words([markup.text(name) for name in names])
