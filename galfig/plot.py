@@ -10,7 +10,7 @@ the caption then states how they were selected. They may also be positions or id
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from galfig.figures.figure_set import write_figure_set
 from galfig.figures.registry import (
     FIGURES,
     check_colormap,
+    check_style,
     draw_audit,
     draw_from,
     parse_width,
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+    Panels = Sequence[Sequence[Axes]] | NDArray[np.object_]
 
 __all__ = [
     "Plot",
@@ -170,7 +174,7 @@ def panels(
     store: Store,
     rows: RowsLike | None = None,
     *,
-    ax: "Axes | None" = None,
+    ax: "Panels | None" = None,
     width: Width | None = None,
     style: StyleLike = None,
     cmap: str | None = None,
@@ -185,8 +189,9 @@ def panels(
         An open store.
     rows : Rows, int, str, slice or array_like, optional
         Galaxies to draw; by default, five drawn at random.
-    ax : None
-        Not supported, because this figure has several axes.
+    ax : (n, 2 + M) array_like of matplotlib.axes.Axes, optional
+        Axes to draw on: of each row those of the cutout, of the M maps and of the colour bar; with
+        ``layout="grid"``, (2 + M, n). By default, a new figure.
     width : "column", "text" or float, optional
         Width of the figure: an AASTeX width, or a number [inch]. Default "text", 7.1 inch.
     style : str or mapping, optional
@@ -209,8 +214,8 @@ def panels(
     Raises
     ------
     FigureError
-        If ``ax`` is given; ``width``, ``cmap`` or ``map`` is not valid; or ``rows`` is empty or
-        belongs to another store.
+        If ``ax`` is of another shape; ``width``, ``cmap`` or ``map`` is not valid; or ``rows`` is
+        empty or belongs to another store.
     SelectionError
         If ``rows`` contains an identifier that the store does not hold.
     """
@@ -519,7 +524,7 @@ def top_losses(
     store: Store,
     rows: RowsLike | None = None,
     *,
-    ax: "Axes | None" = None,
+    ax: "Panels | None" = None,
     width: Width | None = None,
     style: StyleLike = None,
     cmap: str | None = None,
@@ -534,8 +539,9 @@ def top_losses(
         An open store of galaxies with known classes.
     rows : Rows, int, str, slice or array_like, optional
         Galaxies to draw; by default, the five with the largest loss.
-    ax : None
-        Not supported, because this figure has several axes.
+    ax : (n, 2 + M) array_like of matplotlib.axes.Axes, optional
+        Axes to draw on: of each row those of the cutout, of the M maps and of the colour bar; with
+        ``layout="grid"``, (2 + M, n). By default, a new figure.
     width : "column", "text" or float, optional
         Width of the figure: an AASTeX width, or a number [inch]. Default "text", 7.1 inch.
     style : str or mapping, optional
@@ -552,7 +558,7 @@ def top_losses(
     Raises
     ------
     FigureError
-        If ``ax`` is given; ``width`` or ``cmap`` is not valid; or ``rows`` is empty or
+        If ``ax`` is of another shape; ``width`` or ``cmap`` is not valid; or ``rows`` is empty or
         belongs to another store.
     SelectionError
         If ``rows`` contains an identifier that the store does not hold, or no galaxy has a
@@ -565,10 +571,11 @@ def stacked_maps(
     store: Store,
     rows: RowsLike | None = None,
     *,
-    ax: "Axes | None" = None,
+    ax: "Panels | None" = None,
     width: Width | None = None,
     style: StyleLike = None,
     cmap: str | None = None,
+    classes: Sequence[str] = (),
 ) -> Plot:
     """Draw mean cutouts and mean maps by true and predicted class.
 
@@ -578,8 +585,9 @@ def stacked_maps(
         An open store of galaxies with known classes.
     rows : Rows, int, str, slice or array_like, optional
         Galaxies to use; all by default.
-    ax : None
-        Not supported, because this figure has several axes.
+    ax : (n, 2 + M) array_like of matplotlib.axes.Axes, optional
+        Axes to draw on: of each row those of the cutout, of the M maps and of the colour bar; with
+        ``layout="grid"``, (2 + M, n). By default, a new figure.
     width : "column", "text" or float, optional
         Width of the figure: an AASTeX width, or a number [inch]. Default "text", 7.1 inch.
     style : str or mapping, optional
@@ -587,6 +595,8 @@ def stacked_maps(
         sheet of matplotlib, or a mapping with keys of ``[style]``. Default "journal".
     cmap : str, optional
         Colour map of the Grad-CAM maps; it should be dark at zero. Default "inferno".
+    classes : sequence of str, optional
+        Classes whose maps are shown; by default, all.
 
     Returns
     -------
@@ -596,13 +606,15 @@ def stacked_maps(
     Raises
     ------
     FigureError
-        If ``ax`` is given; ``width`` or ``cmap`` is not valid; ``rows`` is empty or belongs
-        to another store; or no chosen galaxy has a true class.
+        If ``ax`` is of another shape; ``width`` or ``cmap`` is not valid; ``rows`` is empty or
+        belongs to another store; or no chosen galaxy has a true class.
     SelectionError
         If ``rows`` contains an identifier that the store does not hold, or no galaxy has a
         true class.
     """
-    return _plot("stacked-maps", store, rows, ax=ax, width=width, style=style, cmap=cmap)
+    return _plot(
+        "stacked-maps", store, rows, ax=ax, width=width, style=style, cmap=cmap, classes=classes
+    )
 
 
 def radial_profile(
@@ -693,7 +705,7 @@ def compare(
     rows: RowsLike | None = None,
     *,
     other: Store,
-    ax: "Axes | None" = None,
+    ax: "Panels | None" = None,
     width: Width | None = None,
     style: StyleLike = None,
     cmap: str | None = None,
@@ -707,8 +719,9 @@ def compare(
         Open stores with the same classes.
     rows : Rows, int, str, slice or array_like, optional
         Galaxies that both stores hold; by default, three drawn at random.
-    ax : None
-        Not supported, because this figure has several axes.
+    ax : (n, 2 + M) array_like of matplotlib.axes.Axes, optional
+        Axes to draw on: of each row those of the cutout, of the M maps and of the colour bar; with
+        ``layout="grid"``, (2 + M, n). By default, a new figure.
     width : "column", "text" or float, optional
         Width of the figure: an AASTeX width, or a number [inch]. Default "text", 7.1 inch.
     style : str or mapping, optional
@@ -728,8 +741,8 @@ def compare(
     Raises
     ------
     FigureError
-        If ``ax`` is given; ``width`` or ``cmap`` is not valid; ``rows`` is empty or belongs
-        to another store; or the stores have different classes, or ``other`` lacks a galaxy.
+        If ``ax`` is of another shape; ``width`` or ``cmap`` is not valid; ``rows`` is empty or
+        belongs to another store; or the stores have different classes, or ``other`` lacks a galaxy.
     SelectionError
         If ``rows`` contains an identifier that the store does not hold.
     """
@@ -754,6 +767,7 @@ def atlas(
     width: Width | None = None,
     style: StyleLike = None,
     cmap: str | None = None,
+    classes: Sequence[str] = (),
 ) -> Plot:
     """Draw every galaxy with its maps, many to a page; a notebook shows the first page.
 
@@ -772,6 +786,8 @@ def atlas(
         sheet of matplotlib, or a mapping with keys of ``[style]``. Default "journal".
     cmap : str, optional
         Colour map of the Grad-CAM maps; it should be dark at zero. Default "inferno".
+    classes : sequence of str, optional
+        Classes whose maps are shown; by default, all.
 
     Returns
     -------
@@ -786,7 +802,7 @@ def atlas(
     SelectionError
         If ``rows`` contains an identifier that the store does not hold.
     """
-    return _plot("atlas", store, rows, ax=ax, width=width, style=style, cmap=cmap)
+    return _plot("atlas", store, rows, ax=ax, width=width, style=style, cmap=cmap, classes=classes)
 
 
 def audit_summary(
@@ -1001,12 +1017,15 @@ def _plot_audit(
 ) -> Plot:
     """Draw a figure of the registry from an audit."""
     _check_axes(name, ax)
-    options = DrawOptions(parse_width(width), ax=ax, style=make_style(style))
+    look = make_style(style)
+    if isinstance(style, Mapping):
+        check_style(name, look, style.keys())
+    options = DrawOptions(parse_width(width), ax=ax, style=look)
     return Plot(*draw_audit(audit, name, options), is_own=ax is None)
 
 
-def _check_axes(name: str, ax: "Axes | None") -> None:
-    if ax is not None and not FIGURES[name].takes_axes:
+def _check_axes(name: str, ax: "Panels | Axes | None") -> None:
+    if ax is not None and not (FIGURES[name].takes_axes or FIGURES[name].takes_panels):
         raise FigureError(f"{name}: has several axes, expected no `ax`; it makes its own figure")
 
 
@@ -1015,7 +1034,7 @@ def _plot(
     store: Store,
     rows: RowsLike | None,
     *,
-    ax: "Axes | None",
+    ax: "Panels | Axes | None",
     width: Width | None,
     style: StyleLike,
     cmap: str | None = None,
@@ -1037,9 +1056,19 @@ def _plot(
         require_choice("map", map, get_args(MapKind))
     if projection is not None:
         require_choice("projection", projection, get_args(Projection))
+    one: Axes | None = None
+    several: NDArray[np.object_] | None = None
+    if ax is not None and FIGURES[name].takes_panels:
+        several = np.asarray(ax, dtype=np.object_)
+    else:
+        one = cast("Axes | None", ax)
+    look = make_style(style)
+    if isinstance(style, Mapping):
+        check_style(name, look, style.keys(), map)
     options = DrawOptions(
-        *(parse_width(width), unit, other, ax, cmap, tuple(classes)),
-        *(audit, column, statistic, map, make_style(style)),
+        *(parse_width(width), unit, other, one, cmap, tuple(classes)),
+        *(audit, column, statistic, map, look),
+        axes=several,
         cutouts=cutouts,
         projection=projection,
     )

@@ -21,7 +21,8 @@ from galfig.store.selection import Query
 # Figures of an audit are tried in tests/figures/test_audits.py.
 OF_STORE = [name for name, kind in FIGURES.items() if kind.source == "store"]
 ON_AXES = [name for name in OF_STORE if FIGURES[name].takes_axes]
-SEVERAL = [name for name in OF_STORE if name not in ON_AXES]
+PANELS = [name for name in OF_STORE if FIGURES[name].takes_panels]
+SEVERAL = [name for name in OF_STORE if name not in (*ON_AXES, *PANELS)]
 RATES = np.geomspace(1e-7, 1, 60).tolist()
 
 
@@ -113,6 +114,27 @@ def test_figures_of_several_axes_take_none(store, draw, name):
     with pytest.raises(FigureError, match="has several axes, expected no `ax`"):
         draw(name, store, ax=ax)
     assert not ax.has_data()
+
+
+@pytest.mark.parametrize("layout", ["rows", "grid"])
+@pytest.mark.parametrize("name", PANELS)
+def test_rows_are_drawn_on_axes_of_the_caller(store, draw, name, layout):
+    """On an array of them: cutouts, maps and colour bars; of another number, none is touched."""
+    plain = draw(name, store, style={"layout": layout})
+    (page,) = plain._drawing.pages
+    n = len(page.axes) // 4
+    fig = Figure(figsize=(8, 2 * n) if layout == "rows" else (2 * n, 8))
+    shape = (n, 4) if layout == "rows" else (4, n)
+    axes = fig.subplots(*shape, squeeze=False)
+    found = draw(name, store, ax=axes, style={"layout": layout, "scale": "row"})
+    assert found.figure is fig
+    assert found._repr_png_() is None
+    assert all(ax.images for ax in axes.flat)
+    assert found.alt == plain.alt
+    other = Figure().subplots(n + 1, 4)
+    with pytest.raises(FigureError, match=r"`ax`: axes in an array of .* expected \(\d+, \d+\)"):
+        draw(name, store, ax=other, style={"layout": layout})
+    assert not any(ax.has_data() for ax in other.flat)
 
 
 def test_captions_say_how_galaxies_were_chosen(store):

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import NoneType
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, NoReturn, TypeVar, get_args, get_origin
 
 import click
 
@@ -19,7 +19,7 @@ from galfig.errors import ElsewhereError, GalfigError
 from galfig.runtime.inputs import is_shortage
 from galfig.runtime.launch import find_place
 from galfig.runtime.messages import make_printable, one_line
-from galfig.runtime.options import Annotation, Layout, Overlay, Scale
+from galfig.runtime.options import STYLED, Annotation, Layout, Overlay, Scale
 from galfig.runtime.progress import write_line
 from galfig.runtime.storage import find_folder, is_address
 
@@ -359,7 +359,17 @@ def style_options(function: Function) -> Function:
             **{"columns": columns, "layout": layout, "pages": pages, "annotate": annotate},
             **{"designation": designation, "title": title, "letters": letters},
         }
-        settings = load_settings(config, {("style", key): value for key, value in keys.items()})
+        asked = {key for key, value in keys.items() if value is not None}
+        try:
+            settings = load_settings(config, {("style", key): value for key, value in keys.items()})
+            if asked & {*STYLED, "cmap"}:
+                from galfig.figures.registry import check_style
+
+                name = given.get("name", "panels")
+                check_style(name, settings.figure_style, asked, given.get("map"))
+        except GalfigError as exc:
+            # The command has not begun, and with it the report of errors.
+            _fail(exc, click.get_current_context(), debug=given.get("debug", False))
         return function(*args, style=settings.figure_style, **given)
 
     choices = [
@@ -648,17 +658,22 @@ def standard_options(function: Function) -> Function:
             is_short = is_shortage(exc)
             if not is_short and not isinstance(exc, GalfigError):
                 raise
-            if debug:
-                traceback.print_exc()
-            # A path or a cell in the message may contain newlines.
-            words = translate(one_line(exc), ctx) if not is_short else _describe_shortage(exc)
-            click.echo(f"galfig: error: {words}", err=True)
-            sys.exit(EXIT_FAILED)
+            _fail(exc, ctx, debug=debug)
         except Stopped as exc:
             write_farewell(farewell)
             sys.exit(exc.exit_code)
 
     return run  # type: ignore[return-value]
+
+
+def _fail(exc: BaseException, ctx: click.Context, *, debug: bool) -> NoReturn:
+    """Report an error in one line, and exit."""
+    if debug:
+        traceback.print_exc()
+    # A path or a cell in the message may contain newlines.
+    words = _describe_shortage(exc) if is_shortage(exc) else translate(one_line(exc), ctx)
+    click.echo(f"galfig: error: {words}", err=True)
+    sys.exit(EXIT_FAILED)
 
 
 def _describe_shortage(exc: BaseException) -> str:

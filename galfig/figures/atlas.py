@@ -4,21 +4,25 @@ A page holds dozens of galaxies. Separate axes and outlined text for each galaxy
 per page. The panels of a page are therefore composed as one image, with plain text below them.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from PIL import Image
 
 from galfig.errors import FigureError
 from galfig.figures.captions import (
+    FRAMED,
     ORDERS,
+    PLACES,
+    PLAIN,
     Markup,
     cite_method,
     count_noun,
@@ -32,19 +36,34 @@ from galfig.figures.captions import (
     format_probability,
     join_lines,
     list_classes,
+    mark_frames,
     name_classes,
 )
+from galfig.figures.choice import find_classes
+from galfig.figures.composing import compose_galaxy, tabulate_colors
 from galfig.figures.drawing import Column, Drawing, DrawOptions, tabulate_galaxies
 from galfig.figures.methods import MethodWords, find_words
-from galfig.figures.painting import paint_map, tabulate_colors
-from galfig.figures.rows import COLORMAP, FADE, format_number, format_total
+from galfig.figures.rows import (
+    FADE,
+    Look,
+    find_peak,
+    format_number,
+    format_total,
+    list_levels,
+    name_end,
+)
 from galfig.figures.style import (
+    MAX_LINES,
     MAX_WIDTH,
     MIN_FONT_SIZE,
     TEXT_WIDTH,
+    find_ground,
+    find_page,
     fit_words,
+    measure_lines,
+    measure_words,
     paper_style,
-    spell_missing,
+    scale_font,
 )
 from galfig.store.reader import Store
 from galfig.store.selection import Selection
@@ -52,12 +71,11 @@ from galfig.store.selection import Selection
 DPI = 300
 # Height of a page, of its column headings, and of its footer with the colour bar [inch].
 HEIGHT, HEAD, FOOT = 9.2, 0.3, 0.42
-# Approximate side of a panel, height of the text below it, and gap between galaxies [inch].
-SIDE, WORDS, GAP = 0.56, 0.34, 0.12
-# Distance between the lines of that text [inch].
-LINE = 0.1
-# Width of the frame of the predicted class, and its distance from the edge [pixels].
-FRAME, INSET = 3, 3
+# Approximate side of a panel, smallest one with room for the numbers below it, largest one on a
+# slide, and gap between galaxies [inch].
+SIDE, SMALLEST, LARGEST, GAP = 0.56, 0.46, 1.2, 0.12
+# Distance between the lines of text below a galaxy, and room beside them [inch].
+LINE, MARGIN = 0.1, 0.04
 
 
 @dataclass(frozen=True)
@@ -66,123 +84,199 @@ class Layout:
 
     Attributes
     ----------
-    width : float
-        Width of the page [inch].
-    n_panels : int
-        Panels per galaxy: the cutout, and a map for each class.
-    cmap : str
-        Colour map.
+    width, height : float
+        Size of the page [inch].
+    classes : tuple of int
+        Classes whose maps follow the cutout.
+    names : tuple of str
+        Names of these classes.
+    look : Look
+        How maps are drawn.
+    facts : float
+        Width of the widest line of facts about a galaxy [inch].
+    scale : float
+        Size of text in units of that of print.
+    is_slide : bool
+        Whether panels are as large as fill the page best.
+    shared : float
+        End of the colour scale that all galaxies share; 0 where they share none.
     """
 
     width: float
-    n_panels: int
-    cmap: str = COLORMAP
+    height: float
+    classes: tuple[int, ...]
+    names: tuple[str, ...]
+    look: Look
+    facts: float = 0.0
+    scale: float = 1.0
+    is_slide: bool = False
+    shared: float = 0.0
+
+    @property
+    def n_panels(self) -> int:
+        """Panels per galaxy: the cutout, and its maps."""
+        return 1 + len(self.classes)
 
     @cached_property
     def n_abreast(self) -> int:
         """Number of galaxies side by side."""
-        return max(1, int((self.width + GAP) / (self.n_panels * SIDE + GAP)))
+        most = max(1, int((self.width + GAP) / (self.n_panels * SIDE * self.scale + GAP)))
+        if not self.is_slide:
+            return most
+        sizes = range(1, most + 1)
+        return max(
+            [n for n in sizes if self._fit_side(n) <= LARGEST] or sizes, key=self._measure_area
+        )
+
+    def _measure_area(self, n_abreast: int) -> float:
+        """Return the area of all panels of a page with so many galaxies side by side [inch²]."""
+        side = self._fit_side(n_abreast)
+        n_down = int((self.height - (HEAD + FOOT) * self.scale) / (side + self._fit_words(side)))
+        return n_abreast * n_down * side**2
+
+    def _fit_side(self, n_abreast: int) -> float:
+        """Return the side of a panel, with so many galaxies side by side [inch]."""
+        block = (self.width + GAP) / n_abreast - GAP
+        return block / self.n_panels
+
+    def _fit_words(self, side: float) -> float:
+        """Return the height of the text below panels of a side [inch]."""
+        n_lines = self._count_facts(side) + 2 + (self.look.scale == "panel")
+        return (LINE * n_lines + 0.04) * self.scale
+
+    def _count_facts(self, side: float) -> int:
+        """Return in how many lines the identifier and the facts about a galaxy are written."""
+        return min(3, max(1, math.ceil(self.facts / (self.n_panels * side - MARGIN))))
 
     @cached_property
     def side(self) -> int:
         """Side of a panel [pixels of the page image]."""
-        block = (self.width + GAP) / self.n_abreast - GAP
-        return int(DPI * block / self.n_panels)
+        return int(DPI * self._fit_side(self.n_abreast))
+
+    @property
+    def block(self) -> float:
+        """Width of the panels of a galaxy [inch]."""
+        return self.n_panels * self.side / DPI
+
+    @cached_property
+    def headings(self) -> tuple[tuple[str, float], ...]:
+        """Heading of each panel, in lines, and its font size [pt]."""
+        room = self.side / DPI - MARGIN
+        fitted = [
+            fit_words(words, room, 7 * self.scale, n_lines=MAX_LINES)
+            for words in ("cutout", *self.names)
+        ]
+        size = min(found for _, found in fitted)
+        return tuple((words, size) for words, _ in fitted)
+
+    @cached_property
+    def head(self) -> float:
+        """Height of the headings [inch]."""
+        tallest = max(measure_lines(words, size) for words, size in self.headings)
+        return max(HEAD * self.scale, tallest + 0.06)
+
+    @cached_property
+    def n_facts(self) -> int:
+        """Lines for the identifier and the facts about a galaxy."""
+        return self._count_facts(self.side / DPI)
+
+    @property
+    def words(self) -> float:
+        """Height of the text below a galaxy [inch]."""
+        return self._fit_words(self.side / DPI)
 
     @cached_property
     def n_down(self) -> int:
-        """Number of galaxies in a column."""
-        return int((HEIGHT - HEAD - FOOT) / (self.side / DPI + WORDS))
+        """Number of galaxies in a column of a full page."""
+        room = self.height - self.head - FOOT * self.scale
+        # A page that is as tall as what stands on it holds all of it.
+        return max(1, int(room / (self.side / DPI + self.words) + 1e-6))
 
     @property
     def n_page(self) -> int:
         """Number of galaxies on a page."""
         return self.n_abreast * self.n_down
 
-    def place(self, number: int) -> tuple[int, int]:
-        """Return the left and top [pixels] of galaxy ``number`` (from 0); columns fill first."""
-        column, row = divmod(number, self.n_down)
+    def count_down(self, n: int) -> int:
+        """Return how many of n galaxies on a page stand in a column: as many in each as can be."""
+        return -(-n // self.n_abreast)
+
+    def measure_content(self, n: int) -> float:
+        """Return the height of what stands on a page with n galaxies [inch]."""
+        rows = self.count_down(n) * (self.side / DPI + self.words)
+        return self.head + rows + FOOT * self.scale
+
+    def place(self, number: int, n: int) -> tuple[int, int]:
+        """Return the left and top [pixels] of galaxy ``number`` of n; columns fill first."""
+        column, row = divmod(number, self.count_down(n))
         left = column * (self.width + GAP) / self.n_abreast
-        return round(DPI * left), round(DPI * HEAD + row * (self.side + DPI * WORDS))
+        return round(DPI * left), round(DPI * self.head + row * (self.side + DPI * self.words))
 
 
 def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     """Draw the galaxies of a selection, in its order, many to a page."""
-    layout = Layout(
-        options.width or TEXT_WIDTH, 1 + len(store.class_names), options.cmap or COLORMAP
-    )
-    if layout.side < DPI * SIDE / 2:
-        raise FigureError(
-            f"atlas: {layout.width:g} inches for {layout.n_panels} panels, expected at least "
-            f"{layout.n_panels * SIDE / 2:.1f}; "
-            + (
-                "draw it wider (`width`)"
-                if layout.n_panels * SIDE / 2 <= MAX_WIDTH
-                else "'top-losses' shows two maps of each galaxy"
-            )
-        )
-    n_pages = -(-len(selection.indices) // layout.n_page)
+    indices = np.asarray(selection.indices, np.intp)
+    layout = _arrange(store, indices, options)
+    n_pages = -(-len(indices) // layout.n_page)
+    maps = f"{find_words(store.record).name} maps"
     return Drawing(
         "atlas",
-        f"Atlas of {find_words(store.record).name} maps: {', '.join(name_classes(store))}",
-        _Pages(store, selection.indices, layout, n_pages),
-        partial(_describe, store, selection, n_pages),
-        f"{count_noun(n_pages, 'page')} of {count_noun(len(selection.indices))}, each a cutout and "
-        f"its {find_words(store.record).name} maps for {list_classes(store)}.",
-        partial(_tabulate, store, selection.indices, layout.n_page),
+        f"Atlas of {maps}: {', '.join(layout.names)}",
+        _Pages(store, indices, layout, n_pages),
+        partial(_describe, store, selection, n_pages, layout),
+        f"{count_noun(n_pages, 'page')} of {count_noun(len(indices))}, each a cutout and "
+        f"its {maps} for {list_classes(store, PLAIN, layout.classes)}.",
+        partial(_tabulate, store, indices, layout.n_page),
         n_pages,
         describe_page=partial(_describe_page, store, selection.indices, layout.n_page),
     )
 
 
-def compose_galaxy(
-    cutout: NDArray[np.uint8],
-    cams: NDArray[np.float32],
-    side: int,
-    cmap: str = COLORMAP,
-    predicted: int | None = None,
-) -> NDArray[np.uint8]:
-    """Draw a cutout and its maps side by side as an image.
-
-    Parameters
-    ----------
-    cutout : (H, W, 3) ndarray of uint8
-        The cutout.
-    cams : (C, h, w) ndarray of float32
-        Its signed maps. They share one scale, from zero to the largest value among them.
-    side : int
-        Side of each panel [pixels].
-    cmap : str, default "inferno"
-        Colour map.
-    predicted : int, optional
-        Class whose map has a frame.
-
-    Returns
-    -------
-    (side, (1 + C) * side, 3) ndarray of uint8
-        The maps as `galfig.figures.rows.plot_map` draws them, over the dimmed cutout.
-    """
-    peak = float(cams.max(initial=0.0))
-    # Compose at the resolution of the cutout, then enlarge without interpolation: the result
-    # compresses fast, and the pixels are too small to see in print.
-    if cutout.shape[0] > side:
-        cutout = np.asarray(Image.fromarray(cutout).resize((side, side), Image.Resampling.BILINEAR))
-    panels = [cutout, *(paint_map(cam, cutout, peak, cmap) for cam in cams)]
-    row = Image.fromarray(np.concatenate(panels, axis=1))
-    image = np.array(row.resize((len(panels) * side, side), Image.Resampling.NEAREST))
-    if predicted is not None:
-        _draw_frame(image[:, (1 + predicted) * side : (2 + predicted) * side])
-    return image
+def _arrange(store: Store, indices: NDArray[np.intp], options: DrawOptions) -> Layout:
+    """Lay the pages out."""
+    style, page = options.style, find_page()
+    width, height = options.width or TEXT_WIDTH, HEIGHT
+    if page is not None:
+        width = options.width or page[0]
+        height = page[1] * width / page[0]
+    classes = find_classes(store, options.classes) or tuple(range(len(store.class_names)))
+    look = Look(options.cmap, style.negative, style.overlay, style.scale)
+    names, scale = name_classes(store), scale_font(1.0)
+    layout = Layout(
+        *(width, height, classes, tuple(names[c] for c in classes), look),
+        *(_measure_facts(store, indices, MIN_FONT_SIZE * scale), scale, page is not None),
+    )
+    if layout.side < DPI * SMALLEST * scale:
+        needed = math.ceil(10 * layout.n_panels * SMALLEST * scale) / 10
+        advice = "draw fewer maps (`classes`)"
+        if needed <= MAX_WIDTH:
+            advice = "draw it wider (`width`), or fewer maps (`classes`)"
+        raise FigureError(
+            f"atlas: {width:g} inches for {layout.n_panels} panels, expected at least {needed:g}; "
+            f"{advice}"
+        )
+    if page is not None:
+        # A slide that is narrow is taller than its style has it.
+        layout = replace(layout, height=max(height, layout.measure_content(1)))
+    elif len(indices) <= layout.n_page:
+        # One page need not be taller than what stands on it.
+        layout = replace(layout, height=min(height, layout.measure_content(len(indices))))
+    if look.scale != "figure":
+        return layout
+    maps = (store.cams(int(index))[list(classes)] for index in indices)
+    return replace(layout, shared=max(find_peak(cams, look.is_signed) for cams in maps))
 
 
-def _draw_frame(panel: NDArray[np.uint8]) -> None:
-    """Draw a white frame with a dark outline just inside a panel."""
-    for outer, color in ((INSET - 1, 0), (INSET, 255)):
-        width = FRAME + 2 * (INSET - outer)
-        inside = panel[outer : len(panel) - outer, outer : len(panel) - outer]
-        kept = inside[width:-width, width:-width].copy()
-        inside[:] = color
-        inside[width:-width, width:-width] = kept
+def _measure_facts(store: Store, indices: NDArray[np.intp], size: float) -> float:
+    """Return the width of the widest line of facts about a galaxy [inch]."""
+    longest = max(map(len, store.objids(indices)))
+    words = ["0" * longest]
+    if np.isfinite(store.redshift[indices]).any():
+        words.append("z = 0.000")
+    labels = np.unique(store.label[indices])
+    names = [f"true: {name_classes(store)[label]}" for label in labels if label >= 0]
+    widest = max((measure_words(name, size) for name in names), default=0.0)
+    return measure_words(", ".join(words) + ", " * bool(names), size) + widest
 
 
 @dataclass(frozen=True)
@@ -198,12 +292,14 @@ class _Pages:
         """Draw page after page, and compose the next one while the caller writes this one."""
         n_page, store, layout = self.layout.n_page, self.store, self.layout
         batches = np.split(self.indices, range(n_page, len(self.indices), n_page))
+        # The style of a thread is not that of another.
+        ground = tuple(round(255 * share) for share in to_rgb(find_ground()))
         with ThreadPoolExecutor(1) as pool:
-            composed = pool.submit(_compose_page, store, batches[0], layout)
+            composed = pool.submit(_compose_page, store, batches[0], layout, ground)
             for number, batch in enumerate(batches, 1):
                 image, numbers = composed.result()
                 if number < len(batches):
-                    composed = pool.submit(_compose_page, store, batches[number], layout)
+                    composed = pool.submit(_compose_page, store, batches[number], layout, ground)
                 footer = f"Page {number} of {self.n_pages}"
                 page = _draw_page(store, batch, image, numbers, layout, footer)
                 yield page
@@ -215,28 +311,51 @@ class _Pages:
 
 @dataclass(frozen=True)
 class _Numbers:
-    """What is written below a galaxy: the peak of its maps, and the total of each map."""
+    """What is written below a galaxy: where the scale of each map ends, and its total."""
 
-    peak: float
+    peaks: Sequence[float]
     totals: NDArray[np.float64]
 
 
 def _compose_page(
-    store: Store, indices: NDArray[np.intp], layout: Layout
+    store: Store, indices: NDArray[np.intp], layout: Layout, ground: Sequence[int]
 ) -> tuple[NDArray[np.uint8], list[_Numbers]]:
     """Return the panels of a page as one image, and the numbers of each galaxy."""
     # RGBA, because matplotlib would otherwise convert the image.
-    shape = (round(DPI * HEIGHT), round(DPI * layout.width), 4)
+    shape = (round(DPI * layout.height), round(DPI * layout.width), 4)
     image, numbers = np.full(shape, 255, np.uint8), []
+    image[..., :3] = ground
     for number, index in enumerate(indices):
-        left, top = layout.place(number)
-        cams, predicted = store.cams(int(index)), int(store.predicted[index])
-        cutout = store.cutouts(int(index))
-        panels = compose_galaxy(cutout, cams, layout.side, layout.cmap, predicted)
+        left, top = layout.place(number, len(indices))
+        cams = store.cams(int(index))[list(layout.classes)]
+        peaks = _find_peaks(cams, layout)
+        predicted, label = int(store.predicted[index]), int(store.label[index])
+        panels = compose_galaxy(
+            store.cutouts(int(index)),
+            cams,
+            layout.side,
+            layout.look,
+            peaks=peaks,
+            predicted=_find_shown(layout, predicted),
+            true=None if label < 0 else _find_shown(layout, label),
+        )
         image[top : top + layout.side, left : left + panels.shape[1], :3] = panels
-        totals = cams.sum(axis=(1, 2), dtype=np.float64)
-        numbers.append(_Numbers(float(cams.max(initial=0.0)), totals))
+        numbers.append(_Numbers(peaks, cams.sum(axis=(1, 2), dtype=np.float64)))
     return image, numbers
+
+
+def _find_shown(layout: Layout, class_idx: int) -> int:
+    """Return which of the maps shown is that of a class; -1 for none."""
+    return layout.classes.index(class_idx) if class_idx in layout.classes else -1
+
+
+def _find_peaks(cams: NDArray[np.float32], layout: Layout) -> list[float]:
+    """Return where the colour scale of each map ends."""
+    look = layout.look
+    if look.scale == "panel":
+        return [find_peak(cam, look.is_signed) for cam in cams]
+    peak = layout.shared if look.scale == "figure" else find_peak(cams, look.is_signed)
+    return [peak] * len(cams)
 
 
 def _draw_page(
@@ -249,68 +368,125 @@ def _draw_page(
 ) -> Figure:
     height, width = image.shape[:2]
     with paper_style():
-        fig = Figure(figsize=(layout.width, HEIGHT))
+        fig = Figure(figsize=(layout.width, layout.height))
         # The units of the axes are the pixels of the image.
         ax = fig.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
         ax.set_axis_off()
         ax.imshow(image, extent=(0, width, height, 0), interpolation="none", aspect="auto")
         for number, (index, found) in enumerate(zip(indices, numbers, strict=True)):
-            _write_words(store, int(index), found, layout, number, ax)
-        _write_heads(store, layout, -(-len(indices) // layout.n_down), ax)
+            place = layout.place(number, len(indices))
+            _write_words(store, int(index), found, layout, place, ax)
+        n_down = layout.count_down(len(indices))
+        for number in range(0, len(indices), n_down):
+            _write_heads(layout, *layout.place(number, len(indices)), ax)
         _plot_key(fig, layout, footer, find_words(store.record))
         return fig
 
 
 def _write_words(
-    store: Store, index: int, numbers: _Numbers, layout: Layout, number: int, ax: Axes
+    store: Store,
+    index: int,
+    numbers: _Numbers,
+    layout: Layout,
+    place: tuple[int, int],
+    ax: Axes,
 ) -> None:
     """Write the identifier, the peak of the maps, probabilities and totals below a galaxy."""
-    left, top = layout.place(number)
-    bottom = top + layout.side
-    style: dict[str, Any] = {"fontsize": MIN_FONT_SIZE, "va": "top", "parse_math": False}
-    redshift = store.redshift[index]
-    name = spell_missing(store.objids(index))
-    if np.isfinite(redshift):
-        name = f"{name}, z = {redshift:.3f}"
-    ax.text(left, bottom + 0.02 * DPI, name, **style)
-    line = bottom + (0.02 + LINE) * DPI
-    peak = numbers.peak
-    ax.text(left, line, format_number(peak) if peak > 0 else "0", **style)
-    for c, (p, total) in enumerate(zip(store.probs[index], numbers.totals, strict=True)):
+    left, bottom = place[0], place[1] + layout.side
+    size, unit = MIN_FONT_SIZE * layout.scale, layout.scale * DPI
+    style: dict[str, Any] = {"fontsize": size, "va": "top", "parse_math": False}
+    for number, words in enumerate(_list_facts(store, index, layout, size)):
+        ax.text(left, bottom + (0.02 + number * LINE) * unit, words, **style)
+    line = bottom + (0.02 + layout.n_facts * LINE) * unit
+    if layout.look.scale == "row":
+        peak, sign = max(numbers.peaks), "±" if layout.look.is_signed else ""
+        ax.text(left, line, f"{sign}{format_number(peak)}" if peak > 0 else "0", **style)
+    for number, c in enumerate(layout.classes):
         weight = "bold" if c == store.predicted[index] else "normal"
-        words = f"p {format_probability(p)}\n{format_total(total)}"
-        ax.text(left + (c + 1) * layout.side, line, words, weight=weight, linespacing=1.1, **style)
+        words = f"p {format_probability(store.probs[index, c])}\n"
+        words += format_total(float(numbers.totals[number]))
+        if layout.look.scale == "panel":
+            words += f"\n{name_end(numbers.peaks[number], layout.look.is_signed)}"
+        start = left + (number + 1) * layout.side
+        ax.text(start, line, words, weight=weight, linespacing=1.1, **style)
 
 
-def _write_heads(store: Store, layout: Layout, n_columns: int, ax: Axes) -> None:
-    """Write the headings of the panels above each column that has galaxies."""
-    heads = ("cutout", *name_classes(store))
-    for column in range(n_columns):
-        left, top = layout.place(column * layout.n_down)
-        for panel, words in enumerate(heads):
-            lines, size = fit_words(words, 0.95 * layout.side / DPI, 7)
-            ax.text(
-                left + (panel + 0.5) * layout.side,
-                top - 0.03 * DPI,
-                lines,
-                fontsize=size,
-                ha="center",
-                va="bottom",
-                parse_math=False,
-            )
+def _list_facts(store: Store, index: int, layout: Layout, size: float) -> list[str]:
+    """Return identifier, redshift and true class of a galaxy, in lines."""
+    redshift, label = store.redshift[index], int(store.label[index])
+    facts = [store.objids(index)]
+    if np.isfinite(redshift):
+        facts.append(f"z = {redshift:.3f}")
+    if label >= 0:
+        facts.append(f"true: {name_classes(store)[label]}")
+    room, lines = layout.block - MARGIN, [""]
+    for number, fact in enumerate(facts):
+        joined = f"{lines[-1]}, {fact}" if number else fact
+        if measure_words(joined, size) <= room or not lines[-1]:
+            lines[-1] = joined
+        elif len(lines) < layout.n_facts:
+            lines.append(fact)
+        else:
+            lines[-1] = joined
+    return [fit_words(line, room, size, n_lines=1)[0] for line in lines]
+
+
+def _write_heads(layout: Layout, left: int, top: int, ax: Axes) -> None:
+    """Write the headings of the panels above a column of galaxies."""
+    for panel, (words, size) in enumerate(layout.headings):
+        ax.text(
+            left + (panel + 0.5) * layout.side,
+            top - 0.03 * DPI,
+            words,
+            fontsize=size,
+            ha="center",
+            va="bottom",
+            multialignment="center",
+            parse_math=False,
+        )
 
 
 def _plot_key(fig: Figure, layout: Layout, footer: str, method: MethodWords) -> None:
-    """Draw the colour bar from zero to the peak, and the page number."""
-    bar = fig.add_axes((0.02, 0.21 / HEIGHT, min(0.2, 1.2 / layout.width), 0.08 / HEIGHT))
-    ramp = np.linspace(0.0, 1.0, 256)
-    alpha = np.minimum(ramp / FADE, 1.0)[:, None]
-    colors = (alpha * tabulate_colors(layout.cmap)).astype(np.uint8)[None]
-    bar.imshow(colors, extent=(0, 1, 0, 1), aspect="auto", interpolation="nearest")
+    """Draw the colour bar from zero, or the negative of its end, to its end, and the page."""
+    look, height = layout.look, layout.height
+    length = min(0.2, 1.2 / layout.width)
+    bar = fig.add_axes((0.02, 0.21 * layout.scale / height, length, 0.08 / height))
+    low = -1.0 if look.is_signed else 0.0
+    ramp = np.linspace(low, 1.0, 256)
+    alpha = np.minimum(np.abs(ramp) / FADE, 1.0)[:, None]
+    colors = alpha * tabulate_colors(look.cmap, is_signed=look.is_signed)
+    if look.overlay == "contour":
+        colors = colors[:1] * 0
+    bar.imshow(
+        colors.astype(np.uint8)[None],
+        extent=(low, 1, 0, 1),
+        aspect="auto",
+        interpolation="nearest",
+    )
+    if look.overlay == "contour":
+        found = tabulate_colors(look.cmap, is_signed=look.is_signed) / 255
+        for level in list_levels((low, 1.0)):
+            color = found[int(255 * (level - low) / (1 - low))]
+            bar.axvline(level, color=color, linewidth=1.2, linestyle="--" if level < 0 else "-")
+    end = "peak"
+    if layout.shared > 0:
+        end = format_number(layout.shared)
     bar.set_yticks([])
-    bar.set_xticks([0, 1], ["0", f"peak [{method.unit}]"], fontsize=MIN_FONT_SIZE)
+    words = ["0", f"{end} [{method.unit}]"]
+    ticks = [0.0, 1.0]
+    if look.is_signed:
+        ticks, words = [-1.0, *ticks], [f"−{end}", *words]
+    bar.set_xticks(ticks, words, fontsize=MIN_FONT_SIZE * layout.scale)
+    bar.set_xlim(low, 1)
     bar.tick_params(length=1.5, pad=1.5)
-    fig.text(0.5, 0.08 / HEIGHT, footer, ha="center", fontsize=7, parse_math=False)
+    fig.text(
+        0.5,
+        0.08 * layout.scale / height,
+        footer,
+        ha="center",
+        fontsize=7 * layout.scale,
+        parse_math=False,
+    )
 
 
 def _tabulate(store: Store, indices: NDArray[np.intp], n_page: int) -> dict[str, Column]:
@@ -318,27 +494,61 @@ def _tabulate(store: Store, indices: NDArray[np.intp], n_page: int) -> dict[str,
     return {"page": Column(page, "page, from 1")} | tabulate_galaxies(store, indices)
 
 
-def _describe(store: Store, selection: Selection, n_pages: int, markup: Markup) -> str:
-    n_redshift = int(np.isfinite(store.redshift[selection.indices]).sum())
-    redshift = ""
+def _describe_colors(layout: Layout) -> str:
+    """Say how the maps are drawn, and on which scale."""
+    look = layout.look
+    signs = "Negative values are shown, too" if look.is_signed else "Only positive values are shown"
+    run = "symmetric about zero, up to" if look.is_signed else "from zero to"
+    scale = {
+        "row": f"on one linear colour scale for each galaxy, {run} its peak",
+        "panel": f"each map on a linear colour scale of its own, {run} its peak",
+        "figure": f"on one linear colour scale for all galaxies, {run} the peak of all, which the "
+        "colour bar gives",
+    }[look.scale]
+    how = {
+        "opaque": "; below a tenth of the peak, the cutout shows through",
+        "blend": "; the cutout shines through all of it",
+        "side": "; no cutout lies behind it",
+        "contour": "; lines stand at 0.25, 0.5 and 0.75 of the peak"
+        + (", dashed below zero" if look.is_signed else ""),
+    }[look.overlay]
+    apart = " Two panels cannot be compared by brightness." if look.scale == "panel" else ""
+    return f"{signs}, {scale}{how}.{apart}"
+
+
+def _describe(
+    store: Store, selection: Selection, n_pages: int, layout: Layout, markup: Markup
+) -> str:
+    indices = np.asarray(selection.indices, np.intp)
+    n_redshift = int(np.isfinite(store.redshift[indices]).sum())
+    label, predicted = store.label[indices].astype(np.intp), store.predicted[indices]
+    parts = ["the identifier"]
     if n_redshift:
-        known = "" if n_redshift == len(selection.indices) else ", where it is known,"
-        redshift = f" and{known} the redshift"
-    shape = store.cutouts(int(selection.indices[0])).shape
+        known = "" if n_redshift == len(indices) else "where it is known, "
+        parts.append(f"{known}the redshift")
+    if (label >= 0).any():
+        known = "" if (label >= 0).all() else "where it is known, "
+        parts.append(f"{known}the true class")
+    shape = store.cutouts(int(indices[0])).shape
     p, sigma, method = markup.math("p"), markup.sigma, find_words(store.record)
+    if layout.look.scale == "row":
+        parts.append(f"the peak {method.units}")
+    of_maps = f"the sum of the map over its pixels, negative ones included, {method.units}"
+    own = ", and where its colour scale ends" if layout.look.scale == "panel" else ""
+    is_other = (label >= 0) & (label != predicted) & np.isin(label, layout.classes)
+    frames = mark_frames(bool(is_other.any())) if (label >= 0).any() else FRAMED
     return join_lines(
         f"Atlas of {describe_sample(store, selection, markup)}, on {count_noun(n_pages, 'page')}, "
         f"down the columns{_describe_order(selection)}.",
         describe_omitted(store, selection, "shown"),
         f"Each galaxy is shown by its cutout ({describe_size(store, shape, markup)}) and its "
-        f"{method.name} maps{cite_method(store, markup)} for {list_classes(store, markup)}, which "
-        f"explain {describe_explained(store, markup)}, drawn over the dimmed cutout. Only "
-        "positive values are shown, on one linear colour scale from zero to the galaxy's peak; "
-        f"below a tenth of the peak, the cutout shows through. {describe_limits(store, markup)}",
-        f"The labels give the identifier{redshift}, the peak {method.units} and, for each class, "
-        f"the probability {p}, which is the softmax of the network's output, and {sigma}, the sum "
-        f"of the map over its pixels, negative ones included, {method.units}. The predicted class "
-        f"is in bold, and its map has a white frame. The brightness of a map is not {p}.",
+        f"{method.name} maps{cite_method(store, markup)} for "
+        f"{list_classes(store, markup, layout.classes)}, "
+        f"which explain {describe_explained(store, markup)}, {PLACES[layout.look.overlay]}. "
+        f"{_describe_colors(layout)} {describe_limits(store, markup)}",
+        f"The labels give {', '.join(parts)} and, for each class shown, "
+        f"the probability {p}, which is the softmax of the network's output, and {sigma}, "
+        f"{of_maps}{own}. {frames[0].upper()}{frames[1:]}. The brightness of a map is not {p}.",
         describe_channels(store, markup),
         describe_training(store, markup),
     )

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from galfig.figures.audits import describe_audited, format_numbers, require_measure
 from galfig.figures.captions import Markup, count_noun, join_lines
 from galfig.figures.drawing import Column, Drawing, DrawOptions
+from galfig.figures.rows import find_room
 from galfig.figures.style import (
     LINE_STYLES,
-    TEXT_WIDTH,
+    fill_page,
     find_ink,
     list_curve_colors,
     paper_style,
@@ -44,13 +45,13 @@ def make_audit_curves(measures: Mapping[str, Measured], width: float | None = No
     Figure
         The curve of the map is thick; bands are 1.96 standard errors of the mean.
     """
-    width = width or TEXT_WIDTH
-    is_wide = width > 5 and len(measures) > 1
-    shape = (1, len(measures)) if is_wide else (len(measures), 1)
     n_curves = max(len(list_curves(found)) for found in measures.values())
-    height = shape[0] * 0.72 * width / shape[1] + 0.16 * -(-n_curves // (3 if width > 5 else 2))
     with paper_style():
-        fig = Figure(figsize=(width, height), layout="constrained")
+        asked, (width, _) = width, find_room(width)
+        is_wide = width > 5 and len(measures) > 1
+        shape = (1, len(measures)) if is_wide else (len(measures), 1)
+        height = shape[0] * 0.72 * width / shape[1] + 0.16 * -(-n_curves // (3 if width > 5 else 2))
+        fig = Figure(figsize=fill_page(asked, (width, height)), layout="constrained")
         panels = fig.subplots(*shape, squeeze=False, sharey=is_wide).ravel()
         lines: dict[str, Any] = {}
         for (name, found), ax in zip(measures.items(), panels, strict=True):

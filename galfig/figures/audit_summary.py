@@ -1,10 +1,10 @@
 """Summary of an audit: every number with its interval, and its controls beside it."""
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import combinations, pairwise
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -19,11 +19,12 @@ from galfig.figures.audits import (
 )
 from galfig.figures.captions import Markup, count_noun, join_lines, list_words
 from galfig.figures.drawing import Column, Drawing, DrawOptions
+from galfig.figures.rows import find_room
 from galfig.figures.style import (
     MIN_FONT_SIZE,
-    TEXT_WIDTH,
     escape_math,
     find_ink,
+    find_page,
     paper_style,
     scale_font,
 )
@@ -52,11 +53,19 @@ def make_audit_summary(measures: Mapping[str, Measured], width: float | None = N
         Numbers are filled points, controls hollow ones below them; bars are their intervals.
     """
     shown = {name: _choose_main(found) for name, found in measures.items() if found.numbers}
-    width = width or TEXT_WIDTH
-    columns = _share_out(shown, n_columns=2 if width > 5 else 1)
-    heights = [sum(map(_measure_height, column)) for column in columns]
     with paper_style():
-        fig = Figure(figsize=(width, max(heights)), layout="constrained")
+        is_slide, (width, page_height) = find_page() is not None, find_room(width)
+        n_columns = 2 if width > 5 else 1
+        columns = _share_out(shown, n_columns)
+        if is_slide and _measure_tallest(columns) > page_height:
+            columns = _share_out(shown, n_columns + 1)
+        heights = [sum(map(_measure_height, column)) for column in columns]
+        height = max(heights)
+        if is_slide:
+            # What is too much for a slide is drawn on a larger one of the same shape.
+            larger = max(1.0, height / page_height)
+            width, height = larger * width, larger * page_height
+        fig = Figure(figsize=(width, height), layout="constrained")
         parts = fig.subfigures(1, len(columns), squeeze=False)[0]
         for part, column, height in zip(parts, columns, heights, strict=True):
             ratios = [_measure_height(found) for found in column]
@@ -112,11 +121,17 @@ def _choose_main(measured: Measured) -> Measured:
 def _share_out(measures: Mapping[str, Measured], n_columns: int) -> list[list[Measured]]:
     """Share measures out to columns of about the same height, in their order."""
     found = list(measures.values())
-    if n_columns == 1 or len(found) < 2:
-        return [found]
-    heights = np.cumsum([_measure_height(one) for one in found])
-    cut = 1 + int(np.argmin(np.abs(heights[:-1] - heights[-1] / 2)))
-    return [found[:cut], found[cut:]]
+    n_columns = min(n_columns, len(found))
+    cuts = combinations(range(1, len(found)), n_columns - 1)
+    return min(
+        ([found[a:b] for a, b in pairwise((0, *ends, len(found)))] for ends in cuts),
+        key=_measure_tallest,
+    )
+
+
+def _measure_tallest(columns: Sequence[Sequence[Measured]]) -> float:
+    """Return the height of the tallest of some columns [inch]."""
+    return max(sum(map(_measure_height, column)) for column in columns)
 
 
 def _measure_height(measured: Measured) -> float:

@@ -66,7 +66,7 @@ LIKE: Final = "by increasing distance of features from the first"
 
 
 # How maps lie over their cutouts, in words, and where lines are drawn.
-_PLACES = {
+PLACES = {
     "opaque": "drawn over the dimmed cutout",
     "blend": "drawn over the cutout, which shines through",
     "contour": "drawn as lines over the cutout",
@@ -241,9 +241,11 @@ def count_rows(n: int, noun: str = "galaxy", rows: str = "row", of: str = "of pa
     return f"{_plural(rows, n).capitalize()} {of}, one for each of {count_noun(n, noun)}"
 
 
-def list_classes(store: Store, markup: Markup = PLAIN) -> str:
-    """List the classes by name: 'a, b and c'; many are 'each of the 50 classes'."""
+def list_classes(store: Store, markup: Markup = PLAIN, chosen: Sequence[int] = ()) -> str:
+    """List classes by name, all or chosen ones: 'a, b and c'; 'each of the 50 classes'."""
     names = name_classes(store)
+    if chosen and len(chosen) < len(names):
+        return list_words([markup.text(names[index]) for index in chosen])
     if len(names) > MAX_NAMES:
         return f"each of the {len(names)} classes"
     return list_words([markup.text(name) for name in names])
@@ -337,7 +339,7 @@ def name_place(style: StyleSettings) -> str:
     """Say how maps lie over their cutouts."""
     if style.overlay == "side" and style.layout == "grid":
         return "drawn without the cutout"
-    return _PLACES[style.overlay]
+    return PLACES[style.overlay]
 
 
 def name_block(style: StyleSettings) -> str:

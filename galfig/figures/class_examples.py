@@ -1,6 +1,8 @@
 """Class examples: a grid of cutouts, with one row per class."""
 
+from collections.abc import Sequence
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -21,12 +23,15 @@ from galfig.figures.captions import (
     name_classes,
 )
 from galfig.figures.drawing import Drawing, DrawOptions, name_galaxies, tabulate_galaxies
-from galfig.figures.rows import PAGE_HEIGHT, plot_cutout, plot_scale_bar
+from galfig.figures.rows import add_axes, find_room, plot_cutout, plot_scale_bar
 from galfig.figures.style import (
-    TEXT_WIDTH,
+    MAX_LINES,
+    find_page,
     fit_words,
+    measure_lines,
     paper_style,
     plot_outlined_text,
+    scale_font,
 )
 from galfig.store.reader import Store
 from galfig.store.selection import Query, Selection, require_labels
@@ -57,24 +62,28 @@ def make_class_examples(
     -------
     Figure
     """
-    width = width or TEXT_WIDTH
     named = [
         (indices, name)
         for indices, name in zip(rows, name_classes(store), strict=True)
         if len(indices)
     ]
-    n_columns = count_columns(width, len(named))
     with paper_style():
-        side = _fit_side(width, len(named))
-        height = len(named) * (side + GAP)
+        width, page = find_room(width)
+        grid = _arrange(width, page, [name for _, name in named])
+        content = len(named) * (grid.side + GAP)
+        height = content if find_page() is None else page
+        spare = (height - content) / 2
+        left = grid.margin
+        if find_page() is not None:
+            left += (width - grid.margin - grid.n_columns * (grid.side + GAP)) / 2
         fig = Figure(figsize=(width, height))
-        for row, (indices, name) in enumerate(named):
-            name, size = fit_words(name, side, 8)
-            bottom = height - (row + 1) * (side + GAP) + GAP / 2
+        for row, (indices, _) in enumerate(named):
+            words, size = grid.names[row]
+            bottom = height - spare - (row + 1) * (grid.side + GAP) + GAP / 2
             fig.text(
-                0.5 * MARGIN / width,
-                (bottom + side / 2) / height,
-                name,
+                (left - 0.5 * grid.margin) / width,
+                (bottom + grid.side / 2) / height,
+                words,
                 rotation=90,
                 ha="center",
                 va="center",
@@ -82,34 +91,73 @@ def make_class_examples(
                 parse_math=False,
                 fontsize=size,
             )
-            for column, index in enumerate(indices[:n_columns]):
-                left = MARGIN + column * (side + GAP)
-                ax = fig.add_axes((left / width, bottom / height, side / width, side / height))
-                _plot_example(store, int(index), ax, side)
+            for column, index in enumerate(indices[: grid.n_columns]):
+                start = left + column * (grid.side + GAP)
+                ax = add_axes(fig, start, bottom, grid.side, grid.side)
+                _plot_example(store, int(index), ax, grid.side)
         return fig
 
 
-def count_columns(width: float, n_classes: int) -> int:
-    """Return the number of galaxies side by side in a figure of a width [inch].
+class _Grid(NamedTuple):
+    """Sizes of a grid of cutouts.
+
+    Attributes
+    ----------
+    side : float
+        Side of a cutout [inch].
+    n_columns : int
+        Number of galaxies side by side.
+    margin : float
+        Room for the names of the classes [inch].
+    names : sequence of (str, float)
+        These names in lines, and their font sizes [pt].
+    """
+
+    side: float
+    n_columns: int
+    margin: float
+    names: Sequence[tuple[str, float]]
+
+
+def _arrange(width: float, page_height: float, names: Sequence[str]) -> _Grid:
+    """Choose the sizes of a grid with a row for each class, which fits on a page."""
+    margin = MARGIN
+    # Smaller cutouts break the names into more lines, which leave less room for cutouts.
+    for _ in range(MAX_LINES):
+        by_height = (page_height - 0.02) / len(names) - GAP
+        # With fewer galaxies side by side, their identifiers need not be broken.
+        n_columns = max(1, int((width - margin) / (min(SIDE, by_height) + GAP) + 0.1))
+        side = min((width - margin - 0.02) / n_columns - GAP, by_height)
+        fitted = [fit_words(name, 0.92 * side, scale_font(8), n_lines=MAX_LINES) for name in names]
+        needed = max(measure_lines(words, size) + 0.06 for words, size in fitted)
+        if needed <= margin:
+            break
+        margin = needed
+    size = min(found for _, found in fitted)
+    return _Grid(side, n_columns, margin, [(words, size) for words, _ in fitted])
+
+
+def count_columns(width: float | None, names: Sequence[str]) -> int:
+    """Return the number of galaxies side by side in a figure.
 
     With many classes, cutouts are smaller, so that the rows fit on a page.
+
+    Parameters
+    ----------
+    width : float or None
+        Width that the user asks for [inch].
+    names : sequence of str
+        The classes, one for each row.
     """
-    side = min(SIDE, PAGE_HEIGHT / n_classes - GAP)
-    return max(1, round((width - MARGIN) / (side + GAP)))
-
-
-def _fit_side(width: float, n_classes: int) -> float:
-    """Return the side of a cutout [inch]."""
-    by_width = (width - MARGIN - 0.02) / count_columns(width, n_classes) - GAP
-    return min(by_width, PAGE_HEIGHT / n_classes - GAP)
+    return _arrange(*find_room(width), names).n_columns
 
 
 def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     """Draw the first galaxies of each class, in the order of a selection."""
     require_labels(store, "examples of each class")
     labels = store.label[selection.indices]
-    width = options.width or TEXT_WIDTH
-    n_classes, most = len(np.unique(labels[labels >= 0])), int(PAGE_HEIGHT / (SMALLEST + GAP))
+    shown = np.unique(labels[labels >= 0])
+    n_classes, most = len(shown), int(find_room(options.width)[1] / (SMALLEST + GAP))
     if not n_classes:
         raise FigureError(
             f"{store.path}: none of these galaxies has a true class, expected some to show"
@@ -118,7 +166,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         raise FigureError(
             f"class-examples: {n_classes} classes, expected at most {most}, which fit on a page"
         )
-    n_columns = count_columns(width, n_classes)
+    n_columns = count_columns(options.width, [name_classes(store)[c] for c in shown])
     rows = [
         selection.indices[labels == index][:n_columns] for index in range(len(store.class_names))
     ]
@@ -139,11 +187,11 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
 def _plot_example(store: Store, index: int, ax: Axes, side: float) -> None:
     cutout, objid = store.cutouts(index), store.objids(index)
     plot_cutout(cutout, ax=ax)
-    objid, size = fit_words(objid, 0.94 * side, 6.5)
+    objid, size = fit_words(objid, 0.94 * side, scale_font(6.5))
     plot_outlined_text(0.5, 0.95, objid, ax=ax, size=size, va="top", parse_math=False)
     if np.isfinite(store.pixel_scale[index]):
         scale, kpc = store.pixel_scale[index], store.kpc_per_arcsec[index]
-        plot_scale_bar(cutout.shape[1], scale, ax=ax, size=6.0, kpc_per_arcsec=kpc)
+        plot_scale_bar(cutout.shape[1], scale, ax=ax, size=scale_font(6.0), kpc_per_arcsec=kpc)
 
 
 def _describe(

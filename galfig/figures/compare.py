@@ -88,7 +88,9 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     style = options.style
     block = name_block(style)
     rows = _pair_rows(store, selection.indices, other, below, chosen, style)
-    pages = make_pages(rows, options.width, cmap=options.cmap, style=style, group=2)
+    pages = make_pages(
+        rows, options.width, cmap=options.cmap, style=style, group=2, axes=options.axes
+    )
     warn_if_tall("compare", pages.arrangement)
     return Drawing(
         "compare",

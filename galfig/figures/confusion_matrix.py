@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -27,15 +28,18 @@ from galfig.figures.drawing import Column, Drawing, DrawOptions
 from galfig.figures.labels import escape_label, fit_label, strip_unit
 from galfig.figures.style import (
     COLUMN_WIDTH,
+    MAX_LINES,
     MIN_FONT_SIZE,
     TEXT_WIDTH,
-    escape_math,
     fill_page,
     find_figure,
     find_ink,
+    find_page,
+    fit_words,
+    measure_lines,
+    measure_words,
     open_axes,
     scale_font,
-    wrap_words,
 )
 from galfig.metrics import Accuracy, count_confusions
 from galfig.store.reader import Store
@@ -43,6 +47,10 @@ from galfig.store.selection import Selection, require_labels
 
 # Smallest cell that holds a count and a percentage, and smallest distance of two names [inch].
 MIN_CELL, MIN_NAME = 0.3, 0.12
+# Longest line of a name that stands upright [inch].
+UPRIGHT = 1.0
+# What names of two lines need beside the cells [inch].
+NAMES = 0.25
 # With more classes, the alternative text gives a summary, not every cell.
 MAX_SPELLED = 12
 
@@ -108,8 +116,9 @@ def plot_confusion_matrix(
         hatched = Rectangle((-0.5, row - 0.5), n_classes, 1, fill=False, hatch="////")
         hatched.set(edgecolor=find_ink(0.7), linewidth=0)
         ax.add_patch(hatched)
-    # Approximate width that the axis labels leave [inch].
-    room = 0.75 * ax.bbox.width / ax.figure.dpi / 0.775
+    # Approximate width that the axis labels leave; cells are square [inch].
+    tallest = ax.bbox.height * (1.1 if find_page() is None else 1.0)
+    room = 0.75 * min(ax.bbox.width, tallest) / ax.figure.dpi / 0.775
     if has_words(n_classes, room):
         _write_counts(counts, shares, ax, 7 if room / n_classes > 0.4 else MIN_FONT_SIZE)
     else:
@@ -118,20 +127,44 @@ def plot_confusion_matrix(
     steps = (step * 10**power for power in range(4) for step in (1, 2, 5))
     step = next(step for step in steps if step * room / n_classes >= MIN_NAME or step > n_classes)
     ticks = range(0, n_classes, step)
-    # Upright names of neighbours would run into each other.
-    space = step * room / n_classes
-    is_level = space >= 0.5 or max(map(len, class_names)) <= 2
-    names = [
-        wrap_words(escape_math(class_names[tick]), space if is_level else 1.0, 7) for tick in ticks
-    ]
-    ax.set_xticks(ticks, names, rotation=0 if is_level else 90)
-    ax.set_yticks(
-        ticks, names, rotation=90 if is_level else 0, va="center", multialignment="center"
-    )
+    names, size, is_level = _fit_names([class_names[tick] for tick in ticks], room)
+    style: dict[str, Any] = {"parse_math": False, "fontsize": size, "multialignment": "center"}
+    ax.set_xticks(ticks, names, rotation=0 if is_level else 90, **style)
+    ax.set_yticks(ticks, names, rotation=90 if is_level else 0, va="center", **style)
     ax.tick_params(length=0 if step == 1 else 2)
     ax.set_xlabel(fit_label(f"Predicted {symbol}".strip(), room, scale_font(8)))
     ax.set_ylabel(fit_label(f"True {symbol}".strip(), room, scale_font(8)))
     return image
+
+
+def _fit_names(names: Sequence[str], room: float) -> tuple[list[str], float, bool]:
+    """Return names in lines, their font size [pt], and whether those of columns are level.
+
+    They share a room [inch], of which long ones leave less to the cells. Upright names of
+    neighbours would run into each other.
+    """
+    left = room
+    for _ in range(MAX_LINES):
+        space, size = left / len(names), scale_font(7)
+        is_level = space >= 0.5 or max(map(len, names)) <= 2
+        width, n_lines = 0.92 * space, MAX_LINES
+        if not is_level:
+            # Their lines stand side by side between two ticks.
+            n_lines = max(1, min(MAX_LINES, int(space / measure_lines("", MIN_FONT_SIZE))))
+            width = UPRIGHT
+            size = min(size, max(MIN_FONT_SIZE, size * space / measure_lines("", size)))
+        fitted = [fit_words(name, width, size, n_lines=n_lines) for name in names]
+        size = min(found for _, found in fitted)
+        words = [found for found, _ in fitted]
+        lines = [line for name in words for line in name.split("\n")]
+        extent = max(measure_words(line, size) for line in lines)
+        if is_level:
+            extent = max(measure_lines(name, size) for name in words)
+        taken = max(0.0, extent - NAMES)
+        if room - taken >= left - 0.01:
+            break
+        left = max(room - taken, 0.3 * room)
+    return words, size, is_level
 
 
 def _divide_rows(counts: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -48,6 +48,8 @@ class DrawOptions:
         Whether "feature-space" shows cutouts in place of points.
     projection : {"pca", "umap"} or None
         How "feature-space" projects features; None for principal components.
+    axes : ndarray of Axes or None
+        Axes supplied by the caller, for rows of panels.
     """
 
     width: float | None = None
@@ -63,6 +65,7 @@ class DrawOptions:
     style: StyleSettings = DEFAULT_STYLE
     cutouts: bool = False
     projection: Projection | None = None
+    axes: NDArray[np.object_] | None = None
 
 
 @dataclass(frozen=True)

@@ -47,11 +47,11 @@ from galfig.figures.rows import (
     COLORBAR_GAP,
     COLORBAR_WIDTH,
     GAP,
-    PAGE_HEIGHT,
     add_axes,
     check_panels,
     choose_side,
     find_extent,
+    find_room,
     hide_frame,
     measure_colorbar,
     plot_cutout,
@@ -63,11 +63,12 @@ from galfig.figures.rows import (
 from galfig.figures.style import (
     COLUMN_WIDTH,
     MIN_FONT_SIZE,
-    TEXT_WIDTH,
     find_ink,
+    find_page,
     fit_font_size,
     paper_style,
     plot_outlined_text,
+    scale_font,
 )
 from galfig.store.reader import Store
 from galfig.store.selection import Selection
@@ -167,17 +168,21 @@ def make_evidence(
         If the width is too small for readable panels.
     """
     n_rows, n_columns = len(rows), 1 + len(rows[0].panels)
-    width = width or (COLUMN_WIDTH if n_columns == 2 else TEXT_WIDTH)
-    check_panels(n_columns - 1, width)
     with paper_style():
-        side = choose_side(n_rows, n_columns, width)
-        height = n_rows * (side + GAP) - GAP + 0.04
+        if find_page() is None and width is None and n_columns == 2:
+            width = COLUMN_WIDTH
+        width, page_height = find_room(width)
+        check_panels(n_columns - 1, width)
+        side = choose_side(n_rows, n_columns, width, page_height)
+        tall = n_rows * (side + GAP) - GAP + 0.04
+        height = tall if find_page() is None else max(tall, page_height)
+        top = height - (height - tall) / 2
         fig = Figure(figsize=(width, height))
         content = n_columns * (side + GAP) + measure_colorbar()
         left = max(0.02, (width - content) / 2)
         vmax = max(float(np.abs(panel.values).max()) for row in rows for panel in row.panels)
         for number, row in enumerate(rows):
-            bottom = height - 0.02 - (number + 1) * side - number * GAP
+            bottom = top - 0.02 - (number + 1) * side - number * GAP
             first, *rest = (
                 add_axes(fig, left + column * (side + GAP), bottom, side, side)
                 for column in range(n_columns)
@@ -185,7 +190,7 @@ def make_evidence(
             _plot_cutout(row, first, side)
             for ax, panel in zip(rest, row.panels, strict=True):
                 _plot_panel(panel, row.cutout, ax, side, vmax or 1.0, cmap or COLORMAP)
-        length = min(LONGEST_BAR, height - 0.4)
+        length = min(LONGEST_BAR, tall - 0.4)
         start = left + n_columns * (side + GAP) + COLORBAR_GAP
         bar = add_axes(fig, start, (height - length) / 2, COLORBAR_WIDTH, length)
         colors = mpl.colormaps[cmap or COLORMAP]
@@ -347,7 +352,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         for index, one, factor in zip(indices, shown, factors, strict=True)
     ]
     fig = make_evidence(rows, options.width, unit=UNITS[unit], cmap=options.cmap)
-    if fig.get_figheight() > PAGE_HEIGHT + 0.1:
+    if fig.get_figheight() > find_room(options.width)[1] + 0.1:
         logger.warning(
             "evidence: %.1f inches tall, taller than a page; draw fewer galaxies (`n`)",
             fig.get_figheight(),
@@ -427,7 +432,7 @@ def _plot_panel(
 
 
 def _choose_font_size(side: float) -> float:
-    return float(np.clip(4.6 * side, 6.5, 9.0))
+    return scale_font(float(np.clip(4.6 * side, 6.5, 9.0)))
 
 
 def _count_blank(store: Store, indices: NDArray[np.intp]) -> str:

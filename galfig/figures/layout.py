@@ -6,7 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from galfig.config import DEFAULT_STYLE, StyleSettings
 from galfig.errors import FigureError
@@ -31,7 +33,14 @@ from galfig.figures.rows import (
     measure_colorbar,
     plot_row,
 )
-from galfig.figures.style import find_page, fit_words, measure_words, paper_style, scale_font
+from galfig.figures.style import (
+    find_figure,
+    find_page,
+    fit_words,
+    measure_words,
+    paper_style,
+    scale_font,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +48,8 @@ MARGIN = 0.02
 # Galaxies whose maps stand below their cutout: gap between them, height of the colour bar, and side
 # below which panels are hard to read and above which they waste a page [inch].
 BLOCK_GAP, BAR, READABLE, LARGEST = 0.12, 0.06, 1.0, 1.6
+# Side of panels beside each other where rows go on over several pages [inch].
+COMFORTABLE = 1.25
 # Largest number of lines of words above the panels of a galaxy, and what stands between the words.
 MAX_LINES, DOT = 4, "  ·  "
 # More than this above the height of a page is too tall for it [inch].
@@ -114,7 +125,7 @@ class Arrangement:
     def strip_width(self) -> float:
         """Width of the words above a block [inch]."""
         if self.is_grid:
-            return self.side + BLOCK_GAP - 0.04
+            return self.side + BLOCK_GAP / 4
         return min(self.block_width - 0.06, self.breadth)
 
     @property
@@ -155,7 +166,7 @@ class Arrangement:
     @property
     def is_tall(self) -> bool:
         """Whether it is taller than a page."""
-        return self.content > self.page + TOLERANCE
+        return self.page > 0 and self.content > self.page + TOLERANCE
 
     @property
     def noun(self) -> str:
@@ -276,7 +287,7 @@ def _measure_width(base: Arrangement, n_abreast: int, group: int) -> float:
     """Return the largest side [inch] of the panels of so many galaxies beside each other."""
     if base.is_grid:
         across = n_abreast * group
-        return min(LARGEST, (base.width - 2 * MARGIN + BLOCK_GAP) / across - BLOCK_GAP)
+        return min(LARGEST, (base.width - 2 * MARGIN) / across - BLOCK_GAP)
     return fit_panel(base.n_panels, base.width / n_abreast)
 
 
@@ -348,6 +359,12 @@ def fit_above(words: Sequence[str], found: Arrangement) -> tuple[str, float]:
     return "\n".join(line.strip(" ·") for line in lines.split("\n")), size
 
 
+def _fit_all_above(words: Sequence[Sequence[str]], found: Arrangement) -> tuple[list[str], float]:
+    """Fit the words of all galaxies into lines above their panels, in one size."""
+    fitted = [fit_above(one, found) for one in words]
+    return [one for one, _ in fitted], min(size for _, size in fitted)
+
+
 def _choose(fitting: Sequence[Arrangement], words: Sequence[Sequence[str]]) -> Arrangement:
     """Choose the best of the arrangements that fit a page, the narrowest first."""
     first = fitting[0]
@@ -372,7 +389,7 @@ def _go_on(
     base: Arrangement, words: Sequence[Sequence[str]], readable: Sequence[int], group: int
 ) -> Arrangement:
     """Arrange galaxies on several pages, with panels that are read easily."""
-    wanted = SMALLEST_PANEL if base.is_fixed else READABLE if base.is_grid else MIN_PANEL
+    wanted = SMALLEST_PANEL if base.is_fixed else READABLE if base.is_grid else COMFORTABLE
     large = [k for k in readable if _measure_width(base, k, group) >= wanted] or [readable[0]]
     n_abreast = large[-1] if base.is_grid else large[0]
     step = 1 if base.is_grid else group
@@ -388,7 +405,7 @@ def _go_on(
 
 @dataclass(frozen=True)
 class RowPages:
-    """The pages of rows of panels, drawn anew on each iteration.
+    """The pages of rows of panels, drawn anew on each iteration; or one on axes of the caller.
 
     Attributes
     ----------
@@ -398,11 +415,14 @@ class RowPages:
         Where they stand.
     look : Look
         How the maps look.
+    own : Figure or None
+        A figure of the caller, on whose axes they are drawn already.
     """
 
     rows: Sequence[Row]
     arrangement: Arrangement
     look: Look
+    own: Figure | None = None
 
     def __len__(self) -> int:
         return self.arrangement.n_pages
@@ -413,43 +433,50 @@ class RowPages:
         return tuple(self) if len(self) == 1 else self
 
     def __iter__(self) -> Iterator[Figure]:
+        if self.own is not None:
+            yield self.own
+            return
         n_page = self.arrangement.n_page
+        above: list[str] = []
+        size = 0.0
+        if self.arrangement.n_lines:
+            with paper_style():
+                above, size = _fit_all_above([row.words for row in self.rows], self.arrangement)
         shared = max(find_peak(row.cams, self.look.is_signed) for row in self.rows)
         for number in range(len(self)):
-            part = self.rows[number * n_page : (number + 1) * n_page]
-            yield self._draw_page(part, number + 1, shared)
+            part = slice(number * n_page, (number + 1) * n_page)
+            with paper_style():
+                fig = Figure(figsize=(self.arrangement.width, self.arrangement.height))
+                for place, row in enumerate(self.rows[part]):
+                    _draw_block(fig, row, place, self.arrangement, self.look, shared)
+                for place, words in enumerate(above[part]):
+                    _write_above(fig, words, size, place, self.arrangement)
+                self._write_ends(fig, number + 1)
+            yield fig
 
-    def _draw_page(self, rows: Sequence[Row], number: int, shared: float) -> Figure:
+    def _write_ends(self, fig: Figure, number: int) -> None:
+        """Write the title of a page and its number."""
         found = self.arrangement
-        with paper_style():
-            fig = Figure(figsize=(found.width, found.height))
-            for place, row in enumerate(rows):
-                _draw_block(fig, row, place, found, self.look, shared)
-            style: dict[str, Any] = {"ha": "center", "parse_math": False}
-            if found.title:
-                top = 1 - ((found.height - found.content) / 2 + 0.04) / found.height
-                style |= {"va": "top", "multialignment": "center"}
-                size = found.title_size
-                fig.text(0.5, top, found.title, fontsize=size, weight="bold", **style)
-            if len(self) > 1:
-                down = ((found.height - found.content) / 2 + 0.05) / found.height
-                words = f"Page {number} of {len(self)}"
-                style |= {"va": "bottom"}
-                fig.text(0.5, down, words, fontsize=scale_font(7), **style)
-            return fig
+        style: dict[str, Any] = {"ha": "center", "parse_math": False}
+        if found.title:
+            top = 1 - ((found.height - found.content) / 2 + 0.04) / found.height
+            style |= {"va": "top", "multialignment": "center"}
+            size = found.title_size
+            fig.text(0.5, top, found.title, fontsize=size, weight="bold", **style)
+        if len(self) > 1:
+            down = ((found.height - found.content) / 2 + 0.05) / found.height
+            words = f"Page {number} of {len(self)}"
+            style |= {"va": "bottom"}
+            fig.text(0.5, down, words, fontsize=scale_font(7), **style)
 
 
 def _draw_block(
     fig: Figure, row: Row, place: int, found: Arrangement, look: Look, shared: float
 ) -> None:
-    """Draw the panels of one row, the words above them, and their colour bar."""
+    """Draw the panels of one row, and their colour bar."""
     left, top = found.place(place)
     side, step = found.side, found.side + GAP
     bottom = found.height - top - found.strip - side
-    if found.n_lines:
-        words, size = fit_above(row.words, found)
-        x, y = left / found.width, (bottom + side + 0.03) / found.height
-        fig.text(x, y, words, fontsize=size, ha="left", va="bottom", parse_math=False)
     if found.is_grid:
         axes = [add_axes(fig, left, bottom - k * step, side, side) for k in range(found.n_panels)]
         bar = add_axes(fig, left, bottom - (found.n_panels - 1) * step - GAP - BAR, side, BAR)
@@ -470,6 +497,13 @@ def _draw_block(
     )
 
 
+def _write_above(fig: Figure, words: str, size: float, place: int, found: Arrangement) -> None:
+    """Write heading and facts of a galaxy above its panels."""
+    left, top = found.place(place)
+    x, y = left / found.width, 1 - (top + found.strip - 0.03) / found.height
+    fig.text(x, y, words, fontsize=size, ha="left", va="bottom", parse_math=False)
+
+
 def make_pages(
     rows: Sequence[Row],
     width: float | None = None,
@@ -478,16 +512,26 @@ def make_pages(
     is_signed: bool = False,
     style: StyleSettings = DEFAULT_STYLE,
     group: int = 1,
+    axes: NDArray[np.object_] | None = None,
 ) -> RowPages:
     """Arrange rows of panels on a page, or on several where the style allows it.
 
-    Parameters and exceptions are those of `make_rows`.
+    Parameters and exceptions are those of `make_rows` and, if there are ``axes`` of the caller on
+    which the rows are drawn, of `plot_rows`.
 
     Returns
     -------
     RowPages
         The pages, which are drawn on iteration.
     """
+    look = Look(cmap, is_signed or style.negative, style.overlay, style.scale)
+    if axes is not None:
+        plot_rows(rows, axes, cmap=cmap, is_signed=is_signed, style=style)
+        # Whatever the caller makes of it, it is called one column of rows, or one line of a grid.
+        is_grid, n = style.layout == "grid", len(rows)
+        across, down = (n, 1) if is_grid else (1, n)
+        found = Arrangement(n, 1 + len(rows[0].labels), 0.0, 0.0, 0.0, across, down, is_grid)
+        return RowPages(rows, found, look, find_figure(axes.item(0)))
     with paper_style():
         found = arrange(
             [row.words for row in rows],
@@ -495,9 +539,7 @@ def make_pages(
             style=style,
             group=group,
         )
-    return RowPages(
-        rows, found, Look(cmap, is_signed or style.negative, style.overlay, style.scale)
-    )
+    return RowPages(rows, found, look)
 
 
 def make_rows(
@@ -547,12 +589,53 @@ def make_rows(
     return next(iter(pages))
 
 
+def plot_rows(
+    rows: Sequence[Row],
+    axes: NDArray[np.object_],
+    *,
+    cmap: str | None = None,
+    is_signed: bool = False,
+    style: StyleSettings = DEFAULT_STYLE,
+) -> None:
+    """Draw rows of panels on axes of the caller.
+
+    Parameters
+    ----------
+    rows : sequence of Row
+        The rows, (n,).
+    axes : (n, 2 + M) ndarray of Axes
+        For each row those of the cutout, of the M maps and of the colour bar; in a grid,
+        (2 + M, n), with the colour bars at the bottom.
+    cmap, is_signed, style
+        As of `make_rows`; where the panels stand is up to the caller.
+
+    Raises
+    ------
+    FigureError
+        If the axes are of another number.
+    """
+    is_grid, n_panels = style.layout == "grid", 1 + len(rows[0].labels)
+    blocks = np.atleast_2d(axes.T if is_grid else axes)
+    if blocks.shape != (len(rows), n_panels + 1):
+        expected = (n_panels + 1, len(rows)) if is_grid else (len(rows), n_panels + 1)
+        raise FigureError(
+            f"`ax`: axes in an array of {axes.shape}, expected {expected}: for each galaxy those "
+            f"of the cutout, of {n_panels - 1} maps and of the colour bar"
+        )
+    look = Look(cmap, is_signed or style.negative, style.overlay, style.scale)
+    shared = max(find_peak(row.cams, look.is_signed) for row in rows)
+    for row, (*own, bar) in zip(rows, blocks, strict=True):
+        box = own[0].bbox
+        side = min(box.width, box.height) / own[0].figure.dpi
+        plot_row(row, axes=own, bar=bar, side=side, look=look, shared=shared, is_level=is_grid)
+
+
 def warn_if_tall(name: str, found: Arrangement) -> None:
     """Warn of a figure that no page holds."""
     if found.is_tall:
         logger.warning(
-            "%s: %.1f inches tall, taller than a page; draw fewer galaxies (`n`), more of them "
-            "abreast (`columns`), or several pages (`pages=True`)",
+            "%s: %.1f inches tall, taller than a page; draw fewer galaxies (`n`), a grid "
+            '(`layout="grid"`), or several pages (`pages=True`)',
             name,
             found.content,
         )

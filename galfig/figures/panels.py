@@ -108,6 +108,7 @@ def _make_pages(
     chosen: Sequence[int],
     map: MapKind | None,
     style: StyleSettings,
+    axes: NDArray[np.object_] | None = None,
 ) -> RowPages:
     """Arrange the rows of galaxies on pages."""
     galaxies = [int(index) for index in indices]
@@ -123,12 +124,12 @@ def _make_pages(
             for i, own in zip(galaxies, words, strict=True)
         ]
         width = width or (COLUMN_WIDTH if len(rows[0].labels) == 1 else None)
-        return make_pages(rows, width, cmap=cmap, is_signed=True, style=style)
+        return make_pages(rows, width, cmap=cmap, is_signed=True, style=style, axes=axes)
     rows = [
         make_row(store, i, choose_maps(store, i, chosen), own, style)
         for i, own in zip(galaxies, words, strict=True)
     ]
-    return make_pages(rows, width, cmap=cmap, style=style)
+    return make_pages(rows, width, cmap=cmap, style=style, axes=axes)
 
 
 def make_row(
@@ -224,6 +225,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         chosen=chosen,
         map=options.map,
         style=style,
+        axes=options.axes,
     )
     warn_if_tall("panels", pages.arrangement)
     if is_evidence:

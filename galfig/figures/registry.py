@@ -2,7 +2,7 @@
 
 import dataclasses
 import importlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -27,7 +27,7 @@ from galfig.figures.save import (
 from galfig.figures.style import COLUMN_WIDTH, MAX_WIDTH, MIN_WIDTH, TEXT_WIDTH, paper_style
 from galfig.runtime.files import ErrorOrReplace
 from galfig.runtime.messages import quote, shorten, suggest
-from galfig.runtime.options import MapKind, Projection
+from galfig.runtime.options import STYLED, MapKind, Projection
 from galfig.store.audits import Audit, open_audit
 from galfig.store.reader import Store, open_store
 from galfig.store.selection import Query, Selection, rename_classes, select_galaxies
@@ -35,6 +35,15 @@ from galfig.tables.formats import check_table
 
 Opener = Callable[[Path], Store]
 """Opens a store by its path."""
+
+# Colour maps of matplotlib for signed maps; those beside "berlin", "managua" and "vanimo" are light
+# at zero.
+DIVERGING = (
+    *("BrBG", "PRGn", "PiYG", "PuOr", "RdBu", "RdGy", "RdYlBu", "RdYlGn", "Spectral", "berlin"),
+    *("bwr", "coolwarm", "managua", "seismic", "vanimo"),
+)
+# Keys of the style that rows of panels take, and those of maps alone.
+_OF_ROWS, _OF_MAPS = STYLED, ("overlay", "scale", "negative")
 
 WIDTHS = {"column": COLUMN_WIDTH, "text": TEXT_WIDTH}
 
@@ -55,10 +64,16 @@ class FigureKind:
     options : tuple of str
         Options that only some figures take: names of fields of `DrawOptions`; "cmap" for those of
         maps that are not signed, which the style's colour map is for.
+    styled : tuple of str
+        Keys of the style, among `galfig.runtime.options.STYLED`, that the figure takes.
+    is_signed : bool
+        Whether its maps are always signed, which colour maps must diverge for.
     sort : "loss" or None
         Order that the figure always uses; None to use that of the query.
     takes_axes : bool
         Whether the figure has a single axes, which the caller may supply.
+    takes_panels : bool
+        Whether the caller may supply an array of axes; see `galfig.figures.layout.plot_rows`.
     shows_galaxies : bool
         Whether a selection of galaxies means anything; False for the training of the network, and
         for an audit, which has its own.
@@ -71,8 +86,11 @@ class FigureKind:
     summary: str
     n: int | None = None
     options: tuple[str, ...] = ()
+    styled: tuple[str, ...] = ()
+    is_signed: bool = False
     sort: Literal["loss"] | None = None
     takes_axes: bool = False
+    takes_panels: bool = False
     shows_galaxies: bool = True
     source: Literal["store", "audit"] = "store"
 
@@ -82,12 +100,15 @@ FIGURES = {
         "panels",
         "rows of cutout and maps, as galfig render",
         n=5,
+        styled=_OF_ROWS,
         options=("classes", "map", "cmap"),
+        takes_panels=True,
     ),
     "evidence": FigureKind(
         "evidence",
         "cutout and signed map of the log-odds, with its error bars",
         n=5,
+        is_signed=True,
         options=("classes",),
     ),
     "histogram": FigureKind(
@@ -111,11 +132,17 @@ FIGURES = {
         "top_losses",
         "the largest losses: maps of the true and the likeliest wrong class",
         n=5,
+        styled=_OF_ROWS,
         options=("cmap",),
         sort="loss",
+        takes_panels=True,
     ),
     "stacked-maps": FigureKind(
-        "stacked_maps", "mean maps by true and predicted class", options=("cmap",)
+        "stacked_maps",
+        "mean maps by true and predicted class",
+        styled=_OF_ROWS,
+        options=("classes", "cmap"),
+        takes_panels=True,
     ),
     "radial-profile": FigureKind(
         "radial_profile",
@@ -129,9 +156,16 @@ FIGURES = {
         takes_axes=True,
     ),
     "compare": FigureKind(
-        "compare", "the same galaxies from two stores", n=3, options=("other", "classes", "cmap")
+        "compare",
+        "the same galaxies from two stores",
+        n=3,
+        styled=_OF_ROWS,
+        options=("other", "classes", "cmap"),
+        takes_panels=True,
     ),
-    "atlas": FigureKind("atlas", "every galaxy, on many pages", options=("cmap",)),
+    "atlas": FigureKind(
+        "atlas", "every galaxy, on many pages", styled=_OF_MAPS, options=("classes", "cmap")
+    ),
     "feature-space": FigureKind(
         "feature_space",
         "galaxies where the network sees them: the first components of its features",
@@ -211,6 +245,11 @@ def check_colormap(name: str) -> None:
     if name not in mpl.colormaps:
         hint = suggest(name, list(mpl.colormaps), "see matplotlib.colormaps")
         raise FigureError(f"`cmap` {name!r}: unknown, expected a colour map of matplotlib; {hint}")
+
+
+def is_diverging(name: str) -> bool:
+    """Return whether a colour map of matplotlib diverges from its middle."""
+    return name.removesuffix("_r") in DIVERGING
 
 
 def find_figure(name: str) -> FigureKind:
@@ -303,6 +342,49 @@ def check_figure(
         if field in kind.options and given[field] is None:
             raise FigureError(f"figure {name!r}: {lacking}")
     return kind
+
+
+def check_style(
+    name: str, style: StyleSettings, asked: Collection[str], map: MapKind | None = None
+) -> None:
+    """Check that a figure takes the keys of a style that were given for it alone.
+
+    Those of a settings file are for all figures, and count where they apply.
+
+    Parameters
+    ----------
+    name : str
+        A key of `FIGURES` or of `FORMER_NAMES`.
+    style : StyleSettings
+        The style.
+    asked : collection of str
+        The keys that were given for this figure.
+    map : {"evidence"}, optional
+        What maps are shown.
+
+    Raises
+    ------
+    FigureError
+        If the figure has nothing that a key could change, or its maps need another colour map.
+    """
+    kind = find_figure(name)
+    for key in STYLED:
+        if key in asked and key not in kind.styled:
+            takers = [one for one, found in FIGURES.items() if key in found.styled]
+            raise FigureError(f"figure {name!r}: takes no `{key}`, it is for {', '.join(takers)}")
+    if "cmap" not in asked or style.cmap is None:
+        return
+    check_colormap(style.cmap)
+    is_signed = kind.is_signed or map is not None or style.negative
+    if not is_signed and "cmap" not in kind.options:
+        takers = [one for one, found in FIGURES.items() if "cmap" in found.options]
+        takers += [one for one, found in FIGURES.items() if found.is_signed]
+        raise FigureError(f"figure {name!r}: takes no `cmap`, it is for {', '.join(takers)}")
+    if is_signed and not is_diverging(style.cmap):
+        raise FigureError(
+            f"`cmap` {style.cmap!r}: for maps of one sign, expected one that diverges from zero "
+            "for these, such as 'RdBu_r', 'PuOr' or 'berlin'"
+        )
 
 
 def render_figure(
@@ -544,8 +626,7 @@ def draw_from(
         _check_query(name, kind, chosen)
         chosen = select_galaxies(view, _complete(chosen, kind), other=options.other)
     store.announce(chosen.indices)
-    if "cmap" in kind.options and options.map is None and not options.style.negative:
-        options = dataclasses.replace(options, cmap=options.cmap or options.style.cmap)
+    options = dataclasses.replace(options, cmap=options.cmap or _choose_colormap(kind, options))
     if options.other is not None:
         options = dataclasses.replace(options, other=_rename(options.other, options))
     module = importlib.import_module(f"galfig.figures.{kind.module}")
@@ -558,6 +639,15 @@ def draw_from(
     # What the figure was made from has the names of the file.
     given = dataclasses.replace(given, classes=classes)
     return drawing, describe_provenance(name, store, recorded, given)
+
+
+def _choose_colormap(kind: FigureKind, options: DrawOptions) -> str | None:
+    """Return the colour map of the style, where it suits the maps of a figure."""
+    cmap = options.style.cmap
+    if kind.is_signed or options.map is not None or options.style.negative:
+        is_apt = cmap is not None and is_diverging(cmap)
+        return cmap if is_apt and (kind.is_signed or "cmap" in kind.options) else None
+    return cmap if "cmap" in kind.options else None
 
 
 def _rename(store: Store, options: DrawOptions) -> Store:
@@ -586,7 +676,7 @@ def _draw(draw: Callable[[DrawOptions], Drawing], options: DrawOptions) -> Drawi
     """Draw in the style that is asked for, unless on axes of the caller."""
     if options.style.cmap is not None:
         check_colormap(options.style.cmap)
-    if options.ax is not None:
+    if options.ax is not None or options.axes is not None:
         return draw(options)
     with paper_style(options.style):
         return dataclasses.replace(draw(options), style=options.style)

@@ -56,7 +56,7 @@ SIGNED_COLORS = ("#c6e9ff", "#56b4e9", "#0b4a75", "#7a3f00", "#e69f00", "#fff0b8
 START = 0.25
 # Opacity of a map that lets the galaxy shine through it, and brightness of the cutout below a map.
 SHINING = 0.55
-_BRIGHTNESS = {"opaque": DIMMED, "blend": 1.0, "contour": 1.0, "side": 0.0}
+BRIGHTNESS = {"opaque": DIMMED, "blend": 1.0, "contour": 1.0, "side": 0.0}
 # What stands before the name of the predicted class, where it is the true one and where it is not;
 # both weights of the font have them.
 RIGHT, WRONG = "✓", "✗"
@@ -247,7 +247,7 @@ def plot_signed_map(
     overlay : {"opaque", "blend", "contour", "side"}, default "opaque"
         As of `plot_map`; lines are drawn for negative values, too.
     """
-    _plot_over(cam, cutout, _choose_signed(cmap), (-vmax, vmax), ax=ax, overlay=overlay)
+    _plot_over(cam, cutout, choose_signed(cmap), (-vmax, vmax), ax=ax, overlay=overlay)
 
 
 def _plot_over(
@@ -261,7 +261,7 @@ def _plot_over(
 ) -> None:
     """Draw a map with the colours of its values between two limits."""
     extent, vmax = find_extent(cutout), limits[1]
-    plot_cutout(cutout, ax=ax, brightness=_BRIGHTNESS[overlay])
+    plot_cutout(cutout, ax=ax, brightness=BRIGHTNESS[overlay])
     if overlay == "contour":
         _plot_contours(cam, extent, cmap, limits, ax=ax)
         return
@@ -286,7 +286,7 @@ def _plot_contours(
     ax: Axes,
 ) -> None:
     """Draw lines between the centres of cells, on a dark edge that sets them off from a galaxy."""
-    levels = _list_levels(limits)
+    levels = list_levels(limits)
     # Of a map without one of these values, matplotlib would warn that there is nothing to draw.
     if min(cam.shape) < 2 or not any(cam.min() < level < cam.max() for level in levels):
         return
@@ -305,7 +305,7 @@ def _plot_contours(
     drawn.set_path_effects([Stroke(linewidth=2.2, foreground="black"), Normal()])
 
 
-def _list_levels(limits: tuple[float, float]) -> list[float]:
+def list_levels(limits: tuple[float, float]) -> list[float]:
     """Return the values at which lines are drawn, from the smallest."""
     above = [limits[1] * level for level in LEVELS]
     return [*(-level for level in reversed(above)), *above] if limits[0] < 0 else above
@@ -329,7 +329,7 @@ def find_peak(cams: NDArray[np.float32], is_signed: bool) -> float:
     return float((np.abs(cams) if is_signed else cams).max(initial=0.0))
 
 
-def _choose_signed(name: str | None) -> Colormap:
+def choose_signed(name: str | None) -> Colormap:
     """Return a colour map for signed maps: a named one, or that of `SIGNED_COLORS`."""
     if name is not None:
         return mpl.colormaps[name]
@@ -450,7 +450,7 @@ def plot_row(
         own = find_peak(cam, look.is_signed) if look.scale == "panel" else peak
         _plot_in(cam, row.cutout, own if own > 0 else 1.0, ax=ax, look=look)
         is_named = look.scale == "panel" or bar is None
-        end = _name_end(own, look.is_signed) if is_named else ""
+        end = name_end(own, look.is_signed) if is_named else ""
         _plot_label(label, end, ax=ax, side=side, size=size)
     if bar is not None:
         _plot_bar(row.method, peak, ax=bar, side=side, look=look, is_level=is_level)
@@ -523,7 +523,8 @@ def _plot_words(words: Sequence[str], *, ax: Axes, side: float, size: float) -> 
 
 def _plot_label(label: MapLabel, end: str, *, ax: Axes, side: float, size: float) -> None:
     """Write heading and footing on a map, and frame it."""
-    room, weight = ROOM * side, "bold" if label.is_predicted else "normal"
+    # Words stay inside of a frame, whether the map has one or not.
+    room, weight = min(ROOM * side, side - 0.11), "bold" if label.is_predicted else "normal"
     footing = "\n".join(filter(None, (label.footing, end)))
     lines = footing.replace("$", "").splitlines()
     # The footing shrinks until a line of the heading fits above it, and to the width.
@@ -551,7 +552,8 @@ def _plot_bar(
     if look.scale == "panel":
         # Each panel says how far its own scale runs.
         peak, words, unit = 1.0, ("share of peak", "of peak"), "of the peak"
-    cmap = _choose_signed(look.cmap) if look.is_signed else list_colors(look.cmap or COLORMAP)
+    cmap = choose_signed(look.cmap) if look.is_signed else list_colors(look.cmap or COLORMAP)
+    length = ax.bbox.height / ax.figure.dpi
     if is_level:
         _plot_level_bar(peak, ax=ax, cmap=cmap, unit=unit, side=side, look=look)
     elif look.is_signed:
@@ -560,16 +562,16 @@ def _plot_bar(
             ax=ax,
             cmap=cmap,
             unit=unit,
-            length=measure_bar(side, is_signed=True),
+            length=length,
             is_faded=look.overlay != "contour",
         )
     else:
-        _plot_colorbar(peak, ax=ax, cmap=cmap, words=words, length=measure_bar(side))
+        _plot_colorbar(peak, ax=ax, cmap=cmap, words=words, length=length)
     if look.overlay == "contour":
         _plot_levels(peak, ax=ax, is_signed=look.is_signed, is_level=is_level)
 
 
-def _name_end(peak: float, is_signed: bool) -> str:
+def name_end(peak: float, is_signed: bool) -> str:
     """Say where the colour scale of a panel ends."""
     return f"{'±' if is_signed else 'to '}{format_number(peak) if peak > 0 else '0'}"
 
@@ -578,7 +580,7 @@ def _plot_levels(peak: float, *, ax: Axes, is_signed: bool, is_level: bool) -> N
     """Mark in a colour bar the values at which lines are drawn."""
     low, high = ax.get_xlim() if is_level else ax.get_ylim()
     plot = ax.axvline if is_level else ax.axhline
-    for level in _list_levels((-high, high) if is_signed else (0.0, high)):
+    for level in list_levels((-high, high) if is_signed else (0.0, high)):
         if low < level < high and peak > 0:
             plot(level, color="black", linewidth=1.6)
             plot(level, color="white", linewidth=0.6)

@@ -12,6 +12,7 @@ from galfig.config import DEFAULT_STYLE, StyleSettings
 from galfig.errors import FigureError
 from galfig.figures.captions import (
     FRAMED,
+    PLAIN,
     Markup,
     count_rows,
     describe_channels,
@@ -25,6 +26,7 @@ from galfig.figures.captions import (
     mark_frames,
     name_classes,
 )
+from galfig.figures.choice import find_classes
 from galfig.figures.drawing import Column, Drawing, DrawOptions
 from galfig.figures.layout import Arrangement, RowPages, make_pages
 from galfig.figures.methods import METHODS, MethodWords, find_words
@@ -107,6 +109,7 @@ def make_stacked_maps(
     cmap: str | None = None,
     method: MethodWords = METHODS["grad-cam"],
     style: StyleSettings = DEFAULT_STYLE,
+    chosen: Sequence[int] = (),
 ) -> Figure:
     """Draw one row per stack: the mean cutout, then the mean map of each class.
 
@@ -126,12 +129,15 @@ def make_stacked_maps(
         What to call the maps; default Grad-CAM.
     style : StyleSettings, optional
         How maps lie over the mean cutouts, and which share a colour scale.
+    chosen : sequence of int, optional
+        Positions of the classes whose maps are shown; by default, all.
 
     Returns
     -------
     Figure
     """
-    return next(iter(_make_pages(stacks, class_names, pixel_scale, width, cmap, method, style)))
+    look = (width, cmap, method, style)
+    return next(iter(_make_pages(stacks, class_names, pixel_scale, *look, chosen=chosen)))
 
 
 def _make_pages(
@@ -142,23 +148,26 @@ def _make_pages(
     cmap: str | None,
     method: MethodWords,
     style: StyleSettings,
+    axes: NDArray[np.object_] | None = None,
+    chosen: Sequence[int] = (),
 ) -> RowPages:
     """Arrange the rows of stacks on pages."""
+    shown = list(chosen or range(len(class_names)))
     letters = list_letters(len(stacks)) if style.letters else [""] * len(stacks)
     return make_pages(
         [
             Row(
                 title=f"{class_names[stack.true]}, N = {stack.n}",
                 cutout=np.clip(np.rint(stack.cutout), 0, 255).astype(np.uint8),
-                cams=stack.cams.astype(np.float32),
+                cams=stack.cams[shown].astype(np.float32),
                 labels=[
                     MapLabel(
-                        name,
+                        class_names[c],
                         format_total(float(stack.cams[c].sum())) if "sum" in style.annotate else "",
                         is_predicted=c == stack.predicted,
                         is_true=c == stack.true if "true" in style.annotate else None,
                     )
-                    for c, name in enumerate(class_names)
+                    for c in shown
                 ],
                 pixel_scale=pixel_scale,
                 letter=letter,
@@ -169,15 +178,17 @@ def _make_pages(
         width,
         cmap=cmap,
         style=style,
+        axes=axes,
     )
 
 
 def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     """Draw the stacks of the galaxies of a selection."""
     require_labels(store, "stacked maps")
+    chosen = find_classes(store, options.classes)
     # A width that does not hold the panels is refused before galaxies are read for hours.
     if options.style.layout == "rows":
-        check_panels(len(store.class_names), options.width or TEXT_WIDTH)
+        check_panels(len(chosen or store.class_names), options.width or TEXT_WIDTH)
     labelled = selection.indices[store.label[selection.indices] >= 0]
     stacks = stack_maps(store, labelled)
     if not stacks:
@@ -195,15 +206,18 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         options.cmap,
         find_words(store.record),
         options.style,
+        options.axes,
+        chosen,
     )
     found = pages.arrangement
     return Drawing(
         "stacked-maps",
         "Mean maps by true and predicted class",
         pages.figures,
-        partial(_describe, store, selection, stacks, scale, options.style, found),
+        partial(_describe, store, selection, stacks, scale, options.style, found, chosen),
         f"{count_rows(len(stacks), 'pair', found.noun)} of true and "
-        f"predicted class: the mean cutout, then the mean maps of {list_classes(store)}.",
+        f"predicted class: the mean cutout, then the mean maps of "
+        f"{list_classes(store, PLAIN, chosen)}.",
         partial(_tabulate, store, stacks),
         len(pages),
     )
@@ -232,6 +246,7 @@ def _describe(
     scale: float,
     style: StyleSettings,
     arrangement: Arrangement,
+    chosen: Sequence[int],
     markup: Markup,
 ) -> str:
     names = [markup.text(name) for name in name_classes(store)]
@@ -239,6 +254,7 @@ def _describe(
         f"{names[stack.true]} classified as {names[stack.predicted]}: {stack.n}" for stack in stacks
     )
     method = find_words(store.record)
+    of = f"of {list_classes(store, markup, chosen)}" if chosen else "of each class"
     n_shown, n = sum(stack.n for stack in stacks), int(np.sum(store.label[selection.indices] >= 0))
     total = ""
     if "sum" in style.annotate:
@@ -255,7 +271,7 @@ def _describe(
         if n_shown < n
         else "",
         f"{arrangement.each} shows the mean cutout, headed by the true class and the number of "
-        f"galaxies, and the mean signed map of each class; {_describe_marks(stacks, style)}. "
+        f"galaxies, and the mean signed map {of}; {_describe_marks(stacks, style, chosen)}. "
         f"{total}Cutouts are stacked as they are, neither rotated nor rescaled.",
         f"Number of galaxies, {arrangement.order[0].lower()}{arrangement.order[1:]}: {groups}.",
         describe_maps(store, markup, style),
@@ -265,8 +281,15 @@ def _describe(
     )
 
 
-def _describe_marks(stacks: Sequence[Stack], style: StyleSettings) -> str:
+def _describe_marks(
+    stacks: Sequence[Stack], style: StyleSettings, chosen: Sequence[int] = ()
+) -> str:
     """Say how the maps of the predicted and of the true class are marked."""
     if "true" not in style.annotate:
         return FRAMED
-    return mark_frames(any(stack.true != stack.predicted for stack in stacks))
+    return mark_frames(
+        any(
+            stack.true != stack.predicted and (not chosen or stack.true in chosen)
+            for stack in stacks
+        )
+    )

@@ -40,6 +40,8 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 LINE_STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 # More curves than this cannot be told apart.
 MAX_CURVES = 2 * len(COLORS)
+# Text is at most so much wider on pixels, on which its letters are placed, than its curves are.
+SPREAD = 1.06
 # Smaller text is hard to read in print [pt].
 MIN_FONT_SIZE = 6.0
 # A name may take so many lines.
@@ -323,6 +325,8 @@ def plot_legend(handles: Sequence[Any], words: Sequence[str], *, ax: Axes, **sty
     for text, label in zip(legend.get_texts(), words, strict=True):
         text.set_parse_math(False)
         text.set_text(wrap_words(spell_missing(label), room, float(text.get_fontsize())))
+        # For `move_legend`, which breaks it into other lines.
+        text.set_label(label)
     return legend
 
 
@@ -482,12 +486,13 @@ def _measure(words: str, size: float, weight: str, families: Sequence[str]) -> f
         return 0.0
     font = FontProperties(family=list(families), weight=weight)
     extents = TextPath((0, 0), escape_math(words), size=size, prop=font).get_extents()
-    return float(extents.width)
+    return SPREAD * float(extents.width)
 
 
 def measure_lines(lines: str, size: float) -> float:
     """Return the height [inch] of text of some lines at a font size [pt]."""
-    return (lines.count("\n") + 1) * 1.2 * size / 72
+    # From the top of a letter to the bottom of another, and the distance of lines.
+    return (lines.count("\n") + 1) * 1.35 * size / 72
 
 
 def move_legend(ax: Axes, width: float | None) -> None:
@@ -511,24 +516,23 @@ def move_legend(ax: Axes, width: float | None) -> None:
     # The width of the legend, less the samples of the lines.
     room = (0.42 * fig.get_figwidth() if is_beside else fig.get_figwidth() - 0.15) - 4 * size / 72
     fitted = [
-        fit_words(text.get_text().replace("\n", " "), room, size, n_lines=MAX_LINES)
+        fit_words(str(text.get_label()), room, size, n_lines=MAX_LINES)
         for text in legend.get_texts()
     ]
     handles = [one for one in legend.legend_handles if one is not None]
     title = legend.get_title().get_text()
     legend.remove()
     size = min(found for _, found in fitted)
-    moved = fig.legend(
-        handles,
-        [str(number) for number in range(len(fitted))],
-        loc="outside center right" if is_beside else "outside lower center",
-        fontsize=size,
-        title=title or None,
-        title_fontsize=size,
-    )
+    style: dict[str, Any] = {
+        "loc": "outside center right" if is_beside else "outside lower center",
+        "fontsize": size,
+        "title": title or None,
+        "title_fontsize": size,
+    }
+    moved = fig.legend(handles, [str(number) for number in range(len(fitted))], **style)
     for text, (words, _) in zip(moved.get_texts(), fitted, strict=True):
         text.set_parse_math(False)
-        text.set_text(words)
+        text.set_text(words.replace("\N{NO-BREAK SPACE}", " "))
     if not is_beside:
         height = moved.get_window_extent().height / fig.dpi
         fig.set_figheight(fig.get_figheight() + height)

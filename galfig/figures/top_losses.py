@@ -52,7 +52,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         make_row(store, index, classes, own, look)
         for (index, classes), own in zip(shown, words, strict=True)
     ]
-    pages = make_pages(rows, options.width, cmap=options.cmap, style=look)
+    pages = make_pages(rows, options.width, cmap=options.cmap, style=look, axes=options.axes)
     warn_if_tall("top-losses", pages.arrangement)
     return Drawing(
         "top-losses",

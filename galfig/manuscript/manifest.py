@@ -19,7 +19,13 @@ from pydantic import (
 from galfig.config import DEFAULT_FILE, StyleSettings
 from galfig.errors import FigureError, ManuscriptError
 from galfig.figures.labels import check_labels
-from galfig.figures.registry import check_colormap, check_figure, find_figure, parse_width
+from galfig.figures.registry import (
+    check_colormap,
+    check_figure,
+    check_style,
+    find_figure,
+    parse_width,
+)
 from galfig.figures.sheets import SHEETS
 from galfig.manuscript.commands import Command, fold, normalise, parse_command
 from galfig.manuscript.folder import read_file
@@ -199,6 +205,7 @@ class FigureSpec(_Table):
             if self.style.cmap is not None:
                 check_colormap(self.style.cmap)
             check_labels(self.style.labels)
+            check_style(self.figure, self.style, self.style.model_fields_set, self.map)
         except FigureError as exc:
             raise ValueError(str(exc)) from exc
         if (self.audit if is_of_audit else self.store) is None:

@@ -32,6 +32,11 @@ Projection = Literal["pca", "umap"]
 # Where the panels of a galaxy stand: beside each other, or below each other; and what they say.
 Layout = Literal["rows", "grid"]
 Annotation = Literal["objid", "name", "z", "value", "true", "p", "sum"]
+# Keys of the style that only some figures take.
+STYLED = (
+    *("overlay", "scale", "negative", "layout", "columns", "pages", "annotate", "designation"),
+    *("title", "letters"),
+)
 # Variable of the environment: if it is set, nothing is downloaded.
 OFFLINE = "GALFIG_OFFLINE"
 

@@ -48,9 +48,12 @@ def test_each_row_is_a_galaxy(store_path):
         indices = [3, 0]
         fig = make_panels(store, indices)
         for (first, low, high, _), index in zip(panels_of(fig), indices, strict=True):
-            assert words_on(first)[0] == store.objid[index]
-            assert words_on(low)[0] == "low-metallicity"
-            assert words_on(high)[0] == "high-metallicity"
+            names = ["low-metallicity", "high-metallicity"]
+            true = store.label[index]
+            assert words_on(first)[:2] == [store.objid[index], f"true: {names[true]}"]
+            mark = "✓\xa0" if store.predicted[index] == true else "✗\xa0"
+            names[store.predicted[index]] = mark + names[store.predicted[index]]
+            assert [words_on(ax)[0] for ax in (low, high)] == names
             weights = [ax.texts[1].get_weight() for ax in (low, high)]
             expected = ["normal", "normal"]
             expected[store.predicted[index]] = "bold"
@@ -151,7 +154,7 @@ def test_more_classes_make_more_panels(make_store):
     """Three classes: cutout and three maps, one of them bold."""
     with open_store(make_store(class_names=("E", "S0", "Sp"), quantity="")) as store:
         row = panels_of(make_panels(store, [2]), n_columns=5)[0]
-    assert [words_on(ax)[0] for ax in row[1:4]] == ["E", "S0", "Sp"]
+    assert [words_on(ax)[0].lstrip("✓✗\xa0") for ax in row[1:4]] == ["E", "S0", "Sp"]
 
 
 @pytest.mark.parametrize("name", ["$x$_{", "Ω∞ 100%", "a" * 60])
@@ -161,7 +164,7 @@ def test_names_are_not_mathematics(make_store, name):
         fig = make_panels(store, [0])
     fig.canvas.draw()
     # A long one takes two lines.
-    assert words_on(fig.axes[1])[0].replace("\n", "") == name
+    assert words_on(fig.axes[1])[0].replace("\n", "").lstrip("✓✗\xa0") == name
 
 
 @pytest.mark.parametrize(
@@ -193,11 +196,14 @@ def test_scale_bar_gives_the_proper_length(redshift):
         assert ("kpc" in ax.texts[0].get_text()) == (scale > 0)
 
 
-def test_narrow_panels_break_long_words_and_tiny_ones_are_refused(store_path):
-    """In one column an identifier takes two lines; below that nothing could be read."""
+def test_narrow_panels_have_words_above_them_and_tiny_ones_are_refused(store_path):
+    """In one column an identifier stands above its row; below that nothing could be read."""
     with open_store(store_path) as store:
-        first = make_panels(store, [0], width=3.39).axes[0]
-        assert words_on(first)[0] == f"{store.objid[0][:10]}\n{store.objid[0][10:]}"
+        fig = make_panels(store, [0], width=3.39)
+        assert [words.get_text() for words in fig.texts] == [
+            f"{store.objid[0]}  ·  true: low-metallicity"
+        ]
+        assert words_on(fig.axes[0])[0].startswith("1″")
         with pytest.raises(FigureError, match=r"panels of 0\.\d+ inches, expected at least 0\.8"):
             make_panels(store, [0], width=2.5)
 
@@ -317,10 +323,12 @@ def test_each_map_gives_its_total(store_path):
     with open_store(store_path) as store:
         _, low, high, _ = panels_of(make_panels(store, [3]))[0]
         totals = store.cams(3).astype(float).sum(axis=(1, 2))
-        predicted = store.predicted[3]
+        predicted, true = store.predicted[3], store.label[3]
+    assert predicted != true
     for c, ax in enumerate((low, high)):
         assert words_on(ax)[1].split("\n")[1] == format_total(totals[c])
-        assert len(ax.patches) == (2 if c == predicted else 0)
+        # That of the true class, where it is another, is dashed.
+        assert [frame.get_linestyle() for frame in ax.patches] == ["-", "-" if c != true else "--"]
 
 
 def test_faint_values_differ_from_the_sky():

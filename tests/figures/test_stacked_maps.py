@@ -24,4 +24,4 @@ def test_stacks_are_means_of_signed_maps(store_path):
     fig = make_stacked_maps(stacks, ["low", "high"], 0.4)
     first, low, high, _ = fig.axes[:4]
     assert first.texts[1].get_text() == f"low, N = {stacks[0].n}"
-    assert [ax.texts[1].get_text() for ax in (low, high)] == ["low", "high"]
+    assert [ax.texts[1].get_text() for ax in (low, high)] == ["✓\xa0low", "high"]

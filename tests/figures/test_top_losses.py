@@ -13,17 +13,21 @@ from galfig.store.selection import Query, select_galaxies
 def test_top_losses_show_the_right_class_before_the_wrong(make_store):
     """The largest losses from top to bottom: the true class's map, then the likeliest other's."""
     with open_store(make_store(class_names=("a", "b", "c"), quantity="")) as store:
-        drawing = draw_top_losses(store, select_galaxies(store, Query(n=None)), DrawOptions())
+        drawing = draw_top_losses(
+            store, select_galaxies(store, Query(n=5, sort="loss")), DrawOptions()
+        )
         losses = store.losses
         worst = np.argsort(-losses)[:5]
         (fig,) = drawing.pages
         rows = [fig.axes[start : start + 4] for start in range(0, 20, 4)]
         for (first, right, wrong, _), index in zip(rows, worst, strict=True):
             assert first.texts[1].get_text() == store.objid[index]
-            assert right.texts[1].get_text() == store.class_names[store.label[index]]
+            assert first.texts[3].get_text() == f"true: {store.class_names[store.label[index]]}"
+            name = right.texts[1].get_text().lstrip("✓✗\xa0")
+            assert name == store.class_names[store.label[index]]
             others = store.probs[index].copy()
             others[store.label[index]] = 0
-            assert wrong.texts[1].get_text() == store.class_names[others.argmax()]
+            assert wrong.texts[1].get_text().lstrip("✓✗\xa0") == store.class_names[others.argmax()]
             expected = np.maximum(store.cams(index)[others.argmax()], 0)
             np.testing.assert_array_equal(wrong.images[1].get_array(), expected)
 
