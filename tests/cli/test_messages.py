@@ -195,6 +195,7 @@ MESSAGES = [
     ("figure", "draw fewer (`n`)", "draw fewer (--n)"),
     ("figure", "`seed` -1: expected 0 or more", "--seed -1: expected 0 or more"),
     ("figure", "`width` 'x', expected column", "--width 'x', expected column"),
+    ("render", 'wide, or in a grid (`layout="grid"`)', "wide, or in a grid (--layout grid)"),
     ("render", "`columns` 4: panels of 0.4 inches", "--columns 4: panels of 0.4 inches"),
     (
         "render",
