@@ -257,7 +257,10 @@ def arrange(
         is_fixed=is_fixed,
     )
     if not is_grid:
-        check_panels(n_panels - 1, width)
+        try:
+            check_panels(n_panels - 1, width)
+        except FigureError as exc:
+            raise FigureError(f'{exc}, or in a grid (`layout="grid"`)') from exc
     n_units = -(-len(words) // group)
     readable = [
         k for k in range(1, n_units + 1) if _measure_width(base, k, group) >= SMALLEST_PANEL

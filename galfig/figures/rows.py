@@ -612,6 +612,8 @@ def plot_frame(
                 edgecolor=shade,
                 linewidth=linewidth,
                 linestyle=dashes,
+                # Above the lines of maps.
+                zorder=2.5,
             )
         )
 
