@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from galfig.errors import GalfigError as GalfigError
     from galfig.export.main import export_maps as export_maps
     from galfig.export.main import export_table as export_table
+    from galfig.export.main import subset as subset
     from galfig.networks.checkpoint import Checkpoint as Checkpoint
     from galfig.networks.checkpoint import load_checkpoint as load_checkpoint
     from galfig.networks.ensemble import load_networks as load_networks
@@ -76,6 +77,7 @@ __all__ = [
     "plot",
     "score",
     "simulate",
+    "subset",
     "train",
 ]
 
@@ -110,6 +112,7 @@ _PLACES = {
     "plot": "galfig.plot",
     "score": "galfig.truth.main",
     "simulate": "galfig.catalog.sample",
+    "subset": "galfig.export.main",
     "train": "galfig.networks.main",
 }
 

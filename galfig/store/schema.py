@@ -266,6 +266,11 @@ def check_schema(file: h5py.File, path: Path) -> StoreRecord:
     n_galaxies = _count_galaxies(file, path)
     if not n_galaxies:
         raise StoreError(f"{path}: holds no galaxy, expected some; build it again")
+    if record.subset is not None and record.subset.whole.n_galaxies < n_galaxies:
+        raise StoreError(
+            f"{path}: a subset of {n_galaxies} of {record.subset.whole.n_galaxies} galaxies, "
+            "expected fewer than all; edited or damaged, build it again"
+        )
     sizes = {
         "N": n_galaxies,
         "C": len(record.class_names),
