@@ -287,11 +287,15 @@ class Subset(_Record):
         What it says of all its galaxies.
     compared : Comparison
         Some of its galaxies.
+    order : tuple of int
+        Positions of the galaxies of the subset in the order in which they were chosen; nothing if
+        that is their order.
     """
 
     plan_digest: Name
     whole: Whole
     compared: Comparison
+    order: tuple[Count, ...] = ()
 
 
 class StoreRecord(_Record):

@@ -510,7 +510,7 @@ def _read_picks(name: str) -> tuple[str, ...]:
         from galfig.store.reader import open_store
 
         with open_store(path) as store:
-            return tuple(store.objid)
+            return tuple(store.chosen)
     # This imports pandas, which a list does not need.
     from galfig.catalog.picks import is_table, read_objids
 

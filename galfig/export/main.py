@@ -165,7 +165,8 @@ def subset(
     path : Path or str
         The file to write: .h5 or .hdf5.
     rows : Rows, int, str, slice or array_like, optional
-        Galaxies, in this order, each once; by default, all. See `Store`.
+        Galaxies; by default, all. See `Store`. The file holds each once, in the order of the
+        store, and records this one.
     if_exists : {"error", "replace"}, default "error"
         What to do if the file already exists.
 
@@ -191,9 +192,8 @@ def subset(
         check_apart(path, [source.path])
         check_output(path, if_exists=if_exists)
         positions = _choose(source, rows)
-        once = positions[np.sort(np.unique(positions, return_index=True)[1])]
         with replace_file(path, if_exists=if_exists) as temporary:
-            write_subset(temporary, source, once, _describe_images(source, path))
+            write_subset(temporary, source, positions, _describe_images(source, path))
     return path
 
 

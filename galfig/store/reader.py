@@ -640,6 +640,14 @@ class Store:
         return self.record.subset is not None
 
     @property
+    def chosen(self) -> NDArray[np.object_]:
+        """Identifiers of the galaxies, (N,), in the order in which a subset was asked for them."""
+        subset = self.record.subset
+        if subset is None or not subset.order:
+            return self.objid
+        return self.objid[list(subset.order)]
+
+    @property
     def whole_digest(self) -> str:
         """Plan digest by which the maps were made: of a subset, that of the whole store."""
         subset = self.record.subset

@@ -51,7 +51,8 @@ def write_subset(
     store : Store
         An open store.
     rows : (n,) ndarray of int
-        Positions of the galaxies, each once, in the order in which the new store holds them.
+        Positions of the galaxies. The new store holds each once, in the order of the old one, on
+        which the last digit of a mean may depend; it records the order given here.
     changed : mapping of str to str or None, optional
         Root attributes that differ from those of the whole store; None for those that it lacks.
 
@@ -68,10 +69,18 @@ def write_subset(
             f"{store.path}: its attributes are not those that were sealed, expected an intact "
             f"store; 'galfig verify {store.path}' says more"
         )
-    described = Subset(plan_digest=store.whole_digest, whole=store.whole, compared=store.compared)
+    once = rows[np.sort(np.unique(rows, return_index=True)[1])]
+    rows = np.sort(once)
+    order = np.searchsorted(rows, once)
+    described = Subset(
+        plan_digest=store.whole_digest,
+        whole=store.whole,
+        compared=store.compared,
+        order=() if np.array_equal(once, rows) else tuple(order.tolist()),
+    )
     attrs: dict[str, Any] = {
         **{key: value for key, value in store.attrs.items() if key not in _DIGESTS},
-        "plan_digest": _digest_subset(store, rows),
+        "plan_digest": _digest_subset(store, once),
         "subset": dump_json(described.model_dump(mode="python")),
         **(changed or {}),
     }
