@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from galfig.errors import GalfigError as GalfigError
     from galfig.export.main import export_maps as export_maps
     from galfig.export.main import export_table as export_table
+    from galfig.export.main import subset as subset
     from galfig.gallery.main import make_gallery as make_gallery
     from galfig.networks.checkpoint import Checkpoint as Checkpoint
     from galfig.networks.checkpoint import load_checkpoint as load_checkpoint
@@ -78,6 +79,7 @@ __all__ = [
     "plot",
     "score",
     "simulate",
+    "subset",
     "train",
 ]
 
@@ -113,6 +115,7 @@ _PLACES = {
     "plot": "galfig.plot",
     "score": "galfig.truth.main",
     "simulate": "galfig.catalog.sample",
+    "subset": "galfig.export.main",
     "train": "galfig.networks.main",
 }
 

@@ -20,6 +20,7 @@ from galfig.store.summary import (
     describe_accuracy,
     describe_import,
     describe_networks,
+    describe_part,
     list_warnings,
 )
 
@@ -227,6 +228,8 @@ def summarise(path: Path) -> str:
     with open_store(path) as store:
         galaxies = "galaxy" if len(store) == 1 else "galaxies"
         words = [f"{len(store)} {galaxies} of split {store.record.split!r}"]
+        if part := describe_part(store):
+            words.append(part)
         if networks := describe_networks(store):
             words.append(networks)
         if accuracy := describe_accuracy(store):
@@ -250,6 +253,7 @@ def _describe_store(store: Store) -> dict[str, Any]:
     return {
         "kind": "store",
         "galaxies": len(store),
+        **({"subset_of": store.whole.n_galaxies} if store.is_subset else {}),
         "classes": {name: int(np.sum(store.label == i)) for i, name in enumerate(names)},
         "splits": {word or "unknown": n for word, n in count_splits(store).items()},
         "accuracy": None if score is None else score.accuracy,
@@ -290,10 +294,10 @@ def _describe_networks(store: Store) -> dict[str, Any]:
     """Return the facts about the networks of an ensemble, without the histories of trainings."""
     if store.agreement is None:
         return {}
-    known = store.agreement[np.isfinite(store.agreement)]
+    agreement = store.whole.agreement
     return {
         "n_networks": store.n_networks,
-        "agreement": float(np.median(known)) if len(known) else None,
+        "agreement": agreement if np.isfinite(agreement) else None,
         "networks": [
             {
                 "checkpoint_sha256": network.checkpoint_sha256,

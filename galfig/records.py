@@ -211,6 +211,93 @@ class Network(_Record):
     metrics: dict[Name, NumberOrNan] | None = None
 
 
+_Rows = Annotated[tuple[tuple[Number, ...], ...], Field(max_length=64)]
+
+
+class Whole(_Record):
+    """What summaries and captions say of all galaxies of a store, whichever they show.
+
+    Attributes
+    ----------
+    n_galaxies : int
+        Their number.
+    n_in_class : tuple of int
+        How many have each true class.
+    splits, scored : dict of str to int
+        How training used all of them, and those that the accuracy was measured on.
+    n_not_scored : int
+        Number of galaxies of known class that the accuracy was not measured on.
+    n_right : int
+        How many of ``scored`` are classified correctly.
+    n_scored : tuple of int
+        How many of them have each true class.
+    balanced_accuracy : float
+        See `galfig.metrics.Accuracy`; NaN where it is not defined.
+    agreement : float
+        Median agreement of the networks of an ensemble; NaN where there is none.
+    pixel_scale : float
+        Pixel scale that all cutouts have [arcsec/pixel]; NaN where they differ, or it is unknown.
+    """
+
+    n_galaxies: Count
+    n_in_class: tuple[Count, ...]
+    splits: dict[PrintableText, Count]
+    scored: dict[PrintableText, Count]
+    n_not_scored: Count
+    n_right: Count
+    n_scored: tuple[Count, ...]
+    balanced_accuracy: NumberOrNan
+    agreement: NumberOrNan
+    pixel_scale: NumberOrNan
+
+    @model_validator(mode="after")
+    def _check_counts(self) -> "Whole":
+        if not (self.n_galaxies >= 1 and sum(self.n_in_class) <= self.n_galaxies):
+            raise ValueError(f"{sum(self.n_in_class)} labels of {self.n_galaxies} galaxies")
+        if self.n_right > sum(self.n_scored):
+            raise ValueError(f"{self.n_right} right of {sum(self.n_scored)} galaxies")
+        return self
+
+
+class Comparison(_Record):
+    """Galaxies of a store with which those of a figure are compared, to say what maps add up to.
+
+    Attributes
+    ----------
+    logits, totals : tuple of tuple of float
+        Of each galaxy, the logit and the sum of the map of each class [logit].
+    sums : tuple of tuple of float or None
+        Of each galaxy, the sum of the evidence map for each class [log-odds]; None where the method
+        gives no evidence.
+    """
+
+    logits: _Rows
+    totals: _Rows
+    sums: _Rows | None = None
+
+
+class Subset(_Record):
+    """What a store says of the larger store that it is a part of.
+
+    Attributes
+    ----------
+    plan_digest : str
+        Its plan digest, by which the maps of both were made.
+    whole : Whole
+        What it says of all its galaxies.
+    compared : Comparison
+        Some of its galaxies.
+    order : tuple of int
+        Positions of the galaxies of the subset in the order in which they were chosen; nothing if
+        that is their order.
+    """
+
+    plan_digest: Name
+    whole: Whole
+    compared: Comparison
+    order: tuple[Count, ...] = ()
+
+
 class StoreRecord(_Record):
     """The root attributes of a store."""
 
@@ -259,6 +346,8 @@ class StoreRecord(_Record):
     # What decided where FITS images are black and white: "range", "sky" or "percentiles". Older
     # versions, which took percentiles, did not say so.
     stretch: PrintableText = ""
+    # Of a store that is a part of a larger one.
+    subset: Annotated[Subset | None, BeforeValidator(_parse)] = None
 
     @property
     def precision(self) -> str:
@@ -285,6 +374,20 @@ class StoreRecord(_Record):
         if bias is not None and len(bias) != len(info.data.get("class_names", bias)):
             raise ValueError(f"{len(bias)} numbers, expected one for each class")
         return bias
+
+    @field_validator("subset")
+    @classmethod
+    def _check_subset(cls, subset: Subset | None, info: ValidationInfo) -> Subset | None:
+        n_classes = len(info.data.get("class_names", ()))
+        if subset is not None and n_classes:
+            whole, compared = subset.whole, subset.compared
+            rows = [*compared.logits, *compared.totals, *(compared.sums or ())]
+            lists = [whole.n_in_class, whole.n_scored, *rows]
+            n_rows = {len(compared.logits), len(compared.totals)}
+            n_rows |= set() if compared.sums is None else {len(compared.sums)}
+            if any(len(one) != n_classes for one in lists) or len(n_rows) > 1:
+                raise ValueError("numbers of other classes than those of the store")
+        return subset
 
     @field_validator("pixel_scale")
     @classmethod

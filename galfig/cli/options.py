@@ -591,7 +591,7 @@ def selection_options(
             multiple=True,
             metavar="OBJID|@FILE",
             help="Only this galaxy; may be repeated. @FILE stands for those of a file, with one "
-            "identifier per line, or of a table with a column objid.",
+            "identifier per line, of a table with a column objid, or of a store.",
         ),
     ]
 
@@ -616,6 +616,11 @@ def _read_picks(name: str) -> tuple[str, ...]:
     path = Path(name)
     if not path.suffix or path.suffix.lower() == ".txt":
         return read_picks(path)
+    if path.suffix.lower() in (".h5", ".hdf5"):
+        from galfig.store.reader import open_store
+
+        with open_store(path) as store:
+            return tuple(store.chosen)
     # This imports pandas, which a list does not need.
     from galfig.catalog.picks import is_table, read_objids
 

@@ -1,5 +1,7 @@
 """Export: the table and the maps of chosen galaxies, as files that other programs open."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,13 @@ from galfig.errors import OutputError, SelectionError
 from galfig.export.galaxies import tabulate_store
 from galfig.figures.cubes import Sky, iter_cubes
 from galfig.figures.save import describe_source
-from galfig.runtime.files import ErrorOrReplace, check_output
+from galfig.pipeline.addresses import describe_root
+from galfig.runtime.files import ErrorOrReplace, check_apart, check_output, replace_file
 from galfig.runtime.messages import quote, shorten, suggest
 from galfig.runtime.progress import track
-from galfig.store.reader import Store
+from galfig.store.reader import Store, open_store
 from galfig.store.selection import Query, Rows, RowsLike, find_positions, select_galaxies
+from galfig.store.subset import write_subset
 from galfig.tables.columns import Table
 from galfig.tables.formats import check_table, find_format, write_table
 
@@ -24,7 +28,7 @@ MAX_CUBES = 5000
 
 
 def export_table(
-    store: Store,
+    store: Store | Path | str,
     path: Path | str,
     rows: RowsLike | None = None,
     *,
@@ -35,8 +39,8 @@ def export_table(
 
     Parameters
     ----------
-    store : Store
-        An open store.
+    store : Store, Path or str
+        The store.
     path : Path or str
         The file, in the format of its suffix: .fits, .csv, .ecsv, .vot, .xml, .parquet or .mrt.
     rows : Rows, int, str, slice or array_like, optional
@@ -64,16 +68,18 @@ def export_table(
     """
     path = Path(path)
     check_table(path)
-    check_output(path, if_exists=if_exists)
-    positions = _choose(store, rows)
-    columns = tabulate_store(store, positions, with_statistics=statistics)
-    table = Table("Galaxies of a store of maps", columns, _describe(store, rows), "GALAXIES")
-    write_table(path, table, if_exists=if_exists)
+    with _opened(store) as source:
+        check_apart(path, [source.path])
+        check_output(path, if_exists=if_exists)
+        positions = _choose(source, rows)
+        columns = tabulate_store(source, positions, with_statistics=statistics)
+        table = Table("Galaxies of a store of maps", columns, _describe(source, rows), "GALAXIES")
+        write_table(path, table, if_exists=if_exists)
     return path
 
 
 def export_maps(
-    store: Store,
+    store: Store | Path | str,
     path: Path | str,
     rows: RowsLike | None = None,
     *,
@@ -86,8 +92,8 @@ def export_maps(
 
     Parameters
     ----------
-    store : Store
-        An open store.
+    store : Store, Path or str
+        The store.
     path : Path or str
         The file: .fits or .fit.
     rows : Rows, int, str, slice or array_like, optional
@@ -120,20 +126,93 @@ def export_maps(
     path = Path(path)
     if find_format(path) != ".fits":
         raise OutputError(f"{path}: suffix {path.suffix!r}, expected .fits for images")
-    check_output(path, if_exists=if_exists)
-    positions = _choose(store, rows)
-    if len(positions) > MAX_CUBES:
-        raise SelectionError(
-            f"{store.path}: {len(positions)} galaxies, expected at most {MAX_CUBES} in a file of "
-            "images, of which each has several; choose fewer with `n`"
-        )
-    sky = find_sky(store, ra, dec, north_up=north_up)
-    columns = tabulate_store(store, positions)
-    table = Table("Cutouts and maps", columns, _describe(store, rows), "GALAXIES")
-    store.announce(positions)
-    shown = track(positions.tolist(), "writing maps", len(positions), "galaxies")
-    write_table(path, table, images=iter_cubes(store, shown, sky), if_exists=if_exists)
+    with _opened(store) as source:
+        check_apart(path, [source.path])
+        check_output(path, if_exists=if_exists)
+        positions = _choose(source, rows)
+        if len(positions) > MAX_CUBES:
+            raise SelectionError(
+                f"{source.path}: {len(positions)} galaxies, expected at most {MAX_CUBES} in a file "
+                "of images, of which each has several; choose fewer with `n`"
+            )
+        sky = find_sky(source, ra, dec, north_up=north_up)
+        columns = tabulate_store(source, positions)
+        table = Table("Cutouts and maps", columns, _describe(source, rows), "GALAXIES")
+        source.announce(positions)
+        shown = track(positions.tolist(), "writing maps", len(positions), "galaxies")
+        write_table(path, table, images=iter_cubes(source, shown, sky), if_exists=if_exists)
     return path
+
+
+def subset(
+    store: Store | Path | str,
+    path: Path | str,
+    rows: RowsLike | None = None,
+    *,
+    if_exists: ErrorOrReplace = "error",
+) -> Path:
+    """Write a small store with some galaxies of another one, from which figures are drawn again.
+
+    A figure of galaxies that are named has the same bytes from both stores. The small one records
+    what captions say of all galaxies, such as the accuracy of the network, and of how many
+    galaxies it is a subset, which other captions, `galfig.store.summary.describe` and
+    ``galfig info`` say. It has checksums of its own.
+
+    Parameters
+    ----------
+    store : Store, Path or str
+        The store; a subset of a subset is one of the whole store.
+    path : Path or str
+        The file to write: .h5 or .hdf5.
+    rows : Rows, int, str, slice or array_like, optional
+        Galaxies; by default, all. See `Store`. The file holds each once, in the order of the
+        store, and records this one.
+    if_exists : {"error", "replace"}, default "error"
+        What to do if the file already exists.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    OutputError
+        If the suffix is another one, the path is that of the store, or the file exists or cannot
+        be written.
+    SelectionError
+        If the store does not hold a galaxy, or none is chosen.
+    StoreError
+        If the store cannot be read, or is damaged.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in (".h5", ".hdf5"):
+        raise OutputError(f"{path}: suffix {path.suffix!r}, expected .h5 for a store")
+    with _opened(store) as source:
+        check_apart(path, [source.path])
+        check_output(path, if_exists=if_exists)
+        positions = _choose(source, rows)
+        with replace_file(path, if_exists=if_exists) as temporary:
+            write_subset(temporary, source, positions, _describe_images(source, path))
+    return path
+
+
+def _describe_images(store: Store, path: Path) -> dict[str, str | None]:
+    """Return where the images of a store that is not full are, from the folder of another one."""
+    named = store.record.images_dir
+    if named is None:
+        return {}
+    return {"images_dir": describe_root(store.path.parent / named, path)}
+
+
+@contextmanager
+def _opened(store: Store | Path | str) -> Iterator[Store]:
+    """Give a store that is open already, or open it for the time being."""
+    if isinstance(store, Store):
+        yield store
+        return
+    with open_store(store) as opened:
+        yield opened
 
 
 def select_rows(store: Store, query: Query) -> Rows:

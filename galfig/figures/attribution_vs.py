@@ -189,7 +189,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     audit, column, statistic = options.audit, options.column, options.statistic or DEFAULT
     if audit is None or column is None:
         raise FigureError("attribution-vs: expected an `audit` and a `column`")
-    if audit.record.store.plan_digest != store.record.plan_digest:
+    if audit.record.store.plan_digest not in (store.record.plan_digest, store.whole_digest):
         raise FigureError(
             f"{audit.path}: an audit of another store than {store.path}; audit this one"
         )

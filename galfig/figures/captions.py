@@ -51,8 +51,6 @@ MIRROR = -0.9
 # The total of a map is said to be the logit where the two differ by a constant, up to this
 # fraction of the range of the logits. Maps are stored as float16.
 SAME_LOGIT = 0.02
-# Galaxies for which they are compared, beside those shown.
-N_COMPARED = 16
 
 # How a figure orders its galaxies.
 ORDERS: Final = {
@@ -324,14 +322,14 @@ def describe_mean(store: Store) -> str:
     if store.agreement is None:
         return ""
     words = f"; they are means over {store.n_networks} networks"
-    known = store.agreement[np.isfinite(store.agreement)]
-    if not len(known):
+    agreement = store.whole.agreement
+    if not np.isfinite(agreement):
         return words
     # Maps that are not linear in the output give no evidence.
     what = "maps" if store.method in NONLINEAR_METHODS else "evidence maps"
     return (
         f"{words}, whose {what} of a galaxy have a rank correlation of "
-        f"{np.median(known):.2f} in the median over pairs and galaxies"
+        f"{agreement:.2f} in the median over pairs and galaxies"
     )
 
 
@@ -597,8 +595,7 @@ def _compare_with_logits(store: Store, shown: Sequence[int], markup: Markup) -> 
 
     The answer depends on the network alone, so that some other galaxies are compared, too.
     """
-    others = np.linspace(0, len(store) - 1, N_COMPARED).astype(int)
-    indices = np.union1d(np.asarray(shown, int), others)
+    n_galaxies = store.whole.n_galaxies
     if store.method == "evidence" and len(store.class_names) != 2:
         # Their difference is another for each galaxy: the entropy of the other classes.
         return (
@@ -608,15 +605,16 @@ def _compare_with_logits(store: Store, shown: Sequence[int], markup: Markup) -> 
     if store.method in NONLINEAR_METHODS:
         return f"{markup.sigma} is not the logit of the class."
     what = "log-odds" if store.method == "evidence" else "logit"
-    if len(indices) < 3 and store.method in PIXEL_METHODS:
+    if n_galaxies < 3 and store.method in PIXEL_METHODS:
         return ""
-    if len(indices) < 3:
+    if n_galaxies < 3:
         return (
             f"{markup.sigma} is the {what} of the class, less a constant, only where pooling and "
             "one linear layer follow the layer explained."
         )
-    totals = store.totals(indices)
-    logits = store.logits[indices].astype(np.float64)
+    indices, compared = np.asarray(shown, int), store.compared
+    totals = np.concatenate([store.totals(indices), compared.totals])
+    logits = np.concatenate([store.logits[indices].astype(np.float64), compared.logits])
     if store.method == "evidence":
         logits = logits - logits[:, ::-1]
     rest = logits - totals
@@ -721,6 +719,7 @@ def describe_sample(
         # A relative clause comes last: 'with z < 0.1 that trained the network'.
         parts = (pool, conditions) if pool.startswith("of ") else (conditions, pool)
     count = "only" if n_pool == 1 else str(n_pool)
+    parts = (*parts, describe_subset(store))
     galaxies = " ".join(
         part for part in (f"{count} {kind}{_plural('galaxy', n_pool)}", *parts) if part
     )
@@ -749,6 +748,13 @@ def _describe_alike(
         f"{itself} and {others}, {which} cosine distance to it between features of {of} "
         f"(activations of layer {layer}, averaged over its pixels; Stein et al. 2021)"
     )
+
+
+def describe_subset(store: Store) -> str:
+    """Say of which store a store is a subset, after its galaxies; "" of a whole store."""
+    if not store.is_subset:
+        return ""
+    return f"in a subset of {len(store)} of {count_noun(store.whole.n_galaxies)}"
 
 
 def _describe_pool(store: Store, query: Query) -> str:
@@ -970,7 +976,7 @@ def describe_classes(store: Store, markup: Markup) -> str:
     str
         A sentence; "" if no galaxy has a true class, or if the names say it all.
     """
-    if not np.any(store.label >= 0):
+    if not any(store.whole.n_in_class):
         return ""
     classes = store.settings.classes
     column = markup.label(name_column(store, classes.column))
@@ -1099,10 +1105,10 @@ def describe_size(store: Store, shape: tuple[int, ...], markup: Markup) -> str:
     size = f"{markup.times(shape[1], shape[0])} pixels"
     if store.record.settings.catalog.scale == "whole":
         size = f"the whole image, scaled to {size}"
-    scales = np.unique(store.pixel_scale[np.isfinite(store.pixel_scale)])
-    if len(scales) == 1 and np.isfinite(store.pixel_scale).all():
-        side = shape[1] * scales[0]
-        size += f" of {scales[0]:g} arcsec, {side:.3g} arcsec on a side"
+    scale = store.whole.pixel_scale
+    if np.isfinite(scale):
+        side = shape[1] * scale
+        size += f" of {scale:g} arcsec, {side:.3g} arcsec on a side"
     scaled = find_scaled_size(store)
     if scaled is not None:
         size += f"; scaled to {markup.times(scaled, scaled)} pixels for the network"
@@ -1164,8 +1170,7 @@ def describe_network(
     score = store.score() if with_accuracy else None
     if score is None:
         return f"{words}{question}."
-    is_counted = find_in_split(store) & (store.label >= 0)
-    splits = count_splits(store, np.flatnonzero(is_counted))
+    splits = store.whole.scored
     if len(splits) == 1:
         galaxies = f"the galaxies {_SPLITS[next(iter(splits))]}"
     else:
@@ -1183,7 +1188,7 @@ def _describe_question(store: Store, markup: Markup) -> str:
     if store.training.settings is None:
         return ""
     trained, now = store.training.settings.classes, store.settings.classes
-    if not now.column or not np.any(store.label >= 0):
+    if not now.column or not any(store.whole.n_in_class):
         return _describe_task(store, trained, markup)
     if (trained.column, trained.edges) == (now.column, now.edges):
         return ""

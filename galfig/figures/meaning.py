@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from galfig.config import DEFAULT_STYLE, PIXEL_METHODS, StyleSettings
 from galfig.figures.captions import (
-    N_COMPARED,
     SAME_LOGIT,
     Markup,
     describe_bypass,
@@ -27,7 +26,7 @@ from galfig.figures.captions import (
 from galfig.figures.choice import choose_maps
 from galfig.figures.drawing import Column, tabulate_galaxies
 from galfig.figures.methods import METHODS, describe_faithfulness, find_words
-from galfig.metrics import compute_interval_factor, compute_offsets, contrast_with_rest
+from galfig.metrics import compute_interval_factor, compute_log_odds, compute_offsets
 from galfig.store.reader import Store
 from galfig.store.selection import Selection
 
@@ -157,47 +156,28 @@ def find_offsets(store: Store, indices: NDArray[np.intp]) -> NDArray[np.float64]
         The offsets [nat]; None where sums and log-odds have no such relation, or too few galaxies
         are there to tell.
     """
-    others = np.linspace(0, len(store) - 1, N_COMPARED).astype(int)
-    rows, where = np.unique(np.append(indices, others), return_inverse=True)
-    logits = store.logits[rows].astype(np.float64)
-    every = range(len(store.class_names))
-    sums = _sum_evidence(store, rows, indices)
-    log_odds = store.log_odds[rows]
-    rest = log_odds - sums
+    every, compared = range(len(store.class_names)), store.compared
+    if compared.sums is None:
+        return None
+    shown = [read_evidence(store, int(row), every).sums for row in indices]
+    logits = np.concatenate([store.logits[indices].astype(np.float64), compared.logits])
+    others = compute_log_odds(np.array(compared.logits, np.float32))
+    log_odds = np.concatenate([store.log_odds[indices], others])
+    rest = log_odds - np.concatenate([shown, compared.sums])
     bias = store.record.head_bias
     if bias is not None:
         expected = np.stack([compute_offsets(np.asarray(bias), one) for one in logits])
         is_right = np.abs(rest - expected) <= SAME_LOGIT * np.abs(log_odds).max()
-    elif len(rows) < MIN_COMPARED:
+    elif store.whole.n_galaxies < MIN_COMPARED:
         return None
     elif len(every) == 2:
         is_right = np.ptp(rest, axis=0) <= SAME_LOGIT * np.ptp(log_odds, axis=0)
     elif store.method == "evidence":
         return None
     else:
-        is_right = np.ptp(logits - store.totals(rows), axis=0) <= SAME_LOGIT * np.ptp(
-            logits, axis=0
-        )
-    return rest[where[: len(indices)]] if is_right.all() else None
-
-
-def _sum_evidence(
-    store: Store, rows: NDArray[np.intp], shown: NDArray[np.intp]
-) -> NDArray[np.float64]:
-    """Return the sums (n, C) of the evidence maps of some galaxies for each class."""
-    every = range(len(store.class_names))
-    is_read = np.isin(rows, shown) | (store.form != "statistics")
-    # What is not shown need not be explained again: these sums follow from those of each map.
-    totals = store.totals(rows) if not is_read.all() else np.empty((len(rows), 0))
-    found = []
-    for row, total, is_shown in zip(rows, totals, is_read, strict=True):
-        if is_shown:
-            found.append(read_evidence(store, int(row), every).sums)
-        elif store.method == "evidence":
-            found.append(total)
-        else:
-            found.append(np.asarray(contrast_with_rest(total, store.logits[row]), np.float64))
-    return np.stack(found)
+        totals = np.concatenate([store.totals(indices), compared.totals])
+        is_right = np.ptp(logits - totals, axis=0) <= SAME_LOGIT * np.ptp(logits, axis=0)
+    return rest[: len(indices)] if is_right.all() else None
 
 
 def find_unit(store: Store, indices: NDArray[np.intp]) -> tuple[NDArray[np.float64], str]:
@@ -306,7 +286,7 @@ def _explain_gap(store: Store) -> str:
                 "classes by different probabilities."
             )
         return "The maps do not add up to them, as they are stored."
-    if record.hires_distance is None and len(store) < MIN_COMPARED:
+    if record.hires_distance is None and store.whole.n_galaxies < MIN_COMPARED:
         return "Whether the maps add up to them is not known."
     if store.method in PIXEL_METHODS:
         return "The maps do not add up to them."

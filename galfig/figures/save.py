@@ -328,7 +328,10 @@ def _describe_choice(store: Store, selection: Selection | None) -> dict[str, Any
     if selection is not None:
         query = _describe_query(selection.query)
         chosen["selection"] = {"n_candidates": selection.n_candidates, **query}
-    return {"settings": load_json(store.attrs["config"]), **chosen}
+    # Galaxies that are named are the same, from whichever store they are read.
+    is_part = store.is_subset and (selection is None or not selection.query.objids)
+    part = {"subset": {"n": len(store), "of": store.whole.n_galaxies}} if is_part else {}
+    return {"settings": load_json(store.attrs["config"]), **chosen, **part}
 
 
 def _describe_query(query: Query) -> dict[str, Any]:
@@ -343,7 +346,7 @@ def _list_galaxies(store: Store, selection: Selection) -> Any:
     Those of all galaxies can be read from the store, and others be selected again.
     """
     n = len(selection.indices)
-    if n == len(store):
+    if n == store.whole.n_galaxies:
         return "all"
     objids = store.objids(selection.indices).tolist()
     if n <= MAX_LISTED:
@@ -397,8 +400,8 @@ def _describe_audit(audit: Audit) -> dict[str, Any]:
 
 
 def _describe_store(store: Store) -> dict[str, Any]:
-    keys = ("plan_digest", "catalog_sha256", "checkpoint_sha256", "galfig_version", "simulated")
-    return {key: store.attrs[key] for key in keys}
+    keys = ("catalog_sha256", "checkpoint_sha256", "galfig_version", "simulated")
+    return {"plan_digest": store.whole_digest, **{key: store.attrs[key] for key in keys}}
 
 
 def check_format(path: Path, n_pages: int = 1) -> None:

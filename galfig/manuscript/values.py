@@ -76,9 +76,9 @@ def _describe_networks(store: Store) -> dict[str, str | int]:
     if store.agreement is None:
         return {}
     values: dict[str, str | int] = {"NNetworks": store.n_networks}
-    known = store.agreement[np.isfinite(store.agreement)]
-    if len(known):
-        values["Agreement"] = f"{np.median(known):.2f}"
+    agreement = store.whole.agreement
+    if np.isfinite(agreement):
+        values["Agreement"] = f"{agreement:.2f}"
     return values
 
 
@@ -92,6 +92,8 @@ def _count_galaxies(store: Store, classes: Sequence[str]) -> dict[str, str | int
         "NNotCounted": int((~is_counted).sum()),
         "NRejected": len(store.rejected),
     }
+    if store.is_subset:
+        values["NWhole"] = store.whole.n_galaxies
     for index, letters in enumerate(classes):
         values[f"NOf{letters}"] = int(np.sum(label == index))
     known = redshift[np.isfinite(redshift)]
@@ -112,6 +114,9 @@ def _measure(store: Store, classes: Sequence[str]) -> dict[str, str | int]:
     values["MajorityClass"] = store.class_names[score.majority]
     if np.isfinite(score.balanced_accuracy):
         values["BalancedAccuracy"] = f"{100 * score.balanced_accuracy:.1f}"
+    if store.is_subset:
+        # The accuracy is that of the whole store, of which a subset does not know the curves.
+        return values
     chosen = find_in_split(store) & (store.label >= 0)
     label, probs = store.label[chosen], store.probs[chosen]
     for index, letters in enumerate(classes):

@@ -24,7 +24,7 @@ from galfig.store.virtual import VirtualDataset
 # Parts of a store, from cause to effect, with their root attributes and datasets.
 PARTS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "catalog": (
-        ("catalog_sha256", "class_counts", "simulated"),
+        ("catalog_sha256", "class_counts", "simulated", "subset"),
         (
             *("objid", "redshift", "label", "value", "split", "pixel_scale", "kpc_per_arcsec"),
             *("catalog", "rejected"),

@@ -147,8 +147,8 @@ def merge_parts(
     return sum(counts), failed
 
 
-def _read_sound(source: h5py.File, name: str) -> Any:
-    """Read a dataset of an outline; raise StoreError if it is not what was written."""
+def read_whole(source: h5py.File, name: str) -> Any:
+    """Read a dataset of an outline or a store; raise StoreError if it is not what was written."""
     values = read_sound(source, name)
     if values is None:
         raise StoreError(f"{source.filename}: {name}: {CHECKSUM_MISMATCH}")
@@ -157,12 +157,32 @@ def _read_sound(source: h5py.File, name: str) -> Any:
 
 def _copy_catalog(source: h5py.File, file: h5py.File, left_out: Collection[str]) -> None:
     """Copy the catalog of an outline, a column at a time, without some galaxies."""
-    objid = _read_sound(source, "objid")
+    objid = read_whole(source, "objid")
     kept = np.array([one not in left_out for one in objid], bool) if left_out else slice(None)
+    copy_columns(source, file, kept)
+
+
+def copy_columns(source: h5py.File, file: h5py.File, kept: NDArray[Any] | slice) -> None:
+    """Copy the catalog of an outline or a store, a column at a time.
+
+    Parameters
+    ----------
+    source : h5py.File
+        The outline or store, open for reading.
+    file : h5py.File
+        The store that is written.
+    kept : (N,) ndarray of bool, (n,) ndarray of int, or slice
+        The rows to copy, in this order.
+
+    Raises
+    ------
+    StoreError
+        If a column is not what was written.
+    """
     group = file.create_group("catalog")
     for key in read_columns(source["catalog"], Path(source.filename)).values():
         column = source["catalog"][key]
-        data = _read_sound(source, f"catalog/{key}")[kept]
+        data = read_whole(source, f"catalog/{key}")[kept]
         is_text = h5py.check_string_dtype(column.dtype) is not None
         dataset = group.create_dataset(key, data=encode_texts(data.tolist()) if is_text else data)
         if "missing_value" in column.attrs and (data == MISSING_INTEGER).any():
@@ -176,7 +196,7 @@ def _copy_rejected(
     source: h5py.File, file: h5py.File, failed: Mapping[str, str], images: Mapping[str, int]
 ) -> None:
     """Write why galaxies were rejected: before sharding, as the outline says, and in the parts."""
-    names = (_read_sound(source, f"rejected/{name}") for name in ("objid", "reason"))
+    names = (read_whole(source, f"rejected/{name}") for name in ("objid", "reason"))
     write_rejected(file, {**dict(zip(*names, strict=True)), **failed}, images)
 
 

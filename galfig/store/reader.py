@@ -27,7 +27,7 @@ from galfig.metrics import (
     contrast_with_rest,
     measure_accuracy,
 )
-from galfig.records import StoreRecord, Training, recall_split
+from galfig.records import Comparison, StoreRecord, Training, Whole, recall_split
 from galfig.runtime.messages import (
     find_unprintable,
     make_printable,
@@ -60,7 +60,6 @@ from galfig.store.selection import (
     Rows,
     RowsLike,
     Sort,
-    find_in_split,
     find_positions,
     make_query,
     select_galaxies,
@@ -68,6 +67,7 @@ from galfig.store.selection import (
 from galfig.store.supply import Supply
 from galfig.store.texts import TextColumn
 from galfig.store.virtual import PartFiles, VirtualDataset
+from galfig.store.whole import measure_compared, measure_whole, rate_whole
 
 # Galaxies whose features are read at a time.
 N_BLOCK = 16_384
@@ -666,7 +666,7 @@ class Store:
         ----------
         rows : int, str, slice or array_like, optional
             Which galaxies; see `Store`. By default, all that did not train the network or, if the
-            store holds no others, those that did.
+            store holds no others, those that did; of a subset, those of the whole store.
 
         Returns
         -------
@@ -685,8 +685,37 @@ class Store:
         return self._measure(rows)
 
     @cached_property
+    def whole(self) -> Whole:
+        """What is said of all galaxies of the store or, of a subset, of the store that it is of."""
+        return measure_whole(self) if self.record.subset is None else self.record.subset.whole
+
+    @cached_property
+    def compared(self) -> Comparison:
+        """Some galaxies of the store or, of a subset, of the store that it is of."""
+        return measure_compared(self) if self.record.subset is None else self.record.subset.compared
+
+    @property
+    def is_subset(self) -> bool:
+        """Whether the store is a part of a larger one; see `galfig.subset`."""
+        return self.record.subset is not None
+
+    @property
+    def chosen(self) -> NDArray[np.object_]:
+        """Identifiers of the galaxies, (N,), in the order in which a subset was asked for them."""
+        subset = self.record.subset
+        if subset is None or not subset.order:
+            return self.objid
+        return self.objid[list(subset.order)]
+
+    @property
+    def whole_digest(self) -> str:
+        """Plan digest by which the maps were made: of a subset, that of the whole store."""
+        subset = self.record.subset
+        return self.record.plan_digest if subset is None else subset.plan_digest
+
+    @cached_property
     def _score(self) -> Accuracy | None:
-        return self._measure(find_in_split(self))
+        return rate_whole(self.whole)
 
     def _measure(self, rows: RowsLike) -> Accuracy | None:
         positions = np.atleast_1d(find_positions(self, rows))

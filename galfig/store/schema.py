@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from galfig.config import MAX_CHANNELS, Form
 from galfig.errors import StoreError
-from galfig.records import StoreRecord, describe_invalid, read_store_record
+from galfig.records import StoreRecord, Subset, describe_invalid, read_store_record
 from galfig.runtime.documents import load_json
 from galfig.runtime.messages import make_printable, one_line, quote
 from galfig.runtime.options import SPLITS
@@ -269,6 +269,8 @@ def check_schema(file: h5py.File, path: Path) -> StoreRecord:
     n_galaxies = _count_galaxies(file, path)
     if not n_galaxies:
         raise StoreError(f"{path}: holds no galaxy, expected some; build it again")
+    if record.subset is not None:
+        _check_subset(record.subset, path, n_galaxies)
     sizes = {
         "N": n_galaxies,
         "C": len(record.class_names),
@@ -280,6 +282,20 @@ def check_schema(file: h5py.File, path: Path) -> StoreRecord:
     check_catalog(file["catalog"], path, n_galaxies)
     check_rejected(file["rejected"], path)
     return record
+
+
+def _check_subset(subset: Subset, path: Path, n_galaxies: int) -> None:
+    """Raise StoreError if a store says of the one that it is a subset of what cannot be."""
+    if subset.whole.n_galaxies < n_galaxies:
+        raise StoreError(
+            f"{path}: a subset of {n_galaxies} of {subset.whole.n_galaxies} galaxies, "
+            "expected fewer than all; edited or damaged, build it again"
+        )
+    if subset.order and sorted(subset.order) != list(range(n_galaxies)):
+        raise StoreError(
+            f"{path}: the order of its {n_galaxies} galaxies does not name each of them once; "
+            "edited or damaged, build it again"
+        )
 
 
 def _check_members(file: h5py.File, path: Path, record: StoreRecord) -> None:

@@ -633,7 +633,9 @@ def _find_objids(store: "Store", objids: tuple[str, ...]) -> NDArray[np.intp]:
         reasons = [f"{n_rejected} of them were left out, as the store says"] if n_rejected else []
     if n_rejected < len(strangers):
         others = f"it holds {len(store)} others"
-        if split != "all":
+        if store.is_subset:
+            others += f", a subset of {store.whole.n_galaxies}"
+        elif split != "all":
             others += f", of split {split!r}; a store of split 'all' holds every one"
         reasons.append(others)
     raise SelectionError(f"{store.path}: {what}; {'; '.join(reasons)}")

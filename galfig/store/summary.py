@@ -11,7 +11,6 @@ from PIL import Image
 
 from galfig.metrics import describe_baseline, describe_few
 from galfig.records import Training
-from galfig.store.selection import count_splits, find_in_split
 
 if TYPE_CHECKING:
     from galfig.store.reader import Store
@@ -47,6 +46,7 @@ def describe(store: "Store") -> str:
         return f"<Store {store.path}, closed>"
     facts = [
         f"{len(store)} galaxies ({_count_classes(store)})",
+        describe_part(store),
         _describe_maps(store),
         describe_networks(store),
         describe_accuracy(store),
@@ -73,12 +73,13 @@ def describe_html(store: "Store") -> str:
     record = store.record
     facts = {
         "galaxies": f"{len(store)} ({_count_classes(store)})",
+        "part": describe_part(store),
         "accuracy": describe_accuracy(store).removeprefix("accuracy "),
         "network": record.training.arch,
         "method": "" if store.method == "grad-cam" else store.method,
         "mean over": describe_networks(store).removeprefix("means over "),
         "maps": _describe_maps(store).removeprefix(f"{_name_maps(store)} of "),
-        "built by": f"galfig {record.galfig_version}, plan {record.plan_digest[:12]}",
+        "built by": f"galfig {record.galfig_version}, plan {store.whole_digest[:12]}",
         "from": f"catalog {record.catalog_sha256[:12]}, network {record.checkpoint_sha256[:12]}",
         "warnings": "; ".join(list_warnings(store)),
     }
@@ -109,10 +110,10 @@ def describe_networks(store: "Store") -> str:
     if store.agreement is None:
         return ""
     words = f"means over {store.n_networks} networks"
-    known = store.agreement[np.isfinite(store.agreement)]
-    if not len(known):
+    agreement = store.whole.agreement
+    if not np.isfinite(agreement):
         return words
-    return f"{words}, whose maps have a median rank correlation of {np.median(known):.2f}"
+    return f"{words}, whose maps have a median rank correlation of {agreement:.2f}"
 
 
 def list_warnings(store: "Store") -> list[str]:
@@ -235,18 +236,25 @@ def describe_accuracy(store: "Store") -> str:
     score = store.score()
     if score is None:
         return ""
-    is_counted = find_in_split(store) & (store.label >= 0)
+    whole = store.whole
     words = [
-        f"accuracy {score.accuracy:.3f} on "
-        f"{describe_splits(count_splits(store, np.flatnonzero(is_counted)))}",
+        f"accuracy {score.accuracy:.3f} on {describe_splits(whole.scored)}",
         f"always {store.class_names[score.majority]!r} would give {score.majority_share:.3f}",
     ]
     if np.isfinite(score.balanced_accuracy):
         words.append(f"balanced accuracy {score.balanced_accuracy:.3f}")
-    n_left = int(np.sum(~find_in_split(store) & (store.label >= 0)))
-    if n_left:
+    if n_left := whole.n_not_scored:
         words.append(f"{describe_splits({'train': n_left})} are not counted")
+    if store.is_subset:
+        words.append(f"all in the store of {whole.n_galaxies} galaxies of which this is a subset")
     return ", ".join(words)
+
+
+def describe_part(store: "Store") -> str:
+    """Say of how many galaxies a store is a subset; "" of a whole store."""
+    if not store.is_subset:
+        return ""
+    return f"a subset of {len(store)} of {store.whole.n_galaxies} galaxies"
 
 
 def _describe_maps(store: "Store") -> str:

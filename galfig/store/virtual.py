@@ -86,6 +86,16 @@ class VirtualDataset:
             values[index] = self[row]
         return values
 
+    def locate(self, row: int) -> tuple[h5py.Dataset, int]:
+        """Return the dataset of the part that holds a row, and the row in it.
+
+        Raises
+        ------
+        StoreError
+            If the part is missing, or is not the one that the store was made of.
+        """
+        return self._parts.locate(self._name, self, row)
+
     def iter_pieces(self) -> Iterator[Piece]:
         """Yield what each part holds; it may be read until the next is asked for.
 
@@ -153,10 +163,16 @@ class PartFiles:
 
     def read(self, name: str, dataset: VirtualDataset, row: int) -> NDArray[Any]:
         """Read a row of a dataset from the part that has it."""
+        with self._lock:
+            found, at = self.locate(name, dataset, row)
+            values: NDArray[Any] = found[at]
+        return values
+
+    def locate(self, name: str, dataset: VirtualDataset, row: int) -> tuple[h5py.Dataset, int]:
+        """Return the dataset of the part that holds a row, and the row in it."""
         number = int(np.searchsorted(self._starts, row, side="right")) - 1
         with self._lock:
-            values: NDArray[Any] = self._find(number, name, dataset)[row - self._starts[number]]
-        return values
+            return self._find(number, name, dataset), row - int(self._starts[number])
 
     def iter_pieces(self, name: str, dataset: VirtualDataset) -> Iterator[Piece]:
         """Yield what each part holds of a dataset."""
