@@ -257,9 +257,7 @@ def test_maps_change_by_key_and_under_the_pointer(chromium, gallery):
         cell.focus()
         for key, slot in (("c", "cutout"), ("e", "evidence"), ("m", "map-0")):
             page.keyboard.press(key)
-            wait_for(
-                page, f"document.querySelector('{CELLS} canvas').dataset.drawn.endsWith('{slot}')"
-            )
+            wait_for_drawing(page, slot)
         page.keyboard.press("2")
         assert page.input_value("#show") == "class-1"
         box = cell.bounding_box()
@@ -501,6 +499,8 @@ def test_accessible_to_all(chromium, gallery, look):
         assert find_barriers() == []
         page.keyboard.press("Escape")
         for name in ("Picks", "How to read", "Keys"):
+            if not page.get_by_role("button", name=name).is_visible():
+                continue
             page.get_by_role("button", name=name).click()
             assert find_barriers() == [], name
             page.keyboard.press("Escape")
