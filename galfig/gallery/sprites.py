@@ -195,10 +195,11 @@ def _draw_sheet(
             panels.append(paint_map(signed, cutout, end, SIGNED))
         _, left, top = sheets.place(number)
         for canvas, panel in zip(canvases, panels, strict=True):
+            cell = canvas[top : top + sheets.pitch, left : left + sheets.pitch]
+            cell[: sheets.side, : sheets.side] = panel
             # The edge is repeated to the end of the block.
-            width = ((0, sheets.pitch - sheets.side),) * 2
-            cell = np.pad(panel, (*width, (0, 0)), mode="edge")
-            canvas[top : top + sheets.pitch, left : left + sheets.pitch] = cell
+            cell[sheets.side :, : sheets.side] = panel[-1]
+            cell[:, sheets.side :] = cell[:, sheets.side - 1 : sheets.side]
     return canvases
 
 
@@ -223,4 +224,4 @@ def _shrink(cutout: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 
 
 def _save(image: NDArray[np.uint8], path: Path, sheets: Sheets) -> None:
-    Image.fromarray(image).save(path, "WEBP", quality=sheets.quality, method=4)
+    Image.fromarray(image).save(path, "WEBP", quality=sheets.quality, method=2)

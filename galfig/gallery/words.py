@@ -64,8 +64,8 @@ def describe_gallery(
         "Thumbnails are compressed with loss: measure on the store, not on them.",
         f"{describe_layer(store, PLAIN)} Maps are interpolated bilinearly. Only positive values "
         "are shown, on one linear colour scale per galaxy, which its maps share, from zero to the "
-        "largest value among them; below a tenth of it, the cutout shows through. So maps of one "
-        "galaxy can be compared by brightness, and maps of two galaxies cannot.",
+        "largest value among them; below a tenth of it, the cutout shows through. Maps of one "
+        "galaxy can therefore be compared by brightness, those of two galaxies cannot.",
         define_symbols(store, PLAIN) + _describe_brightest(measured),
         _describe_evidence(store, sheets),
         describe_channels(store, PLAIN),

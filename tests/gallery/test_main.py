@@ -89,7 +89,7 @@ def test_the_legend_says_what_is_shown(store_path, tmp_path):
         "Grad-CAM maps",
         "layer conv3",
         "one linear colour scale per galaxy, which its maps share, from zero",
-        "maps of two galaxies cannot",
+        "those of two galaxies cannot",
         "the brightness of a map is not p",
         "the brightest pixel is not on the map of the predicted class",
         "orange speaks for high",

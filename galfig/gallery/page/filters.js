@@ -5,7 +5,6 @@ const filters = {
   /** Columns that have a filter from the beginning, and those of them that are open. */
   FIRST: ["correct", "true", "predicted", "p", "loss", "redshift", "split"],
   OPEN: ["correct", "true", "predicted", "p", "redshift"],
-  MOST: 30,
   N_BINS: 40,
   _shown: new Map(),
 
@@ -27,7 +26,7 @@ const filters = {
 
   /** Show the filter of a column that is loaded. */
   add(id, isOpen) {
-    if (this._shown.has(id) || this._shown.size >= this.MOST) return;
+    if (this._shown.has(id) || this._shown.size >= state.MOST) return;
     const column = galfigGallery.columns.get(id);
     const make = { number: makeRange, class: makeBoxes, text: makeSearch }[column.kind];
     const body = make(id, column);

@@ -4,6 +4,7 @@
 const galaxyView = {
   place: 0,
   dialog: dom.find("galaxy"),
+  _status: dom.make("p", { className: "unseen", role: "status" }),
 
   start() {
     this.dialog.addEventListener("keydown", (event) => {
@@ -66,6 +67,7 @@ const galaxyView = {
       this._scales(galaxy),
       this._links(galaxy),
       this._tables(galaxy),
+      this._status,
     );
   },
 

@@ -45,14 +45,21 @@ const grid = {
     // Galaxies grow by what the last of a row would leave empty.
     this.side = Math.floor((width + this.GAP) / this.nAcross) - this.GAP;
     this.height = this.side + Math.round(1.6 * rem) + this.GAP;
-    const n = state.visible.length;
-    const nRows = Math.ceil(n / this.nAcross);
+    const nRows = Math.ceil(state.visible.length / this.nAcross);
     this._spacer.style.height = `${nRows * this.height + this.GAP}px`;
-    this.element.setAttribute("aria-rowcount", nRows);
-    this.element.setAttribute("aria-colcount", this.nAcross);
+    // Without rows it would be no grid.
+    const { nAcross } = this;
+    const asGrid = { rowcount: nRows, colcount: nAcross, multiselectable: true };
+    this.element.setAttribute("role", nRows ? "grid" : "group");
+    for (const [name, value] of Object.entries(asGrid)) {
+      if (nRows) this.element.setAttribute(`aria-${name}`, value);
+      else this.element.removeAttribute(`aria-${name}`);
+    }
+    const hadFocus = this.element.contains(document.activeElement);
     for (const row of this._rows.values()) row.remove();
     this._rows.clear();
     this._render();
+    if (hadFocus) this._activate(this.active, true);
   },
 
   /** Draw what is shown of each galaxy again. */

@@ -54,6 +54,7 @@ function start() {
     if (location.hash.slice(1) !== state.write()) state.read(location.hash.slice(1));
   });
   showCount();
+  showScale();
   if (location.hash.length > 1) state.read(location.hash.slice(1));
 }
 
@@ -68,6 +69,7 @@ function follow(what) {
     dom.find("direction").disabled = !state.sort.id;
   } else {
     grid.redraw();
+    showScale();
     dom.find("show").value = state.show;
   }
   try {
@@ -87,6 +89,25 @@ function showCount() {
   // A range that is being drawn changes many times a second.
   clearTimeout(announcing);
   announcing = setTimeout(() => say(words), 400);
+}
+
+/** Say what the colours of the maps that are shown mean. */
+function showScale() {
+  const { unit, evidence } = galfigGallery.meta;
+  const bar = (src) => dom.make("img", { src, alt: "colour scale", width: 128, height: 10 });
+  const parts = {
+    cutout: ["Cutouts, as the store holds them."],
+    evidence: [
+      "− peak",
+      bar("signed-scale.png"),
+      `+ peak [log-odds]: ${evidence} in orange, against it in blue. Each galaxy has a scale of its own.`,
+    ],
+  }[state.show] ?? [
+    "0",
+    bar("scale.png"),
+    `peak [${unit}]. The maps of a galaxy share a scale, which is another for each galaxy. The brightness of a map is not the probability p.`,
+  ];
+  dom.find("scale").replaceChildren(...parts);
 }
 
 function startToolbar() {
@@ -110,7 +131,7 @@ function startToolbar() {
   const named = (columns) =>
     columns.filter(({ label }) => label).map(({ id, label }) => [id, label]);
   dom.fillSelect(dom.find("sort"), [
-    ["", [["", `order of the gallery (${orders[meta.sort]})`]]],
+    ["", [["", `gallery order (${orders[meta.sort]})`]]],
     ["Network and maps", named(meta.columns)],
     ["Catalog", named(meta.catalog)],
   ]);

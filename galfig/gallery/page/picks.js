@@ -102,6 +102,7 @@ const picks = {
         }),
       ),
       text,
+      dom.make("p", { className: "note", role: "status" }),
       dom.make("p", { className: "note" }, "This browser keeps the picks, by the digest of the store."),
     ];
   },
@@ -157,5 +158,9 @@ function quoteForShell(word) {
 
 /** Have a reader of the screen say something. */
 function say(words) {
-  dom.find("live").textContent = words;
+  const place = document.querySelector("dialog[open] [role=status]") ?? dom.find("live");
+  // What stands in a dialog that was just filled is not said, but what changes there later is.
+  setTimeout(() => {
+    place.textContent = words;
+  }, 60);
 }

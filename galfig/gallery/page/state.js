@@ -2,6 +2,8 @@
 "use strict";
 
 const state = {
+  /** Filters at a time: each has a bit of a number. */
+  MOST: 30,
   filters: new Map(),
   sort: { id: "", isDescending: false },
   show: "predicted",
@@ -77,7 +79,8 @@ const state = {
     const [isDescending, id] = [sort.startsWith("-"), sort.replace(/^-/, "")];
     const filters = [...wanted]
       .map(([name, text]) => [name, readFilter(galfigGallery.columns.get(name), text)])
-      .filter(([, filter]) => filter);
+      .filter(([, filter]) => filter)
+      .slice(0, this.MOST);
     const isKnown = galfigGallery.columns.has(id);
     await Promise.all(
       [...filters.map(([name]) => name), ...(isKnown ? [id] : [])].map((name) =>
