@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from galfig.config import Settings as Settings
     from galfig.config import load_settings as load_settings
     from galfig.errors import GalfigError as GalfigError
+    from galfig.export.crate import write_crate as write_crate
     from galfig.networks.checkpoint import Checkpoint as Checkpoint
     from galfig.networks.checkpoint import load_checkpoint as load_checkpoint
     from galfig.networks.ensemble import load_networks as load_networks
@@ -73,6 +74,7 @@ __all__ = [
     "score",
     "simulate",
     "train",
+    "write_crate",
 ]
 
 # Module that defines each name; a module is listed under its own name.
@@ -105,6 +107,7 @@ _PLACES = {
     "score": "galfig.truth.main",
     "simulate": "galfig.catalog.sample",
     "train": "galfig.networks.main",
+    "write_crate": "galfig.export.crate",
 }
 
 

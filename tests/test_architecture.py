@@ -19,7 +19,7 @@ TIERS = (
     ("catalog", "store"),
     ("networks", "figures"),
     ("pipeline", "manuscript", "plot"),
-    ("auditing",),
+    ("auditing", "export"),
     ("truth",),
     ("info",),
     ("verify",),
