@@ -20,6 +20,7 @@ from typing import IO, Any, NamedTuple, get_args
 from galfig.config import PublicationSettings, Settings, load_settings
 from galfig.errors import ConfigError, OutputError, StoreError
 from galfig.export.description import (
+    HDF5,
     METADATA,
     Entity,
     Origins,
@@ -28,6 +29,7 @@ from galfig.export.description import (
     describe_context,
     describe_file,
     describe_store,
+    find_store,
 )
 from galfig.manuscript.folder import has_file, read_file
 from galfig.manuscript.manifest import AUX, FILE_NAME, GALAXIES, RECORD, VALUES, load_manifest
@@ -103,14 +105,9 @@ def write_crate(
     publication = load_settings(settings).publication
     _check_publication(publication)
     _check_path(path, [store, *paths], if_exists)
-    if damage := verify_store(store):
-        raise StoreError(f"{damage[0]}; a damaged store is not published")
+    for one in (store, *filter(find_store, paths)):
+        _check_store(one)
     with open_store(store) as opened:
-        if opened.n_parts:
-            raise StoreError(
-                f"{store}: its maps are in {opened.n_parts} parts, expected a store that holds "
-                "them; merge the parts without `virtual`"
-            )
         items = _list_items(opened, store, paths)
         context = describe_context(opened, store.name)
     _check_names(items)
@@ -131,6 +128,18 @@ def _check_publication(publication: PublicationSettings) -> None:
             f"[publication] lacks {', '.join(lacking)}, expected {', '.join(_NEEDED)} for what is "
             "published; put them into the settings"
         )
+
+
+def _check_store(path: Path) -> None:
+    """Check that a store is undamaged and holds its maps."""
+    if damage := verify_store(path):
+        raise StoreError(f"{path}: {damage[0]}; a damaged store is not published")
+    with open_store(path) as store:
+        if store.n_parts:
+            raise StoreError(
+                f"{path}: its maps are in {store.n_parts} parts, expected a store that holds them; "
+                "merge the parts without `virtual`"
+            )
 
 
 def _check_path(path: Path, inputs: Sequence[Path], if_exists: ErrorOrReplace) -> None:
@@ -162,8 +171,10 @@ def _list_items(store: Store, path: Path, include: Sequence[Path]) -> list[_Item
     """List the files of a crate, the store first, with what is known of each."""
     origins = Origins({store.attrs["plan_digest"]: path.name})
     items = [_Item(path.name, partial(open_regular, path), describe_store(store))]
-    # Figures may be made from audits, which are therefore looked at first.
-    for one in sorted(include, key=lambda one: one.suffix not in (".h5", ".hdf5")):
+    # Audits are made from stores, and figures from both.
+    for one in sorted(
+        include, key=lambda one: (one.suffix.lower() not in HDF5, not find_store(one))
+    ):
         if one.is_dir():
             items += _list_manuscript(one, origins)
         else:

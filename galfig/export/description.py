@@ -17,7 +17,7 @@ from galfig.figures.metadata import read_record
 from galfig.figures.methods import find_words
 from galfig.runtime.clock import now
 from galfig.store.audits import is_audit, open_audit
-from galfig.store.reader import Store
+from galfig.store.reader import Store, open_store, read_digest
 
 METADATA = "ro-crate-metadata.json"
 PROFILE = "https://w3id.org/ro/crate/1.1"
@@ -33,6 +33,8 @@ _FORMATS = {
     ".toml": "application/toml",
     ".md": "text/markdown",
 }
+
+HDF5 = (".h5", ".hdf5")
 
 Entity = dict[str, Any]
 
@@ -121,7 +123,7 @@ def describe_file(path: Path, name: str, origins: Origins) -> Entity:
     name : str
         Its name in the crate.
     origins : Origins
-        Stores and audits that are known already; if the file is an audit, it joins them.
+        Stores and audits that are known already; if the file is one, it joins them.
 
     Returns
     -------
@@ -130,13 +132,17 @@ def describe_file(path: Path, name: str, origins: Origins) -> Entity:
 
     Raises
     ------
-    AuditError, FigureError
-        If it is an audit or a figure, and damaged.
+    StoreError, AuditError, FigureError
+        If it is a store, an audit or a figure, and damaged.
     OutputError
         If it cannot be read.
     """
     try:
-        if path.suffix.lower() in (".h5", ".hdf5") and is_audit(path):
+        if (digest := find_store(path)) is not None:
+            origins.files[digest] = name
+            with open_store(path) as store:
+                return describe_store(store)
+        if path.suffix.lower() in HDF5 and is_audit(path):
             record = open_audit(path).record
             origins.files[record.audit_digest] = name
             about = {"description": "An audit: measures of what the maps of a store are worth."}
@@ -155,6 +161,11 @@ def describe_file(path: Path, name: str, origins: Origins) -> Entity:
     ]
     about = {"name": figure.title, "description": figure.caption}
     return about | _base_on(digests, origins)
+
+
+def find_store(path: Path) -> str | None:
+    """Return the plan digest of a store; None of any other file."""
+    return read_digest(path) if path.suffix.lower() in HDF5 and path.is_file() else None
 
 
 def _is_network(path: Path) -> bool:

@@ -19,7 +19,7 @@ from galfig.config import load_settings
 from galfig.errors import ConfigError, ManuscriptError, OutputError, StoreError
 from galfig.export.crate import write_crate
 from galfig.figures.registry import render_figure
-from galfig.store.reader import open_store
+from galfig.store.reader import Store, open_store
 from galfig.store.selection import Query
 
 pytestmark = pytest.mark.slow
@@ -99,6 +99,15 @@ def check_specification(crate):
         # An entity refers to others of the crate, and to the specification.
         for target in find_references(entity):
             assert target in entities or target.startswith("https://w3id.org/ro/crate/")
+
+
+def damage_store(path):
+    """Change a bit of a map."""
+    data = bytearray(path.read_bytes())
+    with open_store(path) as store:
+        chunk = store._file["cams"].id.get_chunk_info(0)
+    data[chunk.byte_offset + chunk.size // 2] ^= 0xFF
+    path.write_bytes(data)
 
 
 def list_programs(entities, action):
@@ -190,6 +199,24 @@ def test_what_was_made_from_what(files, tmp_path, make_store):
     entities = load(write_crate(store, tmp_path / "second", [network], settings=SETTINGS))
     assert "object" not in entities["#build-maps"]
     assert "#train" not in entities
+
+
+def test_a_second_store(files, tmp_path, make_store):
+    """Its figures are made from it; one with its maps in parts, or damaged, is refused."""
+    other, figure = tmp_path / "other.h5", tmp_path / "other.pdf"
+    make_store(n=20, attrs={"plan_digest": "another"}).rename(other)
+    render_figure("roc", other, Query(n=None), figure)
+    entities = load(write_crate(files[0], tmp_path / "c", [figure, other], settings=SETTINGS))
+    assert entities["other.pdf"]["isBasedOn"] == {"@id": "other.h5"}
+    assert entities["other.h5"]["name"] == "Grad-CAM maps of 20 galaxies"
+    damage_store(other)
+    with pytest.raises(StoreError, match=r"other\.h5.*a damaged store is not published"):
+        write_crate(files[0], tmp_path / "d", [other], settings=SETTINGS)
+    monkey = pytest.MonkeyPatch()
+    monkey.setattr(Store, "n_parts", 3)
+    with pytest.raises(StoreError, match="its maps are in 3 parts"):
+        write_crate(files[0], tmp_path / "d", settings=SETTINGS)
+    monkey.undo()
 
 
 def test_a_manuscript_comes_without_stores_and_links(paper, tmp_path, monkeypatch):
@@ -291,11 +318,7 @@ def test_folders_and_names_that_are_taken(files, tmp_path):
 
 def test_a_damaged_store_is_not_published(files, tmp_path):
     """It would be archived for good."""
-    data = bytearray(files[0].read_bytes())
-    with open_store(files[0]) as store:
-        chunk = store._file["cams"].id.get_chunk_info(0)
-    data[chunk.byte_offset + chunk.size // 2] ^= 0xFF
-    files[0].write_bytes(data)
+    damage_store(files[0])
     with pytest.raises(StoreError, match="a damaged store is not published"):
         write_crate(files[0], tmp_path / "c", settings=SETTINGS)
 
