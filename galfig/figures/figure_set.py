@@ -22,7 +22,7 @@ from galfig.figures.save import (
     describe_beside,
     find_new_texts,
     save_figure,
-    write_table,
+    write_data,
     write_texts,
 )
 from galfig.runtime.files import ErrorOrReplace, check_output
@@ -108,7 +108,7 @@ def write_figure_set(
         )
     write_texts(new)
     for file in tables:
-        write_table(file, drawing, provenance, if_exists=if_exists)
+        write_data(file, drawing, provenance, if_exists=if_exists)
     return [*pages, *texts, *tables]
 
 

@@ -92,7 +92,7 @@ def write_drawing(
     )
     write_texts(new)
     for file in tables:
-        write_table(file, drawing, provenance, if_exists=if_exists)
+        write_data(file, drawing, provenance, if_exists=if_exists)
     return [path, *captions, *tables]
 
 
@@ -224,7 +224,7 @@ def save_figure(
                 page.savefig(temporary, format=path.suffix.lower()[1:], metadata=metadata)
 
 
-def write_table(
+def write_data(
     path: Path,
     drawing: Drawing,
     provenance: Mapping[str, Any],
