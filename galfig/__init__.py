@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from galfig.export.main import export_table as export_table
     from galfig.export.main import subset as subset
     from galfig.gallery.main import make_gallery as make_gallery
+    from galfig.export.crate import write_crate as write_crate
     from galfig.networks.checkpoint import Checkpoint as Checkpoint
     from galfig.networks.checkpoint import load_checkpoint as load_checkpoint
     from galfig.networks.ensemble import load_networks as load_networks
@@ -81,6 +82,7 @@ __all__ = [
     "simulate",
     "subset",
     "train",
+    "write_crate",
 ]
 
 # Module that defines each name; a module is listed under its own name.
@@ -117,6 +119,7 @@ _PLACES = {
     "simulate": "galfig.catalog.sample",
     "subset": "galfig.export.main",
     "train": "galfig.networks.main",
+    "write_crate": "galfig.export.crate",
 }
 
 

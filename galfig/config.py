@@ -1,5 +1,6 @@
 """Settings: one model, read from ``galfig.toml``, overridden by options, recorded with results."""
 
+import datetime
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -776,6 +777,76 @@ class StyleSettings(_Table):
 DEFAULT_STYLE = StyleSettings()
 
 
+class AuthorSettings(_Table):
+    """A person who made what is published."""
+
+    name: str = Field(min_length=1, description="Name as it is printed")
+    orcid: str | None = Field(None, description="ORCID iD, such as 0000-0002-1825-0097")
+    affiliation: str | None = Field(None, description="Institution")
+
+    @field_validator("orcid")
+    @classmethod
+    def _check_orcid(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        number = value.removeprefix("https://orcid.org/")
+        if not re.fullmatch(r"(\d{4}-){3}\d{3}[\dX]", number, re.ASCII):
+            raise ValueError(f"orcid {value!r}, expected one such as 0000-0002-1825-0097")
+        # The last digit is a checksum, ISO 7064 mod 11-2.
+        total = 0
+        for digit in number.replace("-", "")[:-1]:
+            total = 2 * (total + int(digit)) % 11
+        if number[-1] != "0123456789X"[(12 - total) % 11]:
+            raise ValueError(f"orcid {value!r}: its last digit does not match; correct it")
+        return number
+
+
+class PublicationSettings(_Table):
+    """How what is published is described. No store depends on it or records it."""
+
+    title: str | None = Field(None, description="Title of what is published")
+    description: str | None = Field(
+        None, description="What it is, in a few sentences; default what its files say"
+    )
+    authors: tuple[AuthorSettings, ...] = Field(
+        (), max_length=10_000, description="Authors: name, orcid and affiliation of each"
+    )
+    license: str | None = Field(
+        None, description="Licence: an identifier of SPDX, such as CC-BY-4.0, or an address"
+    )
+    doi: str | None = Field(None, description="DOI, where it is reserved already")
+    date: str | None = Field(None, description="Day of publication, 2026-11-26; default today")
+    keywords: tuple[str, ...] = Field((), description="Keywords")
+
+    @field_validator("license")
+    @classmethod
+    def _check_license(cls, value: str | None) -> str | None:
+        if value is None or re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+-]*|https?://[!-~]+", value):
+            return value
+        raise ValueError(f"{value!r}, expected an identifier such as CC-BY-4.0, or an address")
+
+    @field_validator("doi")
+    @classmethod
+    def _check_doi(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        doi = re.sub(r"^(https?://(dx\.)?doi\.org/|doi:)", "", value)
+        if not re.fullmatch(r"10\.\d{4,9}/[!-~]+", doi, re.ASCII):
+            raise ValueError(f"{value!r}, expected one such as 10.5281/zenodo.1234567")
+        return doi
+
+    @field_validator("date", mode="before")
+    @classmethod
+    def _check_date(cls, value: Any) -> Any:
+        # TOML has days without quotes, too.
+        if type(value) is datetime.date:
+            return value.isoformat()
+        try:
+            return datetime.date.fromisoformat(value).isoformat() if value is not None else None
+        except (TypeError, ValueError) as exc:
+            raise ValueError(f"{value!r}, expected a day such as 2026-11-26") from exc
+
+
 class Settings(_Table):
     """Everything that ``galfig.toml`` may contain; every table and every key is optional."""
 
@@ -785,6 +856,7 @@ class Settings(_Table):
     training: TrainingSettings = TrainingSettings()
     maps: MapSettings = MapSettings()
     style: StyleSettings = DEFAULT_STYLE
+    publication: PublicationSettings = PublicationSettings()
 
     @model_validator(mode="after")
     def _check_images(self) -> "Settings":
@@ -823,15 +895,17 @@ class Settings(_Table):
     def record(self) -> dict[str, Any]:
         """Return the settings that determine the results, ready for JSON.
 
-        The shard size is left out: it divides the work but does not change the results. So is the
-        style of figures, and so are the folders of this machine; see `record_folder`.
+        The shard size is left out: it divides the work but does not change the results. So are the
+        style of figures, the publication and the folders of this machine; see `record_folder`.
 
         Returns
         -------
         dict
             A dict for each table, by name.
         """
-        tables = self.model_dump(mode="json", exclude={"maps": {"shard_size"}, "style": True})
+        tables = self.model_dump(
+            mode="json", exclude={"maps": {"shard_size"}, "style": True, "publication": True}
+        )
         # The digest of the catalog, recorded beside the settings, tells it from another.
         tables["catalog"]["path"] = _record_name(self.catalog.path)
         tables["catalog"] |= self.catalog.record_images()
@@ -1074,6 +1148,8 @@ def _describe(exc: ValidationError) -> str:
     # For a union, pydantic appends the member that it tried ('float', 'literal[...]') to the key.
     keys = [str(part) for part in error["loc"][:2]]
     where = f"[{keys[0]}] {keys[1]}" if len(keys) > 1 else f"[{keys[0]}]"
+    if error["type"] == "extra_forbidden" and len(error["loc"]) > 2:
+        return f"{where}: unknown key {quote(error['loc'][-1])} in an item"
     if error["type"] == "extra_forbidden":
         table = Settings if len(keys) == 1 else type(getattr(Settings(), keys[0]))
         known = sorted(table.model_fields)

@@ -196,6 +196,7 @@ OPENED = {
     "store/content.py": "the same file again, for the bytes of its chunks",
     "store/gate.py": "objects within a file that is open",
     "store/spans.py": "the same",
+    "export/crate.py": "files that are being written",
     "pipeline/parts.py": "the folder of the parts, by its descriptor",
     "manuscript/folder.py": "below the folder's descriptor, regular files only",
     "store/reader.py": "the same, and the first bytes of a file that HDF5 refused",

@@ -1,13 +1,16 @@
 """No output names a folder of the machine that made it."""
 
+import json
 import os
 import zlib
 
 import pytest
 from click.testing import CliRunner
+from samples import make_measured, write_small_audit
 
 from galfig.cli import main
 from galfig.config import CatalogSettings, load_settings, record_folder
+from galfig.figures.registry import FIGURES
 
 SECRET = "home-of-anna"
 
@@ -84,6 +87,48 @@ def test_outputs_name_no_folder(hidden_folder, tmp_path, monkeypatch, way):
     assert "no image" in rejected
     assert len(rejected.splitlines()) == 2
     assert SECRET not in rejected + run("info", store).stdout + run("info", model).stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FIGURES)
+def test_no_figure_names_a_folder(trained_store, other_store, tmp_path, monkeypatch, name):
+    """Of any kind and format, nor its captions and table; with a style and settings elsewhere."""
+    folder = tmp_path / SECRET
+    folder.mkdir()
+    (folder / "mine.mplstyle").write_text("axes.grid: True\n")
+    store, other = (path.rename(folder / path.name) for path in (trained_store, other_store))
+    audit = folder / "worth.audit.h5"
+    share = [0.0, 0.5, 1.0]
+    curves = {"share": share, "random order": [0.9, 0.8, 0.5], "map": [0.9, 0.6, 0.5]}
+    measures = {
+        "deletion": make_measured("deletion", curves=curves),
+        "sanity": make_measured("sanity", passes=False, curves={}),
+    }
+    write_small_audit(audit, measures)
+    monkeypatch.chdir(tmp_path)
+    kind = FIGURES[name]
+    source = audit if kind.source == "audit" else store
+    options = ["--with", other] if name == "compare" else []
+    if name == "attribution-vs":
+        options = ["--audit", audit, "--column", "z"]
+    if name == "atlas":
+        # Its macros name the files, and so differ from format to format.
+        options = ["--figure-set", "4", "--overwrite"]
+    out = tmp_path / "out"
+    for suffix in (".pdf", ".png", ".svg"):
+        figure = ["figure", name, source, *options, "--style", folder / "mine.mplstyle"]
+        run(*figure, "--out", out / f"f{suffix}", "--data", out / f"f{suffix[1:]}.ecsv")
+    files = list(out.iterdir())
+    assert {path.suffix for path in files} == {".pdf", ".png", ".svg", ".ecsv", ".tex", ".txt"}
+    for path in files:
+        assert SECRET.encode() not in read_all(path), path.name
+        assert str(tmp_path).encode() not in read_all(path), path.name
+    pictures = [path for path in files if path.suffix in (".pdf", ".png", ".svg")]
+    for path in pictures:
+        facts = json.loads(run("info", path, "--json").stdout)
+        assert (facts["kind"], facts["figure"]) == ("figure", name)
+        assert facts["options"]["style"]["sheet"] == "mine.mplstyle"
+    assert len(pictures) == 3
 
 
 def test_folders_are_told_apart_by_a_digest():

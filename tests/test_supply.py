@@ -227,6 +227,8 @@ figure reliability --data p.ecsv
 manuscript list paper
 manuscript build paper
 info maps.h5
+info roc.pdf
+export maps.h5 --crate crate --include model.safetensors --config publication.toml
 info model.safetensors --json
 verify maps.h5 model.safetensors
 audit maps.h5 --model model.safetensors --measures common-mode
@@ -249,6 +251,9 @@ def test_no_command_uses_the_network(tmp_path, store_path):
     """Every command works where a socket that connects, and a name that is looked up, fail."""
     (tmp_path / "galfig.toml").write_text(
         "[training]\nepochs = 1\nbatch_size = 8\ncutout_size = 32\n"
+    )
+    (tmp_path / "publication.toml").write_text(
+        '[publication]\ntitle = "T"\nlicense = "MIT"\nauthors = [{ name = "A" }]\n'
     )
     for word in ("disc", "smooth"):
         (tmp_path / "folders" / word).mkdir(parents=True)

@@ -27,6 +27,12 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Cutouts and maps of the galaxies to write, .fits, an extension each.",
 )
+@click.option(
+    "--crate",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER|FILE.zip",
+    help="Put the store and what belongs to it into an RO-Crate, for an archive such as Zenodo.",
+)
 @options.selection_options(n=None, split="all")
 @click.option(
     "--statistics/--no-statistics",
@@ -43,44 +49,64 @@ if TYPE_CHECKING:
     help="All images have north up, east to the left and the galaxy's position in their centre: "
     "write sky coordinates.",
 )
+@click.option(
+    "--include",
+    type=click.Path(path_type=Path, exists=True),
+    multiple=True,
+    help="A file that belongs into the crate, such as the checkpoint, an audit or a figure, or the "
+    "folder of a manuscript; may be repeated.",
+)
 @options.again_options
+@options.config_option
 @options.if_exists_options()
 @options.standard_options
 def export(
     store: Path,
     table: Path | None,
     maps: Path | None,
+    crate: Path | None,
     query: "Query",
     statistics: bool,
     ra: str | None,
     dec: str | None,
     north_up: bool,
+    include: tuple[Path, ...],
     opener: "Opener",
+    config: Path | None,
     if_exists: ErrorOrReplace,
 ) -> None:
-    """Write galaxies of STORE as files that other programs open.
+    """Write files for other programs, the journal and the archive from STORE.
 
     The table has the columns of the catalog, split, true and predicted class, probabilities, loss
     and statistics of the maps. STORE is what build-maps wrote, maps.h5 by default. Without options
-    that select galaxies, all are written, in the order of the store.
+    that select galaxies, all are written, in the order of the store. A crate holds the whole store;
+    [publication] of the settings gives it title, authors and licence.
 
     \b
     Examples:
       galfig export maps.h5 --table galaxies.fits
       galfig export maps.h5 --table wrong.csv --wrong --sort loss
       galfig export maps.h5 --objid @picks.txt --maps figure3.fits --table figure3.mrt
+      galfig export maps.h5 --crate crate.zip --include model.safetensors --include paper
     """
-    from galfig.export.main import export_maps, export_table, select_rows
+    if table is None and maps is None and crate is None:
+        raise click.UsageError("nothing to write; give --table FILE, --maps FILE or --crate FOLDER")
+    if table is not None or maps is not None:
+        from galfig.export.main import export_maps, export_table, select_rows
 
-    if table is None and maps is None:
-        raise click.UsageError("nothing to write; give --table FILE, --maps FILE or both")
-    if query.split is None and not query.objids:
-        query = replace(query, split="all")
-    with opener(store) as opened:
-        rows = select_rows(opened, query)
-        if table is not None:
-            export_table(opened, table, rows, statistics=statistics, if_exists=if_exists)
-            click.echo(table)
-        if maps is not None:
-            export_maps(opened, maps, rows, ra=ra, dec=dec, north_up=north_up, if_exists=if_exists)
-            click.echo(maps)
+        if query.split is None and not query.objids:
+            query = replace(query, split="all")
+        with opener(store) as opened:
+            rows = select_rows(opened, query)
+            if table is not None:
+                export_table(opened, table, rows, statistics=statistics, if_exists=if_exists)
+                click.echo(table)
+            if maps is not None:
+                export_maps(
+                    opened, maps, rows, ra=ra, dec=dec, north_up=north_up, if_exists=if_exists
+                )
+                click.echo(maps)
+    if crate is not None:
+        from galfig.export.crate import write_crate
+
+        click.echo(write_crate(store, crate, include, settings=config, if_exists=if_exists))

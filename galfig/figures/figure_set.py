@@ -16,6 +16,7 @@ from galfig.figures.captions import LATEX, PLAIN, Markup
 from galfig.figures.drawing import Drawing
 from galfig.figures.latex import escape_latex
 from galfig.figures.save import (
+    FORMATS,
     check_format,
     describe_beside,
     find_new_texts,
@@ -92,7 +93,8 @@ def write_figure_set(
         ),
         **describe_beside(drawing, path),
     }
-    new = find_new_texts(texts, path, pages[:1], if_exists=if_exists)
+    drawn = [pages[0].with_suffix(suffix) for suffix in FORMATS]
+    new = find_new_texts(texts, path, drawn, if_exists=if_exists)
     for index, figure in enumerate(track(drawing.pages, "drawing", drawing.n_pages, "pages")):
         title, caption = drawing.describe_page(index + 1, PLAIN)
         save_figure(

@@ -111,6 +111,8 @@ def test_what_is_there_is_kept(make_store, tmp_path):
         draw(store, tmp_path / "a.pdf", number="5")
     draw(store, tmp_path / "a.pdf", number="5", if_exists="replace")
     assert "\\figsetnum{5}" in (tmp_path / "a.set.tex").read_text()
+    draw(store, tmp_path / "a.png", if_exists="replace")
+    assert "\\figsetplot{a-1.png}" in (tmp_path / "a.set.tex").read_text()
 
 
 @pytest.mark.parametrize("number", ["", "0", "1.2", "4}", "\\x", "four", "12345", "a1"])
