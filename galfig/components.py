@@ -6,6 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+# Size of a component, relative to the first, below which it is rounding.
+LEAST = 1e-6
+
+
 class Components(NamedTuple):
     """Galaxies at the principal components of their features.
 
@@ -55,12 +59,14 @@ def find_components(features: NDArray[np.floating], n_components: int = 3) -> Co
     centred = features.astype(np.float64)
     rounding = np.finfo(np.float32).eps * np.abs(centred).max() * np.sqrt(n_galaxies)
     centred -= centred.mean(axis=0)
-    # The triangle of a QR decomposition has the same singular values, and is small for many
-    # galaxies.
-    triangle = np.linalg.qr(centred, mode="r") if n_galaxies > n_features else centred
-    _, sizes, loadings = np.linalg.svd(triangle, full_matrices=False)
-    n_found = min(n_components, int(np.sum(sizes > rounding)))
-    loadings = loadings[:n_found]
+    if n_galaxies > n_features:
+        # Several times as fast for many galaxies, and as exact for the first components.
+        squares, vectors = np.linalg.eigh(centred.T @ centred)
+        sizes, loadings = np.sqrt(squares[::-1].clip(min=0)), vectors.T[::-1]
+    else:
+        _, sizes, loadings = np.linalg.svd(centred, full_matrices=False)
+    n_found = min(n_components, int(np.sum(sizes > max(rounding, LEAST * sizes[0]))))
+    loadings = loadings[:n_found].copy()
     largest = np.abs(loadings).argmax(axis=1)
     loadings *= np.sign(loadings[np.arange(n_found), largest])[:, None]
     scores = centred @ loadings.T * (np.sqrt(n_galaxies - 1) / sizes[:n_found])

@@ -266,6 +266,7 @@ def _describe_store(store: Store) -> dict[str, Any]:
         "arch": store.training.arch,
         **_describe_networks(store),
         "map_shape": _describe_shape(store),
+        **({"features": store.n_features} if store.n_features else {}),
         **({"parts": store.n_parts} if store.n_parts else {}),
         **{
             key: value

@@ -167,7 +167,7 @@ def _write_store(
     catalog: dict | None = None,
     seed: int = 0,
     n_networks: int = 1,
-    **replaced: np.ndarray,
+    **replaced: np.ndarray | None,
 ) -> Path:
     """Write a small store; of several networks, by what is computed of their maps."""
     from galfig.store.writer import write_part
@@ -195,7 +195,11 @@ def _write_store(
     if n_networks > 1:
         cams, combined, spreads = combine_galaxies(*draw_networks(cams, logits, n_networks))
         arrays |= combined
+    # What is drawn before keeps its values.
+    arrays["features"] = np.random.default_rng(seed + 100).gamma(2, 1, (n, 6)).astype(np.float32)
     arrays |= replaced
+    if arrays["features"] is None:
+        del arrays["features"]
     part = path.with_name(f"{path.name}.part")
     write_part(part, make_part(arrays, cams, spreads=spreads), "digest")
     columns = {"objID": arrays["objid"], "z": arrays["redshift"], **(catalog or {})}

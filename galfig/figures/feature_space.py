@@ -1,7 +1,7 @@
 """Feature space: galaxies where the network sees them, as points or as cutouts."""
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -27,7 +27,6 @@ from galfig.figures.captions import (
 )
 from galfig.figures.drawing import Column, Drawing, DrawOptions, name_galaxies
 from galfig.figures.style import (
-    COLUMN_WIDTH,
     TEXT_WIDTH,
     chart_size,
     escape_math,
@@ -54,7 +53,8 @@ MAX_CLASSES = 2 * len(MARKERS)
 # Side of a cutout on the page, the part of its cell that it fills, and margins [inch].
 SIDE, FILLING = 0.5, 0.86
 LEFT, RIGHT, BOTTOM, TOP = 0.5, 0.06, 0.42, 0.1
-# Frames of galaxies that are classified as another class.
+# Galaxies that are classified as another class: their points, and their frames.
+OPEN = {"marker": "o", "markerfacecolor": "none", "markersize": 4, "markeredgewidth": 0.7}
 DASHES = (0, (2, 1.2))
 
 
@@ -192,7 +192,7 @@ def plot_points(
     n_classes = len(marks.names)
     least = 1 / max(2, n_classes)
     # Thousands of points would cover each other.
-    largest = float(np.clip(4000 / len(positions), 5, 26))
+    largest = float(np.clip(4000 / len(positions), 5, 26)) * scale_font(8) / 8
 
     def size(p: Any) -> Any:
         return largest * (0.2 + 0.8 * (np.asarray(p) - least) / (1 - least))
@@ -212,13 +212,12 @@ def plot_points(
                 zorder=3 if is_wrong else 2,
                 rasterized=True,
             )
-    handles, words = _list_handles(marks, ax)
-    grey: dict[str, Any] = {"linestyle": "", "marker": "o", "color": find_ink(0.5)}
+    entries = _list_entries(marks)
     for p in (0.5, 1.0) if n_classes < 3 else (1 / n_classes, 1.0):
         # A marker is as wide as the root of the area of a point.
-        handles += ax.plot([], [], markersize=float(size(p)) ** 0.5, markeredgewidth=0, **grey)
-        words.append(f"p = {p:.2g}")
-    _plot_legend(handles, words, ax, room)
+        sample = {"marker": "o", "color": find_ink(0.5), "markersize": float(size(p)) ** 0.5}
+        entries.append((f"p = {p:.2g}", {**sample, "markeredgewidth": 0}))
+    _plot_legend(entries, ax, room)
 
 
 def _list_looks(marks: Marks) -> list[tuple[int, dict[str, Any]]]:
@@ -227,7 +226,7 @@ def _list_looks(marks: Marks) -> list[tuple[int, dict[str, Any]]]:
     looks: list[tuple[int, dict[str, Any]]] = []
     for group in np.unique(marks.group).tolist():
         if group < 0:
-            look = {"color": find_ink(0.55), "marker": "x"}
+            look = {"color": find_ink(0.55), "marker": "X"}
         elif len(marks.names) > MAX_CLASSES:
             look = {"color": colors[0], "marker": MARKERS[0]}
         else:
@@ -240,42 +239,46 @@ def _list_looks(marks: Marks) -> list[tuple[int, dict[str, Any]]]:
     return looks
 
 
-def _list_handles(marks: Marks, ax: Axes) -> tuple[list[Any], list[str]]:
-    """Return samples of the classes for a legend, and their words."""
-    handles: list[Any] = []
-    words = []
-    looks = _list_looks(marks)
-    if len(marks.names) > MAX_CLASSES:
-        looks = []
+def _list_entries(
+    marks: Marks, *, wrong: Mapping[str, Any] = OPEN
+) -> list[tuple[str, dict[str, Any]]]:
+    """Return the entries of a legend, words and look: classes, and those that are misclassified."""
+    looks = _list_looks(marks) if len(marks.names) <= MAX_CLASSES else []
+    entries: list[tuple[str, dict[str, Any]]] = []
     for group, look in looks:
-        handles += ax.plot([], [], linestyle="", markersize=4, **look)
-        n = int(np.sum(marks.group == group))
-        words.append(f"{'class unknown' if group < 0 else marks.names[group]} ({n})")
+        name = "class unknown" if group < 0 else marks.names[group]
+        entries.append((f"{name} ({int(np.sum(marks.group == group))})", {"markersize": 4, **look}))
     if n_wrong := int(np.sum(marks.is_wrong)):
-        style: dict[str, Any] = {"color": find_ink(0.3), "markerfacecolor": "none"}
-        handles += ax.plot([], [], "o", markersize=4, markeredgewidth=0.7, **style)
-        words.append(f"misclassified ({n_wrong})")
-    return handles, words
+        entries.append((f"misclassified ({n_wrong})", {"color": find_ink(0.3), **wrong}))
+    return entries
 
 
-def _plot_legend(handles: list[Any], words: list[str], ax: Axes, room: float | None = None) -> None:
-    """Draw a legend above the axes, where it covers no galaxy."""
-    width, _ = _measure_axes(ax)
-    longest = max(map(len, words))
+def _count_columns(words: Sequence[str], room: float) -> int:
+    """Return how many entries of a legend stand side by side in a width [inch]."""
     # A character is about 0.55 of the font size wide, and a sample 0.3 inch.
-    columns = int((room or width) / (0.3 + longest * 0.55 * scale_font(7) / 72))
-    plot_legend(
-        handles,
-        words,
-        ax=ax,
-        loc="lower center",
-        bbox_to_anchor=(0.5, 1.0),
-        ncols=int(np.clip(columns, 1, min(4, len(words)))),
-        frameon=False,
-        borderaxespad=0.2,
-        columnspacing=1.0,
-        handletextpad=0.3,
-    )
+    widest = (0.3 + max(map(len, words)) * 0.55 * 7 / 72) * scale_font(8) / 8
+    return int(np.clip(room / widest, 1, min(4, len(words))))
+
+
+def _plot_legend(
+    entries: Sequence[tuple[str, dict[str, Any]]], ax: Axes, room: float | None = None
+) -> None:
+    """Draw a legend above the axes, where it covers no galaxy."""
+    handles = [ax.plot([], [], **{"linestyle": "", **look})[0] for _, look in entries]
+    words = [word for word, _ in entries]
+    if words:
+        plot_legend(
+            handles,
+            words,
+            ax=ax,
+            loc="lower center",
+            bbox_to_anchor=(0.5, 1.0),
+            ncols=_count_columns(words, room or float(_measure_axes(ax)[0])),
+            frameon=False,
+            borderaxespad=0.2,
+            columnspacing=1.0,
+            handletextpad=0.3,
+        )
 
 
 def _measure_axes(ax: Axes) -> NDArray[np.float64]:
@@ -374,8 +377,7 @@ def make_cutout_space(
     """
     if ax is None:
         with paper_style():
-            n_entries = len(_list_looks(marks)) + bool(marks.is_wrong.any())
-            ax = _open_page(width, n_entries)
+            ax = _open_page(width, [word for word, _ in _list_entries(marks)])
             return make_cutout_space(store, indices, space, marks, width, ax)
     inches, side = _measure_axes(ax), _find_side()
     shape = (max(1, round(inches[0] / side)), max(1, round(inches[1] / side)))
@@ -392,14 +394,14 @@ def _find_side() -> float:
     return SIDE * scale_font(8) / 8
 
 
-def _open_page(width: float | None, n_entries: int) -> Axes:
+def _open_page(width: float | None, legend: Sequence[str]) -> Axes:
     """Open a figure with axes whose size is a whole number of square cells, below a legend."""
     factor = scale_font(8) / 8
     own = (width or TEXT_WIDTH, 0.75 * (width or TEXT_WIDTH))
     page = fill_page(width, own)
     left, right, bottom = (factor * margin for margin in (LEFT, RIGHT, BOTTOM))
-    n_abreast = 4 if page[0] > 1.5 * COLUMN_WIDTH * factor else 2
-    top = factor * (TOP + 0.15 * -(-n_entries // n_abreast))
+    n_rows = -(-len(legend) // _count_columns(legend, page[0] - left - right)) if legend else 0
+    top = factor * (TOP + 0.15 * n_rows)
     n_columns = max(1, round((page[0] - left - right) / _find_side()))
     side = (page[0] - left - right) / n_columns
     n_lines = max(1, int((page[1] - bottom - top) / side))
@@ -437,16 +439,12 @@ def plot_cutouts(
         if marks.is_wrong[number]:
             frame.set_linestyle(DASHES)
         ax.add_patch(frame)
-        edge = look["color"] if look["marker"] == "x" else find_ground()
-        style: dict[str, Any] = {**look, "markeredgecolor": edge, "clip_on": False}
+        style: dict[str, Any] = {**look, "markeredgecolor": find_ground(), "clip_on": False}
         ax.plot(extent[0], extent[3], markersize=4.5, markeredgewidth=0.5, zorder=3, **style)
     # An image changes the limits.
     ax.set_xlim(cells.low[0], cells.high[0])
     ax.set_ylim(cells.low[1], cells.high[1])
-    handles, words = _list_handles(marks, ax)
-    if marks.is_wrong.any():
-        handles[-1] = ax.plot([], [], linestyle=DASHES, linewidth=1.4, color=find_ink(0.3))[0]
-    _plot_legend(handles, words, ax)
+    _plot_legend(_list_entries(marks, wrong={"linestyle": DASHES, "linewidth": 1.4}), ax)
 
 
 def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:

@@ -989,6 +989,11 @@ class Store:
         """Whether the store holds `features`, or something supplies them."""
         return "features" in self._file or self._is_supplied("features")
 
+    @property
+    def n_features(self) -> int | None:
+        """Number of features that are stored of each galaxy; None in a store without."""
+        return int(self._dataset("features").shape[1]) if "features" in self._file else None
+
     def features(self, rows: RowsLike) -> NDArray[np.float32]:
         """Return the features of galaxies: the mean of each feature map of the explained layer.
 

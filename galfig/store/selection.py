@@ -292,14 +292,14 @@ def select_galaxies(store: "Store", query: Query, *, other: "Store | None" = Non
             )
         return Selection(indices, len(indices), query, is_shared=other is not None)
     reference = None if query.like is None else _find_reference(store, query, other)
-    is_candidate = _find_candidates(store, query, other)
+    candidates = np.flatnonzero(_find_candidates(store, query, other))
     if reference is not None:
-        is_candidate[reference] = False
-    candidates = np.flatnonzero(is_candidate)
+        candidates = candidates[candidates != reference]
     if not len(candidates):
         both = "" if other is None else f" that both stores hold{_SHARED[query.split]}"
         raise SelectionError(
-            f"{store.path}: no galaxy {describe_conditions(query, quote)}{both}".replace("  ", " ")
+            f"{store.path}: no {'' if reference is None else 'other '}galaxy "
+            f"{describe_conditions(query, quote)}{both}".replace("  ", " ").rstrip()
             + _point_to_training(store, query, other)
         )
     n_candidates = len(candidates)
@@ -546,7 +546,10 @@ def _point_to_training(store: "Store", query: Query, other: "Store | None") -> s
     """Say how many galaxies that trained the network a query without split would have found."""
     if query.split is not None:
         return ""
-    n = int(_find_candidates(store, replace(query, split="all"), other).sum())
+    is_candidate = _find_candidates(store, replace(query, split="all"), other)
+    if query.like is not None:
+        is_candidate[_find_objids(store, (query.like,))] = False
+    n = int(is_candidate.sum())
     which = "the network" if other is None else "one of the networks"
     return f'; {n} that trained {which} would be found with `split="all"`' if n else ""
 

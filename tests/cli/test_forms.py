@@ -17,7 +17,7 @@ FORMS = ("native", "statistics")
 # Figures of a store alone, and how many galaxies they are asked for.
 ONE_STORE = [
     *("panels", "evidence", "class-examples", "confusion-matrix", "roc", "top-losses"),
-    *("stacked-maps", "radial-profile", "atlas"),
+    *("stacked-maps", "radial-profile", "atlas", "feature-space"),
 ]
 
 

@@ -209,6 +209,15 @@ MESSAGES = [
     ("figure", "name it with `audit`", "name it with --audit"),
     ("figure", "name it with `column`", "name it with --column"),
     ("figure", "`statistic` 'x': no column", "--statistic 'x': no column"),
+    # Features.
+    (
+        "figure",
+        "build it with `features=True`, or name its network with `model`",
+        "build it with 'galfig build-maps --features', or name its network with --model",
+    ),
+    ("figure", '`projection="umap"` needs', "--projection umap needs"),
+    ("figure", "takes no `cutouts`, it is for", "takes no --cutouts, it is for"),
+    ("render", "`like` with `sort` 'loss'", "--like with --sort 'loss'"),
     (
         "figure",
         'audit the store with `measures="deletion,insertion"`',

@@ -12,6 +12,7 @@ from samples import build_at, explain_at, load_with_settings
 import galfig
 from galfig.config import load_settings
 from galfig.errors import CheckpointError, ConfigError, StoreError
+from galfig.info import describe_file
 from galfig.images.cutouts import Decoding, read_cutout, scale_cutout
 from galfig.networks.checkpoint import load_checkpoint
 from galfig.networks.ensemble import load_networks
@@ -58,9 +59,11 @@ def test_stored_features_are_those_of_a_plain_hook(tmp_path, galaxy_folder, chec
     with h5py.File(path) as file:
         stored = file["features"]
         assert stored.dtype == np.float32
-        assert stored.shape == (24, len(next(iter(expected.values()))))
+        stored_shape = stored.shape
+        assert stored_shape == (24, len(next(iter(expected.values()))))
         assert b"feature map" in stored.attrs["description"]
     assert verify_store(path) == []
+    assert describe_file(path)["features"] == stored_shape[1]
 
 
 def test_layer_below_and_orientations(tmp_path, galaxy_folder, checkpoint):
@@ -237,17 +240,21 @@ def test_logits_that_are_not_those_of_the_store_are_refused(forms, tmp_path, mon
     """As those of another version of a library might be, up to more than rounding."""
     monkeypatch.setattr(again, "AGREEMENT", -1.0)
     monkeypatch.setattr(again.np, "array_equal", lambda a, b: False)
-    with galfig.explain_again(forms / "full.h5", device="cpu") as store:
-        with pytest.raises(StoreError, match="logits that differ"):
-            store.features(0)
+    with (
+        galfig.explain_again(forms / "full.h5", device="cpu") as store,
+        pytest.raises(StoreError, match="logits that differ"),
+    ):
+        store.features(0)
 
 
 def test_features_beyond_the_memory_are_refused(forms, monkeypatch):
     """What is kept of all galaxies is bounded."""
     monkeypatch.setattr(again, "MAX_BYTES", 1000)
-    with galfig.explain_again(forms / "full.h5", device="cpu") as store:
-        with pytest.raises(StoreError, match="24 galaxies with .* features are more than"):
-            store.features(slice(None))
+    with (
+        galfig.explain_again(forms / "full.h5", device="cpu") as store,
+        pytest.raises(StoreError, match=r"24 galaxies with \d+ features are more than"),
+    ):
+        store.features(slice(None))
 
 
 def test_methods_of_pixels_have_none():
@@ -265,7 +272,7 @@ def test_damaged_features_are_found(tmp_path, galaxy_folder, checkpoint):
     with h5py.File(path, "r+") as file:
         file["features"][3, 0] = np.nan
     assert any("features" in line for line in verify_store(path))
-    with open_store(path) as store, pytest.raises(StoreError, match="features.*expected a finite"):
+    with open_store(path) as store, pytest.raises(StoreError, match=r"features.*expected a finite"):
         store.features(3)
     with h5py.File(path, "r+") as file:
         values = file["features"][:, 0]
