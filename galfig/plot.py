@@ -202,9 +202,10 @@ def panels(
     classes : sequence of str, optional
         Classes whose maps are shown. By default, all of up to four; of more, the true and the
         predicted class.
-    map : {"evidence"}, optional
-        Show signed maps of the log-odds of a class, in place of those of the store's method. Then
-        the default of ``classes`` is that of `evidence`, and ``cmap`` should diverge from zero.
+    map : {"grad-cam", "evidence"}, optional
+        "evidence" shows signed maps of the log-odds of a class, in place of those of the store's
+        method; "grad-cam" shows those, and refuses a store of another method. Of evidence, the
+        default of ``classes`` is that of `evidence`, and ``cmap`` should diverge from zero.
 
     Returns
     -------

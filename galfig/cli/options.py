@@ -519,8 +519,8 @@ def map_option(function: Function) -> Function:
     return click.option(
         "--map",
         type=click.Choice(get_args(MapKind)),
-        help="Show signed maps of the log-odds of a class, in place of those of the store's "
-        "method (panels).",
+        help="Show signed maps of the log-odds of a class in place of those of the store's method, "
+        "or insist on Grad-CAM (panels).",
     )(function)
 
 

@@ -40,8 +40,8 @@ class DrawOptions:
         An audit of the store, for a figure of its statistics.
     column, statistic : str or None
         Column of the catalog, and column of the audit's table, that are plotted against each other.
-    map : {"evidence"} or None
-        What maps "panels" shows, if not those of the store's method.
+    map : {"grad-cam", "evidence"} or None
+        What maps "panels" shows; None for those of the store's method.
     style : StyleSettings
         How the figure looks, unless it is drawn on the caller's axes.
     cutouts : bool

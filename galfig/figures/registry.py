@@ -305,7 +305,7 @@ def check_figure(
         An audit of the store.
     column, statistic : str, optional
         Column of the catalog, and column of the audit's table.
-    map : {"evidence"}, optional
+    map : {"grad-cam", "evidence"}, optional
         What maps are shown.
     cutouts : bool, default False
         Whether cutouts are shown in place of points.
@@ -359,7 +359,7 @@ def check_style(
         The style.
     asked : collection of str
         The keys that were given for this figure.
-    map : {"evidence"}, optional
+    map : {"grad-cam", "evidence"}, optional
         What maps are shown.
 
     Raises
@@ -375,7 +375,7 @@ def check_style(
     if "cmap" not in asked or style.cmap is None:
         return
     check_colormap(style.cmap)
-    is_signed = kind.is_signed or map is not None or style.negative
+    is_signed = kind.is_signed or map == "evidence" or style.negative
     if not is_signed and "cmap" not in kind.options:
         takers = [one for one, found in FIGURES.items() if "cmap" in found.options]
         takers += [one for one, found in FIGURES.items() if found.is_signed]
@@ -433,8 +433,9 @@ def render_figure(
         An audit of the store, for ``attribution-vs``.
     column, statistic : str, optional
         Column of the catalog, and column of the audit's table, for ``attribution-vs``.
-    map : {"evidence"}, optional
-        For ``panels``: show evidence maps, in place of those of the store's method.
+    map : {"grad-cam", "evidence"}, optional
+        For ``panels``: "evidence" shows such maps in place of those of the store's method;
+        "grad-cam" refuses a store of another method.
     cutouts : bool, default False
         For ``feature-space``: show cutouts, in place of points.
     projection : {"pca", "umap"}, optional
@@ -621,6 +622,7 @@ def draw_from(
         If no galaxy satisfies the query.
     """
     kind = find_figure(name)
+    options = _take_method(store, options)
     view, given = _rename(store, options), options
     if isinstance(chosen, Query):
         _check_query(name, kind, chosen)
@@ -639,6 +641,18 @@ def draw_from(
     # What the figure was made from has the names of the file.
     given = dataclasses.replace(given, classes=classes)
     return drawing, describe_provenance(name, store, recorded, given)
+
+
+def _take_method(store: Store, options: DrawOptions) -> DrawOptions:
+    """Return options without "grad-cam": the maps of a store are shown unless others are asked for."""
+    if options.map != "grad-cam":
+        return options
+    if store.record.method != "grad-cam":
+        raise FigureError(
+            f'{store.path}: `map` is "grad-cam", but its maps are of {quote(store.record.method)}; '
+            "leave `map` out to show those"
+        )
+    return dataclasses.replace(options, map=None)
 
 
 def _choose_colormap(kind: FigureKind, options: DrawOptions) -> str | None:

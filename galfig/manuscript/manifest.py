@@ -108,7 +108,7 @@ class FigureSpec(_Table):
         Classes whose maps are shown; nothing for the figure's default.
     column, statistic : str or None
         What "attribution-vs" plots against each other.
-    map : {"evidence"} or None
+    map : {"grad-cam", "evidence"} or None
         What maps "panels" shows, if not those of the store's method.
     cutouts : bool
         Whether "feature-space" shows cutouts in place of points.
@@ -144,7 +144,7 @@ class FigureSpec(_Table):
     statistic: str | None = Field(
         None, max_length=255, description="Column of the audit's table, of 'attribution-vs'"
     )
-    map: MapKind | None = Field(None, description="'evidence' for signed maps in 'panels'")
+    map: MapKind | None = Field(None, description="'evidence' for signed maps in 'panels', or 'grad-cam'")
     cutouts: bool | None = Field(None, description="'feature-space' shows cutouts, not points")
     projection: Projection | None = Field(
         None, description="'pca' or 'umap', of 'feature-space'; the latter needs the extra umap"

@@ -23,7 +23,7 @@ SPLITS = ("", "train", "valid", "test")
 # What decides the class of simulated galaxies; see `galfig.catalog.cues`.
 Cue = Literal["core", "disk", "knots", "corner", "conjunction", "suppressor"]
 # What maps panels show, if not those of the store's method.
-MapKind = Literal["evidence"]
+MapKind = Literal["grad-cam", "evidence"]
 # How rows of panels show maps, and which of them share a colour scale.
 Overlay = Literal["opaque", "blend", "contour", "side"]
 Scale = Literal["row", "panel", "figure"]

@@ -8,6 +8,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
+from galfig import plot
 from galfig.config import NONLINEAR_METHODS, PIXEL_METHODS, StyleSettings
 from galfig.errors import FigureError
 from galfig.figures.captions import LATEX, PLAIN
@@ -170,3 +171,15 @@ def test_bias_has_a_number_for_each_class(make_store):
         assert store.record.head_bias == (0.25, -1.5)
     with pytest.raises(StoreError, match="head_bias: 3 numbers, expected one for each class"):
         open_store(make_store("b.h5", attrs={"head_bias": "[1.0, 2.0, 3.0]"}))
+
+
+def test_grad_cam_can_be_insisted_on(make_store):
+    """It changes nothing of a store of Grad-CAM, and refuses the maps of another method."""
+    with make_methods_store(make_store, "grad-cam") as store:
+        asked, plain = (plot.panels(store, [2], map=kind) for kind in ("grad-cam", None))
+        assert asked.caption == plain.caption
+    with (
+        make_methods_store(make_store, "hirescam", "other.h5") as store,
+        pytest.raises(FigureError, match='`map` is "grad-cam", but'),
+    ):
+        plot.panels(store, [2], map="grad-cam")
