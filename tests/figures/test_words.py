@@ -383,6 +383,7 @@ def test_evidence_takes_a_diverging_colour_map(named_store):
         assert "(red)" not in found.caption
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_classes", [2, 10])
 @pytest.mark.parametrize("sheet", ["journal", "talk"])
 @pytest.mark.parametrize("name", OF_STORE)
@@ -412,7 +413,8 @@ def test_long_names_have_room(make_store, name, sheet, n_classes):
         ):
             page = next(iter(drawing.pages))
             assert find_faults(page) == []
-            if sheet == "talk":
+            # Mean maps have more rows than a slide holds.
+            if sheet == "talk" and name != "stacked-maps":
                 assert page.get_figwidth() / page.get_figheight() == pytest.approx(16 / 9, rel=0.01)
 
 
