@@ -258,24 +258,8 @@ def arrange(
         title_size=size,
         is_fixed=is_fixed,
     )
-    if not is_grid:
-        try:
-            check_panels(n_panels - 1, width)
-        except FigureError as exc:
-            raise FigureError(f'{exc}, or in a grid (`layout="grid"`)') from exc
-    n_units = -(-len(words) // group)
     least = SMALLEST_ON_SLIDE if is_fixed else SMALLEST_PANEL
-    readable = [k for k in range(1, n_units + 1) if _measure_width(base, k, group) >= least]
-    if style.columns is not None:
-        abreast = min(style.columns, n_units)
-        if abreast not in readable:
-            found = _measure_width(base, abreast, group)
-            raise FigureError(
-                f"`columns` {style.columns}: panels of {max(0.0, found):.2f} inches, expected at "
-                f"least {least}; a width of {width:g} inches has room for "
-                f"{max(readable, default=1)} abreast"
-            )
-        readable = [abreast]
+    readable = _list_readable(base, style.columns, group, least)
     found_ones: list[Arrangement] = []
     # Of a slide, nothing is below; rather than there, words stand on the cutouts, broken.
     for are_inside in (False, True) if is_fixed else (False,):
@@ -291,6 +275,28 @@ def arrange(
     least = MIN_PANEL if not is_fixed and not is_grid else least
     last = min(found_ones, key=lambda one: one.content)
     return _fit(base, words, last.n_abreast, last.n_down, 1, least)
+
+
+def _list_readable(
+    base: Arrangement, columns: int | None, group: int, least: float
+) -> Sequence[int]:
+    """Return how many galaxies may stand abreast, on panels of a least side [inch]."""
+    if not base.is_grid:
+        try:
+            check_panels(base.n_panels - 1, base.width)
+        except FigureError as exc:
+            raise FigureError(f'{exc}, or in a grid (`layout="grid"`)') from exc
+    n_units = -(-base.n // group)
+    readable = [k for k in range(1, n_units + 1) if _measure_width(base, k, group) >= least]
+    wanted = min(columns or 1, n_units)
+    if wanted not in readable:
+        what = "`width`" if columns is None else f"`columns` {columns}"
+        room = f"has room for {max(readable)} abreast" if readable else "is too small"
+        raise FigureError(
+            f"{what}: panels of {max(0.0, _measure_width(base, wanted, group)):.2f} inches, "
+            f"expected at least {least}; a width of {base.width:g} inches {room}"
+        )
+    return readable if columns is None else [wanted]
 
 
 def _measure_width(base: Arrangement, n_abreast: int, group: int) -> float:

@@ -208,6 +208,8 @@ def test_columns_are_as_many_as_are_asked_for():
     assert arrange(words, 2, style=StyleSettings(columns=9, layout="grid")).n_abreast == 6
     with pytest.raises(FigureError, match=r"`columns` 4: panels of 0\.3\d inches.* for 2 abreast"):
         arrange(words, 3, style=StyleSettings(columns=4))
+    with pytest.raises(FigureError, match=r"`width`: panels of 0\.6\d inches.* is too small"):
+        arrange(words, 3, 1.5, style=StyleSettings(layout="grid"), group=2)
 
 
 def test_a_narrow_figure_has_room_for_a_grid():
