@@ -195,6 +195,13 @@ MESSAGES = [
     ("figure", "draw fewer (`n`)", "draw fewer (--n)"),
     ("figure", "`seed` -1: expected 0 or more", "--seed -1: expected 0 or more"),
     ("figure", "`width` 'x', expected column", "--width 'x', expected column"),
+    ("render", 'wide, or in a grid (`layout="grid"`)', "wide, or in a grid (--layout grid)"),
+    ("render", "`columns` 4: panels of 0.4 inches", "--columns 4: panels of 0.4 inches"),
+    (
+        "render",
+        'draw fewer galaxies (`n`), a grid (`layout="grid"`), or several pages (`pages=True`)',
+        "draw fewer galaxies (--n), a grid (--layout grid), or several pages (--pages)",
+    ),
     ("figure", "`unit` 'r', expected a column", "--unit 'r', expected a column"),
     ("render", "`classes` 'x': not a class of m.h5", "--classes 'x': not a class of m.h5"),
     ("figure", "name the second with `other`", "name the second with --with"),
@@ -392,4 +399,4 @@ def test_warnings_are_translated_too(make_store, monkeypatch):
     found = CliRunner().invoke(main, ["render", "maps.h5", "--n", "30"])
     assert found.exit_code == 0, found.output
     assert found.stderr.startswith("warning: panels: ")
-    assert found.stderr.endswith("draw fewer galaxies (--n)\n")
+    assert found.stderr.endswith("a grid (--layout grid), or several pages (--pages)\n")
