@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galfig.config import StyleSettings
-from galfig.figures.captions import format_probability, list_letters, name_classes
+from galfig.figures.captions import PLAIN, format_probability, list_letters, name_classes
+from galfig.figures.labels import strip_unit
 from galfig.runtime.options import Annotation
 from galfig.store.designations import name_by_position
 from galfig.store.reader import Store
@@ -95,8 +96,10 @@ def _write(store: Store, index: int, what: Annotation, name: str) -> str:
 
 
 def _name_quantity(store: Store) -> str:
-    """Return what the binned quantity is called on panels: its symbol, or its column."""
+    """Return what the binned quantity is called on panels: its label, symbol, or column."""
     classes = store.settings.classes
+    if classes.column in store.labels:
+        return PLAIN.label(strip_unit(store.labels[classes.column]))
     return classes.symbol or classes.column or "value"
 
 

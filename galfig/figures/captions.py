@@ -389,7 +389,10 @@ def describe_frames(
 
 def mark_frames(is_other: bool) -> str:
     """Say how the predicted class is marked and, where it is another, the map of the true one."""
-    words = f"{FRAMED}, with a tick where it is the true class and a cross where it is not"
+    words = (
+        "the predicted class is in bold, with a tick where it is the true class and a cross where "
+        "it is not, and its map has a white frame"
+    )
     dashed = "the map of a true class that is another has a dashed frame"
     return f"{words}; {dashed}" if is_other else words
 

@@ -48,6 +48,8 @@ MARGIN = 0.02
 # Galaxies whose maps stand below their cutout: gap between them, height of the colour bar, and side
 # below which panels are hard to read and above which they waste a page [inch].
 BLOCK_GAP, BAR, READABLE, LARGEST = 0.12, 0.06, 1.0, 1.6
+# Smallest side of panels on a page of the style, such as a slide, which is seen larger [inch].
+SMALLEST_ON_SLIDE = 0.75
 # Side of panels beside each other where rows go on over several pages [inch].
 COMFORTABLE = 1.25
 # Largest number of lines of words above the panels of a galaxy, and what stands between the words.
@@ -256,34 +258,45 @@ def arrange(
         title_size=size,
         is_fixed=is_fixed,
     )
-    if not is_grid:
-        try:
-            check_panels(n_panels - 1, width)
-        except FigureError as exc:
-            raise FigureError(f'{exc}, or in a grid (`layout="grid"`)') from exc
-    n_units = -(-len(words) // group)
-    readable = [
-        k for k in range(1, n_units + 1) if _measure_width(base, k, group) >= SMALLEST_PANEL
-    ]
-    if style.columns is not None:
-        abreast = min(style.columns, n_units)
-        if abreast not in readable:
-            found = _measure_width(base, abreast, group)
-            raise FigureError(
-                f"`columns` {style.columns}: panels of {max(0.0, found):.2f} inches, expected at "
-                f"least {SMALLEST_PANEL}; a width of {width:g} inches has room for "
-                f"{max(readable, default=1)} abreast"
-            )
-        readable = [abreast]
-    found_ones = [_fit(base, words, k, _count_down(base, k, group), group) for k in readable]
-    fitting = [one for one in found_ones if not one.is_tall]
-    if fitting:
-        return _choose(fitting, words)
+    least = SMALLEST_ON_SLIDE if is_fixed else SMALLEST_PANEL
+    readable = _list_readable(base, style.columns, group, least)
+    found_ones: list[Arrangement] = []
+    # Of a slide, nothing is below; rather than there, words stand on the cutouts, broken.
+    for are_inside in (False, True) if is_fixed else (False,):
+        found_ones += [
+            _fit(base, words, k, _count_down(base, k, group), group, least, are_inside)
+            for k in readable
+        ]
+        fitting = [one for one in found_ones if not one.is_tall]
+        if fitting:
+            return _choose(fitting, words)
     if style.pages:
         return _go_on(base, words, readable, group)
-    least = MIN_PANEL if not is_fixed and not is_grid else SMALLEST_PANEL
+    least = MIN_PANEL if not is_fixed and not is_grid else least
     last = min(found_ones, key=lambda one: one.content)
     return _fit(base, words, last.n_abreast, last.n_down, 1, least)
+
+
+def _list_readable(
+    base: Arrangement, columns: int | None, group: int, least: float
+) -> Sequence[int]:
+    """Return how many galaxies may stand abreast, on panels of a least side [inch]."""
+    if not base.is_grid:
+        try:
+            check_panels(base.n_panels - 1, base.width)
+        except FigureError as exc:
+            raise FigureError(f'{exc}, or in a grid (`layout="grid"`)') from exc
+    n_units = -(-base.n // group)
+    readable = [k for k in range(1, n_units + 1) if _measure_width(base, k, group) >= least]
+    wanted = min(columns or 1, n_units)
+    if wanted not in readable:
+        what = "`width`" if columns is None else f"`columns` {columns}"
+        room = f"has room for {max(readable)} abreast" if readable else "is too small"
+        raise FigureError(
+            f"{what}: panels of {max(0.0, _measure_width(base, wanted, group)):.2f} inches, "
+            f"expected at least {least}; a width of {base.width:g} inches {room}"
+        )
+    return readable if columns is None else [wanted]
 
 
 def _measure_width(base: Arrangement, n_abreast: int, group: int) -> float:
@@ -307,8 +320,12 @@ def _fit(
     n_down: int,
     group: int,
     least: float = SMALLEST_PANEL,
+    are_inside: bool = False,
 ) -> Arrangement:
-    """Give panels the largest side at which a number of blocks fits a page, but not below one."""
+    """Give panels the largest side at which a number of blocks fits a page, but not below one.
+
+    Words that do not fit on the cutouts stand above the blocks, unless they are to be inside.
+    """
     across = n_abreast * group if base.is_grid else n_abreast
     by_width = _measure_width(base, n_abreast, group)
     found = dataclasses.replace(base, n_abreast=across, n_down=n_down, side=by_width)
@@ -317,7 +334,7 @@ def _fit(
         spare = found.page - (found.content - n_down * found.side * _count_sides(found))
         side = min(by_width, max(spare / (n_down * _count_sides(found)), least))
         found = dataclasses.replace(found, side=side)
-        n_lines = max(found.n_lines, _count_lines(found, words))
+        n_lines = 0 if are_inside else max(found.n_lines, _count_lines(found, words))
         if n_lines == found.n_lines:
             return found
         found = dataclasses.replace(found, n_lines=n_lines)

@@ -61,8 +61,8 @@ BRIGHTNESS = {"opaque": DIMMED, "blend": 1.0, "contour": 1.0, "side": 0.0}
 # both weights of the font have them.
 RIGHT, WRONG = "✓", "✗"
 # Width of the text on a panel, where it begins at the top, and largest share of the height of a
-# cutout that it may cover, in units of the side.
-ROOM, TOP, COVERED = 0.94, 0.955, 0.4
+# cutout that it may cover, in units of the side; more where it has no other place.
+ROOM, TOP, COVERED, CROWDED = 0.94, 0.955, 0.4, 0.65
 # Height of a line of text, in units of its size.
 LINE = 1.2
 # Where lines are drawn, as shares of the end of the colour scale.
@@ -509,16 +509,25 @@ def fit_on_cutout(words: Sequence[str], side: float, size: float) -> tuple[list[
 def _plot_words(words: Sequence[str], *, ax: Axes, side: float, size: float) -> None:
     """Write heading and facts of a galaxy at the top of its cutout."""
     fitted = fit_on_cutout(words, side, size)
-    if fitted is None:
-        # On axes of the caller, there is no other place.
-        room = int(COVERED * side * 72 / (LINE * MIN_FONT_SIZE))
-        cut = [fit_words(one, ROOM * side, size, n_lines=2) for one in words[: max(1, room)]]
-        fitted = [one for one, _ in cut], min(size for _, size in cut)
-    lines, size = fitted
+    lines, size = _squeeze(words, side, size) if fitted is None else fitted
     top = TOP
     for line in lines:
         plot_outlined_text(0.5, top, line, ax=ax, size=size, va="top", parse_math=False)
         top -= (1 + line.count("\n")) * LINE * size / (72 * side)
+
+
+def _squeeze(words: Sequence[str], side: float, size: float) -> tuple[list[str], float]:
+    """Fit as many words onto a cutout as have room there, where they have no other place."""
+    cut = [fit_words(one, ROOM * side, size, n_lines=2) for one in words]
+    size = min(size for _, size in cut)
+    room = int(CROWDED * side * 72 / (LINE * size))
+    kept, n_lines = [], 0
+    for one, _ in cut:
+        n_lines += 1 + one.count("\n")
+        if n_lines > room:
+            break
+        kept.append(one)
+    return kept, size
 
 
 def _plot_label(label: MapLabel, end: str, *, ax: Axes, side: float, size: float) -> None:
@@ -528,16 +537,18 @@ def _plot_label(label: MapLabel, end: str, *, ax: Axes, side: float, size: float
     footing = "\n".join(filter(None, (label.footing, end)))
     lines = footing.replace("$", "").splitlines()
     # The footing shrinks until a line of the heading fits above it, and to the width.
-    height = (2 * TOP - 1) * side * 72 / LINE
+    height = min((2 * TOP - 1) * side, side - 0.13) * 72 / LINE
     small = min([size, height / (1 + len(lines)), *(fit_font_size(x, room, size) for x in lines)])
     small = max(small, min(size, MIN_FONT_SIZE))
     n_lines = max(1, int((height - len(lines) * small) / size))
     heading, size = fit_words(label.words, room, size, weight, max(n_lines, 1))
+    # A frame is as far from the edge of a small panel as of a large one.
+    margin = max(1 - TOP, 0.06 / side)
     plot_outlined_text(
-        0.5, TOP, heading, ax=ax, size=size, va="top", weight=weight, parse_math=False
+        0.5, 1 - margin, heading, ax=ax, size=size, va="top", weight=weight, parse_math=False
     )
     if footing:
-        plot_outlined_text(0.5, 0.05, footing, ax=ax, size=small, va="bottom")
+        plot_outlined_text(0.5, max(0.05, 0.055 / side), footing, ax=ax, size=small, va="bottom")
     if label.is_predicted:
         plot_frame(ax, side)
     elif label.is_true:

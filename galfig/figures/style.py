@@ -509,7 +509,8 @@ def move_legend(ax: Axes, width: float | None) -> None:
     if legend is None:
         return
     box = legend.get_window_extent()
-    if box.height < 0.45 * ax.bbox.height and box.width < ax.bbox.width:
+    room = ax.bbox.width if ax.get_aspect() == "auto" else min(ax.bbox.size)
+    if box.height < 0.45 * ax.bbox.height and box.width < room:
         return
     size = float(legend.get_texts()[0].get_fontsize())
     is_beside = find_page() is not None and width is None

@@ -259,6 +259,19 @@ MESSAGES = [
     ),
     ("build-maps", "train some with `networks`", "train some with --networks"),
     ("render", "train with `networks=5`, and", "train with 'galfig build-maps --networks 5', and"),
+    # Words of figures.
+    (
+        "figure",
+        "maps.h5: `class_names` 'lo': no class of it; did you mean 'low'?",
+        "maps.h5: --class-name 'lo': no class of it; did you mean 'low'?",
+    ),
+    ("render", "maps.h5: `labels` 'oh': no column of it", "maps.h5: --label 'oh': no column of it"),
+    (
+        "figure",
+        "draw it wider (`width`), or fewer maps (`classes`)",
+        "draw it wider (--width), or fewer maps (--classes)",
+    ),
+    ("figure", "figure 'roc': takes no `overlay`", "figure 'roc': takes no --overlay"),
     ("render", "no parameter at all", "no parameter at all"),
 ]
 
@@ -266,7 +279,6 @@ MESSAGES = [
 # Parameters that functions of Python have, and no command.
 OF_PYTHON = {
     "`ax`",
-    "`class_names`",
     "`cmap`",
     "`executor`",
     "`mean`",

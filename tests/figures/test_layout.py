@@ -100,7 +100,15 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(
+            case, marks=pytest.mark.slow if case[2] > 6 else (), id="-".join(map(str, case))
+        )
+        for case in CASES
+    ],
+)
 def test_no_word_stands_over_another(case):
     """Nor leaves its panel or the figure, on paper and on a screen."""
     names, n_classes, n, width, columns, layout, sheet = case
@@ -115,11 +123,10 @@ def test_no_word_stands_over_another(case):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scale", ["row", "panel"])
-@pytest.mark.parametrize("negative", [False, True])
+@pytest.mark.parametrize(("scale", "negative"), [("row", True), ("panel", False)])
 @pytest.mark.parametrize("layout", ["rows", "grid"])
-@pytest.mark.parametrize(("n", "width"), [(1, 3.39), (4, 3.39), (6, 7.1), (12, 7.1)])
-@pytest.mark.parametrize("objid", [OBJID, "SDSS J012345.67+012345.6", "x" * 60])
+@pytest.mark.parametrize(("n", "width"), [(4, 3.39), (7, 7.1)])
+@pytest.mark.parametrize("objid", ["SDSS J012345.67+012345.6", "x" * 60])
 def test_no_word_stands_over_another_in_any_combination(scale, negative, layout, n, width, objid):
     rows = [make_row_of(NAMES["usual"][:2], objid=objid) for _ in range(n)]
     style = StyleSettings(scale=scale, negative=negative, layout=layout)
@@ -201,6 +208,8 @@ def test_columns_are_as_many_as_are_asked_for():
     assert arrange(words, 2, style=StyleSettings(columns=9, layout="grid")).n_abreast == 6
     with pytest.raises(FigureError, match=r"`columns` 4: panels of 0\.3\d inches.* for 2 abreast"):
         arrange(words, 3, style=StyleSettings(columns=4))
+    with pytest.raises(FigureError, match=r"`width`: panels of 0\.6\d inches.* is too small"):
+        arrange(words, 3, 1.5, style=StyleSettings(layout="grid"), group=2)
 
 
 def test_a_narrow_figure_has_room_for_a_grid():

@@ -151,10 +151,10 @@ def test_a_talk_is_a_dark_slide(store, tmp_path, figure):
 
 
 def test_too_many_rows_for_a_slide_are_told(store, caplog):
-    """As of a page: more than four rows would be too small to read."""
-    galfig.plot.panels(store, store.select(n=4), style="talk")
+    """As of a page: more than six rows would be too small to read."""
+    galfig.plot.panels(store, store.select(n=6), style="talk")
     assert not caplog.messages
-    galfig.plot.panels(store, store.select(n=5), style="talk")
+    galfig.plot.panels(store, store.select(n=9), style="talk")
     assert "taller than a page; draw fewer galaxies" in caplog.text
 
 
