@@ -35,7 +35,7 @@ class Sheets:
     side : int
         Side of a thumbnail [pixel].
     slots : tuple of str
-        What is drawn of each galaxy: `CUTOUT`, "map-0" and so on, and `EVIDENCE` if there is any.
+        What is drawn of each galaxy: "cutout", "map-0" and so on, and "evidence" if there is any.
     quality : int
         Quality of the compression, from 1 to 100.
     cmap : str

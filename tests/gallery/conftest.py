@@ -22,7 +22,8 @@ def do_without(reason):
     pytest.skip(reason)
 
 
-@pytest.fixture(scope="session")
+# Not for the whole session: as long as it is there, no other test could run an event loop.
+@pytest.fixture(scope="module")
 def chromium():
     """Start a Chromium that asks nobody anything."""
     path = next(filter(None, map(shutil.which, BROWSERS)), None)

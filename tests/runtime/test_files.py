@@ -10,10 +10,12 @@ import pytest
 from galfig.errors import OutputError
 from galfig.runtime.files import (
     check_apart,
+    check_folder,
     check_output,
     check_parts,
     remove_leftovers,
     replace_file,
+    replace_folder,
 )
 
 
@@ -201,3 +203,75 @@ def test_a_folder_that_cannot_be_written_is_said_before_work(tmp_path, monkeypat
     monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
     with pytest.raises(OutputError, match="no permission to write in"):
         check_output(tmp_path / "new" / "a.h5", if_exists="replace")
+
+
+def find_nothing(folder):
+    return ""
+
+
+def test_a_folder_is_complete_or_absent(tmp_path):
+    """A block that fails leaves what was there, and nothing beside it."""
+    out = tmp_path / "deep" / "out"
+    with replace_folder(out, find_foreign=find_nothing) as folder:
+        (folder / "inner").mkdir()
+        (folder / "inner" / "a").write_text("1")
+        assert not out.exists()
+    assert (out / "inner" / "a").read_text() == "1"
+
+    def fail_halfway():
+        with replace_folder(out, find_foreign=find_nothing, if_exists="replace") as folder:
+            (folder / "b").write_text("2")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_halfway()
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
+    with replace_folder(out, find_foreign=find_nothing, if_exists="replace") as folder:
+        (folder / "b").write_text("2")
+    assert [path.name for path in out.iterdir()] == ["b"]
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
+
+
+def test_a_folder_of_others_is_never_replaced(tmp_path):
+    """Not even by request; nor is a file, a folder that may not be written, or a '~'."""
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "thesis").write_text("mine")
+
+    def find_thesis(folder):
+        return "thesis" if (folder / "thesis").exists() else ""
+
+    for if_exists in ("error", "replace"):
+        with pytest.raises(OutputError, match="holds 'thesis', which galfig did not write"):
+            check_folder(out, find_foreign=find_thesis, if_exists=if_exists)
+    with pytest.raises(OutputError, match="already exists"):
+        check_folder(out, find_foreign=find_nothing)
+    with pytest.raises(OutputError, match="is no folder"):
+        check_folder(out / "thesis", find_foreign=find_nothing, if_exists="replace")
+    with pytest.raises(OutputError, match=r"thesis is no folder"):
+        check_folder(out / "thesis" / "deeper", find_foreign=find_nothing)
+    with pytest.raises(OutputError, match="only a shell takes '~'"):
+        check_folder(Path("~/out"), find_foreign=find_nothing)
+
+
+def test_a_folder_that_cannot_be_renamed_stays(tmp_path, monkeypatch):
+    """The former one comes back under its name."""
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "a").write_text("1")
+    rename, calls = Path.rename, []
+
+    def fail_second(self, target):
+        calls.append(target)
+        if len(calls) == 2:
+            raise OSError(5, "Input/output error")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail_second)
+    with (
+        pytest.raises(OutputError, match="Input/output error"),
+        replace_folder(out, find_foreign=find_nothing, if_exists="replace"),
+    ):
+        pass
+    assert (out / "a").read_text() == "1"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]

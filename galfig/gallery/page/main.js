@@ -118,8 +118,8 @@ function startToolbar() {
     [
       "",
       [
-        ["predicted", "map of the predicted class"],
-        ...(hasTruth ? [["true", "map of the true class"]] : []),
+        ["predicted", "predicted class"],
+        ...(hasTruth ? [["true", "true class"]] : []),
         ["cutout", "cutout"],
         ...(slots.includes("evidence") ? [["evidence", "evidence (signed)"]] : []),
       ],
@@ -131,7 +131,7 @@ function startToolbar() {
   const named = (columns) =>
     columns.filter(({ label }) => label).map(({ id, label }) => [id, label]);
   dom.fillSelect(dom.find("sort"), [
-    ["", [["", `gallery order (${orders[meta.sort]})`]]],
+    ["", [["", `gallery (${orders[meta.sort]})`]]],
     ["Network and maps", named(meta.columns)],
     ["Catalog", named(meta.catalog)],
   ]);
