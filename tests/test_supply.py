@@ -223,8 +223,8 @@ render --n 2
 figure --list
 figure roc
 figure reliability --data p.ecsv
-export --table t.fits --maps m.fits --objid @picks.txt
 subset --n 2 --out s.h5
+export --table t.fits --maps m.fits --objid @s.h5
 manuscript list paper
 manuscript build paper
 info maps.h5
