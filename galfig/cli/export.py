@@ -1,6 +1,7 @@
 """``galfig export``."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,7 +9,7 @@ import click
 
 from galfig.cli import options
 from galfig.cli.usage import Command
-from galfig.runtime.files import ErrorOrReplace
+from galfig.runtime.files import ErrorOrReplace, check_output
 
 if TYPE_CHECKING:
     from galfig.figures.registry import Opener
@@ -70,17 +71,26 @@ def export(
       galfig export maps.h5 --table wrong.csv --wrong --sort loss
       galfig export maps.h5 --objid @picks.txt --maps figure3.fits --table figure3.mrt
     """
-    from galfig.export.main import export_maps, export_table, select_rows
+    from galfig.export.main import check_maps, export_maps, export_table, select_rows
+    from galfig.tables.formats import check_table
 
-    if table is None and maps is None:
+    # What is asked for, each by its file; a further kind of file adds itself here.
+    writers = []
+    if table is not None:
+        check_table(table)
+        writers.append((table, partial(export_table, statistics=statistics)))
+    if maps is not None:
+        check_maps(maps)
+        writers.append((maps, partial(export_maps, ra=ra, dec=dec, north_up=north_up)))
+    if not writers:
         raise click.UsageError("nothing to write; give --table FILE, --maps FILE or both")
+    if table == maps:
+        raise click.UsageError("--maps FILE holds the table of its galaxies; give another --table")
+    for path, _ in writers:
+        check_output(path, if_exists=if_exists)
     if query.split is None and not query.objids:
         query = replace(query, split="all")
     with opener(store) as opened:
         rows = select_rows(opened, query)
-        if table is not None:
-            export_table(opened, table, rows, statistics=statistics, if_exists=if_exists)
-            click.echo(table)
-        if maps is not None:
-            export_maps(opened, maps, rows, ra=ra, dec=dec, north_up=north_up, if_exists=if_exists)
-            click.echo(maps)
+        for path, write in writers:
+            click.echo(write(opened, path, rows, if_exists=if_exists))

@@ -237,6 +237,8 @@ def test_data_of_panels_hold_their_maps(path, tmp_path):
     ("words", "expected"),
     [
         ([], "nothing to write; give --table FILE, --maps FILE or both"),
+        (["--table", "a.fits", "--maps", "a.fits"], "--maps FILE holds the table of its galaxies"),
+        (["--table", "t.csv", "--maps", "m.png"], "m.png: suffix '.png', expected .fits"),
         (["--table", "t.xlsx"], "t.xlsx: suffix '.xlsx', expected .fits, .csv"),
         (["--maps", "m.png"], "m.png: suffix '.png', expected .fits for images"),
         (["--table", "t.csv", "--objid", "1"], "no galaxy '1'"),
