@@ -1,6 +1,7 @@
 """``galfig export``."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,7 +9,7 @@ import click
 
 from galfig.cli import options
 from galfig.cli.usage import Command
-from galfig.runtime.files import ErrorOrReplace
+from galfig.runtime.files import ErrorOrReplace, check_output
 
 if TYPE_CHECKING:
     from galfig.figures.registry import Opener
@@ -89,24 +90,32 @@ def export(
       galfig export maps.h5 --objid @picks.txt --maps figure3.fits --table figure3.mrt
       galfig export maps.h5 --crate crate.zip --include model.safetensors --include paper
     """
-    if table is None and maps is None and crate is None:
-        raise click.UsageError("nothing to write; give --table FILE, --maps FILE or --crate FOLDER")
-    if table is not None or maps is not None:
-        from galfig.export.main import export_maps, export_table, select_rows
+    from galfig.export.main import check_maps, export_maps, export_table, select_rows
+    from galfig.tables.formats import check_table
 
-        if query.split is None and not query.objids:
-            query = replace(query, split="all")
-        with opener(store) as opened:
-            rows = select_rows(opened, query)
-            if table is not None:
-                export_table(opened, table, rows, statistics=statistics, if_exists=if_exists)
-                click.echo(table)
-            if maps is not None:
-                export_maps(
-                    opened, maps, rows, ra=ra, dec=dec, north_up=north_up, if_exists=if_exists
-                )
-                click.echo(maps)
+    # What is asked for of galaxies, each by its file.
+    writers = []
+    if table is not None:
+        check_table(table)
+        writers.append((table, partial(export_table, statistics=statistics)))
+    if maps is not None:
+        check_maps(maps)
+        writers.append((maps, partial(export_maps, ra=ra, dec=dec, north_up=north_up)))
+    if not writers and crate is None:
+        raise click.UsageError("nothing to write; give --table FILE, --maps FILE or --crate FOLDER")
+    if table is not None and table == maps:
+        raise click.UsageError("--maps FILE holds the table of its galaxies; give another --table")
+    for path, _ in writers:
+        check_output(path, if_exists=if_exists)
     if crate is not None:
         from galfig.export.crate import write_crate
 
         click.echo(write_crate(store, crate, include, settings=config, if_exists=if_exists))
+    if not writers:
+        return
+    if query.split is None and not query.objids:
+        query = replace(query, split="all")
+    with opener(store) as opened:
+        rows = select_rows(opened, query)
+        for path, write in writers:
+            click.echo(write(opened, path, rows, if_exists=if_exists))

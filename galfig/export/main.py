@@ -124,8 +124,7 @@ def export_maps(
         If the store is closed or damaged.
     """
     path = Path(path)
-    if find_format(path) != ".fits":
-        raise OutputError(f"{path}: suffix {path.suffix!r}, expected .fits for images")
+    check_maps(path)
     with _opened(store) as source:
         check_apart(path, [source.path])
         check_output(path, if_exists=if_exists)
@@ -142,6 +141,12 @@ def export_maps(
         shown = track(positions.tolist(), "writing maps", len(positions), "galaxies")
         write_table(path, table, images=iter_cubes(source, shown, sky), if_exists=if_exists)
     return path
+
+
+def check_maps(path: Path) -> None:
+    """Raise OutputError if maps cannot be written under a name, which its suffix tells."""
+    if find_format(path) != ".fits":
+        raise OutputError(f"{path}: suffix {path.suffix!r}, expected .fits for images")
 
 
 def subset(

@@ -41,7 +41,7 @@ def measure_whole(store: "Store") -> Whole:
         n_in_class=_count(label[label >= 0], n_classes),
         splits=count_splits(store),
         scored=count_splits(store, np.flatnonzero(is_scored)),
-        n_not_scored=int(np.sum(label >= 0) - np.sum(is_scored)),
+        n_not_scored=int(np.sum((label >= 0) & ~is_scored)),
         n_right=0 if accuracy is None else accuracy.n_right,
         n_scored=_count(scored, n_classes),
         balanced_accuracy=np.nan if accuracy is None else accuracy.balanced_accuracy,

@@ -32,11 +32,19 @@ def write_fits(path: Path, table: Table, images: Iterable[Image] = ()) -> None:
     primary = fits.PrimaryHDU()
     describe_origin(primary.header, table.title, table.meta)
     hdus = fits.HDUList([primary, _make_hdu(table, path)])
+    for hdu in hdus:
+        _sign(hdu)
     with quiet():
-        hdus.writeto(path, overwrite=True, checksum=True)
+        hdus.writeto(path, overwrite=True)
     with path.open("ab") as file:
         for image in images:
             file.write(_encode(image))
+
+
+def _sign(hdu: Any) -> None:
+    """Add checksums to an HDU, without the date that astropy would put beside them."""
+    with quiet():
+        hdu.add_checksum(when="")
 
 
 def _encode(image: Image) -> bytes:
@@ -49,8 +57,7 @@ def _encode(image: Image) -> bytes:
     for key, value, comment in image.cards:
         words = name_in_ascii(value) if isinstance(value, str) and value else value
         hdu.header[key] = (words, comment)
-    with quiet():
-        hdu.add_checksum()
+    _sign(hdu)
     data = image.values.astype(image.values.dtype.newbyteorder(">")).tobytes()
     padding = b"\0" * (-len(data) % _BLOCK)
     return hdu.header.tostring().encode("ascii") + data + padding

@@ -132,8 +132,10 @@ def test_maps_are_those_of_the_store(store, tmp_path):
     """The same float32, upside down as FITS has it, with names of classes and checksums."""
     rows = [7, 2]
     galfig.export_maps(store, tmp_path / "m.fits", rows)
+    assert b"updated" not in (tmp_path / "m.fits").read_bytes()
     with fits.open(tmp_path / "m.fits", checksum=True) as hdus:
         hdus.verify("exception")
+        assert all({"CHECKSUM", "DATASUM"} <= set(hdu.header) for hdu in hdus)
         assert [hdu.name for hdu in hdus] == [
             *("PRIMARY", "GALAXIES"),
             *["CUTOUT", "MAPS", "EVIDENCE"] * 2,
@@ -235,6 +237,8 @@ def test_data_of_panels_hold_their_maps(path, tmp_path):
     ("words", "expected"),
     [
         ([], "nothing to write; give --table FILE, --maps FILE or both"),
+        (["--table", "a.fits", "--maps", "a.fits"], "--maps FILE holds the table of its galaxies"),
+        (["--table", "t.csv", "--maps", "m.png"], "m.png: suffix '.png', expected .fits"),
         (["--table", "t.xlsx"], "t.xlsx: suffix '.xlsx', expected .fits, .csv"),
         (["--maps", "m.png"], "m.png: suffix '.png', expected .fits for images"),
         (["--table", "t.csv", "--objid", "1"], "no galaxy '1'"),

@@ -263,6 +263,7 @@ def test_two_runs_give_the_same_bytes(tmp_path, suffix):
     for path in (first, second):
         write_table(path, TABLE)
     assert first.read_bytes() == second.read_bytes()
+    assert b"updated" not in first.read_bytes()
 
 
 def test_checksums_of_fits_are_right(tmp_path):
