@@ -5,7 +5,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-
 # Size of a component, relative to the first, below which it is rounding.
 LEAST = 1e-6
 

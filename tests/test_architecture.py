@@ -42,6 +42,7 @@ HOMES = {
     "distributed": {"pipeline"},
     "ray": {"pipeline"},
     "submitit": {"pipeline"},
+    "umap": {"figures"},
 }
 # Beside the standard library and itself, all that a room may know.
 ONLY = {"attribution": {"torch", "captum"}}

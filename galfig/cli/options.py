@@ -485,8 +485,8 @@ def again_options(function: Function) -> Function:
             "--model",
             multiple=True,
             type=click.Path(path_type=Path),
-            help="Network of a store that holds no maps, to explain galaxies again; may be "
-            "repeated.  [default: found by its digest in the folder of the store]",
+            help="Network of a store that holds no maps or features, to explain galaxies again; "
+            "may be repeated.  [default: found by its digest in the folder of the store]",
         ),
         click.option(
             "--images",

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galfig.config import PIXEL_METHODS
+from galfig.errors import CheckpointError
 from galfig.pipeline.addresses import Images, StoredImages
 from galfig.runtime.options import DEFAULT_RUN, Device, RunOptions
 from galfig.runtime.storage import Address, find_folder
@@ -176,5 +177,11 @@ class _Supply:
         if name == "cutouts":
             return self._images.read(row)
         if name == "features":
-            return self._maps.read_features(row, self._announced)
+            try:
+                maps = self._maps
+            except CheckpointError as exc:
+                raise CheckpointError(
+                    f"{exc}; or build the store with `features=True`, since it holds no features"
+                ) from exc
+            return maps.read_features(row, self._announced)
         return self._maps.read(name, row, self._announced)

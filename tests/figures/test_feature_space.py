@@ -262,7 +262,8 @@ def test_store_without_features_says_what_to_do(make_store):
     printed = CliRunner().invoke(main, ["figure", "feature-space", str(path)])
     assert printed.exit_code == 1
     # The command looks for the network itself.
-    assert "--model" in printed.stderr
+    words = "name it with --model; or build the store with 'galfig build-maps --features'"
+    assert words in printed.stderr
 
 
 def test_several_networks_and_orientations_are_said(make_store):

@@ -1,6 +1,8 @@
 """Features of the explained layer: stored as they are, or computed again from the cutouts."""
 
 import shutil
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import h5py
@@ -12,8 +14,8 @@ from samples import build_at, explain_at, load_with_settings
 import galfig
 from galfig.config import load_settings
 from galfig.errors import CheckpointError, ConfigError, StoreError
-from galfig.info import describe_file
 from galfig.images.cutouts import Decoding, read_cutout, scale_cutout
+from galfig.info import describe_file
 from galfig.networks.checkpoint import load_checkpoint
 from galfig.networks.ensemble import load_networks
 from galfig.pipeline import again
@@ -214,6 +216,22 @@ def test_features_are_computed_again_bit_for_bit(forms, tmp_path, untrained, for
         assert np.array_equal(store.features(5), kept.features(5))
 
 
+@pytest.mark.slow
+def test_workers_of_another_engine_give_the_same(tmp_path, galaxy_folder, checkpoint):
+    """The setting travels with the work."""
+    options = {"model": tmp_path / "model.safetensors", "split": "all", "device": "cpu"}
+    options |= {"features": True, "workers": 1}
+    found = []
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        for name, where in (("a", {}), ("b", {"executor": pool})):
+            path = tmp_path / f"{name}.h5"
+            with galfig.build_maps(
+                galaxy_folder / "catalog.csv", path, **options, **where
+            ) as store:
+                found.append(store.features(slice(None)))
+    assert np.array_equal(*found)
+
+
 def test_stored_features_need_no_network(tmp_path, galaxy_folder, checkpoint):
     """A store that holds them is not given others, and one that lacks nothing takes no supply."""
     path = tmp_path / "maps.h5"
@@ -232,7 +250,8 @@ def test_store_without_features_says_what_to_do(forms, tmp_path):
         with pytest.raises(StoreError, match="`model`"):
             store.features([])
     alone = Path(shutil.copy(forms / "full.h5", tmp_path / "maps.h5"))
-    with galfig.explain_again(alone) as store, pytest.raises(CheckpointError, match="`model`"):
+    words = "name it with `model`; or build the store with `features=True`"
+    with galfig.explain_again(alone) as store, pytest.raises(CheckpointError, match=words):
         store.features(0)
 
 
