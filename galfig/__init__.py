@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from galfig.config import Settings as Settings
     from galfig.config import load_settings as load_settings
     from galfig.errors import GalfigError as GalfigError
+    from galfig.export.crate import write_crate as write_crate
     from galfig.export.main import export_maps as export_maps
     from galfig.export.main import export_table as export_table
     from galfig.export.main import subset as subset
     from galfig.gallery.main import make_gallery as make_gallery
-    from galfig.export.crate import write_crate as write_crate
     from galfig.networks.checkpoint import Checkpoint as Checkpoint
     from galfig.networks.checkpoint import load_checkpoint as load_checkpoint
     from galfig.networks.ensemble import load_networks as load_networks

@@ -644,7 +644,7 @@ def draw_from(
 
 
 def _take_method(store: Store, options: DrawOptions) -> DrawOptions:
-    """Return options without "grad-cam": the maps of a store are shown unless others are asked for."""
+    """Return options without "grad-cam", which is what a store of Grad-CAM shows anyway."""
     if options.map != "grad-cam":
         return options
     if store.record.method != "grad-cam":

@@ -144,7 +144,9 @@ class FigureSpec(_Table):
     statistic: str | None = Field(
         None, max_length=255, description="Column of the audit's table, of 'attribution-vs'"
     )
-    map: MapKind | None = Field(None, description="'evidence' for signed maps in 'panels', or 'grad-cam'")
+    map: MapKind | None = Field(
+        None, description="'evidence' for signed maps in 'panels', or 'grad-cam'"
+    )
     cutouts: bool | None = Field(None, description="'feature-space' shows cutouts, not points")
     projection: Projection | None = Field(
         None, description="'pca' or 'umap', of 'feature-space'; the latter needs the extra umap"
