@@ -27,6 +27,9 @@ FRAME, INSET, DASH = 3, 3, 9
 # on a dark edge [pixels].
 MARK, STROKE, EDGE = 26, 4, 10
 LEVEL, LEVEL_EDGE = 2, 5
+# Positive values over the dimmed cutout, and signed maps in the colours of evidence.
+PLAIN_LOOK = Look(None, is_signed=False, overlay="opaque", scale="row")
+SIGNED_LOOK = PLAIN_LOOK._replace(is_signed=True)
 # Lines are drawn so much larger, to be smooth.
 _FINER = 2
 
@@ -65,7 +68,7 @@ def compose_galaxy(
     -------
     (side, (1 + M) * side, 3) ndarray of uint8
     """
-    look = look or Look(None, False, "opaque", "row")
+    look = look or PLAIN_LOOK
     if peaks is None:
         peaks = [find_peak(cams, look.is_signed)] * len(cams)
     # Compose at the resolution of the cutout, then enlarge without interpolation: the result
@@ -74,7 +77,7 @@ def compose_galaxy(
         cutout = np.asarray(Image.fromarray(cutout).resize((side, side), Image.Resampling.BILINEAR))
     panels = [cutout]
     for cam, peak in zip(cams, peaks, strict=True):
-        panels.append(_compose_map(cam, cutout, peak, look))
+        panels.append(compose_map(cam, cutout, peak, look))
     row = Image.fromarray(np.concatenate(panels, axis=1))
     image = np.array(row.resize((len(panels) * side, side), Image.Resampling.NEAREST))
     for number, (cam, peak) in enumerate(zip(cams, peaks, strict=True)):
@@ -90,10 +93,27 @@ def compose_galaxy(
     return image
 
 
-def _compose_map(
+def compose_map(
     cam: NDArray[np.float32], cutout: NDArray[np.uint8], peak: float, look: Look
 ) -> NDArray[np.uint8]:
-    """Return a cutout with a map over it, at the resolution of the cutout."""
+    """Draw a map over its cutout, without lines at levels.
+
+    Parameters
+    ----------
+    cam : (h, w) ndarray of float32
+        The signed map.
+    cutout : (H, W, 3) ndarray of uint8
+        The cutout.
+    peak : float
+        End of the colour scale, in the unit of the map; 0 if it has none.
+    look : Look
+        Colour map, overlay, and whether negative values are drawn.
+
+    Returns
+    -------
+    (H, W, 3) ndarray of uint8
+        As `galfig.figures.rows.plot_map` draws it, at the resolution of the cutout.
+    """
     ground = cutout * np.float32(BRIGHTNESS[look.overlay])
     if look.overlay == "contour":
         return ground.astype(np.uint8)
@@ -110,6 +130,25 @@ def _compose_map(
     colors = tabulate_colors(look.cmap, is_signed=look.is_signed)[(place * 255).astype(np.uint8)]
     blended: NDArray[np.uint8] = (ground + alpha * (colors - ground)).astype(np.uint8)
     return blended
+
+
+def compose_scale(look: Look, width: int = 256, height: int = 16) -> NDArray[np.uint8]:
+    """Draw the colours of a scale over black sky, from its lower to its upper end.
+
+    Parameters
+    ----------
+    look : Look
+        As of `compose_map`.
+    width, height : int
+        Size [pixels].
+
+    Returns
+    -------
+    (height, width, 3) ndarray of uint8
+    """
+    ramp = np.linspace(-1.0 if look.is_signed else 0.0, 1.0, width, dtype=np.float32)
+    sky = np.zeros((height, width, 3), np.uint8)
+    return compose_map(np.broadcast_to(ramp, (height, width)).copy(), sky, 1.0, look)
 
 
 @cache

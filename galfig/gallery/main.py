@@ -12,11 +12,10 @@ from galfig.config import StyleSettings, make_style
 from galfig.errors import FigureError, OutputError
 from galfig.figures.captions import name_classes
 from galfig.figures.choice import choose_maps, find_classes
+from galfig.figures.composing import PLAIN_LOOK, SIGNED_LOOK, compose_scale
 from galfig.figures.drawing import DrawOptions
 from galfig.figures.methods import find_words
-from galfig.figures.painting import SIGNED, paint_scale
 from galfig.figures.registry import Opener, check_colormap
-from galfig.figures.rows import COLORMAP
 from galfig.figures.save import describe_provenance
 from galfig.gallery.data import find_sky_columns, iter_catalog, make_columns, write_script
 from galfig.gallery.sprites import (
@@ -212,7 +211,7 @@ def _make(
     maps = tuple(f"map-{slot}" for slot in range(n_maps))
     slots = (CUTOUT, *maps, *((EVIDENCE,) if has_evidence(store) else ()))
     side = min(thumbnail, store.record.cutout_size)
-    sheets = Sheets(side, slots, quality, style.cmap or COLORMAP)
+    sheets = Sheets(side, slots, quality, PLAIN_LOOK._replace(cmap=style.cmap))
     with replace_folder(out, find_foreign=find_foreign, if_exists=if_exists) as folder:
         for name in _FOLDERS:
             (folder / name).mkdir()
@@ -302,8 +301,8 @@ def _write_page(folder: Path, sheets: Sheets) -> None:
     """Write the page itself, and the colours of its scales."""
     for file in _iter_page():
         (folder / file.name).write_bytes(file.read_bytes())
-    for cmap, name in ((sheets.cmap, "scale.png"), (SIGNED, "signed-scale.png")):
-        Image.fromarray(paint_scale(cmap)).save(folder / name)
+    for look, name in ((sheets.look, "scale.png"), (SIGNED_LOOK, "signed-scale.png")):
+        Image.fromarray(compose_scale(look)).save(folder / name)
 
 
 def _iter_page() -> list[Any]:

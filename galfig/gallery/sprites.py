@@ -12,7 +12,8 @@ from PIL import Image
 
 from galfig.config import NONLINEAR_METHODS
 from galfig.figures.choice import choose_maps
-from galfig.figures.painting import SIGNED, paint_map
+from galfig.figures.composing import SIGNED_LOOK, compose_map
+from galfig.figures.rows import Look
 from galfig.runtime.progress import show_progress
 from galfig.store.reader import Store
 
@@ -38,14 +39,14 @@ class Sheets:
         What is drawn of each galaxy: "cutout", "map-0" and so on, and "evidence" if there is any.
     quality : int
         Quality of the compression, from 1 to 100.
-    cmap : str
-        Colour map of the maps of classes.
+    look : Look
+        How the maps of classes are drawn.
     """
 
     side: int
     slots: tuple[str, ...]
     quality: int
-    cmap: str
+    look: Look
 
     @property
     def pitch(self) -> int:
@@ -187,12 +188,12 @@ def _draw_sheet(
         maps = cams[shown[number]]
         measured.peak[number] = peak = max(0.0, float(maps.max(initial=0.0)))
         measured.is_deceptive[number] = _is_deceptive(store, row, maps, shown[number])
-        panels = [cutout, *(paint_map(cam, cutout, peak, sheets.cmap) for cam in maps)]
+        panels = [cutout, *(compose_map(cam, cutout, peak, sheets.look) for cam in maps)]
         if measured.evidence_peak is not None:
             signed = store.contrast(row, cams)
             signed = signed if signed.ndim == 2 else signed[store.predicted[row]]
             measured.evidence_peak[number] = end = float(np.abs(signed).max(initial=0.0))
-            panels.append(paint_map(signed, cutout, end, SIGNED))
+            panels.append(compose_map(signed, cutout, end, SIGNED_LOOK))
         _, left, top = sheets.place(number)
         for canvas, panel in zip(canvases, panels, strict=True):
             cell = canvas[top : top + sheets.pitch, left : left + sheets.pitch]

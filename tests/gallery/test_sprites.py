@@ -5,8 +5,7 @@ import pytest
 from PIL import Image
 
 from galfig.config import StyleSettings
-from galfig.figures.atlas import compose_galaxy
-from galfig.figures.painting import SIGNED, paint_map
+from galfig.figures.composing import SIGNED_LOOK, compose_galaxy, compose_map
 from galfig.gallery.main import make_gallery
 from galfig.gallery.sprites import N_SHEET, Sheets
 from galfig.store.reader import open_store
@@ -62,7 +61,7 @@ def test_maps_are_drawn_as_in_an_atlas(make_store, tmp_path):
                 found = read_thumbnail(tmp_path / "g", sheets, row, f"map-{slot}")
                 assert measure_distance(found, expected) < 6
             signed = store.evidence(row)
-            expected = paint_map(signed, store.cutouts(row), np.abs(signed).max(), SIGNED)
+            expected = compose_map(signed, store.cutouts(row), np.abs(signed).max(), SIGNED_LOOK)
             found = read_thumbnail(tmp_path / "g", sheets, row, "evidence")
             assert measure_distance(found, expected) < 6
 

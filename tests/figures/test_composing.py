@@ -1,10 +1,10 @@
-"""Maps as plain pixels have the colours of figures."""
+"""Panels as plain pixels have the colours of figures."""
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from galfig.figures.painting import SIGNED, paint_map, paint_scale
+from galfig.figures.composing import PLAIN_LOOK, SIGNED_LOOK, compose_map, compose_scale
 from galfig.figures.rows import DIMMED, SIGNED_COLORS, plot_map, plot_signed_map
 
 CUTOUT = np.full((16, 16, 3), 100, np.uint8)
@@ -24,7 +24,7 @@ def render(draw, cam):
 def test_unsigned_maps_look_as_in_figures():
     """Nothing below zero, the dimmed cutout where it is faint, the colour map above."""
     cam = np.linspace(-1, 1, 256, dtype=np.float32).reshape(16, 16)
-    painted = paint_map(cam, CUTOUT, 1.0, "inferno").astype(float)
+    painted = compose_map(cam, CUTOUT, 1.0, PLAIN_LOOK).astype(float)
     assert np.all(painted[:8] == int(100 * DIMMED))
     assert np.abs(painted - render(plot_map, cam)).max() < 10
 
@@ -32,9 +32,9 @@ def test_unsigned_maps_look_as_in_figures():
 def test_signed_maps_look_as_in_figures():
     """Blue below zero, orange above, and the dimmed cutout between."""
     cam = np.linspace(-1, 1, 256, dtype=np.float32).reshape(16, 16)
-    painted = paint_map(cam, CUTOUT, 1.0, SIGNED).astype(float)
+    painted = compose_map(cam, CUTOUT, 1.0, SIGNED_LOOK).astype(float)
     assert np.abs(painted - render(plot_signed_map, cam)).max() < 10
-    ends = paint_scale(SIGNED)[0, [0, -1]]
+    ends = compose_scale(SIGNED_LOOK)[0, [0, -1]]
     expected = [
         [int(color[k : k + 2], 16) for k in (1, 3, 5)]
         for color in (SIGNED_COLORS[0], SIGNED_COLORS[-1])
@@ -44,5 +44,5 @@ def test_signed_maps_look_as_in_figures():
 
 def test_a_map_without_a_scale_shows_the_cutout():
     """Where no value is above zero, there is nothing to divide by."""
-    painted = paint_map(np.zeros((4, 4), np.float32), CUTOUT, 0.0, "viridis")
+    painted = compose_map(np.zeros((4, 4), np.float32), CUTOUT, 0.0, PLAIN_LOOK)
     assert np.all(painted == int(100 * DIMMED))
