@@ -92,8 +92,8 @@ class Layout:
         Names of these classes.
     look : Look
         How maps are drawn.
-    facts : float
-        Width of the widest line of facts about a galaxy [inch].
+    facts : tuple of float
+        Widths of the widest identifier, redshift and true class [inch]; 0 for what none has.
     scale : float
         Size of text in units of that of print.
     is_slide : bool
@@ -107,7 +107,7 @@ class Layout:
     classes: tuple[int, ...]
     names: tuple[str, ...]
     look: Look
-    facts: float = 0.0
+    facts: tuple[float, ...] = (0.0,)
     scale: float = 1.0
     is_slide: bool = False
     shared: float = 0.0
@@ -146,7 +146,18 @@ class Layout:
 
     def _count_facts(self, side: float) -> int:
         """Return in how many lines the identifier and the facts about a galaxy are written."""
-        return min(3, max(1, math.ceil(self.facts / (self.n_panels * side - MARGIN))))
+        return len(self._share_facts(side))
+
+    def _share_facts(self, side: float) -> list[list[int]]:
+        """Return which facts about a galaxy stand on each line below panels of a side [inch]."""
+        room = self.n_panels * side - MARGIN
+        lines: list[list[int]] = [[]]
+        for number, width in enumerate(self.facts):
+            before = sum(self.facts[one] for one in lines[-1])
+            if lines[-1] and width and before + width > room:
+                lines.append([])
+            lines[-1].append(number)
+        return lines
 
     @cached_property
     def side(self) -> int:
@@ -176,9 +187,9 @@ class Layout:
         return max(HEAD * self.scale, tallest + 0.06)
 
     @cached_property
-    def n_facts(self) -> int:
-        """Lines for the identifier and the facts about a galaxy."""
-        return self._count_facts(self.side / DPI)
+    def lines(self) -> list[list[int]]:
+        """Which facts about a galaxy stand on each line."""
+        return self._share_facts(self.side / DPI)
 
     @property
     def words(self) -> float:
@@ -267,16 +278,16 @@ def _arrange(store: Store, indices: NDArray[np.intp], options: DrawOptions) -> L
     return replace(layout, shared=max(find_peak(cams, look.is_signed) for cams in maps))
 
 
-def _measure_facts(store: Store, indices: NDArray[np.intp], size: float) -> float:
-    """Return the width of the widest line of facts about a galaxy [inch]."""
-    longest = max(map(len, store.objids(indices)))
-    words = ["0" * longest]
-    if np.isfinite(store.redshift[indices]).any():
-        words.append("z = 0.000")
+def _measure_facts(store: Store, indices: NDArray[np.intp], size: float) -> tuple[float, ...]:
+    """Return the widths of the widest identifier, redshift and true class [inch]; 0 for none."""
+    objid = "0" * max(map(len, store.objids(indices)))
+    redshift = "z = 0.000, " if np.isfinite(store.redshift[indices]).any() else ""
     labels = np.unique(store.label[indices])
     names = [f"true: {name_classes(store)[label]}" for label in labels if label >= 0]
-    widest = max((measure_words(name, size) for name in names), default=0.0)
-    return measure_words(", ".join(words) + ", " * bool(names), size) + widest
+    return tuple(
+        max((measure_words(words, size) for words in found if words), default=0.0)
+        for found in ([f"{objid}, "], [redshift], names)
+    )
 
 
 @dataclass(frozen=True)
@@ -397,7 +408,7 @@ def _write_words(
     style: dict[str, Any] = {"fontsize": size, "va": "top", "parse_math": False}
     for number, words in enumerate(_list_facts(store, index, layout, size)):
         ax.text(left, bottom + (0.02 + number * LINE) * unit, words, **style)
-    line = bottom + (0.02 + layout.n_facts * LINE) * unit
+    line = bottom + (0.02 + len(layout.lines) * LINE) * unit
     if layout.look.scale == "row":
         peak, sign = max(numbers.peaks), "±" if layout.look.is_signed else ""
         ax.text(left, line, f"{sign}{format_number(peak)}" if peak > 0 else "0", **style)
@@ -414,21 +425,19 @@ def _write_words(
 def _list_facts(store: Store, index: int, layout: Layout, size: float) -> list[str]:
     """Return identifier, redshift and true class of a galaxy, in lines."""
     redshift, label = store.redshift[index], int(store.label[index])
-    facts = [store.objids(index)]
-    if np.isfinite(redshift):
-        facts.append(f"z = {redshift:.3f}")
-    if label >= 0:
-        facts.append(f"true: {name_classes(store)[label]}")
-    room, lines = layout.block - MARGIN, [""]
-    for number, fact in enumerate(facts):
-        joined = f"{lines[-1]}, {fact}" if number else fact
-        if measure_words(joined, size) <= room or not lines[-1]:
-            lines[-1] = joined
-        elif len(lines) < layout.n_facts:
-            lines.append(fact)
-        else:
-            lines[-1] = joined
-    return [fit_words(line, room, size, n_lines=1)[0] for line in lines]
+    facts = [
+        str(store.objids(index)),
+        f"z = {redshift:.3f}" if np.isfinite(redshift) else "",
+        f"true: {name_classes(store)[label]}" if label >= 0 else "",
+    ]
+    room, lines = layout.block - MARGIN, []
+    for line in layout.lines:
+        words = ", ".join(facts[number] for number in line if facts[number])
+        # To measure text takes time, and most is known to fit.
+        if sum(layout.facts[number] for number in line) > room:
+            words = fit_words(words, room, size, n_lines=1)[0]
+        lines.append(words)
+    return lines
 
 
 def _write_heads(layout: Layout, left: int, top: int, ax: Axes) -> None:
