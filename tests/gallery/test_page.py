@@ -251,6 +251,7 @@ def test_an_address_keeps_what_is_shown(chromium, gallery):
     with open_page(chromium, gallery, fragment=odd) as page:
         assert count(page) == len(wanted) or count(page) > len(wanted)
         assert page.evaluate("state.filters.size") == 0
+        assert page.input_value("#show") == "predicted"
 
 
 def test_maps_change_by_key_and_under_the_pointer(chromium, gallery):

@@ -195,11 +195,9 @@ function dragRange(canvas, bins, set) {
     const share = Math.min(1, Math.max(0, (event.clientX - box.left) / box.width));
     return Math.round(share * bins.n);
   };
-  // What lies outside of the bins belongs to the outermost.
+  // What lies outside of the bins belongs to the outermost, so that a range ends there nowhere.
   const edge = (bin) =>
-    (bin <= 0 && bins.least < bins.low) || (bin >= bins.n && bins.most > bins.high)
-      ? null
-      : Number((bins.low + bin * bins.width).toPrecision(6));
+    bin <= 0 || bin >= bins.n ? null : Number((bins.low + bin * bins.width).toPrecision(6));
   canvas.addEventListener("pointerdown", (event) => {
     from = locate(event);
     canvas.setPointerCapture(event.pointerId);

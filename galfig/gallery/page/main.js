@@ -182,12 +182,17 @@ function startDialogs() {
   const setPanel = (isOpen) => {
     panel.classList.toggle("open", isOpen);
     opener.setAttribute("aria-expanded", String(isOpen));
+    // What lies behind the filters cannot be reached.
+    for (const behind of document.querySelectorAll("header, main")) behind.inert = isOpen;
     (isOpen ? dom.find("hide-filters") : opener).focus();
   };
   opener.addEventListener("click", () => setPanel(!panel.classList.contains("open")));
   dom.find("hide-filters").addEventListener("click", () => setPanel(false));
   panel.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && panel.classList.contains("open")) setPanel(false);
+  });
+  matchMedia("(max-width: 48rem)").addEventListener("change", () => {
+    if (panel.classList.contains("open")) setPanel(false);
   });
 }
 

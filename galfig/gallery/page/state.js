@@ -95,7 +95,7 @@ const state = {
       this._mark(name, filter);
     }
     this.sort = { id: isKnown ? id : "", isDescending: isKnown && isDescending };
-    if (show) this.show = show;
+    if (sheets.isKnown(show)) this.show = show;
     this._update();
     this._tell("show");
   },
