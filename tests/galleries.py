@@ -2,14 +2,25 @@
 
 import base64
 import json
+import os
 import threading
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
+import pytest
 
+# Set where a missing browser is a mistake, as in .ci/run.
+NEEDED = "GALFIG_NEEDS_BROWSER"
 TYPES = {"Int8Array": "i1", "Int16Array": "<i2", "Float32Array": "<f4", "Float64Array": "<f8"}
+
+
+def do_without(reason):
+    """Skip what needs a browser, or fail where there must be one."""
+    if os.environ.get(NEEDED):
+        pytest.fail(f"{reason}, and {NEEDED} is set")
+    pytest.skip(reason)
 
 
 def read_script(path, function):

@@ -1,6 +1,7 @@
 """Making a gallery: a folder with a page, the data of its galaxies and sheets of thumbnails."""
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -40,8 +41,9 @@ THUMBNAIL, MIN_THUMBNAIL, MAX_THUMBNAIL = 96, 16, 512
 QUALITY = 70
 # More galaxies would make the page higher than browsers can scroll.
 MAX_GALAXIES = 500_000
-# What a gallery consists of. A folder with anything else is never replaced.
-_FOLDERS = ("data", "sheets")
+# What a gallery consists of beside its page. A folder with anything else is never replaced.
+_SCALES = ("scale.png", "signed-scale.png")
+_FOLDERS = {"data": r"core\.js|catalog-\d+\.js", "sheets": r"\d+-(cutout|evidence|map-\d+)\.webp"}
 _MARK = "galfig gallery"
 
 
@@ -133,10 +135,10 @@ def make_gallery(
     Raises
     ------
     FigureError
-        If a class or the colour map is unknown, a number is out of range, ``rows`` is empty or
-        belongs to another store, or there are more than 500 000 galaxies.
+        If a class or the colour map is unknown, a number is out of range, ``rows`` is empty, or
+        there are more than 500 000 galaxies.
     SelectionError
-        If ``rows`` contains an identifier that the store does not hold.
+        If ``rows`` belongs to another store, or contains an identifier that this one does not hold.
     StoreError
         If the store cannot be read, or holds no maps or cutouts and was not opened with
         `galfig.explain_again`.
@@ -176,10 +178,14 @@ def find_foreign(folder: Path) -> str:
     -------
     str
     """
-    known = {*(file.name for file in _iter_page()), *_FOLDERS, "scale.png", "signed-scale.png"}
-    page, names = folder / "index.html", sorted(entry.name for entry in folder.iterdir())
+    known = {*(file.name for file in _iter_page()), *_FOLDERS, *_SCALES}
+    names = sorted(entry.name for entry in folder.iterdir())
     foreign = [name for name in names if name not in known]
-    is_ours = page.is_file() and (folder / "data" / "core.js").is_file()
+    for inner, pattern in _FOLDERS.items():
+        if (folder / inner).is_dir():
+            entries = sorted(entry.name for entry in (folder / inner).iterdir())
+            foreign += [f"{inner}/{entry}" for entry in entries if not re.fullmatch(pattern, entry)]
+    is_ours = (folder / "index.html").is_file() and (folder / "data" / "core.js").is_file()
     return (foreign or ([] if is_ours else names) or [""])[0]
 
 
@@ -301,7 +307,7 @@ def _write_page(folder: Path, sheets: Sheets) -> None:
     """Write the page itself, and the colours of its scales."""
     for file in _iter_page():
         (folder / file.name).write_bytes(file.read_bytes())
-    for look, name in ((sheets.look, "scale.png"), (SIGNED_LOOK, "signed-scale.png")):
+    for look, name in zip((sheets.look, SIGNED_LOOK), _SCALES, strict=True):
         Image.fromarray(compose_scale(look)).save(folder / name)
 
 

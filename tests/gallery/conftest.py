@@ -1,25 +1,16 @@
 """Galleries of small stores, and a Chromium without a window to open them with."""
 
-import os
 import shutil
 
 import numpy as np
 import pytest
+from galleries import do_without
 
 from galfig.gallery.main import make_gallery
 from galfig.store.reader import open_store
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-# Set where a missing browser is a mistake, as in .ci/run.
-NEEDED = "GALFIG_NEEDS_BROWSER"
 N = 150
-
-
-def do_without(reason):
-    """Skip what needs a browser, or fail where there must be one."""
-    if os.environ.get(NEEDED):
-        pytest.fail(f"{reason}, and {NEEDED} is set")
-    pytest.skip(reason)
 
 
 # Not for the whole session: as long as it is there, no other test could run an event loop.

@@ -183,13 +183,14 @@ def test_no_other_folder_is_ever_replaced(store_path, tmp_path, name):
     assert (out / name).read_text() == "mine"
 
 
-def test_a_file_of_ones_own_in_a_gallery_is_kept(store_path, tmp_path):
+@pytest.mark.parametrize("name", ["notes.txt", "sheets/mine.webp", "data/catalog-1.csv"])
+def test_a_file_of_ones_own_in_a_gallery_is_kept(store_path, tmp_path, name):
     """It would be lost with the folder."""
     make_gallery(store_path, tmp_path / "g")
-    (tmp_path / "g" / "notes.txt").write_text("mine")
-    with pytest.raises(OutputError, match=r"holds 'notes\.txt'"):
+    (tmp_path / "g" / name).write_text("mine")
+    with pytest.raises(OutputError, match=f"holds {name!r}"):
         make_gallery(store_path, tmp_path / "g", if_exists="replace")
-    assert (tmp_path / "g" / "notes.txt").read_text() == "mine"
+    assert (tmp_path / "g" / name).read_text() == "mine"
 
 
 def test_a_failure_leaves_the_old_gallery(store_path, tmp_path, monkeypatch):

@@ -135,7 +135,9 @@ function makeRange(id, column) {
   });
   fields[0].placeholder = numbers.brief(bins.least);
   fields[1].placeholder = numbers.brief(bins.most);
-  const set = (low, high) => state.setFilter(id, low === null && high === null ? null : [low, high]);
+  const set = (low, high) => {
+    state.setFilter(id, low === null && high === null ? null : [low, high]);
+  };
   const read = (field) => (field.value === "" ? null : Number(field.value));
   for (const field of fields) {
     field.addEventListener("change", () => set(read(fields[0]), read(fields[1])));
@@ -174,7 +176,8 @@ function binColumn(values, n) {
   const known = Float64Array.from(values.filter((value) => Number.isFinite(value))).sort();
   let [low, high] = [known[0], known[known.length - 1]];
   const [least, most] = [low, high];
-  const [inner, outer] = [0.005, 0.995].map((share) => known[Math.floor(share * (known.length - 1))]);
+  const find = (share) => known[Math.floor(share * (known.length - 1))];
+  const [inner, outer] = [find(0.005), find(0.995)];
   if (outer > inner && high - low > 4 * (outer - inner)) [low, high] = [inner, outer];
   const NONE = 255;
   const of = new Uint8Array(values.length).fill(NONE);
@@ -195,11 +198,9 @@ function dragRange(canvas, bins, set) {
     const share = Math.min(1, Math.max(0, (event.clientX - box.left) / box.width));
     return Math.round(share * bins.n);
   };
-  // What lies outside of the bins belongs to the outermost.
+  // What lies outside of the bins belongs to the outermost, so that a range ends there nowhere.
   const edge = (bin) =>
-    (bin <= 0 && bins.least < bins.low) || (bin >= bins.n && bins.most > bins.high)
-      ? null
-      : Number((bins.low + bin * bins.width).toPrecision(6));
+    bin <= 0 || bin >= bins.n ? null : Number((bins.low + bin * bins.width).toPrecision(6));
   canvas.addEventListener("pointerdown", (event) => {
     from = locate(event);
     canvas.setPointerCapture(event.pointerId);

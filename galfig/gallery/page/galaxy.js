@@ -31,7 +31,8 @@ const galaxyView = {
     const focused = document.activeElement?.dataset.does;
     this.place = to;
     this._fill();
-    (this.dialog.querySelector(`[data-does="${focused}"]`) ?? this.dialog.querySelector("button")).focus();
+    const again = this.dialog.querySelector(`[data-does="${focused}"]:enabled`);
+    (again ?? this.dialog.querySelector("button:enabled")).focus();
     say(describe.galaxy(state.visible[to]));
   },
 
@@ -77,7 +78,8 @@ const galaxyView = {
     const p = numbers.probability(galfigGallery.values("p")[galaxy]);
     const words = `Predicted ${write("predicted")} with p ${/^[<>]/.test(p) ? p : `= ${p}`}`;
     const mark = describe.mark(galaxy);
-    return mark ? `${mark} ${words}, which is ${write("correct")}: it is ${write("true")}.` : `${words}; the true class is unknown.`;
+    if (!mark) return `${words}; the true class is unknown.`;
+    return `${mark} ${words}, which is ${write("correct")}: it is ${write("true")}.`;
   },
 
   _panels(galaxy) {
@@ -152,13 +154,13 @@ const galaxyView = {
         place.append("Its position is not known.");
         return;
       }
-      const query = `ra=${ra}&dec=${dec}`;
+      const [query, mark] = [`ra=${ra}&dec=${dec}`, `&mark=${ra},${dec}`];
       const link = (words, href) =>
         dom.make("a", { href, target: "_blank", rel: "noopener noreferrer" }, words);
       place.append(
         link("SkyServer", `https://skyserver.sdss.org/dr18/VisualTools/explore/summary?${query}`),
         " ",
-        link("Legacy Surveys", `https://www.legacysurvey.org/viewer?${query}&zoom=15&mark=${ra},${dec}`),
+        link("Legacy Surveys", `https://www.legacysurvey.org/viewer?${query}&zoom=15${mark}`),
         ` at ra ${ra}, dec ${dec} (another site opens)`,
       );
     });

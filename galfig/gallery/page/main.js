@@ -100,12 +100,13 @@ function showScale() {
     evidence: [
       "− peak",
       bar("signed-scale.png"),
-      `+ peak [log-odds]: ${evidence} in orange, against it in blue. Each galaxy has a scale of its own.`,
+      `+ peak [log-odds]: ${evidence} in orange, against it in blue; one scale per galaxy.`,
     ],
   }[state.show] ?? [
     "0",
     bar("scale.png"),
-    `peak [${unit}]. The maps of a galaxy share a scale, which is another for each galaxy. The brightness of a map is not the probability p.`,
+    `peak [${unit}]: one scale per galaxy, which its maps share. ` +
+      "Brightness is not the probability p.",
   ];
   dom.find("scale").replaceChildren(...parts);
 }
@@ -118,8 +119,8 @@ function startToolbar() {
     [
       "",
       [
-        ["predicted", "predicted class"],
-        ...(hasTruth ? [["true", "true class"]] : []),
+        ["predicted", "map: predicted class"],
+        ...(hasTruth ? [["true", "map: true class"]] : []),
         ["cutout", "cutout"],
         ...(slots.includes("evidence") ? [["evidence", "evidence (signed)"]] : []),
       ],
@@ -127,11 +128,11 @@ function startToolbar() {
     ["Map of a class", meta.classes.map((name, number) => [`class-${number}`, name])],
   ]);
   dom.find("show").addEventListener("change", (event) => state.setShow(event.target.value));
-  const orders = { random: "random", loss: "loss", p: "p", redshift: "redshift", given: "as given" };
+  const order = meta.sort === "given" ? "as given" : meta.sort;
   const named = (columns) =>
     columns.filter(({ label }) => label).map(({ id, label }) => [id, label]);
   dom.fillSelect(dom.find("sort"), [
-    ["", [["", `gallery (${orders[meta.sort]})`]]],
+    ["", [["", `gallery (${order})`]]],
     ["Network and maps", named(meta.columns)],
     ["Catalog", named(meta.catalog)],
   ]);
@@ -157,7 +158,8 @@ function startToolbar() {
 function startDialogs() {
   const { meta } = galfigGallery;
   const legend = dom.find("legend");
-  const bar = dom.make("img", { src: "scale.png", alt: "colour scale of the maps", width: 256, height: 16 });
+  const alt = "colour scale of the maps";
+  const bar = dom.make("img", { src: "scale.png", alt, width: 256, height: 16 });
   legend.append(
     dom.headDialog(legend, "legend-name", "How to read the maps"),
     dom.make("p", { className: "scale" }, "0 ", bar, ` peak of the galaxy [${meta.unit}]`),
@@ -182,12 +184,17 @@ function startDialogs() {
   const setPanel = (isOpen) => {
     panel.classList.toggle("open", isOpen);
     opener.setAttribute("aria-expanded", String(isOpen));
+    // What lies behind the filters cannot be reached.
+    for (const behind of document.querySelectorAll("header, main")) behind.inert = isOpen;
     (isOpen ? dom.find("hide-filters") : opener).focus();
   };
   opener.addEventListener("click", () => setPanel(!panel.classList.contains("open")));
   dom.find("hide-filters").addEventListener("click", () => setPanel(false));
   panel.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && panel.classList.contains("open")) setPanel(false);
+  });
+  matchMedia("(max-width: 48rem)").addEventListener("change", () => {
+    if (panel.classList.contains("open")) setPanel(false);
   });
 }
 
@@ -211,13 +218,15 @@ function startTheme() {
 /** Act on keys that hold everywhere but in a field. */
 function pressKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.target.closest("input, select, textarea") || document.querySelector("dialog[open]")) return;
+  const isBusy = event.target.closest("input, select, textarea");
+  if (isBusy || document.querySelector("dialog[open]")) return;
   const shows = { c: "cutout", m: "predicted", t: "true", e: "evidence" };
   const number = Number(event.key) - 1;
   const { classes } = galfigGallery.meta;
   const show = shows[event.key] ?? (classes[number] === undefined ? null : `class-${number}`);
+  const isOffered = [...dom.find("show").options].some(({ value }) => value === show);
   if (event.key === "?") dom.openDialog(dom.find("help"));
-  else if (show && [...dom.find("show").options].some(({ value }) => value === show)) state.setShow(show);
+  else if (isOffered) state.setShow(show);
   else return;
   event.preventDefault();
 }

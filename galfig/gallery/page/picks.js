@@ -53,12 +53,14 @@ const picks = {
 
   /** Return the command that draws the picks, which reads picks.txt. */
   writeCommand() {
-    return `galfig render ${quoteForShell(galfigGallery.meta.store)} --objid @picks.txt --out picks.pdf`;
+    const store = quoteForShell(galfigGallery.meta.store);
+    return `galfig render ${store} --objid @picks.txt --out picks.pdf`;
   },
 
   /** Return the selection of a figure in a manuscript. */
   writeSelection() {
-    return `selection = { objids = [${this.list().map((objid) => JSON.stringify(objid)).join(", ")}] }`;
+    const objids = this.list().map((objid) => JSON.stringify(objid));
+    return `selection = { objids = [${objids.join(", ")}] }`;
   },
 
   open() {
@@ -103,7 +105,7 @@ const picks = {
       ),
       text,
       dom.make("p", { className: "note", role: "status" }),
-      dom.make("p", { className: "note" }, "This browser keeps the picks, by the digest of the store."),
+      dom.make("p", { className: "note" }, "This browser keeps them, by the digest of the store."),
     ];
   },
 

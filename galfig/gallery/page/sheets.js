@@ -33,6 +33,14 @@ const sheets = {
     return places.find((place) => place.slot === show);
   },
 
+  /** Return whether a choice of what is shown means anything in this gallery. */
+  isKnown(show) {
+    const { classes, sheets: described } = galfigGallery.meta;
+    const asked = /^class-(\d+)$/.exec(show ?? "");
+    if (asked) return Number(asked[1]) < classes.length;
+    return ["predicted", "true"].includes(show) || described.slots.includes(show);
+  },
+
   /** Draw a slot of a galaxy on a canvas, as soon as its sheet is there. */
   draw(canvas, galaxy, slot) {
     const { side, pitch, across, each } = galfigGallery.meta.sheets;

@@ -95,7 +95,7 @@ const state = {
       this._mark(name, filter);
     }
     this.sort = { id: isKnown ? id : "", isDescending: isKnown && isDescending };
-    if (show) this.show = show;
+    if (sheets.isKnown(show)) this.show = show;
     this._update();
     this._tell("show");
   },
@@ -139,9 +139,12 @@ const state = {
     const key = `${isDescending}${id}`;
     if (!id) return this._orders.get("");
     if (!this._orders.has(key)) {
-      const { values, kind, categories } = galfigGallery.columns.get(id);
-      const isKnown = (galaxy) =>
-        kind === "number" ? !Number.isNaN(values[galaxy]) : kind === "class" ? values[galaxy] >= 0 : values[galaxy] !== "";
+      const { values, kind } = galfigGallery.columns.get(id);
+      const isKnown = {
+        number: (galaxy) => !Number.isNaN(values[galaxy]),
+        class: (galaxy) => values[galaxy] >= 0,
+        text: (galaxy) => values[galaxy] !== "",
+      }[kind];
       const all = [...this._orders.get("")];
       const known = all.filter(isKnown);
       const unknown = all.filter((galaxy) => !isKnown(galaxy));
