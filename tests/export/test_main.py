@@ -265,3 +265,31 @@ def test_existing_files_stay(store, tmp_path):
         assert (tmp_path / name).read_text() == "mine"
         write(store, str(tmp_path / name), [0], if_exists="replace")
         assert (tmp_path / name).read_text(errors="replace") != "mine"
+
+
+@pytest.mark.slow
+def test_numbers_of_maps_are_those_of_a_store_of_statistics(forms, tmp_path):
+    """One definition: measured at the build, or of the maps that a full store holds."""
+    tables = []
+    for form in ("full", "statistics"):
+        galfig.export_table(forms / f"{form}.h5", tmp_path / f"{form}.parquet")
+        tables.append(pd.read_parquet(tmp_path / f"{form}.parquet"))
+    pd.testing.assert_frame_equal(*tables)
+    # Maps of 8 bits are rounded, by half a step at most.
+    galfig.export_table(forms / "native.h5", tmp_path / "native.parquet")
+    native = pd.read_parquet(tmp_path / "native.parquet")
+    with open_store(forms / "native.h5") as store:
+        limits = [store.rounding("cams", row)[1] for row in range(len(store))]
+    assert (np.abs(native["peak_high"] - tables[0]["peak_high"]) <= 1.001 * np.array(limits)).all()
+
+
+@pytest.mark.slow
+def test_maps_that_are_not_stored_are_made_again(forms, tmp_path):
+    """The cutouts of all forms are those of the images; statistics give the same maps."""
+    for form in ("full", "statistics"):
+        words = ["--maps", tmp_path / f"{form}.fits", "--n", 2]
+        run(forms / f"{form}.h5", *words)
+    with fits.open(tmp_path / "full.fits") as one, fits.open(tmp_path / "statistics.fits") as other:
+        for first, second in zip(one[2:], other[2:], strict=True):
+            np.testing.assert_array_equal(first.data, second.data)
+            assert first.header == second.header

@@ -5,9 +5,10 @@ import shutil
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 from click.testing import CliRunner
-from samples import list_figures, write_small_audit
+from samples import draw_galaxies, join_parts, list_figures, make_attributes, write_small_audit
 
 import galfig
 from galfig.cli import main
@@ -263,3 +264,47 @@ def test_what_a_subset_says_is_checked(known, change, words):
         file.attrs["subset"] = json.dumps(said)
     with pytest.raises(StoreError, match=words):
         open_store(known[1])
+
+
+def test_a_virtual_store_gives_one_of_its_own(tmp_path):
+    """Maps are taken from the parts, and the subset needs none."""
+    parts, home = [], tmp_path / "maps.h5.parts"
+    home.mkdir()
+    for start, stop in ((0, 4), (4, 9)):
+        parts.append(home / f"{start:06d}.h5")
+        draw_galaxies(start, stop).write(parts[-1])
+    objids = [f"g{index}" for index in range(9)]
+    table = pd.DataFrame({"objID": objids}, index=objids)
+    attrs = make_attributes(("a", "b"), size=10)
+    join_parts(tmp_path / "copied.h5", parts, table, attrs)
+    join_parts(tmp_path / "maps.h5", parts, table, attrs, is_virtual=True)
+    made = [cut(tmp_path / name, f"of-{name}", [5, 1]) for name in ("maps.h5", "copied.h5")]
+    assert made[0].read_bytes() == made[1].read_bytes()
+    shutil.rmtree(home)
+    assert verify_path(made[0]) == []
+    with open_store(made[0]) as part, open_store(tmp_path / "copied.h5") as store:
+        assert part.n_parts == 0
+        np.testing.assert_array_equal(part.cams(["g1", "g5"]), store.cams([1, 5]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["native", "statistics"])
+def test_stores_without_cutouts_give_subsets_without(forms, tmp_path, form):
+    """Their figures are drawn again from the images, which are where they were."""
+    folder = shutil.copytree(forms, tmp_path / "data")
+    run, path = CliRunner().invoke, folder / f"{form}.h5"
+    found = run(main, ["subset", str(path), "--n", "2", "--out", str(folder / "s.h5")])
+    assert found.exit_code == 0, found.output
+    far = galfig.subset(folder / "s.h5", tmp_path / "elsewhere" / "t.h5")
+    assert verify_path(folder / "s.h5") == verify_path(far) == []
+    drawn = []
+    for source in (path, folder / "s.h5"):
+        out = tmp_path / source.stem / "f.png"
+        words = ["render", str(source), "--objid", f"@{folder / 's.h5'}", "--out", str(out)]
+        assert run(main, words).exit_code == 0
+        drawn.append(out.read_bytes())
+    assert drawn[0] == drawn[1]
+    with open_store(path) as store, open_store(far) as part:
+        assert store.record.images_dir is not None
+        # A store names no folder that is not below its own.
+        assert part.record.images_dir is None
