@@ -144,7 +144,7 @@ NAMED_BY = {
     "radial-profile": tuple(f"{name}-{QUANTITY}" for name in CLASSES),
     "stacked-maps": tuple(f"{name}-{QUANTITY}" for name in CLASSES),
     **dict.fromkeys(
-        ("panels", "compare", "top-losses", "atlas"),
+        ("panels", "compare", "top-losses", "atlas", "feature-space"),
         tuple(f"{name}-{QUANTITY}" for name in CLASSES),
     ),
     "training-curves": (),
