@@ -138,7 +138,7 @@ def _check_store(path: Path) -> None:
         if store.n_parts:
             raise StoreError(
                 f"{path}: its maps are in {store.n_parts} parts, expected a store that holds them; "
-                "merge the parts without `virtual`"
+                "merge its parts into one file"
             )
 
 

@@ -115,6 +115,7 @@ MESSAGES = [
         "'galfig build-maps --store native'",
     ),
     ("render", "name the folder of them with `images`", "name the folder of them with --images"),
+    ("render", '`map` is "grad-cam", but its maps', '--map is "grad-cam", but its maps'),
     # Engines.
     (
         "build-maps",

@@ -113,7 +113,7 @@ def test_learning_rate_is_a_number_or_a_word(given, value):
 
 def test_help_shows_default_and_range_together():
     """In one pair of brackets, and NUMBER|auto where both may stand."""
-    words = "or decode them for a GPU. [default: one per core; x>=1]"
+    words = "or decode them for a GPU. [default: one per core, at most four for a GPU; x>=1]"
     assert f"--workers INTEGER Threads that explain galaxies on a CPU, {words}" in show(
         "build-maps"
     )

@@ -19,9 +19,9 @@ def refuse(*args):
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["render", "--colours", "magma"], "No such option '--colours'."),
+        (["render", "--hue", "magma"], "No such option '--hue'."),
         (["render", "--color", "red"], "No such option '--color'."),
-        (["render", "--title", "Figure 1"], "No such option '--title'."),
+        (["render", "--caption", "Figure 1"], "No such option '--caption'."),
         (["render", "--zmn", "0.1"], "No such option '--zmn'. Did you mean '--zmin'?"),
         (["render", "--overwite"], "No such option '--overwite'. Did you mean '--overwrite'?"),
         (["render", "--Correct"], "No such option '--Correct'. Did you mean '--correct'?"),
