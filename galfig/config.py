@@ -736,7 +736,9 @@ class StyleSettings(_Table):
         max_length=40,
         description="What names by position begin with, such as 'SDSS J', before the coordinates",
     )
-    title: str | None = Field(None, max_length=500, description="Title above rows of panels")
+    title: str | None = Field(
+        None, max_length=500, description="Title above rows of panels and charts"
+    )
     letters: bool = Field(False, description="Whether rows of panels have letters: (a), (b), ...")
     class_names: dict[str, str] = Field(
         {}, description="Names of classes in figures, by their names in the store"

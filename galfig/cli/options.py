@@ -449,7 +449,7 @@ def style_options(function: Function) -> Function:
             metavar="TEXT",
             help="What names by position begin with, such as 'SDSS J'.  [default: J]",
         ),
-        click.option("--title", help="Title above rows of panels."),
+        click.option("--title", help="Title above rows of panels and charts."),
         click.option(
             "--letters",
             is_flag=True,

@@ -24,7 +24,15 @@ from galfig.figures.save import (
     describe_provenance,
     write_drawing,
 )
-from galfig.figures.style import COLUMN_WIDTH, MAX_WIDTH, MIN_WIDTH, TEXT_WIDTH, paper_style
+from galfig.figures.style import (
+    COLUMN_WIDTH,
+    MAX_WIDTH,
+    MIN_WIDTH,
+    TEXT_WIDTH,
+    fit_words,
+    paper_style,
+    scale_font,
+)
 from galfig.runtime.files import ErrorOrReplace
 from galfig.runtime.messages import quote, shorten, suggest
 from galfig.runtime.options import STYLED, MapKind
@@ -645,7 +653,18 @@ def _draw(draw: Callable[[DrawOptions], Drawing], options: DrawOptions) -> Drawi
     if options.ax is not None or options.axes is not None:
         return draw(options)
     with paper_style(options.style):
-        return dataclasses.replace(draw(options), style=options.style)
+        drawing = dataclasses.replace(draw(options), style=options.style)
+        if options.style.title:
+            _write_title(drawing, options.style.title)
+        return drawing
+
+
+def _write_title(drawing: Drawing, title: str) -> None:
+    """Write a title above a chart, whose axes make room for it; rows of panels have theirs."""
+    for page in drawing.pages if isinstance(drawing.pages, tuple) else ():
+        if page.get_layout_engine() is not None:
+            words, size = fit_words(title, page.get_figwidth() - 0.2, scale_font(9), "bold", 3)
+            page.suptitle(words, fontsize=size, weight="bold", parse_math=False)
 
 
 def _check_query(name: str, kind: FigureKind, query: Query) -> None:

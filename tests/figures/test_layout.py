@@ -265,6 +265,18 @@ def test_a_figure_has_a_title_and_letters(store):
     assert f"From top to bottom: (a) {store.objid[0]} (" in plot.caption
 
 
+def test_a_chart_has_a_title_too(store):
+    """Inside the figure and above the axes, in lines that fit."""
+    title = "How well a network tells galaxies of low metallicity from those of high metallicity"
+    fig = galfig.plot.roc(store, style={"title": title}).figure
+    fig.draw_without_rendering()
+    box = fig._suptitle.get_window_extent()
+    assert fig._suptitle.get_text().replace("\n", " ") == title
+    assert box.y0 >= fig.axes[0].bbox.y1
+    assert fig.bbox.x0 <= box.x0 < box.x1 <= fig.bbox.x1
+    assert box.y1 <= fig.bbox.y1
+
+
 @pytest.mark.parametrize("kind", ["panels", "top_losses", "stacked_maps", "compare"])
 def test_captions_say_where_panels_stand(store, other_store, kind):
     """Of columns nothing about rows, and in which order galaxies are named."""
