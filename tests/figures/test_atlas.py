@@ -184,7 +184,7 @@ def test_atlas_tells_the_true_class_and_shows_chosen_maps(make_store):
     assert not [one for one in words if one.startswith("low-metal")]
     assert "Grad-CAM maps for high-metallicity (" not in caption
     assert " for high-metallicity, which explain" in caption
-    assert "where it is known, the true class" in caption
+    assert "the true class where it is known" in caption
 
 
 def test_columns_of_the_last_page_are_equally_long(make_store):
