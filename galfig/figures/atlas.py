@@ -533,11 +533,11 @@ def _describe(
     label, predicted = store.label[indices].astype(np.intp), store.predicted[indices]
     parts = ["the identifier"]
     if n_redshift:
-        known = "" if n_redshift == len(indices) else "where it is known, "
-        parts.append(f"{known}the redshift")
+        known = "" if n_redshift == len(indices) else " where it is known"
+        parts.append(f"the redshift{known}")
     if (label >= 0).any():
-        known = "" if (label >= 0).all() else "where it is known, "
-        parts.append(f"{known}the true class")
+        known = "" if (label >= 0).all() else " where it is known"
+        parts.append(f"the true class{known}")
     shape = store.cutouts(int(indices[0])).shape
     p, sigma, method = markup.math("p"), markup.sigma, find_words(store.record)
     if layout.look.scale == "row":

@@ -20,6 +20,7 @@ from galfig.figures.captions import (
     count_noun,
     describe_sample,
     describe_training,
+    introduce_column,
     join_lines,
     name_axis,
     name_column,
@@ -287,7 +288,8 @@ def _describe(
     n_audited: int,
     markup: Markup,
 ) -> str:
-    column, statistic = (markup.label(name_column(store, name)) for name in names)
+    column = introduce_column(store, names[0], markup)
+    statistic = markup.label(name_column(store, names[1]))
     n = int(trend.n.sum())
     n_absent, n_unknown = len(selection.indices) - n_audited, n_audited - n
     left_out = [

@@ -1090,6 +1090,13 @@ def name_axis(store: Store, column: str) -> str:
     return store.labels.get(column, KNOWN.get(column, escape_label(column)))
 
 
+def introduce_column(store: Store, column: str, markup: Markup) -> str:
+    """Name a column as its axis does, and by its own name where that is another that is known."""
+    words = name_axis(store, column)
+    is_own = words == escape_label(column) or column in store.labels
+    return markup.label(words) + ("" if is_own else f" ({markup.text(column)})")
+
+
 def format_probability(p: float) -> str:
     """Return '= 0.973', or an inequality if three decimals would round p to 0 or 1."""
     words = f"{p:.3f}"

@@ -21,6 +21,7 @@ from galfig.figures.captions import (
     describe_omitted,
     describe_sample,
     describe_training,
+    introduce_column,
     join_lines,
     name_axis,
 )
@@ -198,14 +199,6 @@ def _common_divisor(a: Fraction, b: Fraction) -> Fraction:
     return Fraction(shared, a.denominator * b.denominator)
 
 
-def _name_quantity(store: Store, markup: Markup) -> str:
-    """Name the quantity for the caption, and its column where the axis calls it otherwise."""
-    column = store.settings.classes.column
-    words = name_axis(store, column)
-    is_own = words == escape_label(column) or column in store.labels
-    return markup.label(words) + ("" if is_own else f" ({markup.text(column)})")
-
-
 def _describe(store: Store, selection: Selection, n: int, markup: Markup) -> str:
     classes = store.settings.classes
     edges, labels = classes.edges or (), classes.labels or ()
@@ -218,7 +211,7 @@ def _describe(store: Store, selection: Selection, n: int, markup: Markup) -> str
     n_without = len(selection.indices) - n
     absent = describe_absent(store, markup)
     return join_lines(
-        f"Distribution of {_name_quantity(store, markup)} for "
+        f"Distribution of {introduce_column(store, store.settings.classes.column, markup)} for "
         f"{describe_sample(store, selection, markup)}.",
         describe_omitted(store, selection),
         f"Of these, {n_without} without a value {'is' if n_without == 1 else 'are'} not counted."

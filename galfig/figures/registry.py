@@ -638,16 +638,18 @@ def draw_from(
     store.announce(chosen.indices)
     options = dataclasses.replace(options, cmap=options.cmap or _choose_colormap(kind, options))
     if options.other is not None:
-        options = dataclasses.replace(options, other=_rename(options.other, options))
+        words = options.style.class_names, options.style.labels
+        options = dataclasses.replace(options, other=options.other.renamed(*words))
     module = importlib.import_module(f"galfig.figures.{kind.module}")
     shown, recorded = (
         dataclasses.replace(chosen, query=rename_classes(view, chosen.query, names))
         for names in (view.class_names, view.original_names)
     )
     drawing = _draw(partial(module.draw, view, shown), options)
-    classes = tuple(view.original_names[index] for index in find_classes(view, given.classes))
-    # What the figure was made from has the names of the file.
-    given = dataclasses.replace(given, classes=classes)
+    if view.new_names:
+        # What the figure was made from has the names of the file.
+        classes = tuple(view.original_names[index] for index in find_classes(view, given.classes))
+        given = dataclasses.replace(given, classes=classes)
     return drawing, describe_provenance(name, store, recorded, given)
 
 
