@@ -90,7 +90,7 @@ def test_the_legend_says_what_is_shown(store_path, tmp_path):
         "layer conv3",
         "one linear colour scale per galaxy, which its maps share, from zero",
         "those of two galaxies cannot",
-        "the brightness of a map is not p",
+        "brightness of a map is not",
         "the brightest pixel is not on the map of the predicted class",
         "orange speaks for high",
         "All images and labels are simulated",
