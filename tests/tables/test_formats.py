@@ -20,6 +20,7 @@ from galfig.catalog.formats import read_table
 from galfig.errors import OutputError
 from galfig.tables.columns import Column, Table, make_distinct, name_in_ascii, read_cells
 from galfig.tables.formats import SUFFIXES, check_table, write_table
+from galfig.tables.images import Image
 
 IDS = ["1237665024900858129", "1237665024900858130", "0042", "NGC 5194"]
 # Quotation marks, separators, ends of lines, blanks, and what programs take for something else.
@@ -254,6 +255,23 @@ def test_columns_without_rows_or_without_a_value(tmp_path, suffix):
     assert len(found) == 1
     assert str(found["objid"][0]) == "a"
     assert np.isnan(np.ma.filled(np.ma.asarray(found["x"], dtype=float), np.nan)[0])
+
+
+def test_words_that_look_like_records(tmp_path):
+    """A name such as 'Unnamed: 158', which pandas gives, is no keyword of FITS with a number."""
+    words = "Unnamed: 158"
+    columns = {"objid": COLUMNS["objid"], words: Column(WHOLE, words, words)}
+    image = Image("A", np.zeros((2, 3), np.float32), (("OBJECT", words, words),), 1)
+    path = tmp_path / "t.fits"
+    write_table(path, Table(words, columns), images=[image])
+    found = read(path)
+    assert found.colnames == ["objid", "Unnamed:158"]
+    assert found["Unnamed:158"][1] == 999999
+    assert found["Unnamed:158"].description == "Unnamed:158"
+    assert fits.getheader(path, "A")["OBJECT"] == "Unnamed:158"
+    with fits.open(path, checksum=True) as hdus:
+        hdus.verify("exception")
+        assert hdus["A"].data.shape == (2, 3)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
