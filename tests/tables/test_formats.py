@@ -14,6 +14,8 @@ from astropy.io import fits
 from astropy.io.votable import parse
 from astropy.table import Table as AstropyTable
 from astropy.units import UnitsWarning
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pyarrow import parquet
 
 from galfig.catalog.formats import read_table
@@ -41,6 +43,7 @@ COLUMNS = {
 }
 META = {"galfig_version": "0.1.0", "store": {"plan_digest": "ab" * 32}, "n": 4, "words": "Ü"}
 TABLE = Table("Galaxies of a store", COLUMNS, META, "GALAXIES")
+LETTER = st.characters(codec="utf-8", exclude_characters="\0")
 PLAIN = [suffix for suffix in SUFFIXES if suffix != ".mrt"]
 
 
@@ -334,3 +337,38 @@ def test_no_table_needs_the_libraries_of_another(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.csv")], check=False)
     assert done.returncode == 0
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    st.lists(st.floats(allow_infinity=False), min_size=1, max_size=6),
+    st.lists(st.floats(allow_infinity=False, width=32), min_size=6, max_size=6),
+    st.lists(
+        st.text(st.characters(codec="utf-8", exclude_characters="\0")), min_size=6, max_size=6
+    ),
+)
+def test_any_numbers_and_texts(tmp_path_factory, numbers, short, texts):
+    """Of any size and sign, and of any characters, as they are read from CSV, MRT and Parquet."""
+    folder, n = tmp_path_factory.mktemp("t"), len(numbers)
+    columns = {
+        "a": Column(np.array(numbers), "numbers"),
+        "b": Column(np.array(short[:n], np.float32), "numbers"),
+        "c": Column(np.array(texts[:n], dtype=object), "texts"),
+    }
+    table = Table("t", columns)
+    for suffix in (".csv", ".mrt", ".parquet"):
+        write_table(folder / f"t{suffix}", table)
+    found = parquet.read_table(folder / "t.parquet")
+    np.testing.assert_array_equal(found["a"], numbers)
+    np.testing.assert_array_equal(found["b"], np.array(short[:n], np.float32))
+    assert found["c"].to_pylist() == texts[:n]
+    with (folder / "t.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    np.testing.assert_array_equal([float(row["a"] or "nan") for row in rows], numbers)
+    assert [row["c"] for row in rows] == texts[:n]
+    mrt = read(folder / "t.mrt")
+    for name, expected in (("a", np.array(numbers)), ("b", columns["b"].values)):
+        values = np.ma.filled(np.ma.asarray(mrt[name], dtype=expected.dtype), np.nan)
+        np.testing.assert_array_equal(values, expected)
