@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from galfig.tables.images import Image
 
 # FITS files consist of blocks of so many bytes.
 _BLOCK = 2880
+_RECORD = re.compile(r"(\w): +([+-]?[\d.])")
 
 
 def write_fits(path: Path, table: Table, images: Iterable[Image] = ()) -> None:
@@ -55,7 +57,7 @@ def _encode(image: Image) -> bytes:
     if image.version is not None:
         hdu.ver = image.version
     for key, value, comment in image.cards:
-        words = name_in_ascii(value) if isinstance(value, str) and value else value
+        words = _spell(value) if isinstance(value, str) and value else value
         hdu.header[key] = (words, comment)
     _sign(hdu)
     data = image.values.astype(image.values.dtype.newbyteorder(">")).tobytes()
@@ -83,7 +85,7 @@ def _make_hdu(table: Table, path: Path) -> Any:
 
     from galfig.tables.formats import warn_of_change
 
-    names = make_distinct(map(name_in_ascii, table.columns))
+    names = make_distinct(map(_spell, table.columns))
     changed = [name for name, new in zip(table.columns, names, strict=True) if name != new]
     warn_of_change(path, "names of columns are ASCII, whatever their capitals; changed", changed)
     foreign = [name for name, column in table.columns.items() if not _is_ascii(column)]
@@ -92,7 +94,8 @@ def _make_hdu(table: Table, path: Path) -> Any:
     made.meta.clear()
     for name, new in zip(list(made.colnames), names, strict=True):
         made[name].unit = None
-        made[name].description = name_in_ascii(made[name].description or "") or None
+        words = made[name].description
+        made[name].description = _spell(words) if words else None
         if name != new:
             made.rename_column(name, new)
     stream = io.BytesIO()
@@ -106,18 +109,27 @@ def _make_hdu(table: Table, path: Path) -> Any:
             for key, words in (("TCOMM", column.description), ("TUNIT", column.unit)):
                 if words:
                     after = f"TFORM{number}"
-                    hdu.header.set(f"{key}{number}", name_in_ascii(words), after=after)
+                    hdu.header.set(f"{key}{number}", _spell(words), after=after)
     hdu.name = table.name
     return hdu
 
 
 def describe_origin(header: Any, title: str, meta: Mapping[str, Any]) -> None:
     """Add to a header what a file was made from: galfig's version, and all of it as JSON."""
-    header["TITLE"] = name_in_ascii(title)
+    header["TITLE"] = _spell(title)
     header["CREATOR"] = f"galfig {meta.get('galfig_version', '')}".strip()
     # As JSON that escapes what is not ASCII.
     for line in _wrap(f"galfig: {json.dumps(json.loads(dump_json(meta)))}"):
         header.add_history(line)
+
+
+def _spell(text: str) -> str:
+    """Return a text in ASCII that astropy takes for text.
+
+    A card with a word, a colon, a blank and a number is one of two keywords to it (Calabretta et
+    al. 2004, "record-valued").
+    """
+    return _RECORD.sub(r"\1:\2", name_in_ascii(text))
 
 
 def _wrap(words: str, width: int = 72) -> list[str]:

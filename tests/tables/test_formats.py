@@ -14,12 +14,15 @@ from astropy.io import fits
 from astropy.io.votable import parse
 from astropy.table import Table as AstropyTable
 from astropy.units import UnitsWarning
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pyarrow import parquet
 
 from galfig.catalog.formats import read_table
 from galfig.errors import OutputError
 from galfig.tables.columns import Column, Table, make_distinct, name_in_ascii, read_cells
 from galfig.tables.formats import SUFFIXES, check_table, write_table
+from galfig.tables.images import Image
 
 IDS = ["1237665024900858129", "1237665024900858130", "0042", "NGC 5194"]
 # Quotation marks, separators, ends of lines, blanks, and what programs take for something else.
@@ -40,6 +43,7 @@ COLUMNS = {
 }
 META = {"galfig_version": "0.1.0", "store": {"plan_digest": "ab" * 32}, "n": 4, "words": "Ü"}
 TABLE = Table("Galaxies of a store", COLUMNS, META, "GALAXIES")
+LETTER = st.characters(codec="utf-8", exclude_characters="\0")
 PLAIN = [suffix for suffix in SUFFIXES if suffix != ".mrt"]
 
 
@@ -256,6 +260,23 @@ def test_columns_without_rows_or_without_a_value(tmp_path, suffix):
     assert np.isnan(np.ma.filled(np.ma.asarray(found["x"], dtype=float), np.nan)[0])
 
 
+def test_words_that_look_like_records(tmp_path):
+    """A name such as 'Unnamed: 158', which pandas gives, is no keyword of FITS with a number."""
+    words = "Unnamed: 158"
+    columns = {"objid": COLUMNS["objid"], words: Column(WHOLE, words, words)}
+    image = Image("A", np.zeros((2, 3), np.float32), (("OBJECT", words, words),), 1)
+    path = tmp_path / "t.fits"
+    write_table(path, Table(words, columns), images=[image])
+    found = read(path)
+    assert found.colnames == ["objid", "Unnamed:158"]
+    assert found["Unnamed:158"][1] == 999999
+    assert found["Unnamed:158"].description == "Unnamed:158"
+    assert fits.getheader(path, "A")["OBJECT"] == "Unnamed:158"
+    with fits.open(path, checksum=True) as hdus:
+        hdus.verify("exception")
+        assert hdus["A"].data.shape == (2, 3)
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_two_runs_give_the_same_bytes(tmp_path, suffix):
     """No date, no random name, no name of the file in the file."""
@@ -316,3 +337,38 @@ def test_no_table_needs_the_libraries_of_another(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.csv")], check=False)
     assert done.returncode == 0
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    st.lists(st.floats(allow_infinity=False), min_size=1, max_size=6),
+    st.lists(st.floats(allow_infinity=False, width=32), min_size=6, max_size=6),
+    st.lists(
+        st.text(st.characters(codec="utf-8", exclude_characters="\0")), min_size=6, max_size=6
+    ),
+)
+def test_any_numbers_and_texts(tmp_path_factory, numbers, short, texts):
+    """Of any size and sign, and of any characters, as they are read from CSV, MRT and Parquet."""
+    folder, n = tmp_path_factory.mktemp("t"), len(numbers)
+    columns = {
+        "a": Column(np.array(numbers), "numbers"),
+        "b": Column(np.array(short[:n], np.float32), "numbers"),
+        "c": Column(np.array(texts[:n], dtype=object), "texts"),
+    }
+    table = Table("t", columns)
+    for suffix in (".csv", ".mrt", ".parquet"):
+        write_table(folder / f"t{suffix}", table)
+    found = parquet.read_table(folder / "t.parquet")
+    np.testing.assert_array_equal(found["a"], numbers)
+    np.testing.assert_array_equal(found["b"], np.array(short[:n], np.float32))
+    assert found["c"].to_pylist() == texts[:n]
+    with (folder / "t.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    np.testing.assert_array_equal([float(row["a"] or "nan") for row in rows], numbers)
+    assert [row["c"] for row in rows] == texts[:n]
+    mrt = read(folder / "t.mrt")
+    for name, expected in (("a", np.array(numbers)), ("b", columns["b"].values)):
+        values = np.ma.filled(np.ma.asarray(mrt[name], dtype=expected.dtype), np.nan)
+        np.testing.assert_array_equal(values, expected)
