@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from galfig.components import find_components
 from galfig.errors import FigureError
@@ -34,11 +35,13 @@ from galfig.figures.style import (
     find_figure,
     find_ground,
     find_ink,
+    find_page,
     list_curve_colors,
     open_axes,
     paper_style,
     plot_legend,
     scale_font,
+    wrap_words,
 )
 from galfig.runtime.options import Projection
 from galfig.store.reader import Store
@@ -53,6 +56,8 @@ MAX_CLASSES = 2 * len(MARKERS)
 # Side of a cutout on the page, the part of its cell that it fills, and margins [inch].
 SIDE, FILLING = 0.5, 0.86
 LEFT, RIGHT, BOTTOM, TOP = 0.5, 0.06, 0.42, 0.1
+# Height of a line of a legend [inch].
+ROW = 0.15
 # Galaxies that are classified as another class: their points, and their frames.
 OPEN = {"marker": "o", "markerfacecolor": "none", "markersize": 4, "markeredgewidth": 0.7}
 DASHES = (0, (2, 1.2))
@@ -172,13 +177,19 @@ def make_feature_space(
     -------
     Figure
     """
-    with open_axes(ax, chart_size(width, 1.0)) as axes:
-        fig = find_figure(axes)
-        plot_points(
-            space.positions, marks, ax=axes, room=None if ax is not None else fig.get_figwidth()
-        )
-        _label_axes(space, axes)
-        return fig
+    with paper_style() if ax is None else nullcontext():
+        words, factor = [word for word, _ in _list_point_entries(marks)], scale_font(8) / 8
+        inches, height = chart_size(width, 0.85)
+        # Legend and label are above and below the middle of the axes.
+        across = inches - LEFT * factor
+        above = ROW * factor * -(-len(words) // _count_columns(words, across))
+        if ax is None and find_page() is None:
+            height += above
+        with open_axes(ax, (inches, height)) as axes:
+            room = None if ax is not None else (across, height - above - BOTTOM * factor)
+            plot_points(space.positions, marks, ax=axes, room=room and room[0])
+            _label_axes(space, axes, room)
+            return find_figure(axes)
 
 
 def plot_points(
@@ -189,21 +200,14 @@ def plot_points(
     The area of a point grows with the probability of the predicted class. The legend above the axes
     has a width of ``room`` [inch]; by default, that of the axes.
     """
-    n_classes = len(marks.names)
-    least = 1 / max(2, n_classes)
-    # Thousands of points would cover each other.
-    largest = float(np.clip(4000 / len(positions), 5, 26)) * scale_font(8) / 8
-
-    def size(p: Any) -> Any:
-        return largest * (0.2 + 0.8 * (np.asarray(p) - least) / (1 - least))
-
+    areas = _find_areas(marks, marks.p)
     for group, look in _list_looks(marks):
         for is_wrong in (False, True):
             rows = np.flatnonzero((marks.group == group) & (marks.is_wrong == is_wrong))
             ax.scatter(
                 positions[rows, 0],
                 positions[rows, 1],
-                size(marks.p[rows]),
+                areas[rows],
                 marker=look["marker"],
                 facecolors="none" if is_wrong else look["color"],
                 edgecolors=look["color"],
@@ -212,12 +216,26 @@ def plot_points(
                 zorder=3 if is_wrong else 2,
                 rasterized=True,
             )
+    _plot_legend(_list_point_entries(marks), ax, room)
+
+
+def _find_areas(marks: Marks, p: ArrayLike) -> NDArray[np.float64]:
+    """Return the area of points [pt²] of some probabilities: from that of a guess to 1."""
+    least = 1 / max(2, len(marks.names))
+    # Thousands of points would cover each other.
+    largest = float(np.clip(4000 / len(marks.p), 5, 26)) * scale_font(8) / 8
+    areas: NDArray[np.float64] = 0.2 + 0.8 * (np.asarray(p, np.float64) - least) / (1 - least)
+    return largest * areas
+
+
+def _list_point_entries(marks: Marks) -> list[tuple[str, dict[str, Any]]]:
+    """Return the entries of the legend of points: those of their marks, and two probabilities."""
     entries = _list_entries(marks)
-    for p in (0.5, 1.0) if n_classes < 3 else (1 / n_classes, 1.0):
+    for p in (1 / max(2, len(marks.names)), 1.0):
         # A marker is as wide as the root of the area of a point.
-        sample = {"marker": "o", "color": find_ink(0.5), "markersize": float(size(p)) ** 0.5}
-        entries.append((f"p = {p:.2g}", {**sample, "markeredgewidth": 0}))
-    _plot_legend(entries, ax, room)
+        sample = {"marker": "o", "markersize": float(_find_areas(marks, p)) ** 0.5}
+        entries.append((f"p = {p:.2g}", {**sample, "color": find_ink(0.5), "markeredgewidth": 0}))
+    return entries
 
 
 def _list_looks(marks: Marks) -> list[tuple[int, dict[str, Any]]]:
@@ -287,9 +305,13 @@ def _measure_axes(ax: Axes) -> NDArray[np.float64]:
     return np.array([extent.width, extent.height]) / find_figure(ax).dpi
 
 
-def _label_axes(space: Space, ax: Axes) -> None:
-    ax.set_xlabel(escape_math(space.names[0]))
-    ax.set_ylabel(escape_math(space.names[1]))
+def _label_axes(space: Space, ax: Axes, room: tuple[float, float] | None = None) -> None:
+    """Label the axes, in as many lines as fit a width and a height [inch]; by default, of them."""
+    width, height = room or _measure_axes(ax)
+    # `wrap_words` takes a character for wider than those of these words are.
+    size = 0.9 * scale_font(8)
+    ax.set_xlabel(wrap_words(escape_math(space.names[0]), width, size))
+    ax.set_ylabel(wrap_words(escape_math(space.names[1]), height, size))
 
 
 class Cells(NamedTuple):
@@ -401,7 +423,7 @@ def _open_page(width: float | None, legend: Sequence[str]) -> Axes:
     page = fill_page(width, own)
     left, right, bottom = (factor * margin for margin in (LEFT, RIGHT, BOTTOM))
     n_rows = -(-len(legend) // _count_columns(legend, page[0] - left - right)) if legend else 0
-    top = factor * (TOP + 0.15 * n_rows)
+    top = factor * (TOP + ROW * n_rows)
     n_columns = max(1, round((page[0] - left - right) / _find_side()))
     side = (page[0] - left - right) / n_columns
     n_lines = max(1, int((page[1] - bottom - top) / side))

@@ -119,6 +119,30 @@ def test_many_classes_are_not_told_apart(make_store):
     assert texts[-2:] == ["p = 0.05", "p = 1"]
 
 
+@pytest.mark.parametrize(
+    ("sheet", "width"),
+    [
+        *(("journal", None), ("journal", "text"), ("journal", 2.4)),
+        *(("talk", None), ("poster", None), ("poster", "text")),
+    ],
+)
+@pytest.mark.parametrize("n_classes", [2, 12])
+def test_words_are_inside_the_figure(make_store, width, sheet, n_classes):
+    """However many lines the legend has, and whatever the size of the type."""
+    names = tuple(f"class {number}" for number in range(n_classes))
+    path = make_store(class_names=names, quantity="")
+    figure, *_ = draw(path, width=width, style=plot.make_style(sheet))
+    (axes,) = figure.axes
+    figure.draw_without_rendering()
+    texts = [axes.xaxis.label, axes.yaxis.label, *axes.get_legend().get_texts()]
+    for box in [text.get_window_extent() for text in texts]:
+        assert box.x0 >= 0
+        assert box.y0 >= 0
+        assert box.x1 <= figure.bbox.x1
+        assert box.y1 <= figure.bbox.y1
+    assert axes.get_window_extent().height > 0.3 * figure.bbox.height
+
+
 def list_frames(axes):
     return [patch for patch in axes.patches if isinstance(patch, Rectangle)]
 
