@@ -30,6 +30,7 @@ from galfig.export.description import (
     describe_file,
     describe_store,
     find_store,
+    list_digests,
 )
 from galfig.manuscript.folder import has_file, read_file
 from galfig.manuscript.manifest import AUX, FILE_NAME, GALAXIES, RECORD, VALUES, load_manifest
@@ -169,7 +170,7 @@ def _check_names(items: Sequence[_Item]) -> None:
 
 def _list_items(store: Store, path: Path, include: Sequence[Path]) -> list[_Item]:
     """List the files of a crate, the store first, with what is known of each."""
-    origins = Origins({store.attrs["plan_digest"]: path.name})
+    origins = Origins(dict.fromkeys(list_digests(store), path.name))
     items = [_Item(path.name, partial(open_regular, path), describe_store(store))]
     # Audits are made from stores, and figures from both.
     for one in sorted(

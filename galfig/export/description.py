@@ -138,9 +138,9 @@ def describe_file(path: Path, name: str, origins: Origins) -> Entity:
         If it cannot be read.
     """
     try:
-        if (digest := find_store(path)) is not None:
-            origins.files[digest] = name
+        if find_store(path) is not None:
             with open_store(path) as store:
+                origins.files |= dict.fromkeys(list_digests(store), name)
                 return describe_store(store)
         if path.suffix.lower() in HDF5 and is_audit(path):
             record = open_audit(path).record
@@ -166,6 +166,11 @@ def describe_file(path: Path, name: str, origins: Origins) -> Entity:
 def find_store(path: Path) -> str | None:
     """Return the plan digest of a store; None of any other file."""
     return read_digest(path) if path.suffix.lower() in HDF5 and path.is_file() else None
+
+
+def list_digests(store: Store) -> tuple[str, ...]:
+    """Return by which digests files say that they are made from a store: of a subset, two."""
+    return store.record.plan_digest, store.whole_digest
 
 
 def _is_network(path: Path) -> bool:

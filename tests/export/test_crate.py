@@ -14,6 +14,7 @@ from paper import build
 from rocrate.rocrate import ROCrate
 from samples import write_small_audit
 
+import galfig
 from galfig.cli import main
 from galfig.config import load_settings
 from galfig.errors import ConfigError, ManuscriptError, OutputError, StoreError
@@ -199,6 +200,15 @@ def test_what_was_made_from_what(files, tmp_path, make_store):
     entities = load(write_crate(store, tmp_path / "second", [network], settings=SETTINGS))
     assert "object" not in entities["#build-maps"]
     assert "#train" not in entities
+
+
+def test_a_figure_of_a_subset_is_made_from_it(files, tmp_path):
+    """It says from which whole store it is, and the crate holds what it can be drawn from."""
+    small, figure = galfig.subset(files[0], tmp_path / "small.h5", slice(3)), tmp_path / "p.pdf"
+    with galfig.open_store(small) as store:
+        galfig.plot.panels(store).save(figure)
+    entities = load(write_crate(small, tmp_path / "crate", [figure], settings=SETTINGS))
+    assert entities["p.pdf"]["isBasedOn"] == {"@id": "small.h5"}
 
 
 def test_a_second_store(files, tmp_path, make_store):
