@@ -384,4 +384,4 @@ def test_the_command(files, tmp_path, monkeypatch):
     check_specification(tmp_path / "crate")
     done = CliRunner().invoke(main, ["export", str(store)])
     assert done.exit_code == 2
-    assert "nothing to export; give --crate" in done.stderr
+    assert "nothing to write; give --table FILE, --maps FILE or --crate" in done.stderr
