@@ -1,9 +1,8 @@
 """Text: CSV, as any program reads it, and ECSV, which adds units, descriptions and origin."""
 
-import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,8 @@ from galfig.tables.conversion import make_astropy
 
 # Rows that become text at a time.
 _BLOCK = 1 << 14
+# What makes a cell need quotation marks.
+_SPECIAL = re.compile(r'[,"\r\n]')
 # What spreadsheet programs take for a formula, where it is no number.
 _FORMULA = re.compile(r"[=+\-@\t\r]")
 
@@ -26,14 +27,23 @@ def write_csv(path: Path, table: Table) -> None:
 
     columns = {name: read_cells(column) for name, column in table.columns.items()}
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
+        file.write(_join(columns))
         for start in range(0, len(table), _BLOCK):
             rows = slice(start, start + _BLOCK)
             written = [list(iter_texts(cells, rows)) for cells in columns.values()]
-            writer.writerows(zip(*written, strict=True))
+            file.writelines(map(_join, zip(*written, strict=True)))
     looks = [name for name, cells in columns.items() if _holds_formulas(cells)]
     warn_of_change(path, "spreadsheet programs may take text in it for formulas", looks)
+
+
+def _join(cells: Iterable[str]) -> str:
+    """Write a line of CSV; Python's own writer would leave a lone carriage return unquoted."""
+    line = ",".join(
+        f'"{cell.replace(chr(34), chr(34) * 2)}"' if _SPECIAL.search(cell) else cell
+        for cell in cells
+    )
+    # An empty line would be none.
+    return f"{line}\n" if line else '""\n'
 
 
 def iter_texts(cells: Cells, rows: slice = slice(None)) -> Iterator[str]:
