@@ -113,8 +113,9 @@ def test_histogram_of_many_bins_has_no_legend():
     value = np.random.default_rng(0).uniform(0, 1, 500)
     for n_classes in (8, 9, 180):
         edges = np.linspace(0, 1, n_classes + 1).round(6)
-        (ax,) = make_histogram(value, edges, list(map(str, range(n_classes))), "z").axes
-        assert (ax.get_legend() is None) == (n_classes > 8)
+        fig = make_histogram(value, edges, list(map(str, range(n_classes))), "z")
+        (ax,) = fig.axes
+        assert (ax.get_legend() is None and not fig.legends) == (n_classes > 8)
         assert sum(bar.get_height() for c in ax.containers for bar in c) == 500
 
 

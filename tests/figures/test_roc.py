@@ -70,9 +70,11 @@ def test_legend_breaks_no_interval(width):
     """Nor parts the area from it, unless a line is too short; a name with blanks may break."""
     curve = compute_roc(np.repeat([True, False], 50), np.random.default_rng(0).random(100))
     names = ["low-metallicity", "medium of some kind", "high"]
-    (ax,) = make_roc(dict.fromkeys(names, curve), width).axes
+    fig = make_roc(dict.fromkeys(names, curve), width)
+    # In a small figure, the legend stands below the axes.
+    legend = fig.axes[0].get_legend() or fig.legends[0]
     interval = f"[{curve.low:.3f}, {curve.high:.3f}]"
-    for text in ax.get_legend().get_texts():
+    for text in legend.get_texts():
         lines = text.get_text().split("\n")
         assert any(interval in line for line in lines) or width == 1.5
         assert any(f"{curve.area:.3f} {interval}" in line for line in lines) or width < 2.6

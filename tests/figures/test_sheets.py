@@ -180,9 +180,17 @@ def test_the_colour_map_is_that_of_unsigned_maps(store):
 
     assert find_cmap(galfig.plot.panels(store, style=style)) == "viridis"
     assert find_cmap(galfig.plot.panels(store, style=style, cmap="magma")) == "magma"
-    assert find_cmap(galfig.plot.panels(store, style=style, map="evidence")) == "blue-orange"
-    negative = galfig.plot.panels(store, style=style | {"negative": True})
-    assert find_cmap(negative) == "blue-orange"
+    for more in ({}, {"negative": True}):
+        options = {} if more else {"map": "evidence"}
+        given = style | more
+        assert find_cmap(galfig.plot.panels(store, style=make_style(given), **options)) == (
+            "blue-orange"
+        )
+        diverging = galfig.plot.panels(store, style=given | {"cmap": "PuOr"}, **options)
+        assert find_cmap(diverging) == "PuOr"
+        # Given for this figure alone, it would change nothing.
+        with pytest.raises(FigureError, match="`cmap` 'viridis': for maps of one sign"):
+            galfig.plot.panels(store, style=given, **options)
     with pytest.raises(FigureError, match="`cmap` 'virdis': unknown"):
         galfig.plot.panels(store, style={"cmap": "virdis"})
 

@@ -48,6 +48,12 @@ pytestmark = pytest.mark.slow
         ),
         (MANIFEST + 'style = { cmap = "virdis" }', "`cmap` 'virdis': unknown"),
         (MANIFEST + 'style = { fnt = "x" }', "fnt: unknown key"),
+        (
+            MANIFEST.replace('-matrix"', '-matrix"\nstyle = { overlay = "blend" }'),
+            "takes no `overlay`, it is for panels",
+        ),
+        (MANIFEST + 'style = { labels = { z = "$" } }', "`labels` 'z' '$': a '$' without another"),
+        (MANIFEST + 'style = { class_names = { low = " " } }', "'low' has an empty name"),
         (MANIFEST + 'map = "cam"', "figure 'panels' map: found 'cam'"),
         (
             MANIFEST.replace('-matrix"', '-matrix"\nmap = "evidence"'),
