@@ -19,7 +19,7 @@ from galfig.store.reader import Store
 
 # Galaxies side by side on a sheet, and on a sheet altogether. A page in another order than the
 # sheets needs one sheet for each galaxy that it shows: larger ones would be decoded for nothing.
-N_ACROSS, N_SHEET = 8, 64
+N_ACROSS, N_SHEET = 8, 32
 # Blocks of the compression [pixel]. A thumbnail that fills whole ones takes nothing from its
 # neighbour.
 BLOCK = 16

@@ -34,7 +34,7 @@ def test_each_galaxy_is_at_its_place(make_store, tmp_path, seed):
     with open_store(path) as store:
         make_gallery(store, tmp_path / "g", rows, quality=90)
     sheets = Sheets(32, (), 90, "inferno")
-    assert len(list((tmp_path / "g" / "sheets").glob("*-cutout.webp"))) == 2 == -(-70 // N_SHEET)
+    assert len(list((tmp_path / "g" / "sheets").glob("*-cutout.webp"))) == -(-70 // N_SHEET) > 1
     for number, row in enumerate(rows):
         found = read_thumbnail(tmp_path / "g", sheets, number, "cutout")
         distances = [measure_distance(found, cutout) for cutout in cutouts]

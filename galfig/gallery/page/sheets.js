@@ -1,9 +1,9 @@
-// Sprite sheets: thumbnails of 64 galaxies in an image, which is loaded when one is needed.
+// Sprite sheets: thumbnails of a few dozen galaxies in an image, which is loaded when one is needed.
 "use strict";
 
 const sheets = {
-  /** Sheets that are kept: each takes a few MB once it is decoded. */
-  MOST: 300,
+  /** Sheets that are kept: each takes about a MB once it is decoded. */
+  MOST: 500,
   _kept: new Map(),
 
   /** Return the places of what can be shown of a galaxy: name of the slot, class and words. */
