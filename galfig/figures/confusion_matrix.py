@@ -147,7 +147,8 @@ def _fit_names(names: Sequence[str], room: float) -> tuple[list[str], float, boo
     for _ in range(MAX_LINES):
         space, size = left / len(names), scale_font(7)
         is_level = space >= 0.5 or max(map(len, names)) <= 2
-        width, n_lines = 0.92 * space, MAX_LINES
+        # Level names have room below them.
+        width, n_lines = 0.92 * space, 2 * MAX_LINES
         if not is_level:
             # Their lines stand side by side between two ticks.
             n_lines = max(1, min(MAX_LINES, int(space / measure_lines("", MIN_FONT_SIZE))))

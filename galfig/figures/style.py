@@ -517,7 +517,7 @@ def move_legend(ax: Axes, width: float | None) -> None:
     # The width of the legend, less the samples of the lines.
     room = (0.42 * fig.get_figwidth() if is_beside else fig.get_figwidth() - 0.15) - 4 * size / 72
     fitted = [
-        fit_words(str(text.get_label()), room, size, n_lines=MAX_LINES)
+        fit_words(str(text.get_label()), room, size, n_lines=2 * MAX_LINES)
         for text in legend.get_texts()
     ]
     handles = [one for one in legend.legend_handles if one is not None]
