@@ -17,6 +17,7 @@ from galfig.pipeline.addresses import describe_root
 from galfig.runtime.files import ErrorOrReplace, check_apart, check_output, replace_file
 from galfig.runtime.messages import quote, shorten, suggest
 from galfig.runtime.progress import track
+from galfig.store.designations import match_sky_columns
 from galfig.store.reader import Store, open_store
 from galfig.store.selection import Query, Rows, RowsLike, find_positions, select_galaxies
 from galfig.store.subset import write_subset
@@ -100,7 +101,7 @@ def export_maps(
         Galaxies, in this order; by default, all, up to `MAX_CUBES`. See `Store`.
     ra, dec : str, optional
         Columns of the catalog with the position of each galaxy [deg]; by default, those that are
-        called so, whatever their capitals.
+        called so, or as VizieR does; see `galfig.store.designations.match_sky_columns`.
     north_up : bool, default False
         Whether all images have north up, east to the left, and the position of the galaxy in their
         centre. A store does not know. Then images have sky coordinates; otherwise those of offsets
@@ -256,10 +257,10 @@ def find_sky(
     Sky or None
         None if the catalog has no positions, and none were asked for.
     """
-    names = {name.casefold(): name for name in store.columns}
+    usual = dict(zip(("ra", "dec"), match_sky_columns(store.columns) or (), strict=False))
     found: dict[str, NDArray[np.float64]] = {}
     for parameter, asked, limits in (("ra", ra, (-360, 360)), ("dec", dec, (-90, 90))):
-        name = asked or names.get(parameter, parameter)
+        name = asked or usual.get(parameter, parameter)
         if name not in store.columns:
             if ra is None and dec is None and not north_up:
                 return None

@@ -48,6 +48,8 @@ FRAMED = "the predicted class is in bold, and its map has a white frame"
 MAX_NAMES = 8
 # Correlation below which the two maps of a galaxy are called mirror images, where most rows are.
 MIRROR = -0.9
+# Longer units of columns are not shown [characters].
+MAX_UNIT = 30
 # The total of a map is said to be the logit where the two differ by a constant, up to this
 # fraction of the range of the logits. Maps are stored as float16.
 SAME_LOGIT = 0.02
@@ -1086,14 +1088,19 @@ def name_column(store: Store, column: str) -> str:
 
 
 def name_axis(store: Store, column: str) -> str:
-    """Return what an axis calls a column of the catalog, where it may be one that is known."""
-    return store.labels.get(column, KNOWN.get(column, escape_label(column)))
+    """Return what an axis calls a column: as labelled, as known, or by its name and unit."""
+    if column in store.labels or column in KNOWN:
+        return store.labels.get(column) or KNOWN[column]
+    unit = store.describe_column(column).unit if column in store.column_names else ""
+    # A unit is whatever a file says.
+    is_short = 0 < len(unit) <= MAX_UNIT and unit.isprintable()
+    return escape_label(f"{column} [{unit}]" if is_short else column)
 
 
 def introduce_column(store: Store, column: str, markup: Markup) -> str:
     """Name a column as its axis does, and by its own name where that is another that is known."""
     words = name_axis(store, column)
-    is_own = words == escape_label(column) or column in store.labels
+    is_own = column in store.labels or column not in KNOWN
     return markup.label(words) + ("" if is_own else f" ({markup.text(column)})")
 
 

@@ -5,8 +5,7 @@ one function with JSON, in which numbers are the base64 of little-endian arrays,
 """
 
 import base64
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -188,26 +187,6 @@ def _sort_out(id: str, label: str, texts: NDArray[Any]) -> Column:
     codes = {text: code for code, text in enumerate(different)} | {"": -1}
     values = np.array([codes[text] for text in texts], np.int16)
     return Column(id, label, "class", values, tuple(different))
-
-
-def find_sky_columns(columns: Sequence[str]) -> tuple[str, str] | None:
-    """Return the names of the columns with right ascension and declination [deg], if there are any.
-
-    Parameters
-    ----------
-    columns : sequence of str
-        Names of columns.
-
-    Returns
-    -------
-    (str, str) or None
-    """
-    found: dict[str, str] = {}
-    for name in columns:
-        for key in ("ra", "dec"):
-            if re.fullmatch(rf"_?{key}(j2000|_?deg)?", name.lower()):
-                found.setdefault(key, name)
-    return (found["ra"], found["dec"]) if len(found) == 2 else None
 
 
 def write_script(path: Path, function: str, *arguments: Any) -> None:

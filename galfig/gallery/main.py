@@ -18,7 +18,7 @@ from galfig.figures.drawing import DrawOptions
 from galfig.figures.methods import find_words
 from galfig.figures.registry import Opener, check_colormap
 from galfig.figures.save import describe_provenance
-from galfig.gallery.data import find_sky_columns, iter_catalog, make_columns, write_script
+from galfig.gallery.data import iter_catalog, make_columns, write_script
 from galfig.gallery.sprites import (
     CUTOUT,
     EVIDENCE,
@@ -32,6 +32,7 @@ from galfig.gallery.sprites import (
 from galfig.gallery.words import describe_gallery, describe_maps_briefly
 from galfig.runtime.files import ErrorOrReplace, check_folder, replace_folder
 from galfig.runtime.messages import make_printable
+from galfig.store.designations import match_sky_columns
 from galfig.store.reader import Store, open_store
 from galfig.store.selection import Query, Rows, RowsLike, Selection, find_positions, select_galaxies
 
@@ -275,7 +276,7 @@ def _describe(
     provenance = describe_provenance("gallery", store, selection, options)
     # The columns hold them.
     del provenance["objid"]
-    sky = None if store.record.simulated else find_sky_columns(list(store.columns))
+    sky = None if store.record.simulated else match_sky_columns(store.columns)
     return {
         "kind": _MARK,
         "store": make_printable(store.path.name),

@@ -236,7 +236,7 @@ def test_data_of_panels_hold_their_maps(path, tmp_path):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ([], "nothing to write; give --table FILE, --maps FILE or both"),
+        ([], "nothing to write; give --table FILE, --maps FILE or --crate FOLDER"),
         (["--table", "a.fits", "--maps", "a.fits"], "--maps FILE holds the table of its galaxies"),
         (["--table", "t.csv", "--maps", "m.png"], "m.png: suffix '.png', expected .fits"),
         (["--table", "t.xlsx"], "t.xlsx: suffix '.xlsx', expected .fits, .csv"),

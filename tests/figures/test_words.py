@@ -3,6 +3,7 @@
 import json
 import tomllib
 
+import h5py
 import numpy as np
 import pytest
 from astropy.table import Table
@@ -15,7 +16,7 @@ from galfig import plot
 from galfig.cli import main
 from galfig.config import load_settings, make_style
 from galfig.errors import ConfigError, FigureError, StoreError
-from galfig.figures.captions import LATEX, PLAIN
+from galfig.figures.captions import LATEX, PLAIN, name_axis
 from galfig.figures.labels import KNOWN, check_labels, fit_label, strip_unit, write_label
 from galfig.figures.registry import FIGURES, check_style, draw_figure, render_figure
 from galfig.figures.style import MIN_FONT_SIZE, fit_words, measure_words, paper_style
@@ -427,3 +428,18 @@ def test_what_does_not_fit_is_cut_off():
     words, size = fit_words(LONG[0], 0.5, 8, n_lines=2)
     assert words.endswith("…")
     assert words.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("unit", "label"),
+    [("solMass", "mass [solMass]"), ("a$b", r"mass [a\$b]"), ("", "mass"), ("x" * 31, "mass")],
+)
+def test_columns_have_the_units_of_their_catalog(make_store, unit, label):
+    """Unless the unit is nothing that fits behind a name."""
+    path = make_store(catalog={"mass": np.arange(12.0)})
+    with h5py.File(path, "r+") as file:
+        file["catalog/mass"].attrs["unit"] = unit
+    with open_store(path) as store:
+        assert name_axis(store, "mass") == label
+        named = store.renamed({}, {"mass": "log M [kg]"})
+        assert name_axis(named, "mass") == "log M [kg]"

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from galleries import decode, read_core, read_script
 
-from galfig.gallery.data import _convert, find_sky_columns, write_script
+from galfig.gallery.data import _convert, write_script
 from galfig.store.reader import open_store
 
 
@@ -97,18 +97,3 @@ def test_no_text_leaves_its_script(tmp_path):
     script = (tmp_path / "a.js").read_text(encoding="utf-8")
     assert not set(script) & set("<>&\u2028\x1b")
     assert read_script(tmp_path / "a.js", "f") == [{words: [words]}]
-
-
-@pytest.mark.parametrize(
-    ("names", "expected"),
-    [
-        (["z", "ra", "dec"], ("ra", "dec")),
-        (["RAJ2000", "DECJ2000"], ("RAJ2000", "DECJ2000")),
-        (["ra_deg", "dec_deg"], ("ra_deg", "dec_deg")),
-        (["era", "decade"], None),
-        (["ra"], None),
-    ],
-)
-def test_positions_are_found_by_their_names(names, expected):
-    """And nothing is taken for them that only begins alike."""
-    assert find_sky_columns(names) == expected

@@ -6,7 +6,12 @@ from astropy import units
 from astropy.coordinates import SkyCoord
 
 from galfig.errors import StoreError
-from galfig.store.designations import designate, find_sky_columns, name_by_position
+from galfig.store.designations import (
+    designate,
+    find_sky_columns,
+    match_sky_columns,
+    name_by_position,
+)
 from galfig.store.reader import open_store
 
 
@@ -62,6 +67,22 @@ def test_columns_are_found_in_any_case(make_store, columns):
             "J012000.00+050000.0",
         )
         assert name_by_position(store, np.array([0]), "SDSS J")[0] == "SDSS J004000.00-050000.0"
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["z", "ra", "dec"], ("ra", "dec")),
+        (["RAJ2000", "DECJ2000"], ("RAJ2000", "DECJ2000")),
+        (["_RAJ2000", "_DEJ2000"], ("_RAJ2000", "_DEJ2000")),
+        (["ra_deg", "dec_deg"], ("ra_deg", "dec_deg")),
+        (["era", "decade"], None),
+        (["ra"], None),
+    ],
+)
+def test_positions_are_found_by_their_names(names, expected):
+    """And nothing is taken for them that only begins alike."""
+    assert match_sky_columns(names) == expected
 
 
 def test_a_store_without_positions_says_so(store_path, make_store):
