@@ -81,16 +81,15 @@ def list_words(
 
 def _write(store: Store, index: int, what: Annotation, name: str) -> str:
     """Write one thing that is known of a galaxy; "" if it is not, or is one of its maps."""
-    redshift, value, label = store.redshift[index], store.value[index], int(store.label[index])
     if what == "objid":
         return str(store.objids(index))
     if what == "name":
         return name
-    if what == "z" and np.isfinite(redshift):
+    if what == "z" and np.isfinite(redshift := store.redshift[index]):
         return f"z = {redshift:.3f}".replace("-", "−")
-    if what == "value" and np.isfinite(value):
+    if what == "value" and np.isfinite(value := store.value[index]):
         return f"{_name_quantity(store)} = {value:.4g}".replace(" = -", " = −")
-    if what == "true" and label >= 0:
+    if what == "true" and (label := int(store.label[index])) >= 0:
         return f"true: {name_classes(store)[label]}"
     return ""
 

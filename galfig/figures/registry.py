@@ -94,7 +94,7 @@ class FigureKind:
     summary: str
     n: int | None = None
     options: tuple[str, ...] = ()
-    styled: tuple[str, ...] = ()
+    styled: tuple[str, ...] = ("title",)
     is_signed: bool = False
     sort: Literal["loss"] | None = None
     takes_axes: bool = False
@@ -116,13 +116,14 @@ FIGURES = {
         "evidence",
         "cutout and signed map of the log-odds, with its error bars",
         n=5,
+        styled=(),
         is_signed=True,
         options=("classes",),
     ),
     "histogram": FigureKind(
         "histogram", "the binned quantity, its edges and classes", takes_axes=True
     ),
-    "class-examples": FigureKind("class_examples", "cutouts, one row per class"),
+    "class-examples": FigureKind("class_examples", "cutouts, one row per class", styled=()),
     "training-curves": FigureKind(
         "training_curves", "losses and metrics by epoch", shows_galaxies=False
     ),

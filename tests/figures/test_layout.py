@@ -8,13 +8,17 @@ from matplotlib.patheffects import Stroke
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from pypdf import PdfReader
+from samples import list_figures
 
 import galfig
 from galfig.config import StyleSettings, make_style
 from galfig.errors import FigureError, OutputError
+from galfig.figures.drawing import DrawOptions
 from galfig.figures.layout import arrange, make_pages, make_rows
+from galfig.figures.registry import check_style, draw_from
 from galfig.figures.rows import SMALLEST_PANEL, MapLabel, Row
 from galfig.figures.style import paper_style
+from galfig.store.selection import Query
 
 NAMES = {
     "short": ["E", "S0", "Sp"],
@@ -275,6 +279,22 @@ def test_a_chart_has_a_title_too(store):
     assert box.y0 >= fig.axes[0].bbox.y1
     assert fig.bbox.x0 <= box.x0 < box.x1 <= fig.bbox.x1
     assert box.y1 <= fig.bbox.y1
+
+
+@pytest.mark.parametrize("name", list_figures())
+def test_a_title_is_drawn_or_refused(trained_store, other_store, name):
+    """No figure takes it and leaves it out."""
+    look = make_style({"title": "What we saw"})
+    with galfig.open_store(trained_store) as store, galfig.open_store(other_store) as other:
+        options = DrawOptions(style=look, other=other if name == "compare" else None)
+        try:
+            check_style(name, look, ["title"])
+        except FigureError as exc:
+            assert f"{name!r}: takes no `title`" in str(exc)
+            return
+        drawing, _ = draw_from(store, name, Query(n=None), options)
+        texts = [text.get_text() for text in next(iter(drawing.pages)).findobj(Text)]
+    assert "What we saw" in texts
 
 
 @pytest.mark.parametrize("kind", ["panels", "top_losses", "stacked_maps", "compare"])
