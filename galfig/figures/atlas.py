@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from galfig.errors import FigureError
 from galfig.figures.captions import (
-    FRAMED,
     ORDERS,
     PLACES,
     PLAIN,
@@ -545,7 +544,11 @@ def _describe(
     of_maps = f"the sum of the map over its pixels, negative ones included, {method.units}"
     own = ", and where its colour scale ends" if layout.look.scale == "panel" else ""
     is_other = (label >= 0) & (label != predicted) & np.isin(label, layout.classes)
-    frames = mark_frames(bool(is_other.any())) if (label >= 0).any() else FRAMED
+    frames = mark_frames(
+        bool(is_other.any()),
+        is_said=bool((label >= 0).any()),
+        are_all=bool(np.isin(predicted, layout.classes).all()),
+    )
     return join_lines(
         f"Atlas of {describe_sample(store, selection, markup)}, on {count_noun(n_pages, 'page')}, "
         f"down the columns{_describe_order(selection)}.",

@@ -43,7 +43,6 @@ _SPLITS = {
     "train": "that trained the network",
     "": "whose part in the training is unknown",
 }
-FRAMED = "the predicted class is in bold, and its map has a white frame"
 # With more classes, captions do not name each.
 MAX_NAMES = 8
 # Correlation below which the two maps of a galaxy are called mirror images, where most rows are.
@@ -381,19 +380,34 @@ def describe_frames(
     str
         What follows a semicolon.
     """
-    if "true" not in style.annotate or not any(store.label[index] >= 0 for index, _ in shown):
-        return FRAMED
     pairs = [(int(store.label[i]), int(store.predicted[i]), classes) for i, classes in shown]
+    are_all = all(predicted in classes for _, predicted, classes in pairs)
+    is_said = "true" in style.annotate and any(label >= 0 for label, _, _ in pairs)
     return mark_frames(
-        any(label != predicted and label in classes for label, predicted, classes in pairs)
+        any(label != predicted and label in classes for label, predicted, classes in pairs),
+        is_said=is_said,
+        are_all=are_all,
     )
 
 
-def mark_frames(is_other: bool) -> str:
-    """Say how the predicted class is marked and, where it is another, the map of the true one."""
+def mark_frames(is_other: bool, *, is_said: bool = True, are_all: bool = True) -> str:
+    """Say how the predicted class is marked and, where it is another, the map of the true one.
+
+    Parameters
+    ----------
+    is_other : bool
+        Whether there is the map of a true class that is not predicted.
+    is_said : bool, default True
+        Whether the figure says which class is the true one.
+    are_all : bool, default True
+        Whether the map of the predicted class is always among those shown.
+    """
+    where = "" if are_all else ", where its map is shown,"
+    if not is_said:
+        return f"the predicted class{where} is in bold, and its map has a white frame"
     words = (
-        "the predicted class is in bold, with a tick where it is the true class and a cross where "
-        "it is not, and its map has a white frame"
+        f"the predicted class{where} is in bold, with a tick where it is the true class and a "
+        "cross where it is not, and its map has a white frame"
     )
     dashed = "the map of a true class that is another has a dashed frame"
     return f"{words}; {dashed}" if is_other else words
@@ -410,7 +424,7 @@ def describe_facts(
     if "name" in style.annotate:
         words.append("names give the position in right ascension and declination")
     if "z" in style.annotate and np.isfinite(store.redshift[indices]).any():
-        words.append(f"{markup.math('z')} is the redshift")
+        words.append(f"the redshift is {markup.math('z')}")
     return f"{words[0][0].upper()}{'; '.join(words)[1:]}." if words else ""
 
 
@@ -521,7 +535,7 @@ def describe_reading(
         cams = store.cams(index)
         peaks = cams.max(axis=(1, 2))
         brightest = max(classes, key=peaks.__getitem__)
-        if store.predicted[index] in classes:
+        if store.predicted[index] in classes and len(classes) > 1:
             n_predicted += 1
             # What rounding may have made brighter is not called so.
             margin = store.rounding("cams", index)[[brightest, store.predicted[index]]].sum()
@@ -532,31 +546,40 @@ def describe_reading(
     sentences = []
     if "sum" in style.annotate:
         sentences.append(_compare_with_logits(store, [index for index, _ in shown], markup))
-    # Of a row without the map of the predicted class, or whose panels have scales of their own,
-    # there is nothing to say.
+    # Of a row without the map of the predicted class or without another, or whose panels have
+    # scales of their own, there is nothing to say.
     if len(store.class_names) > 1 and n_predicted and style.scale != "panel" and not style.negative:
-        sentences.append(_describe_brightest(n_deceptive, n_predicted, name_block(style)))
+        n_other = len(shown) - n_predicted
+        sentences.append(_describe_brightest(n_deceptive, n_predicted, name_block(style), n_other))
     sentences.append(
         _describe_mirrors(pairs, markup, name_block(style), is_hidden=not style.negative)
     )
     return " ".join(filter(None, sentences))
 
 
-def _describe_brightest(n_deceptive: int, n: int, block: str = "row") -> str:
-    """Say in how many of n blocks the brightest pixel is not on the map of the predicted class."""
+def _describe_brightest(n_deceptive: int, n: int, block: str = "row", n_other: int = 0) -> str:
+    """Say in how many of n blocks the brightest pixel is not on the map of the predicted class.
+
+    Others do not show that map.
+    """
     if n == 1:
-        if n_deceptive:
-            return "The brightest pixel is not on the map of the predicted class."
-        return "No other map has a brighter pixel than that of the predicted class."
+        words = (
+            "the brightest pixel is not on the map of the predicted class"
+            if n_deceptive
+            else "no other map has a brighter pixel than that of the predicted class"
+        )
+        where = f"in the {block} that shows the map of the predicted class, " if n_other else ""
+        words = f"{where}{words}."
+        return words[0].upper() + words[1:]
+    blocks = f"{n} {block}s" + (" that show the map of the predicted class" if n_other else "")
     if not n_deceptive:
         return (
-            f"In none of the {n} {block}s does another map have a brighter pixel than that of the "
+            f"In none of the {blocks} does another map have a brighter pixel than that of the "
             "predicted class."
         )
     count = "each" if n_deceptive == n else str(n_deceptive)
     return (
-        f"In {count} of the {n} {block}s, the brightest pixel is not on the map of the predicted "
-        "class."
+        f"In {count} of the {blocks}, the brightest pixel is not on the map of the predicted class."
     )
 
 
@@ -715,8 +738,8 @@ def describe_sample(
     conditions = describe_conditions(query, markup.text, markup.math, network)
     n_pool = selection.n_candidates
     if query.like is not None:
-        # The galaxy itself is one of them, and described by itself.
-        kind, n_pool = f"other {kind}", n_pool - 1
+        # The galaxy itself is described by itself, whether it meets the conditions or not.
+        n_pool -= 1
     if pool is not None:
         parts = (f"{pool},", conditions) if conditions else (pool,)
     else:
@@ -724,7 +747,7 @@ def describe_sample(
         # A relative clause comes last: 'with z < 0.1 that trained the network'.
         parts = (pool, conditions) if pool.startswith("of ") else (conditions, pool)
     count = "only" if n_pool == 1 else str(n_pool)
-    parts = (*parts, describe_subset(store))
+    parts = ("besides it" if query.like is not None else "", *parts, describe_subset(store))
     galaxies = " ".join(
         part for part in (f"{count} {kind}{_plural('galaxy', n_pool)}", *parts) if part
     )
@@ -822,13 +845,26 @@ def describe_omitted(
     return " ".join(sentences)
 
 
-def describe_choice(selection: Selection) -> str:
-    """Warn of numbers on galaxies that were chosen by the output of the network; "" of others."""
-    if not selection.depends_on_output:
+def is_biased(store: Store, selection: Selection) -> bool:
+    """Return whether numbers of these galaxies do not measure how well the network classifies.
+
+    The output of the network chose them, or somebody chose those of a subset. Whoever names
+    galaxies has chosen them, whatever file they come from.
+    """
+    is_part = store.is_subset and not selection.query.objids
+    return selection.depends_on_output or is_part
+
+
+def describe_choice(store: Store, selection: Selection) -> str:
+    """Warn of numbers on galaxies that were chosen, as `is_biased` has it; "" of others."""
+    if not is_biased(store, selection):
         return ""
+    by = (
+        "by the output of the network" if selection.depends_on_output else "for a subset of a store"
+    )
     return (
-        "These galaxies were chosen by the output of the network, so that the numbers do not "
-        "measure how well it classifies."
+        f"These galaxies were chosen {by}, so that the numbers do not measure how well the network "
+        "classifies."
     )
 
 

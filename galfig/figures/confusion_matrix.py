@@ -286,13 +286,13 @@ def _describe(
         else "The shade of each cell shows the share of the true class"
         f"{'.' if n_named == len(store.class_names) else '; not every class is named.'}"
     )
-    is_biased = selection.depends_on_output
+    choice = describe_choice(store, selection)
     accuracy = f"The network classifies {describe_accuracy(score, name_classes(store), markup)}."
     return join_lines(
         f"Confusion matrix of {describe_sample(store, selection, markup)}.",
         describe_omitted(store, selection, needs_label=True),
         cells,
         _describe_absent(absent, markup),
-        describe_choice(selection) if is_biased else accuracy,
-        describe_training(store, markup, with_accuracy=is_biased),
+        choice or accuracy,
+        describe_training(store, markup, with_accuracy=bool(choice)),
     )

@@ -154,15 +154,15 @@ def _describe(
         f"{_describe_line(store, selection, markup)}"
     )
     panels = f"Top: s{points} Bottom: galaxies in each bin." if has_counts else f"S{points}"
-    score, is_biased = store.score(selection.indices), selection.depends_on_output
+    score, choice = store.score(selection.indices), describe_choice(store, selection)
     return join_lines(
         f"Reliability of the probabilities of {describe_sample(store, selection, markup)}.",
         describe_omitted(store, selection, needs_label=True),
         panels,
         f"The mean {markup.math('p')} is {float(p.mean()):.3f}; the network classifies "
         f"{describe_accuracy(score, name_classes(store), markup)}."
-        if score is not None and not is_biased
+        if score is not None and not choice
         else "",
-        describe_choice(selection),
-        describe_training(store, markup, with_accuracy=is_biased),
+        choice,
+        describe_training(store, markup, with_accuracy=bool(choice)),
     )

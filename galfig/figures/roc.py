@@ -169,7 +169,7 @@ def _describe(
         f"{'their' if several else 'its'} 95{markup.percent} interval{'s' if several else ''} "
         "(method 5 of Newcombe 2006, with its variance scaled to that of DeLong et al. 1988, only "
         f"in part where that is smaller): {areas}.",
-        describe_choice(selection),
+        describe_choice(store, selection),
         "The dotted diagonal is a classifier that guesses.",
         describe_training(store, markup),
     )

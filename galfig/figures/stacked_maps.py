@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from galfig.config import DEFAULT_STYLE, StyleSettings
 from galfig.errors import FigureError
 from galfig.figures.captions import (
-    FRAMED,
     PLAIN,
     Markup,
     count_rows,
@@ -285,11 +284,11 @@ def _describe_marks(
     stacks: Sequence[Stack], style: StyleSettings, chosen: Sequence[int] = ()
 ) -> str:
     """Say how the maps of the predicted and of the true class are marked."""
-    if "true" not in style.annotate:
-        return FRAMED
     return mark_frames(
         any(
             stack.true != stack.predicted and (not chosen or stack.true in chosen)
             for stack in stacks
-        )
+        ),
+        is_said="true" in style.annotate,
+        are_all=not chosen or all(stack.predicted in chosen for stack in stacks),
     )

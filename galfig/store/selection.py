@@ -467,11 +467,14 @@ def _take(store: "Store", candidates: NDArray[np.intp], query: Query) -> NDArray
     if query.sort == "random":
         drawn = np.random.default_rng(query.seed).permutation(len(candidates))
         return store.names.select(candidates, drawn[: query.n])
+    margin = None
     if query.sort == "loss":
         require_labels(store, '`sort="loss"`')
         key = -store.losses
     elif query.sort == "p":
         key = -store.probs.max(axis=1).astype(np.float64)
+        # Probabilities that round to the same number, such as 1, are told apart by the logits.
+        margin = _find_margins(store.logits)
     else:
         key = store.redshift
         if not np.isfinite(key).any():
@@ -481,7 +484,18 @@ def _take(store: "Store", candidates: NDArray[np.intp], query: Query) -> NDArray
         # NaN sorts last, and is larger than no number.
         candidates = candidates if np.isnan(last) else candidates[key[candidates] <= last]
     by_name = store.names.sort(candidates)
-    return by_name[np.argsort(key[by_name], kind="stable")][: query.n]
+    order = np.argsort(key[by_name], kind="stable")
+    if margin is not None:
+        order = np.lexsort((-margin[by_name], key[by_name]))
+    return by_name[order][: query.n]
+
+
+def _find_margins(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return by how much the largest logit of each galaxy, (N, C), exceeds the next one."""
+    if logits.shape[1] < 2:
+        return np.zeros(len(logits))
+    ordered = np.sort(logits.astype(np.float64), axis=1)
+    return ordered[:, -1] - ordered[:, -2]
 
 
 def _find_reference(store: "Store", query: Query, other: "Store | None") -> int:

@@ -127,6 +127,28 @@ def test_the_brightest_of_three_maps_is_not_marked(make_store):
     assert "The brightest pixel is not on the map of the predicted class." in plot.caption
 
 
+def test_what_is_said_of_maps_that_are_not_shown(make_store):
+    """Neither the brightest pixel nor a frame is spoken of in a row without the predicted map."""
+    cams = np.full((12, 3, 24, 24), 1e-3, np.float32)
+    cams[:, 2] = 1.0
+    logits = np.tile(np.array([0, 5, 1], np.float32), (12, 1))
+    logits[3] = (0, 1, 5)
+    probs = (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).astype(np.float32)
+    names = ("E", "S0", "Sp")
+    path = make_store(class_names=names, quantity="", cams=cams, logits=logits, probs=probs)
+    with open_store(path) as store:
+        some = galfig.plot.panels(store, [0, 1, 3], classes=("E", "Sp")).caption
+        none = galfig.plot.panels(store, [0, 1], classes=("E", "Sp")).caption
+        single = galfig.plot.panels(store, [0, 1], classes=("S0",)).caption
+    assert (
+        "In the row that shows the map of the predicted class, no other map has a brighter pixel"
+    ) in some
+    assert "the predicted class, where its map is shown, is in bold" in some
+    assert "brighte" not in none.replace("the brightness of a map", "")
+    assert "brighte" not in single.replace("the brightness of a map", "")
+    assert "the predicted class is in bold" in single
+
+
 def test_a_store_without_positions_says_so(store):
     with pytest.raises(StoreError, match="expected the columns 'ra' and 'dec'"):
         galfig.plot.panels(store, [0], style={"annotate": ["name"]})

@@ -107,17 +107,17 @@ def test_captions_say_what_alike_means(make_store):
         found = select_galaxies(store, Query(like=store.objid[2], n=4))
         words = describe_sample(store, found, PLAIN)
         assert words == (
-            f"galaxy {store.objid[2]} and 3 of the 7 other simulated galaxies of the validation "
-            "set, those of smallest cosine distance to it between features of the network "
-            "(activations of layer conv3, averaged over its pixels; Stein et al. 2021) (shown: 3 "
-            "of the validation set, 1 that trained the network)"
+            f"galaxy {store.objid[2]} and 3 of the 7 simulated galaxies besides it of the "
+            "validation set, those of smallest cosine distance to it between features of the "
+            "network (activations of layer conv3, averaged over its pixels; Stein et al. 2021) "
+            "(shown: 3 of the validation set, 1 that trained the network)"
         ) or words.endswith("(shown: 1 that trained the network, 3 of the validation set)")
         omitted = describe_omitted(store, found, "shown")
         assert omitted == "The 4 galaxies of the store that trained the network are not shown."
         every = describe_sample(
             store, select_galaxies(store, Query(like=store.objid[8], n=7)), PLAIN
         )
-        assert "and the 6 other simulated galaxies of the validation set, by increasing" in every
+        assert "and the 6 simulated galaxies besides it of the validation set, by inc" in every
         one = describe_sample(store, select_galaxies(store, Query(like=store.objid[8], n=1)), PLAIN)
         assert one == f"galaxy {store.objid[8]}"
 

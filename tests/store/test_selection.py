@@ -146,6 +146,16 @@ def test_sorted_galaxies(store_path):
         assert select_galaxies(store, Query(n=3, sort="redshift")).indices.tolist() == [0, 1, 2]
 
 
+def test_probabilities_that_round_to_one_are_told_apart(make_store):
+    """By the logits: 20 and 40 above the other class both give p = 1 in float32."""
+    logits = np.zeros((12, 2), np.float32)
+    logits[:, 1] = np.linspace(40, 20, 12)[::-1]
+    probs = np.tile(np.array([0, 1], np.float32), (12, 1))
+    with open_store(make_store(logits=logits, probs=probs)) as store:
+        found = select_galaxies(store, Query(n=5, sort="p")).indices
+        np.testing.assert_array_equal(found, [11, 10, 9, 8, 7])
+
+
 @pytest.mark.parametrize("sort", ["random", "loss", "p", "redshift"])
 @pytest.mark.parametrize("n", [1, 3, 11, 12, None])
 def test_few_are_the_first_of_all(make_store, sort, n):

@@ -308,3 +308,15 @@ def test_stores_without_cutouts_give_subsets_without(forms, tmp_path, form):
         assert store.record.images_dir is not None
         # A store names no folder that is not below its own.
         assert part.record.images_dir is None
+
+
+@pytest.mark.parametrize("name", ["confusion-matrix", "roc", "reliability"])
+def test_numbers_of_a_subset_are_not_those_of_the_network(known, name):
+    """Somebody chose its galaxies; the accuracy that captions give is that of the whole."""
+    path, small = known
+    plot = name.replace("-", "_")
+    with open_store(small) as part:
+        caption = getattr(galfig.plot, plot)(part).caption
+        named = getattr(galfig.plot, plot)(part, part.objid).caption
+    assert "chosen for a subset of a store, so that the numbers do not measure" in caption
+    assert "subset" not in named
