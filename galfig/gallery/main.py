@@ -303,7 +303,6 @@ def _describe(
         "sort": selection.query.sort if not selection.query.objids else "given",
         "title": describe_maps_briefly(store),
         "classes": [make_printable(name) for name in name_classes(store)],
-        "classNames": [make_printable(name) for name in store.class_names],
         "unit": find_words(store.record).unit,
         "evidence": _name_evidence(store),
         "isSimulated": store.record.simulated,

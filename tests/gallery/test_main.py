@@ -93,12 +93,17 @@ def test_the_legend_says_what_is_shown(store_path, tmp_path):
         "those of two galaxies cannot",
         "brightness of a map is not",
         "the brightest pixel is not on the map of the predicted class",
-        "orange speaks for high",
+        "less that of low-metallicity",
+        "orange speaks for high-metallicity, blue",
         "All images and labels are simulated",
     ):
         assert words in legend, words
     assert meta["provenance"]["store"]["plan_digest"] == "digest"
     assert meta["sky"] is None
+    # One name of a class wherever the page writes it.
+    assert meta["classes"] == ["low-metallicity", "high-metallicity"]
+    assert meta["title"].endswith("for low-metallicity and high-metallicity")
+    assert "classNames" not in meta
 
 
 def test_how_often_the_brightest_map_deceives_is_counted(make_store, tmp_path):

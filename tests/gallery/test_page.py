@@ -361,6 +361,17 @@ def test_links_lead_to_the_sky(chromium, make_store, tmp_path):
         assert "not known" in page.inner_text("dialog .links")
 
 
+def test_a_class_has_one_name(chromium, gallery, core):
+    """Below thumbnails as in filters and in the head of the page."""
+    meta, _ = core
+    with open_page(chromium, gallery) as page:
+        shown = page.locator(f"{CELLS} .caption .class").all_inner_texts()
+        assert shown
+        assert set(shown) <= set(meta["classes"])
+        assert {"low-metallicity", "high-metallicity"} == set(meta["classes"])
+        assert all(name in page.inner_text("header") for name in meta["classes"])
+
+
 def test_picks_are_kept_copied_and_saved(
     chromium, gallery, core, gallery_store, tmp_path, monkeypatch
 ):
