@@ -30,14 +30,20 @@ from galfig.export.description import (
     describe_file,
     describe_store,
     find_store,
-    list_digests,
 )
 from galfig.manuscript.folder import has_file, read_file
 from galfig.manuscript.manifest import AUX, FILE_NAME, GALAXIES, RECORD, VALUES, load_manifest
 from galfig.runtime.documents import dump_json
-from galfig.runtime.files import ErrorOrReplace, check_apart, check_home, check_output, replace_file
+from galfig.runtime.files import (
+    ErrorOrReplace,
+    check_apart,
+    check_home,
+    check_named,
+    check_output,
+    replace_file,
+)
 from galfig.runtime.inputs import open_regular
-from galfig.runtime.messages import require_choice
+from galfig.runtime.messages import make_printable, require_choice
 from galfig.runtime.progress import track
 from galfig.store.reader import Store, open_store, verify_store
 
@@ -150,6 +156,7 @@ def _check_path(path: Path, inputs: Sequence[Path], if_exists: ErrorOrReplace) -
         check_apart(path, inputs)
     else:
         check_home(path)
+        check_named(path)
         if path.is_symlink() or (path.exists() and not path.is_dir()):
             raise OutputError(f"{path}: is no folder, expected a new folder or a file .zip")
         if path.is_dir() and any(path.iterdir()):
@@ -162,6 +169,12 @@ def _check_path(path: Path, inputs: Sequence[Path], if_exists: ErrorOrReplace) -
 def _check_names(items: Sequence[_Item]) -> None:
     seen = {METADATA, "ro-crate-preview.html"}
     for item in items:
+        # Other systems take a backslash for a folder, and a lone surrogate is no UTF-8.
+        if make_printable(item.name) != item.name or "\\" in item.name:
+            raise OutputError(
+                f"{make_printable(item.name)}: a name with a character that archives do not take, "
+                "expected printable text without backslashes; rename the file"
+            )
         # Some file systems do not tell upper from lower case.
         if item.name.lower() in seen:
             raise OutputError(f"{item.name}: two files of the crate have this name; rename one")
@@ -170,8 +183,8 @@ def _check_names(items: Sequence[_Item]) -> None:
 
 def _list_items(store: Store, path: Path, include: Sequence[Path]) -> list[_Item]:
     """List the files of a crate, the store first, with what is known of each."""
-    origins = Origins(dict.fromkeys(list_digests(store), path.name))
-    items = [_Item(path.name, partial(open_regular, path), describe_store(store))]
+    origins = _find_origins([path, *filter(find_store, include)])
+    items = [_Item(path.name, partial(open_regular, path), describe_store(store, origins))]
     # Audits are made from stores, and figures from both.
     for one in sorted(
         include, key=lambda one: (one.suffix.lower() not in HDF5, not find_store(one))
@@ -182,6 +195,18 @@ def _list_items(store: Store, path: Path, include: Sequence[Path]) -> list[_Item
             about = describe_file(one, one.name, origins)
             items.append(_Item(one.name, partial(open_regular, one), about))
     return items
+
+
+def _find_origins(paths: Sequence[Path]) -> Origins:
+    """Find by which digests other files say that they are made from stores."""
+    origins = Origins()
+    for path in paths:
+        with open_store(path) as store:
+            origins.files.setdefault(store.record.plan_digest, path.name)
+            if store.is_subset:
+                is_only = store.whole_digest not in origins.subsets
+                origins.subsets[store.whole_digest] = path.name if is_only else ""
+    return origins
 
 
 def _list_manuscript(folder: Path, origins: Origins) -> list[_Item]:

@@ -46,12 +46,16 @@ class Origins:
     Attributes
     ----------
     files : dict of str to str
-        Name in the crate of each store and audit, by the digest of what it was made from.
+        Name in the crate of each store and audit, by its own digest.
+    subsets : dict of str to str
+        Name of the one subset of a store, by the digest of that store; "" if there are several.
+        What is made from a subset names the whole store.
     networks : tuple of str
         SHA-256 of the networks that the store explains.
     """
 
     files: dict[str, str] = field(default_factory=dict)
+    subsets: dict[str, str] = field(default_factory=dict)
     networks: tuple[str, ...] = ()
 
 
@@ -98,18 +102,21 @@ def describe_context(store: Store, name: str) -> Context:
     return Context(name, description, versions, trained, networks, str(store.attrs["created"]))
 
 
-def describe_store(store: Store) -> Entity:
-    """Describe the file of a store."""
+def describe_store(store: Store, origins: Origins) -> Entity:
+    """Describe the file of a store; a subset is based on the whole store, if that is there."""
     lacking = {
         "full": "maps, cutouts",
         "native": "maps of 8 bits",
         "statistics": "statistics of the maps",
     }
+    whole = origins.files.get(store.whole_digest) if store.is_subset else None
+    kind = "Some galaxies of a larger store" if store.is_subset else "A store"
     return {
         "name": f"{find_words(store.record).name} maps of {count_noun(len(store), 'galaxy')}",
-        "description": f"A store of galfig (HDF5): {lacking[store.form]}, probabilities and "
+        "description": f"{kind} of galfig (HDF5): {lacking[store.form]}, probabilities and "
         "columns of the catalog, with digests of all that it holds.",
         "dateCreated": str(store.attrs["created"]),
+        **({"isBasedOn": {"@id": quote(whole)}} if whole else {}),
     }
 
 
@@ -123,7 +130,7 @@ def describe_file(path: Path, name: str, origins: Origins) -> Entity:
     name : str
         Its name in the crate.
     origins : Origins
-        Stores and audits that are known already; if the file is one, it joins them.
+        Stores and audits that are known already; if the file is an audit, it joins them.
 
     Returns
     -------
@@ -140,8 +147,7 @@ def describe_file(path: Path, name: str, origins: Origins) -> Entity:
     try:
         if find_store(path) is not None:
             with open_store(path) as store:
-                origins.files |= dict.fromkeys(list_digests(store), name)
-                return describe_store(store)
+                return describe_store(store, origins)
         if path.suffix.lower() in HDF5 and is_audit(path):
             record = open_audit(path).record
             origins.files[record.audit_digest] = name
@@ -168,18 +174,14 @@ def find_store(path: Path) -> str | None:
     return read_digest(path) if path.suffix.lower() in HDF5 and path.is_file() else None
 
 
-def list_digests(store: Store) -> tuple[str, ...]:
-    """Return by which digests files say that they are made from a store: of a subset, two."""
-    return store.record.plan_digest, store.whole_digest
-
-
 def _is_network(path: Path) -> bool:
     return path.suffix.lower() == ".safetensors"
 
 
 def _base_on(digests: Iterable[object], origins: Origins) -> Entity:
-    found = [origins.files[digest] for digest in digests if digest in origins.files]
-    ids = [{"@id": quote(name)} for name in dict.fromkeys(found)]
+    known = {**origins.subsets, **origins.files}
+    found = dict.fromkeys(known.get(digest, "") for digest in digests if isinstance(digest, str))
+    ids = [{"@id": quote(name)} for name in found if name]
     return {"isBasedOn": _refer(ids)} if ids else {}
 
 

@@ -22,6 +22,8 @@ MAX_METADATA = 1 << 24
 _BLOCK = 1 << 16
 _CREATOR = "galfig "
 _PDF, _PNG = b"%PDF-", b"\x89PNG\r\n\x1a\n"
+# Keys of the texts of a PNG, of which nothing else is unpacked or kept.
+_PNG_KEYS = {"Title", "Description", "Comment", "Software"}
 # Elements of an SVG by their path from the root, without namespaces.
 _SVG_KEYS = {
     ("svg", "metadata", "RDF", "Work", "title"): "Title",
@@ -114,6 +116,8 @@ def _read_png(file: FileIO) -> Mapping[str, str]:
     found: dict[str, str] = {}
     file.seek(len(_PNG))
     n_read = 0
+    # Each key is unpacked once, so that all texts together are bounded.
+    left = set(_PNG_KEYS)
     while len(head := file.read(8) or b"") == 8:
         length, kind = struct.unpack(">I4s", head)
         n_read += length
@@ -124,24 +128,27 @@ def _read_png(file: FileIO) -> Mapping[str, str]:
             break
         try:
             if kind in (b"tEXt", b"iTXt", b"zTXt"):
-                key, words = _decode_text(kind, data)
-                found.setdefault(key, words)
+                key = data.partition(b"\0")[0].decode("latin-1")
+                if key in left:
+                    left.remove(key)
+                    words = _decode_text(kind, data)
+                    found[key] = words.decode("utf-8" if kind == b"iTXt" else "latin-1")
         except (ValueError, zlib.error):
             continue
     return found
 
 
-def _decode_text(kind: bytes, data: bytes) -> tuple[str, str]:
-    """Decode a text chunk of a PNG; ValueError and zlib.error if it is damaged."""
-    key, words = data.split(b"\0", 1)
+def _decode_text(kind: bytes, data: bytes) -> bytes:
+    """Return the words of a text chunk of a PNG; ValueError and zlib.error if it is damaged."""
+    words = data.split(b"\0", 1)[1]
     if kind == b"tEXt":
-        return key.decode("latin-1"), words.decode("latin-1")
+        return words
     if kind == b"zTXt":
-        return key.decode("latin-1"), _inflate(words[1:]).decode("latin-1")
+        return _inflate(words[1:])
     is_packed = words[:1] == b"\1"
     # Behind the two bytes on compression lie the language and the keyword in it.
     words = words[2:].split(b"\0", 2)[2] if words[2:].count(b"\0") >= 2 else b""
-    return key.decode("latin-1"), (_inflate(words) if is_packed else words).decode("utf-8")
+    return _inflate(words) if is_packed else words
 
 
 def _inflate(data: bytes) -> bytes:

@@ -46,6 +46,9 @@ MAX_GALAXIES = 500_000
 _SCALES = ("scale.png", "signed-scale.png")
 _FOLDERS = {"data": r"core\.js|catalog-\d+\.js", "sheets": r"\d+-(cutout|evidence|map-\d+)\.webp"}
 _MARK = "galfig gallery"
+# How the script with the description of a gallery begins; others may have a file of that name.
+_CORE = "data/core.js"
+_BEGINNING = f'galfigGallery.open({{"kind": "{_MARK}"'.encode()
 
 
 def write_gallery(
@@ -179,15 +182,30 @@ def find_foreign(folder: Path) -> str:
     -------
     str
     """
-    known = {*(file.name for file in _iter_page()), *_FOLDERS, *_SCALES}
-    names = sorted(entry.name for entry in folder.iterdir())
-    foreign = [name for name in names if name not in known]
-    for inner, pattern in _FOLDERS.items():
-        if (folder / inner).is_dir():
-            entries = sorted(entry.name for entry in (folder / inner).iterdir())
-            foreign += [f"{inner}/{entry}" for entry in entries if not re.fullmatch(pattern, entry)]
-    is_ours = (folder / "index.html").is_file() and (folder / "data" / "core.js").is_file()
-    return (foreign or ([] if is_ours else names) or [""])[0]
+    files = {*(file.name for file in _iter_page()), *_SCALES}
+    foreign, names = [], sorted(entry.name for entry in folder.iterdir())
+    for name in names:
+        is_folder = name in _FOLDERS
+        if not (is_folder or name in files) or not _is_plain(folder / name, is_folder):
+            foreign.append(name)
+        elif is_folder:
+            inner = sorted((folder / name).iterdir())
+            foreign += [
+                f"{name}/{entry.name}"
+                for entry in inner
+                if not re.fullmatch(_FOLDERS[name], entry.name) or not _is_plain(entry, False)
+            ]
+    if foreign or not names:
+        return (foreign or [""])[0]
+    if "index.html" not in names or not (folder / _CORE).is_file():
+        return names[0]
+    with (folder / _CORE).open("rb") as file:
+        return "" if file.read(len(_BEGINNING)) == _BEGINNING else _CORE
+
+
+def _is_plain(path: Path, is_folder: bool) -> bool:
+    """Return whether a path is a folder or a regular file, and no link to one."""
+    return not path.is_symlink() and (path.is_dir() if is_folder else path.is_file())
 
 
 def _list_galaxies(store: Store, rows: RowsLike) -> Selection:
@@ -285,7 +303,6 @@ def _describe(
         "sort": selection.query.sort if not selection.query.objids else "given",
         "title": describe_maps_briefly(store),
         "classes": [make_printable(name) for name in name_classes(store)],
-        "classNames": [make_printable(name) for name in store.class_names],
         "unit": find_words(store.record).unit,
         "evidence": _name_evidence(store),
         "isSimulated": store.record.simulated,

@@ -15,6 +15,7 @@ from galfig.figures.captions import (
     describe_size,
     describe_training,
     list_names,
+    name_classes,
 )
 from galfig.figures.methods import find_words
 from galfig.gallery.sprites import EVIDENCE, Measured, Sheets
@@ -89,7 +90,7 @@ def _describe_evidence(store: Store, sheets: Sheets) -> str:
     """Say what the signed map is; "" without one."""
     if EVIDENCE not in sheets.slots:
         return ""
-    names = store.class_names
+    names = name_classes(store)
     if len(names) == 2:
         what = f"the map of {names[1]} less that of {names[0]}"
     else:
@@ -108,5 +109,5 @@ def describe_maps_briefly(store: Store) -> str:
     several = f", {store.n_networks} networks" if store.n_networks > 1 else ""
     return make_printable(
         f"{method.title} maps {where} of {store.training.arch}{several}, for "
-        f"{list_names(list(store.class_names))}"
+        f"{list_names(name_classes(store))}"
     )

@@ -138,12 +138,14 @@ def check_folder(
     ------
     OutputError
         If the path is no folder, holds what the caller did not write, exists and must not be
-        replaced, or if the folder around it may not be written to; see also `check_home`.
+        replaced, or if the folder around it may not be written to; see also `check_home` and
+        `check_named`.
     ConfigError
         If ``if_exists`` is none of its choices.
     """
     require_choice("if_exists", if_exists, get_args(ErrorOrReplace))
     check_home(path)
+    check_named(path)
     if os.path.lexists(path) and not path.is_dir():
         raise OutputError(f"{path}: is no folder, expected the name of one")
     if path.is_dir() and any(path.iterdir()):
@@ -271,6 +273,26 @@ def check_home(path: Path) -> None:
         raise OutputError(
             f"{path}: there is no folder {first!r} here, expected a path; only a shell takes '~' "
             f"for the home folder, write {home}"
+        )
+
+
+def check_named(path: Path) -> None:
+    """Check that a folder is not the working directory or one around it, which none can rename.
+
+    Parameters
+    ----------
+    path : Path
+        The folder to be made, which is written beside its place and renamed.
+
+    Raises
+    ------
+    OutputError
+        If it is one of them, by whatever name.
+    """
+    if path.is_dir() and Path.cwd().is_relative_to(os.path.realpath(path)):
+        raise OutputError(
+            f"{path}: is the working directory or around it, expected another folder to write; "
+            "name one, such as new"
         )
 
 

@@ -211,6 +211,29 @@ def test_a_figure_of_a_subset_is_made_from_it(files, tmp_path):
     assert entities["p.pdf"]["isBasedOn"] == {"@id": "small.h5"}
 
 
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_figure_of_a_whole_store_is_not_made_from_its_subset(files, tmp_path, is_first):
+    """Whichever of them is the store of the crate; the subset is made from the whole."""
+    store, figure = files[0], files[3]
+    small = galfig.subset(store, tmp_path / "a.h5", slice(3))
+    pair = (store, small) if is_first else (small, store)
+    entities = load(write_crate(pair[0], tmp_path / "c", [figure, pair[1]], settings=SETTINGS))
+    whole = {"@id": "maps%20x.h5"}
+    assert entities["roc.pdf"]["isBasedOn"] == entities["a.h5"]["isBasedOn"] == whole
+    assert "isBasedOn" not in entities["maps%20x.h5"]
+    assert entities["a.h5"]["description"].startswith("Some galaxies of a larger store of galfig")
+
+
+def test_of_two_subsets_none_is_the_source(files, tmp_path):
+    """A figure names their whole store, which is not in the crate."""
+    small, other = (
+        galfig.subset(files[0], tmp_path / f"{name}.h5", rows)
+        for name, rows in (("a", slice(3)), ("b", slice(3, 6)))
+    )
+    entities = load(write_crate(small, tmp_path / "c", [files[3], other], settings=SETTINGS))
+    assert all("isBasedOn" not in entities[name] for name in ("roc.pdf", "a.h5", "b.h5"))
+
+
 def test_a_second_store(files, tmp_path, make_store):
     """Its figures are made from it; one with its maps in parts, or damaged, is refused."""
     other, figure = tmp_path / "other.h5", tmp_path / "other.pdf"
@@ -324,6 +347,26 @@ def test_folders_and_names_that_are_taken(files, tmp_path):
         write_crate(store, tmp_path / "c", [tmp_path / "pipe"], settings=SETTINGS)
     assert not (tmp_path / "c").exists()
     assert not list(tmp_path.glob(".c.*"))
+
+
+@pytest.mark.parametrize("name", [b"bad\xff.txt", b"a\\b.txt", b"a\nb.txt", b"a\x1b[1m.txt"])
+@pytest.mark.parametrize("crate", ["c", "c.zip"])
+def test_names_that_archives_do_not_take(files, tmp_path, name, crate):
+    """Not UTF-8, a backslash, a control character: one line, printable, and nothing written."""
+    odd = tmp_path / os.fsdecode(name)
+    odd.write_text("notes")
+    with pytest.raises(OutputError, match="a name with a character that archives") as caught:
+        write_crate(files[0], tmp_path / crate, [odd], settings=SETTINGS)
+    assert str(caught.value).isprintable()
+    assert not (tmp_path / crate).exists()
+
+
+def test_the_working_directory_is_no_crate(files, tmp_path, monkeypatch):
+    """Even if it is empty: a line, and no traceback."""
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    with pytest.raises(OutputError, match="is the working directory or around it"):
+        write_crate(files[0], ".", settings=SETTINGS)
 
 
 def test_a_damaged_store_is_not_published(files, tmp_path):

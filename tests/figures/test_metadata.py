@@ -132,6 +132,31 @@ def test_a_text_that_unpacks_to_much_is_cut(tmp_path, monkeypatch):
         monkeypatch.undo()
 
 
+def test_many_texts_unpack_to_no_more_than_one(tmp_path, monkeypatch):
+    """Those of other programs are not unpacked at all, each key of galfig once, up to a limit."""
+    from galfig.figures import metadata
+
+    made = []
+    inflate = metadata._inflate
+
+    def count(data):
+        made.append(len(inflate(data)))
+        return inflate(data)
+
+    path = write(tmp_path / "a.png")
+    data, packed = path.read_bytes(), zlib.compress(b"x" * 30_000)
+    texts = b""
+    for key in (*(f"key {number}" for number in range(100)), *["Title"] * 5, "Description"):
+        words = key.encode() + b"\0\0" + packed
+        crc = zlib.crc32(b"zTXt" + words).to_bytes(4)
+        texts += len(words).to_bytes(4) + b"zTXt" + words + crc
+    path.write_bytes(data[:33] + texts + data[33:])
+    monkeypatch.setattr(metadata, "_inflate", count)
+    found = read_record(path)
+    assert (len(found.title), len(found.caption)) == (30_000, 30_000)
+    assert made == [30_000, 30_000]
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -1,6 +1,7 @@
 """Making a gallery: whole or absent, never in place of anybody's files, light, the same twice."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -92,12 +93,17 @@ def test_the_legend_says_what_is_shown(store_path, tmp_path):
         "those of two galaxies cannot",
         "brightness of a map is not",
         "the brightest pixel is not on the map of the predicted class",
-        "orange speaks for high",
+        "less that of low-metallicity",
+        "orange speaks for high-metallicity, blue",
         "All images and labels are simulated",
     ):
         assert words in legend, words
     assert meta["provenance"]["store"]["plan_digest"] == "digest"
     assert meta["sky"] is None
+    # One name of a class wherever the page writes it.
+    assert meta["classes"] == ["low-metallicity", "high-metallicity"]
+    assert meta["title"].endswith("for low-metallicity and high-metallicity")
+    assert "classNames" not in meta
 
 
 def test_how_often_the_brightest_map_deceives_is_counted(make_store, tmp_path):
@@ -191,6 +197,50 @@ def test_a_file_of_ones_own_in_a_gallery_is_kept(store_path, tmp_path, name):
     with pytest.raises(OutputError, match=f"holds {name!r}"):
         make_gallery(store_path, tmp_path / "g", if_exists="replace")
     assert (tmp_path / "g" / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["picks.js", "sheets/00000-cutout.webp"])
+def test_a_folder_by_the_name_of_a_file_is_kept(store_path, tmp_path, name):
+    """It may hold anything."""
+    make_gallery(store_path, tmp_path / "g")
+    path = tmp_path / "g" / name
+    path.unlink()
+    path.mkdir()
+    (path / "thesis.tex").write_text("mine")
+    with pytest.raises(OutputError, match=f"holds {name!r}"):
+        make_gallery(store_path, tmp_path / "g", if_exists="replace")
+    assert (path / "thesis.tex").read_text() == "mine"
+
+
+@pytest.mark.parametrize("is_link", [False, True])
+def test_a_file_or_link_by_the_name_of_a_folder_is_kept(store_path, tmp_path, is_link):
+    """A gallery has folders there."""
+    make_gallery(store_path, tmp_path / "g")
+    path = tmp_path / "g" / "sheets"
+    if is_link:
+        path.rename(tmp_path / "elsewhere")
+        path.symlink_to("../elsewhere")
+    else:
+        shutil.rmtree(path)
+        path.write_text("mine")
+    with pytest.raises(OutputError, match="holds 'sheets'"):
+        make_gallery(store_path, tmp_path / "g", if_exists="replace")
+    assert path.is_symlink() if is_link else path.read_text() == "mine"
+
+
+def test_a_site_with_the_names_of_a_gallery_is_kept(store_path, tmp_path):
+    """What says that a folder is a gallery stands in its data."""
+    site = tmp_path / "site"
+    (site / "data").mkdir(parents=True)
+    for name in ("index.html", "main.js", "data/core.js"):
+        (site / name).write_text("mine")
+    with pytest.raises(OutputError, match=r"holds 'data/core\.js', which galfig did not write"):
+        make_gallery(store_path, site, if_exists="replace")
+    assert {name: len(data) for name, data in read_all(site).items()} == {
+        "index.html": 4,
+        "main.js": 4,
+        "data/core.js": 4,
+    }
 
 
 def test_a_failure_leaves_the_old_gallery(store_path, tmp_path, monkeypatch):

@@ -2,13 +2,18 @@
 
 import json
 import re
+import shlex
+import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from galleries import do_without, read_core, serve
 
+from galfig.cli import main
+from galfig.figures.metadata import read_record
 from galfig.gallery.main import make_gallery
 from galfig.store.reader import open_store
 from galfig.store.selection import Query, select_galaxies
@@ -356,7 +361,20 @@ def test_links_lead_to_the_sky(chromium, make_store, tmp_path):
         assert "not known" in page.inner_text("dialog .links")
 
 
-def test_picks_are_kept_copied_and_saved(chromium, gallery, core, gallery_store, tmp_path):
+def test_a_class_has_one_name(chromium, gallery, core):
+    """Below thumbnails as in filters and in the head of the page."""
+    meta, _ = core
+    with open_page(chromium, gallery) as page:
+        shown = page.locator(f"{CELLS} .caption .class").all_inner_texts()
+        assert shown
+        assert set(shown) <= set(meta["classes"])
+        assert {"low-metallicity", "high-metallicity"} == set(meta["classes"])
+        assert all(name in page.inner_text("header") for name in meta["classes"])
+
+
+def test_picks_are_kept_copied_and_saved(
+    chromium, gallery, core, gallery_store, tmp_path, monkeypatch
+):
     """As files and words that galfig takes: the galaxies are the same, to the last digit."""
     _, columns = core
     wanted = [columns["objid"][k] for k in (0, 2, 1)]
@@ -388,7 +406,13 @@ def test_picks_are_kept_copied_and_saved(chromium, gallery, core, gallery_store,
     assert (tmp_path / "picks.txt").read_text().split() == wanted
     assert copied["the identifiers"].split() == wanted
     name = Path(gallery_store).name
-    assert copied["the command"] == f"galfig render {name} --objid @picks.txt --out picks.pdf"
+    assert copied["the command"] == f"galfig render {name} --objid @picks.txt --out picked.pdf"
+    shutil.copyfile(gallery_store, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    found = CliRunner().invoke(main, shlex.split(copied["the command"])[1:])
+    assert found.exit_code == 0, found.output
+    assert read_record(tmp_path / "picked.pdf").provenance["objid"] == wanted
+    assert (tmp_path / "picks.txt").read_text().split() == wanted
     selection = json.loads(copied["for a manuscript"].partition("objids = ")[2].rstrip("} "))
     with open_store(gallery_store) as store:
         found = select_galaxies(store, Query(n=None, objids=tuple(selection)))

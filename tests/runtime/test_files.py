@@ -275,3 +275,18 @@ def test_a_folder_that_cannot_be_renamed_stays(tmp_path, monkeypatch):
         pass
     assert (out / "a").read_text() == "1"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("name", [".", "..", "../here", "link"])
+def test_the_working_directory_is_not_replaced(tmp_path, monkeypatch, name):
+    """Nor one around it: it has no name to be renamed to, or would be gone below one's feet."""
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    if name == "link":
+        name = str(tmp_path / "link")
+        (tmp_path / "link").symlink_to("here")
+    expected = pytest.raises(OutputError, match="is the working directory or around it")
+    with expected, replace_folder(Path(name), find_foreign=find_nothing):
+        pytest.fail("opened")
+    assert list(here.iterdir()) == []

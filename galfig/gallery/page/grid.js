@@ -259,7 +259,7 @@ const describe = {
   },
 
   caption(galaxy) {
-    const { classes, classNames } = galfigGallery.meta;
+    const { classes } = galfigGallery.meta;
     const predicted = galfigGallery.values("predicted")[galaxy];
     const p = numbers.probability(galfigGallery.values("p")[galaxy]);
     const mark = this.mark(galaxy);
@@ -268,7 +268,7 @@ const describe = {
       "div",
       { className: "caption" },
       dom.make("span", { className: `mark ${kind}` }, mark),
-      dom.make("span", { className: "class", title: classes[predicted] }, classNames[predicted]),
+      dom.make("span", { className: "class", title: classes[predicted] }, classes[predicted]),
       dom.make("span", { className: "p" }, p),
     );
   },

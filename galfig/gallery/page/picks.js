@@ -51,10 +51,10 @@ const picks = {
     return this.list().map((objid) => `${objid}\n`).join("");
   },
 
-  /** Return the command that draws the picks, which reads picks.txt. */
+  /** Return the command that draws the picks; the caption beside picked.pdf is picked.txt. */
   writeCommand() {
     const store = quoteForShell(galfigGallery.meta.store);
-    return `galfig render ${store} --objid @picks.txt --out picks.pdf`;
+    return `galfig render ${store} --objid @picks.txt --out picked.pdf`;
   },
 
   /** Return the selection of a figure in a manuscript. */
