@@ -49,6 +49,15 @@ _COMMANDS: Final = {
 }
 _COMMAND = re.compile(r"\\([A-Za-z]+|.)")
 _CHARACTERS = re.compile(r"[A-Za-z0-9 +\-*/=()\[\].,:;<>|!'^_{}\\]+")
+# Largest depth of braces; the parser of matplotlib calls itself for each.
+MAX_DEPTH: Final = 8
+# A group without another in it, and a second superscript behind a prime or before one, which stops
+# LaTeX: "x^2'".
+_GROUP = re.compile(r"\{[^{}]*\}")
+_ARGUMENT = r"\s*(?:\\[A-Za-z]+|\\.|[^\s\\])\s*"
+_DOUBLE = re.compile(
+    rf"\^{_ARGUMENT}(?:_{_ARGUMENT})?'|'(?:\s+|\s*_{_ARGUMENT})'|'\s*_{_ARGUMENT}\^"
+)
 
 
 def check_labels(labels: Mapping[str, str]) -> None:
@@ -156,11 +165,28 @@ def _find_fault(words: str) -> str:
             if name not in _COMMANDS and name not in "{}|":
                 hint = suggest(name, _COMMANDS, f"expected one such as \\{', '.join(_SOME)}")
                 return f"{quote(chr(92) + name)} is not known to both matplotlib and LaTeX; {hint}"
+        reason = _find_unsafe(math)
+        if reason:
+            return reason
         try:
             MathTextParser("path").parse(f"${math}$")
-        except ValueError:
+        except (ValueError, RecursionError):
             return f"{quote(math)} is no mathematics that matplotlib can draw"
     return ""
+
+
+def _find_unsafe(math: str) -> str:
+    """Say which mathematics would exhaust matplotlib or stop LaTeX; "" for none."""
+    # Groups are taken away from the inside, and leave one character each.
+    left = re.sub(r"\\[{}]", "|", math)
+    for _ in range(MAX_DEPTH + 1):
+        if _DOUBLE.search(left):
+            return f"{quote(math)} has two superscripts, expected one, such as x'^2 or {{x^2}}'"
+        inside = _GROUP.sub("x", left)
+        if inside == left:
+            return ""
+        left = inside
+    return f"braces in more than {MAX_DEPTH} levels, expected fewer"
 
 
 _SOME = (r"mathrm", r"\log", r"\odot", r"\alpha")

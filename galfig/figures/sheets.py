@@ -34,6 +34,18 @@ REFUSED = ("figure.hooks",)
 ALLOWED = ("text.color", "savefig.dpi", "savefig.facecolor", "savefig.edgecolor", "polaraxes.grid")
 # Longest side of a page [inch], and highest resolution [dots/inch].
 MAX_PAGE, MAX_DPI = 20.0, 1200
+# Least and largest numbers by the end of a key, and what they are in; those of no other number.
+_LIMITS = {
+    "dpi": (10, MAX_DPI, "dots per inch"),
+    **dict.fromkeys(("labelsize", "titlesize", "fontsize", "font.size"), (1, 200, "points")),
+    "alpha": (0, 1, "as an opacity"),
+    **dict.fromkeys(("subplot.left", "subplot.bottom"), (0, 0.49, "of the figure")),
+    **dict.fromkeys(("subplot.right", "subplot.top"), (0.5, 1, "of the figure")),
+    **dict.fromkeys(("numpoints", "scatterpoints"), (1, 20, "points")),
+    "_pattern": (0.1, 1000, "line widths"),
+    **dict.fromkeys(("pad", "titley", "formatter.limits"), (-1000, 1000, "")),
+    "": (0, 1000, ""),
+}
 # Families that matplotlib has fonts for.
 _GENERIC = ("serif", "sans-serif", "cursive", "fantasy", "monospace")
 # A cycle of colours, and the list of them.
@@ -122,11 +134,28 @@ def _read_file(name: str) -> dict[str, Any]:
 
 
 def _check_size(key: str, value: Any) -> None:
-    """Raise ValueError for a page or a resolution that would take all memory."""
+    """Raise ValueError for a page, a resolution or a number that cannot be drawn.
+
+    Some would take all memory, and others stop matplotlib only when it draws.
+    """
     if key == "figure.figsize" and not all(1 <= side <= MAX_PAGE for side in value):
         raise ValueError(f"{value}, expected two sides from 1 to {MAX_PAGE:g} inches")
-    if key == "savefig.dpi" and value != "figure" and not 10 <= value <= MAX_DPI:
-        raise ValueError(f"{value}, expected 10 to {MAX_DPI} dots per inch")
+    low, high, unit = next(_LIMITS[end] for end in _LIMITS if key.endswith(end))
+    numbers = [one for one in _list_parts(value) if _is_number(one)]
+    # Of NaN, no comparison holds.
+    if not all(low <= one <= high for one in numbers):
+        raise ValueError(f"{value}, expected {low:g} to {high:g} {unit}".rstrip())
+
+
+def _list_parts(value: Any) -> list[Any]:
+    """Return what a value consists of, such as the numbers of dashes; itself if it is one."""
+    if isinstance(value, list | tuple):
+        return [part for one in value for part in _list_parts(one)]
+    return [value]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _parse_cycle(words: str) -> Any:

@@ -274,6 +274,11 @@ def test_labels_in_captions(label, plain, latex):
         ("$M_☉$", "in '$...$', expected letters"),
         ("$a^{b$", "is no mathematics that matplotlib can draw"),
         ("$ $", "no mathematics between two '$'"),
+        ("$" + "{" * 98 + "x" + "}" * 98 + "$", "braces in more than 8 levels"),
+        ("$" + "x_{" * 48 + "x" + "}" * 48 + "$", "braces in more than 8 levels"),
+        ("$x^2'$", "has two superscripts, expected one"),
+        ("$x^{a_{b}}_3'$", "has two superscripts"),
+        ("$x'_2^3$", "has two superscripts"),
     ],
 )
 def test_mathematics_that_is_refused(label, reason):
@@ -283,6 +288,11 @@ def test_mathematics_that_is_refused(label, reason):
     assert str(caught.value).startswith("`labels` 'x' ")
     assert reason in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("label", ["$x'^2$", "$x''$", "$f^2(x')$", "$x^2_3$", "${x^2}'$"])
+def test_one_superscript_is_no_fault(label):
+    check_labels({"x": label})
 
 
 def test_labels_are_broken_between_words():
