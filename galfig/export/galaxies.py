@@ -1,5 +1,6 @@
 """Galaxies: everything that a store holds of them, as columns of a table."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from galfig.pipeline.moments import collect_statistics, measure_rounded
 from galfig.runtime.progress import track
 from galfig.store.reader import Store
 from galfig.store.schema import DESCRIPTIONS
-from galfig.tables.columns import Column
+from galfig.tables.columns import Column, make_distinct, read_cells
 
 if TYPE_CHECKING:
     # pandas is slow to import.
@@ -38,7 +39,7 @@ def tabulate_store(
     -------
     dict of str to Column
         The identifier, as text; all columns of the catalog, ``catalog_<name>`` where one has the
-        name of another column; split, true and predicted class, probabilities and loss; statistics
+        name of another column, with a number where that is taken; split, true and predicted class, probabilities and loss; statistics
         of the maps; and error bars of an ensemble. n values each.
     """
     derived = {
@@ -47,16 +48,32 @@ def tabulate_store(
         **_list_spreads(store, rows),
         **_list_scales(store, rows),
     }
-    taken = {name.casefold() for name in (_ID, *derived)}
     columns = {_ID: Column(store.objids(rows), DESCRIPTIONS["objid"])}
-    id_column = store.settings.catalog.id
-    for name in store.columns:
-        # The column of identifiers is there already, as text.
-        if name in (_ID, id_column) and name.casefold() == _ID:
-            continue
-        free = f"catalog_{name}" if name.casefold() in taken else name
+    # The column of identifiers is there already, as text.
+    names = [name for name in store.columns if not _holds_objids(store, name)]
+    for name, free in zip(names, _find_free(names, [_ID, *derived]), strict=True):
         columns[free] = _read_column(store, name, rows)
     return {**columns, **derived}
+
+
+def _holds_objids(store: Store, name: str) -> bool:
+    if name.casefold() != _ID:
+        return False
+    if name == store.settings.catalog.id:
+        return True
+    cells = read_cells(Column(_take(store.columns[name], np.arange(len(store))), ""))
+    return cells.values.astype(str).tolist() == store.objid.tolist()
+
+
+def _find_free(names: Sequence[str], taken: Sequence[str]) -> list[str]:
+    """Return names for columns of the catalog that no other column has, whatever its capitals."""
+    others = {name.casefold() for name in taken}
+    kept = [name for name in names if name.casefold() not in others]
+    moved = [name for name in names if name.casefold() in others]
+    n_others = len(taken) + len(kept)
+    found = make_distinct([*taken, *kept, *(f"catalog_{name}" for name in moved)])[n_others:]
+    renamed = dict(zip(moved, found, strict=True))
+    return [renamed.get(name, name) for name in names]
 
 
 def _read_column(store: Store, name: str, rows: NDArray[np.intp]) -> Column:

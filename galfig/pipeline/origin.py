@@ -23,7 +23,8 @@ def find_network(store: Store, models: Sequence[Path | Checkpoint], arch: str | 
         The store.
     models : sequence of Path or Checkpoint
         Networks to choose from, or folders of several of one recipe; if there are none, those in
-        the folder of the store, no link among them.
+        the folder of the store, and where its path is a link in that of the file to which it leads;
+        no link among them.
     arch : str or None
         The architecture of a checkpoint that the user's own code builds.
 
@@ -72,13 +73,16 @@ def _load(model: Path, wanted: str, arch: str | None) -> Checkpoint:
 
 def _list_beside(store: Path) -> list[Path]:
     """List what may be the network of a store in its folder, what is called like it first."""
-    folder = store.absolute().parent
+    # The user has named the store, and so the file to which it leads.
+    places = (store.absolute(), store.resolve())
     found = [
         entry
+        for folder in dict.fromkeys(place.parent for place in places)
         for entry in sorted(folder.iterdir())[:_MAX_ENTRIES]
         if not entry.is_symlink() and (entry.suffix == SUFFIX or entry.is_dir())
     ]
-    return sorted(found, key=lambda entry: entry.stem != store.stem)
+    stems = {place.stem for place in places}
+    return sorted(found, key=lambda entry: entry.stem not in stems)
 
 
 def _digest_model(model: Path) -> str:

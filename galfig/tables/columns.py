@@ -119,15 +119,28 @@ def name_in_ascii(text: str) -> str:
     return "".join(char if " " <= char <= "~" else "_" for char in letters) or "_"
 
 
-def make_distinct(names: Iterable[str]) -> list[str]:
-    """Return names that differ in more than capitals; one that comes again has its number."""
+def make_distinct(names: Iterable[str], most: int | None = None) -> list[str]:
+    """Return names that differ in more than capitals; one that comes again has its number.
+
+    Parameters
+    ----------
+    names : iterable of str
+        The names.
+    most : int, optional
+        The most characters that a name may have, to which longer ones are cut off.
+
+    Returns
+    -------
+    list of str
+    """
     found: list[str] = []
     taken: set[str] = set()
     for name in names:
-        distinct, number = name, 1
+        distinct, number = name[:most], 1
         while distinct.casefold() in taken:
             number += 1
-            distinct = f"{name}_{number}"
+            end = f"_{number}"
+            distinct = f"{name if most is None else name[: most - len(end)]}{end}"
         taken.add(distinct.casefold())
         found.append(distinct)
     return found

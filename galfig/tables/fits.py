@@ -14,6 +14,8 @@ from galfig.tables.images import Image
 
 # FITS files consist of blocks of so many bytes.
 _BLOCK = 2880
+# The value of a card has room for so many characters.
+_LONGEST_NAME = 68
 _RECORD = re.compile(r"(\w): +([+-]?[\d.])")
 
 
@@ -85,8 +87,23 @@ def _make_hdu(table: Table, path: Path) -> Any:
 
     from galfig.tables.formats import warn_of_change
 
-    names = make_distinct(map(_spell, table.columns))
-    changed = [name for name, new in zip(table.columns, names, strict=True) if name != new]
+    is_long = {name: len(_spell_name(name)) > _LONGEST_NAME for name in table.columns}
+    names = make_distinct(map(_spell_name, table.columns), _LONGEST_NAME)
+    # The full name of one that is cut off begins its description.
+    described = {
+        name: f"{name}: {column.description}".removesuffix(": ")
+        if is_long[name]
+        else column.description
+        for name, column in table.columns.items()
+    }
+    cut = [name for name in table.columns if is_long[name]]
+    words = f"names of columns have at most {_LONGEST_NAME} characters; cut off"
+    warn_of_change(path, words, cut)
+    changed = [
+        name
+        for name, new in zip(table.columns, names, strict=True)
+        if name != new and not is_long[name]
+    ]
     warn_of_change(path, "names of columns are ASCII, whatever their capitals; changed", changed)
     foreign = [name for name, column in table.columns.items() if not _is_ascii(column)]
     warn_of_change(path, "text beyond ASCII is written in UTF-8, which astropy reads", foreign)
@@ -94,7 +111,7 @@ def _make_hdu(table: Table, path: Path) -> Any:
     made.meta.clear()
     for name, new in zip(list(made.colnames), names, strict=True):
         made[name].unit = None
-        words = made[name].description
+        words = described[name]
         made[name].description = _spell(words) if words else None
         if name != new:
             made.rename_column(name, new)
@@ -105,8 +122,8 @@ def _make_hdu(table: Table, path: Path) -> Any:
         stream.seek(0)
         with fits.open(stream, memmap=False) as hdus:
             hdu = hdus[1].copy()
-        for number, column in enumerate(table.columns.values(), 1):
-            for key, words in (("TCOMM", column.description), ("TUNIT", column.unit)):
+        for number, (name, column) in enumerate(table.columns.items(), 1):
+            for key, words in (("TCOMM", described[name]), ("TUNIT", column.unit)):
                 if words:
                     after = f"TFORM{number}"
                     hdu.header.set(f"{key}{number}", _spell(words), after=after)
@@ -130,6 +147,11 @@ def _spell(text: str) -> str:
     al. 2004, "record-valued").
     """
     return _RECORD.sub(r"\1:\2", name_in_ascii(text))
+
+
+def _spell_name(text: str) -> str:
+    """Return the name of a column in ASCII, without the quotation mark, which FITS doubles."""
+    return _spell(text).replace("'", "_")
 
 
 def _wrap(words: str, width: int = 72) -> list[str]:

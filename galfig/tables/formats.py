@@ -17,6 +17,8 @@ Writer = Callable[[Path, Table], None]
 SUFFIXES = (".fits", ".csv", ".ecsv", ".vot", ".xml", ".parquet", ".mrt")
 """Suffixes of the tables that can be written."""
 
+# Keywords of FITS end in the number of the column, which has three digits.
+_MOST_IN_FITS = 999
 _SAME = {".fit": ".fits", ".votable": ".vot", ".xml": ".vot", ".pq": ".parquet"}
 
 
@@ -71,10 +73,16 @@ def write_table(
     Raises
     ------
     OutputError
-        If the suffix is that of no format, or the file exists or cannot be written.
+        If the suffix is that of no format, the table has more columns than FITS has room for, or
+        the file exists or cannot be written.
     """
     check_table(path)
     suffix = find_format(path)
+    if suffix == ".fits" and len(table.columns) > _MOST_IN_FITS:
+        raise OutputError(
+            f"{path}: {len(table.columns)} columns, expected at most {_MOST_IN_FITS} in FITS; write "
+            "the table in another format, such as .parquet, or leave out columns of the catalog"
+        )
     with replace_file(path, if_exists=if_exists) as temporary:
         if suffix == ".fits":
             from galfig.tables.fits import write_fits

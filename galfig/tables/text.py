@@ -34,6 +34,8 @@ def write_csv(path: Path, table: Table) -> None:
             file.writelines(map(_join, zip(*written, strict=True)))
     looks = [name for name, cells in columns.items() if _holds_formulas(cells)]
     warn_of_change(path, "spreadsheet programs may take text in it for formulas", looks)
+    looks = [name for name in columns if _is_formula(name)]
+    warn_of_change(path, "spreadsheet programs may take names of columns for formulas", looks)
 
 
 def _join(cells: Iterable[str]) -> str:
@@ -61,7 +63,11 @@ def iter_texts(cells: Cells, rows: slice = slice(None)) -> Iterator[str]:
 def _holds_formulas(cells: Cells) -> bool:
     if cells.kind != "text":
         return False
-    return any(_FORMULA.match(text) and not _is_number(text) for text in cells.values.tolist())
+    return any(map(_is_formula, cells.values.tolist()))
+
+
+def _is_formula(text: str) -> bool:
+    return _FORMULA.match(text) is not None and not _is_number(text)
 
 
 def _is_number(text: str) -> bool:

@@ -79,6 +79,23 @@ def test_the_table_holds_what_the_store_holds(store, tmp_path):
     assert all(field.metadata[b"description"] for field in found.schema)
 
 
+def test_no_column_of_the_catalog_is_lost(make_store, tmp_path):
+    """Where the name that it would be given is that of another one, which comes first or later."""
+    numbers = {name: np.arange(N) + 100 * at for at, name in enumerate(["p", "catalog_p", "P"])}
+    catalog = {"objID": CATALOG["objID"], "objid": np.arange(N), **numbers}
+    path = make_store(catalog=catalog)
+    with open_store(path) as store:
+        held = {name: store.columns[name].tolist() for name in store.columns}
+        galfig.export_table(store, tmp_path / "t.parquet", statistics=False)
+    table = parquet.read_table(tmp_path / "t.parquet").to_pydict()
+    written = [values for name, values in table.items() if name.startswith("catalog_")]
+    for name in ("objid", *numbers):
+        assert held[name] in written, name
+    assert table["catalog_p"] == numbers["catalog_p"].tolist()
+    assert table["catalog_p_2"] == numbers["p"].tolist()
+    assert table["catalog_P_3"] == numbers["P"].tolist()
+
+
 def test_units_of_the_catalog_go_the_whole_way(galaxy_folder, tmp_path):
     """From the table that the store was built from to the table that is exported."""
     catalog = Table.read(galaxy_folder / "catalog.csv")

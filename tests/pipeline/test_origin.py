@@ -36,6 +36,22 @@ def test_links_beside_the_store_are_not_followed(store, untrained, tmp_path):
     assert find_network(store, [link], None).digest == untrained[1].digest
 
 
+def test_the_network_beside_the_file_that_a_link_leads_to(forms, untrained, tmp_path):
+    """The path of the store is the user's; links beside that file are not followed either."""
+    home, links = tmp_path / "home", tmp_path / "links"
+    home.mkdir()
+    links.mkdir()
+    shutil.copyfile(forms / "statistics.h5", home / "maps.h5")
+    (links / "a.h5").symlink_to(home / "maps.h5")
+    (home / "maps.safetensors").symlink_to(untrained[0])
+    with open_store(links / "a.h5") as opened:
+        with pytest.raises(CheckpointError, match="is not in its folder or changed"):
+            find_network(opened, [], None)
+        (home / "maps.safetensors").unlink()
+        shutil.copyfile(untrained[0], home / "maps.safetensors")
+        assert find_network(opened, [], None).digest == untrained[1].digest
+
+
 def test_one_of_several_is_chosen(store, untrained, tmp_path):
     """Files and networks in memory; and where none is it, all of them are named."""
     other = make_checkpoint(tmp_path / "other.safetensors", image_size=24)

@@ -245,6 +245,48 @@ def test_formulas_are_told(tmp_path, caplog):
     assert caplog.messages == ["CSV: spreadsheet programs may take text in it for formulas: 'name'"]
 
 
+def test_names_of_columns_that_are_formulas_are_told(tmp_path, caplog):
+    """They are in the first line of the file."""
+    names = ["objid", "=cmd|x!A0", "@a", "-1", "a=b"]
+    with caplog.at_level(logging.WARNING, "galfig"):
+        write(tmp_path, ".csv", Table("t", {name: COLUMNS["ra"] for name in names}))
+    words = "CSV: spreadsheet programs may take names of columns for formulas"
+    assert caplog.messages == [f"{words}: '=cmd|x!A0', '@a'"]
+
+
+def test_names_that_are_too_long_for_fits(tmp_path, caplog):
+    """They are cut off, stay distinct, and the description begins with the full one."""
+    long = ["x" * 68, "x" * 69, "x" * 255, "p_" + "é" * 253, "'" * 68]
+    columns = {name: Column(np.arange(4.0) + at, "words") for at, name in enumerate(long)}
+    with caplog.at_level(logging.WARNING, "galfig"):
+        path = write(tmp_path, ".fits", Table("t", columns))
+    with fits.open(path) as hdus:
+        hdus.verify("exception")
+        found, header = hdus[1].columns.names, hdus[1].header
+        assert [float(hdus[1].data[name][0]) for name in found] == [0, 1, 2, 3, 4]
+        assert len({name.casefold() for name in found}) == len(long)
+        assert found[:3] == ["x" * 68, "x" * 66 + "_2", "x" * 66 + "_3"]
+        assert all(len(name.replace("'", "''")) <= 68 for name in found)
+        assert header["TCOMM1"] == "words"
+        assert header["TCOMM3"] == f"{'x' * 255}: words"
+        assert header["TCOMM4"] == f"p_{'e' * 253}: words"
+    assert AstropyTable.read(path)[found[2]].description == f"{'x' * 255}: words"
+    assert "names of columns have at most 68 characters" in caplog.text
+    assert "'xxxx" in caplog.text
+
+
+def test_fits_has_room_for_999_columns(tmp_path):
+    """More are refused in one line; other formats take them."""
+    columns = {f"c{number}": COLUMNS["ra"] for number in range(1000)}
+    with pytest.raises(OutputError, match=r"t\.fits: 1000 columns, expected at most 999 in FITS"):
+        write_table(tmp_path / "t.fits", Table("t", columns))
+    assert not list(tmp_path.iterdir())
+    write_table(tmp_path / "t.csv", Table("t", columns))
+    columns.popitem()
+    write_table(tmp_path / "t.fits", Table("t", columns))
+    assert len(fits.getdata(tmp_path / "t.fits").names) == 999
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_columns_without_rows_or_without_a_value(tmp_path, suffix):
     """A column of which nothing is known, and one galaxy."""
