@@ -75,6 +75,8 @@ class Measured(NamedTuple):
         Sum of the map of each class, negative values included.
     evidence_peak : (n,) ndarray of float32 or None
         End of the colour scale of the signed map; None without one.
+    is_compared : (n,) ndarray of bool
+        Whether the map of the predicted class is shown beside another.
     is_deceptive : (n,) ndarray of bool
         Whether the brightest pixel of the maps that are shown is not on that of the predicted
         class, which is shown.
@@ -83,6 +85,7 @@ class Measured(NamedTuple):
     peak: NDArray[np.float32]
     totals: NDArray[np.float32]
     evidence_peak: NDArray[np.float32] | None
+    is_compared: NDArray[np.bool_]
     is_deceptive: NDArray[np.bool_]
 
 
@@ -145,6 +148,7 @@ def write_sheets(
         np.zeros(n, np.float32),
         np.zeros((n, n_classes), np.float32),
         np.zeros(n, np.float32) if with_evidence else None,
+        (shown == store.predicted[rows][:, None]).any(axis=1) & (shown.shape[1] > 1),
         np.zeros(n, bool),
     )
     store.announce(rows)

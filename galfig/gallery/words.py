@@ -77,12 +77,15 @@ def describe_gallery(
 
 def _describe_brightest(measured: Measured) -> str:
     """Warn that the brightest map is not the prediction, and say how often it is not."""
-    n, n_deceptive = len(measured.peak), int(np.sum(measured.is_deceptive))
-    if measured.totals.shape[1] < 2:
+    n, n_compared = len(measured.peak), int(np.sum(measured.is_compared))
+    if not n_compared:
         return ""
+    galaxies = count_noun(n_compared)
+    if n_compared < n:
+        galaxies = f"the {galaxies} with the map of the predicted class beside another"
     return (
-        f" In {n_deceptive} of {count_noun(n)}, the brightest pixel is not on the map of the "
-        "predicted class."
+        f" In {int(np.sum(measured.is_deceptive))} of {galaxies}, the brightest pixel is not on "
+        "the map of the predicted class."
     )
 
 

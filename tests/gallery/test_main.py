@@ -119,6 +119,24 @@ def test_how_often_the_brightest_map_deceives_is_counted(make_store, tmp_path):
     )
 
 
+def test_only_maps_beside_that_of_the_prediction_are_counted(make_store, tmp_path):
+    """Where the map of the predicted class is not shown, the brightest says nothing of it."""
+    logits = np.eye(4, 3, dtype=np.float32)
+    probs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    cams = np.ones((4, 3, 8, 8), np.float32) * np.array([1, 2, 3], np.float32)[:, None, None]
+    options = {"class_names": tuple("abc"), "logits": logits, "probs": probs, "cams": cams}
+    path = make_store(n=4, size=16, map_size=8, quantity="", **options)
+    make_gallery(path, tmp_path / "g", classes=["a", "b"])
+    legend = " ".join(read_meta(tmp_path / "g")["legend"])
+    # Predicted are a, b, c and, of equal logits, a; b is the brighter one of those shown.
+    assert (
+        "In 2 of the 3 galaxies with the map of the predicted class beside another, the "
+        "brightest pixel is not on"
+    ) in legend
+    make_gallery(path, tmp_path / "one", classes=["a"])
+    assert "brightest pixel" not in " ".join(read_meta(tmp_path / "one")["legend"])
+
+
 def test_many_classes_show_two_maps(make_store, tmp_path):
     """Of the true and the predicted class, or the next; chosen classes are shown of all."""
     names = tuple("abcdefg")

@@ -313,7 +313,7 @@ def test_stores_without_cutouts_give_subsets_without(forms, tmp_path, form):
 @pytest.mark.parametrize("name", ["confusion-matrix", "roc", "reliability"])
 def test_numbers_of_a_subset_are_not_those_of_the_network(known, name):
     """Somebody chose its galaxies; the accuracy that captions give is that of the whole."""
-    path, small = known
+    _, small = known
     plot = name.replace("-", "_")
     with open_store(small) as part:
         caption = getattr(galfig.plot, plot)(part).caption
