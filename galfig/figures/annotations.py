@@ -1,5 +1,6 @@
 """Annotations: what stands on the panels of a galaxy, of what a store knows about it."""
 
+import logging
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -12,6 +13,11 @@ from galfig.figures.labels import strip_unit
 from galfig.runtime.options import Annotation
 from galfig.store.designations import name_by_position
 from galfig.store.reader import Store
+
+logger = logging.getLogger(__name__)
+
+# Longest value that is written with as many decimals as the others, in characters.
+MAX_FIGURES = 7
 
 
 class Words(NamedTuple):
@@ -68,18 +74,36 @@ def list_words(
         named = name_by_position(store, rows, style.designation)
     if style.letters and not letters:
         letters = list_letters(len(rows))
+    for what, known, noun in (
+        ("z", store.redshift[rows], "redshift"),
+        ("value", store.value[rows], "value that was binned"),
+    ):
+        if what in style.annotate and len(rows) and not np.isfinite(known).any():
+            logger.warning("`annotate` %s: none of these galaxies has a %s", what, noun)
+    n_decimals = _count_decimals(store.value[rows])
     found = []
     for number, (index, name) in enumerate(zip(rows, named, strict=True)):
         asked = dict.fromkeys(
             "objid" if one == "name" and not name else one for one in style.annotate
         )
-        words = [_write(store, int(index), one, name) for one in asked]
+        words = [_write(store, int(index), one, name, n_decimals) for one in asked]
         title, *facts = [one for one in words if one] or [""]
         found.append(Words(title, tuple(facts), letters[number] if letters else ""))
     return found
 
 
-def _write(store: Store, index: int, what: Annotation, name: str) -> str:
+def _count_decimals(values: NDArray[np.float64]) -> int | None:
+    """Return with how many decimals all values have four significant figures; None for too many."""
+    words = [f"{value:.4g}" for value in values[np.isfinite(values)]]
+    if any("e" in one for one in words):
+        return None
+    n = max((len(one.partition(".")[2]) for one in words), default=0)
+    # Values of very different size would get figures that say nothing.
+    widest = max((abs(value) for value in values[np.isfinite(values)]), default=0.0)
+    return n if len(f"{widest:.{n}f}") <= MAX_FIGURES else None
+
+
+def _write(store: Store, index: int, what: Annotation, name: str, n_decimals: int | None) -> str:
     """Write one thing that is known of a galaxy; "" if it is not, or is one of its maps."""
     if what == "objid":
         return str(store.objids(index))
@@ -88,7 +112,8 @@ def _write(store: Store, index: int, what: Annotation, name: str) -> str:
     if what == "z" and np.isfinite(redshift := store.redshift[index]):
         return f"z = {redshift:.3f}".replace("-", "−")
     if what == "value" and np.isfinite(value := store.value[index]):
-        return f"{_name_quantity(store)} = {value:.4g}".replace(" = -", " = −")
+        words = f"{value:.4g}" if n_decimals is None else f"{value:.{n_decimals}f}"
+        return f"{_name_quantity(store)} = {words}".replace(" = -", " = −")
     if what == "true" and (label := int(store.label[index])) >= 0:
         return f"true: {name_classes(store)[label]}"
     return ""

@@ -140,8 +140,16 @@ class Layout:
 
     def _fit_words(self, side: float) -> float:
         """Return the height of the text below panels of a side [inch]."""
-        n_lines = self._count_facts(side) + 2 + (self.look.scale == "panel")
+        n_lines = self._count_facts(side) + 2 + self.count_ends(side)
         return (LINE * n_lines + 0.04) * self.scale
+
+    def count_ends(self, side: float) -> int:
+        """Return in how many lines it is said where a scale ends, below panels of a side [inch]."""
+        if self.look.scale != "panel":
+            return 0
+        longest = name_end(8.8e-8, self.look.is_signed)
+        width = measure_words(longest, MIN_FONT_SIZE * self.scale, "bold")
+        return 1 if width <= side - MARGIN else 2
 
     def _count_facts(self, side: float) -> int:
         """Return in how many lines the identifier and the facts about a galaxy are written."""
@@ -314,8 +322,10 @@ class _Pages:
                 page = _draw_page(store, batch, image, numbers, layout, footer)
                 yield page
                 # The caller has written it. The parts of a figure refer to each other, so that its
-                # image would stay until the next garbage collection.
-                page.clear()
+                # image would stay until the next garbage collection. Of one page, the caller may
+                # ask for the next before it is written.
+                if self.n_pages > 1:
+                    page.clear()
                 del image, page
 
 
@@ -416,7 +426,9 @@ def _write_words(
         words = f"p {format_probability(store.probs[index, c])}\n"
         words += format_total(float(numbers.totals[number]))
         if layout.look.scale == "panel":
-            words += f"\n{name_end(numbers.peaks[number], layout.look.is_signed)}"
+            end = name_end(numbers.peaks[number], layout.look.is_signed)
+            is_broken = layout.count_ends(layout.side / DPI) > 1
+            words += "\n" + (end.replace(" ×", "\n×") if is_broken else end)
         start = left + (number + 1) * layout.side
         ax.text(start, line, words, weight=weight, linespacing=1.1, **style)
 

@@ -1020,7 +1020,7 @@ def describe_classes(store: Store, markup: Markup) -> str:
     if not any(store.whole.n_in_class):
         return ""
     classes = store.settings.classes
-    column = markup.label(name_column(store, classes.column))
+    column = introduce_column(store, classes.column, markup)
     words = f"The classes are those of {column}"
     bounds = _list_intervals(store, classes, markup)
     is_listed = bool(bounds)

@@ -36,7 +36,7 @@ from galfig.figures.captions import (
 )
 from galfig.figures.choice import choose_maps, find_classes
 from galfig.figures.drawing import Column, Drawing, DrawOptions, name_galaxies, tabulate_galaxies
-from galfig.figures.layout import Arrangement, make_pages, warn_if_tall
+from galfig.figures.layout import Arrangement, make_pages, settle, warn_if_tall
 from galfig.figures.methods import find_words
 from galfig.figures.panels import make_row
 from galfig.figures.rows import Row
@@ -86,12 +86,13 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         )
     chosen = find_classes(store, options.classes)
     style = options.style
-    block = name_block(style)
     rows = _pair_rows(store, selection.indices, other, below, chosen, style)
     pages = make_pages(
         rows, options.width, cmap=options.cmap, style=style, group=2, axes=options.axes
     )
     warn_if_tall("compare", pages.arrangement)
+    style = settle(style, pages.arrangement)
+    block = name_block(style)
     return Drawing(
         "compare",
         "Two networks compared",

@@ -130,7 +130,15 @@ def plot_histogram(
     ax.set_ylabel("Galaxies")
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     if words:
-        plot_legend(bars, words, ax=ax)
+        # Edges would otherwise run through its samples.
+        plot_legend(
+            *(bars, words),
+            ax=ax,
+            frameon=True,
+            framealpha=1.0,
+            facecolor=find_ground(),
+            edgecolor="none",
+        )
 
 
 def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:

@@ -40,6 +40,7 @@ from galfig.figures.style import (
     measure_words,
     paper_style,
     scale_font,
+    spell_missing,
 )
 
 logger = logging.getLogger(__name__)
@@ -87,6 +88,12 @@ class Arrangement:
         Its size [pt].
     is_fixed : bool
         Whether the style has a page that the figure fills, such as a slide.
+    spread : float
+        Width that words above the blocks of a grid have beyond the panels [inch].
+    beside : float
+        Width of words to the left of the panels of a row [inch]; 0 where they stand elsewhere.
+    has_grid : bool
+        Whether a grid, which the style did not ask for, would fit a page.
     """
 
     n: int
@@ -101,6 +108,9 @@ class Arrangement:
     title: str = ""
     title_size: float = 9.0
     is_fixed: bool = False
+    spread: float = 0.0
+    beside: float = 0.0
+    has_grid: bool = False
 
     @property
     def n_page(self) -> int:
@@ -115,7 +125,9 @@ class Arrangement:
     @property
     def block_width(self) -> float:
         """Width from one block to the next [inch]."""
-        return self.side + BLOCK_GAP if self.is_grid else self.width / self.n_abreast
+        if self.is_grid:
+            return self.side + self.spread + BLOCK_GAP
+        return self.width / self.n_abreast
 
     @property
     def strip(self) -> float:
@@ -127,7 +139,7 @@ class Arrangement:
     def strip_width(self) -> float:
         """Width of the words above a block [inch]."""
         if self.is_grid:
-            return self.side + BLOCK_GAP / 4
+            return self.side + self.spread + BLOCK_GAP / 4
         return min(self.block_width - 0.06, self.breadth)
 
     @property
@@ -200,18 +212,18 @@ class Arrangement:
         if self.is_grid:
             down, column = divmod(number, self.n_abreast)
             extent = self.n_abreast * self.block_width - BLOCK_GAP
-            left = (self.width - extent) / 2 + column * self.block_width
+            left = (self.width - extent + self.spread) / 2 + column * self.block_width
         else:
             column, down = divmod(number, self.n_down)
-            margin = max(MARGIN, (self.block_width - self.breadth) / 2)
-            left = column * self.block_width + margin
+            margin = max(MARGIN, (self.block_width - self.breadth - self.beside) / 2)
+            left = column * self.block_width + margin + self.beside
         top = (self.height - self.content) / 2 + self.head + MARGIN
         return left, top + down * (self.block_height + self.gap)
 
 
 def measure_ends() -> float:
-    """Return the height [inch] of the numbers below a colour bar."""
-    return LINE * scale_font(6.5) / 72 + 0.03
+    """Return the height [inch] of the numbers below a colour bar, and of the unit below them."""
+    return 2 * LINE * scale_font(6.5) / 72 + 0.03
 
 
 def arrange(
@@ -242,7 +254,8 @@ def arrange(
     -------
     Arrangement
         The one of the largest panels that fits a page. If there is none, one of several pages where
-        the style allows them, and otherwise one that is taller than a page.
+        the style allows them; otherwise a grid that fits a page, where the style names neither a
+        layout nor a number of columns, and else one that is taller than a page.
 
     Raises
     ------
@@ -260,21 +273,72 @@ def arrange(
     )
     least = SMALLEST_ON_SLIDE if is_fixed else SMALLEST_PANEL
     readable = _list_readable(base, style.columns, group, least)
-    found_ones: list[Arrangement] = []
-    # Of a slide, nothing is below; rather than there, words stand on the cutouts, broken.
-    for are_inside in (False, True) if is_fixed else (False,):
-        found_ones += [
-            _fit(base, words, k, _count_down(base, k, group), group, least, are_inside)
-            for k in readable
-        ]
-        fitting = [one for one in found_ones if not one.is_tall]
-        if fitting:
-            return _choose(fitting, words)
+    found_ones = _fit_each(base, words, readable, group, least)
+    fitting = [one for one in found_ones if not one.is_tall]
+    if fitting:
+        return _choose(fitting, words)
     if style.pages:
         return _go_on(base, words, readable, group)
+    grid = None if is_grid else _find_grid(base, words, style.columns, group, least)
+    if grid is not None and style.columns is None and "layout" not in style.model_fields_set:
+        return grid
     least = MIN_PANEL if not is_fixed and not is_grid else least
     last = min(found_ones, key=lambda one: one.content)
-    return _fit(base, words, last.n_abreast, last.n_down, 1, least)
+    last = _fit(base, words, last.n_abreast, last.n_down, 1, least)
+    return dataclasses.replace(last, has_grid=grid is not None)
+
+
+def _fit_each(
+    base: Arrangement,
+    words: Sequence[Sequence[str]],
+    readable: Sequence[int],
+    group: int,
+    least: float,
+) -> list[Arrangement]:
+    """Fit each number of galaxies abreast to a page; on a slide, wherever words have room."""
+    found_ones = [_fit(base, words, k, _count_down(base, k, group), group, least) for k in readable]
+    if not base.is_fixed or not all(one.is_tall for one in found_ones):
+        return found_ones
+    # Of a slide, nothing is below. Words stand beside the panels or, where they have no room there,
+    # on the cutouts, broken.
+    inside = [
+        _fit(base, words, k, _count_down(base, k, group), group, least, are_inside=True)
+        for k in readable
+    ]
+    if base.is_grid:
+        return inside
+    beside = [_move_beside(one, words, least) for one in inside if not one.is_tall]
+    return [one for one in beside if one is not None] or inside
+
+
+def _move_beside(
+    found: Arrangement, words: Sequence[Sequence[str]], least: float
+) -> Arrangement | None:
+    """Move words from the cutouts to their left, on smaller panels if need be; None for no room."""
+    size, longest = choose_size(found.side), max((len(one) for one in words), default=0)
+    needed = max((measure_words(one, size) for own in words for one in own), default=0.0) + 0.1
+    spare = found.block_width - 2 * MARGIN - needed - measure_colorbar()
+    side = min(found.side, spare / found.n_panels - GAP)
+    if side < max(least, longest * LINE * size / 72):
+        return None
+    return dataclasses.replace(found, side=side, beside=needed)
+
+
+def _find_grid(
+    base: Arrangement,
+    words: Sequence[Sequence[str]],
+    columns: int | None,
+    group: int,
+    least: float,
+) -> Arrangement | None:
+    """Arrange galaxies in a grid that fits a page; None if there is none."""
+    base = dataclasses.replace(base, is_grid=True)
+    try:
+        readable = _list_readable(base, columns, group, least)
+    except FigureError:
+        return None
+    fitting = [one for one in _fit_each(base, words, readable, group, least) if not one.is_tall]
+    return _choose(fitting, words) if fitting else None
 
 
 def _list_readable(
@@ -333,12 +397,23 @@ def _fit(
     for _ in range(4):
         spare = found.page - (found.content - n_down * found.side * _count_sides(found))
         side = min(by_width, max(spare / (n_down * _count_sides(found)), least))
-        found = dataclasses.replace(found, side=side)
+        found = dataclasses.replace(found, side=side, spread=0.0)
+        found = dataclasses.replace(found, spread=_measure_spread(found, words))
         n_lines = 0 if are_inside else max(found.n_lines, _count_lines(found, words))
         if n_lines == found.n_lines:
             return found
         found = dataclasses.replace(found, n_lines=n_lines)
     return found
+
+
+def _measure_spread(found: Arrangement, words: Sequence[Sequence[str]]) -> float:
+    """Return how much wider than panels the words above them may be on a page [inch]."""
+    size = choose_size(found.side)
+    if not found.is_grid or all(fit_on_cutout(one, found.side, size) is not None for one in words):
+        return 0.0
+    needed = max((measure_words(one, size) for own in words for one in own), default=0.0)
+    spare = (found.width - 2 * MARGIN) / found.n_abreast - found.side - BLOCK_GAP
+    return max(0.0, min(needed - found.side, spare))
 
 
 def _count_sides(found: Arrangement) -> int:
@@ -469,6 +544,8 @@ class RowPages:
                 fig = Figure(figsize=(self.arrangement.width, self.arrangement.height))
                 for place, row in enumerate(self.rows[part]):
                     _draw_block(fig, row, place, self.arrangement, self.look, shared)
+                    if self.arrangement.beside:
+                        _write_beside(fig, row.words, place, self.arrangement)
                 for place, words in enumerate(above[part]):
                     _write_above(fig, words, size, place, self.arrangement)
                 self._write_ends(fig, number + 1)
@@ -512,7 +589,7 @@ def _draw_block(
         side=side,
         look=look,
         shared=shared,
-        has_words=not found.n_lines,
+        has_words=not (found.n_lines or found.beside),
         is_level=found.is_grid,
     )
 
@@ -520,8 +597,18 @@ def _draw_block(
 def _write_above(fig: Figure, words: str, size: float, place: int, found: Arrangement) -> None:
     """Write heading and facts of a galaxy above its panels."""
     left, top = found.place(place)
+    left -= found.spread / 2
     x, y = left / found.width, 1 - (top + found.strip - 0.03) / found.height
     fig.text(x, y, words, fontsize=size, ha="left", va="bottom", parse_math=False)
+
+
+def _write_beside(fig: Figure, words: Sequence[str], place: int, found: Arrangement) -> None:
+    """Write heading and facts of a galaxy to the left of its panels."""
+    left, top = found.place(place)
+    x, y = (left - found.beside) / found.width, 1 - top / found.height
+    size, shown = choose_size(found.side), "\n".join(spell_missing(one) for one in words)
+    style: dict[str, Any] = {"fontsize": size, "linespacing": LINE, "parse_math": False}
+    fig.text(x, y, shown, ha="left", va="top", **style)
 
 
 def make_pages(
@@ -650,12 +737,20 @@ def plot_rows(
         plot_row(row, axes=own, bar=bar, side=side, look=look, shared=shared, is_level=is_grid)
 
 
+def settle(style: StyleSettings, found: Arrangement) -> StyleSettings:
+    """Return a style with the layout that was chosen, which captions tell of."""
+    layout = "grid" if found.is_grid else "rows"
+    return style if style.layout == layout else style.model_copy(update={"layout": layout})
+
+
 def warn_if_tall(name: str, found: Arrangement) -> None:
     """Warn of a figure that no page holds."""
     if found.is_tall:
+        grid = ', a grid (`layout="grid"`)' if found.has_grid else ""
         logger.warning(
-            "%s: %.1f inches tall, taller than a page; draw fewer galaxies (`n`), a grid "
-            '(`layout="grid"`), or several pages (`pages=True`)',
+            "%s: %.1f inches tall, taller than a page; draw fewer galaxies (`n`)%s or several "
+            "pages (`pages=True`)",
             name,
             found.content,
+            grid,
         )

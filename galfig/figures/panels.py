@@ -31,7 +31,7 @@ from galfig.figures.captions import (
 from galfig.figures.choice import choose_maps, find_classes
 from galfig.figures.cubes import iter_cubes
 from galfig.figures.drawing import Drawing, DrawOptions, name_galaxies, tabulate_galaxies
-from galfig.figures.layout import Arrangement, RowPages, make_pages, warn_if_tall
+from galfig.figures.layout import Arrangement, RowPages, make_pages, settle, warn_if_tall
 from galfig.figures.meaning import (
     Evidence,
     choose_evidence,
@@ -228,6 +228,8 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         axes=options.axes,
     )
     warn_if_tall("panels", pages.arrangement)
+    style = settle(style, pages.arrangement)
+    options = replace(options, style=style)
     if is_evidence:
         return Drawing(
             "panels",

@@ -688,12 +688,13 @@ def _plot_level_bar(
     number = format_number(peak) if peak > 0 else "0"
     first = f"−{number}" if look.is_signed and peak > 0 else "0"
     last = f"+{number}" if look.is_signed and peak > 0 else number
-    # Where the unit has no room, the caption alone says it.
-    ends = [f"{last} {unit}", last]
+    # Where the unit has no room behind the number, it stands below it.
     room = side - 0.06
-    fitting = [one for one in ends if measure_words(first + one, size) <= room]
-    words = fitting[0] if fitting else last
-    size = fit_font_size(first + words, room, size)
+    is_one = measure_words(f"{first}{last} {unit}", size) <= room
+    words = f"{last} {unit}" if is_one else f"{last}\n{unit}"
+    size = min(
+        fit_font_size(first + words.split("\n")[0], room, size), fit_font_size(unit, room, size)
+    )
     shown = ((0, "left", first), (1, "right", words)) if peak > 0 else ((0, "left", "0"),)
     for x, align, one in shown:
         ax.text(x, -0.4, one, fontsize=size, ha=align, va="top", transform=ax.transAxes)

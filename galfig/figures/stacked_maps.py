@@ -27,7 +27,7 @@ from galfig.figures.captions import (
 )
 from galfig.figures.choice import find_classes
 from galfig.figures.drawing import Column, Drawing, DrawOptions
-from galfig.figures.layout import Arrangement, RowPages, make_pages
+from galfig.figures.layout import Arrangement, RowPages, make_pages, settle
 from galfig.figures.methods import METHODS, MethodWords, find_words
 from galfig.figures.rows import MapLabel, Row, check_panels, format_total
 from galfig.figures.style import TEXT_WIDTH
@@ -209,11 +209,12 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         chosen,
     )
     found = pages.arrangement
+    style = settle(options.style, found)
     return Drawing(
         "stacked-maps",
         "Mean maps by true and predicted class",
         pages.figures,
-        partial(_describe, store, selection, stacks, scale, options.style, found, chosen),
+        partial(_describe, store, selection, stacks, scale, style, found, chosen),
         f"{count_rows(len(stacks), 'pair', found.noun)} of true and "
         f"predicted class: the mean cutout, then the mean maps of "
         f"{list_classes(store, PLAIN, chosen)}.",

@@ -24,7 +24,7 @@ from galfig.figures.captions import (
     list_galaxies,
 )
 from galfig.figures.drawing import Drawing, DrawOptions, name_galaxies, tabulate_galaxies
-from galfig.figures.layout import Arrangement, make_pages, warn_if_tall
+from galfig.figures.layout import Arrangement, make_pages, settle, warn_if_tall
 from galfig.figures.methods import find_words
 from galfig.figures.panels import make_row
 from galfig.store.reader import Store
@@ -54,6 +54,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     ]
     pages = make_pages(rows, options.width, cmap=options.cmap, style=look, axes=options.axes)
     warn_if_tall("top-losses", pages.arrangement)
+    look = settle(look, pages.arrangement)
     return Drawing(
         "top-losses",
         "Galaxies of largest loss",

@@ -9,6 +9,7 @@ import galfig
 from galfig.cli import main
 from galfig.config import StyleSettings
 from galfig.errors import StoreError
+from galfig.figures.annotations import list_words
 from galfig.figures.rows import RIGHT, WRONG, MapLabel
 from galfig.figures.sheets import FONT
 from galfig.store.reader import open_store
@@ -175,3 +176,13 @@ def test_commands_take_words(store_path, tmp_path, monkeypatch):
     assert done.exit_code == 2
     assert "'redshift' is not one of objid, name, z, value, true, p, sum, none" in done.output
     assert StyleSettings().annotate == ("objid", "true", "p", "sum")
+
+
+def test_values_have_as_many_decimals(make_store, caplog):
+    """Zeros are kept; what none of the galaxies has is said once."""
+    value = np.full(12, 11.22)
+    value[0] = 11.3
+    with open_store(make_store(value=value, redshift=np.full(12, np.nan))) as store:
+        words = list_words(store, [0, 1], StyleSettings(annotate=("value", "z")))
+    assert [one.title.rpartition(" ")[2] for one in words] == ["11.30", "11.22"]
+    assert caplog.messages == ["`annotate` z: none of these galaxies has a redshift"]

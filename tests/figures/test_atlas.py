@@ -7,8 +7,10 @@ import weakref
 import numpy as np
 import pytest
 from matplotlib import colormaps
+from PIL import Image
 from pypdf import PdfReader
 
+import galfig
 from galfig.config import make_style
 from galfig.errors import OutputError
 from galfig.figures import atlas, pdf
@@ -220,3 +222,20 @@ def test_one_scale_for_an_atlas_is_named_by_its_bar(make_store):
         assert [label.get_text() for label in page.axes[1].get_xticklabels()] == words
         assert ("Two panels cannot be compared" in caption) == (style["scale"] == "panel")
         assert ("Negative values are shown" in caption) == ("negative" in style)
+
+
+def test_ends_of_scales_stay_below_their_panels(store):
+    """In two lines where a panel is too narrow for one."""
+    plot = galfig.plot.atlas(store, style={"scale": "panel"})
+    ax = plot.figure.axes[0]
+    found = [text for text in ax.texts if text.get_text().startswith("p ")]
+    assert found
+    for text in found:
+        box = text.get_window_extent().transformed(ax.transData.inverted())
+        assert box.width < atlas.DPI * 0.575
+
+
+def test_a_page_alone_is_not_empty(store, tmp_path):
+    galfig.plot.atlas(store).save(tmp_path / "atlas.png")
+    with Image.open(tmp_path / "atlas.png") as image:
+        assert min(image.convert("L").getextrema()) < 50

@@ -26,6 +26,9 @@ def test_histogram_counts_as_pandas_cuts():
         "high (2)",
     ]
     assert sorted(counts.values()) == [2, 2, 2]
+    # Edges do not run through its samples.
+    assert ax.get_legend().get_frame().get_alpha() == 1
+    assert ax.get_legend().get_frame().get_visible()
     bars = ax.containers[0]
     widths = [bar.get_width() for bar in bars]
     np.testing.assert_allclose(widths, widths[0])

@@ -14,7 +14,7 @@ import galfig
 from galfig.config import StyleSettings, make_style
 from galfig.errors import FigureError, OutputError
 from galfig.figures.drawing import DrawOptions
-from galfig.figures.layout import arrange, make_pages, make_rows
+from galfig.figures.layout import arrange, fit_above, make_pages, make_rows
 from galfig.figures.registry import FIGURES, check_style, draw_from
 from galfig.figures.rows import SMALLEST_PANEL, MapLabel, Row
 from galfig.figures.style import paper_style
@@ -311,3 +311,41 @@ def test_captions_say_where_panels_stand(store, other_store, kind):
     assert "rom left to right" in grid.caption
     assert " row" not in grid.caption
     assert " row" not in grid.alt.lower()
+
+
+WORDS_OF_THREE = [(OBJID, "true: medium-metallicity")] * 12
+
+
+def test_rows_that_fit_no_page_become_a_grid():
+    """Unless a layout or columns were named; then a grid is advised, where there is one."""
+    with paper_style():
+        found = arrange(WORDS_OF_THREE, 4)
+        assert found.is_grid
+        assert not found.is_tall
+        for named in ({"layout": "rows"}, {"columns": 1}):
+            rows = arrange(WORDS_OF_THREE, 4, style=StyleSettings(**named))
+            assert not rows.is_grid
+            assert rows.is_tall
+        assert arrange(WORDS_OF_THREE, 4, style=StyleSettings(layout="rows")).has_grid
+        narrow = arrange(WORDS_OF_THREE, 4, 3.39, style=StyleSettings(layout="grid"))
+        assert narrow.is_tall
+        assert not narrow.has_grid
+
+
+def test_words_of_a_grid_take_the_width_of_the_page():
+    """An identifier is not cut where a page has room for all of it."""
+    with paper_style():
+        found = arrange(WORDS_OF_THREE, 4)
+        assert fit_above(WORDS_OF_THREE[0], found)[0].split("\n")[0] == OBJID
+    last = found.place(found.n_abreast - 1)[0] + found.side
+    assert found.place(0)[0] == pytest.approx(found.width - last)
+
+
+def test_words_stand_beside_panels_of_a_slide():
+    style = StyleSettings(sheet="talk")
+    with paper_style(style):
+        found = arrange(WORDS_OF_THREE[:4], 4, style=style)
+    assert found.n_lines == 0
+    assert found.beside > 1
+    assert found.place(0)[0] >= found.beside
+    assert found.place(0)[0] + found.breadth <= found.width
