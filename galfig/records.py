@@ -24,18 +24,26 @@ from pydantic import (
 from galfig.config import MAX_CHANNELS, MAX_NETWORKS, Form, Settings, restore_settings
 from galfig.runtime.documents import load_json
 from galfig.runtime.messages import find_unprintable, make_printable
-from galfig.runtime.options import Cue, Split
+from galfig.runtime.options import SPLITS, Cue, Split
 
 # Size of the digest of a galaxy: 8 bytes of its identifier, 8 bytes of its image.
 DIGEST_SIZE = 16
 # File beside the catalog of simulated galaxies whose class one component decides.
 TRUTH_FILE = "truth.json"
+# What rounding may add to a share or a correlation of 1.
+_ROUNDING = 1e-6
 
 
 def _check_printable(text: str) -> str:
     if found := find_unprintable(text):
         raise ValueError(f"holds {found!r}, expected printable text")
     return text
+
+
+def _check_use(word: str) -> str:
+    if word not in SPLITS:
+        raise ValueError(f"should be {', '.join(map(repr, SPLITS[:-1]))} or {SPLITS[-1]!r}")
+    return word
 
 
 def _check_distinct(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -211,6 +219,8 @@ class Network(_Record):
     metrics: dict[Name, NumberOrNan] | None = None
 
 
+# How training used a galaxy; "" where that is not known. See `galfig.runtime.options.SPLITS`.
+_Use = Annotated[str, AfterValidator(_check_use)]
 _Rows = Annotated[tuple[tuple[Number, ...], ...], Field(max_length=64)]
 
 
@@ -241,8 +251,8 @@ class Whole(_Record):
 
     n_galaxies: Count
     n_in_class: tuple[Count, ...]
-    splits: dict[PrintableText, Count]
-    scored: dict[PrintableText, Count]
+    splits: dict[_Use, Count]
+    scored: dict[_Use, Count]
     n_not_scored: Count
     n_right: Count
     n_scored: tuple[Count, ...]
@@ -256,6 +266,33 @@ class Whole(_Record):
             raise ValueError(f"{sum(self.n_in_class)} labels of {self.n_galaxies} galaxies")
         if self.n_right > sum(self.n_scored):
             raise ValueError(f"{self.n_right} right of {sum(self.n_scored)} galaxies")
+        if len(self.n_in_class) != len(self.n_scored):
+            raise ValueError("numbers of other classes in n_scored than in n_in_class")
+        if sum(self.splits.values()) != self.n_galaxies:
+            raise ValueError(f"splits of {sum(self.splits.values())} of {self.n_galaxies} galaxies")
+        if any(n > self.splits.get(use, 0) for use, n in self.scored.items()):
+            raise ValueError("more galaxies scored than their split holds")
+        n_scored = sum(self.n_scored)
+        if sum(self.scored.values()) != n_scored:
+            raise ValueError(f"scored {sum(self.scored.values())} galaxies, and {n_scored} labels")
+        if n_scored + self.n_not_scored != sum(self.n_in_class):
+            n_labels = sum(self.n_in_class)
+            raise ValueError(f"{n_scored} scored and {self.n_not_scored} not of {n_labels} labels")
+        if any(n > of for n, of in zip(self.n_scored, self.n_in_class, strict=True)):
+            raise ValueError("more galaxies of a class scored than it has")
+        return self
+
+    @model_validator(mode="after")
+    def _check_measures(self) -> "Whole":
+        # NaN passes: it says that there is none.
+        if self.balanced_accuracy < 0 or self.balanced_accuracy > 1 + _ROUNDING:
+            raise ValueError(
+                f"balanced accuracy {self.balanced_accuracy:g}, expected one from 0 to 1"
+            )
+        if abs(self.agreement) > 1 + _ROUNDING:
+            raise ValueError(f"agreement {self.agreement:g}, expected a correlation")
+        if self.pixel_scale <= 0 or self.pixel_scale == float("inf"):
+            raise ValueError(f"pixel scale {self.pixel_scale:g}, expected a positive number")
         return self
 
 

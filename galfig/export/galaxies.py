@@ -39,8 +39,9 @@ def tabulate_store(
     -------
     dict of str to Column
         The identifier, as text; all columns of the catalog, ``catalog_<name>`` where one has the
-        name of another column, with a number where that is taken; split, true and predicted class, probabilities and loss; statistics
-        of the maps; and error bars of an ensemble. n values each.
+        name of another column, with a number where that is taken; split, true and predicted class,
+        probabilities and loss; statistics of the maps; and error bars of an ensemble. n values
+        each.
     """
     derived = {
         **_list_predictions(store, rows),

@@ -433,7 +433,8 @@ def find_invalid(name: str, values: Any, n_classes: int) -> str:
     """
     rule = RULES.get(name)
     if rule is None:
-        return ""
+        is_cells = name.startswith("catalog/") and isinstance(values, TextColumn)
+        return _find_invalid_text(name, values) if is_cells else ""
     if isinstance(values, TextColumn):
         if name == "objid":
             return _find_invalid_objid(values)
@@ -448,6 +449,16 @@ def find_invalid(name: str, values: Any, n_classes: int) -> str:
         sums = np.sum(values, axis=-1, dtype=np.float64)
         if (np.abs(sums - 1) > _SUM_TOLERANCE).any():
             return "probs do not add up to 1 for each galaxy"
+    return ""
+
+
+def _find_invalid_text(name: str, column: TextColumn) -> str:
+    """Find a cell of a catalog that is no text, which no table can hold."""
+    for cell in column.cells.tolist():
+        try:
+            cell.decode()
+        except UnicodeDecodeError:
+            return f"{name} holds {quote(cell)}, expected text in UTF-8"
     return ""
 
 

@@ -80,8 +80,9 @@ def write_table(
     suffix = find_format(path)
     if suffix == ".fits" and len(table.columns) > _MOST_IN_FITS:
         raise OutputError(
-            f"{path}: {len(table.columns)} columns, expected at most {_MOST_IN_FITS} in FITS; write "
-            "the table in another format, such as .parquet, or leave out columns of the catalog"
+            f"{path}: {len(table.columns)} columns, expected at most {_MOST_IN_FITS} in FITS; "
+            "write the table in another format, such as .parquet, or leave out columns of the "
+            "catalog"
         )
     with replace_file(path, if_exists=if_exists) as temporary:
         if suffix == ".fits":

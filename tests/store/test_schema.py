@@ -107,6 +107,19 @@ def test_probabilities_follow_from_logits(store_path):
     ]
 
 
+def test_cells_of_a_catalog_are_text(make_store):
+    """A column that nobody can read is found, although it has the digest that the file states."""
+    path = make_store(catalog={"objID": np.arange(12), "note": ["a"] * 12})
+    with h5py.File(path, "r+") as file:
+        del file["catalog/note"], file.attrs["seal"]
+        cells = np.array([b"a\xff", *[b"b"] * 11], dtype="S2")
+        file["catalog"].create_dataset("note", data=cells, dtype=h5py.string_dtype("ascii", 2))
+        seal_file(file)
+    with open_store(path) as store, pytest.raises(StoreError, match="damaged"):
+        _ = store.columns["note"]
+    assert verify_store(path) == ["catalog/note holds b'a\\xff', expected text in UTF-8"]
+
+
 def test_digits_that_float32_rounds_are_no_contradiction():
     """Neither extreme logits nor many classes make a sound store suspicious."""
     rng = np.random.default_rng(0)

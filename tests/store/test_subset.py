@@ -248,10 +248,26 @@ def test_a_damaged_store_gives_no_subset(store_path, tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"n_galaxies": 4, "n_in_class": [2, 2]}, "a subset of 5 of 4 galaxies"),
+        (
+            {
+                **{"n_galaxies": 4, "n_in_class": [2, 2], "n_scored": [2, 2], "n_not_scored": 0},
+                **{"splits": {"valid": 4}, "scored": {"valid": 4}, "n_right": 1},
+            },
+            "a subset of 5 of 4 galaxies",
+        ),
         ({"n_galaxies": 0}, "labels of 0 galaxies"),
         ({"n_right": 99}, "99 right of"),
         ({"n_in_class": [1]}, "numbers of other classes"),
+        ({"scored": {"\\write18{id}": 3}}, r"scored.*should be '', 'train', 'valid' or 'test'"),
+        ({"splits": {"x": 12}}, r"splits.*should be '', 'train', 'valid' or 'test'"),
+        ({"splits": {"valid": -12}}, "splits.valid.*greater than or equal to 0"),
+        ({"n_galaxies": (1 << 53) - 1}, "splits of 12 of 9007199254740991 galaxies"),
+        ({"scored": {"valid": 13}}, "more galaxies scored than their split holds"),
+        ({"scored": {}}, "scored 0 galaxies"),
+        ({"n_not_scored": 99}, "and 99 not of"),
+        ({"balanced_accuracy": 1e308}, "expected one from 0 to 1"),
+        ({"agreement": 1e300}, "expected a correlation"),
+        ({"pixel_scale": -5.0}, "pixel scale -5, expected a positive number"),
         ({"order": [0, 1, 2, 3, 3]}, "does not name each of them once"),
     ],
 )
@@ -264,6 +280,7 @@ def test_what_a_subset_says_is_checked(known, change, words):
         file.attrs["subset"] = json.dumps(said)
     with pytest.raises(StoreError, match=words):
         open_store(known[1])
+    assert len(verify_path(known[1])) == 1
 
 
 def test_a_virtual_store_gives_one_of_its_own(tmp_path):
