@@ -196,6 +196,7 @@ MESSAGES = [
     ("figure", "draw fewer (`n`)", "draw fewer (--n)"),
     ("figure", "`seed` -1: expected 0 or more", "--seed -1: expected 0 or more"),
     ("figure", "`width` 'x', expected column", "--width 'x', expected column"),
+    ("render", "`annotate` z: none of these", "--annotate z: none of these"),
     ("render", 'wide, or in a grid (`layout="grid"`)', "wide, or in a grid (--layout grid)"),
     ("render", "`columns` 4: panels of 0.4 inches", "--columns 4: panels of 0.4 inches"),
     (
@@ -414,4 +415,4 @@ def test_warnings_are_translated_too(make_store, monkeypatch):
     found = CliRunner().invoke(main, ["render", "maps.h5", "--n", "30"])
     assert found.exit_code == 0, found.output
     assert found.stderr.startswith("warning: panels: ")
-    assert found.stderr.endswith("a grid (--layout grid), or several pages (--pages)\n")
+    assert found.stderr.endswith("draw fewer galaxies (--n) or several pages (--pages)\n")
