@@ -189,7 +189,12 @@ def make_feature_space(
             room = None if ax is not None else (across, height - above - BOTTOM * factor)
             plot_points(space.positions, marks, ax=axes, room=room and room[0])
             _label_axes(space, axes, room)
-            return find_figure(axes)
+            fig, legend = find_figure(axes), axes.get_legend()
+            if ax is None and find_page() is None and legend is not None:
+                # Long names take more lines than one for each entry.
+                taken = legend.get_window_extent().height / fig.dpi
+                fig.set_figheight(height + max(0.0, taken - above))
+            return fig
 
 
 def plot_points(

@@ -651,7 +651,8 @@ def draw_from(
         # What the figure was made from has the names of the file.
         classes = tuple(view.original_names[index] for index in find_classes(view, given.classes))
         given = dataclasses.replace(given, classes=classes)
-    return drawing, describe_provenance(name, store, recorded, given)
+    of_galaxies = recorded if kind.shows_galaxies else None
+    return drawing, describe_provenance(name, store, of_galaxies, given)
 
 
 def _take_method(store: Store, options: DrawOptions) -> DrawOptions:

@@ -254,7 +254,7 @@ def _is_drawn(path: Path) -> bool:
 
 
 def describe_provenance(
-    name: str, store: Store, selection: Selection, options: DrawOptions
+    name: str, store: Store, selection: Selection | None, options: DrawOptions
 ) -> dict[str, Any]:
     """Describe what a figure was made from, for its metadata.
 
@@ -264,8 +264,8 @@ def describe_provenance(
         Name of the figure.
     store : Store
         An open store.
-    selection : Selection
-        The galaxies of the figure.
+    selection : Selection or None
+        The galaxies of the figure; None if it shows none.
     options : DrawOptions
         The options of the figure.
 
@@ -277,6 +277,9 @@ def describe_provenance(
     other = {} if options.other is None else {"other": _describe_store(options.other)}
     if options.audit is not None:
         other["audit"] = _describe_audit(options.audit)
+    shown = {"settings": load_json(store.attrs["config"])}
+    if selection is not None:
+        shown = {**_describe_choice(store, selection), "objid": _list_galaxies(store, selection)}
     return {
         "figure": name,
         "galfig_version": galfig.__version__,
@@ -296,8 +299,7 @@ def describe_provenance(
             **({"projection": options.projection} if options.projection else {}),
             **_describe_style(options),
         },
-        **_describe_choice(store, selection),
-        "objid": _list_galaxies(store, selection),
+        **shown,
     }
 
 

@@ -89,6 +89,7 @@ def test_each_figure_is_drawn_or_refused_in_a_line(make_classified, tmp_path, n_
             refused[name] = str(exc)
     assert all("\n" not in words and "expected" in words for words in refused.values())
     always = {"confusion-matrix", "reliability", "top-losses", "panels", "evidence"}
+    always.add("feature-space")
     assert not always & set(refused)
     if n_classes <= 3:
         assert not refused
