@@ -417,8 +417,8 @@ def _write_words(
     size, unit = MIN_FONT_SIZE * layout.scale, layout.scale * DPI
     style: dict[str, Any] = {"fontsize": size, "va": "top", "parse_math": False}
     for number, words in enumerate(_list_facts(store, index, layout, size)):
-        place = bottom + (0.02 + number * LINE) * unit
-        ax.text(left, place, spell_missing(words), **style)
+        down = bottom + (0.02 + number * LINE) * unit
+        ax.text(left, down, spell_missing(words), **style)
     line = bottom + (0.02 + len(layout.lines) * LINE) * unit
     if layout.look.scale == "row":
         peak, sign = max(numbers.peaks), "±" if layout.look.is_signed else ""
