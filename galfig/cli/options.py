@@ -323,42 +323,109 @@ def figure_options(function: Function) -> Function:
     )(function)
 
 
+# Options of the style, by key of its settings.
+_STYLE_OPTIONS: dict[str, Callable[[Function], Function]] = {
+    "sheet": click.option(
+        "--style",
+        metavar="journal|talk|poster|FILE.mplstyle",
+        help="Style sheet; talk is dark and 16:9, a file is applied on top of journal.  "
+        "[default: journal]",
+    ),
+    "cmap": click.option("--cmap", help="Colour map of unsigned maps, by matplotlib's name."),
+    "overlay": click.option(
+        "--overlay",
+        type=click.Choice(get_args(Overlay)),
+        help="How rows show maps: over the dimmed cutout, with the galaxy shining through, as "
+        "lines, or beside the cutout.  [default: opaque]",
+    ),
+    "scale": click.option(
+        "--scale",
+        type=click.Choice(get_args(Scale)),
+        help="Which maps of rows share a colour scale: those of a row, none, or all.  "
+        "[default: row]",
+    ),
+    "negative": click.option(
+        "--negative",
+        is_flag=True,
+        default=None,
+        help="Show negative values of maps, too, on a diverging colour scale.",
+    ),
+    "font": click.option("--font", help="Family of the font, which must be installed."),
+    "font_size": click.option(
+        "--font-size",
+        cls=BracketedOption,
+        type=Number(min=4, max=60),
+        help="Size of the text [pt].",
+    ),
+    "class_names": click.option(
+        "--class-name",
+        "class_names",
+        multiple=True,
+        type=_Renaming(),
+        help="Name of a class in figures, by its name in the store; may be repeated.",
+    ),
+    "labels": click.option(
+        "--label",
+        "labels",
+        multiple=True,
+        type=_Renaming("COLUMN=TEXT"),
+        help="What axes and captions call a column of the catalog, such as 'oh_p50=12 + "
+        "log(O/H)'; may be repeated.",
+    ),
+    "layout": click.option(
+        "--layout",
+        type=click.Choice(get_args(Layout)),
+        help="Where rows show the maps of a galaxy: beside its cutout, or in a grid below it.  "
+        "[default: rows]",
+    ),
+    "columns": click.option(
+        "--columns",
+        cls=BracketedOption,
+        type=Integer(min=1, max=50),
+        help="Galaxies abreast in rows of panels.  [default: as a page needs]",
+    ),
+    "pages": click.option(
+        "--pages",
+        is_flag=True,
+        default=None,
+        help="Let rows of panels go on over several pages of a PDF.",
+    ),
+    "annotate": click.option(
+        "--annotate",
+        type=Words(get_args(Annotation)),
+        metavar="WORD[,WORD...]|none",
+        help="What stands on the panels: objid, name (by position), z, value (of the binned "
+        "quantity), true (class), p and sum (of a map).  [default: objid,true,p,sum]",
+    ),
+    "designation": click.option(
+        "--designation",
+        metavar="TEXT",
+        help="What names by position begin with, such as 'SDSS J'.  [default: J]",
+    ),
+    "title": click.option("--title", help="Title above rows of panels and charts."),
+    "letters": click.option(
+        "--letters",
+        is_flag=True,
+        default=None,
+        help="Letters for rows of panels: (a), (b), ...",
+    ),
+}
+
+
 def style_options(function: Function) -> Function:
     """Add the options of the style; the command receives them as ``style``."""
 
     @functools.wraps(function)
-    def run(
-        *args: Any,
-        config: Path | None,
-        style: str | None,
-        cmap: str | None,
-        overlay: str | None,
-        scale: str | None,
-        negative: bool | None,
-        font: str | None,
-        font_size: float | None,
-        class_names: Sequence[tuple[str, str]],
-        labels: Sequence[tuple[str, str]],
-        columns: int | None,
-        layout: str | None,
-        pages: bool | None,
-        annotate: tuple[str, ...] | None,
-        designation: str | None,
-        title: str | None,
-        letters: bool | None,
-        **given: Any,
-    ) -> Any:
+    def run(*args: Any, config: Path | None, **given: Any) -> Any:
         from galfig.config import load_settings
 
-        # A path is relative to the working directory, and not to the settings file.
-        file = Path(style) if style is not None and style.endswith(".mplstyle") else style
-        keys = {
-            **{"sheet": file, "cmap": cmap, "overlay": overlay, "scale": scale},
-            **{"negative": negative, "font": font, "font_size": font_size},
-            **{"class_names": dict(class_names) or None, "labels": dict(labels) or None},
-            **{"columns": columns, "layout": layout, "pages": pages, "annotate": annotate},
-            **{"designation": designation, "title": title, "letters": letters},
-        }
+        given["sheet"] = given.pop("style")
+        keys = {key: given.pop(key) for key in _STYLE_OPTIONS}
+        if keys["sheet"] is not None and keys["sheet"].endswith(".mplstyle"):
+            # A path is relative to the working directory, and not to the settings file.
+            keys["sheet"] = Path(keys["sheet"])
+        for key in ("class_names", "labels"):
+            keys[key] = dict(keys[key]) or None
         asked = {key for key, value in keys.items() if value is not None}
         try:
             settings = load_settings(config, {("style", key): value for key, value in keys.items()})
@@ -372,94 +439,7 @@ def style_options(function: Function) -> Function:
             _fail(exc, click.get_current_context(), debug=given.get("debug", False))
         return function(*args, style=settings.figure_style, **given)
 
-    choices = [
-        click.option(
-            "--style",
-            metavar="journal|talk|poster|FILE.mplstyle",
-            help="Style sheet; talk is dark and 16:9, a file is applied on top of journal.  "
-            "[default: journal]",
-        ),
-        click.option("--cmap", help="Colour map of unsigned maps, by matplotlib's name."),
-        click.option(
-            "--overlay",
-            type=click.Choice(get_args(Overlay)),
-            help="How rows show maps: over the dimmed cutout, with the galaxy shining through, as "
-            "lines, or beside the cutout.  [default: opaque]",
-        ),
-        click.option(
-            "--scale",
-            type=click.Choice(get_args(Scale)),
-            help="Which maps of rows share a colour scale: those of a row, none, or all.  "
-            "[default: row]",
-        ),
-        click.option(
-            "--negative",
-            is_flag=True,
-            default=None,
-            help="Show negative values of maps, too, on a diverging colour scale.",
-        ),
-        click.option("--font", help="Family of the font, which must be installed."),
-        click.option(
-            "--font-size",
-            cls=BracketedOption,
-            type=Number(min=4, max=60),
-            help="Size of the text [pt].",
-        ),
-        click.option(
-            "--class-name",
-            "class_names",
-            multiple=True,
-            type=_Renaming(),
-            help="Name of a class in figures, by its name in the store; may be repeated.",
-        ),
-        click.option(
-            "--label",
-            "labels",
-            multiple=True,
-            type=_Renaming("COLUMN=TEXT"),
-            help="What axes and captions call a column of the catalog, such as 'oh_p50=12 + "
-            "log(O/H)'; may be repeated.",
-        ),
-        click.option(
-            "--layout",
-            type=click.Choice(get_args(Layout)),
-            help="Where rows show the maps of a galaxy: beside its cutout, or in a grid below it.  "
-            "[default: rows]",
-        ),
-        click.option(
-            "--columns",
-            cls=BracketedOption,
-            type=Integer(min=1, max=50),
-            help="Galaxies abreast in rows of panels.  [default: as a page needs]",
-        ),
-        click.option(
-            "--pages",
-            is_flag=True,
-            default=None,
-            help="Let rows of panels go on over several pages of a PDF.",
-        ),
-        click.option(
-            "--annotate",
-            type=Words(get_args(Annotation)),
-            metavar="WORD[,WORD...]|none",
-            help="What stands on the panels: objid, name (by position), z, value (of the binned "
-            "quantity), true (class), p and sum (of a map).  [default: objid,true,p,sum]",
-        ),
-        click.option(
-            "--designation",
-            metavar="TEXT",
-            help="What names by position begin with, such as 'SDSS J'.  [default: J]",
-        ),
-        click.option("--title", help="Title above rows of panels and charts."),
-        click.option(
-            "--letters",
-            is_flag=True,
-            default=None,
-            help="Letters for rows of panels: (a), (b), ...",
-        ),
-        config_option,
-    ]
-    for choice in reversed(choices):
+    for choice in reversed([*_STYLE_OPTIONS.values(), config_option]):
         run = choice(run)
     return run  # type: ignore[return-value]
 
