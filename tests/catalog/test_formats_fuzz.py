@@ -110,6 +110,11 @@ def is_rounded(name: str) -> bool:
     return is_number and ("," in name or re.search(r"\.0*$", head) is not None)
 
 
+def has_letter(name: str) -> bool:
+    """Say whether a name is more than marks upon a letter that is missing: those are no name."""
+    return any(unicodedata.category(letter)[0] != "M" for letter in name)
+
+
 # Pairs of what a cell says and what it means.
 oh_numbers = st.floats(8, 9.4).map(lambda number: (repr(number), number))
 numbers = st.one_of(
@@ -132,7 +137,9 @@ plain_ids = st.one_of(
             *("é", "שלום", "银河", "x" * 250, "é" * 120, "1e10", "12.5", "C:x", "{objID}", "=1+1"),
         ]
     ),
-).filter(lambda name: ".." not in name and name != "." and not is_rounded(name))
+).filter(
+    lambda name: ".." not in name and name != "." and not is_rounded(name) and has_letter(name)
+)
 
 
 @st.composite
@@ -172,7 +179,7 @@ def check_right(galaxies: Galaxies, rows: Sequence[Row]) -> None:
         is_low, is_high = 8.1 < row.value <= 8.7, 9.1 < row.value <= 9.3
         if (is_low or is_high) and row.has_image:
             index = place.pop(row.objid)
-            has_redshift = -1 < row.redshift < np.inf
+            has_redshift = -0.01 <= row.redshift <= 20
             expected = row.redshift if has_redshift else np.nan
             np.testing.assert_array_equal(galaxies.redshift[index], expected)
             assert galaxies.value[index] == row.value

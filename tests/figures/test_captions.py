@@ -398,8 +398,8 @@ def test_classes_are_defined_once(make_store):
     }
     path = make_store(attrs=attrs)
     words = (
-        "The classes are intervals of oh_p50: low-metallicity (8.1, 8.7] and high-metallicity "
-        "(9.1, 9.3], without the catalog's 31 galaxies of class medium."
+        "The classes are intervals of 12 + log(O/H) (oh_p50): low-metallicity (8.1, 8.7] and high-"
+        "metallicity (9.1, 9.3], without the catalog's 31 galaxies of class medium."
     )
     for name in ("panels", "roc", "confusion-matrix", "atlas", "top-losses"):
         assert describe(path, name).count(words) == 1
