@@ -111,8 +111,8 @@ def is_rounded(name: str) -> bool:
 
 
 def has_letter(name: str) -> bool:
-    """Say whether a name is more than marks upon a letter that is missing: those are no name."""
-    return any(unicodedata.category(letter)[0] != "M" for letter in name)
+    """Say whether a name has a letter or a digit: punctuation and marks alone are no name."""
+    return any(letter.isalnum() for letter in name)
 
 
 # Pairs of what a cell says and what it means.
