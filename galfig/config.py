@@ -534,7 +534,10 @@ class TrainingSettings(_Table):
         "layer; relative to the settings file",
     )
     freeze: int = Field(
-        0, ge=0, description="Of the epochs, the first ones that train the last layer alone"
+        0,
+        ge=0,
+        le=1_000_000,
+        description="Of the epochs, the first ones that train the last layer alone",
     )
     body_lr_ratio: float = Field(
         1.0,
@@ -542,14 +545,14 @@ class TrainingSettings(_Table):
         le=1,
         description="Learning rate below the last layer, as a fraction of that of the last",
     )
-    epochs: int = Field(5, ge=1, description="Passes over the training set")
+    epochs: int = Field(5, ge=1, le=1_000_000, description="Passes over the training set")
     lr: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
         8e-2, description="Peak learning rate, or 'auto' to take it from the finder"
     )
     schedule: Literal["one-cycle", "flat-cos"] = Field(
         "one-cycle", description="Learning-rate schedule"
     )
-    batch_size: int = Field(64, ge=2, description="Galaxies per training step")
+    batch_size: int = Field(64, ge=2, le=1_000_000, description="Galaxies per training step")
     cutout_size: int = Field(
         96, ge=8, le=8192, description="Crop or pad images around their centre to this [pixels]"
     )
@@ -645,7 +648,9 @@ class MapSettings(_Table):
     layer: str = Field(
         "auto", description="Layer to explain; 'auto' is the last one with feature maps"
     )
-    shard_size: int = Field(512, ge=1, description="Galaxies computed and written as one unit")
+    shard_size: int = Field(
+        512, ge=1, le=1_000_000, description="Galaxies computed and written as one unit"
+    )
     micro_batch: int | None = Field(
         None, ge=1, le=4096, description="Images computed at a time; default set by the cache size"
     )

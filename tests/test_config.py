@@ -3,6 +3,7 @@
 import errno
 import os
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -342,3 +343,21 @@ def test_channels_that_do_not_fit_each_other(tables, words):
     """One line, which names the keys."""
     with pytest.raises(ConfigError, match=words):
         load_settings(tables)
+
+
+def test_every_number_has_an_upper_bound():
+    """What no file can record, and no machine hold, is refused where it is read."""
+
+    def iter_fields(model, *names):
+        for name, field in model.model_fields.items():
+            if hasattr(field.annotation, "model_fields"):
+                yield from iter_fields(field.annotation, *names, name)
+            elif int in (field.annotation, *get_args(field.annotation)):
+                yield (*names, name), field
+
+    found = dict(iter_fields(Settings))
+    assert ("maps", "shard_size") in found
+    for keys, field in found.items():
+        assert any(hasattr(one, "le") or hasattr(one, "lt") for one in field.metadata), keys
+    with pytest.raises(ConfigError, match="shard_size"):
+        load_settings(None, {("maps", "shard_size"): 10**20})

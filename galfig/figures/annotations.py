@@ -74,13 +74,16 @@ def list_words(
         named = name_by_position(store, rows, style.designation)
     if style.letters and not letters:
         letters = list_letters(len(rows))
-    for what, known, noun in (
-        ("z", store.redshift[rows], "redshift"),
-        ("value", store.value[rows], "value that was binned"),
-    ):
-        if what in style.annotate and len(rows) and not np.isfinite(known).any():
+    n_decimals = None
+    for what, noun in (("z", "redshift"), ("value", "value that was binned")):
+        # A column of millions of galaxies is read only if it is asked for.
+        if what not in style.annotate or not len(rows):
+            continue
+        known = (store.redshift if what == "z" else store.value)[rows]
+        if not np.isfinite(known).any():
             logger.warning("`annotate` %s: none of these galaxies has a %s", what, noun)
-    n_decimals = _count_decimals(store.value[rows])
+        if what == "value":
+            n_decimals = _count_decimals(known)
     found = []
     for number, (index, name) in enumerate(zip(rows, named, strict=True)):
         asked = dict.fromkeys(

@@ -88,7 +88,7 @@ def test_precisions_of_the_engine_are_those_of_the_settings():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--epochs", "0"], "0 is not in the range x>=1."),
+        (["--epochs", "0"], "0 is not in the range 1<=x<=1000000."),
         (["--cutout-size", "7"], "7 is not in the range 8<=x<=8192."),
         (["--seed", "-1"], "-1 is not in the range 0<=x<4294967296."),
         (["--label-smoothing", "1"], "1.0 is not in the range 0<=x<1."),
@@ -120,7 +120,7 @@ def test_help_shows_default_and_range_together():
     assert "--n INTEGER Number of galaxies. [default: all; x>=1]" in show("figure")
     words = show("train")
     assert "--lr NUMBER|auto Peak learning rate" in words
-    assert "Passes over the training set. [default: 5; x>=1]" in words
+    assert "Passes over the training set. [default: 5; 1<=x<=1000000]" in words
     assert "Learning-rate schedule. [default: one-cycle]" in words
     assert "Label-smoothing factor. [default: 0.0; 0<=x<1]" in words
     assert (
