@@ -7,7 +7,7 @@ from pathlib import Path
 from galfig.config import ClassSettings, Settings
 from galfig.errors import FigureError
 from galfig.records import AuditRecord, StoreRecord
-from galfig.runtime.messages import find_near, quote, shorten
+from galfig.runtime.messages import quote, shorten, suggest
 
 
 def check_names(
@@ -34,8 +34,7 @@ def check_names(
     known = list(dict.fromkeys([*class_names, *others]))
     for old in names:
         if old not in known:
-            near = find_near(old, known)
-            hint = f"did you mean {quote(near)}?" if near else f"its classes are {shorten(known)}"
+            hint = suggest(old, known, otherwise=f"its classes are {shorten(known)}")
             raise FigureError(f"{path}: `class_names` {quote(old)}: no class of it; {hint}")
     seen: dict[str, str] = {}
     for old in known:
