@@ -336,7 +336,7 @@ def test_a_galaxy_has_a_view_of_its_own(chromium, gallery, core, gallery_store):
         assert dialog.get_by_role("button", name="Picked").get_attribute("aria-pressed") == "true"
         page.keyboard.press("Escape")
         assert page.get_by_role("dialog").count() == 0
-        # The browser gives the focus back where it was; the page moves it on when told of the close.
+        # The browser gives the focus back where it was; the page moves it on a little later.
         wait_for(page, "Number(document.activeElement.dataset.place) === 4")
         assert page.inner_text("#n-picks") == "1"
 
