@@ -61,7 +61,12 @@ MAX_NETWORKS = 100
 _NEW_CATALOG_KEYS = (
     *("names", "duplicates", "columns"),
     *("bands", "extensions", "planes", "rgb", "stretch", "scale", "array"),
+    *("lupton_q", "lupton_stretch", "lupton_minimum"),
 )
+
+
+# A value of an image, in any unit.
+Flux = Annotated[float, Field(ge=-1e30, le=1e30)]
 
 
 def _check_distinct(key: str, names: tuple[str, ...]) -> None:
@@ -208,10 +213,25 @@ class CatalogSettings(_Table):
         description="Values of FITS images shown as black and as white, asinh between; default "
         "from each image, see 'stretch'",
     )
-    stretch: Literal["sky", "percentiles"] = Field(
+    stretch: Literal["sky", "percentiles", "lupton"] = Field(
         "sky",
         description="How each FITS image is stretched without 'fits_range': from its sky to the "
-        "brightest of its source, or between two percentiles of its pixels",
+        "brightest of its source, or between two percentiles of its pixels; or all of them alike, "
+        "three planes to colours, by the stretch of Lupton et al. 2004",
+    )
+    lupton_q: float = Field(
+        8.0, gt=0, le=1000, description="Q of the stretch of Lupton et al., its softening"
+    )
+    lupton_stretch: float = Field(
+        5.0,
+        ge=1e-30,
+        le=1e30,
+        description="Linear stretch of that of Lupton et al., in the unit of the images",
+    )
+    lupton_minimum: Flux | tuple[Flux, Flux, Flux] = Field(
+        0.0,
+        description="Value shown as black by the stretch of Lupton et al., or one for each of red, "
+        "green and blue",
     )
     bands: tuple[str, ...] | None = Field(
         None,
@@ -299,6 +319,15 @@ class CatalogSettings(_Table):
         found = self.model_dump(mode="json")
         return {key: found[key] for key in keys if key in found}
 
+    def record_lupton(self) -> dict[str, Any]:
+        """Return the parameters of the stretch of Lupton et al., by name."""
+        black = self.lupton_minimum
+        return {
+            "minimum": black if isinstance(black, tuple) else (black, black, black),
+            "stretch": self.lupton_stretch,
+            "softening": self.lupton_q,
+        }
+
     @model_serializer(mode="wrap")
     def _leave_out_default(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         keys: dict[str, Any] = serialize(self)
@@ -315,10 +344,28 @@ class CatalogSettings(_Table):
             raise ValueError("planes are of one extension, expected one, or no planes")
         if self.extensions and self.bands and len(self.extensions) > 1:
             raise ValueError("several extensions and several bands, expected either")
+        chosen = self.bands or self.planes or self.extensions
+        if self.stretch == "lupton" and chosen and len(chosen) != 3:
+            channels = "one channel" if len(chosen) == 1 else f"{len(chosen)} channels"
+            raise ValueError(f'{channels} with stretch = "lupton", expected red, green and blue')
         if self.rgb is not None and not all(0 <= band < self.n_channels for band in self.rgb):
             raise ValueError(
                 f"rgb {list(self.rgb)}, expected channels from 0 to {self.n_channels - 1}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_stretch(self) -> "CatalogSettings":
+        if self.stretch == "lupton":
+            if self.fits_range is not None:
+                raise ValueError(
+                    'fits_range and stretch = "lupton", expected one of them; lupton_minimum and '
+                    "lupton_stretch say what is black and white"
+                )
+            return self
+        for key in ("lupton_q", "lupton_stretch", "lupton_minimum"):
+            if getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f'{key} with stretch = "{self.stretch}", expected "lupton"')
         return self
 
     @field_validator("fits_range")

@@ -301,6 +301,35 @@ def test_keys_of_images_at_their_defaults_are_not_recorded():
 
 
 @pytest.mark.parametrize(
+    ("catalog", "message"),
+    [
+        ({"planes": [1]}, 'one channel with stretch = "lupton", expected red, green and blue'),
+        ({"planes": [3, 2, 1, 0]}, "4 channels with stretch"),
+        ({"fits_range": [0, 1]}, 'fits_range and stretch = "lupton", expected one of them'),
+        ({"stretch": "sky", "lupton_q": 9}, 'lupton_q with stretch = "sky", expected "lupton"'),
+        ({"lupton_stretch": 0}, "lupton_stretch: found 0; input should be greater than or equal"),
+        ({"lupton_minimum": [0, 1]}, "lupton_minimum: found .* input should be a valid number or"),
+    ],
+)
+def test_stretch_of_lupton_needs_three_channels_and_its_own_parameters(catalog, message):
+    """What would be ignored, or could not be shown, is refused before an image is read."""
+    with pytest.raises(ConfigError, match=message):
+        load_settings({"catalog": {"stretch": "lupton", **catalog}})
+
+
+def test_stretch_of_lupton_is_recorded_and_read_back():
+    """Its parameters too, where they are not the defaults."""
+    keys = {"stretch": "lupton", "lupton_stretch": 0.25, "lupton_minimum": [0.0, 0.1, 0.2]}
+    settings = load_settings({"catalog": keys})
+    recorded = settings.record()["catalog"]
+    assert {key: recorded.get(key) for key in keys} == keys
+    assert "lupton_q" not in recorded
+    assert restore_settings(settings.record()).record() == settings.record()
+    assert settings.catalog.record_lupton()["minimum"] == (0.0, 0.1, 0.2)
+    assert load_settings({}).catalog.record_lupton()["minimum"] == (0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
     ("catalog", "names"),
     [
         ({}, ("channel 0", "channel 1", "channel 2")),

@@ -20,7 +20,7 @@ from galfig.images.arrays import decode_array, is_array
 from galfig.images.fits import FIRST, MAX_BYTES, Choice, decode_fits, is_fits
 from galfig.images.raster import decode_raster
 from galfig.images.sources import Source, join_parts, read_parts
-from galfig.images.stretch import BY_SKY, Stretch
+from galfig.images.stretch import BY_SKY, Lupton, Stretch
 from galfig.runtime.inputs import is_fault_of_machine
 from galfig.runtime.machine import count_processors, find_memory
 from galfig.runtime.messages import one_line
@@ -91,7 +91,7 @@ def choose_decoding(catalog: CatalogSettings, n_channels: int) -> Decoding:
         )
     return Decoding(
         n_channels,
-        Stretch(catalog.fits_range, catalog.stretch),
+        Stretch(catalog.fits_range, catalog.stretch, Lupton(**catalog.record_lupton())),
         Choice(catalog.extensions, catalog.planes),
         catalog.scale == "whole",
     )

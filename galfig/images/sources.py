@@ -232,7 +232,7 @@ def find_stretch(sources: Iterable[Source], catalog: CatalogSettings) -> str:
     Returns
     -------
     str
-        "range", "sky" or "percentiles"; "" if no image is FITS or an element of an array.
+        "range", "sky", "percentiles" or "lupton"; "" if no image is FITS or an element of an array.
     """
     chosen = "range" if catalog.fits_range else catalog.stretch
     if isinstance(sources, Sources):

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from galfig.images.decoders import UnusableError
 
+# Beyond this, the sum of three planes could exceed float64, and a pixel is white anyway.
+LARGEST = 1e100
 # Values stretched at a time, so that few are in double precision at once.
 BLOCK = 1 << 20
 # Fraction of a given range where the asinh stretch turns from linear to logarithmic.
@@ -30,6 +32,25 @@ OUTLIERS, MIN_OUTLIERS = 5e-4, 3
 
 
 @dataclass(frozen=True)
+class Lupton:
+    """The parameters of `astropy.visualization.make_lupton_rgb`.
+
+    Attributes
+    ----------
+    minimum : (float, float, float)
+        Values of red, green and blue shown as black, in the unit of the image.
+    stretch : float
+        Brightness that a linear stretch would show as white, about, in the unit of the image.
+    softening : float
+        Q: the larger, the earlier the stretch turns from linear to logarithmic.
+    """
+
+    minimum: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    stretch: float = 5.0
+    softening: float = 8.0
+
+
+@dataclass(frozen=True)
 class Stretch:
     """How fluxes become pixels.
 
@@ -37,13 +58,17 @@ class Stretch:
     ----------
     limits : (float, float) or None
         Values shown as black and as white, in the unit of the image.
-    kind : {"sky", "percentiles"}
+    kind : {"sky", "percentiles", "lupton"}
         Where black and white lie in each image, without limits: at its sky and at the brightest of
-        its source, or at two percentiles of its pixels.
+        its source, or at two percentiles of its pixels; or the same for all images, as `Lupton`
+        says.
+    lupton : Lupton
+        Parameters of the last of these.
     """
 
     limits: tuple[float, float] | None = None
-    kind: Literal["sky", "percentiles"] = "sky"
+    kind: Literal["sky", "percentiles", "lupton"] = "sky"
+    lupton: Lupton = Lupton()
 
 
 BY_SKY = Stretch()
@@ -60,6 +85,8 @@ def stretch_image(values: NDArray[Any], stretch: Stretch = BY_SKY) -> NDArray[np
     the brightness changes, so that colours are those of the fluxes [1]_. Where a plane would exceed
     white, all planes of the pixel are reduced.
 
+    A `Lupton` stretch is that of astropy, with the parameters given and of three planes only.
+
     Parameters
     ----------
     values : (H, W) or (B, H, W) ndarray
@@ -75,7 +102,8 @@ def stretch_image(values: NDArray[Any], stretch: Stretch = BY_SKY) -> NDArray[np
     Raises
     ------
     UnusableError
-        If no value is finite, or their range is beyond float64.
+        If no value is finite, or their range is beyond float64; or if other than three planes
+        are to become colours.
 
     References
     ----------
@@ -88,6 +116,9 @@ def stretch_image(values: NDArray[Any], stretch: Stretch = BY_SKY) -> NDArray[np
         finite = intensity[np.isfinite(intensity)]
         if not len(finite):
             raise UnusableError("no finite value in the image")
+        if stretch.limits is None and stretch.kind == "lupton":
+            _check_colours(values)
+            return _by_blocks(values, lambda block: _stretch_lupton(block, stretch.lupton))
         if stretch.limits is None and stretch.kind == "sky":
             del finite, intensity
             return _stretch_from_sky(values)
@@ -233,6 +264,35 @@ def _stretch(values: NDArray[np.float64], low: float, high: float) -> NDArray[np
     # astropy divides by zero where the sky is black, and then replaces the result by zero.
     return make_lupton_rgb(
         red, green, blue, minimum=low, stretch=strength * SOFTENING * (high - low), Q=strength
+    )
+
+
+def _check_colours(values: NDArray[Any]) -> None:
+    n_planes = 1 if values.ndim == 2 else len(values)
+    if n_planes != 3:
+        planes = "one plane" if n_planes == 1 else f"{n_planes} planes"
+        raise UnusableError(
+            f"{planes}, expected red, green and blue for the stretch of Lupton et al.; choose "
+            'three with [catalog] planes, or set [catalog] stretch = "sky"'
+        )
+
+
+def _stretch_lupton(values: NDArray[np.float64], lupton: Lupton) -> NDArray[np.uint8]:
+    """Stretch three planes as astropy does; NaN and minus infinity are black."""
+    from astropy.visualization import make_lupton_rgb
+
+    red, green, blue = (
+        np.nan_to_num(np.clip(plane, -LARGEST, LARGEST), nan=black)
+        for plane, black in zip(values, lupton.minimum, strict=True)
+    )
+    # astropy divides by zero where the sky is black, and then replaces the result by zero.
+    return make_lupton_rgb(
+        red,
+        green,
+        blue,
+        minimum=list(lupton.minimum),
+        stretch=lupton.stretch,
+        Q=lupton.softening,
     )
 
 

@@ -47,11 +47,21 @@ def describe_recipe(
         "catalog_sha256": galaxies.catalog_sha256,
         **settings.catalog.record_images(),
         **settings.catalog.record_pixels(),
-        # Images of FITS were stretched otherwise before this was recorded.
-        **({"stretch": "sky"} if find_stretch(galaxies.paths, settings.catalog) == "sky" else {}),
+        **_record_stretch(galaxies, settings),
         "fits_range": settings.catalog.model_dump(mode="json")["fits_range"],
         **{table: tables[table] for table in ("classes", "split", "training")},
     }
+
+
+def _record_stretch(galaxies: Galaxies, settings: Settings) -> dict[str, Any]:
+    """Return what a recipe says of the stretch of fluxes, besides the range of the settings."""
+    kind = find_stretch(galaxies.paths, settings.catalog)
+    if kind == "lupton":
+        # Through JSON, in which it is compared.
+        lupton = settings.catalog.record_lupton()
+        return {"stretch": "lupton", "lupton": lupton | {"minimum": list(lupton["minimum"])}}
+    # Images of FITS were stretched otherwise before this was recorded.
+    return {"stretch": "sky"} if kind == "sky" else {}
 
 
 def restore_recipe(found: Mapping[str, Any]) -> dict[str, Any]:
@@ -144,7 +154,7 @@ def _warn_of_other_pixels(
     trained = checkpoint.record.recipe
     if not trained:
         return
-    keys = ("extensions", "planes", "scale", "stretch", "fits_range")
+    keys = ("extensions", "planes", "scale", "stretch", "lupton", "fits_range")
     now = describe_recipe(galaxies, settings)
     # Only images of FITS are stretched.
     is_fits = bool(find_stretch(galaxies.paths, settings.catalog))

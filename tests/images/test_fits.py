@@ -7,12 +7,12 @@ import struct
 import numpy as np
 import pytest
 from astropy.io import fits
-from astropy.visualization import AsinhStretch, ManualInterval
+from astropy.visualization import AsinhStretch, ManualInterval, make_lupton_rgb
 
 from galfig.errors import CutoutError
 from galfig.images.cutouts import Decoding, read_cutout
 from galfig.images.fits import Choice, decode_fits, is_fits, measure_fits
-from galfig.images.stretch import PERCENTILES, Stretch, _find_percentiles
+from galfig.images.stretch import PERCENTILES, Lupton, Stretch, _find_percentiles
 
 
 def as_fits(values, kind=fits.PrimaryHDU):
@@ -383,3 +383,14 @@ def test_what_is_asked_for_and_not_there(choice, words):
     images = [fits.ImageHDU(plane(9), name="B"), fits.ImageHDU(np.zeros((3, 8, 8)), name="CUBE")]
     with pytest.raises(ValueError, match=words):
         decode_fits(write_hdus(fits.PrimaryHDU(), *images), RANGE, choice)
+
+
+@pytest.mark.parametrize(("planes", "order"), [(None, [2, 1, 0]), ((3, 1, 0), [3, 1, 0])])
+def test_cube_becomes_the_picture_of_astropy(planes, order):
+    """Three planes from blue to red, and those that [catalog] planes chooses, red first."""
+    rng = np.random.default_rng(5)
+    cube = rng.gamma(1.0, 0.4, (3 if planes is None else 4, 12, 10)).astype(np.float32)
+    stretch = Stretch(kind="lupton", lupton=Lupton((0.0, 0.0, 0.0), 0.5, 10.0))
+    pixels = decode_fits(as_fits(cube), stretch, Choice(planes=planes))
+    expected = make_lupton_rgb(*cube[order].astype(np.float64), stretch=0.5, Q=10.0)
+    np.testing.assert_array_equal(pixels, expected[::-1])

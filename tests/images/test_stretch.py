@@ -8,7 +8,7 @@ from astropy.stats import sigma_clipped_stats
 from astropy.visualization import make_lupton_rgb
 
 from galfig.images.decoders import UnusableError
-from galfig.images.stretch import MAD_TO_SIGMA, Stretch, measure_sky, stretch_image
+from galfig.images.stretch import MAD_TO_SIGMA, Lupton, Stretch, measure_sky, stretch_image
 
 SIZE = 120
 
@@ -138,3 +138,84 @@ def test_rows_at_a_time_give_the_same(monkeypatch):
     expected = stretch_image(image)
     monkeypatch.setattr("galfig.images.stretch.BLOCK", 500)
     np.testing.assert_array_equal(stretch_image(image), expected)
+
+
+def draw_planes(seed=3):
+    """Red, green and blue of a source with noise, in float32 as surveys send them."""
+    rng = np.random.default_rng(seed)
+    ratios = np.array([1.0, 0.6, 0.3])[:, None, None]
+    planes = draw_source(20, 9, sky=0, noise=0) * ratios
+    return (planes + rng.normal(0, 0.05, planes.shape)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "lupton",
+    [Lupton(), Lupton((0.0, 0.0, 0.0), 0.25, 8.0), Lupton((0.1, -0.05, 0.02), 2.0, 20.0)],
+)
+def test_lupton_is_astropys_and_the_formula(lupton):
+    """The picture of `make_lupton_rgb`, and of the formula of the paper written out."""
+    planes = draw_planes()
+    pixels = stretch_image(planes, Stretch(kind="lupton", lupton=lupton))
+    assert pixels.dtype == np.uint8
+    assert pixels.shape == (SIZE, SIZE, 3)
+    double = planes.astype(np.float64)
+    expected = make_lupton_rgb(
+        *double, minimum=list(lupton.minimum), stretch=lupton.stretch, Q=lupton.softening
+    )
+    np.testing.assert_array_equal(pixels, expected)
+    above = double - np.array(lupton.minimum)[:, None, None]
+    light = above.mean(axis=0)
+    q = lupton.softening
+    shown = np.arcsinh(q * light / lupton.stretch) * 0.1 / np.arcsinh(0.1 * q)
+    with np.errstate(all="ignore"):
+        factor = np.where(light > 0, shown / light, 0)
+    written = np.maximum(255 * above * factor, 0)
+    written *= 255 / np.maximum(written.max(axis=0), 255)
+    # astropy drops the fraction, whose last bit may be another.
+    difference = np.abs(pixels - np.floor(np.moveaxis(written, 0, -1)))
+    assert difference.max() <= 1
+    assert (difference > 0).mean() < 1e-2
+
+
+def test_lupton_preserves_colours_where_a_plane_would_exceed_white():
+    """The ratios of the planes stay, from the faint to the saturated."""
+    ratios = np.array([1.0, 0.5, 0.25])[:, None, None]
+    planes = np.geomspace(0.5, 1e6, 64).reshape(1, 8, 8) * ratios
+    pixels = stretch_image(planes, Stretch(kind="lupton", lupton=Lupton(stretch=1.0)))
+    assert (pixels[..., 0] == 255).sum() > 20
+    assert np.abs(pixels - pixels[..., :1] * ratios.reshape(1, 1, 3)).max() <= 1
+
+
+def test_lupton_of_values_that_are_no_numbers():
+    """NaN and minus infinity are black, infinity is white, and others stay what they were."""
+    planes = draw_planes().astype(np.float64)
+    stretch = Stretch(kind="lupton", lupton=Lupton((0.1, 0.1, 0.1), 0.5))
+    plain = stretch_image(planes, stretch)
+    planes[:, 0, 0] = np.nan
+    planes[:, 0, 1] = -np.inf
+    planes[:, 0, 2] = np.inf
+    planes[:, 0, 3] = 1.7e308
+    planes[0, 0, 4] = np.nan
+    pixels = stretch_image(planes, stretch)
+    np.testing.assert_array_equal(pixels[0, :4, 0], [0, 0, 255, 255])
+    np.testing.assert_array_equal(pixels[0, :4, 2], [0, 0, 255, 255])
+    assert pixels[0, 4, 0] == 0
+    np.testing.assert_array_equal(pixels[1:], plain[1:])
+    np.testing.assert_array_equal(pixels[0, 5:], plain[0, 5:])
+
+
+@pytest.mark.parametrize(("n", "words"), [(1, "one plane"), (2, "2 planes"), (4, "4 planes")])
+def test_lupton_needs_three_planes(n, words):
+    """One, two and four planes make no colours; the message says what to do."""
+    planes = np.stack([draw_source(5, 5)] * n)
+    with pytest.raises(UnusableError, match=rf"^{words}, expected red, green and blue .* planes"):
+        stretch_image(planes[0] if n == 1 else planes, Stretch(kind="lupton"))
+
+
+def test_lupton_in_blocks_is_that_of_the_whole(monkeypatch):
+    """A large image is stretched some rows at a time."""
+    planes = draw_planes()
+    stretch = Stretch(kind="lupton", lupton=Lupton(stretch=0.3))
+    whole = stretch_image(planes, stretch)
+    monkeypatch.setattr("galfig.images.stretch.BLOCK", 500)
+    np.testing.assert_array_equal(stretch_image(planes, stretch), whole)

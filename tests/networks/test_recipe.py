@@ -1,5 +1,6 @@
 """The recipe of a network: what cannot be compared is warned of."""
 
+import json
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -73,6 +74,20 @@ def test_only_networks_of_fits_are_told_apart_by_the_stretch(galaxy_folder):
     for catalog in ({"stretch": "percentiles"}, {"fits_range": (0, 1)}):
         other = load_settings(settings, {("catalog", key): catalog[key] for key in catalog})
         assert "stretch" not in describe_recipe(with_fits(galaxies), other)
+
+
+def test_recipe_names_the_parameters_of_the_stretch_of_lupton(galaxy_folder):
+    """A network of other parameters saw other pixels, and is trained anew."""
+    galaxies, settings = load_with_settings(galaxy_folder)
+    keys = {("catalog", "stretch"): "lupton", ("catalog", "lupton_stretch"): 0.5}
+    one = load_settings(settings, keys)
+    other = load_settings(settings, {**keys, ("catalog", "lupton_q"): 9.0})
+    found = [describe_recipe(with_fits(galaxies), chosen) for chosen in (one, other)]
+    assert [recipe["stretch"] for recipe in found] == ["lupton", "lupton"]
+    assert found[0]["lupton"] == {"minimum": [0.0, 0.0, 0.0], "stretch": 0.5, "softening": 8.0}
+    assert found[1]["lupton"]["softening"] == 9.0
+    assert json.loads(json.dumps(found[0])) == found[0]
+    assert "lupton" not in describe_recipe(galaxies, one)
 
 
 def test_images_that_become_other_pixels_are_warned_of(galaxy_folder, checkpoint, caplog):
