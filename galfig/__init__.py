@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from galfig.store.reader import Store as Store
     from galfig.store.reader import open_store as open_store
     from galfig.store.selection import Rows as Rows
+    from galfig.survey.sdss import fetch_sdss as fetch_sdss
     from galfig.truth.main import score as score
 
 __version__ = "0.1.0"
@@ -66,6 +67,7 @@ __all__ = [
     "explain_again",
     "export_maps",
     "export_table",
+    "fetch_sdss",
     "grad_cam",
     "import_model",
     "load_catalog",
@@ -103,6 +105,7 @@ _PLACES = {
     "explain_again": "galfig.pipeline.supply",
     "export_maps": "galfig.export.main",
     "export_table": "galfig.export.main",
+    "fetch_sdss": "galfig.survey.sdss",
     "grad_cam": "galfig.attribution.gradcam",
     "import_model": "galfig.networks.importing",
     "load_catalog": "galfig.catalog.sample",

@@ -78,6 +78,10 @@ class EngineError(GalfigError, RuntimeError):
     """Workers of an engine are lost, or cannot explain galaxies as this process would."""
 
 
+class SurveyError(GalfigError, OSError):
+    """A service of a survey does not give what it was asked for."""
+
+
 class ScoreError(GalfigError, ValueError):
     """Maps cannot be scored, or the truth is not what was simulated."""
 

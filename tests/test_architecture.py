@@ -17,7 +17,7 @@ TIERS = (
     ("config",),
     ("records", "images", "attribution", "tables"),
     ("catalog", "store"),
-    ("networks", "figures"),
+    ("networks", "figures", "survey"),
     ("pipeline", "manuscript", "plot", "gallery"),
     ("export",),
     ("auditing",),
@@ -43,6 +43,7 @@ HOMES = {
     "ray": {"pipeline"},
     "submitit": {"pipeline"},
     "umap": {"figures"},
+    "httpx": {"survey"},
 }
 # Beside the standard library and itself, all that a room may know.
 ONLY = {"attribution": {"torch", "captum"}}

@@ -19,6 +19,7 @@ EXIT_FAILED = 1
 # The module and function of each command, and the first sentence of its help. With these, the list
 # of commands needs no import.
 COMMANDS = {
+    "fetch": "galfig.cli.fetch:fetch",
     "simulate": "galfig.cli.simulate:simulate",
     "catalog": "galfig.cli.catalog:catalog",
     "train": "galfig.cli.train:train",
@@ -38,6 +39,7 @@ COMMANDS = {
     "verify": "galfig.cli.verify:verify",
 }
 SUMMARIES = {
+    "fetch": "Fetch galaxies from a survey: a catalog, and a cutout of each.",
     "simulate": "Simulate SDSS-like galaxies: cutouts and a catalog.",
     "catalog": "Make a catalog of images that have none.",
     "train": "Train a classifier and write its checkpoint.",

@@ -613,6 +613,7 @@ _HOW_TO_GO_ON = {
     "build_maps": "; run the same command again to continue",
     "build": "; run the same command again to continue",
     "audit": "; run the same command again to continue",
+    "sdss": "; run the same command again to continue",
 }
 
 

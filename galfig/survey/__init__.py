@@ -1,0 +1,1 @@
+"""Surveys: catalogs and cutouts of galaxies, fetched from services on the network."""

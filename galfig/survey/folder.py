@@ -1,0 +1,303 @@
+"""The folder that a fetch fills: catalog, cutouts, and the record of where they came from."""
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import galfig
+from galfig.errors import OutputError, SurveyError
+from galfig.records import FETCH_FILE, FetchRecord
+from galfig.runtime.clock import now
+from galfig.runtime.documents import dump_json, load_json
+from galfig.runtime.files import check_home, check_output, replace_file
+from galfig.runtime.inputs import read_regular
+from galfig.runtime.lock import hold_lock
+from galfig.runtime.messages import one_line, quote
+from galfig.survey.download import IMAGES, Manners, Outcome, download, list_missing
+from galfig.survey.manifest import FAILED, write_failures
+from galfig.survey.service import Service, Target
+
+logger = logging.getLogger(__name__)
+
+MAX_RECORD = 1_000_000
+# What must be the same in a run that continues another, as messages call it.
+_SAME = {
+    "service": "service",
+    "release": "release",
+    "address": "address",
+    "catalog": "catalog",
+    "images": "images",
+    "query": "query",
+    "bands": "bands",
+    "pixel_scale": "pixel scale",
+    "size": "size",
+}
+
+
+class Source(NamedTuple):
+    """Where the catalog of a folder comes from.
+
+    Attributes
+    ----------
+    name : str
+        Name of the catalog in the folder.
+    read : callable
+        Returns the bytes of the catalog. It is called if the folder has none, and for a catalog of
+        the user, to see that the folder holds the same.
+    find_targets : callable
+        Takes the path of the catalog in the folder, and returns the galaxies: their identifiers are
+        distinct, and plain names of files.
+    query : str or None
+        The SQL that gives the catalog; None for a catalog of the user.
+    """
+
+    name: str
+    read: Callable[[], bytes]
+    find_targets: Callable[[Path], Sequence[Target]]
+    query: str | None = None
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """What to fetch, into which folder; nothing is asked for before `run`.
+
+    Attributes
+    ----------
+    folder : Path
+        The folder.
+    service : Service
+        What gives the cutouts.
+    source : Source
+        What gives the catalog.
+    manners : Manners
+        How to ask.
+    n_galaxies : int
+        Number of galaxies, as far as it is known without the catalog.
+    n_queries : int
+        Requests for the catalog.
+    """
+
+    folder: Path
+    service: Service
+    source: Source
+    manners: Manners
+    n_galaxies: int
+    n_queries: int = 0
+
+    def run(self) -> Path:
+        """Fetch what the folder lacks, and return the catalog; see `fill_folder`."""
+        return fill_folder(self.folder, self.service, self.source, self.manners)
+
+    def estimate(self) -> str:
+        """Say in one line what is asked for, and how long it takes; nothing is asked for."""
+        path = self.folder / self.source.name
+        if path.is_file():
+            targets = self.source.find_targets(path)
+            missing = len(list_missing(self.folder, targets, self.service.suffix))
+            return self._describe(len(targets), missing, 0)
+        return self._describe(self.n_galaxies, self.n_galaxies, self.n_queries)
+
+    def _describe(self, n: int, n_missing: int, n_queries: int) -> str:
+        n_requests = n_missing + n_queries
+        rate = self.manners.rate
+        return (
+            f"{self.service.title}, {self.service.release}: {_count(n, 'galaxies')}, "
+            f"{n - n_missing} cutouts there; {_count(n_requests, 'requests')}, about "
+            f"{_write_size(n_missing * self.service.bytes_each)}, at least "
+            f"{_write_time(n_requests / rate)} at {rate:g} requests per second"
+        )
+
+
+def _count(number: int, unit: str) -> str:
+    return f"{number:,} {unit}".replace(",", " ")
+
+
+def _write_size(n_bytes: int) -> str:
+    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.1f} MB"
+
+
+def _write_time(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds >= 7200 else f"{math.ceil(seconds / 60)} min"
+
+
+def fill_folder(folder: Path, service: Service, source: Source, manners: Manners) -> Path:
+    """Fetch what a folder lacks: first the catalog, then the cutouts.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder, made if it does not exist.
+    service : Service
+        What gives the cutouts.
+    source : Source
+        What gives the catalog.
+    manners : Manners
+        How to ask.
+
+    Returns
+    -------
+    Path
+        The catalog.
+
+    Raises
+    ------
+    SurveyError
+        If the folder was filled with other parameters, the service fails, or more cutouts failed
+        than ``manners`` allows.
+    OutputError
+        If the folder cannot be written.
+    LockError
+        If another process fills it.
+    """
+    path = folder / source.name
+    check_home(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise OutputError(f"{folder}: cannot be made ({exc.strerror})") from exc
+    with hold_lock(path) as lock:
+        record = _begin(folder, service, source)
+        targets = source.find_targets(path)
+        outcome = Outcome()
+        try:
+            download(folder, targets, service, manners, outcome, check=lock.check)
+        finally:
+            # Also of a run that is interrupted: the next one tries them again.
+            write_failures(folder, outcome.failures.values())
+            _write_record(folder, _describe(record, targets, outcome))
+    _report(folder, path, targets, outcome, manners)
+    return path
+
+
+def _begin(folder: Path, service: Service, source: Source) -> FetchRecord:
+    """Compare the folder with what is asked for, and write the catalog if it has none."""
+    path = folder / source.name
+    today = now().date().isoformat()
+    record = FetchRecord(
+        service=service.kind,
+        release=service.release,
+        address=service.address,
+        is_mirror=service.is_mirror,
+        catalog=source.name,
+        images=f"{IMAGES}/{{objID}}{service.suffix}",
+        query=source.query,
+        bands=service.bands,
+        pixel_scale=service.pixel_scale,
+        size=service.size,
+        is_north_up=service.is_north_up,
+        first=today,
+        last=today,
+        n=0,
+        n_failed=0,
+        galfig_version=galfig.__version__,
+    )
+    if path.exists():
+        former = read_record(folder)
+        if former is None:
+            raise OutputError(
+                f"{path}: already exists, and 'galfig fetch' did not write it, expected a folder "
+                "of its own; choose another folder"
+            )
+        _check_same(folder, former, record)
+        if source.query is None and _read_bytes(path) != source.read():
+            raise OutputError(
+                f"{path}: is another catalog than the one given, expected the same; choose another "
+                "folder"
+            )
+        return former.model_copy(update={"galfig_version": galfig.__version__})
+    data = source.read()
+    # The catalog comes last, so that one that is there always has its record.
+    _write_record(folder, record)
+    check_output(path)
+    with replace_file(path) as temporary:
+        temporary.write_bytes(data)
+    return record
+
+
+def _check_same(folder: Path, former: FetchRecord, record: FetchRecord) -> None:
+    """Raise OutputError if a folder was filled with other parameters."""
+    for key, name in _SAME.items():
+        old, new = getattr(former, key), getattr(record, key)
+        if old != new:
+            raise OutputError(
+                f"{folder}: was fetched with {name} {quote(old)}, not {quote(new)}, expected the "
+                "same; choose another folder"
+            )
+
+
+def read_record(folder: Path) -> FetchRecord | None:
+    """Read the record of a folder that a fetch filled.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+
+    Returns
+    -------
+    FetchRecord or None
+        None if there is none.
+
+    Raises
+    ------
+    SurveyError
+        If it cannot be read.
+    """
+    path = folder / FETCH_FILE
+    try:
+        return FetchRecord.model_validate(load_json(read_regular(path, MAX_RECORD)))
+    except FileNotFoundError:
+        return None
+    except OSError as exc:
+        raise SurveyError(f"{path}: cannot be read ({exc.strerror})") from exc
+    except ValueError as exc:
+        raise SurveyError(
+            f"{path}: {one_line(exc)[:300]}, expected what 'galfig fetch' writes"
+        ) from exc
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return read_regular(path, 2_000_000_000)
+    except OSError as exc:
+        raise SurveyError(f"{path}: cannot be read ({exc.strerror})") from exc
+
+
+def _describe(record: FetchRecord, targets: Sequence[Target], outcome: Outcome) -> FetchRecord:
+    days = sorted(outcome.days) or [record.first, record.last]
+    n_failed = len(outcome.failures)
+    update = {"first": days[0], "last": days[-1], "n": len(targets), "n_failed": n_failed}
+    return record.model_copy(update=update)
+
+
+def _write_record(folder: Path, record: FetchRecord) -> None:
+    with replace_file(folder / FETCH_FILE, if_exists="replace") as temporary:
+        temporary.write_text(dump_json(record.model_dump(), indent=2) + "\n", encoding="utf-8")
+
+
+def _report(
+    folder: Path, path: Path, targets: Sequence[Target], outcome: Outcome, manners: Manners
+) -> None:
+    n, n_failed = len(targets), len(outcome.failures)
+    if n_failed > manners.max_failed * n:
+        example = next(iter(outcome.failures.values()))
+        raise SurveyError(
+            f"{folder}: {n_failed} of {n} cutouts failed, expected at most "
+            f"{100 * manners.max_failed:g} %, first {example[0].objid}: {example[1]}; see "
+            f"{folder / FAILED}, and run the same command again to try them again"
+        )
+    failed = f", {n_failed} failed, see {folder / FAILED}" if n_failed else ""
+    logger.info(
+        "%s: %d of %d cutouts are there, %d of them fetched now (%.1f MB)%s; next: "
+        "galfig build-maps --catalog %s",
+        folder,
+        outcome.n_there + outcome.n_fetched,
+        n,
+        outcome.n_fetched,
+        outcome.n_bytes / 1e6,
+        failed,
+        path,
+    )
