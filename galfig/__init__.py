@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from galfig.store.reader import Store as Store
     from galfig.store.reader import open_store as open_store
     from galfig.store.selection import Rows as Rows
+    from galfig.survey.hips import fetch_hips as fetch_hips
+    from galfig.survey.legacy import fetch_legacy as fetch_legacy
     from galfig.survey.sdss import fetch_sdss as fetch_sdss
     from galfig.truth.main import score as score
 
@@ -67,6 +69,8 @@ __all__ = [
     "explain_again",
     "export_maps",
     "export_table",
+    "fetch_hips",
+    "fetch_legacy",
     "fetch_sdss",
     "grad_cam",
     "import_model",
@@ -105,6 +109,8 @@ _PLACES = {
     "explain_again": "galfig.pipeline.supply",
     "export_maps": "galfig.export.main",
     "export_table": "galfig.export.main",
+    "fetch_hips": "galfig.survey.hips",
+    "fetch_legacy": "galfig.survey.legacy",
     "fetch_sdss": "galfig.survey.sdss",
     "grad_cam": "galfig.attribution.gradcam",
     "import_model": "galfig.networks.importing",

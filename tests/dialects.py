@@ -8,11 +8,11 @@ red at northern declinations and blue at southern ones, so that their class is k
 import io
 import json
 import math
-from typing import NamedTuple
 
 import numpy as np
 from astropy.io import fits
 from PIL import Image
+from surveys import Reply
 
 # The layers of the viewer, and the bands of each.
 LAYERS = {"ls-dr10": "griz", "ls-dr9": "grz", "sdss": "gri"}
@@ -31,14 +31,6 @@ LAST_DEC, LAST_BRICK = 60.0, 80.0
 # A degree of right ascension where the z band was not observed.
 LACKING = (200.0, 201.0)
 MAX_SIDE = 3000
-
-
-class Reply(NamedTuple):
-    """Status, media type and body of an answer."""
-
-    status: int
-    content_type: str
-    body: bytes
 
 
 def draw_fluxes(ra, dec, size, pixel_scale, bands):
@@ -83,7 +75,7 @@ def answer_legacy(path, query):
     is_fits = path.endswith(".fits")
     layer = query.get("layer", "decals-dr3")
     if layer not in LAYERS:
-        return Reply(404, "text/html", b"<html><body><h1>Not Found</h1></body></html>")
+        return Reply(b"<html><body><h1>Not Found</h1></body></html>", "text/html", 404)
     ra, dec = float(query["ra"]), float(query["dec"])
     pixel_scale = float(query.get("pixscale", 0.262))
     size = min(int(query.get("size", 256)), MAX_SIDE)
@@ -92,11 +84,11 @@ def answer_legacy(path, query):
         bands = LAYERS[layer]
     if dec > LAST_BRICK:
         # NoOverlapError is caught by nobody but Django.
-        return Reply(500, "text/html", b"<h1>Server Error (500)</h1>")
+        return Reply(b"<h1>Server Error (500)</h1>", "text/html", 500)
     if not is_fits:
         empty = np.full((size, size, 3), 32, np.uint8)
         pixels = empty if dec > LAST_DEC else draw_picture(ra, dec, size, pixel_scale)
-        return Reply(200, "image/jpeg", write_picture(pixels))
+        return Reply(write_picture(pixels), "image/jpeg", 200)
     cube = draw_fluxes(ra, dec, size, pixel_scale, bands)
     if dec > LAST_DEC:
         cube[:] = 0
@@ -110,7 +102,19 @@ def answer_legacy(path, query):
         **{"CD1_1": -pixel_scale / 3600, "CD1_2": 0.0, "CD2_1": 0.0, "CD2_2": pixel_scale / 3600},
         **{"IMAGEW": size, "IMAGEH": size},
     }
-    return Reply(200, "image/fits", write_fits(cube if len(bands) > 1 else cube[0], cards))
+    return Reply(write_fits(cube if len(bands) > 1 else cube[0], cards), "image/fits", 200)
+
+
+def serve_legacy(request):
+    """Be the viewer, for `surveys.SurveyServer`."""
+    is_known = request.path in ("/viewer/cutout.jpg", "/viewer/cutout.fits")
+    return answer_legacy(request.path, request.params) if is_known else None
+
+
+def serve_hips(request):
+    """Be hips2fits, for `surveys.SurveyServer`."""
+    is_known = request.path == "/hips-image-services/hips2fits"
+    return answer_hips(request.params) if is_known else None
 
 
 def answer_hips(query):
@@ -138,7 +142,7 @@ def answer_hips(query):
             pixels[:] = 0
         if kind == "PNG":
             pixels = np.dstack([pixels, np.full((height, width), 255, np.uint8)])
-        return Reply(200, f"image/{kind.lower()}", write_picture(pixels, kind))
+        return Reply(write_picture(pixels, kind), f"image/{kind.lower()}", 200)
     cards = {
         **{"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": ra, "CRVAL2": dec},
         **{"CUNIT1": "deg", "CUNIT2": "deg", "RADESYS": "ICRS"},
@@ -152,9 +156,9 @@ def answer_hips(query):
         values = draw_fluxes(ra, dec, width, pixel_scale, query["hips"][-1])[0]
         if dec > LAST_DEC:
             values[:] = np.nan
-    return Reply(200, "image/fits", write_fits(np.ascontiguousarray(values), cards))
+    return Reply(write_fits(np.ascontiguousarray(values), cards), "image/fits", 200)
 
 
 def _fail(description):
     words = {"title": "Bad request", "description": description}
-    return Reply(400, "application/json", json.dumps(words).encode())
+    return Reply(json.dumps(words).encode(), "application/json", 400)

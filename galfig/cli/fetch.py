@@ -156,3 +156,139 @@ def sdss(folder: Path, manners: "Manners", dry_run: bool, **given: Any) -> None:
     from galfig.survey.sdss import plan_sdss
 
     carry_out(plan_sdss(folder, manners=manners, **given), dry_run)
+
+
+def position_options(function: options.Function) -> options.Function:
+    """Add which catalog holds the positions, and where, to a command."""
+    choices: list[Callable[[Any], Any]] = [
+        options.catalog_option,
+        options.config_option,
+        click.option(
+            "--ra",
+            metavar="COLUMN",
+            help="Column with the right ascension [deg].  [default: ra, RAJ2000, ...]",
+        ),
+        click.option(
+            "--dec",
+            metavar="COLUMN",
+            help="Column with the declination [deg].  [default: dec, DEJ2000, ...]",
+        ),
+    ]
+    for choice in reversed(choices):
+        function = choice(function)
+    return function
+
+
+@fetch.command("legacy")
+@folder_argument
+@position_options
+@click.option(
+    "--layer", default="ls-dr10", show_default=True, help="Layer of the viewer, such as ls-dr9."
+)
+@click.option(
+    "--format",
+    type=click.Choice(["jpg", "fits"]),
+    default="jpg",
+    show_default=True,
+    help="Colour pictures, or a cube of fluxes.",
+)
+@click.option("--bands", metavar="LETTERS", help="Bands from blue to red.  [default: grz of FITS]")
+@click.option(
+    "--size",
+    default=192,
+    show_default=True,
+    type=Integer(min=8, max=3000),
+    help="Side of a cutout [pixels].",
+)
+@click.option(
+    "--pixel-scale",
+    default=0.262,
+    show_default=True,
+    type=Number(min=0.01, max=60),
+    help="Pixel scale [arcsec/pixel].",
+)
+@fetch_options
+@options.standard_options
+def legacy(
+    folder: Path, config: Path | None, manners: "Manners", dry_run: bool, **given: Any
+) -> None:
+    """Fetch cutouts of your galaxies from the DESI Legacy Imaging Surveys.
+
+    The catalog holds identifiers and positions; DIR gets a copy of it. Run it again to fetch what
+    is missing. Where the defaults do not read DIR, DIR/galfig.toml does.
+
+    \b
+    Examples:
+      galfig fetch legacy sky --catalog galaxies.csv
+      galfig fetch legacy sky --catalog galaxies.fits --format fits --bands grz
+      galfig build-maps --config sky/galfig.toml
+    """
+    from galfig.survey.legacy import plan_legacy
+
+    carry_out(plan_legacy(folder, settings=config, manners=manners, **given), dry_run)
+
+
+@fetch.command("hips")
+@folder_argument
+@position_options
+@click.option(
+    "--hips",
+    metavar="ID",
+    multiple=True,
+    required=True,
+    help="The HiPS, such as CDS/P/SDSS9/color; of FITS also several, a band each, red first.",
+)
+@click.option(
+    "--format",
+    type=click.Choice(["jpg", "png", "fits"]),
+    default="jpg",
+    show_default=True,
+    help="Pictures, or the fluxes of a HiPS of one band.",
+)
+@click.option(
+    "--size",
+    default=128,
+    show_default=True,
+    type=Integer(min=8, max=7000),
+    help="Side of a cutout [pixels].",
+)
+@click.option(
+    "--pixel-scale",
+    default=0.396,
+    show_default=True,
+    type=Number(min=0.01, max=3600),
+    help="Pixel scale [arcsec/pixel].",
+)
+@click.option(
+    "--stretch",
+    type=click.Choice(["power", "linear", "sqrt", "log", "asinh"]),
+    default="linear",
+    show_default=True,
+    help="How the service makes pictures of a HiPS of one band.",
+)
+@click.option(
+    "--cut",
+    nargs=2,
+    type=Number(min=0, max=100),
+    default=(0.5, 99.5),
+    show_default=True,
+    help="Percentiles of such a picture that are black and white.",
+)
+@fetch_options
+@options.standard_options
+def hips(
+    folder: Path, config: Path | None, manners: "Manners", dry_run: bool, **given: Any
+) -> None:
+    """Fetch cutouts of your galaxies from any survey that is a HiPS at CDS.
+
+    The catalog holds identifiers and positions; DIR gets a copy of it. The list of HiPS is at
+    https://aladin.cds.unistra.fr/hips/list. Run it again to fetch what is missing.
+
+    \b
+    Examples:
+      galfig fetch hips sky --catalog galaxies.csv --hips CDS/P/PanSTARRS/DR1/color-z-zg-g
+      galfig fetch hips sky --catalog galaxies.csv --hips CDS/P/PanSTARRS/DR1/i --format fits
+    """
+    from galfig.survey.hips import plan_hips
+
+    carry_out(plan_hips(folder, settings=config, manners=manners, **given), dry_run)

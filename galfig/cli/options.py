@@ -614,6 +614,8 @@ _HOW_TO_GO_ON = {
     "build": "; run the same command again to continue",
     "audit": "; run the same command again to continue",
     "sdss": "; run the same command again to continue",
+    "legacy": "; run the same command again to continue",
+    "hips": "; run the same command again to continue",
 }
 
 

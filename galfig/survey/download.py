@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from galfig.errors import OutputError, SurveyError
@@ -215,6 +216,7 @@ class _Download:
         try:
             data = read_regular(path, self._service.max_bytes)
             self._service.check_file(data)
+            self._service.check_place(target, data)
         except (OSError, RefusedAnswerError):
             return None
         return self._note(target, data)
@@ -247,7 +249,7 @@ class _Download:
             data = await client.fetch(
                 service.path,
                 service.make_params(target),
-                service.accept,
+                partial(service.accept_of, target),
                 max_bytes=service.max_bytes,
             )
         except FailedRequestError as exc:

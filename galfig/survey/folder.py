@@ -2,12 +2,13 @@
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import galfig
+from galfig.config import DEFAULT_FILE
 from galfig.errors import OutputError, SurveyError
 from galfig.records import FETCH_FILE, FetchRecord
 from galfig.runtime.clock import now
@@ -52,12 +53,22 @@ class Source(NamedTuple):
         distinct, and plain names of files.
     query : str or None
         The SQL that gives the catalog; None for a catalog of the user.
+    id : str
+        Column of the identifiers.
+    faults : mapping of str to str
+        Why rows of the catalog cannot be asked for, by their identifier.
+    settings : str
+        TOML by which galfig reads the folder, which goes beside the catalog; "" where the defaults
+        do.
     """
 
     name: str
     read: Callable[[], bytes]
     find_targets: Callable[[Path], Sequence[Target]]
     query: str | None = None
+    id: str = "objID"
+    faults: Mapping[str, str] = {}
+    settings: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,6 +89,8 @@ class Fetch:
         Number of galaxies, as far as it is known without the catalog.
     n_queries : int
         Requests for the catalog.
+    others : tuple of Service
+        What gives the further bands, each as a file of its own.
     """
 
     folder: Path
@@ -86,26 +99,33 @@ class Fetch:
     manners: Manners
     n_galaxies: int
     n_queries: int = 0
+    others: tuple[Service, ...] = ()
 
     def run(self) -> Path:
         """Fetch what the folder lacks, and return the catalog; see `fill_folder`."""
-        return fill_folder(self.folder, self.service, self.source, self.manners)
+        services = (self.service, *self.others)
+        return fill_folder(self.folder, services, self.source, self.manners)
 
     def estimate(self) -> str:
         """Say in one line what is asked for, and how long it takes; nothing is asked for."""
         path = self.folder / self.source.name
         if path.is_file():
             targets = self.source.find_targets(path)
-            missing = len(list_missing(self.folder, targets, self.service.suffix))
+            missing = sum(
+                len(list_missing(self.folder, targets, service.suffix))
+                for service in (self.service, *self.others)
+            )
             return self._describe(len(targets), missing, 0)
-        return self._describe(self.n_galaxies, self.n_galaxies, self.n_queries)
+        n_files = self.n_galaxies * (1 + len(self.others))
+        return self._describe(self.n_galaxies, n_files, self.n_queries)
 
     def _describe(self, n: int, n_missing: int, n_queries: int) -> str:
         n_requests = n_missing + n_queries
+        n_there = n * (1 + len(self.others)) - n_missing
         rate = self.manners.rate
         return (
             f"{self.service.title}, {self.service.release}: {_count(n, 'galaxies')}, "
-            f"{n - n_missing} cutouts there; {_count(n_requests, 'requests')}, about "
+            f"{n_there} cutouts there; {_count(n_requests, 'requests')}, about "
             f"{_write_size(n_missing * self.service.bytes_each)}, at least "
             f"{_write_time(n_requests / rate)} at {rate:g} requests per second"
         )
@@ -123,15 +143,18 @@ def _write_time(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds >= 7200 else f"{math.ceil(seconds / 60)} min"
 
 
-def fill_folder(folder: Path, service: Service, source: Source, manners: Manners) -> Path:
+def fill_folder(
+    folder: Path, services: Sequence[Service], source: Source, manners: Manners
+) -> Path:
     """Fetch what a folder lacks: first the catalog, then the cutouts.
 
     Parameters
     ----------
     folder : Path
         The folder, made if it does not exist.
-    service : Service
-        What gives the cutouts.
+    services : sequence of Service
+        What gives the cutouts, each a file of every galaxy. Where one fails, the next are not asked
+        for the galaxy.
     source : Source
         What gives the catalog.
     manners : Manners
@@ -159,30 +182,51 @@ def fill_folder(folder: Path, service: Service, source: Source, manners: Manners
     except OSError as exc:
         raise OutputError(f"{folder}: cannot be made ({exc.strerror})") from exc
     with hold_lock(path) as lock:
-        record = _begin(folder, service, source)
+        record = _begin(folder, services, source)
         targets = source.find_targets(path)
         outcome = Outcome()
+        for objid, reason in source.faults.items():
+            outcome.failures[objid] = (Target(objid, math.nan, math.nan), reason)
+        n = len(targets) + len(source.faults)
         try:
-            download(folder, targets, service, manners, outcome, check=lock.check)
+            for service in services:
+                rest = [target for target in targets if target.objid not in outcome.failures]
+                download(folder, rest, service, manners, outcome, check=lock.check)
         finally:
             # Also of a run that is interrupted: the next one tries them again.
             write_failures(folder, outcome.failures.values())
-            _write_record(folder, _describe(record, targets, outcome))
-    _report(folder, path, targets, outcome, manners)
+            _write_record(folder, _describe(record, n, outcome))
+        following = f"--catalog {path}"
+        if source.settings:
+            following = f"--config {_write_settings(folder, source.settings)}"
+    _report(folder, n, len(services), outcome, manners, following)
     return path
 
 
-def _begin(folder: Path, service: Service, source: Source) -> FetchRecord:
+def _write_settings(folder: Path, words: str) -> Path:
+    """Write the settings that read a folder, unless there are some: they may be the user's own."""
+    path = folder / DEFAULT_FILE
+    if not path.exists():
+        check_output(path)
+        with replace_file(path) as temporary:
+            temporary.write_text(words, encoding="utf-8")
+    elif _read_bytes(path) != words.encode():
+        logger.info("%s: is there already, and stays as it is", path)
+    return path
+
+
+def _begin(folder: Path, services: Sequence[Service], source: Source) -> FetchRecord:
     """Compare the folder with what is asked for, and write the catalog if it has none."""
     path = folder / source.name
     today = now().date().isoformat()
+    service = services[0]
     record = FetchRecord(
         service=service.kind,
-        release=service.release,
+        release=", ".join(one.release for one in services),
         address=service.address,
         is_mirror=service.is_mirror,
         catalog=source.name,
-        images=f"{IMAGES}/{{objID}}{service.suffix}",
+        images=f"{IMAGES}/{{{source.id}}}{service.suffix}",
         query=source.query,
         bands=service.bands,
         pixel_scale=service.pixel_scale,
@@ -266,10 +310,10 @@ def _read_bytes(path: Path) -> bytes:
         raise SurveyError(f"{path}: cannot be read ({exc.strerror})") from exc
 
 
-def _describe(record: FetchRecord, targets: Sequence[Target], outcome: Outcome) -> FetchRecord:
+def _describe(record: FetchRecord, n: int, outcome: Outcome) -> FetchRecord:
     days = sorted(outcome.days) or [record.first, record.last]
     n_failed = len(outcome.failures)
-    update = {"first": days[0], "last": days[-1], "n": len(targets), "n_failed": n_failed}
+    update = {"first": days[0], "last": days[-1], "n": n, "n_failed": n_failed}
     return record.model_copy(update=update)
 
 
@@ -279,9 +323,9 @@ def _write_record(folder: Path, record: FetchRecord) -> None:
 
 
 def _report(
-    folder: Path, path: Path, targets: Sequence[Target], outcome: Outcome, manners: Manners
+    folder: Path, n: int, n_services: int, outcome: Outcome, manners: Manners, following: str
 ) -> None:
-    n, n_failed = len(targets), len(outcome.failures)
+    n_failed = len(outcome.failures)
     if n_failed > manners.max_failed * n:
         example = next(iter(outcome.failures.values()))
         raise SurveyError(
@@ -292,12 +336,12 @@ def _report(
     failed = f", {n_failed} failed, see {folder / FAILED}" if n_failed else ""
     logger.info(
         "%s: %d of %d cutouts are there, %d of them fetched now (%.1f MB)%s; next: "
-        "galfig build-maps --catalog %s",
+        "galfig build-maps %s",
         folder,
         outcome.n_there + outcome.n_fetched,
-        n,
+        n * n_services,
         outcome.n_fetched,
         outcome.n_bytes / 1e6,
         failed,
-        path,
+        following,
     )

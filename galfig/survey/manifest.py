@@ -7,6 +7,7 @@ checked again.
 
 import csv
 import io
+import math
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -153,7 +154,7 @@ def write_failures(folder: Path, failures: Iterable[tuple[Target, str]]) -> None
     folder : Path
         The folder.
     failures : iterable of (Target, str)
-        Each galaxy with its reason.
+        Each galaxy with its reason; its position is NaN where the catalog has none.
 
     Raises
     ------
@@ -162,13 +163,19 @@ def write_failures(folder: Path, failures: Iterable[tuple[Target, str]]) -> None
     """
     path = folder / FAILED
     lines = [
-        _write_line((target.objid, target.ra, target.dec, reason)) for target, reason in failures
+        _write_line((target.objid, *map(_write_degrees, target[1:]), reason))
+        for target, reason in failures
     ]
     if not lines:
         path.unlink(missing_ok=True)
         return
     with replace_file(path, if_exists="replace") as temporary:
         temporary.write_bytes(b"".join([_write_line(("objID", "ra", "dec", "reason")), *lines]))
+
+
+def _write_degrees(value: float) -> float | str:
+    """Return a coordinate, or nothing where the catalog has none."""
+    return "" if math.isnan(value) else value
 
 
 def _write_line(cells: Iterable[object]) -> bytes:

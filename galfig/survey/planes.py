@@ -10,7 +10,7 @@ from galfig.images.fits import END_CARD, FITS_MAGIC, MAX_HEADER
 from galfig.images.raster import measure_raster
 from galfig.runtime.messages import one_line
 from galfig.survey.checks import check_type
-from galfig.survey.service import Answer, RefusedAnswerError
+from galfig.survey.service import Answer, RefusedAnswerError, Target
 
 # Media types of FITS.
 TYPES = ("image/fits", "application/fits", "application/octet-stream")
@@ -21,12 +21,10 @@ TOLERANCE = 1e-3
 
 
 class Field(NamedTuple):
-    """What was asked for.
+    """What was asked for, besides the place.
 
     Attributes
     ----------
-    ra, dec : float
-        Position of the galaxy [deg].
     pixel_scale : float
         [arcsec/pixel]
     size : int
@@ -37,8 +35,6 @@ class Field(NamedTuple):
         The layer or HiPS, for messages.
     """
 
-    ra: float
-    dec: float
     pixel_scale: float
     size: int
     bands: tuple[str, ...]
@@ -92,25 +88,55 @@ def check_planes(data: bytes, field: Field, band_card: str | None = None) -> Non
     Raises
     ------
     UnusableError
-        If it has another size, other bands, another pixel scale, another middle or other
-        directions, or if a band has no data at the galaxy.
+        If it has another size, other bands, another pixel scale or other directions, or if a band
+        has no data at the galaxy.
     ValueError
         If it is no FITS image, or is damaged.
     """
-    if not data.startswith(FITS_MAGIC):
-        _refuse_other(data)
-    if END_CARD not in data[:MAX_HEADER]:
-        raise ValueError("a FITS header without an end")
-    with guard_decoder():
-        values, header = _read_first(data, field)
-        _check_bands(header, field, band_card)
-        _check_wcs(header, field)
+    _check_start(data)
+    with guard_decoder(), _open(data) as hdus:
+        values = _read_first(hdus[0], len(data), field)
+        _check_bands(hdus[0].header, field, band_card)
+        _check_directions(_read_wcs(hdus[0].header), field)
     for name, plane in zip(field.bands, values, strict=True):
         if not has_data(plane):
             raise UnusableError(
                 f"band {name} holds no data at the galaxy: outside {field.origin}, or not observed "
                 "in this band"
             )
+
+
+def check_place(target: Target, data: bytes, size: int) -> None:
+    """Check that a galaxy lies in the middle of a FITS answer, by its header.
+
+    Parameters
+    ----------
+    target : Target
+        The galaxy.
+    data : bytes
+        The answer.
+    size : int
+        Side of the cutout [pixel].
+
+    Raises
+    ------
+    RefusedAnswerError
+        If it lies elsewhere.
+    """
+    try:
+        _check_start(data)
+        with guard_decoder(), _open(data) as hdus:
+            wcs = _read_wcs(hdus[0].header)
+            place = np.array(wcs.all_world2pix(target.ra, target.dec, 0), dtype=np.float64).ravel()
+    except ValueError as exc:
+        raise RefusedAnswerError(one_line(exc)) from exc
+    offset = place - (size - 1) / 2
+    if not np.all(np.abs(offset) <= MAX_OFFSET):
+        raise RefusedAnswerError(
+            f"the galaxy lies {offset[0]:.4g}, {offset[1]:.4g} pixels from the middle, expected it "
+            f"within {MAX_OFFSET:g}",
+            is_final=True,
+        )
 
 
 def has_data(plane: NDArray[Any]) -> bool:
@@ -129,21 +155,32 @@ def _refuse_other(data: bytes) -> None:
     raise ValueError("a picture, expected FITS")
 
 
-def _read_first(data: bytes, field: Field) -> tuple[NDArray[Any], Any]:
-    """Read the first image of a file, as planes (B, H, W), and its header."""
+def _open(data: bytes) -> Any:
+    """Open bytes as FITS."""
     from astropy.io import fits
 
-    with fits.open(MeteredBytes(data, 1 << 16), disable_image_compression=True) as hdus:
-        hdu = hdus[0]
-        shape = (len(field.bands), field.size, field.size)
-        found = hdu.shape if len(hdu.shape) == 3 else (1, *hdu.shape)
-        if found != shape:
-            sides = " × ".join(map(str, reversed(hdu.shape))) or "no"
-            wanted = " × ".join(map(str, reversed(shape if shape[0] > 1 else shape[1:])))
-            raise UnusableError(f"an image of {sides} values, expected {wanted}")
-        if len(data) < hdu.fileinfo()["datLoc"] + hdu.size:
-            raise ValueError("FITS that is cut short")
-        return np.asarray(hdu.data, dtype=np.float64).reshape(shape), hdu.header
+    return fits.open(MeteredBytes(data, 1 << 16), disable_image_compression=True)
+
+
+def _check_start(data: bytes) -> None:
+    """Raise ValueError unless bytes begin with a header of FITS."""
+    if not data.startswith(FITS_MAGIC):
+        _refuse_other(data)
+    if END_CARD not in data[:MAX_HEADER]:
+        raise ValueError("a FITS header without an end")
+
+
+def _read_first(hdu: Any, n_bytes: int, field: Field) -> NDArray[Any]:
+    """Read the first image of a file of some bytes, as planes (B, H, W)."""
+    shape = (len(field.bands), field.size, field.size)
+    found = hdu.shape if len(hdu.shape) == 3 else (1, *hdu.shape)
+    if found != shape:
+        sides = " × ".join(map(str, reversed(hdu.shape))) or "no"
+        wanted = " × ".join(map(str, reversed(shape if shape[0] > 1 else shape[1:])))
+        raise UnusableError(f"an image of {sides} values, expected {wanted}")
+    if n_bytes < hdu.fileinfo()["datLoc"] + hdu.size:
+        raise ValueError("FITS that is cut short")
+    return np.asarray(hdu.data, dtype=np.float64).reshape(shape)
 
 
 def _check_bands(header: Any, field: Field, band_card: str | None) -> None:
@@ -155,13 +192,18 @@ def _check_bands(header: Any, field: Field, band_card: str | None) -> None:
         raise UnusableError(f"bands {found!r}, expected {''.join(field.bands)!r}")
 
 
-def _check_wcs(header: Any, field: Field) -> None:
-    """Check the middle, the pixel scale and the directions that a header states."""
+def _read_wcs(header: Any) -> Any:
+    """Return where the pixels of an image lie on the sky."""
     from astropy.wcs import WCS
 
     wcs = WCS(header, naxis=2)
     if not wcs.has_celestial:
         raise UnusableError("a header without positions on the sky")
+    return wcs
+
+
+def _check_directions(wcs: Any, field: Field) -> None:
+    """Check the pixel scale, and that north is up and east to the left."""
     matrix = wcs.pixel_scale_matrix * 3600
     turned = np.abs(matrix - np.diag([-field.pixel_scale, field.pixel_scale]))
     if turned.max() > TOLERANCE * field.pixel_scale:
@@ -169,11 +211,4 @@ def _check_wcs(header: Any, field: Field) -> None:
         raise UnusableError(
             f"pixels of {east:.4g} × {north:.4g} arcsec, or turned, expected "
             f"{field.pixel_scale:.4g} arcsec with north up and east to the left"
-        )
-    place = np.array(wcs.all_world2pix(field.ra, field.dec, 0), dtype=np.float64).ravel()
-    offset = place - (field.size - 1) / 2
-    if not np.all(np.abs(offset) <= MAX_OFFSET):
-        raise UnusableError(
-            f"the galaxy lies {offset[0]:.4g}, {offset[1]:.4g} pixels from the middle, expected it "
-            f"within {MAX_OFFSET:g}"
         )

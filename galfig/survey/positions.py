@@ -15,10 +15,15 @@ from numpy.typing import NDArray
 from galfig.catalog.columns import EMPTY_CELLS, read_numbers, require_column
 from galfig.catalog.formats import read_file, read_table
 from galfig.catalog.identifiers import MAX_NAME, find_bad_objids, find_doubled
-from galfig.config import Settings
+from galfig.config import DEFAULT_FILE, Settings
 from galfig.errors import CatalogError
+from galfig.records import FETCH_FILE
 from galfig.runtime.messages import list_some, quote, shorten
 from galfig.store.designations import POSITIONS, match_sky_columns
+from galfig.survey.download import IMAGES
+from galfig.survey.folder import Source
+from galfig.survey.manifest import FAILED, MANIFEST
+from galfig.survey.service import Target
 
 # Right ascension is from 0 to 360 degrees, or from -180 to 180.
 MIN_RA, MAX_RA, MAX_DEC = -180.0, 360.0, 90.0
@@ -26,6 +31,8 @@ MIN_RA, MAX_RA, MAX_DEC = -180.0, 360.0, 90.0
 _SEXAGESIMAL = re.compile(
     r"\s*[+-]?\d{1,3}\s*[:hd°\s]\s*\d{1,2}\s*([:m'′\s]\s*(\d{1,2}(\.\d*)?\s*[s\"″]?)?)?\s*"
 )
+# Files that the folder of a fetch has beside the catalog.
+_RESERVED = (MANIFEST, FAILED, FETCH_FILE, DEFAULT_FILE, IMAGES)
 # The longest end of the name of a file: '.', a band, and '.fits'.
 LONGEST_END = 24
 
@@ -116,6 +123,55 @@ def read_positions(settings: Settings, ra: str | None = None, dec: str | None = 
         faults,
         content,
     )
+
+
+def make_source(
+    positions: Positions, settings: Settings, words: str
+) -> tuple[Source, tuple[Target, ...]]:
+    """Return what gives a folder its catalog, and the galaxies to ask for.
+
+    Parameters
+    ----------
+    positions : Positions
+        Those of the catalog.
+    settings : Settings
+        Those with which it is read.
+    words : str
+        Settings that read the folder, as TOML; "" where the defaults do.
+
+    Returns
+    -------
+    source : Source
+    targets : tuple of Target
+
+    Raises
+    ------
+    CatalogError
+        If the catalog has the name of another file of the folder, or its column of identifiers
+        cannot stand in a template of paths.
+    """
+    path, column = settings.catalog_files[0].path, settings.catalog.id
+    if path.name.lower() in _RESERVED:
+        raise CatalogError(
+            f"{path}: the folder has a file of this name for itself, expected a catalog of another "
+            "name"
+        )
+    if any(char in column for char in "{}[]:!"):
+        raise CatalogError(
+            f"{path}: column {column!r} cannot stand in a template of paths, expected a name "
+            "without '{', '}', '[', ']', ':' and '!'"
+        )
+    places = zip(positions.objid, positions.ra.tolist(), positions.dec.tolist(), strict=True)
+    targets = tuple(Target(*place) for place in places)
+    source = Source(
+        path.name,
+        lambda: positions.content,
+        lambda path: targets,
+        id=column,
+        faults=positions.faults,
+        settings=words,
+    )
+    return source, targets
 
 
 def _choose_columns(

@@ -49,6 +49,10 @@ class Target(NamedTuple):
     dec: float
 
 
+def trust_place(target: Target, data: bytes) -> None:
+    """Take a picture, which does not say where it was taken."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Service:
     """A service of cutouts, and the cutouts that one run asks it for.
@@ -89,6 +93,9 @@ class Service:
     check_file : callable
         Takes the bytes of a file that an earlier run may have written; raises `RefusedAnswerError`
         for what is no such cutout.
+    check_place : callable
+        Takes a `Target` and the bytes of its file; raises `RefusedAnswerError` if they show
+        another place. Pictures do not say it.
     """
 
     kind: Kind
@@ -107,6 +114,21 @@ class Service:
     make_params: Callable[[Target], Mapping[str, str]]
     accept: Callable[[Answer], bytes]
     check_file: Callable[[bytes], object]
+    check_place: Callable[[Target, bytes], object] = trust_place
+
+    def accept_of(self, target: Target, answer: Answer) -> bytes:
+        """Return the bytes of the file of a galaxy; raise `RefusedAnswerError` for other answers.
+
+        Parameters
+        ----------
+        target : Target
+            The galaxy.
+        answer : Answer
+            What the service answered.
+        """
+        data = self.accept(answer)
+        self.check_place(target, data)
+        return data
 
     @property
     def is_mirror(self) -> bool:

@@ -10,7 +10,7 @@ from astropy.io import fits
 from dialects import answer_hips, write_fits
 
 from galfig.errors import ConfigError
-from galfig.survey.hips import MIRROR, make_hips, name_bands
+from galfig.survey.hips import MIRROR, make_service, name_bands
 from galfig.survey.service import Answer, RefusedAnswerError, Target
 
 GALAXY = Target("g1", 150.1, -2.25)
@@ -21,7 +21,7 @@ def ask(service, target=GALAXY):
     """Ask the dialect of hips2fits, and check what it answers."""
     reply = answer_hips(service.make_params(target))
     assert reply.status == 200
-    return service.accept(target, Answer(reply.content_type, reply.body))
+    return service.accept_of(target, Answer(reply.content_type, reply.body))
 
 
 @pytest.mark.parametrize("kind", ["jpg", "png", "fits"])
@@ -29,7 +29,9 @@ def ask(service, target=GALAXY):
 def test_parameters_are_those_of_astroquery(kind, stretch):
     """Each of the same name and value; a colour map and cuts of FITS change nothing there."""
     hips2fits = pytest.importorskip("astroquery.hips2fits").hips2fits
-    service = make_hips(BAND, kind=kind, size=80, pixel_scale=0.5, stretch=stretch, cut=(1, 99))
+    service = make_service(
+        BAND, format=kind, size=80, pixel_scale=0.5, stretch=stretch, cut=(1, 99)
+    )
     asked = service.make_params(GALAXY)
     theirs = hips2fits.query(
         hips=BAND,
@@ -59,7 +61,7 @@ def test_parameters_are_those_of_astroquery(kind, stretch):
 def test_addresses_are_those_of_astroquery():
     """The service, which it asks by default, and its mirror."""
     package = pytest.importorskip("astroquery.hips2fits")
-    service, mirror = make_hips(BAND), make_hips(BAND, base_url=MIRROR)
+    service, mirror = make_service(BAND), make_service(BAND, base_url=MIRROR)
     assert package.conf.server == service.address + service.path
     assert mirror.address + mirror.path in package.__doc__
     assert mirror.is_mirror
@@ -70,7 +72,7 @@ def test_addresses_are_those_of_astroquery():
 @pytest.mark.parametrize("size", [47, 48])
 def test_cutouts_are_taken_as_they_come(hips, kind, size):
     """Pictures of colours, and one band with its positions."""
-    service = make_hips(hips, kind=kind, size=size)
+    service = make_service(hips, format=kind, size=size)
     reply = answer_hips(service.make_params(GALAXY))
     assert ask(service) == reply.body
     assert len(reply.body) <= service.max_bytes
@@ -79,9 +81,21 @@ def test_cutouts_are_taken_as_they_come(hips, kind, size):
 @pytest.mark.parametrize(
     ("service", "target", "reason"),
     [
-        (make_hips(COLOUR, size=48), Target("a", 10, 70), "a picture without sky, outside the su"),
-        (make_hips(BAND, kind="fits", size=48), Target("a", 10, 70), f"band {BAND} holds no data"),
-        (make_hips(COLOUR, kind="fits", size=48), GALAXY, "an image of 48 × 48 × 3 values, expec"),
+        (
+            make_service(COLOUR, size=48),
+            Target("a", 10, 70),
+            "a picture without sky",
+        ),
+        (
+            make_service(BAND, format="fits", size=48),
+            Target("a", 10, 70),
+            "holds no data",
+        ),
+        (
+            make_service(COLOUR, format="fits", size=48),
+            GALAXY,
+            "of 48 × 48 × 3 values",
+        ),
     ],
 )
 def test_blank_and_other_answers_are_refused(service, target, reason):
@@ -93,13 +107,13 @@ def test_blank_and_other_answers_are_refused(service, target, reason):
 
 def test_a_frame_of_nan_is_no_fault():
     """At the edge of a HiPS, as long as the galaxy lies within."""
-    service = make_hips(BAND, kind="fits", size=48)
+    service = make_service(BAND, format="fits", size=48)
     reply = answer_hips(service.make_params(GALAXY))
     hdus = fits.HDUList.fromstring(reply.body)
     values = np.array(hdus[0].data)
     values[:, :16] = np.nan
     data = write_fits(values, hdus[0].header)
-    assert service.accept(GALAXY, Answer("image/fits", data)) == data
+    assert service.accept_of(GALAXY, Answer("image/fits", data)) == data
 
 
 @pytest.mark.parametrize(
@@ -111,13 +125,13 @@ def test_a_frame_of_nan_is_no_fault():
         (BAND, {"size": 7001}, "`size` 7001: expected a number from 8 to 7000"),
         (BAND, {"cut": (99, 1)}, "`cut` 99, 1: expected two increasing percentiles"),
         (BAND, {"stretch": "lupton"}, "stretch"),
-        (BAND, {"kind": "gif"}, "format"),
+        (BAND, {"format": "gif"}, "format"),
     ],
 )
 def test_values_that_the_service_does_not_know_are_refused(hips, keys, message):
     """Before anything is asked; a word that is no identifier would get any HiPS by chance."""
     with pytest.raises(ConfigError, match=re.escape(message)):
-        make_hips(hips, **keys)
+        make_service(hips, **keys)
 
 
 def test_bands_have_the_names_of_the_ends_of_their_hips():

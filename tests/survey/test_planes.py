@@ -9,22 +9,23 @@ from astropy.wcs import WCS
 from dialects import answer_hips, answer_legacy, draw_fluxes, write_fits, write_picture
 
 from galfig.images.decoders import UnusableError
-from galfig.survey.planes import Field, accept_fits, check_planes, has_data
-from galfig.survey.service import Answer, RefusedAnswerError
+from galfig.survey.planes import Field, accept_fits, check_place, check_planes, has_data
+from galfig.survey.service import Answer, RefusedAnswerError, Target
 
-FIELD = Field(150.0, 2.5, 0.3, 40, ("g", "r", "z"), "ls-dr10")
+FIELD = Field(0.3, 40, ("g", "r", "z"), "ls-dr10")
+GALAXY = Target("g1", 150.0, 2.5)
 
 
-def ask_legacy(field=FIELD, **query):
-    """The cube that the viewer gives for a field."""
-    asked = {"ra": field.ra, "dec": field.dec, "pixscale": field.pixel_scale, "size": field.size}
+def ask_legacy(field=FIELD, target=GALAXY, **query):
+    """The cube that the viewer gives for a galaxy."""
+    asked = {"ra": target.ra, "dec": target.dec, "pixscale": field.pixel_scale, "size": field.size}
     asked |= {"layer": field.origin, "bands": "".join(field.bands)}
     return answer_legacy("/cutout.fits", {key: str(asked[key]) for key in asked} | query).body
 
 
-def ask_hips(field):
-    """The band that hips2fits gives for a field."""
-    asked = {"ra": field.ra, "dec": field.dec, "fov": field.pixel_scale * field.size / 3600}
+def ask_hips(field, target):
+    """The band that hips2fits gives for a galaxy."""
+    asked = {"ra": target.ra, "dec": target.dec, "fov": field.pixel_scale * field.size / 3600}
     asked |= {"width": field.size, "height": field.size, "projection": "TAN", "hips": field.origin}
     return answer_hips({key: str(asked[key]) for key in asked}).body
 
@@ -43,10 +44,14 @@ def change(data, values=None, **cards):
 @pytest.mark.parametrize("size", [40, 41])
 def test_what_was_asked_for_is_taken(ra, dec, size):
     """Cubes of the viewer and bands of hips2fits, of even and odd sizes, near the pole too."""
-    cube = FIELD._replace(ra=ra, dec=dec, size=size)
-    check_planes(ask_legacy(cube), cube, "BANDS")
+    cube, target = FIELD._replace(size=size), Target("g1", ra, dec)
+    data = ask_legacy(cube, target)
+    check_planes(data, cube, "BANDS")
+    check_place(target, data, size)
     band = cube._replace(bands=("r",), origin="CDS/P/DESI-Legacy-Surveys/DR10/r")
-    check_planes(ask_hips(band), band)
+    data = ask_hips(band, target)
+    check_planes(data, band)
+    check_place(target, data, size)
 
 
 def test_wcs_is_that_of_the_field():
@@ -69,11 +74,9 @@ def test_wcs_is_that_of_the_field():
         (lambda: ask_legacy(bands="x"), r"an image of 40 × 40 × 4 values", 1),
         (lambda: ask_legacy(bands="gri"), r"bands 'gri', expected 'grz'", 1),
         (lambda: ask_legacy(pixscale="0.262"), r"pixels of 0.262 × 0.262 arcsec, or turned", 1),
-        (lambda: ask_legacy(ra="150.001"), r"the galaxy lies 11.99, .* pixels from the middle", 1),
         (lambda: change(ask_legacy(), CD2_2=-0.3 / 3600), r"pixels of 0.3 × -0.3 arcsec", 1),
         (lambda: change(ask_legacy(), CD1_2=0.01 / 3600), r"or turned, expected 0.3 arcsec", 1),
         (lambda: change(ask_legacy(), CTYPE1="X", CTYPE2="Y"), r"without positions on the sky", 1),
-        (lambda: ask_legacy(ra="200.5"), r"the galaxy lies", 1),
         (lambda: change(ask_legacy(), np.zeros((3, 40, 40))), r"band g holds no data", 1),
         (lambda: change(ask_legacy(), np.full((3, 40, 40), np.nan)), r"band g holds no data", 1),
         (lambda: ask_legacy()[:9000], r"cannot be decoded|cut short", 0),
@@ -92,9 +95,22 @@ def test_anything_else_is_refused_with_the_reason(make, reason, is_final):
 
 def test_a_band_that_was_not_observed_is_named():
     """All others hold data there."""
-    field = FIELD._replace(ra=200.5)
+    data = ask_legacy(target=Target("g2", 200.5, 1.0))
     with pytest.raises(UnusableError, match=r"^band z holds no data at the galaxy: outside ls-dr"):
-        check_planes(ask_legacy(field), field, "BANDS")
+        check_planes(data, FIELD, "BANDS")
+
+
+def test_another_place_is_refused():
+    """A service that mixes up its answers, and one that cuts the last digits of positions off."""
+    check_place(Target("g1", 150.0 + 0.2 / 3600, 2.5 - 0.2 / 3600), ask_legacy(), 40)
+    for target, reason in (
+        (Target("g1", 150.001, 2.5), r"the galaxy lies -11.99, .* pixels from the middle"),
+        (Target("g1", 330.0, -2.5), r"the galaxy lies nan, nan pixels|cannot be decoded"),
+    ):
+        with pytest.raises(RefusedAnswerError, match=reason):
+            check_place(target, ask_legacy(), 40)
+    with pytest.raises(RefusedAnswerError, match="expected FITS"):
+        check_place(GALAXY, b"<html>", 40)
 
 
 def test_the_edge_of_the_survey_is_no_fault():

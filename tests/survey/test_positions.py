@@ -69,9 +69,7 @@ def test_columns_are_named_where_their_names_are_others():
 @pytest.mark.parametrize("cell", ["12:34:56.7", "12h34m56.7s", "12 34 56.7", "12 34", "12h34m"])
 def test_sexagesimal_positions_are_refused(cell):
     """They would otherwise be hours taken for degrees."""
-    with pytest.raises(
-        CatalogError, match=r"row 2, column 'ra': '12.*', expected degrees"
-    ):
+    with pytest.raises(CatalogError, match=r"row 2, column 'ra': '12.*', expected degrees"):
         read(f"objID;ra;dec\na;1.5;2\nb;{cell};+1\n", "cat.txt")
 
 
