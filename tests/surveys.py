@@ -149,7 +149,7 @@ class SurveyServer:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0))
-        self.address = "http://127.0.0.1:{}".format(server.sockets[0].getsockname()[1])
+        self.address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         self._is_ready.set()
         self._loop.run_forever()
         server.close()
@@ -166,7 +166,7 @@ class SurveyServer:
         try:
             while await self._answer(reader, writer):
                 pass
-        except (ConnectionError, asyncio.IncompleteReadError):
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
             self._n_open -= 1
@@ -285,6 +285,7 @@ class SkyServer:
     def __init__(self, sky: Sky, *, release: str = "dr18") -> None:
         self.sky = sky
         self.root = f"/{release}/SkyServerWS"
+        self.form = f"/{release}/en/tools/search/x_results.aspx"
         self.row_limit = 500_000
         self.n_doubled = 0
         self.errors = "html"
@@ -316,7 +317,7 @@ class SkyServer:
             self._database.executemany(f"INSERT INTO {name} VALUES ({marks})", rows)
 
     def __call__(self, request: Request) -> Reply | None:
-        if request.path == f"{self.root}/SearchTools/SqlSearch":
+        if request.path in (f"{self.root}/SearchTools/SqlSearch", self.form):
             return self._search(request.params["cmd"])
         if request.path == f"{self.root}/ImgCutout/getjpeg":
             return self._cut_out(request.params)

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import logging
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -30,6 +31,7 @@ from galfig.survey.service import RefusedAnswerError, Service, Target, require_b
 logger = logging.getLogger(__name__)
 
 IMAGES = "images"
+_TORN = re.compile(r"\.[0-9a-f]{8}\.tmp$")
 MAX_FAILED = 0.05
 """Share of the galaxies whose cutouts may fail, unless the user gives another."""
 
@@ -137,11 +139,19 @@ def download(
         images.mkdir(exist_ok=True)
     except OSError as exc:
         raise OutputError(f"{images}: cannot be made ({exc.strerror})") from exc
+    _remove_torn(images, service.suffix)
     with open_manifest(folder) as manifest:
         job = _Download(folder, service, manners, manifest, outcome, check)
         missing = job.find_missing(targets)
         if missing:
             run_loop(job.run(missing, len(targets)))
+
+
+def _remove_torn(images: Path, suffix: str) -> None:
+    """Remove what a process that was killed had begun to write; see `replace_file`."""
+    for path in images.glob(f".*.tmp{suffix}"):
+        if _TORN.search(path.name.removesuffix(suffix)) and not path.is_dir():
+            path.unlink(missing_ok=True)
 
 
 def list_missing(folder: Path, targets: Sequence[Target], suffix: str) -> list[Target]:

@@ -16,8 +16,11 @@ MAX_QUERY = 50_000
 # A stride through the identifiers that is as even as can be: they are taken modulo a prime, and
 # multiplied by the golden ratio of it. SQL Server and Python compute it exactly, in 64 bits.
 PRIME, GOLDEN = 2_147_483_647, 1_327_217_885
-# Comments, and texts in quotes, in which nothing is a comment.
-_PARTS = re.compile(r"'(?:[^']|'')*'|\[[^\]]*\]|\"[^\"]*\"|--[^\n]*|/\*.*?\*/|\s+", re.DOTALL)
+# Texts and names in quotes, in which nothing is a comment, and what separates words.
+_PARTS = re.compile(
+    r"""'(?:[^']|'')*' | \[[^\]]*\] | "[^"]*" | (?: --[^\n]* | /\*.*?\*/ | \s )+""",
+    re.DOTALL | re.VERBOSE,
+)
 _ERROR = re.compile(r"skyserver error|error_message|\"?errormessage", re.IGNORECASE)
 _NOTHING = re.compile(rb"\s*no (objects|rows|entries) have been found", re.IGNORECASE)
 _WRAPPED = (
@@ -148,7 +151,7 @@ def flatten(text: str, where: str) -> str:
     def shorten(part: re.Match[str]) -> str:
         return part[0] if part[0][0] in "'[\"" else " "
 
-    line = re.sub(r" +", " ", _PARTS.sub(shorten, text)).strip().rstrip("; ")
+    line = _PARTS.sub(shorten, text).strip().rstrip("; ")
     bare = re.sub(r"'(?:[^']|'')*'", "''", line)
     if not re.match(r"select\b", bare, re.IGNORECASE) or ";" in bare:
         raise ConfigError(f"{where}: {quote(line)}, expected one query with SELECT; {_WRAPPED}")
