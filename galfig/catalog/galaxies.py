@@ -30,6 +30,7 @@ from galfig.catalog.columns import (
 )
 from galfig.catalog.formats import check_choice, is_parquet, read_file, read_table
 from galfig.catalog.identifiers import find_bad_objids, find_doubled
+from galfig.catalog.origin import read_origin
 from galfig.catalog.partitions import read_partitions
 from galfig.catalog.paths import (
     Listing,
@@ -42,6 +43,7 @@ from galfig.catalog.paths import (
 from galfig.config import CatalogFile, ClassSettings, Settings, SplitSettings
 from galfig.errors import CatalogError
 from galfig.images.sources import JoinedSources, Source, Sources, take_sources
+from galfig.records import FetchRecord
 from galfig.runtime.messages import find_near, list_some, quote, shorten
 from galfig.runtime.storage import Address
 
@@ -95,6 +97,8 @@ class Galaxies:
         True if the catalog marks any galaxy as simulated.
     settings : Settings
         The settings that the catalog was read with.
+    origin : FetchRecord or None
+        Where catalog and images were fetched from; None if that is not recorded.
     """
 
     table: pd.DataFrame
@@ -111,6 +115,7 @@ class Galaxies:
     catalog_sha256: str
     simulated: bool
     settings: Settings
+    origin: FetchRecord | None = None
 
     def __len__(self) -> int:
         return len(self.objid)
@@ -301,6 +306,7 @@ def load_galaxies(settings: Settings, *, labelled: bool = True) -> Galaxies:
         catalog_sha256=_digest_catalog(parts, settings),
         simulated=flag is not None and bool((flag.astype(str).str.lower() == "true").any()),
         settings=settings,
+        origin=read_origin(settings),
     )
 
 
