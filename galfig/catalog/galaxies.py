@@ -82,7 +82,8 @@ class Galaxies:
         "train", "valid" or "test", as a training on these galaxies uses them; "" for galaxies
         without classes, unless a column of the catalog gives the split.
     pixel_scale : (N,) array of float64 or None
-        Pixel scale of each image [arcsec/pixel], NaN where unknown.
+        Pixel scale of each image [arcsec/pixel], NaN where unknown: that of the settings or, where
+        these say nothing, that of the cutouts that were fetched.
     class_names : tuple of str
         The classes kept, in the order of the settings.
     class_counts : dict of str to int
@@ -99,6 +100,8 @@ class Galaxies:
         The settings that the catalog was read with.
     origin : FetchRecord or None
         Where catalog and images were fetched from; None if that is not recorded.
+    have_headers : bool
+        Whether any image is FITS, whose header may say how it lies on the sky.
     """
 
     table: pd.DataFrame
@@ -116,9 +119,15 @@ class Galaxies:
     simulated: bool
     settings: Settings
     origin: FetchRecord | None = None
+    have_headers: bool = False
 
     def __len__(self) -> int:
         return len(self.objid)
+
+    @property
+    def is_north_up(self) -> bool:
+        """Whether the images were fetched with north up and east to the left."""
+        return self.origin is not None and self.origin.is_north_up
 
     @property
     def in_train(self) -> NDArray[np.bool_]:
@@ -285,6 +294,9 @@ def load_galaxies(settings: Settings, *, labelled: bool = True) -> Galaxies:
     rows = np.flatnonzero(labels.is_kept & (rejected == ""))
     _check_what_is_left(labels, rows, path)
     redshift = [_read_redshift(part.table, settings, part.file.path) for part in parts]
+    scale, origin = _read_pixel_scale(parts, settings, rows), read_origin(settings)
+    if scale is None and origin is not None:
+        scale = np.full(len(rows), origin.pixel_scale)
     flag = table.get("simulated")
     left_out = {
         _name_row(parts, row) if unusable[row] else objid[row]: rejected[row]
@@ -299,14 +311,15 @@ def load_galaxies(settings: Settings, *, labelled: bool = True) -> Galaxies:
         value=labels.value[rows],
         label=labels.label[rows],
         split=split[rows],
-        pixel_scale=_read_pixel_scale(parts, settings, rows),
+        pixel_scale=scale,
         class_names=labels.class_names,
         class_counts=labels.counts,
         rejected=left_out,
         catalog_sha256=_digest_catalog(parts, settings),
         simulated=flag is not None and bool((flag.astype(str).str.lower() == "true").any()),
         settings=settings,
-        origin=read_origin(settings),
+        origin=origin,
+        have_headers=images.have_headers,
     )
 
 
