@@ -27,8 +27,8 @@ _DISTORTION = re.compile(r"[AB]_(ORDER|DMAX|[0-9]_[0-9])")
 MAX_ORDER = 9
 # The difference between the two sides of a pixel, or between two scales, that is tolerated.
 TOLERANCE = 0.01
-# An image does not show more of the sky than this [deg].
-MAX_FIELD = 90.0
+# A larger pixel shows no galaxy [deg].
+MAX_PIXEL = 10.0
 # Digits to which the scale is rounded, and decimals of angles, so that the last bits of a machine
 # make no difference.
 _DIGITS, _DECIMALS = 8, 4
@@ -161,7 +161,7 @@ def _measure(cards: Mapping[str, Any], center: tuple[float, float]) -> View:
     jacobian = np.stack([east @ shifts, north @ shifts])
     longest, shortest = np.linalg.svd(jacobian, compute_uv=False)
     arcsec = math.degrees(math.sqrt(longest * shortest)) * 3600
-    if not (shortest > 1e-3 * longest and 0 < arcsec < 3600 * MAX_FIELD):
+    if not (shortest > 1e-3 * longest and 0 < arcsec < 3600 * MAX_PIXEL):
         raise ValueError("coordinates that do not change from pixel to pixel")
     # The steps in pixels that lead to the east and to the north.
     (east_x, north_x), (east_y, north_y) = np.linalg.inv(jacobian)
