@@ -29,9 +29,9 @@ MAX_ORDER = 9
 TOLERANCE = 0.01
 # A larger pixel shows no galaxy [deg].
 MAX_PIXEL = 10.0
-# Digits to which the scale is rounded, and decimals of angles, so that the last bits of a machine
-# make no difference.
-_DIGITS, _DECIMALS = 8, 4
+# Digits to which the scale is rounded, so that cutouts of one service have the same, and decimals of
+# angles; the last bits of a machine make no difference either.
+_DIGITS, _DECIMALS = 5, 4
 
 
 class View(NamedTuple):

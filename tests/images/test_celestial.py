@@ -129,7 +129,7 @@ def test_distortion_counts_at_the_centre():
     sky = WCS(header).pixel_to_world(x, y)
     sides = sky[1].separation(sky[2]).arcsec, sky[3].separation(sky[4]).arcsec
     view = read_view(header, (1, 2), (50, 40))
-    assert view.pixel_scale == pytest.approx(math.sqrt(math.prod(sides)), rel=1e-5)
+    assert view.pixel_scale == pytest.approx(math.sqrt(math.prod(sides)), rel=2e-5)
     assert view.pixel_scale > 1.005 * plain
 
 
