@@ -144,9 +144,8 @@ class _Table(BaseModel):
     def _refuse_booleans(cls, value: Any, info: ValidationInfo) -> Any:
         # Python treats true as 1, so 'epochs = true' would train for one epoch.
         cells = value if isinstance(value, list | tuple) else [value]
-        if cls.model_fields[str(info.field_name)].annotation is not bool and any(
-            isinstance(cell, bool) for cell in cells
-        ):
+        kind = cls.model_fields[str(info.field_name)].annotation
+        if kind not in (bool, bool | None) and any(isinstance(cell, bool) for cell in cells):
             raise ValueError(f"found {value!r}; input should not be a boolean")
         return value
 
@@ -806,6 +805,11 @@ class StyleSettings(_Table):
         None, max_length=500, description="Title above rows of panels and charts"
     )
     letters: bool = Field(False, description="Whether rows of panels have letters: (a), (b), ...")
+    compass: bool | None = Field(
+        None,
+        description="Whether arrows on cutouts point to the north and the east, where these are "
+        "known; default where they are not up and to the left in all cutouts of a figure",
+    )
     class_names: dict[str, str] = Field(
         {}, description="Names of classes in figures, by their names in the store"
     )

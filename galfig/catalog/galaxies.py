@@ -30,6 +30,7 @@ from galfig.catalog.columns import (
 )
 from galfig.catalog.formats import check_choice, is_parquet, read_file, read_table
 from galfig.catalog.identifiers import find_bad_objids, find_doubled
+from galfig.catalog.origin import read_origin
 from galfig.catalog.partitions import read_partitions
 from galfig.catalog.paths import (
     Listing,
@@ -42,6 +43,7 @@ from galfig.catalog.paths import (
 from galfig.config import CatalogFile, ClassSettings, Settings, SplitSettings
 from galfig.errors import CatalogError
 from galfig.images.sources import JoinedSources, Source, Sources, take_sources
+from galfig.records import FetchRecord
 from galfig.runtime.messages import find_near, list_some, quote, shorten
 from galfig.runtime.storage import Address
 
@@ -80,7 +82,8 @@ class Galaxies:
         "train", "valid" or "test", as a training on these galaxies uses them; "" for galaxies
         without classes, unless a column of the catalog gives the split.
     pixel_scale : (N,) array of float64 or None
-        Pixel scale of each image [arcsec/pixel], NaN where unknown.
+        Pixel scale of each image [arcsec/pixel], NaN where unknown: that of the settings or, where
+        these say nothing, that of the cutouts that were fetched.
     class_names : tuple of str
         The classes kept, in the order of the settings.
     class_counts : dict of str to int
@@ -95,6 +98,10 @@ class Galaxies:
         True if the catalog marks any galaxy as simulated.
     settings : Settings
         The settings that the catalog was read with.
+    origin : FetchRecord or None
+        Where catalog and images were fetched from; None if that is not recorded.
+    have_headers : bool
+        Whether any image is FITS, whose header may say how it lies on the sky.
     """
 
     table: pd.DataFrame
@@ -111,9 +118,16 @@ class Galaxies:
     catalog_sha256: str
     simulated: bool
     settings: Settings
+    origin: FetchRecord | None = None
+    have_headers: bool = False
 
     def __len__(self) -> int:
         return len(self.objid)
+
+    @property
+    def is_north_up(self) -> bool:
+        """Whether the images were fetched with north up and east to the left."""
+        return self.origin is not None and self.origin.is_north_up
 
     @property
     def in_train(self) -> NDArray[np.bool_]:
@@ -280,6 +294,9 @@ def load_galaxies(settings: Settings, *, labelled: bool = True) -> Galaxies:
     rows = np.flatnonzero(labels.is_kept & (rejected == ""))
     _check_what_is_left(labels, rows, path)
     redshift = [_read_redshift(part.table, settings, part.file.path) for part in parts]
+    scale, origin = _read_pixel_scale(parts, settings, rows), read_origin(settings)
+    if scale is None and origin is not None:
+        scale = np.full(len(rows), origin.pixel_scale)
     flag = table.get("simulated")
     left_out = {
         _name_row(parts, row) if unusable[row] else objid[row]: rejected[row]
@@ -294,13 +311,15 @@ def load_galaxies(settings: Settings, *, labelled: bool = True) -> Galaxies:
         value=labels.value[rows],
         label=labels.label[rows],
         split=split[rows],
-        pixel_scale=_read_pixel_scale(parts, settings, rows),
+        pixel_scale=scale,
         class_names=labels.class_names,
         class_counts=labels.counts,
         rejected=left_out,
         catalog_sha256=_digest_catalog(parts, settings),
         simulated=flag is not None and bool((flag.astype(str).str.lower() == "true").any()),
         settings=settings,
+        origin=origin,
+        have_headers=images.have_headers,
     )
 
 

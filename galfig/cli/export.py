@@ -47,8 +47,8 @@ if TYPE_CHECKING:
 @click.option(
     "--north-up",
     is_flag=True,
-    help="All images have north up, east to the left and the galaxy's position in their centre: "
-    "write sky coordinates.",
+    help="Images whose orientation the store does not know have north up and east to the left, and "
+    "all have the galaxy's position in their centre: write sky coordinates.",
 )
 @click.option(
     "--include",

@@ -409,6 +409,12 @@ _STYLE_OPTIONS: dict[str, Callable[[Function], Function]] = {
         default=None,
         help="Letters for rows of panels: (a), (b), ...",
     ),
+    "compass": click.option(
+        "--compass/--no-compass",
+        default=None,
+        help="Arrows to the north and the east on cutouts, where these are known.  [default: "
+        "where they are not up and to the left in all cutouts]",
+    ),
 }
 
 

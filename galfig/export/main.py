@@ -103,9 +103,9 @@ def export_maps(
         Columns of the catalog with the position of each galaxy [deg]; by default, those that are
         called so, or as VizieR does; see `galfig.store.designations.match_sky_columns`.
     north_up : bool, default False
-        Whether all images have north up, east to the left, and the position of the galaxy in their
-        centre. A store does not know. Then images have sky coordinates; otherwise those of offsets
-        from their centre.
+        Whether images have north up and east to the left where the store does not know how they lie
+        on the sky. With an orientation, images have sky coordinates, with the position of the
+        galaxy in their centre; otherwise those of offsets from their centre.
     if_exists : {"error", "replace"}, default "error"
         What to do if the file already exists.
 

@@ -18,6 +18,7 @@ from galfig.config import (
     StyleSettings,
 )
 from galfig.figures.choice import MAX_MAPS, choose_maps
+from galfig.figures.compass import describe_orientation, read_orientations
 from galfig.figures.labels import KNOWN, escape_label, write_label
 from galfig.figures.latex import escape_latex
 from galfig.figures.methods import describe_faithfulness, find_words
@@ -195,7 +196,8 @@ def describe_panels(
         describe_facts(store, selection.indices, markup, style),
         describe_maps(store, markup, style),
         f"{define_symbols(store, markup, style)} {describe_reading(store, shown, markup, style)}",
-        describe_scale(store, selection.indices, markup),
+        f"{describe_scale(store, selection.indices, markup)} "
+        f"{describe_orientation(read_orientations(store, selection.indices), style)}",
         describe_classes(store, markup),
         describe_network(store, markup),
         describe_doubts(store, markup),

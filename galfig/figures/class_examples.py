@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from galfig.config import DEFAULT_STYLE, StyleSettings
 from galfig.errors import FigureError
 from galfig.figures.captions import (
     LIKE,
@@ -22,8 +23,14 @@ from galfig.figures.captions import (
     list_names,
     name_classes,
 )
+from galfig.figures.compass import (
+    Compass,
+    describe_orientation,
+    find_compasses,
+    read_orientations,
+)
 from galfig.figures.drawing import Drawing, DrawOptions, name_galaxies, tabulate_galaxies
-from galfig.figures.rows import add_axes, find_room, plot_cutout, plot_scale_bar
+from galfig.figures.rows import add_axes, find_room, plot_cutout, plot_references
 from galfig.figures.style import (
     MAX_LINES,
     find_page,
@@ -45,7 +52,10 @@ SMALLEST = 0.7
 
 
 def make_class_examples(
-    store: Store, rows: list[NDArray[np.intp]], width: float | None = None
+    store: Store,
+    rows: list[NDArray[np.intp]],
+    width: float | None = None,
+    style: StyleSettings = DEFAULT_STYLE,
 ) -> Figure:
     """Draw cutouts with their identifiers, one row per class.
 
@@ -57,6 +67,8 @@ def make_class_examples(
         Positions in the store of the galaxies of each class. A class without any has no row.
     width : float, optional
         Width of the figure [inch]; default 7.1. A narrower figure shows fewer galaxies.
+    style : StyleSettings, optional
+        Whether cutouts have a compass.
 
     Returns
     -------
@@ -77,6 +89,8 @@ def make_class_examples(
         if find_page() is not None:
             left += (width - grid.margin - grid.n_columns * (grid.side + GAP)) / 2
         fig = Figure(figsize=(width, height))
+        shown = np.concatenate([indices[: grid.n_columns] for indices, _ in named])
+        compasses = iter(find_compasses(read_orientations(store, shown), style))
         for row, (indices, _) in enumerate(named):
             words, size = grid.names[row]
             bottom = height - spare - (row + 1) * (grid.side + GAP) + GAP / 2
@@ -94,7 +108,7 @@ def make_class_examples(
             for column, index in enumerate(indices[: grid.n_columns]):
                 start = left + column * (grid.side + GAP)
                 ax = add_axes(fig, start, bottom, grid.side, grid.side)
-                _plot_example(store, int(index), ax, grid.side)
+                _plot_example(store, int(index), ax, grid.side, next(compasses))
         return fig
 
 
@@ -174,8 +188,8 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     return Drawing(
         "class-examples",
         "Examples of each class",
-        (make_class_examples(store, rows, options.width),),
-        partial(_describe, store, selection, rows),
+        (make_class_examples(store, rows, options.width, options.style),),
+        partial(_describe, store, selection, rows, options.style),
         f"A grid of cutouts of galaxies, a row for each true class: {list_names(names)}."
         if n_classes > 1
         else f"A row of cutouts of galaxies of true class {names[0]}.",
@@ -184,18 +198,28 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     )
 
 
-def _plot_example(store: Store, index: int, ax: Axes, side: float) -> None:
+def _plot_example(store: Store, index: int, ax: Axes, side: float, compass: Compass | None) -> None:
     cutout, objid = store.cutouts(index), store.objids(index)
     plot_cutout(cutout, ax=ax)
     objid, size = fit_words(objid, 0.94 * side, scale_font(6.5))
     plot_outlined_text(0.5, 0.95, objid, ax=ax, size=size, va="top", parse_math=False)
-    if np.isfinite(store.pixel_scale[index]):
-        scale, kpc = store.pixel_scale[index], store.kpc_per_arcsec[index]
-        plot_scale_bar(cutout.shape[1], scale, ax=ax, size=scale_font(6.0), kpc_per_arcsec=kpc)
+    plot_references(
+        cutout.shape[1],
+        float(store.pixel_scale[index]),
+        compass,
+        ax=ax,
+        side=side,
+        size=scale_font(6.0),
+        kpc_per_arcsec=float(store.kpc_per_arcsec[index]),
+    )
 
 
 def _describe(
-    store: Store, selection: Selection, rows: list[NDArray[np.intp]], markup: Markup
+    store: Store,
+    selection: Selection,
+    rows: list[NDArray[np.intp]],
+    style: StyleSettings,
+    markup: Markup,
 ) -> str:
     labels = store.label[selection.indices]
     names = [markup.text(name) for name in name_classes(store)]
@@ -211,7 +235,8 @@ def _describe(
         f"None of them is of class {list_names(lacking, 'or')}." if lacking else "",
         _describe_first(selection.query) if n_shown < np.sum(labels >= 0) else "",
         describe_omitted(store, selection, "shown", needs_label=True),
-        describe_scale(store, np.concatenate(rows), markup),
+        f"{describe_scale(store, np.concatenate(rows), markup)} "
+        f"{describe_orientation(read_orientations(store, np.concatenate(rows)), style)}",
         describe_training(store, markup),
     )
 

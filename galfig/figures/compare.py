@@ -35,6 +35,7 @@ from galfig.figures.captions import (
     order_rows,
 )
 from galfig.figures.choice import choose_maps, find_classes
+from galfig.figures.compass import describe_orientation, find_compasses, read_orientations
 from galfig.figures.drawing import Column, Drawing, DrawOptions, name_galaxies, tabulate_galaxies
 from galfig.figures.layout import Arrangement, make_pages, settle, warn_if_tall
 from galfig.figures.methods import find_words
@@ -136,13 +137,24 @@ def _pair_rows(
         list_words(source, indices, style, letters[first::2])
         for first, (source, indices) in enumerate(((store, above), (other, below)))
     ]
+    compasses = iter(find_compasses(_read_orientations(store, above, other, below), style))
     return [
-        make_row(source, int(index), choose_maps(source, int(index), chosen), own, style)
+        make_row(
+            source, int(index), choose_maps(source, int(index), chosen), own, style, next(compasses)
+        )
         for pair, own_pair in zip(
             zip(above, below, strict=True), zip(*words, strict=True), strict=True
         )
         for source, index, own in zip((store, other), pair, own_pair, strict=True)
     ]
+
+
+def _read_orientations(
+    store: Store, above: NDArray[np.intp], other: Store, below: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """Return directions on the cutouts of pairs, (2n, 2): of both stores in turn."""
+    pairs = (read_orientations(store, above), read_orientations(other, below))
+    return np.stack(pairs, axis=1).reshape(-1, 2)
 
 
 def _name_beside(style: StyleSettings) -> str:
@@ -217,7 +229,8 @@ def _describe(
             f"{words[0].upper()}{words[1:]}: {describe_reading(source, own, markup, style)}"
             for (words, source, _), own in zip(sources, shown, strict=True)
         ),
-        describe_scale(store, selection.indices, markup),
+        f"{describe_scale(store, selection.indices, markup)} "
+        + describe_orientation(_read_orientations(store, selection.indices, other, below), style),
         list_galaxies(
             *(store, selection.indices, markup, order_rows(selection, first)),
             style=style.model_copy(update={"letters": False}),

@@ -13,18 +13,20 @@ from galfig.tables.images import Image
 
 Card = tuple[str, Any, str]
 _COLORS = ("red", "green", "blue")
+# A difference from no rotation that moves no corner of a cutout by a tenth of a pixel.
+NEGLIGIBLE = 1e-5
 
 
 class Sky(NamedTuple):
-    """Where galaxies are, for images that have north up, east to the left, and them in the centre.
+    """Where galaxies are, for images that have them in the centre.
 
     Attributes
     ----------
     ra, dec : (N,) ndarray of float64
         Right ascension and declination of all galaxies of a store [deg], NaN where unknown.
     is_oriented : bool
-        Whether the images are known to lie so. Then their headers have sky coordinates; otherwise
-        those of the galaxy alone.
+        Whether images whose orientation the store does not know have north up and east to the left.
+        Without an orientation, headers have no sky coordinates but those of the galaxy alone.
     """
 
     ra: NDArray[np.float64]
@@ -144,9 +146,9 @@ def describe_place(
     Returns
     -------
     tuple of (str, value, str)
-        Cards. Sky coordinates, where the images are known to lie along them, and position and pixel
-        scale are known. Otherwise, offsets from the centre of the cutout, to the right and upwards,
-        in arcsec if the pixel scale is known and else in pixels of the cutout.
+        Cards. Sky coordinates, where orientation, position and pixel scale are known. Otherwise,
+        offsets from the centre of the cutout, to the right and upwards, in arcsec if the pixel
+        scale is known and else in pixels of the cutout.
     """
     height, width = shape[-2:]
     # A map covers the cutout, whatever its own resolution.
@@ -156,11 +158,16 @@ def describe_place(
     name = "offset from the centre, right and up"
     if np.isfinite(scale):
         steps, unit = [scale * step for step in steps], "arcsec"
-    if unit == "arcsec" and sky is not None and sky.is_oriented:
+    matrix = None
+    if unit == "arcsec" and sky is not None:
         center = float(sky.ra[index]), float(sky.dec[index])
-        if np.isfinite(center).all():
+        matrix = _find_matrix(store, index, sky)
+        if np.isfinite(center).all() and matrix is not None:
             axes, values, unit, name = ("RA---TAN", "DEC--TAN"), center, "deg", "sky"
+            # Of each pair of a coordinate and an axis of pixels.
+            turned = matrix * steps / 3600
             steps = [-steps[0] / 3600, steps[1] / 3600]
+            matrix = turned / np.array(steps)[:, None]
     cards: list[Card] = [("WCSAXES", len(shape), ""), ("WCSNAME", name, "")]
     for number, n in enumerate((width, height), 1):
         cards += [
@@ -170,7 +177,29 @@ def describe_place(
             (f"CRVAL{number}", values[number - 1], ""),
             (f"CDELT{number}", steps[number - 1], ""),
         ]
+    if unit == "deg" and matrix is not None and np.abs(matrix - np.eye(2)).max() > NEGLIGIBLE:
+        cards += [
+            (f"PC{row + 1}_{column + 1}", float(matrix[row, column]), "")
+            for row in range(2)
+            for column in range(2)
+        ]
     if len(shape) == 3:
         cards += [("CTYPE3", "PLANE", "counted from 1"), ("CRPIX3", 1.0, "")]
         cards += [("CRVAL3", 1.0, ""), ("CDELT3", 1.0, "")]
     return tuple(cards)
+
+
+def _find_matrix(store: Store, index: int, sky: Sky) -> NDArray[np.float64] | None:
+    """Return what leads from pixels to the right and upwards to the east and to the north.
+
+    None where the orientation of the cutout is unknown.
+    """
+    angles = np.radians([store.east_angle[index], store.north_angle[index]], dtype=np.float64)
+    if not np.isfinite(angles).all():
+        return np.diag([-1.0, 1.0]) if sky.is_oriented else None
+    # The columns are the directions of east and north in pixels.
+    directions = np.stack([-np.sin(angles), np.cos(angles)])
+    if abs(np.linalg.det(directions)) < 0.5:
+        return None
+    matrix: NDArray[np.float64] = np.linalg.inv(directions)
+    return matrix

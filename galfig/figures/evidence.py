@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
+from galfig.config import StyleSettings
 from galfig.figures.captions import (
     PLAIN,
     Markup,
@@ -26,6 +27,12 @@ from galfig.figures.captions import (
     order_rows,
 )
 from galfig.figures.choice import find_classes
+from galfig.figures.compass import (
+    Compass,
+    describe_orientation,
+    find_compasses,
+    read_orientations,
+)
 from galfig.figures.cubes import iter_cubes
 from galfig.figures.drawing import Drawing, DrawOptions, name_galaxies
 from galfig.figures.meaning import (
@@ -57,7 +64,7 @@ from galfig.figures.rows import (
     plot_cutout,
     plot_frame,
     plot_heading,
-    plot_scale_bar,
+    plot_references,
     plot_signed_bar,
 )
 from galfig.figures.style import (
@@ -128,6 +135,8 @@ class EvidenceRow:
         Pixel scale of the cutout [arcsec/pixel]; NaN where unknown.
     kpc_per_arcsec : float
         Proper length of one arcsec at the galaxy [kpc/arcsec]; NaN where unknown.
+    compass : Compass or None
+        Where arrows on the cutout point; None for no arrows.
     """
 
     title: str
@@ -135,6 +144,7 @@ class EvidenceRow:
     panels: Sequence[EvidencePanel]
     pixel_scale: float = float("nan")
     kpc_per_arcsec: float = float("nan")
+    compass: Compass | None = None
 
 
 def make_evidence(
@@ -347,9 +357,11 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     indices = np.asarray(selection.indices, np.intp)
     shown = [read_evidence(store, int(i), choose_evidence(store, int(i), chosen)) for i in indices]
     factors, unit = find_unit(store, indices)
+    style = options.style
+    compasses = find_compasses(read_orientations(store, indices), style)
     rows = [
-        _make_row(store, int(index), one, float(factor))
-        for index, one, factor in zip(indices, shown, factors, strict=True)
+        _make_row(store, int(index), one, float(factor), compass)
+        for index, one, factor, compass in zip(indices, shown, factors, compasses, strict=True)
     ]
     fig = make_evidence(rows, options.width, unit=UNITS[unit], cmap=options.cmap)
     if fig.get_figheight() > find_room(options.width)[1] + 0.1:
@@ -361,7 +373,7 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         "evidence",
         f"Evidence maps: {', '.join(name_classes(store))}",
         (fig,),
-        partial(_describe, store, selection, shown, chosen, unit, options.cmap),
+        partial(_describe, store, selection, shown, chosen, unit, options.cmap, style),
         _describe_alt(store, indices, chosen),
         partial(tabulate_evidence, store, indices, chosen),
         galaxies=name_galaxies(store, indices),
@@ -369,7 +381,9 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
     )
 
 
-def _make_row(store: Store, index: int, evidence: Evidence, factor: float) -> EvidenceRow:
+def _make_row(
+    store: Store, index: int, evidence: Evidence, factor: float, compass: Compass | None
+) -> EvidenceRow:
     """Return the row of one galaxy, its maps in the unit of the figure."""
     masks = evidence.is_uncertain
     panels = [
@@ -390,6 +404,7 @@ def _make_row(store: Store, index: int, evidence: Evidence, factor: float) -> Ev
         panels,
         float(store.pixel_scale[index]),
         float(store.kpc_per_arcsec[index]),
+        compass,
     )
 
 
@@ -397,14 +412,15 @@ def _plot_cutout(row: EvidenceRow, ax: Axes, side: float) -> None:
     size = _choose_font_size(side)
     plot_cutout(row.cutout, ax=ax)
     plot_heading(row.title, ax=ax, room=0.94 * side, size=size)
-    if np.isfinite(row.pixel_scale):
-        plot_scale_bar(
-            row.cutout.shape[1],
-            row.pixel_scale,
-            ax=ax,
-            size=max(MIN_FONT_SIZE, 0.85 * size),
-            kpc_per_arcsec=row.kpc_per_arcsec,
-        )
+    plot_references(
+        row.cutout.shape[1],
+        row.pixel_scale,
+        row.compass,
+        ax=ax,
+        side=side,
+        size=max(MIN_FONT_SIZE, 0.85 * size),
+        kpc_per_arcsec=row.kpc_per_arcsec,
+    )
 
 
 def _plot_panel(
@@ -460,6 +476,7 @@ def _describe(
     chosen: Sequence[int],
     unit: str,
     cmap: str | None,
+    style: StyleSettings,
     markup: Markup,
 ) -> str:
     """Write the caption, one sentence or more per line."""
@@ -477,7 +494,8 @@ def _describe(
         describe_networks(store, shown, markup),
         f"Contours: luminance of the cutout, smoothed, at {levels}{markup.percent} of the way from "
         f"its median to its maximum{_count_blank(store, indices)}.",
-        describe_scale(store, indices, markup),
+        f"{describe_scale(store, indices, markup)} "
+        f"{describe_orientation(read_orientations(store, indices), style)}",
         list_galaxies(store, indices, markup, order_rows(selection)),
         describe_training(store, markup),
     )

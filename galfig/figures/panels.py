@@ -29,6 +29,12 @@ from galfig.figures.captions import (
     order_rows,
 )
 from galfig.figures.choice import choose_maps, find_classes
+from galfig.figures.compass import (
+    Compass,
+    describe_orientation,
+    find_compasses,
+    read_orientations,
+)
 from galfig.figures.cubes import iter_cubes
 from galfig.figures.drawing import Drawing, DrawOptions, name_galaxies, tabulate_galaxies
 from galfig.figures.layout import Arrangement, RowPages, make_pages, settle, warn_if_tall
@@ -113,6 +119,7 @@ def _make_pages(
     """Arrange the rows of galaxies on pages."""
     galaxies = [int(index) for index in indices]
     words = list_words(store, galaxies, style)
+    compasses = find_compasses(read_orientations(store, galaxies), style)
     if map == "evidence":
         rows = [
             replace(
@@ -120,14 +127,15 @@ def _make_pages(
                     store, read_evidence(store, i, choose_evidence(store, i, chosen)), i, style
                 ),
                 **own._asdict(),
+                compass=compass,
             )
-            for i, own in zip(galaxies, words, strict=True)
+            for i, own, compass in zip(galaxies, words, compasses, strict=True)
         ]
         width = width or (COLUMN_WIDTH if len(rows[0].labels) == 1 else None)
         return make_pages(rows, width, cmap=cmap, is_signed=True, style=style, axes=axes)
     rows = [
-        make_row(store, i, choose_maps(store, i, chosen), own, style)
-        for i, own in zip(galaxies, words, strict=True)
+        make_row(store, i, choose_maps(store, i, chosen), own, style, compass)
+        for i, own, compass in zip(galaxies, words, compasses, strict=True)
     ]
     return make_pages(rows, width, cmap=cmap, style=style, axes=axes)
 
@@ -138,6 +146,7 @@ def make_row(
     class_idx: Sequence[int],
     words: Words | None = None,
     style: StyleSettings = DEFAULT_STYLE,
+    compass: Compass | None = None,
 ) -> Row:
     """Return the row of one galaxy.
 
@@ -153,6 +162,8 @@ def make_row(
         What stands on the cutout; by default, what the style asks for.
     style : StyleSettings, optional
         What stands on the maps.
+    compass : Compass, optional
+        Where arrows on the cutout point; by default, there are none.
 
     Returns
     -------
@@ -177,6 +188,7 @@ def make_row(
         pixel_scale=float(store.pixel_scale[index]),
         kpc_per_arcsec=float(store.kpc_per_arcsec[index]),
         method=find_words(store.record),
+        compass=compass,
         **words._asdict(),
     )
 
@@ -303,7 +315,8 @@ def _describe_evidence(
         describe_field(store, indices),
         describe_networks(store, shown, markup, are_hatched=False),
         describe_facts(store, indices, markup, style),
-        describe_scale(store, indices, markup),
+        f"{describe_scale(store, indices, markup)} "
+        f"{describe_orientation(read_orientations(store, indices), style)}",
         list_galaxies(
             *(store, indices, markup, order_rows(selection)),
             style=style,

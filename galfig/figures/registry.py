@@ -50,8 +50,11 @@ DIVERGING = (
     *("BrBG", "PRGn", "PiYG", "PuOr", "RdBu", "RdGy", "RdYlBu", "RdYlGn", "Spectral", "berlin"),
     *("bwr", "coolwarm", "managua", "seismic", "vanimo"),
 )
-# Keys of the style that rows of panels take, and those of maps alone.
+# Keys of the style that rows of panels take, those of maps alone, and those of cutouts alone.
 _OF_ROWS, _OF_MAPS = STYLED, ("overlay", "scale", "negative")
+_OF_CUTOUTS = ("compass",)
+# Means of many galaxies have no north.
+_OF_MEANS = tuple(key for key in STYLED if key not in _OF_CUTOUTS)
 
 WIDTHS = {"column": COLUMN_WIDTH, "text": TEXT_WIDTH}
 
@@ -116,14 +119,16 @@ FIGURES = {
         "evidence",
         "cutout and signed map of the log-odds, with its error bars",
         n=5,
-        styled=(),
+        styled=_OF_CUTOUTS,
         is_signed=True,
         options=("classes",),
     ),
     "histogram": FigureKind(
         "histogram", "the binned quantity, its edges and classes", takes_axes=True
     ),
-    "class-examples": FigureKind("class_examples", "cutouts, one row per class", styled=()),
+    "class-examples": FigureKind(
+        "class_examples", "cutouts, one row per class", styled=_OF_CUTOUTS
+    ),
     "training-curves": FigureKind(
         "training_curves", "losses and metrics by epoch", shows_galaxies=False
     ),
@@ -149,7 +154,7 @@ FIGURES = {
     "stacked-maps": FigureKind(
         "stacked_maps",
         "mean maps by true and predicted class",
-        styled=_OF_ROWS,
+        styled=_OF_MEANS,
         options=("classes", "cmap"),
         takes_panels=True,
     ),

@@ -20,6 +20,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from galfig.errors import FigureError
+from galfig.figures.compass import MARGIN, Compass, place_compass, plot_compass
 from galfig.figures.methods import METHODS, MethodWords
 from galfig.figures.style import (
     MAX_WIDTH,
@@ -65,6 +66,8 @@ RIGHT, WRONG = "✓", "✗"
 ROOM, TOP, COVERED, CROWDED = 0.94, 0.955, 0.4, 0.65
 # Height of a line of text, in units of its size.
 LINE = 1.2
+# Where the label of a scale bar stands, in units of the side.
+BAR_LABEL = 0.085
 # Where lines are drawn, as shares of the end of the colour scale.
 LEVELS = (0.25, 0.5, 0.75)
 
@@ -125,6 +128,8 @@ class Row:
         What to call the maps on the colour bar.
     facts : sequence of str
         What else is said of the galaxy, a line each, below its heading.
+    compass : Compass or None
+        Where arrows on the cutout point; None for no arrows.
     """
 
     title: str
@@ -136,6 +141,7 @@ class Row:
     letter: str = ""
     method: MethodWords = METHODS["grad-cam"]
     facts: Sequence[str] = ()
+    compass: Compass | None = None
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -396,8 +402,49 @@ def plot_scale_bar(
         kpc = length * kpc_per_arcsec
         words += f" = {kpc:.1f} kpc" if kpc < 9.95 else f" = {kpc:.0f} kpc"
     size = fit_font_size(words, room, size)
-    plot_outlined_text(0.06, 0.085, words, ax=ax, size=size, va="bottom", ha="left")
+    plot_outlined_text(0.06, BAR_LABEL, words, ax=ax, size=size, va="bottom", ha="left")
     return length
+
+
+def plot_references(
+    width: int,
+    pixel_scale: float,
+    compass: Compass | None,
+    *,
+    ax: Axes,
+    side: float,
+    size: float,
+    kpc_per_arcsec: float = float("nan"),
+) -> None:
+    """Draw the scale bar of a cutout and its compass, as far as there are any.
+
+    Parameters
+    ----------
+    width : int
+        Width of the cutout [pixels].
+    pixel_scale : float
+        Pixel scale of the cutout [arcsec/pixel]; NaN where unknown.
+    compass : Compass or None
+        Where arrows point; None for no arrows.
+    ax : Axes
+        Axes to draw on.
+    side : float
+        Side of the panel [inch].
+    size : float
+        Font size of the labels [pt].
+    kpc_per_arcsec : float, optional
+        As of `plot_scale_bar`.
+    """
+    if np.isfinite(pixel_scale):
+        plot_scale_bar(width, pixel_scale, ax=ax, size=size, kpc_per_arcsec=kpc_per_arcsec)
+    if compass is not None:
+        bottom = _find_bottom(pixel_scale, side, size)
+        plot_compass(compass, ax=ax, side=side, size=size, bottom=bottom)
+
+
+def _find_bottom(pixel_scale: float, side: float, size: float) -> float:
+    """Return where a compass begins: above the label of a scale bar, which may be that wide."""
+    return BAR_LABEL + LINE * size / (72 * side) if np.isfinite(pixel_scale) else MARGIN
 
 
 def plot_row(
@@ -436,16 +483,22 @@ def plot_row(
     size = choose_size(side)
     first, *rest = axes
     plot_cutout(row.cutout, ax=first)
+    small = max(min(size, MIN_FONT_SIZE), 0.85 * size)
     if has_words:
-        _plot_words(row.words, ax=first, side=side, size=size)
-    if np.isfinite(row.pixel_scale):
-        plot_scale_bar(
-            row.cutout.shape[1],
-            row.pixel_scale,
-            ax=first,
-            size=max(min(size, MIN_FONT_SIZE), 0.85 * size),
-            kpc_per_arcsec=row.kpc_per_arcsec,
-        )
+        floor = 0.0
+        if row.compass is not None:
+            bottom = _find_bottom(row.pixel_scale, side, small)
+            floor = place_compass(row.compass, side, small, bottom).top
+        _plot_words(row.words, ax=first, side=side, size=size, floor=floor)
+    plot_references(
+        row.cutout.shape[1],
+        row.pixel_scale,
+        row.compass,
+        ax=first,
+        side=side,
+        size=small,
+        kpc_per_arcsec=row.kpc_per_arcsec,
+    )
     for ax, cam, label in zip(rest, row.cams, row.labels, strict=True):
         own = find_peak(cam, look.is_signed) if look.scale == "panel" else peak
         _plot_in(cam, row.cutout, own if own > 0 else 1.0, ax=ax, look=look)
@@ -506,21 +559,25 @@ def fit_on_cutout(words: Sequence[str], side: float, size: float) -> tuple[list[
     return (lines, size) if is_short and not is_cut else None
 
 
-def _plot_words(words: Sequence[str], *, ax: Axes, side: float, size: float) -> None:
-    """Write heading and facts of a galaxy at the top of its cutout."""
+def _plot_words(
+    words: Sequence[str], *, ax: Axes, side: float, size: float, floor: float = 0.0
+) -> None:
+    """Write heading and facts of a galaxy at the top of its cutout, and not below a floor."""
     fitted = fit_on_cutout(words, side, size)
-    lines, size = _squeeze(words, side, size) if fitted is None else fitted
+    lines, size = _squeeze(words, side, size, TOP - floor) if fitted is None else fitted
     top = TOP
     for line in lines:
         plot_outlined_text(0.5, top, line, ax=ax, size=size, va="top", parse_math=False)
         top -= (1 + line.count("\n")) * LINE * size / (72 * side)
 
 
-def _squeeze(words: Sequence[str], side: float, size: float) -> tuple[list[str], float]:
+def _squeeze(
+    words: Sequence[str], side: float, size: float, height: float
+) -> tuple[list[str], float]:
     """Fit as many words onto a cutout as have room there, where they have no other place."""
     cut = [fit_words(one, ROOM * side, size, n_lines=2) for one in words]
     size = min(size for _, size in cut)
-    room = int(CROWDED * side * 72 / (LINE * size))
+    room = int(min(CROWDED, height) * side * 72 / (LINE * size))
     kept, n_lines = [], 0
     for one, _ in cut:
         n_lines += 1 + one.count("\n")

@@ -23,6 +23,7 @@ from galfig.figures.captions import (
     join_lines,
     list_galaxies,
 )
+from galfig.figures.compass import describe_orientation, find_compasses, read_orientations
 from galfig.figures.drawing import Drawing, DrawOptions, name_galaxies, tabulate_galaxies
 from galfig.figures.layout import Arrangement, make_pages, settle, warn_if_tall
 from galfig.figures.methods import find_words
@@ -48,9 +49,10 @@ def draw(store: Store, selection: Selection, options: DrawOptions) -> Drawing:
         shown.append((int(index), [right, int(others.argmax())]))
     look = options.style
     words = list_words(store, worst, look)
+    compasses = find_compasses(read_orientations(store, worst), look)
     rows = [
-        make_row(store, index, classes, own, look)
-        for (index, classes), own in zip(shown, words, strict=True)
+        make_row(store, index, classes, own, look, compass)
+        for (index, classes), own, compass in zip(shown, words, compasses, strict=True)
     ]
     pages = make_pages(rows, options.width, cmap=options.cmap, style=look, axes=options.axes)
     warn_if_tall("top-losses", pages.arrangement)
@@ -92,7 +94,8 @@ def _describe(
         describe_facts(store, worst, markup, style),
         describe_maps(store, markup, style),
         f"{define_symbols(store, markup, style)} {describe_reading(store, shown, markup, style)}",
-        describe_scale(store, worst, markup),
+        f"{describe_scale(store, worst, markup)} "
+        f"{describe_orientation(read_orientations(store, worst), style)}",
         list_galaxies(store, worst, markup, ORDERS["loss"], style=style, arrangement=arrangement),
         describe_training(store, markup),
     )

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from galfig.config import CatalogSettings
 from galfig.errors import ConfigError, CutoutError, LostCutoutError, OutputError
 from galfig.images.ahead import map_ahead
 from galfig.images.arrays import decode_array, is_array
+from galfig.images.celestial import UNKNOWN, View, find_center, read_view
 from galfig.images.fits import FIRST, MAX_BYTES, Choice, decode_fits, is_fits
 from galfig.images.raster import decode_raster
 from galfig.images.sources import Source, join_parts, read_parts
@@ -101,12 +103,17 @@ def _ignore(source: Source, data: bytes) -> None:
     """Do nothing with the bytes of a file."""
 
 
+def _ignore_header(header: Any, axes: tuple[int, int]) -> None:
+    """Do nothing with the header of an image."""
+
+
 def read_cutout(
     path: Source,
     size: int,
     decoding: Decoding = RGB,
     *,
     on_bytes: Callable[[Source, bytes], object] = _ignore,
+    on_view: Callable[[Source, View], object] | None = None,
 ) -> NDArray[np.uint8]:
     """Decode an image file and take its centre.
 
@@ -121,6 +128,8 @@ def read_cutout(
         How the file becomes pixels.
     on_bytes : callable, optional
         Called with the path and the bytes of the file before these are decoded.
+    on_view : callable, optional
+        Called with the path and how the cutout lies on the sky, as far as a FITS header says it.
 
     Returns
     -------
@@ -135,8 +144,33 @@ def read_cutout(
         If the file is missing or may not be read, the file system no longer responds, or the
         memory does not suffice.
     """
-    image = decode_image(path, decoding, on_bytes=on_bytes)
+    if on_view is None:
+        image = decode_image(path, decoding, on_bytes=on_bytes)
+    else:
+        headers: list[tuple[Any, tuple[int, int]]] = []
+        image = decode_image(
+            path, decoding, on_bytes=on_bytes, on_header=lambda *header: headers.append(header)
+        )
+        on_view(path, _find_view(headers, image.shape[:2], size, is_whole=decoding.is_whole))
     return fit_image(image, size, is_whole=decoding.is_whole)
+
+
+def _find_view(
+    headers: Sequence[tuple[Any, tuple[int, int]]],
+    shape: Sequence[int],
+    size: int,
+    *,
+    is_whole: bool,
+) -> View:
+    """Return how the cutout of an image (H, W) lies on the sky, by the header that it may have."""
+    height, width = shape
+    side = min(height, width) if is_whole else size
+    zoom = side / size
+    if not headers:
+        return UNKNOWN._replace(zoom=zoom)
+    header, axes = headers[0]
+    view = read_view(header, axes, find_center(height, width, side))
+    return view._replace(pixel_scale=view.pixel_scale * zoom, zoom=zoom)
 
 
 def fit_image(image: NDArray[np.uint8], size: int, *, is_whole: bool) -> NDArray[np.uint8]:
@@ -165,6 +199,7 @@ def decode_image(
     decoding: Decoding = RGB,
     *,
     on_bytes: Callable[[Source, bytes], object] = _ignore,
+    on_header: Callable[[Any, tuple[int, int]], object] = _ignore_header,
 ) -> NDArray[np.uint8]:
     """Decode a whole image file.
 
@@ -177,6 +212,9 @@ def decode_image(
         How the file becomes pixels.
     on_bytes : callable, optional
         Called with the path and the bytes of the file before these are decoded.
+    on_header : callable, optional
+        Called with the header of FITS and the axes that are drawn; see
+        `galfig.images.fits.decode_fits`.
 
     Returns
     -------
@@ -194,7 +232,7 @@ def decode_image(
     try:
         parts = _read_files(path)
         on_bytes(path, join_parts(parts))
-        pixels = _decode(parts, decoding)
+        pixels = _decode(parts, decoding, on_header)
     except ValueError as exc:
         raise CutoutError(f"{path}: {exc}") from exc
     except Exception as exc:
@@ -217,10 +255,12 @@ def _is_blank(pixels: NDArray[np.uint8]) -> bool:
     return all(bool((some == some[0, 0]).all()) for some in (pixels[::16, ::16], pixels))
 
 
-def _decode(parts: list[bytes], decoding: Decoding) -> NDArray[np.uint8]:
+def _decode(
+    parts: list[bytes], decoding: Decoding, on_header: Callable[[Any, tuple[int, int]], object]
+) -> NDArray[np.uint8]:
     """Decode a file, or one file per band."""
     if all(map(is_fits, parts)):
-        pixels = decode_fits(parts, decoding.stretch, decoding.choice)
+        pixels = decode_fits(parts, decoding.stretch, decoding.choice, on_header=on_header)
     elif len(parts) == 1:
         pixels = _decode_other(parts[0], decoding.n_channels, decoding.stretch)
     elif any(map(is_fits, parts)):

@@ -13,7 +13,7 @@ from galfig.runtime.inputs import is_fault_of_machine
 from galfig.runtime.machine import MemoryBudget, find_memory
 from galfig.runtime.messages import one_line
 
-DECODERS = r"(PIL|astropy)\b"
+DECODERS = r"(PIL|astropy|erfa)\b"
 # Largest amount of memory [byte], and fraction of what there is, that threads decode large images
 # in at the same time.
 MAX_TOGETHER, MEMORY_SHARE = 1 << 30, 0.25

@@ -3,7 +3,7 @@
 import math
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -40,6 +40,10 @@ _COMPANION = re.compile(
     r"NEXP|PSF)(_.*)?$",
     re.IGNORECASE,
 )
+
+
+def _ignore(header: Any, axes: tuple[int, int]) -> None:
+    """Do nothing with a header."""
 
 
 def is_fits(data: bytes) -> bool:
@@ -82,7 +86,11 @@ FIRST = Choice()
 
 
 def decode_fits(
-    data: bytes | Sequence[bytes], stretch: Stretch = BY_SKY, choice: Choice = FIRST
+    data: bytes | Sequence[bytes],
+    stretch: Stretch = BY_SKY,
+    choice: Choice = FIRST,
+    *,
+    on_header: Callable[[Any, tuple[int, int]], object] = _ignore,
 ) -> NDArray[np.uint8]:
     """Decode an image of one FITS file or several, and stretch it.
 
@@ -97,6 +105,9 @@ def decode_fits(
     choice : Choice, default `FIRST`
         The extensions and planes to use. Several extensions, and planes that are chosen, are in
         the order of the channels: red comes first.
+    on_header : callable, optional
+        Called, once the image is found to be usable, with the header of the first one that is used
+        and with its axes, counted from 1, that lie to the right and upwards.
 
     Returns
     -------
@@ -114,12 +125,14 @@ def decode_fits(
     files = [data] if isinstance(data, bytes) else list(data)
     plain = [_unpack(one, MAX_SMALL) for one in files]
     if None not in plain:
-        return _decode([one for one in plain if one is not None], stretch, choice, is_alone=False)
+        found = [one for one in plain if one is not None]
+        return _decode(found, stretch, choice, on_header, is_alone=False)
     with decoding_memory().take(MAX_BYTES):
         plain = [_unpack(one, MAX_BYTES // len(files)) for one in files]
         if None in plain:
             raise ValueError(f"more than {MAX_BYTES / 1e9:.1f} GB when unpacked, expected less")
-        return _decode([one for one in plain if one is not None], stretch, choice, is_alone=True)
+        found = [one for one in plain if one is not None]
+        return _decode(found, stretch, choice, on_header, is_alone=True)
 
 
 def measure_fits(data: bytes, choice: Choice = FIRST) -> tuple[int, int, tuple[str, ...]]:
@@ -183,7 +196,12 @@ def _unpack(data: bytes, max_bytes: int) -> bytes | None:
 
 
 def _decode(
-    files: list[bytes], stretch: Stretch, choice: Choice, *, is_alone: bool
+    files: list[bytes],
+    stretch: Stretch,
+    choice: Choice,
+    on_header: Callable[[Any, tuple[int, int]], object],
+    *,
+    is_alone: bool,
 ) -> NDArray[np.uint8]:
     """Find, read and stretch the images; ``is_alone`` if the memory for it is taken already."""
     with guard_decoder(), ExitStack() as stack:
@@ -200,7 +218,10 @@ def _decode(
                 # Files have the shortest wavelength first, pixels the longest.
                 planes = planes[::-1]
             # A file stores its rows from the bottom.
-            return stretch_image((planes[0] if len(planes) == 1 else planes)[..., ::-1, :], stretch)
+            pixels = (planes[0] if len(planes) == 1 else planes)[..., ::-1, :]
+            stretched = stretch_image(pixels, stretch)
+        on_header(found[0].header, find_axes(found[0].shape))
+        return stretched
 
 
 def _open_images(data: bytes, choice: Choice, stack: ExitStack) -> list[Any]:
@@ -259,6 +280,28 @@ def drop_single(shape: tuple[int, ...]) -> tuple[int, ...]:
     while len(sides) > 2 and 1 in sides:
         sides.remove(1)
     return tuple(sides)
+
+
+def find_axes(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return which axes of FITS, counted from 1, an image has to the right and upwards.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of the image as an array, in which the axes of FITS are in reverse.
+
+    Returns
+    -------
+    (int, int)
+    """
+    axes, sides = list(range(len(shape), 0, -1)), list(shape)
+    while len(sides) > 2 and 1 in sides:
+        # As `drop_single` does.
+        single = sides.index(1)
+        del axes[single], sides[single]
+    if len(sides) == 3 and _plane_axis(tuple(sides)) == 2:
+        return axes[1], axes[0]
+    return axes[-1], axes[-2]
 
 
 def _check_shape(shape: tuple[int, ...], choice: Choice, *, is_alone: bool) -> None:

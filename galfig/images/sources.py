@@ -76,6 +76,11 @@ class Sources(Sequence[Source]):
     def are_fluxes(self) -> bool:
         """True if any of them is FITS or an element of an array."""
 
+    @property
+    @abstractmethod
+    def have_headers(self) -> bool:
+        """True if any of them is FITS, whose header may say how it lies on the sky."""
+
     @overload
     def __getitem__(self, index: int) -> Source: ...
 
@@ -126,6 +131,10 @@ class FileSources(Sources):
             for names in self._names
         )
 
+    @property
+    def have_headers(self) -> bool:
+        return self.are_fluxes
+
 
 class ElementSources(Sources):
     """Images that are elements of an array.
@@ -155,6 +164,10 @@ class ElementSources(Sources):
     @property
     def are_fluxes(self) -> bool:
         return len(self) > 0
+
+    @property
+    def have_headers(self) -> bool:
+        return False
 
 
 class JoinedSources(Sources):
@@ -198,6 +211,10 @@ class JoinedSources(Sources):
     @property
     def are_fluxes(self) -> bool:
         return any(part.are_fluxes for part in self._parts)
+
+    @property
+    def have_headers(self) -> bool:
+        return any(part.have_headers for part in self._parts)
 
 
 def take_sources(sources: Sequence[Source], rows: NDArray[np.intp]) -> Sequence[Source]:

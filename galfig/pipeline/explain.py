@@ -24,6 +24,7 @@ from galfig.config import Form
 from galfig.cosmology import kpc_per_arcsec
 from galfig.errors import CutoutError
 from galfig.images.ahead import map_ahead
+from galfig.images.celestial import UNKNOWN, View
 from galfig.images.cutouts import Decoding, read_cutout, scale_cutout
 from galfig.images.identity import NO_DIGEST, note_digest
 from galfig.images.sources import Source
@@ -33,6 +34,7 @@ from galfig.pipeline.addresses import write_address
 from galfig.pipeline.casting import casts_exactly, scale_on_device
 from galfig.pipeline.moments import collect_statistics, measure_maps
 from galfig.pipeline.pixels import Normaliser
+from galfig.pipeline.placement import place_cutouts
 from galfig.pipeline.spread import Combined, collect_numbers, combine, is_contrasted, list_spreads
 from galfig.pipeline.stages import Stages, explain_in_stages
 from galfig.pipeline.transfer import Transfer
@@ -140,6 +142,7 @@ def explain_galaxies(
         encoded = encode_galaxy(one.cams, cutout, one.spreads, form)
         return Explained(encoded, one.logits, one.cams.shape, one.numbers)
 
+    views: dict[Source, View] = {}
     explained, digests = explain_images(
         galaxies.paths,
         checkpoint,
@@ -150,10 +153,14 @@ def explain_galaxies(
         tta=tta,
         is_full=form == "full",
         with_features=with_features,
+        on_view=views.__setitem__,
         progress=progress,
         stopwatch=stopwatch,
     )
-    return _make_part(galaxies, checkpoint, explained, digests, method, form=form, root=root)
+    views_of = [views.get(path, UNKNOWN) for path in galaxies.paths]
+    return _make_part(
+        galaxies, checkpoint, explained, digests, views_of, method, form=form, root=root
+    )
 
 
 def explain_images(
@@ -167,6 +174,7 @@ def explain_images(
     tta: bool = False,
     is_full: bool = False,
     with_features: bool = False,
+    on_view: Callable[[Source, View], object] | None = None,
     progress: Callable[[int], object] = lambda n: None,
     stopwatch: Stopwatch | None = None,
 ) -> tuple[list[Kept | str], NDArray[np.uint64]]:
@@ -192,6 +200,9 @@ def explain_images(
     with_features : bool, default False
         Whether ``numbers`` of what ``keep`` is called with hold ``features``, those of several
         networks side by side.
+    on_view : callable, optional
+        Called in a thread with each image and how its cutout lies on the sky; see
+        `galfig.images.cutouts.read_cutout`.
 
     Returns
     -------
@@ -217,6 +228,7 @@ def explain_images(
         stopwatch,
         has_contrast=is_contrasted(engines[0].method),
         with_features=with_features,
+        on_view=on_view,
     )
     if engines[0].takes_turns:
         found_groups = explain_in_stages(
@@ -268,6 +280,8 @@ class _Steps(Generic[Kept]):
         See `galfig.pipeline.spread.combine_networks`.
     with_features : bool
         See `explain_images`.
+    on_view : callable or None
+        See `explain_images`.
     digests : dict of Source to int
         The digests of the images that were read.
     """
@@ -279,6 +293,7 @@ class _Steps(Generic[Kept]):
     stopwatch: Stopwatch
     has_contrast: bool
     with_features: bool = False
+    on_view: Callable[[Source, View], object] | None = None
     digests: dict[Source, int] = field(default_factory=dict)
 
     def explain(self, paths: Sequence[Source], n_batch: int) -> list[Kept | str]:
@@ -333,7 +348,10 @@ class _Steps(Generic[Kept]):
         with self.stopwatch.time("decode"):
             for path in paths:
                 try:
-                    cutouts.append(read_cutout(path, size, self.decoding, on_bytes=note))
+                    cutout = read_cutout(
+                        path, size, self.decoding, on_bytes=note, on_view=self.on_view
+                    )
+                    cutouts.append(cutout)
                 except CutoutError as exc:
                     # A LostCutoutError ends the build. If its galaxy were rejected instead, it
                     # would stay rejected when the file is back.
@@ -404,6 +422,7 @@ def _make_part(
     checkpoint: Checkpoint,
     explained: Sequence[Explained | str],
     digests: NDArray[np.uint64],
+    views: Sequence[View],
     method: str,
     *,
     form: Form,
@@ -430,8 +449,10 @@ def _make_part(
     }
     # Statistics leave out a scale that all share: the attribute of that name says it.
     is_shared = isinstance(galaxies.settings.catalog.pixel_scale, float)
-    if stored.pixel_scale is not None and not (form == "statistics" and is_shared):
-        arrays["pixel_scale"] = stored.pixel_scale
+    placed, remarks = place_cutouts(stored, [views[row] for row in rows])
+    if form == "statistics" and is_shared:
+        del placed["pixel_scale"]
+    arrays |= placed
     if form != "full":
         addresses = [write_address(path, root) for path in stored.paths]
         arrays["image"] = np.array(addresses, dtype=object)
@@ -459,4 +480,5 @@ def _make_part(
         },
         spread_shapes,
         form,
+        remarks,
     )

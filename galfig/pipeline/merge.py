@@ -9,6 +9,7 @@ from typing import Any
 from galfig.errors import CatalogError, OutputError, StoreError
 from galfig.pipeline.mirror import fetch_parts
 from galfig.pipeline.parts import Parts
+from galfig.pipeline.placement import report_remarks
 from galfig.pipeline.shards import describe_shards
 from galfig.runtime.files import (
     ErrorOrReplace,
@@ -239,7 +240,7 @@ def merge_store(
                 "free some space and build it again, all galaxies are already explained; or leave "
                 "the maps in the parts with `virtual=True`"
             )
-        n_stored, failed = merge_parts(
+        n_stored, failed, remarks = merge_parts(
             temporary,
             [parts.name(number) for number in numbers],
             parts.outline,
@@ -258,6 +259,7 @@ def merge_store(
             # Before it replaces another store, and its parts are removed.
             check_schema(file, path)
         lock.check()
+    report_remarks(path, remarks, n_stored)
     return failed
 
 

@@ -135,6 +135,16 @@ def make_plan(
     if find_stretch(chosen.paths, settings.catalog) == "sky":
         # Images of FITS were stretched otherwise before this was recorded.
         ingredients["stretch"] = "sky"
+    if galaxies.have_headers:
+        # Without this, their headers said nothing.
+        ingredients["headers"] = "wcs"
+    # What was fetched with the images counts as far as the settings say nothing.
+    scale = galaxies.pixel_scale if settings.catalog.pixel_scale is None else None
+    if scale is not None or galaxies.is_north_up:
+        ingredients["fetched"] = {
+            "pixel_scale": None if scale is None else float(scale[0]),
+            "is_north_up": galaxies.is_north_up,
+        }
     digest = digest_json(ingredients)
     return Plan(chosen, shards, layer_name, traits, split, settings, digest)
 

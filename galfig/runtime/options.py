@@ -35,7 +35,7 @@ Annotation = Literal["objid", "name", "z", "value", "true", "p", "sum"]
 # Keys of the style that only some figures take.
 STYLED = (
     *("overlay", "scale", "negative", "layout", "columns", "pages", "annotate", "designation"),
-    *("title", "letters"),
+    *("title", "letters", "compass"),
 )
 # Variable of the environment: if it is set, nothing is downloaded.
 OFFLINE = "GALFIG_OFFLINE"

@@ -27,7 +27,7 @@ PARTS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("catalog_sha256", "class_counts", "simulated", "subset"),
         (
             *("objid", "redshift", "label", "value", "split", "pixel_scale", "kpc_per_arcsec"),
-            *("catalog", "rejected"),
+            *("north_angle", "east_angle", "catalog", "rejected"),
         ),
     ),
     "network": (("checkpoint_sha256", "n_networks", "networks", "training"), ()),

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galfig.errors import DamagedPartError, StoreError
+from galfig.runtime.documents import load_json
 from galfig.runtime.messages import CHECKSUM_MISMATCH, one_line, quote
 from galfig.store.checksums import (
     digest_chunks,
@@ -40,10 +41,28 @@ from galfig.store.schema import (
 )
 from galfig.store.spans import SEALS, write_spans
 from galfig.store.texts import TextColumn
-from galfig.store.writer import COLUMN_WORDS, write_array, write_rejected
+from galfig.store.writer import COLUMN_WORDS, Remark, write_array, write_rejected
 
 # How chunks are compressed that are copied as they are.
 _KEPT = tuple(FILTERS[key] for key in ("compression", "shuffle", "fletcher32"))
+
+
+class Merged(NamedTuple):
+    """What is said of a store when it is complete.
+
+    Attributes
+    ----------
+    n_stored : int
+        Number of galaxies in the store.
+    failed : dict of str to str
+        Reason for each galaxy of the parts that was rejected, by objid.
+    remarks : dict of str to Remark
+        What else is to be said of some galaxies, by what that is; see `galfig.store.writer.Part`.
+    """
+
+    n_stored: int
+    failed: dict[str, str]
+    remarks: dict[str, Remark]
 
 
 class _Kind(NamedTuple):
@@ -61,7 +80,7 @@ def merge_parts(
     *,
     digests: Sequence[str] | None = None,
     is_virtual: bool = False,
-) -> tuple[int, dict[str, str]]:
+) -> Merged:
     """Merge parts into one store; compressed chunks are copied unchanged.
 
     All that is copied is compared with the digests that the parts had in the beginning. A part
@@ -85,10 +104,7 @@ def merge_parts(
 
     Returns
     -------
-    n_stored : int
-        Number of galaxies in the store.
-    failed : dict of str to str
-        Reason for each galaxy of the parts that was rejected, by objid.
+    Merged
 
     Raises
     ------
@@ -104,6 +120,7 @@ def merge_parts(
         set_attributes(file, {"schema_version": SCHEMA_VERSION, **described.attrs})
         counts: list[int] = []
         failed: dict[str, str] = {}
+        remarks: dict[str, Remark] = {}
         images: dict[str, int] = {}
         filled: dict[Path, dict[str, str]] = {}
         seals: list[str] = []
@@ -121,6 +138,9 @@ def merge_parts(
                     raise DamagedPartError(name, f"objid: {CHECKSUM_MISMATCH}")
                 n_listed += _check_galaxies(objid, reasons, listed, n_listed, name)
                 failed |= reasons
+                for what, (n, first) in _read_remarks(part, name).items():
+                    before = remarks.get(what, Remark(0, first))
+                    remarks[what] = before._replace(n=before.n + n)
                 images |= found
                 if counts[-1]:
                     here = _describe(part, name, recorded)
@@ -144,7 +164,7 @@ def merge_parts(
         _copy_catalog(source, file, failed)
         _copy_rejected(source, file, failed, images)
         seal_file(file)
-    return sum(counts), failed
+    return Merged(sum(counts), failed, remarks)
 
 
 def read_whole(source: h5py.File, name: str) -> Any:
@@ -231,6 +251,18 @@ def _read_rejected(
     if objid is None or reason is None or digests is None:
         raise DamagedPartError(path, f"rejected: {CHECKSUM_MISMATCH}")
     return dict(zip(objid, reason, strict=True)), dict(zip(objid, digests.tolist(), strict=True))
+
+
+def _read_remarks(part: h5py.File, path: Path) -> dict[str, Remark]:
+    """Return what is to be said of some galaxies of a part, which its seal covers."""
+    try:
+        found = load_json(read_attributes(part).get("remarks", "{}"))
+        remarks = {what: Remark(*counted) for what, counted in found.items()}
+        if all(type(one.n) is int and isinstance(one.first, str) for one in remarks.values()):
+            return remarks
+    except (AttributeError, TypeError, ValueError):
+        pass
+    raise DamagedPartError(path, "remarks: is not as galfig writes it")
 
 
 def _check_galaxies(

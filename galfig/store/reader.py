@@ -423,6 +423,24 @@ class Store:
         return np.full(len(self), np.nan if scale is None else scale)
 
     @cached_property
+    def north_angle(self) -> NDArray[np.float32]:
+        """Direction of north at the centre of each cutout [deg], (N,); NaN where unknown.
+
+        Counterclockwise from up, as the cutout is drawn, from -180 to 180.
+        """
+        return self._read_angle("north_angle")
+
+    @cached_property
+    def east_angle(self) -> NDArray[np.float32]:
+        """The same of east: 90 where north is up and east to the left."""
+        return self._read_angle("east_angle")
+
+    def _read_angle(self, name: str) -> NDArray[np.float32]:
+        if name in self._file:
+            return self._read(name)
+        return np.full(len(self), np.nan, np.float32)
+
+    @cached_property
     def kpc_per_arcsec(self) -> NDArray[np.float64]:
         """Proper length of one arcsec at each galaxy [kpc/arcsec], (N,); NaN where unknown."""
         if "kpc_per_arcsec" in self._file:

@@ -38,6 +38,9 @@ DESCRIPTIONS = {
     "cam_scale": "power of two by which each map was divided to lie within [-1, 1]",
     "cutouts": "central cutout (N, H, W, RGB or other channels), rows from the top of the image",
     "pixel_scale": "pixel scale of each cutout [arcsec/pixel], NaN where unknown",
+    "north_angle": "direction of north (J2000) at the centre of each cutout [degree], "
+    "counterclockwise from up as the cutout is drawn, NaN where unknown",
+    "east_angle": "the same of east: to the left of north, unless the image is mirrored",
     "image_digest": "first 8 bytes, big-endian, of the SHA-256 of each image's file",
     "kpc_per_arcsec": "proper length of an arcsec (Planck Collaboration 2020), NaN where unknown",
     "logits_sd": "standard deviation (divisor K - 1) over the K networks of the logits (N, C)",
@@ -67,7 +70,10 @@ DESCRIPTIONS = {
     SEALS: "seal of each part of a virtual store (P,), whose maps and cutouts are in the parts",
 }
 # Datasets that a store may lack: then nothing is known of them.
-_OPTIONAL = ("split", "image_digest", "pixel_scale", "kpc_per_arcsec", "features", SEALS)
+_OPTIONAL = (
+    *("split", "image_digest", "pixel_scale", "north_angle", "east_angle", "kpc_per_arcsec"),
+    *("features", SEALS),
+)
 # Datasets of an ensemble: all but the last two must be there, and of one network none may be.
 _OF_EVIDENCE = ("evidence_sd", "evidence_sd_scale")
 _OF_ENSEMBLE = ("logits_sd", "log_odds_sd", "cams_sd", "cams_sd_scale", "agreement", *_OF_EVIDENCE)
@@ -118,6 +124,10 @@ def _is_finite(values: NDArray[Any], n_classes: int) -> NDArray[np.bool_]:
 
 def _is_positive(values: NDArray[Any], n_classes: int) -> NDArray[np.bool_]:
     return np.isnan(values) | ((values > 0) & np.isfinite(values))
+
+
+def _is_angle(values: NDArray[Any], n_classes: int) -> NDArray[np.bool_]:
+    return np.isnan(values) | (np.abs(values) <= 180)
 
 
 def _is_map(values: NDArray[Any], n_classes: int) -> NDArray[np.bool_]:
@@ -192,6 +202,8 @@ RULES = {
     "cam_scale": Rule(("float32",), "NC", _SCALE, _is_power_of_two),
     "cutouts": Rule(("uint8",), "NHWB", "a pixel", _is_anything),
     "pixel_scale": Rule(_FLOAT, "N", "a positive number, or NaN", _is_positive),
+    "north_angle": Rule(("float32",), "N", "an angle from -180 to 180, or NaN", _is_angle),
+    "east_angle": Rule(("float32",), "N", "an angle from -180 to 180, or NaN", _is_angle),
     "image_digest": Rule(("uint64",), "N", "a digest", _is_anything),
     "kpc_per_arcsec": Rule(_FLOAT, "N", "a positive number, or NaN", _is_positive),
     "logits_sd": Rule(("float32",), "NC", "a finite number from 0", _is_spread),

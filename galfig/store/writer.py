@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -22,6 +22,21 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+class Remark(NamedTuple):
+    """Something that is said of some galaxies, once.
+
+    Attributes
+    ----------
+    n : int
+        How many these are.
+    first : str
+        The identifier of the first.
+    """
+
+    n: int
+    first: str
+
+
 # Attributes of a column of the catalog, where the catalog gives them.
 COLUMN_WORDS = ("unit", "description")
 
@@ -34,8 +49,9 @@ class Part:
     ----------
     arrays : dict of str to ndarray
         ``objid``, ``image_digest``, ``redshift``, ``label``, ``split``, ``value``, ``logits``,
-        ``probs`` and, where known, ``pixel_scale`` and ``kpc_per_arcsec``; (N, ...). Other forms
-        than the full one have others; see `galfig.store.forms`. ``features``, where they are kept.
+        ``probs`` and, where known, ``pixel_scale``, ``north_angle``, ``east_angle`` and
+        ``kpc_per_arcsec``; (N, ...). Other forms than the full one have others; see
+        `galfig.store.forms`. ``features``, where they are kept.
     images : sequence of Encoded
         Maps and cutouts of the N galaxies, from `galfig.store.chunks.encode_galaxy`; empty for
         statistics.
@@ -52,6 +68,9 @@ class Part:
         ensemble, by dataset; empty for one network.
     form : {"full", "native", "statistics"}
         What is stored of each galaxy.
+    remarks : dict of str to list of str
+        Identifiers of galaxies of which something is to be said when the store is complete, by
+        what that is; see `galfig.pipeline.placement.place_cutouts`.
     """
 
     arrays: dict[str, NDArray[Any]]
@@ -62,6 +81,7 @@ class Part:
     rejected_digests: Mapping[str, int] = field(default_factory=dict)
     spread_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     form: Form = "full"
+    remarks: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def write_part(path: Path, part: Part, plan_digest: str) -> None:
@@ -85,6 +105,9 @@ def write_part(path: Path, part: Part, plan_digest: str) -> None:
         set_attributes(file, {"plan_digest": plan_digest})
         if part.form != "full":
             set_attributes(file, {"store": part.form})
+        if part.remarks:
+            counted = {what: (len(objids), objids[0]) for what, objids in part.remarks.items()}
+            set_attributes(file, {"remarks": json.dumps(counted, sort_keys=True)})
         arrays = {**part.arrays, **_collect_divisors(part)}
         for name, array in arrays.items():
             dataset = write_array(file, name, array)

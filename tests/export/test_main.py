@@ -2,6 +2,7 @@
 
 import json
 
+import astropy.units as u
 import numpy as np
 import pandas as pd
 import pytest
@@ -196,6 +197,34 @@ def test_sky_coordinates_only_where_they_are_known(store, tmp_path):
         assert up.dec > place.dec
         assert left.ra > place.ra
         np.testing.assert_allclose(place.separation(up).arcsec, 0.396 * 11.5, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("north", "east"), [(0, 90), (35, 125), (35, -55), (-170, 100)])
+@pytest.mark.parametrize("says_up", [False, True])
+def test_sky_coordinates_are_turned_as_the_image_is(make_store, tmp_path, north, east, says_up):
+    """The store knows it better than whoever says that north is up; the arrows agree."""
+    angles = {
+        "north_angle": np.full(N, north, np.float32),
+        "east_angle": np.full(N, east, np.float32),
+    }
+    # A map whose cells are larger than pixels, along each axis.
+    path = make_store(catalog=CATALOG, map_size=6, attrs={"pixel_scale": 0.4}, **angles)
+    galfig.export_maps(path, tmp_path / "m.fits", [3], north_up=says_up)
+    for name in ("CUTOUT", "MAPS", "EVIDENCE"):
+        header = fits.getheader(tmp_path / "m.fits", name)
+        assert ("PC1_1" in header) == ((north, east) != (0, 90))
+        sky = WCS(header).celestial
+        center = [(n - 1) / 2 for n in reversed(sky.array_shape)]
+        place = sky.pixel_to_world(*center)
+        np.testing.assert_allclose((place.ra.deg, place.dec.deg), (header["RA"], header["DEC"]))
+        for position, angle in ((0, north), (90, east)):
+            beside = place.directional_offset_by(position * u.deg, 4 * u.arcsec)
+            x, y = np.subtract(sky.world_to_pixel(beside), center)
+            off = np.degrees(np.arctan2(-x, y)) - angle
+            assert abs((off + 180) % 360 - 180) < 1e-3
+            # Ten pixels of the cutout.
+            cell = 24 / sky.array_shape[0]
+            np.testing.assert_allclose(np.hypot(x, y), 10 / cell, rtol=1e-5)
 
 
 def test_maps_lie_over_the_whole_cutout(make_store, tmp_path):

@@ -54,6 +54,8 @@ def test_every_dataset_has_a_rule():
         ("logits", 11, np.inf, "logits holds inf, expected a finite number"),
         ("pixel_scale", 2, 0.0, "pixel_scale holds 0.0, expected a positive number, or NaN"),
         ("kpc_per_arcsec", 2, np.inf, "kpc_per_arcsec holds inf"),
+        ("north_angle", 2, 181, "north_angle holds 181.0, expected an angle from -180 to 180"),
+        ("east_angle", 2, np.inf, "east_angle holds inf, expected an angle from -180 to 180"),
         ("split", 2, "mine", "split holds 'mine', expected train, valid, test or nothing"),
         ("objid", 2, "\x1b[2J", "objid holds '\\\\x1b\\[2J'"),
         ("objid", 2, "1237665024900858100", "the same identifier twice"),
@@ -61,7 +63,13 @@ def test_every_dataset_has_a_rule():
 )
 def test_values_are_checked_when_they_are_read(make_store, name, row, value, words):
     """Opening reads no array; whoever reads one, and verify, say what is wrong with it."""
-    path = make_store(pixel_scale=np.full(12, 0.4), kpc_per_arcsec=np.ones(12))
+    angles = np.zeros(12, np.float32)
+    path = make_store(
+        pixel_scale=np.full(12, 0.4),
+        kpc_per_arcsec=np.ones(12),
+        north_angle=angles,
+        east_angle=angles,
+    )
     with h5py.File(path, "r+") as file:
         file[name][row] = value
         seal_file(file)

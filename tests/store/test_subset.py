@@ -38,13 +38,16 @@ def known(trained_store):
 
 def test_all_of_a_galaxy_is_the_same(make_store):
     """Each dataset, cell of the catalog and map, in the order asked for, and a seal of its own."""
-    path = make_store(catalog=CATALOG, split=SPLIT, n_networks=3)
+    angles = np.linspace(-180, 180, 12, dtype=np.float32)
+    sky = {"north_angle": angles, "east_angle": angles[::-1]}
+    path = make_store(catalog=CATALOG, split=SPLIT, n_networks=3, **sky)
     small = cut(path)
     assert verify_path(small) == []
     with open_store(path) as store, open_store(small) as part:
         assert part.objid.tolist() == store.objid[SORTED].tolist()
         assert part.chosen.tolist() == store.objid[ROWS].tolist()
-        for name in ("redshift", "label", "value", "logits", "probs", "losses", "log_odds_sd"):
+        names = ("redshift", "label", "value", "logits", "probs", "losses", "log_odds_sd")
+        for name in (*names, "north_angle", "east_angle"):
             np.testing.assert_array_equal(getattr(part, name), getattr(store, name)[SORTED])
         assert part.split.tolist() == store.split[SORTED].tolist()
         for name in ("cams", "cams_sd", "evidence", "evidence_sd", "pixels"):
@@ -61,6 +64,24 @@ def test_all_of_a_galaxy_is_the_same(make_store):
         assert {key for key in file.attrs} - {key for key in whole.attrs} == {"subset"}
         for name in ("cams", "cutouts", "label"):
             assert file[name].attrs["description"] == whole[name].attrs["description"]
+
+
+@pytest.mark.parametrize("rows", [[0, 2], [1, 4, 2]])
+def test_a_compass_is_that_of_the_galaxies_that_are_drawn(make_store, tmp_path, rows):
+    """Whether there are arrows does not follow from others, so that a subset has the same."""
+    north = np.array([0, 40, 0, 0, np.nan, 130] * 2, np.float32)
+    east = np.where(north == 130, north - 270, north + 90).astype(np.float32)
+    path = make_store(north_angle=north, east_angle=east)
+    with open_store(path) as store:
+        query = Query(objids=tuple(store.objid[rows].tolist()))
+    written = []
+    for source in (path, cut(path, rows=rows)):
+        out = tmp_path / source.stem / "panels.pdf"
+        out.parent.mkdir()
+        render_figure("panels", source, query, out)
+        written.append([out.read_bytes(), out.with_suffix(".tex").read_bytes()])
+    assert written[0] == written[1]
+    assert (b"Arrows" in written[0][1]) == (1 in rows)
 
 
 @pytest.mark.slow
