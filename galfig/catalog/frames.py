@@ -69,9 +69,9 @@ def report_frames(
         logger.info("%s: %d of %d images are not square; their centre is used", path, n, len(sides))
 
 
-def choose_evenly(n: int, n_wanted: int) -> NDArray[np.intp]:
+def choose_evenly(n: int, n_wanted: int = N_SURVEYED) -> NDArray[np.intp]:
     """Return the positions of some of n galaxies, evenly over all; all, if fewer are there."""
-    return np.unique(np.linspace(0, n - 1, n_wanted).astype(np.intp)) if n else np.zeros(0, np.intp)
+    return np.unique(np.linspace(0, n - 1, n_wanted if n else 0).astype(np.intp))
 
 
 def survey_frames(galaxies: Galaxies, catalog: CatalogSettings) -> list[tuple[int, Frame]]:
@@ -89,7 +89,7 @@ def survey_frames(galaxies: Galaxies, catalog: CatalogSettings) -> list[tuple[in
     list of (int, Frame)
         Position of the galaxy, and what the header says, of each image that could be read.
     """
-    rows = choose_evenly(len(galaxies), N_SURVEYED)
+    rows = choose_evenly(len(galaxies))
     measure = partial(measure_frame, choice=Choice(catalog.extensions, catalog.planes))
     with ThreadPoolExecutor(count_processors()) as pool:
         measured = map_ahead(pool, measure, [galaxies.paths[row] for row in rows], n_ahead=16)

@@ -39,7 +39,7 @@ COMMANDS = {
 }
 SUMMARIES = {
     "simulate": "Simulate SDSS-like galaxies: cutouts and a catalog.",
-    "catalog": "Make a catalog of images that have none.",
+    "catalog": "Check a catalog, or make one of images in folders.",
     "train": "Train a classifier and write its checkpoint.",
     "import-model": "Import a network that another program trained, and check it.",
     "build-maps": "Explain every galaxy for every class, and write the store.",
