@@ -77,7 +77,7 @@ _DIFFERENCES = (
     (re.compile(r" = \S+ (?=outside )"), " "),
     (re.compile(r" = [^\s,]+(?=, (?:below|expected) )"), " = …"),
     (re.compile(r"value, \S+ is there"), "value, one is there"),
-    (re.compile(r"^\d+(?= )|\b\d+ (?:×|of) \d+\b"), "…"),
+    (re.compile(r"^\d+(?= )|\b\d+(?: × \d+)+|\b\d+ of \d+\b"), "…"),
 )
 _SUFFIXES = {
     **dict.fromkeys(PARQUET, "Parquet"),

@@ -2,7 +2,7 @@
 
 import itertools
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from galfig.catalog.findings import (
     CatalogCheck,
@@ -14,8 +14,8 @@ from galfig.catalog.findings import (
 )
 from galfig.runtime.messages import WIDTH, list_some, make_printable
 
-# Rows of a list, and characters of a name in one.
-MAX_ROWS, MAX_NAME = 30, 24
+# Rows of a list, characters of a name in one, and of its cells; and sizes of images.
+MAX_ROWS, MAX_NAME, MAX_CELLS, MAX_SIZES = 30, 24, 30, 5
 # Columns of the longest bar, and the blocks that fill a column by eighths.
 BAR = 36
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
@@ -92,7 +92,7 @@ def _write_columns(check: CatalogCheck) -> list[str]:
     others = [one for one in check.columns if not one.roles]
     shown = [*known, *others[: max(0, MAX_ROWS - len(known))]]
     rows = [
-        (_cut(one.name), one.kind, _cut(_describe_cells(one), 30), _describe_role(one))
+        (_cut(one.name), one.kind, _cut(_describe_cells(one), MAX_CELLS), _describe_role(one))
         for one in shown
     ]
     lines = [f"{_INDENT}{line}" for line in _align(rows)]
@@ -114,10 +114,11 @@ def _describe_cells(column: ColumnFacts) -> str:
     if column.low is not None and column.high is not None:
         words = f"{_write_number(column.low)} to {_write_number(column.high)}"
         words += f" {column.unit}" if column.unit else ""
-    elif column.n_distinct is not None and column.n_distinct != 1:
-        words = f"{column.n_distinct} different"
     else:
-        words = list_some(column.first)
+        words = ", ".join(column.first)
+        is_all = column.n_distinct is not None and column.n_distinct <= len(column.first)
+        if column.n_distinct is not None and not (is_all and len(words) < MAX_CELLS):
+            words = f"{column.n_distinct} different"
     empty = f"{column.n_empty} empty" if column.n_empty else ""
     return ", ".join(part for part in (words, empty) if part)
 
@@ -140,8 +141,10 @@ def _write_classes(check: CatalogCheck) -> list[str]:
         (word, [getattr(one, f"n_{word}") for one in shown]) for word in ("train", "valid", "test")
     ]
     each = _choose_scale(max(one.n_rows for one in shown), 24)
-    splits = [("used", [one.n_used for one in shown]), *splits]
     columns = [(word, numbers) for word, numbers in splits if any(numbers)]
+    used = [one.n_used for one in shown]
+    if any(n is not None for n in used):
+        columns.insert(0, ("used", used))
     head = ["class", *(["bin (a, b]"] if is_binned else []), "rows"]
     head += [word for word, _ in columns]
     rows = [[*head, ""]]
@@ -240,7 +243,8 @@ def _write_galaxies(check: CatalogCheck) -> list[str]:
         how = "in doubt, see below" if check.positions.doubt else "degrees"
         lines.append(f"positions: {check.positions.ra}, {check.positions.dec} ({how})")
     if check.n_other_classes:
-        lines.append(f"of classes that are not kept: {check.n_other_classes} rows")
+        rows = _count(check.n_other_classes, "row", "rows")
+        lines.append(f"of classes that are not kept: {rows}")
     return ["galaxies", *(line for words in lines for line in _wrap(words))] if lines else []
 
 
@@ -255,8 +259,8 @@ def _write_images(images: ImageFacts) -> list[str]:
     if images.n_shared:
         lines.append(f"shared: {images.n_shared} are the same file as that of an earlier row")
     if images.sizes:
-        sizes = [f"{size} ({n})" for size, n in images.sizes.items()]
-        lines.append(f"pixels, by {images.n_measured} headers: {list_some(sizes, 5)}")
+        headers = _count(images.n_measured, "header", "headers")
+        lines.append(f"pixels, by {headers}: {_describe_sizes(images.sizes)}")
     if images.n_unmeasured:
         lines.append(f"headers that cannot be read: {images.n_unmeasured}")
     if images.n_decoded:
@@ -267,6 +271,15 @@ def _write_images(images: ImageFacts) -> list[str]:
     elif images.n_found:
         lines.append('none was decoded; `decode="all"` finds the damaged ones')
     return ["images", *(line for words in lines for line in _wrap(words))]
+
+
+def _describe_sizes(sizes: Mapping[str, int]) -> str:
+    """Say which sizes images have; of many, the least and the largest sides."""
+    if len(sizes) <= MAX_SIZES:
+        return ", ".join(f"{size} ({n})" for size, n in sizes.items())
+    sides = [sorted(int(size.split(" × ")[axis]) for size in sizes) for axis in (0, 1)]
+    width, height = (f"{found[0]} to {found[-1]}" for found in sides)
+    return f"{width} wide, {height} high, in {len(sizes)} sizes"
 
 
 def _write_left_out(reasons: Sequence[LeftOut]) -> list[str]:
