@@ -70,14 +70,16 @@ _MIN_BARS, _MAX_BARS = 10, 24
 _DIVISORS = (1, 2, 4, 5, 10, 20)
 # What differs between galaxies that are left out for one kind of reason, and what is put in place.
 _DIFFERENCES = (
-    (re.compile(r"^(?:no|\d+) images? .*?(?P<end>; .+ is there|, expected one: .+|)$"), "no image"),
+    (re.compile(r"^no image .+; .+ is there$"), "no image, but one with another suffix"),
+    (re.compile(r"^no images? .+$"), "no image"),
+    (re.compile(r"^\d+ images .+, expected one: .+$"), "several images, expected one"),
     (re.compile(r"^.+ (?P<end>leads out of the folder)"), r"a path \g<end>"),
     (re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"(?:\.\.\.)?"""), "…"),
     (re.compile(r"\brow \d+(?: of (?!in every).+?)?(?= in every column$|$)"), "another row"),
     (re.compile(r" = \S+ (?=outside )"), " "),
     (re.compile(r" = [^\s,]+(?=, (?:below|expected) )"), " = …"),
     (re.compile(r"value, \S+ is there"), "value, one is there"),
-    (re.compile(r"^\d+(?= )|\b\d+(?: × \d+)+|\b\d+ of \d+\b"), "…"),
+    (re.compile(r"\b\d+(?: × \d+)+|\b\d+ of \d+\b|^\d+(?= )"), "…"),
 )
 _SUFFIXES = {
     **dict.fromkeys(PARQUET, "Parquet"),
@@ -539,7 +541,7 @@ def _make_histogram(value: NDArray[np.float64] | None, settings: Settings) -> Hi
     known = value[np.isfinite(value)]
     if not len(known):
         return None
-    edges = _divide(_limit(classes.edges, known))
+    edges = _divide(classes.edges)
     bars = np.searchsorted(edges, known, side="left") - 1
     is_inside = (bars >= 0) & (bars < len(edges) - 1)
     counts = np.bincount(bars[is_inside], minlength=len(edges) - 1)
@@ -554,15 +556,6 @@ def _make_histogram(value: NDArray[np.float64] | None, settings: Settings) -> Hi
         least=float(known.min()),
         largest=float(known.max()),
     )
-
-
-def _limit(edges: Sequence[float], known: NDArray[np.float64]) -> list[float]:
-    """Return edges of classes, of which infinite ones are where the numbers end."""
-    low, high = float(known.min()), float(known.max())
-    inner = [edge for edge in edges if np.isfinite(edge)]
-    first = [] if np.isfinite(edges[0]) else [min([low, *inner]) - 1]
-    last = [] if np.isfinite(edges[-1]) else [max([high, *inner]) + 1]
-    return [*first, *inner, *last]
 
 
 def _divide(edges: Sequence[float]) -> list[float]:
@@ -690,7 +683,8 @@ def classify_reason(reason: str) -> str:
     """
     # Of an image that cannot be decoded, the path comes first.
     path, colon, rest = reason.partition(": ")
-    words = rest if colon and "/" in path and "'" not in path else reason
+    is_path = colon and "/" in path and "'" not in path and ", expected" not in path
+    words = rest if is_path else reason
     for pattern, instead in _DIFFERENCES:
         words = pattern.sub(instead, words, count=1)
     return one_line(words)

@@ -17,7 +17,7 @@ from galfig.runtime.messages import WIDTH, list_some, make_printable
 # Rows of a list, characters of a name in one, and of its cells; and sizes of images.
 MAX_ROWS, MAX_NAME, MAX_CELLS, MAX_SIZES = 30, 24, 30, 5
 # Columns of the longest bar, and the blocks that fill a column by eighths.
-BAR = 36
+BAR = 30
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 # The same without Unicode.
 _ASCII = {ord(one): "." for one in "▏▎▍▌"} | {ord(one): "#" for one in "▋▊▉█"}
