@@ -370,6 +370,7 @@ def _describe_column(
     cells = series.dropna()
     if kind == "text":
         cells = cells[~cells.isin(EMPTY_CELLS)]
+    kind = kind if len(cells) else "empty"
     try:
         distinct = cells.unique()
     except TypeError:
@@ -400,6 +401,8 @@ def _find_kind(series: pd.Series) -> Kind:
     if kind := kinds.get(series.dtype.kind):
         return kind
     is_text = isinstance(series.dtype, pd.StringDtype)
+    if isinstance(series.dtype, pd.CategoricalDtype):
+        return _find_kind(series.cat.categories.to_series())
     if not is_text and series.dtype.kind == "O":
         is_text = pd.api.types.infer_dtype(series, skipna=True) in ("string", "empty", "bytes")
     return "text" if is_text else "other"

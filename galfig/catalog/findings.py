@@ -5,7 +5,7 @@ import html
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Kind = Literal["text", "integer", "number", "truth value", "other"]
+Kind = Literal["text", "integer", "number", "truth value", "other", "empty"]
 
 
 @dataclass(frozen=True)
@@ -16,8 +16,8 @@ class ColumnFacts:
     ----------
     name : str
         Its name.
-    kind : {"text", "integer", "number", "truth value", "other"}
-        What its cells are, as they were read.
+    kind : {"text", "integer", "number", "truth value", "other", "empty"}
+        What its cells are, as they were read; "empty" if all are.
     unit, description : str
         What the table says of it; "" where it says nothing.
     n_empty : int

@@ -112,12 +112,13 @@ def _describe_role(column: ColumnFacts) -> str:
 def _describe_cells(column: ColumnFacts) -> str:
     """Say in a few words what the cells of a column are."""
     if column.low is not None and column.high is not None:
-        words = f"{_write_number(column.low)} to {_write_number(column.high)}"
+        ends = map(_write_number, (column.low, column.high))
+        words = " to ".join(dict.fromkeys(ends))
         words += f" {column.unit}" if column.unit else ""
     else:
         words = ", ".join(column.first)
         is_all = column.n_distinct is not None and column.n_distinct <= len(column.first)
-        if column.n_distinct is not None and not (is_all and len(words) < MAX_CELLS):
+        if column.n_distinct and not (is_all and len(words) < MAX_CELLS):
             words = f"{column.n_distinct} different"
     empty = f"{column.n_empty} empty" if column.n_empty else ""
     return ", ".join(part for part in (words, empty) if part)

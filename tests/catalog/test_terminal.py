@@ -1,12 +1,14 @@
 """The report of a catalog in a terminal: 80 columns, bars that do not lie, nothing that acts."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from galfig.catalog.check import check_catalog
+from galfig.catalog.sample import simulate
 from galfig.catalog.terminal import make_ascii
 from galfig.runtime.messages import WIDTH, find_unprintable
 
@@ -107,3 +109,15 @@ def test_terminals_without_blocks_have_bars(galaxy_folder):
     assert words.isascii()
     assert "each # is 1 row" in words
     assert re.search(r"\d  #+", words)
+
+
+def test_the_report_of_the_documentation_is_a_real_one(tmp_path, monkeypatch):
+    """Line by line, but for the columns that are left out there."""
+    monkeypatch.chdir(tmp_path)
+    words = (Path(__file__).parents[2] / "docs" / "catalogs.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"```text\n(sky/catalog\.csv: .*?)```", words, flags=re.DOTALL)
+    before, after = (part.strip().splitlines() for part in shown.split("  …\n"))
+    simulate("sky", 100)
+    lines = str(check_catalog("sky/catalog.csv", decode="all")).split("\n")
+    assert lines[: len(before)] == before
+    assert lines[-len(after) :] == after
