@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from galfig.attribution.gradcam import CamBatch as CamBatch
     from galfig.attribution.gradcam import grad_cam as grad_cam
     from galfig.auditing.main import audit as audit
+    from galfig.catalog.check import check_catalog as check_catalog
     from galfig.catalog.folders import catalog_from_folders as catalog_from_folders
     from galfig.catalog.galaxies import Galaxies as Galaxies
     from galfig.catalog.sample import load_catalog as load_catalog
@@ -66,6 +67,7 @@ __all__ = [
     "build_maps",
     "build_parts",
     "catalog_from_folders",
+    "check_catalog",
     "explain_again",
     "export_maps",
     "export_table",
@@ -106,6 +108,7 @@ _PLACES = {
     "build_maps": "galfig.pipeline.main",
     "build_parts": "galfig.pipeline.main",
     "catalog_from_folders": "galfig.catalog.folders",
+    "check_catalog": "galfig.catalog.check",
     "explain_again": "galfig.pipeline.supply",
     "export_maps": "galfig.export.main",
     "export_table": "galfig.export.main",

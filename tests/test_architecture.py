@@ -12,7 +12,7 @@ import galfig
 ROOT = Path(galfig.__file__).parent
 # A room may import those of the lines before its own, and itself.
 TIERS = (
-    ("errors", "metrics", "cosmology", "components"),
+    ("errors", "metrics", "cosmology", "components", "sky"),
     ("runtime",),
     ("config",),
     ("records", "images", "attribution", "tables"),

@@ -212,6 +212,7 @@ for line in sys.stdin.read().splitlines():
 """
 COMMANDS = """simulate data/simulated --n 100
 catalog from-folders folders --out folders.csv
+catalog check data/simulated/catalog.csv --decode all
 train --config galfig.toml --out model.safetensors
 build-maps --config galfig.toml --model model.safetensors
 build-maps --config galfig.toml --model model.safetensors --shards 1/1 --out merged.h5

@@ -6,7 +6,7 @@ written meanwhile cannot make the digest that of another catalog.
 
 import hashlib
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -32,6 +32,8 @@ SUFFIXES = (*TEXT, *PARQUET, *FEATHER, *FITS, *VOTABLE, *HDF5, ".ecsv")
 FORMATS = (
     ".csv, .tsv, .dat, .txt, .mrt, .ecsv, .vot, .xml, .fits, .parquet, .feather or .h5, also .gz"
 )
+# Is shown a table while it is read.
+OnTable = Callable[[pd.DataFrame], object]
 # What a file of FITS begins with: source extractors write FITS tables of other suffixes.
 _FITS_MAGIC = b"SIMPLE  ="
 
@@ -131,6 +133,7 @@ def read_table(
     names: tuple[str, ...] | None = None,
     faults: dict[int, str] | None = None,
     wanted: Wanted | None = None,
+    on_table: OnTable | None = None,
 ) -> pd.DataFrame:
     """Read a whole catalog and keep the identifiers as exact text.
 
@@ -156,6 +159,8 @@ def read_table(
         then empty. Without it, the first of them is an error.
     wanted : Wanted, optional
         The columns to read; by default, all. Of Parquet and of text, others are not parsed.
+    on_table : callable, optional
+        As of `finish_table`.
 
     Returns
     -------
@@ -180,7 +185,12 @@ def read_table(
         wish = Wish(id_column, text_columns, names, faults, wanted)
         table = _parse(plain, path, suffix, wish, chosen)
     return finish_table(
-        table, id_column, path, wanted, may_lack_names=suffix in TEXT and names is None
+        table,
+        id_column,
+        path,
+        wanted,
+        may_lack_names=suffix in TEXT and names is None,
+        on_table=on_table,
     )
 
 
@@ -221,6 +231,7 @@ def finish_table(
     wanted: Wanted | None = None,
     *,
     may_lack_names: bool = False,
+    on_table: OnTable | None = None,
 ) -> pd.DataFrame:
     """Check the names and texts of a table, and make its identifiers exact text.
 
@@ -236,6 +247,8 @@ def finish_table(
         The columns to keep; by default, all.
     may_lack_names : bool, default False
         Whether the names of the columns may be the cells of a galaxy.
+    on_table : callable, optional
+        Called with the table as soon as its columns have names, before anything can be refused.
 
     Returns
     -------
@@ -248,6 +261,8 @@ def finish_table(
         As `read_table`.
     """
     table.columns = pd.Index(name_columns(table.columns, path))
+    if on_table is not None:
+        on_table(table)
     if may_lack_names and id_column not in table and not find_near(id_column, table.columns):
         raise CatalogError(
             f"{path}: no column {id_column!r}, expected by [catalog] id; it has "

@@ -36,6 +36,7 @@ def report_frames(
     path: Path,
     *,
     is_chosen: bool = False,
+    surveyed: Sequence[tuple[int, Frame]] | None = None,
 ) -> None:
     """Log, once, what share of the images is used, and what of their files is not.
 
@@ -51,13 +52,10 @@ def report_frames(
         Path of the catalog, for messages.
     is_chosen : bool, default False
         Whether somebody chose this side, so that a small part of large images is meant.
+    surveyed : sequence of (int, Frame), optional
+        What `survey_frames` found in the headers; by default, it is called here.
     """
-    rows = np.unique(np.linspace(0, len(galaxies) - 1, N_SURVEYED).astype(int))
-    measure = partial(measure_frame, choice=Choice(catalog.extensions, catalog.planes))
-    n_workers = count_processors()
-    with ThreadPoolExecutor(n_workers) as pool:
-        measured = map_ahead(pool, measure, [galaxies.paths[row] for row in rows], n_ahead=16)
-        found = [(row, frame) for row, frame in zip(rows, measured, strict=True) if frame]
+    found = survey_frames(galaxies, catalog) if surveyed is None else surveyed
     if not found:
         return
     frames = [frame for _, frame in found]
@@ -69,6 +67,33 @@ def report_frames(
     elif (sides[:, 0] != sides[:, 1]).any():
         n = int((sides[:, 0] != sides[:, 1]).sum())
         logger.info("%s: %d of %d images are not square; their centre is used", path, n, len(sides))
+
+
+def choose_evenly(n: int, n_wanted: int = N_SURVEYED) -> NDArray[np.intp]:
+    """Return the positions of some of n galaxies, evenly over all; all, if fewer are there."""
+    return np.unique(np.linspace(0, n - 1, n_wanted if n else 0).astype(np.intp))
+
+
+def survey_frames(galaxies: Galaxies, catalog: CatalogSettings) -> list[tuple[int, Frame]]:
+    """Read the headers of some images, evenly over all galaxies.
+
+    Parameters
+    ----------
+    galaxies : Galaxies
+        The galaxies; `N_SURVEYED` of their images are read.
+    catalog : CatalogSettings
+        The settings of the images.
+
+    Returns
+    -------
+    list of (int, Frame)
+        Position of the galaxy, and what the header says, of each image that could be read.
+    """
+    rows = choose_evenly(len(galaxies))
+    measure = partial(measure_frame, choice=Choice(catalog.extensions, catalog.planes))
+    with ThreadPoolExecutor(count_processors()) as pool:
+        measured = map_ahead(pool, measure, [galaxies.paths[row] for row in rows], n_ahead=16)
+        return [(row, frame) for row, frame in zip(rows, measured, strict=True) if frame]
 
 
 def _report_unused(frames: Sequence[Frame], path: Path) -> None:

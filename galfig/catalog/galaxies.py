@@ -233,7 +233,59 @@ class _Labels(NamedTuple):
     counts: dict[str, int]
 
 
-def load_galaxies(settings: Settings, *, labelled: bool = True) -> Galaxies:
+@dataclass
+class Reading:
+    """What is known of a catalog while `load_galaxies` reads it, which fills it in as it goes.
+
+    After an error, it holds what was understood before. Arrays have an entry per row of all files,
+    in their order.
+
+    Attributes
+    ----------
+    table : DataFrame or None
+        The rows of all files; of the file that is being read, until all are.
+    rows : dict of CatalogFile to int
+        The number of rows of each file that was read.
+    objid : (N,) array of str or None
+        Identifiers, usable or not.
+    unusable : (N,) array of str or None
+        Why the identifier of a row cannot be used, "" where it can.
+    rejected : (N,) array of str or None
+        Why a row is left out, as far as that is known; "" for others.
+    label : (N,) array of int16 or None
+        Position of the class of each row among those that are kept, -1 for others.
+    value : (N,) array of float64 or None
+        The number that was binned.
+    counts : dict of str to int or None
+        Number of rows of each class.
+    class_names : tuple of str
+        The classes kept.
+    images : Sources or None
+        The image of each row; it means nothing for rows that are left out.
+    lost : dict of int to str
+        Why a row that is used has no image, by its position.
+    """
+
+    table: pd.DataFrame | None = None
+    rows: dict[CatalogFile, int] = dataclasses.field(default_factory=dict)
+    objid: NDArray[np.object_] | None = None
+    unusable: NDArray[np.object_] | None = None
+    rejected: NDArray[np.object_] | None = None
+    label: NDArray[np.int16] | None = None
+    value: NDArray[np.float64] | None = None
+    counts: dict[str, int] | None = None
+    class_names: tuple[str, ...] = ()
+    images: Sources | None = None
+    lost: dict[int, str] = dataclasses.field(default_factory=dict)
+
+    def show(self, table: pd.DataFrame) -> None:
+        """Take the table of the file that is being read."""
+        self.table = table
+
+
+def load_galaxies(
+    settings: Settings, *, labelled: bool = True, reading: Reading | None = None
+) -> Galaxies:
     """Read the catalog, assign the classes, find the images and draw the split.
 
     Parameters
@@ -243,6 +295,8 @@ def load_galaxies(settings: Settings, *, labelled: bool = True) -> Galaxies:
     labelled : bool, default True
         If False, a catalog without the class column is accepted: every galaxy is kept, with
         label -1.
+    reading : Reading, optional
+        Filled in with what is understood, also where an error follows.
 
     Returns
     -------
@@ -261,10 +315,15 @@ def load_galaxies(settings: Settings, *, labelled: bool = True) -> Galaxies:
     array = find_array(settings)
     templates = [] if array is not None else parse_templates(settings.catalog)
     check_templates(templates, settings.images_dir)
-    parts = [_read_part(file, settings, templates, array) for file in settings.catalog_files]
-    table = _join([part.table for part in parts])
-    objid = np.concatenate([part.objid for part in parts])
+    reading = Reading() if reading is None else reading
+    parts: list[_Part] = []
+    for file in settings.catalog_files:
+        parts.append(_read_part(file, settings, templates, array, reading))
+        reading.rows[file] = len(parts[-1].table)
+    reading.table = table = _join([part.table for part in parts])
+    reading.objid = objid = np.concatenate([part.objid for part in parts])
     unusable = np.concatenate([part.rejected for part in parts])
+    reading.unusable = reading.rejected = unusable
     _reject_doubled(parts, table, unusable, settings)
     if np.all(unusable != ""):
         raise CatalogError(
@@ -272,6 +331,10 @@ def load_galaxies(settings: Settings, *, labelled: bool = True) -> Galaxies:
         )
 
     labels = _label_rows(parts, unusable, settings, labelled)
+    reading.label, reading.value, reading.counts = labels.label, labels.value, labels.counts
+    reading.class_names, reading.rejected = labels.class_names, labels.rejected
+    if labelled or _have_classes(parts, settings.classes):
+        _check_labels(labels, unusable, settings, labelled=labelled)
     if alike := find_alike([*labels.counts]):
         pairs = "; ".join(f"{quote(a)} and {quote(b)}" for a, b in alike)
         logger.warning(
@@ -289,6 +352,8 @@ def load_galaxies(settings: Settings, *, labelled: bool = True) -> Galaxies:
     else:
         images, lost = _find_images(parts, settings, templates, is_used)
         note_reasons(rejected, lost)
+        reading.lost = lost
+    reading.images = images
     split = assign_splits(parts, labels, settings.split)
 
     rows = np.flatnonzero(labels.is_kept & (rejected == ""))
@@ -328,6 +393,7 @@ def _read_part(
     settings: Settings,
     templates: Sequence[Template],
     array: ImageArray | None,
+    reading: Reading,
 ) -> _Part:
     """Read a file of the catalog; rows without a usable identifier are rejected."""
     catalog, path = settings.catalog, file.path
@@ -336,9 +402,12 @@ def _read_part(
     has_images = array is not None and array.is_catalog
     if path.is_dir() or is_parquet(path):
         check_choice(path, file.table, catalog.names)
-        table, digest = read_partitions(path, catalog.id, wanted, has_images=has_images)
+        table, digest = read_partitions(
+            path, catalog.id, wanted, has_images=has_images, on_table=reading.show
+        )
     elif has_images and array is not None:
         table, digest = read_array_table(array, catalog.id)
+        reading.show(table)
         table = table if wanted is None else wanted.drop_others(table, path)
     else:
         data = read_file(path, with_readme=catalog.names is None)
@@ -352,6 +421,7 @@ def _read_part(
             names=catalog.names,
             faults=faults,
             wanted=wanted,
+            on_table=reading.show,
         )
         del data
     objid = table[catalog.id].to_numpy(dtype=object)
@@ -681,9 +751,8 @@ def _label_rows(
     parts: Sequence[_Part], unusable: NDArray[np.object_], settings: Settings, labelled: bool
 ) -> _Labels:
     """Label each row; a row of a class that is not kept is neither kept nor rejected."""
-    classes, path, n = settings.classes, settings.catalog_path, len(unusable)
-    needed = classes.columns or (classes.column,)
-    if not labelled and not any(name in part.table for part in parts for name in needed):
+    classes, n = settings.classes, len(unusable)
+    if not labelled and not _have_classes(parts, classes):
         return _Labels(
             label=np.full(n, -1, np.int16),
             value=np.full(n, np.nan),
@@ -700,17 +769,31 @@ def _label_rows(
     found = Counter(names)
     counts = {name: found[name] for name in order}
     class_names = classes.keep or order
-    known = value[np.isfinite(value)]
+    position = {name: index for index, name in enumerate(class_names)}
+    label = np.array([position.get(name, -1) for name in names], dtype=np.int16)
+    return _Labels(label, value, rejected, (label >= 0) | (rejected != ""), class_names, counts)
+
+
+def _have_classes(parts: Sequence[_Part], classes: ClassSettings) -> bool:
+    """Return whether any file has a column that the classes follow from."""
+    needed = classes.columns or (classes.column,)
+    return any(name in part.table for part in parts for name in needed)
+
+
+def _check_labels(
+    labels: _Labels, unusable: NDArray[np.object_], settings: Settings, *, labelled: bool
+) -> None:
+    """Raise CatalogError if there are fewer than two classes, or one that is kept is empty."""
+    classes, path = settings.classes, settings.catalog_path
+    known = labels.value[np.isfinite(labels.value)]
     runs = f", values run from {known.min():g} to {known.max():g}" if len(known) else ""
     advice = f"change [classes] {'column or' if classes.edges is None else 'edges or'} keep"
     if not labelled:
         advice = 'to explain galaxies without classes set [classes] column = ""'
     if np.any(unusable != ""):
         advice = f"{_count_reasons(unusable)}; {advice}"
-    _check_classes(class_names, counts, path, classes.column, f"{runs}; {advice}")
-    position = {name: index for index, name in enumerate(class_names)}
-    label = np.array([position.get(name, -1) for name in names], dtype=np.int16)
-    return _Labels(label, value, rejected, (label >= 0) | (rejected != ""), class_names, counts)
+    hint = f"{runs}; {advice}"
+    _check_classes(labels.class_names, labels.counts, path, classes.column, hint)
 
 
 def _check_classes(

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from galfig.catalog.arrow import Wanted, make_frame, read_chosen
-from galfig.catalog.formats import blaming, finish_table, is_parquet, open_parquet
+from galfig.catalog.formats import OnTable, blaming, finish_table, is_parquet, open_parquet
 from galfig.catalog.text import name_columns
 from galfig.errors import CatalogError
 from galfig.runtime.inputs import read_regular
@@ -58,7 +58,12 @@ class Partition(NamedTuple):
 
 
 def read_partitions(
-    path: Path, id_column: str, wanted: Wanted | None = None, *, has_images: bool = False
+    path: Path,
+    id_column: str,
+    wanted: Wanted | None = None,
+    *,
+    has_images: bool = False,
+    on_table: OnTable | None = None,
 ) -> tuple[pd.DataFrame, str]:
     """Read a catalog of Parquet: a file, or all files of a folder.
 
@@ -73,6 +78,8 @@ def read_partitions(
     has_images : bool, default False
         Whether the rows hold the images: of such a table, only columns of numbers, truth values
         and texts are read, and the identifiers are the positions, from 0, if it has none.
+    on_table : callable, optional
+        As of `galfig.catalog.formats.finish_table`.
 
     Returns
     -------
@@ -107,7 +114,7 @@ def read_partitions(
         frame = make_frame(tables)
         if has_images and id_column not in name_columns(frame.columns, path):
             frame.insert(0, id_column, np.arange(len(frame)))
-        table = finish_table(frame, id_column, path, wanted)
+        table = finish_table(frame, id_column, path, wanted, on_table=on_table)
     if not path.is_dir():
         return table, digests[0]
     lines = [f"{digest}  {one.name}\n" for digest, one in zip(digests, partitions, strict=True)]

@@ -41,7 +41,7 @@ COMMANDS = {
 SUMMARIES = {
     "fetch": "Fetch galaxies from a survey: a catalog, and a cutout of each.",
     "simulate": "Simulate SDSS-like galaxies: cutouts and a catalog.",
-    "catalog": "Make a catalog of images that have none.",
+    "catalog": "Check a catalog, or make one of images in folders.",
     "train": "Train a classifier and write its checkpoint.",
     "import-model": "Import a network that another program trained, and check it.",
     "build-maps": "Explain every galaxy for every class, and write the store.",

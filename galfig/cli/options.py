@@ -146,6 +146,20 @@ class Words(click.ParamType):  # type: ignore[type-arg]
         return words
 
 
+class NumberOrAll(click.ParamType):  # type: ignore[type-arg]
+    """How many of some things: a whole number from 1, or all."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """Return the number, or "all"."""
+        if value == "all" or isinstance(value, int):
+            return value
+        if not (value.isascii() and value.isdecimal() and int(value[:10]) > 0):
+            self.fail(f"{value!r} is neither a whole number from 1 nor 'all'.", param, ctx)
+        return int(value[:10])
+
+
 class _Renaming(click.ParamType):  # type: ignore[type-arg]
     """Two names with a sign of equality between them."""
 

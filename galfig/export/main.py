@@ -17,7 +17,7 @@ from galfig.pipeline.addresses import describe_root
 from galfig.runtime.files import ErrorOrReplace, check_apart, check_output, replace_file
 from galfig.runtime.messages import quote, shorten, suggest
 from galfig.runtime.progress import track
-from galfig.store.designations import match_sky_columns
+from galfig.sky import match_sky_columns
 from galfig.store.reader import Store, open_store
 from galfig.store.selection import Query, Rows, RowsLike, find_positions, select_galaxies
 from galfig.store.subset import write_subset
@@ -101,7 +101,7 @@ def export_maps(
         Galaxies, in this order; by default, all, up to `MAX_CUBES`. See `Store`.
     ra, dec : str, optional
         Columns of the catalog with the position of each galaxy [deg]; by default, those that are
-        called so, or as VizieR does; see `galfig.store.designations.match_sky_columns`.
+        called so, or as VizieR does; see `galfig.sky.match_sky_columns`.
     north_up : bool, default False
         Whether images have north up and east to the left where the store does not know how they lie
         on the sky. With an orientation, images have sky coordinates, with the position of the

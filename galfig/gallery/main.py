@@ -32,7 +32,7 @@ from galfig.gallery.sprites import (
 from galfig.gallery.words import describe_gallery, describe_maps_briefly
 from galfig.runtime.files import ErrorOrReplace, check_folder, replace_folder
 from galfig.runtime.messages import make_printable
-from galfig.store.designations import match_sky_columns
+from galfig.sky import match_sky_columns
 from galfig.store.reader import Store, open_store
 from galfig.store.selection import Query, Rows, RowsLike, Selection, find_positions, select_galaxies
 

@@ -81,6 +81,10 @@ class Sources(Sequence[Source]):
     def have_headers(self) -> bool:
         """True if any of them is FITS, whose header may say how it lies on the sky."""
 
+    def count_shared(self) -> int:
+        """Return how many of the images are the same file as an earlier one."""
+        return len(self) - len({str(one) for one in self})
+
     @overload
     def __getitem__(self, index: int) -> Source: ...
 
@@ -118,6 +122,18 @@ class FileSources(Sources):
     def _make(self, row: int) -> Source:
         paths = tuple(self._root / names[row].as_py() for names in self._names)
         return paths[0] if len(paths) == 1 else BandFiles(paths)
+
+    def count_shared(self) -> int:
+        import pyarrow as pa
+        from pyarrow import compute
+
+        names = self._names[0]
+        if len(self._names) > 1:
+            # No path holds a NUL.
+            names = compute.binary_join_element_wise(
+                *self._names, pa.scalar("\0", pa.large_string())
+            )
+        return len(self) - int(compute.count_distinct(names).as_py())
 
     def take(self, rows: NDArray[np.intp]) -> "FileSources":
         return FileSources(self._root, [names.take(rows) for names in self._names])

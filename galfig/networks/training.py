@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 import galfig
-from galfig.catalog.galaxies import Galaxies, describe_rejected
-from galfig.config import Settings, SplitSettings, TrainingSettings
-from galfig.errors import CatalogError, CheckpointError, ConfigError, GalfigError
+from galfig.catalog.galaxies import Galaxies
+from galfig.catalog.sets import check_sets, count_classes
+from galfig.config import Settings, TrainingSettings
+from galfig.errors import CheckpointError, ConfigError, GalfigError
 from galfig.images.cutouts import choose_decoding
-from galfig.metrics import Accuracy, describe_baseline, describe_few, rate_accuracy
+from galfig.metrics import Accuracy, describe_baseline, rate_accuracy
 from galfig.networks.architectures import build_network, find_layer
 from galfig.networks.checkpoint import MAX_BYTES, Checkpoint, save_checkpoint
 from galfig.networks.device import choose_device, computing_with
@@ -117,7 +118,7 @@ def train_network(
     processes = join_processes(run.device)
     device = choose_device(run.device) if processes.count == 1 else processes.device
     with processes.together():
-        _check_sets(galaxies, settings.split)
+        check_sets(galaxies, settings.split)
         precision = choose_precision(settings.training.precision, device)
         if start is None:
             start = load_start(settings, len(galaxies.class_names))
@@ -385,7 +386,7 @@ def _describe_metrics(galaxies: Galaxies, epoch: Mapping[str, float]) -> dict[st
 
 def _rate(galaxies: Galaxies, epoch: Mapping[str, float]) -> Accuracy:
     """Rate the accuracy of an epoch against the majority class of the validation set."""
-    n_in_class = list(_count(galaxies, galaxies.in_valid).values())
+    n_in_class = list(count_classes(galaxies, galaxies.in_valid).values())
     n_right = round(epoch["accuracy"] * sum(n_in_class))
     return rate_accuracy(n_right, n_in_class, epoch["balanced_accuracy"])
 
@@ -399,8 +400,8 @@ def _describe_inputs(galaxies: Galaxies, settings: Settings) -> dict[str, Any]:
         "cutout_size": settings.cutout_size,
         "image_size": training.network_size,
         "settings": settings.record(),
-        "n_train": _count(galaxies, galaxies.in_train),
-        "n_valid": _count(galaxies, galaxies.in_valid),
+        "n_train": count_classes(galaxies, galaxies.in_train),
+        "n_valid": count_classes(galaxies, galaxies.in_valid),
         "catalog_sha256": galaxies.catalog_sha256,
         "simulated": galaxies.simulated,
         "seeds": {"split": settings.split.seed, "training": training.seed},
@@ -497,32 +498,3 @@ def check_trainable(galaxies: Labelled, settings: Settings, device: torch.device
         device,
         "choose a smaller `image_size` or `batch_size`",
     )
-
-
-def _check_sets(galaxies: Galaxies, split: SplitSettings) -> None:
-    """Raise CatalogError if a class has no galaxy to train on or to validate; warn of few."""
-    advice = "change the split or its seed"
-    if galaxies.rejected:
-        advice = f"{describe_rejected(galaxies.rejected)}: fix these, or {advice}"
-    for label, name in enumerate(galaxies.class_names):
-        if not np.any((galaxies.label == label) & galaxies.in_train):
-            raise CatalogError(
-                f"training set: no galaxy of class {name!r}, expected at least one; {advice}"
-            )
-    if not galaxies.in_valid.any():
-        raise CatalogError(f"validation set: no galaxy, expected at least one; {advice}")
-    n_train, n_valid = (_count(galaxies, mask) for mask in (galaxies.in_train, galaxies.in_valid))
-    lacking = [name for name, n in n_valid.items() if not n]
-    if lacking and not split.allow_missing:
-        raise CatalogError(
-            f"validation set: no galaxy of class {lacking[0]!r}, expected some in each class, "
-            f"without which its metrics are not defined; {advice}, or set [split] allow_missing = "
-            "true"
-        )
-    for shortage in describe_few(n_train, n_valid):
-        logger.warning("few galaxies: %s; the metrics mean little", shortage)
-
-
-def _count(galaxies: Galaxies, mask: NDArray[np.bool_]) -> dict[str, int]:
-    labels = galaxies.label[mask]
-    return {name: int(np.sum(labels == i)) for i, name in enumerate(galaxies.class_names)}

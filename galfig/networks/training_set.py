@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galfig.catalog.galaxies import Galaxies
+from galfig.catalog.sets import check_channels
 from galfig.config import Settings, TrainingSettings
-from galfig.errors import CatalogError
 from galfig.images.cutouts import choose_decoding, load_cutouts, scale_cutout
 from galfig.images.identity import NO_DIGEST, combine_digests, digest_files, note_digest
 from galfig.images.sources import Source
@@ -225,16 +225,5 @@ def channel_statistics(
         n_pixels += len(pixels)
     mean = total / n_pixels
     variance = squares / n_pixels - mean**2
-    if np.any(variance <= 0):
-        raise CatalogError(
-            f"training set: {_name_channel(int(np.argmin(variance)), n_channels)} is the same in "
-            "every pixel of every image, expected images of galaxies; check an image, and "
-            "[catalog] images and fits_range"
-        )
+    check_channels(variance <= 0)
     return (mean / 255).tolist(), (np.sqrt(variance) / 255).tolist()
-
-
-def _name_channel(channel: int, n_channels: int) -> str:
-    if n_channels == 3:
-        return ("red", "green", "blue")[channel]
-    return "the band" if n_channels == 1 else f"channel {channel}"

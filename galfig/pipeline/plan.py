@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from galfig.catalog.galaxies import SPLITS, Galaxies
+from galfig.catalog.galaxies import Galaxies
+from galfig.catalog.sets import check_split, describe_splits
 from galfig.config import PIXEL_METHODS, Settings
 from galfig.errors import (
-    CatalogError,
     CheckpointError,
     ConfigError,
 )
@@ -106,15 +106,10 @@ def make_plan(
     galaxies = _match_classes(galaxies, checkpoint)
     galaxies = replace(galaxies, split=find_splits(checkpoint, galaxies))
     split = split or _choose_split(galaxies, checkpoint)
+    check_split(galaxies, split, settings.catalog_path)
     is_chosen = np.ones(len(galaxies), bool) if split == "all" else galaxies.split == split
     # A copy of the same rows would double the memory.
     chosen = galaxies if is_chosen.all() else galaxies.take(is_chosen)
-    if not len(chosen):
-        raise CatalogError(
-            f"{settings.catalog_path}: no galaxy in split {split!r}, expected at least one; "
-            f"for this network they are {_describe_splits(galaxies)}; "
-            'use `split="all"`, or say it in [split] column'
-        )
     layer_name, traits = _find_layer(checkpoint, settings)
     if traits.warning:
         logger.warning("%s", traits.warning)
@@ -174,12 +169,6 @@ def _choose_split(galaxies: Galaxies, checkpoint: Checkpoint) -> Split:
     return "valid" if is_valid else "all"
 
 
-def _describe_splits(galaxies: Galaxies) -> str:
-    """Count galaxies by how the training of the network used them."""
-    counts = {word or "unknown": int(np.sum(galaxies.split == word)) for word in (*SPLITS, "")}
-    return ", ".join(f"{n} {word}" for word, n in counts.items() if n)
-
-
 def describe_plan(plan: Plan) -> str:
     """Describe the galaxies of a plan by how the training of the network used them.
 
@@ -193,7 +182,7 @@ def describe_plan(plan: Plan) -> str:
     str
         Such as "518 galaxies to explain: 414 train, 104 valid".
     """
-    return f"{len(plan.galaxies)} galaxies to explain: {_describe_splits(plan.galaxies)}"
+    return f"{len(plan.galaxies)} galaxies to explain: {describe_splits(plan.galaxies)}"
 
 
 def _match_classes(galaxies: Galaxies, checkpoint: Checkpoint) -> Galaxies:

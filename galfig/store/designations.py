@@ -4,53 +4,23 @@ The digits are cut off and not rounded, so that a name always is that of a small
 the galaxy. Before the "J" stands the survey. A store does not know it, so that the user says it.
 """
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from galfig.errors import StoreError
+from galfig.sky import match_sky_columns
 
 if TYPE_CHECKING:
     from galfig.store.reader import Store
 
 # Beginning of a name that claims no survey: the equinox alone.
 PREFIX = "J"
-# Names of the columns [deg], in the order in which they are looked for, in any case.
-POSITIONS = (
-    ("ra", "dec"),
-    ("raj2000", "dej2000"),
-    ("raj2000", "decj2000"),
-    ("ra_deg", "dec_deg"),
-    ("radeg", "decdeg"),
-    ("radeg", "dedeg"),
-)
 # Units of the last digits: hundredths of a second of time, and tenths of an arcsecond. What
 # rounding of a float64 [deg] may take from a position is less than this share of one.
 _PER_DEGREE = (24_000, 36_000)
 _SLACK = 1e-5
-
-
-def match_sky_columns(names: Iterable[str]) -> tuple[str, str] | None:
-    """Return which columns are right ascension and declination [deg], by their names.
-
-    Parameters
-    ----------
-    names : iterable of str
-        Names of columns.
-
-    Returns
-    -------
-    (str, str) or None
-        The first pair of `POSITIONS` that is there, in any case and behind an underscore or not, as
-        VizieR writes those that it computes; None if there is none.
-    """
-    known = {name.lower().removeprefix("_"): name for name in reversed([*names])}
-    for ra, dec in POSITIONS:
-        if ra in known and dec in known:
-            return known[ra], known[dec]
-    return None
 
 
 def find_sky_columns(store: "Store") -> tuple[str, str]:

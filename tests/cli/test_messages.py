@@ -275,6 +275,13 @@ MESSAGES = [
     ),
     ("figure", "figure 'roc': takes no `overlay`", "figure 'roc': takes no --overlay"),
     ("render", "no parameter at all", "no parameter at all"),
+    # What is looked at before.
+    (
+        "catalog check",
+        'none was decoded; `decode="all"` finds the damaged ones',
+        "none was decoded; --decode all finds the damaged ones",
+    ),
+    ("catalog check", "`decode` -1: expected a number", "--decode -1: expected a number"),
 ]
 
 
@@ -329,7 +336,7 @@ def iter_messages():
 @pytest.mark.parametrize(("command", "library", "terminal"), MESSAGES)
 def test_parameters_become_options(command, library, terminal):
     """Each kind of message, for the command that prints it."""
-    assert translate(library, context(command)) == terminal
+    assert translate(library, context(*command.split())) == terminal
 
 
 def test_manuscripts_have_keys_and_no_options():
