@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from galfig.catalog.galaxies import Galaxies as Galaxies
     from galfig.catalog.sample import load_catalog as load_catalog
     from galfig.catalog.sample import simulate as simulate
+    from galfig.citing.main import Citations as Citations
+    from galfig.citing.main import cite as cite
     from galfig.config import Settings as Settings
     from galfig.config import load_settings as load_settings
     from galfig.errors import GalfigError as GalfigError
@@ -53,6 +55,7 @@ __all__ = [
     "Audit",
     "CamBatch",
     "Checkpoint",
+    "Citations",
     "Engine",
     "Galaxies",
     "GalfigError",
@@ -63,6 +66,7 @@ __all__ = [
     "build_maps",
     "build_parts",
     "catalog_from_folders",
+    "cite",
     "explain_again",
     "export_maps",
     "export_table",
@@ -90,6 +94,7 @@ _PLACES = {
     "Audit": "galfig.store.audits",
     "CamBatch": "galfig.attribution.gradcam",
     "Checkpoint": "galfig.networks.checkpoint",
+    "Citations": "galfig.citing.main",
     "Engine": "galfig.attribution.engine",
     "Galaxies": "galfig.catalog.galaxies",
     "GalfigError": "galfig.errors",
@@ -100,6 +105,7 @@ _PLACES = {
     "build_maps": "galfig.pipeline.main",
     "build_parts": "galfig.pipeline.main",
     "catalog_from_folders": "galfig.catalog.folders",
+    "cite": "galfig.citing.main",
     "explain_again": "galfig.pipeline.supply",
     "export_maps": "galfig.export.main",
     "export_table": "galfig.export.main",

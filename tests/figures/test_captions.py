@@ -125,7 +125,7 @@ def test_caption_of_named_and_of_all_galaxies(store_path):
     ],
 )
 def test_where_cutouts_are_from(make_store, changes, words):
-    """A survey is named only where its own service was asked, and nothing where nothing is known."""
+    """A survey is named only where its own service was asked."""
     training = '{"arch": "conv3", "n_train": {"a": 3}, "simulated": false}'
     fetched = json.dumps({**FETCHED, **changes})
     attrs = {"simulated": False, "training": training, "fetched": fetched}
