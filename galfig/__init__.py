@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from galfig.catalog.galaxies import Galaxies as Galaxies
     from galfig.catalog.sample import load_catalog as load_catalog
     from galfig.catalog.sample import simulate as simulate
+    from galfig.citing.main import Citations as Citations
+    from galfig.citing.main import cite as cite
     from galfig.config import Settings as Settings
     from galfig.config import load_settings as load_settings
     from galfig.errors import GalfigError as GalfigError
@@ -57,6 +59,7 @@ __all__ = [
     "Audit",
     "CamBatch",
     "Checkpoint",
+    "Citations",
     "Engine",
     "Galaxies",
     "GalfigError",
@@ -68,6 +71,7 @@ __all__ = [
     "build_parts",
     "catalog_from_folders",
     "check_catalog",
+    "cite",
     "explain_again",
     "export_maps",
     "export_table",
@@ -98,6 +102,7 @@ _PLACES = {
     "Audit": "galfig.store.audits",
     "CamBatch": "galfig.attribution.gradcam",
     "Checkpoint": "galfig.networks.checkpoint",
+    "Citations": "galfig.citing.main",
     "Engine": "galfig.attribution.engine",
     "Galaxies": "galfig.catalog.galaxies",
     "GalfigError": "galfig.errors",
@@ -109,6 +114,7 @@ _PLACES = {
     "build_parts": "galfig.pipeline.main",
     "catalog_from_folders": "galfig.catalog.folders",
     "check_catalog": "galfig.catalog.check",
+    "cite": "galfig.citing.main",
     "explain_again": "galfig.pipeline.supply",
     "export_maps": "galfig.export.main",
     "export_table": "galfig.export.main",

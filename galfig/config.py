@@ -875,6 +875,12 @@ class PublicationSettings(_Table):
     doi: str | None = Field(None, description="DOI, where it is reserved already")
     date: str | None = Field(None, description="Day of publication, 2026-11-26; default today")
     keywords: tuple[str, ...] = Field((), description="Keywords")
+    surveys: tuple[str, ...] = Field(
+        (),
+        max_length=100,
+        description="Surveys that galaxies come from, where stores do not record it, such as "
+        "sdss-dr17; what 'galfig cite' and a crate then cite",
+    )
 
     @field_validator("license")
     @classmethod

@@ -277,7 +277,7 @@ def _describe_store(store: Store) -> dict[str, Any]:
             key: load_json(store.attrs[key])
             for key in (
                 *("engine", "precision_check", "image_shift", "accuracy_check"),
-                *("config", "training"),
+                *("config", "training", "fetched", "software"),
             )
             if key in store.attrs
         },

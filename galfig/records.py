@@ -337,6 +337,59 @@ class Subset(_Record):
     order: tuple[Count, ...] = ()
 
 
+class FetchRecord(_Record):
+    """Where the catalog and the cutouts of a folder came from, as 'galfig fetch' wrote it.
+
+    Attributes
+    ----------
+    service : str
+        The service that gave the cutouts; see `galfig.survey`.
+    release : str
+        Data release, layer or HiPS of the cutouts.
+    address : str
+        The address of the service, without what was asked.
+    is_mirror : bool
+        Whether that is another address than the service's own, such as that of a local server.
+    catalog : str
+        Name of the catalog in the folder.
+    images : str
+        Template of the paths of the cutouts, relative to the folder.
+    query : str or None
+        SQL by which the catalog was asked for; None if the user gave the catalog.
+    bands : str or None
+        Bands of the cutouts, in the order red, green, blue; None if the service chose them.
+    pixel_scale : float
+        [arcsec/pixel]
+    size : int
+        Side of a cutout [pixels].
+    is_north_up : bool
+        Whether north is up and east to the left in each cutout.
+    first, last : str
+        Days on which the first and the last cutout were fetched, as YYYY-MM-DD.
+    n, n_failed : int
+        Galaxies of the catalog, and those whose cutout could not be fetched.
+    galfig_version : str
+        The version that wrote this last.
+    """
+
+    service: Literal["sdss", "legacy", "hips"]
+    release: Name
+    address: PrintableText
+    is_mirror: Truth
+    catalog: Name
+    images: PrintableText
+    query: Annotated[str, Field(max_length=100_000)] | None = None
+    bands: Name | None = None
+    pixel_scale: Positive
+    size: Side
+    is_north_up: Truth
+    first: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+    last: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+    n: Count
+    n_failed: Count
+    galfig_version: Name
+
+
 class StoreRecord(_Record):
     """The root attributes of a store."""
 
@@ -385,6 +438,10 @@ class StoreRecord(_Record):
     # What decided where FITS images are black and white: "range", "sky" or "percentiles". Older
     # versions, which took percentiles, did not say so.
     stretch: PrintableText = ""
+    # Where catalog and cutouts were fetched from; None if that is not recorded.
+    fetched: Annotated[FetchRecord | None, BeforeValidator(_parse)] = None
+    # Versions of the programs that made the store, by name. Older versions did not say.
+    software: Annotated[dict[Name, Name], BeforeValidator(_parse), Field(max_length=1000)] = {}
     # Of a store that is a part of a larger one.
     subset: Annotated[Subset | None, BeforeValidator(_parse)] = None
 
@@ -673,59 +730,6 @@ class TruthRecord(_Record):
         if not any(components.values()):
             raise ValueError("none tells the class, expected one that does")
         return components
-
-
-class FetchRecord(_Record):
-    """Where the catalog and the cutouts of a folder came from, as 'galfig fetch' wrote it.
-
-    Attributes
-    ----------
-    service : str
-        The service that gave the cutouts; see `galfig.survey`.
-    release : str
-        Data release, layer or HiPS of the cutouts.
-    address : str
-        The address of the service, without what was asked.
-    is_mirror : bool
-        Whether that is another address than the service's own, such as that of a local server.
-    catalog : str
-        Name of the catalog in the folder.
-    images : str
-        Template of the paths of the cutouts, relative to the folder.
-    query : str or None
-        SQL by which the catalog was asked for; None if the user gave the catalog.
-    bands : str or None
-        Bands of the cutouts, in the order red, green, blue; None if the service chose them.
-    pixel_scale : float
-        [arcsec/pixel]
-    size : int
-        Side of a cutout [pixels].
-    is_north_up : bool
-        Whether north is up and east to the left in each cutout.
-    first, last : str
-        Days on which the first and the last cutout were fetched, as YYYY-MM-DD.
-    n, n_failed : int
-        Galaxies of the catalog, and those whose cutout could not be fetched.
-    galfig_version : str
-        The version that wrote this last.
-    """
-
-    service: Literal["sdss", "legacy", "hips"]
-    release: Name
-    address: PrintableText
-    is_mirror: Truth
-    catalog: Name
-    images: PrintableText
-    query: Annotated[str, Field(max_length=100_000)] | None = None
-    bands: Name | None = None
-    pixel_scale: Positive
-    size: Side
-    is_north_up: Truth
-    first: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
-    last: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
-    n: Count
-    n_failed: Count
-    galfig_version: Name
 
 
 def read_store_record(attrs: Mapping[str, Any]) -> StoreRecord:

@@ -31,6 +31,25 @@ METADATA = {
     "std": [0.1] * 3,
 }
 
+# What "galfig fetch sdss" records of a folder.
+FETCHED = {
+    "service": "sdss",
+    "release": "dr18",
+    "address": "https://skyserver.sdss.org/dr18",
+    "is_mirror": False,
+    "catalog": "catalog.csv",
+    "images": "images/{objID}.jpg",
+    "query": "SELECT TOP 10 objID FROM Galaxy",
+    "pixel_scale": 0.396,
+    "size": 96,
+    "is_north_up": True,
+    "first": "2026-11-25",
+    "last": "2026-11-26",
+    "n": 12,
+    "n_failed": 1,
+    "galfig_version": "0.1.0",
+}
+
 # The history of a training, and the curve of its learning-rate finder.
 HISTORY = [
     {"train_loss": 0.7, "valid_loss": 0.6, "accuracy": 0.6, "roc_auc": 0.7, "f1": 0.55},

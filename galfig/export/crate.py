@@ -116,7 +116,7 @@ def write_crate(
         _check_store(one)
     with open_store(store) as opened:
         items = _list_items(opened, store, paths)
-        context = describe_context(opened, store.name)
+        context = describe_context(opened, store.name, publication)
     _check_names(items)
     with _open_crate(path, if_exists) as add:
         files = []

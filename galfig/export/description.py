@@ -10,6 +10,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
+from galfig.citing.bibliography import Entry
+from galfig.citing.main import cite
 from galfig.config import PublicationSettings
 from galfig.errors import OutputError
 from galfig.figures.captions import PLAIN, count_noun, describe_explained, list_classes
@@ -75,6 +77,8 @@ class Context:
         SHA-256 of the networks that it explains.
     created : str
         When it was made.
+    papers : tuple of Entry
+        The papers on which it builds, and those that its surveys ask for.
     """
 
     name: str
@@ -83,9 +87,10 @@ class Context:
     trained: dict[str, str]
     networks: tuple[str, ...]
     created: str
+    papers: tuple[Entry, ...]
 
 
-def describe_context(store: Store, name: str) -> Context:
+def describe_context(store: Store, name: str, publication: PublicationSettings) -> Context:
     """Describe a store, called ``name`` in the crate, for the whole crate."""
     record = store.record
     simulated = "simulated " if record.simulated else ""
@@ -99,7 +104,16 @@ def describe_context(store: Store, name: str) -> Context:
         versions["torch"] = str(store.attrs["torch_version"])
     networks = (record.checkpoint_sha256, *(one.checkpoint_sha256 for one in record.networks))
     trained = store.training.versions or {}
-    return Context(name, description, versions, trained, networks, str(store.attrs["created"]))
+    cited = cite(store, settings={"publication": {"surveys": list(publication.surveys)}})
+    return Context(
+        name,
+        description,
+        versions,
+        trained,
+        networks,
+        str(store.attrs["created"]),
+        tuple(reference.entry for reference in cited.references),
+    )
 
 
 def describe_store(store: Store, origins: Origins) -> Entity:
@@ -234,6 +248,8 @@ def compose(
     }
     if publication.doi:
         root["identifier"] = f"https://doi.org/{publication.doi}"
+    papers = _list_papers(context.papers)
+    root["citation"] = _refer(papers)
     if publication.keywords:
         root["keywords"] = ", ".join(publication.keywords)
     license = {
@@ -251,7 +267,17 @@ def compose(
     every = [*_list_programs(context.versions), *_list_programs(context.trained)]
     used = {name for action in actions for name in _find_ids(action["instrument"])}
     programs = {one["@id"]: one for one in every if one["@id"] in used}.values()
-    graph = [descriptor, root, *authors, *organizations, license, *files, *actions, *programs]
+    graph = [
+        descriptor,
+        root,
+        *authors,
+        *organizations,
+        license,
+        *files,
+        *actions,
+        *programs,
+        *papers,
+    ]
     # A word of schema.org that the context of RO-Crate 1.1 need not hold.
     words = [f"{PROFILE}/context", {"sha256": "http://schema.org/sha256"}]
     return {"@context": words, "@graph": graph}
@@ -283,6 +309,20 @@ def _list_authors(publication: PublicationSettings) -> tuple[list[Entity], list[
         {"@id": place, "@type": "Organization", "name": name} for name, place in places.items()
     ]
     return authors, kinds
+
+
+def _list_papers(papers: Iterable[Entry]) -> list[Entity]:
+    """Describe papers, and programs without one, by their DOI or other address."""
+    kinds = {"article": "ScholarlyArticle", "inproceedings": "ScholarlyArticle"}
+    return [
+        {
+            "@id": paper.address or f"#{paper.key}",
+            "@type": kinds.get(paper.kind, "CreativeWork"),
+            "name": paper.title,
+            "description": f"{paper.label}. {paper.place}".rstrip(". "),
+        }
+        for paper in papers
+    ]
 
 
 def _list_programs(versions: Mapping[str, str]) -> list[Entity]:

@@ -33,6 +33,7 @@ from galfig.store.selection import (
     describe_conditions,
     find_in_split,
 )
+from galfig.store.summary import describe_source
 
 if TYPE_CHECKING:
     from galfig.figures.layout import Arrangement
@@ -206,7 +207,7 @@ def describe_panels(
             style=style,
             arrangement=arrangement,
         ),
-        _describe_origin(store),
+        _describe_origin(store, markup),
     )
 
 
@@ -913,7 +914,7 @@ def describe_training(
         describe_classes(store, markup) if with_classes else "",
         describe_network(store, markup, with_accuracy=with_accuracy),
         describe_doubts(store, markup),
-        _describe_origin(store),
+        _describe_origin(store, markup),
     )
 
 
@@ -1415,13 +1416,17 @@ def list_letters(n: int) -> list[str]:
     return list(islice(letters, n))
 
 
-def _describe_origin(store: Store) -> str:
-    """State what is simulated; "" if everything is real."""
+def _describe_origin(store: Store, markup: Markup) -> str:
+    """State what is simulated, and where cutouts are from, if that is recorded."""
     if store.record.simulated:
         return "All images and labels are simulated; no real galaxy is shown."
+    fetched = store.record.fetched
+    sentences = [] if fetched is None else [f"Cutouts: {markup.text(describe_source(fetched))}."]
     if store.training.simulated:
-        return "The galaxies shown are real; those that trained the network are simulated."
-    return ""
+        sentences.append(
+            "The galaxies shown are real; those that trained the network are simulated."
+        )
+    return " ".join(sentences)
 
 
 def _are(n: int) -> str:

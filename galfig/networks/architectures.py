@@ -10,7 +10,7 @@ from torch import nn
 
 from galfig.attribution.gradcam import Tokens, grad_cam
 from galfig.errors import ConfigError
-from galfig.networks.families import FAMILIES, build_member, import_fastai
+from galfig.networks.families import FAMILIES, build_member, import_fastai, list_bodies
 from galfig.networks.layers import Output, find_bottlenecks, sees_past, trace_outputs
 from galfig.networks.tokens import (
     LEAST_TOKENS,
@@ -81,6 +81,28 @@ def build_network(arch: str, n_classes: int, n_channels: int = 3) -> nn.Module:
     if base in XRESNETS and underscore + variant in _VARIANTS:
         return _build_xresnet(base, variant.split("_"), n_classes, n_channels)
     return _build_timm(arch, n_classes, n_channels)
+
+
+def list_libraries(arch: str) -> tuple[str, ...]:
+    """List the libraries whose layers or networks an architecture is made of, besides torch.
+
+    Parameters
+    ----------
+    arch : str
+        Its name, as of `build_network`; it need not be a known one.
+
+    Returns
+    -------
+    tuple of str
+        Of "fastai", "timm" and "torchvision"; empty if the network is the user's own.
+    """
+    family, colon, rest = arch.partition(":")
+    if not colon:
+        is_ours = arch == "conv3" or arch.partition("_")[0] in XRESNETS
+        return ("fastai",) if is_ours else ("timm",)
+    if family == "fastai":
+        return ("fastai", *list_bodies(rest.partition(",")[0]))
+    return {"timm": ("timm",), "torchvision": ("torchvision",), "zoobot": ("timm",)}.get(family, ())
 
 
 def check_arch(arch: str, n_classes: int = 2, n_channels: int = 3) -> None:

@@ -355,6 +355,13 @@ def _set_channels(model: nn.Module, n_channels: int) -> nn.Module:
     return model
 
 
+def list_bodies(network: str) -> tuple[str, ...]:
+    """Return the library from which fastai takes the body of a network; nothing for its own."""
+    if _find_torchvision_maker(network) is not None:
+        return ("torchvision",)
+    return () if network.startswith("xresnet") else ("timm",)
+
+
 def _build_fastai(name: Name, n_classes: int, n_channels: int) -> nn.Module:
     """Build what ``vision_learner`` trains: a body without its head, and fastai's own head."""
     learner = import_fastai("vision.learner")

@@ -21,6 +21,7 @@ from galfig.networks.checkpoint import Checkpoint
 from galfig.networks.receptive import describe_field
 from galfig.pipeline.addresses import describe_root
 from galfig.pipeline.plan import Plan
+from galfig.pipeline.software import list_software
 from galfig.runtime.clock import now
 from galfig.runtime.documents import dump_json
 from galfig.runtime.storage import Address
@@ -109,6 +110,10 @@ def describe_store(
         attrs["receptive_field"] = json.dumps(field)
     if plan.layer.is_bypassed:
         attrs["layer_is_bypassed"] = True
+    if galaxies.origin is not None:
+        attrs["fetched"] = dump_json(galaxies.origin.model_dump(mode="json"))
+    archs = [str(network.metadata["arch"]) for network in checkpoint.networks]
+    attrs["software"] = json.dumps(list_software(plan, archs))
     if stretch := find_stretch(galaxies.paths, plan.settings.catalog):
         attrs["stretch"] = stretch
     if isinstance(plan.settings.catalog.pixel_scale, float):

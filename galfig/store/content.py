@@ -24,7 +24,7 @@ from galfig.store.virtual import VirtualDataset
 # Parts of a store, from cause to effect, with their root attributes and datasets.
 PARTS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "catalog": (
-        ("catalog_sha256", "class_counts", "simulated", "subset"),
+        ("catalog_sha256", "class_counts", "fetched", "simulated", "subset"),
         (
             *("objid", "redshift", "label", "value", "split", "pixel_scale", "kpc_per_arcsec"),
             *("north_angle", "east_angle", "catalog", "rejected"),
@@ -93,11 +93,14 @@ def _digest_part(store: Store, raw: int, part: str) -> str:
 
 
 def _strip(key: str, value: Any) -> Any:
-    """Leave out the versions of libraries with which a network was trained."""
-    if key != "training":
-        return value
-    training = json.loads(value)
-    return {name: training[name] for name in training if name != "versions"}
+    """Leave out versions of libraries, and of a fetch what no figure says, such as its days."""
+    if key == "training":
+        training = json.loads(value)
+        return {name: training[name] for name in training if name != "versions"}
+    if key == "fetched":
+        fetched = json.loads(value)
+        return {name: fetched.get(name) for name in ("service", "release", "address", "is_mirror")}
+    return value
 
 
 def _add_dataset(

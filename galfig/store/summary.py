@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 from collections.abc import Mapping
 from html import escape
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from galfig.metrics import describe_baseline, describe_few
-from galfig.records import Training
+from galfig.records import FetchRecord, Training
 
 if TYPE_CHECKING:
     from galfig.store.reader import Store
@@ -80,6 +81,7 @@ def describe_html(store: "Store") -> str:
         "mean over": describe_networks(store).removeprefix("means over "),
         "maps": _describe_maps(store).removeprefix(f"{_name_maps(store)} of "),
         "built by": f"galfig {record.galfig_version}, plan {store.whole_digest[:12]}",
+        "cutouts": "" if record.fetched is None else describe_source(record.fetched),
         "from": f"catalog {record.catalog_sha256[:12]}, network {record.checkpoint_sha256[:12]}",
         "warnings": "; ".join(list_warnings(store)),
     }
@@ -114,6 +116,30 @@ def describe_networks(store: "Store") -> str:
     if not np.isfinite(agreement):
         return words
     return f"{words}, whose maps have a median rank correlation of {agreement:.2f}"
+
+
+def describe_source(fetched: FetchRecord) -> str:
+    """Say where cutouts were fetched from.
+
+    Parameters
+    ----------
+    fetched : FetchRecord
+        What 'galfig fetch' recorded.
+
+    Returns
+    -------
+    str
+        Such as "SDSS DR18"; the address, and no survey, of another server than the service's own.
+    """
+    if fetched.is_mirror:
+        return f"from {fetched.address}"
+    release = re.fullmatch(r"(?:ls-)?(?:dr)?(\d+)", fetched.release, re.ASCII | re.IGNORECASE)
+    if fetched.service == "hips":
+        return f"HiPS {fetched.release} by hips2fits of CDS"
+    if fetched.service == "legacy":
+        layer = f"DR{release[1]}" if release else f"viewer, layer {fetched.release}"
+        return f"Legacy Surveys {layer}"
+    return f"SDSS {f'DR{release[1]}' if release else fetched.release}"
 
 
 def list_warnings(store: "Store") -> list[str]:

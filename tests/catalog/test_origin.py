@@ -5,29 +5,12 @@ import logging
 import os
 
 import pytest
+from samples import FETCHED
 
 from galfig.catalog.galaxies import load_galaxies
 from galfig.catalog.origin import read_origin
 from galfig.config import load_settings
 from galfig.records import FETCH_FILE, FetchRecord
-
-FETCHED = {
-    "service": "sdss",
-    "release": "dr18",
-    "address": "https://skyserver.sdss.org/dr18",
-    "is_mirror": False,
-    "catalog": "catalog.csv",
-    "images": "images/{objID}.jpg",
-    "query": "SELECT TOP 10 objID FROM Galaxy",
-    "pixel_scale": 0.396,
-    "size": 96,
-    "is_north_up": True,
-    "first": "2026-11-25",
-    "last": "2026-11-26",
-    "n": 12,
-    "n_failed": 1,
-    "galfig_version": "0.1.0",
-}
 
 
 def write_record(folder, **changes):

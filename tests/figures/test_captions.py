@@ -6,7 +6,7 @@ import re
 import h5py
 import numpy as np
 import pytest
-from samples import list_figures
+from samples import FETCHED, list_figures
 
 from galfig.errors import FigureError
 from galfig.figures.captions import (
@@ -18,6 +18,7 @@ from galfig.figures.captions import (
     format_probability,
     name_classes,
 )
+from galfig.figures.latex import escape_latex
 from galfig.figures.registry import draw_figure
 from galfig.store.reader import open_store
 from galfig.store.selection import Query, Selection, select_galaxies
@@ -100,6 +101,45 @@ def test_caption_of_named_and_of_all_galaxies(store_path):
             "Grad-CAM maps of the 12 simulated galaxies of the validation set."
             in describe_panels(store, everything, PLAIN)
         )
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "Cutouts: SDSS DR18."),
+        ({"release": "18"}, "Cutouts: SDSS DR18."),
+        ({"service": "legacy", "release": "ls-dr10"}, "Cutouts: Legacy Surveys DR10."),
+        (
+            {"service": "legacy", "release": "unwise-neo7"},
+            "Cutouts: Legacy Surveys viewer, layer unwise-neo7.",
+        ),
+        (
+            {"service": "hips", "release": "CDS/P/SDSS9/color"},
+            "Cutouts: HiPS CDS/P/SDSS9/color by hips2fits of CDS.",
+        ),
+        # A local server may serve anything.
+        (
+            {"is_mirror": True, "address": "http://127.0.0.1:8000/a_b"},
+            "Cutouts: from http://127.0.0.1:8000/a_b.",
+        ),
+    ],
+)
+def test_where_cutouts_are_from(make_store, changes, words):
+    """A survey is named only where its own service was asked."""
+    training = '{"arch": "conv3", "n_train": {"a": 3}, "simulated": false}'
+    fetched = json.dumps({**FETCHED, **changes})
+    attrs = {"simulated": False, "training": training, "fetched": fetched}
+    with open_store(make_store("f.h5", attrs=attrs)) as store:
+        shown = select_galaxies(store, Query(n=2))
+        assert words in describe_training(store, PLAIN)
+        assert words in describe_panels(store, shown, PLAIN)
+        assert escape_latex(words) in describe_panels(store, shown, LATEX)
+    attrs["simulated"] = True
+    with open_store(make_store("s.h5", attrs=attrs)) as store:
+        assert "Cutouts" not in describe_training(store, PLAIN)
+    del attrs["fetched"]
+    with open_store(make_store("u.h5", attrs={**attrs, "simulated": False})) as store:
+        assert "Cutouts" not in describe_training(store, PLAIN)
 
 
 def test_caption_of_real_galaxies(make_store):

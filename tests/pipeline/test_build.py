@@ -5,10 +5,12 @@ import errno
 import json
 import logging
 import os
+import platform
 import shutil
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import h5py
@@ -17,7 +19,7 @@ import pytest
 import torch
 from astropy.io import fits
 from PIL import Image, ImageFile
-from samples import CPU, build_at, load_with_settings, make_checkpoint, note_progress
+from samples import CPU, FETCHED, build_at, load_with_settings, make_checkpoint, note_progress
 
 from galfig.attribution import variants
 from galfig.attribution.gradcam import CamBatch, grad_cam
@@ -41,7 +43,9 @@ from galfig.pipeline.build import build_store
 from galfig.pipeline.explain import explain_galaxies
 from galfig.pipeline.plan import make_plan
 from galfig.pipeline.proof import read_proof_images
+from galfig.records import FETCH_FILE, FetchRecord
 from galfig.runtime.options import RunOptions
+from galfig.store.content import read_content
 from galfig.store.merging import merge_parts
 from galfig.store.reader import open_store, read_image_digests
 
@@ -148,6 +152,33 @@ def test_store_says_what_it_was_made_from(galaxy_folder, tmp_path, monkeypatch):
     assert json.loads(attrs["class_names"]) == ["low", "high"]
     assert json.loads(attrs["config"]) == settings.record()
     assert {"galfig_version", "torch_version", "plan_digest", "training"} <= set(attrs)
+    assert "fetched" not in attrs
+    software = json.loads(attrs["software"])
+    assert software["python"] == platform.python_version()
+    assert {name: software[name] for name in ("numpy", "h5py", "torch", "fastai")} == {
+        name: version(name) for name in ("numpy", "h5py", "torch", "fastai")
+    }
+    assert not {"timm", "captum", "torchvision"} & set(software)
+
+
+def test_store_says_where_its_galaxies_were_fetched(galaxy_folder, tmp_path, checkpoint):
+    """What 'galfig fetch' recorded beside the catalog stays with the store, and no folder of it."""
+    images = load_with_settings(galaxy_folder)[1].catalog.images
+    record = {**FETCHED, "images": images}
+    (galaxy_folder / FETCH_FILE).write_text(json.dumps(record))
+    build_at(tmp_path / "maps.h5", galaxy_folder, checkpoint)
+    with open_store(tmp_path / "maps.h5") as store:
+        assert store.record.fetched == FetchRecord.model_validate(record)
+        assert str(galaxy_folder) not in store.attrs["fetched"]
+        content = read_content(store.path)
+    # Fetched again another day, it is the same; from elsewhere, it is not.
+    (galaxy_folder / FETCH_FILE).write_text(json.dumps({**record, "last": "2027-01-01"}))
+    build_at(tmp_path / "later.h5", galaxy_folder, checkpoint)
+    assert read_content(tmp_path / "later.h5") == content
+    (galaxy_folder / FETCH_FILE).write_text(json.dumps({**record, "release": "dr17"}))
+    build_at(tmp_path / "other.h5", galaxy_folder, checkpoint)
+    other = read_content(tmp_path / "other.h5")
+    assert {part for part in content if other[part] != content[part]} == {"catalog"}
 
 
 def test_shards_and_workers_do_not_show(galaxy_folder, tmp_path, checkpoint):
