@@ -19,7 +19,7 @@ from galfig.config import DEFAULT_FILE, Settings
 from galfig.errors import CatalogError
 from galfig.records import FETCH_FILE
 from galfig.runtime.messages import list_some, quote, shorten
-from galfig.store.designations import POSITIONS, match_sky_columns
+from galfig.sky import POSITIONS, match_sky_columns
 from galfig.survey.download import IMAGES
 from galfig.survey.folder import Source
 from galfig.survey.manifest import FAILED, MANIFEST
@@ -68,7 +68,7 @@ def read_positions(settings: Settings, ra: str | None = None, dec: str | None = 
         ``[catalog]`` names the file and its column of identifiers.
     ra, dec : str, optional
         Columns of right ascension and declination [deg]; by default, the first pair of names of
-        `galfig.store.designations.POSITIONS` that is there.
+        `galfig.sky.POSITIONS` that is there.
 
     Returns
     -------
