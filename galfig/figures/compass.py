@@ -70,7 +70,7 @@ def find_compasses(angles: NDArray[np.float64], style: StyleSettings) -> list[Co
     list of Compass or None
         For each cutout.
     """
-    known: list[bool] = np.isfinite(angles).all(axis=1).tolist()
+    known = [bool(one) for one in np.isfinite(angles).all(axis=1)]
     is_drawn = style.compass
     if is_drawn is None:
         is_drawn = not _measure_tilt(angles) <= TOLERANCE

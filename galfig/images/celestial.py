@@ -29,8 +29,8 @@ MAX_ORDER = 9
 TOLERANCE = 0.01
 # A larger pixel shows no galaxy [deg].
 MAX_PIXEL = 10.0
-# Digits to which the scale is rounded, so that cutouts of one service have the same, and decimals of
-# angles; the last bits of a machine make no difference either.
+# Digits to which the scale is rounded, so that cutouts of one service have the same, and decimals
+# of angles. The last bits of a machine make no difference either.
 _DIGITS, _DECIMALS = 5, 4
 
 
