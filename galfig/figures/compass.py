@@ -70,13 +70,11 @@ def find_compasses(angles: NDArray[np.float64], style: StyleSettings) -> list[Co
     list of Compass or None
         For each cutout.
     """
-    known = [bool(one) for one in np.isfinite(angles).all(axis=1)]
     is_drawn = style.compass
     if is_drawn is None:
         is_drawn = not _measure_tilt(angles) <= TOLERANCE
     return [
-        Compass(*pair) if is_drawn and is_known else None
-        for pair, is_known in zip(angles.tolist(), known, strict=True)
+        Compass(*pair) if is_drawn and np.isfinite(pair).all() else None for pair in angles.tolist()
     ]
 
 
