@@ -168,7 +168,7 @@ def fill_folder(folder: Path, service: Service, source: Source, manners: Manners
             # Also of a run that is interrupted: the next one tries them again.
             write_failures(folder, outcome.failures.values())
             _write_record(folder, _describe(record, targets, outcome))
-    _report(folder, path, targets, outcome, manners)
+    _report(folder, targets, outcome, manners)
     return path
 
 
@@ -278,9 +278,7 @@ def _write_record(folder: Path, record: FetchRecord) -> None:
         temporary.write_text(dump_json(record.model_dump(), indent=2) + "\n", encoding="utf-8")
 
 
-def _report(
-    folder: Path, path: Path, targets: Sequence[Target], outcome: Outcome, manners: Manners
-) -> None:
+def _report(folder: Path, targets: Sequence[Target], outcome: Outcome, manners: Manners) -> None:
     n, n_failed = len(targets), len(outcome.failures)
     if n_failed > manners.max_failed * n:
         example = next(iter(outcome.failures.values()))
@@ -291,13 +289,11 @@ def _report(
         )
     failed = f", {n_failed} failed, see {folder / FAILED}" if n_failed else ""
     logger.info(
-        "%s: %d of %d cutouts are there, %d of them fetched now (%.1f MB)%s; next: "
-        "galfig build-maps --catalog %s",
+        "%s: %d of %d cutouts are there, %d of them fetched now (%.1f MB)%s",
         folder,
         outcome.n_there + outcome.n_fetched,
         n,
         outcome.n_fetched,
         outcome.n_bytes / 1e6,
         failed,
-        path,
     )
