@@ -40,6 +40,12 @@ MESSAGES = [
         "maps.h5: leave the maps in the parts with 'galfig merge --virtual'",
     ),
     ("merge", "merge the parts with `virtual=True`", "merge the parts with --virtual"),
+    # What is fetched from surveys; a command of the group has the options.
+    ("fetch sdss", "`base_url` 'x': expected an", "--base-url 'x': expected an"),
+    ("fetch sdss", "`contact` 'x': expected an", "--contact 'x': expected an"),
+    ("fetch sdss", "`n` -1: expected the", "--n -1: expected the"),
+    ("fetch sdss", "`where` 'a;': expected one", "--where 'a;': expected one"),
+    ("fetch sdss", "relax `where`, or see", "relax --where, or see"),
     # Images that are elsewhere.
     ("train", "`images_dir` needs fsspec", "--images needs fsspec"),
     # Maps that are scored.
@@ -329,7 +335,7 @@ def iter_messages():
 @pytest.mark.parametrize(("command", "library", "terminal"), MESSAGES)
 def test_parameters_become_options(command, library, terminal):
     """Each kind of message, for the command that prints it."""
-    assert translate(library, context(command)) == terminal
+    assert translate(library, context(*command.split())) == terminal
 
 
 def test_manuscripts_have_keys_and_no_options():
