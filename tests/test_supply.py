@@ -1,6 +1,7 @@
 """What galfig is made of and may do: pinned actions, no unpickling, no shell, no network."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -210,7 +211,8 @@ for line in sys.stdin.read().splitlines():
     print(line, file=sys.stderr)
     main(line.split(), standalone_mode=False)
 """
-COMMANDS = """simulate data/simulated --n 100
+COMMANDS = """fetch sdss sky --dry-run
+simulate data/simulated --n 100
 catalog from-folders folders --out folders.csv
 catalog check data/simulated/catalog.csv --decode all
 train --config galfig.toml --out model.safetensors
@@ -280,3 +282,20 @@ def test_no_command_uses_the_network(tmp_path, store_path):
     commands = {line.split()[0] for line in COMMANDS.splitlines()}
     assert commands == set(galfig.cli.COMMANDS)
     assert (tmp_path / "p.ecsv").is_file()
+
+
+@pytest.mark.slow
+def test_fetch_alone_asks_for_a_name(tmp_path):
+    """The test above could fail: what galfig is asked to fetch, it looks up, and says so."""
+    done = subprocess.run(
+        [sys.executable, "-c", OFFLINE, "asked"],
+        input="fetch sdss sky --n 1 --base-url http://galaxies.invalid",
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "no_proxy": "*"},
+    )
+    assert done.returncode == 1
+    assert "galaxies.invalid" in (tmp_path / "asked").read_text()
+    assert "galfig: error: SkyServer: no catalog, cannot connect (no network here)" in done.stderr

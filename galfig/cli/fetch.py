@@ -1,6 +1,8 @@
 """``galfig fetch``."""
 
 import functools
+import logging
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +16,8 @@ from galfig.cli.usage import Group
 if TYPE_CHECKING:
     from galfig.survey.download import Manners
     from galfig.survey.folder import Fetch
+
+logger = logging.getLogger(__name__)
 
 
 @click.group(cls=Group)
@@ -92,8 +96,15 @@ folder_argument = click.argument(
 
 
 def carry_out(fetch: "Fetch", dry_run: bool) -> None:
-    """Fetch, and print the path of the catalog; or print what a fetch would take."""
-    click.echo(fetch.estimate() if dry_run else fetch.run())
+    """Fetch, print where the catalog is, and say what comes next; or print what it would take."""
+    if dry_run:
+        click.echo(fetch.estimate())
+        return
+    path = fetch.run()
+    click.echo(path)
+    settings = fetch.settings_path
+    option, read = ("--catalog", path) if settings is None else ("--config", settings)
+    logger.info("next: galfig build-maps %s %s", option, shlex.quote(str(read)))
 
 
 class _Number(click.ParamType):  # type: ignore[type-arg]

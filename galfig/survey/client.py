@@ -9,6 +9,7 @@ import asyncio
 import email.utils
 import importlib.metadata
 import logging
+import os
 import random
 import ssl
 import time
@@ -23,6 +24,7 @@ import httpx
 import galfig
 from galfig.errors import ConfigError, SurveyError
 from galfig.runtime.messages import one_line, quote
+from galfig.runtime.options import OFFLINE
 from galfig.survey.service import Answer, RefusedAnswerError, require_between
 
 logger = logging.getLogger(__name__)
@@ -143,6 +145,12 @@ class Client:
     patience : Patience, optional
         How long to try.
 
+    Raises
+    ------
+    ConfigError
+        If ``GALFIG_OFFLINE`` is set, a number is out of bounds, or the proxies of the environment
+        are none.
+
     Attributes
     ----------
     n_requests : int
@@ -159,6 +167,11 @@ class Client:
         contact: str | None = None,
         patience: Patience = PATIENT,
     ) -> None:
+        if os.environ.get(OFFLINE):
+            raise ConfigError(
+                f"{title}: nothing is fetched here ({OFFLINE} is set, as in the steps of a "
+                "manuscript), expected a network; fetch outside, and unset it"
+            )
         require_between("connections", connections, 1, MAX_CONNECTIONS)
         require_between("rate", rate, 0.01, MAX_RATE)
         self.title = title
@@ -392,8 +405,6 @@ def name_agent(contact: str | None = None) -> str:
     ConfigError
         If that is no address of one line in ASCII.
     """
-    import os
-
     told = os.environ.get(CONTACT, "") if contact is None else contact
     is_plain = told.isascii() and told.isprintable() and len(told) <= 200
     if not is_plain or any(char in '()<>;"\\' for char in told):

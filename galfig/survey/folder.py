@@ -106,6 +106,11 @@ class Fetch:
         services = (self.service, *self.others)
         return fill_folder(self.folder, services, self.source, self.manners)
 
+    @property
+    def settings_path(self) -> Path | None:
+        """The settings beside the catalog that read the folder; None where the defaults do."""
+        return self.folder / DEFAULT_FILE if self.source.settings else None
+
     def estimate(self) -> str:
         """Say in one line what is asked for, and how long it takes; nothing is asked for."""
         path = self.folder / self.source.name
@@ -196,14 +201,13 @@ def fill_folder(
             # Also of a run that is interrupted: the next one tries them again.
             write_failures(folder, outcome.failures.values())
             _write_record(folder, _describe(record, n, outcome))
-        following = f"--catalog {path}"
         if source.settings:
-            following = f"--config {_write_settings(folder, source.settings)}"
-    _report(folder, n, len(services), outcome, manners, following)
+            _write_settings(folder, source.settings)
+    _report(folder, n, len(services), outcome, manners)
     return path
 
 
-def _write_settings(folder: Path, words: str) -> Path:
+def _write_settings(folder: Path, words: str) -> None:
     """Write the settings that read a folder, unless there are some: they may be the user's own."""
     path = folder / DEFAULT_FILE
     if not path.exists():
@@ -212,7 +216,6 @@ def _write_settings(folder: Path, words: str) -> Path:
             temporary.write_text(words, encoding="utf-8")
     elif _read_bytes(path) != words.encode():
         logger.info("%s: is there already, and stays as it is", path)
-    return path
 
 
 def _begin(folder: Path, services: Sequence[Service], source: Source) -> FetchRecord:
@@ -322,9 +325,7 @@ def _write_record(folder: Path, record: FetchRecord) -> None:
         temporary.write_text(dump_json(record.model_dump(), indent=2) + "\n", encoding="utf-8")
 
 
-def _report(
-    folder: Path, n: int, n_services: int, outcome: Outcome, manners: Manners, following: str
-) -> None:
+def _report(folder: Path, n: int, n_services: int, outcome: Outcome, manners: Manners) -> None:
     n_failed = len(outcome.failures)
     if n_failed > manners.max_failed * n:
         example = next(iter(outcome.failures.values()))
@@ -335,13 +336,11 @@ def _report(
         )
     failed = f", {n_failed} failed, see {folder / FAILED}" if n_failed else ""
     logger.info(
-        "%s: %d of %d cutouts are there, %d of them fetched now (%.1f MB)%s; next: "
-        "galfig build-maps %s",
+        "%s: %d of %d cutouts are there, %d of them fetched now (%.1f MB)%s",
         folder,
         outcome.n_there + outcome.n_fetched,
         n * n_services,
         outcome.n_fetched,
         outcome.n_bytes / 1e6,
         failed,
-        following,
     )

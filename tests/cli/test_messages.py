@@ -40,6 +40,12 @@ MESSAGES = [
         "maps.h5: leave the maps in the parts with 'galfig merge --virtual'",
     ),
     ("merge", "merge the parts with `virtual=True`", "merge the parts with --virtual"),
+    # What is fetched from surveys; a command of the group has the options.
+    ("fetch sdss", "`base_url` 'x': expected an", "--base-url 'x': expected an"),
+    ("fetch sdss", "`contact` 'x': expected an", "--contact 'x': expected an"),
+    ("fetch sdss", "`n` -1: expected the", "--n -1: expected the"),
+    ("fetch sdss", "`where` 'a;': expected one", "--where 'a;': expected one"),
+    ("fetch sdss", "relax `where`, or see", "relax --where, or see"),
     # Images that are elsewhere.
     ("train", "`images_dir` needs fsspec", "--images needs fsspec"),
     # Maps that are scored.

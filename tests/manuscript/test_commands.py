@@ -82,6 +82,7 @@ def test_what_a_command_writes_is_known(command, outputs):
         ("galfig audit a.h5 --out paper.tex", "expected .h5 or .hdf5"),
         ("galfig audit a.h5 --catalog c.csv", "'--catalog', expected one of"),
         ("galfig audit a.h5 --arch python:a:b", "'--arch', expected one of"),
+        ("galfig fetch sdss sky", "expected one of galfig simulate, galfig train"),
         ("galfig train --config ../galfig.toml", "leaves the folder"),
         ("galfig train --catalog=/etc/passwd", "leaves the folder"),
         ("galfig build-maps --images a/../../b", "leaves the folder"),

@@ -163,3 +163,11 @@ def test_a_service_is_not_overrun(given):
     """Neither by connections nor by requests."""
     with pytest.raises(ConfigError, match=f"`{next(iter(given))}`"):
         Client("https://example.org", "Server", **given)
+
+
+def test_nothing_is_fetched_offline(server, monkeypatch):
+    """Where GALFIG_OFFLINE is set, as in the steps of a manuscript."""
+    monkeypatch.setenv("GALFIG_OFFLINE", "1")
+    with pytest.raises(ConfigError, match="nothing is fetched here"):
+        ask(server)
+    assert server.requests == []
