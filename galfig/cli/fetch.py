@@ -96,7 +96,7 @@ folder_argument = click.argument(
 
 
 def carry_out(fetch: "Fetch", dry_run: bool) -> None:
-    """Fetch, print the path of the catalog, and say what to do next; or print what it would take."""
+    """Fetch, print where the catalog is, and say what comes next; or print what it would take."""
     if dry_run:
         click.echo(fetch.estimate())
         return
