@@ -205,7 +205,8 @@ OPENED = {
     **{f"tables/{name}.py": "files that are being written" for name in ("mrt", "parquet", "text")},
     "tables/fits.py": "bytes in memory, and the file that is being written",
     "figures/save.py": "captions, beside the figure, that are about to be written",
-    <<<<<<< /tmp/tmpn0c2dqps.tok"citing/bibliography.py": "the files of galfig itself",======="survey/manifest.py": "a file that is being written",>>>>>>> /tmp/tmp8gof284z.tok
+    "citing/bibliography.py": "the files of galfig itself",
+    "survey/manifest.py": "a file that is being written",
     "gallery/main.py": "the files of the page, which are of galfig itself",
     "manuscript/build.py": "texts that are about to be written",
     "manuscript/check.py": "files of the manuscript, where they are regular ones",
