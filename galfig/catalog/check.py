@@ -523,17 +523,25 @@ def _describe_classes(
             strict=False,
         )
     )
-    kept = reading.class_names or classes.keep or tuple(counts)
+    kept = dict.fromkeys(reading.class_names or classes.keep or counts)
+    numbers: dict[str, list[int]] = {}
+    if galaxies is not None:
+        masks = [np.ones(len(galaxies), bool), *(galaxies.split == word for word in SPLITS)]
+        columns = [_count_labels(galaxies, mask) for mask in masks[: 4 if labelled else 1]]
+        rows = zip(*columns, strict=True)
+        numbers = {name: list(row) for name, row in zip(galaxies.class_names, rows, strict=True)}
     # A class that is kept and nowhere in the catalog is the reason of a refusal.
     for name in [*counts, *(name for name in kept if name not in counts)]:
         low, high = edges.get(name, (None, None))
-        numbers: list[int | None] = [None] * 4
-        if galaxies is not None and name in galaxies.class_names:
-            split = galaxies.split[galaxies.label == galaxies.class_names.index(name)]
-            numbers[0] = len(split)
-            if labelled:
-                numbers[1:] = (int(np.sum(split == word)) for word in SPLITS)
-        yield ClassFacts(name, low, high, counts.get(name, 0), name in kept, *numbers)
+        found: list[int | None] = [*numbers.get(name, ()), None, None, None, None]
+        yield ClassFacts(name, low, high, counts.get(name, 0), name in kept, *found[:4])
+
+
+def _count_labels(galaxies: Galaxies, mask: NDArray[np.bool_]) -> list[int]:
+    """Count some galaxies by class, (C,)."""
+    labels = galaxies.label[mask]
+    counts = np.bincount(labels[labels >= 0], minlength=len(galaxies.class_names))
+    return [int(n) for n in counts]
 
 
 def _make_histogram(value: NDArray[np.float64] | None, settings: Settings) -> Histogram | None:

@@ -28,7 +28,7 @@ from galfig.catalog.columns import (
     read_numbers,
     read_texts,
 )
-from galfig.catalog.formats import check_choice, is_parquet, read_file, read_table
+from galfig.catalog.formats import OnTable, check_choice, is_parquet, read_file, read_table
 from galfig.catalog.identifiers import find_bad_objids, find_doubled
 from galfig.catalog.origin import read_origin
 from galfig.catalog.partitions import read_partitions
@@ -56,6 +56,8 @@ SYNONYMS = {"val": "valid", "validation": "valid", "training": "train", "testing
 # Local Group galaxies have redshifts down to -0.001, and the farthest known ones about 14. Catalogs
 # write -9999, 99 or 9999 for unknown.
 MIN_REDSHIFT, MAX_REDSHIFT = -0.01, 20.0
+# Classes that labels of 16 bits can tell apart.
+MAX_CLASSES = 2**15 - 1
 # Number of class names that are compared with each other.
 MAX_COMPARED = 100
 
@@ -315,10 +317,13 @@ def load_galaxies(
     array = find_array(settings)
     templates = [] if array is not None else parse_templates(settings.catalog)
     check_templates(templates, settings.images_dir)
+    # A table that nobody asked for would stay in the memory beside the one that is made of it.
+    on_table = None if reading is None else reading.show
     reading = Reading() if reading is None else reading
     parts: list[_Part] = []
     for file in settings.catalog_files:
-        parts.append(_read_part(file, settings, templates, array, reading))
+        parts.append(_read_part(file, settings, templates, array, on_table))
+        reading.show(parts[-1].table)
         reading.rows[file] = len(parts[-1].table)
     reading.table = table = _join([part.table for part in parts])
     reading.objid = objid = np.concatenate([part.objid for part in parts])
@@ -393,7 +398,7 @@ def _read_part(
     settings: Settings,
     templates: Sequence[Template],
     array: ImageArray | None,
-    reading: Reading,
+    on_table: OnTable | None,
 ) -> _Part:
     """Read a file of the catalog; rows without a usable identifier are rejected."""
     catalog, path = settings.catalog, file.path
@@ -403,11 +408,10 @@ def _read_part(
     if path.is_dir() or is_parquet(path):
         check_choice(path, file.table, catalog.names)
         table, digest = read_partitions(
-            path, catalog.id, wanted, has_images=has_images, on_table=reading.show
+            path, catalog.id, wanted, has_images=has_images, on_table=on_table
         )
     elif has_images and array is not None:
         table, digest = read_array_table(array, catalog.id)
-        reading.show(table)
         table = table if wanted is None else wanted.drop_others(table, path)
     else:
         data = read_file(path, with_readme=catalog.names is None)
@@ -421,7 +425,7 @@ def _read_part(
             names=catalog.names,
             faults=faults,
             wanted=wanted,
-            on_table=reading.show,
+            on_table=on_table,
         )
         del data
     objid = table[catalog.id].to_numpy(dtype=object)
@@ -769,6 +773,11 @@ def _label_rows(
     found = Counter(names)
     counts = {name: found[name] for name in order}
     class_names = classes.keep or order
+    if len(class_names) > MAX_CLASSES:
+        raise CatalogError(
+            f"{settings.catalog_path}: column {classes.column!r} holds {len(class_names)} classes, "
+            f"expected at most {MAX_CLASSES}; choose a column of classes, or set [classes] keep"
+        )
     position = {name: index for index, name in enumerate(class_names)}
     label = np.array([position.get(name, -1) for name in names], dtype=np.int16)
     return _Labels(label, value, rejected, (label >= 0) | (rejected != ""), class_names, counts)

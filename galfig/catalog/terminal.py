@@ -136,7 +136,8 @@ def _write_classes(check: CatalogCheck) -> list[str]:
     others = sorted((one for one in check.classes if not one.is_kept), key=lambda one: -one.n_rows)
     shown = [*kept, *others][:MAX_ROWS]
     # In the order of the settings.
-    shown = [one for one in check.classes if one in shown]
+    names = {one.name for one in shown}
+    shown = [one for one in check.classes if one.name in names]
     is_binned = any(one.low is not None for one in shown)
     splits = [
         (word, [getattr(one, f"n_{word}") for one in shown]) for word in ("train", "valid", "test")

@@ -122,6 +122,14 @@ BROKEN = {
     ),
     "values outside": (put("oh_p50", [1.0, 2.0] * 12), {}, []),
     "one class": (put("kind", ["disc"] * 24), {"classes": {"column": "kind"}}, []),
+    "a class for each galaxy": (
+        write_other(
+            "many.csv",
+            b"objID,kind\n" + b"".join(b"%d,kind %d\n" % (row, row) for row in range(33_000)),
+        ),
+        {"catalog": {"path": "many.csv"}, "classes": {"column": "kind"}},
+        [],
+    ),
     "a class that is not there": (
         put("kind", ["disc", "bar"] * 12),
         {"classes": {"column": "kind", "keep": ["disc", "ring"]}},
