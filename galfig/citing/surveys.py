@@ -171,9 +171,7 @@ def _find_sdss(number: int, release: str = "") -> Survey:
     else:
         phase = "sdss-v"
         papers = []
-        notes = [
-            f"the paper of release {name} of SDSS is not known to galfig; see {_SDSS_PAGE}"
-        ]
+        notes = [f"the paper of release {name} of SDSS is not known to galfig; see {_SDSS_PAGE}"]
     if phase in _PHASES:
         papers.append(_PHASES[phase])
     if phase not in ("sdss-ii", "sdss-iii"):
