@@ -227,6 +227,7 @@ gallery maps.h5 --out gallery
 figure --list
 figure roc
 figure reliability --data p.ecsv
+cite maps.h5 --out software.bib
 subset --n 2 --out s.h5
 export --table t.fits --maps m.fits --objid @s.h5
 manuscript list paper

@@ -102,6 +102,7 @@ def describe_context(store: Store, name: str, publication: PublicationSettings) 
     versions = {"galfig": record.galfig_version}
     if "torch_version" in store.attrs:
         versions["torch"] = str(store.attrs["torch_version"])
+    versions |= record.software
     networks = (record.checkpoint_sha256, *(one.checkpoint_sha256 for one in record.networks))
     trained = store.training.versions or {}
     cited = cite(store, settings={"publication": {"surveys": list(publication.surveys)}})

@@ -163,6 +163,16 @@ def test_several_stores(make_real, store_path):
         cite([])
 
 
+def test_a_subset_cites_the_same(make_real, tmp_path):
+    """It keeps where its galaxies are from, and what made the maps."""
+    store = make_real(fetched={"query": QUERY}, software=json.dumps(SOFTWARE))
+    small = galfig.subset(store, tmp_path / "small.h5", slice(3))
+    whole, part = cite(store), cite(small)
+    assert part.references == whole.references
+    assert part.software == whole.software
+    assert part.acknowledgements == whole.acknowledgements
+
+
 def test_the_face(store_path):
     """It is among the names of the package."""
     assert galfig.cite(store_path) == cite(store_path)

@@ -48,6 +48,13 @@ MESSAGES = [
     ("fetch sdss", "relax `where`, or see", "relax --where, or see"),
     # Images that are elsewhere.
     ("train", "`images_dir` needs fsspec", "--images needs fsspec"),
+    # Surveys that are named.
+    (
+        "cite",
+        "is not recorded; name the survey with `surveys`",
+        "is not recorded; name the survey with --survey",
+    ),
+    ("cite", "`surveys`: 'x' is unknown; expected one", "--survey: 'x' is unknown; expected one"),
     # Maps that are scored.
     ("score", "`of` 'x': expected one of 'true'", "--of 'x': expected one of 'true'"),
     ("score", "`cutout_size` 97: expected at most 96", "--cutout-size 97: expected at most 96"),

@@ -193,6 +193,10 @@ def test_what_was_made_from_what(files, tmp_path, make_store):
         versions |= {"torch": opened.attrs["torch_version"]}
         assert action["endTime"] == opened.attrs["created"]
     assert list_programs(entities, action) == versions
+    cited = [entities[one["@id"]] for one in entities["./"]["citation"]]
+    grad_cam = next(one for one in cited if one["@id"] == "https://doi.org/10.1109/ICCV.2017.74")
+    assert grad_cam["@type"] == "ScholarlyArticle"
+    assert grad_cam["description"].startswith("Selvaraju et al. 2017. 2017 IEEE International")
     trained = entities["#train"]
     assert trained["result"] == action["object"]
     assert list_programs(entities, trained) == {"galfig": "0.1.0", "torch": "2.9", "fastai": "2.8"}
