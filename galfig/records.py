@@ -681,7 +681,7 @@ class FetchRecord(_Record):
     Attributes
     ----------
     service : str
-        The service that gave the cutouts; see `galfig.survey`.
+        The service that gave the cutouts.
     release : str
         Data release, layer or HiPS of the cutouts.
     address : str

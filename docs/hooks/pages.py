@@ -35,6 +35,7 @@ ELSEWHERE = {
     "benchmarks/results.json": "benchmarks/results.json",
     "benchmarks/results.png": "benchmarks/results.png",
     "data/README.md": "data.md",
+    "data/wu-boada-2019.sql": "data/wu-boada-2019.sql",
 }
 LINK = re.compile(r"(?<=\]\()[^)\s:#]+(?=[)#])")
 MATH = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)

@@ -90,7 +90,7 @@ class Query(NamedTuple):
 
 
 def spread(objid: int) -> int:
-    """Return the place of a galaxy in a sample; see `PRIME`.
+    """Return the place of a galaxy in a sample; see ``PRIME``.
 
     objIDs of SDSS count runs, fields and objects, so that the first of them by number are one
     stripe of the sky. The first of them in this order are spread over all of it, they are always
