@@ -200,6 +200,8 @@ OPENED = {
     "store/spans.py": "the same",
     "export/crate.py": "files that are being written",
     "pipeline/parts.py": "the folder of the parts, by its descriptor",
+    "survey/planes.py": "bytes in memory",
+    "survey/positions.py": "`read_table` of formats, which is given the bytes",
     "manuscript/folder.py": "below the folder's descriptor, regular files only",
     "store/reader.py": "the same, and the first bytes of a file that HDF5 refused",
     **{f"tables/{name}.py": "files that are being written" for name in ("mrt", "parquet", "text")},
