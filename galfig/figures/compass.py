@@ -1,5 +1,6 @@
 """Compass: arrows to the north and the east on cutouts that lie otherwise than maps of the sky."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -70,13 +71,12 @@ def find_compasses(angles: NDArray[np.float64], style: StyleSettings) -> list[Co
     list of Compass or None
         For each cutout.
     """
-    known = [bool(one) for one in np.isfinite(angles).all(axis=1)]
     is_drawn = style.compass
     if is_drawn is None:
-        is_drawn = not _measure_tilt(angles) <= TOLERANCE
+        is_drawn = _measure_tilt(angles) > TOLERANCE
     return [
-        Compass(*pair) if is_drawn and is_known else None
-        for pair, is_known in zip(angles.tolist(), known, strict=True)
+        Compass(*pair) if is_drawn and all(map(math.isfinite, pair)) else None
+        for pair in angles.tolist()
     ]
 
 
