@@ -17,14 +17,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from galfig.config import load_settings
 from galfig.errors import ConfigError
 from galfig.runtime.messages import quote, require_choice
 from galfig.survey.checks import accept_jpeg
 from galfig.survey.download import MAX_FAILED, Manners
 from galfig.survey.folder import Fetch
 from galfig.survey.planes import Field, accept_fits, check_place
-from galfig.survey.positions import make_source, read_positions
+from galfig.survey.positions import choose_catalog, make_source, read_positions
 from galfig.survey.service import (
     Answer,
     Service,
@@ -167,8 +166,7 @@ def plan_legacy(
         pixel_scale=pixel_scale,
         base_url=base_url,
     )
-    path = None if catalog is None else Path(catalog)
-    settings = load_settings(settings, {("catalog", "path"): path})
+    settings = choose_catalog(catalog, settings)
     positions = read_positions(settings, ra, dec)
     images: dict[str, Any] = {"images": f"images/{{{settings.catalog.id}}}{service.suffix}"}
     if format == "fits":
