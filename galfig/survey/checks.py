@@ -11,6 +11,8 @@ from galfig.survey.service import Answer, RefusedAnswerError
 # and 0.73 of the pixels of the most uniform have one colour. A stamp of a server without data is of
 # one colour (after JPEG, of a few levels), with or without some words on it.
 MAX_FLAT = 8
+# What servers also call these.
+_ALSO = {"image/jpeg": ("image/jpg",)}
 MAX_SHARE = 0.9
 
 
@@ -41,7 +43,7 @@ def accept_raster(answer: Answer, size: int, content_type: str) -> bytes:
     RefusedAnswerError
         If it is something else, of another size, damaged, or without sky.
     """
-    check_type(answer, content_type)
+    check_type(answer, content_type, *_ALSO.get(content_type, ()))
     name = content_type.removeprefix("image/").upper()
     if not answer.data.startswith(FORMATS[name]):
         raise RefusedAnswerError(f"begins with {quote(answer.data[:8])}, expected a {name}")

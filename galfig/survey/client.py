@@ -25,6 +25,7 @@ import galfig
 from galfig.errors import ConfigError, SurveyError
 from galfig.runtime.messages import one_line, quote
 from galfig.runtime.options import OFFLINE
+from galfig.survey.checks import describe_page
 from galfig.survey.service import Answer, RefusedAnswerError, require_between
 
 logger = logging.getLogger(__name__)
@@ -37,6 +38,8 @@ MAX_CONNECTIONS, MAX_RATE = 16, 50.0
 CONTACT = "GALFIG_CONTACT"
 """Variable of the environment with the address of the user, for the User-Agent."""
 MAX_REDIRECTS = 3
+# What is read of a page that says why there is no answer [byte].
+_MAX_PAGE = 20_000
 # Status codes after which the same request may succeed: a timeout of the server, a request that
 # came too early or too often, and faults of the server itself.
 _PASSING = {408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524}
@@ -215,7 +218,8 @@ class Client:
         max_bytes : int
             The largest answer that is read [byte].
         seconds : float, optional
-            Time for a whole answer [s]; by default, that of the patience.
+            Time for an answer that is known to take long [s]; one that takes longer is not asked
+            for again. By default, that of the patience.
         post : bool, default False
             Whether to send the parameters in the body, of a POST.
 
@@ -242,14 +246,17 @@ class Client:
                     return accept(await self._ask(url, form, max_bytes))
             except RefusedAnswerError as exc:
                 if exc.is_final or attempt == self.patience.attempts:
-                    raise FailedRequestError(str(exc), is_of_service=False) from exc
+                    # What says the same five times is a service in need of repair.
+                    raise FailedRequestError(str(exc), is_of_service=not exc.is_final) from exc
                 reason, after = str(exc), None
             except (_PassingError, TimeoutError) as exc:
                 late = isinstance(exc, TimeoutError)
                 reason = f"no whole answer in {limit:g} s" if late else str(exc)
                 after = exc.after if isinstance(exc, _PassingError) else None
                 self._check_pause(after)
-                if attempt == self.patience.attempts:
+                # To ask again for what takes minutes would only add to the load.
+                is_long = late and seconds is not None
+                if is_long or attempt == self.patience.attempts:
                     tries = f"{attempt} tries" if attempt > 1 else "1 try"
                     raise FailedRequestError(f"{reason}, {tries}", is_of_service=True) from exc
             await self._wait(attempt, after, reason)
@@ -282,7 +289,7 @@ class Client:
                 response = await self._http.send(request, stream=True)
                 try:
                     if not response.is_redirect:
-                        self._check_status(response)
+                        await _check_status(response)
                         data = await _read_body(response, max_bytes)
                         return Answer(_read_type(response), data)
                     url = self._find_next(url, response)
@@ -291,17 +298,6 @@ class Client:
             except (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError) as exc:
                 raise _PassingError(_describe(exc)) from exc
         raise FailedRequestError(f"more than {MAX_REDIRECTS} redirects", is_of_service=True)
-
-    def _check_status(self, response: httpx.Response) -> None:
-        status = response.status_code
-        if status == 200:
-            return
-        reason = f"status {status} {one_line(response.reason_phrase)[:60]}".strip()
-        if status in _PASSING:
-            raise _PassingError(reason, after=parse_retry_after(response.headers))
-        # Some other number means that this very thing is not there, or not allowed.
-        is_of_service = status in (401, 403, 407)
-        raise FailedRequestError(reason, is_of_service=is_of_service)
 
     def _find_next(self, url: httpx.URL, response: httpx.Response) -> httpx.URL:
         """Return where a redirect leads, if that is the same service."""
@@ -335,6 +331,24 @@ def _make_http(connections: int, agent: str, patience: Patience) -> httpx.AsyncC
             f"the network cannot be used ({one_line(exc)}), expected usable proxies and "
             "certificates; see HTTPS_PROXY, ALL_PROXY and SSL_CERT_FILE"
         ) from exc
+
+
+async def _check_status(response: httpx.Response) -> None:
+    """Raise an error for a status other than 200, with what the page says."""
+    status = response.status_code
+    if status == 200:
+        return
+    reason = f"status {status} {one_line(response.reason_phrase)[:60]}".strip()
+    words = b""
+    async for chunk in response.aiter_bytes():
+        words += chunk
+        if len(words) > _MAX_PAGE:
+            break
+    reason += f": {describe_page(words)}" if words.strip() else ""
+    if status in _PASSING:
+        raise _PassingError(reason, after=parse_retry_after(response.headers))
+    # Some other number means that this very thing is not there, or not allowed.
+    raise FailedRequestError(reason, is_of_service=status in (401, 403, 407))
 
 
 async def _read_body(response: httpx.Response, max_bytes: int) -> bytes:

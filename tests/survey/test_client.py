@@ -6,7 +6,7 @@ import itertools
 import time
 
 import pytest
-from surveys import Reply, SurveyServer, fail, redirect
+from surveys import Reply, SurveyServer, fail, redirect, slow
 
 from galfig.errors import ConfigError, SurveyError
 from galfig.survey.client import (
@@ -127,6 +127,14 @@ def test_all_wait_where_the_service_says_for_how_long(server):
         ask(server)
 
 
+def test_what_takes_long_is_not_asked_for_again(server):
+    """A query that the server does not answer in time would only add to its load."""
+    server.plan("/x", *[slow(2)] * 3)
+    with pytest.raises(FailedRequestError, match=r"no whole answer in 0\.3 s, 1 try"):
+        ask(server, seconds=0.3)
+    assert len(server.requests) == 1
+
+
 def test_waits_grow_and_differ(server, monkeypatch):
     """The bound of the random wait doubles up to its limit."""
     bounds = []
@@ -134,7 +142,7 @@ def test_waits_grow_and_differ(server, monkeypatch):
         "galfig.survey.client.random.uniform", lambda low, high: bounds.append(high) or 0
     )
     server.plan("/x", *[fail(500)] * 5)
-    with pytest.raises(FailedRequestError, match="status 500 Some Words, 5 tries"):
+    with pytest.raises(FailedRequestError, match="status 500 Some Words: 'busy', 5 tries"):
         ask(server, Patience(attempts=5, base=1, longest=5))
     assert bounds == [1, 2, 4, 5]
 

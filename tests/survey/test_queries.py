@@ -3,9 +3,12 @@
 import csv
 import re
 import sqlite3
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hatchling.builders.wheel import WheelBuilder
 from scipy import stats
 
 from galfig.errors import ConfigError
@@ -140,3 +143,13 @@ def test_what_is_no_page_is_refused(body, words, is_final):
     with pytest.raises(RefusedAnswerError, match=words) as caught:
         read_page(Answer("text/plain", body))
     assert caught.value.is_final is is_final
+
+
+def test_an_installed_galfig_brings_the_query(tmp_path):
+    """The wheel holds the one copy of data/ beside the module that reads it."""
+    root = Path(__file__).parents[2]
+    (wheel,) = WheelBuilder(str(root)).build(directory=str(tmp_path), versions=["standard"])
+    with zipfile.ZipFile(wheel) as archive:
+        packed = archive.read("galfig/survey/wu-boada-2019.sql")
+    assert packed == (root / "data" / "wu-boada-2019.sql").read_bytes()
+    assert not (root / "galfig" / "survey" / "wu-boada-2019.sql").exists()

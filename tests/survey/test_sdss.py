@@ -257,12 +257,12 @@ def test_what_stays_is_a_failure(server, tmp_path, fault):
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        (fail(404), "status 404 Some Words"),
+        (fail(404), "status 404 Some Words: 'busy'"),
         (resize(64), "64 × 64 pixels, expected 128 × 128"),
         (endless, "an answer of more than"),
         (redirect("https://example.org/x"), "redirects to 'https://example.org'"),
         (page("Down <b>for</b> repair"), "a page in place of the file: 'Oops Down for repair'"),
-        (fail(503), "status 503 Some Words, 4 tries"),
+        (fail(503), "status 503 Some Words: 'busy', 4 tries"),
     ],
 )
 def test_failures_have_reasons(server, tmp_path, fault, words):
@@ -291,6 +291,14 @@ def test_a_service_that_is_down_is_left_alone(server, tmp_path):
         fetch(server, tmp_path / "sky", 40)
     n_asked = len(server.count("getjpeg"))
     assert QUICK.failures <= n_asked < QUICK.failures + 4
+
+
+def test_a_service_under_repair_is_left_alone(server, tmp_path):
+    """Also where it says so with status 200, as for each of the cutouts."""
+    server.plan("getjpeg", *[page("Under repair")] * 1000)
+    with pytest.raises(SurveyError, match="8 cutouts in a row failed, the last with a page in"):
+        fetch(server, tmp_path / "sky", 40)
+    assert len(server.count("getjpeg")) < QUICK.failures + 4
 
 
 def test_a_service_that_asks_for_hours_is_left_alone(server, tmp_path):
