@@ -38,8 +38,7 @@ ADDRESS = "https://www.legacysurvey.org/viewer"
 LAYER, BANDS = "ls-dr10", "grz"
 # The pixels of the survey's own images [arcsec/pixel], and some 50 arcsec of them.
 PIXEL_SCALE, SIZE = 0.262, 192
-# Linear stretch of FITS by Lupton et al. [nanomaggy/pixel]: the noise is nearly black, and the
-# middle of a galaxy of magnitude 16 nearly white.
+# Linear stretch of FITS by Lupton et al. [nanomaggy/pixel]: 0.005 is nearly black, and 24 is white.
 STRETCH = 0.25
 # The viewer's source cuts at this many pixels; the description of DR10 still says 512.
 MAX_SIZE = 3000
