@@ -213,6 +213,8 @@ for line in sys.stdin.read().splitlines():
 """
 COMMANDS = """fetch sdss sky --dry-run
 simulate data/simulated --n 100
+fetch legacy sky --catalog galaxies.csv --dry-run
+fetch hips sky --catalog galaxies.csv --hips CDS/P/SDSS9/color --dry-run
 catalog from-folders folders --out folders.csv
 catalog check data/simulated/catalog.csv --decode all
 train --config galfig.toml --out model.safetensors
@@ -258,6 +260,7 @@ def test_no_command_uses_the_network(tmp_path, store_path):
     (tmp_path / "galfig.toml").write_text(
         "[training]\nepochs = 1\nbatch_size = 8\ncutout_size = 32\n"
     )
+    (tmp_path / "galaxies.csv").write_text("objID,ra,dec\na,1,2\n")
     (tmp_path / "publication.toml").write_text(
         '[publication]\ntitle = "T"\nlicense = "MIT"\nauthors = [{ name = "A" }]\n'
     )

@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from galfig.config import load_settings
 from galfig.errors import ConfigError
 from galfig.runtime.messages import quote, require_choice
 from galfig.survey.checks import accept_raster
@@ -24,7 +23,7 @@ from galfig.survey.download import MAX_FAILED, Manners
 from galfig.survey.folder import Fetch
 from galfig.survey.legacy import write_degrees
 from galfig.survey.planes import Field, accept_fits, check_place
-from galfig.survey.positions import make_source, read_positions
+from galfig.survey.positions import choose_catalog, make_source, read_positions
 from galfig.survey.service import (
     Answer,
     Service,
@@ -213,7 +212,7 @@ def plan_hips(
     names = name_bands(chosen) if len(chosen) != 1 else ("",)
     if len(chosen) > 1 and format != "fits":
         raise ConfigError(
-            f"`hips`: {len(chosen)} of them as pictures, expected one, or `format` 'fits'"
+            f'`hips`: {len(chosen)} of them as pictures, expected one, or `format="fits"`'
         )
     suffixes = [f".{name}.fits" if name else f".{format}" for name in names]
     services = [
@@ -230,8 +229,7 @@ def plan_hips(
         )
         for one, suffix in zip(chosen, suffixes, strict=True)
     ]
-    path = None if catalog is None else Path(catalog)
-    settings = load_settings(settings, {("catalog", "path"): path})
+    settings = choose_catalog(catalog, settings)
     positions = read_positions(settings, ra, dec)
     templates = [f"images/{{{settings.catalog.id}}}{suffix}" for suffix in suffixes]
     images: dict[str, Any] = {"bands": templates} if len(chosen) > 1 else {"images": templates[0]}

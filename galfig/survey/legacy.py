@@ -17,14 +17,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from galfig.config import load_settings
 from galfig.errors import ConfigError
 from galfig.runtime.messages import quote, require_choice
 from galfig.survey.checks import accept_jpeg
 from galfig.survey.download import MAX_FAILED, Manners
 from galfig.survey.folder import Fetch
 from galfig.survey.planes import Field, accept_fits, check_place
-from galfig.survey.positions import make_source, read_positions
+from galfig.survey.positions import choose_catalog, make_source, read_positions
 from galfig.survey.service import (
     Answer,
     Service,
@@ -39,8 +38,7 @@ ADDRESS = "https://www.legacysurvey.org/viewer"
 LAYER, BANDS = "ls-dr10", "grz"
 # The pixels of the survey's own images [arcsec/pixel], and some 50 arcsec of them.
 PIXEL_SCALE, SIZE = 0.262, 192
-# Linear stretch of FITS by Lupton et al. [nanomaggy/pixel]: the noise is nearly black, and the
-# middle of a galaxy of magnitude 16 nearly white.
+# Linear stretch of FITS by Lupton et al. [nanomaggy/pixel]: 0.005 is nearly black, and 24 is white.
 STRETCH = 0.25
 # The viewer's source cuts at this many pixels; the description of DR10 still says 512.
 MAX_SIZE = 3000
@@ -167,8 +165,7 @@ def plan_legacy(
         pixel_scale=pixel_scale,
         base_url=base_url,
     )
-    path = None if catalog is None else Path(catalog)
-    settings = load_settings(settings, {("catalog", "path"): path})
+    settings = choose_catalog(catalog, settings)
     positions = read_positions(settings, ra, dec)
     images: dict[str, Any] = {"images": f"images/{{{settings.catalog.id}}}{service.suffix}"}
     if format == "fits":

@@ -6,7 +6,7 @@ A service is asked once for each identifier, whose name its file gets.
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from galfig.catalog.columns import EMPTY_CELLS, read_numbers, require_column
 from galfig.catalog.formats import read_file, read_table
 from galfig.catalog.identifiers import MAX_NAME, find_bad_objids, find_doubled
-from galfig.config import DEFAULT_FILE, Settings
-from galfig.errors import CatalogError
+from galfig.config import DEFAULT_FILE, Settings, load_settings
+from galfig.errors import CatalogError, ConfigError
 from galfig.records import FETCH_FILE
 from galfig.runtime.messages import list_some, quote, shorten
 from galfig.sky import POSITIONS, match_sky_columns
@@ -57,6 +57,37 @@ class Positions(NamedTuple):
     dec: NDArray[np.float64]
     faults: dict[str, str]
     content: bytes
+
+
+def choose_catalog(catalog: Path | str | None, settings: Any = None) -> Settings:
+    """Return the settings with which a user's catalog is read.
+
+    Parameters
+    ----------
+    catalog : Path, str or None
+        The catalog; None for that of the settings.
+    settings : Path, str, mapping or Settings, optional
+        As `galfig.config.load_settings` takes them.
+
+    Returns
+    -------
+    Settings
+
+    Raises
+    ------
+    ConfigError
+        If neither names a catalog, or the settings name several.
+    """
+    path = None if catalog is None else Path(catalog)
+    chosen = load_settings(settings, {("catalog", "path"): path})
+    files = chosen.catalog_files
+    if len(files) > 1:
+        names = ", ".join(quote(file.path.name) for file in files)
+        raise ConfigError(f"[split] files: {names}, expected one catalog; name it by `catalog`")
+    # The default is simulated galaxies, which no survey has seen.
+    if "path" not in chosen.catalog.model_fields_set and "train" not in chosen.split.catalogs:
+        raise ConfigError("`catalog`: none is given, expected a table of identifiers and positions")
+    return chosen
 
 
 def read_positions(settings: Settings, ra: str | None = None, dec: str | None = None) -> Positions:

@@ -34,14 +34,18 @@ def write_settings(settings: Settings, name: str, images: Mapping[str, Any]) -> 
         "" where the defaults read the folder, given the path of its catalog.
     """
     given = settings.model_dump(mode="json", exclude_unset=True)
-    catalog = {key: given.get("catalog", {})[key] for key in given.get("catalog", {})}
+    catalog = given.get("catalog", {})
     kept = {key: catalog[key] for key in catalog if key not in _OF_IMAGES}
     table = settings.catalog_files[0].table
     path = name if table is None else f"{name}[{table}]"
     split = {key: value for key, value in given.get("split", {}).items() if key not in _OF_FILES}
+    classes = given.get("classes", {})
+    if "edges" in classes:
+        # TOML has no word for nothing; without bins, the list is empty.
+        classes["edges"] = classes["edges"] or []
     tables = {
         "catalog": {"path": path, **kept, **images},
-        "classes": given.get("classes", {}),
+        "classes": classes,
         "split": split,
     }
     fields = CatalogSettings.model_fields

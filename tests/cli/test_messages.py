@@ -46,6 +46,13 @@ MESSAGES = [
     ("fetch sdss", "`n` -1: expected the", "--n -1: expected the"),
     ("fetch sdss", "`where` 'a;': expected one", "--where 'a;': expected one"),
     ("fetch sdss", "relax `where`, or see", "relax --where, or see"),
+    ("fetch legacy", "`layer` 'x y': expected", "--layer 'x y': expected"),
+    ("fetch legacy", "`bands` 'gg': expected", "--bands 'gg': expected"),
+    ("fetch legacy", "`ra` is given without `dec`,", "--ra is given without --dec,"),
+    ("fetch legacy", "`catalog`: none is given,", "--catalog: none is given,"),
+    ("fetch hips", "`hips` 'DSS2': expected", "--hips 'DSS2': expected"),
+    ("fetch hips", "`cut` 9, 1: expected", "--cut 9, 1: expected"),
+    ("fetch hips", 'expected one, or `format="fits"`', "expected one, or --format fits"),
     # Images that are elsewhere.
     ("train", "`images_dir` needs fsspec", "--images needs fsspec"),
     # Surveys that are named.

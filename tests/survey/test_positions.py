@@ -8,8 +8,8 @@ import pytest
 from astropy.table import Table
 
 from galfig.config import load_settings
-from galfig.errors import CatalogError
-from galfig.survey.positions import read_positions
+from galfig.errors import CatalogError, ConfigError
+from galfig.survey.positions import choose_catalog, read_positions
 
 OBJID = "1237665024900858129"
 
@@ -125,3 +125,14 @@ def test_catalog_settings_are_used(tmp_path):
     Path("cat.txt").write_text("a 1 2\nb 3 4\n")
     catalog = {"path": "cat.txt", "id": "name", "names": ["name", "ra", "dec"]}
     assert read_positions(load_settings({"catalog": catalog})).objid == ("a", "b")
+
+
+def test_a_catalog_must_be_named():
+    """The default of galfig is simulated galaxies, and of several files one must be meant."""
+    with pytest.raises(ConfigError, match="`catalog`: none is given, expected a table"):
+        choose_catalog(None)
+    files = {"split": {"files": {"train": "a.csv", "test": "b.csv"}}}
+    with pytest.raises(ConfigError, match=r"\[split\] files: 'a.csv', 'b.csv', expected one cata"):
+        choose_catalog(None, files)
+    assert choose_catalog("c.csv", files).catalog_path == Path("c.csv")
+    assert choose_catalog(None, {"catalog": {"path": "d.csv"}}).catalog_path == Path("d.csv")

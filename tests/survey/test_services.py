@@ -395,7 +395,7 @@ def test_names_that_the_folder_cannot_hold_are_refused(server):
     with pytest.raises(CatalogError, match=r"column 'id\[1\]' cannot stand in a template of paths"):
         fetch_legacy(server, "sky", Path("cat.csv"), settings={"catalog": {"id": "id[1]"}})
     with pytest.raises(
-        ConfigError, match="2 of them as pictures, expected one, or `format` 'fits'"
+        ConfigError, match='2 of them as pictures, expected one, or `format="fits"`'
     ):
         fetch_hips(server, "sky", [f"{BAND}g", f"{BAND}r"], Path("cat.csv"))
     assert not Path("sky").exists()
