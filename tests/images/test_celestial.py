@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from galfig.images.celestial import MAX_ORDER, UNKNOWN, find_center, read_view
@@ -214,6 +214,7 @@ CARDS = st.dictionaries(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(CARDS)
 def test_no_header_stops_a_build_or_warns(changes):
     """Whatever it says: it is known, unknown or a fault. Warnings are errors here."""
