@@ -114,7 +114,7 @@ def _write_bibtex(citations: Citations) -> list[str]:
 def _write_latex(citations: Citations) -> list[str]:
     of_programs = {key for program in citations.software for key in program.keys}
     others = [one for one in citations.references if one.entry.key not in of_programs]
-    lines = _comment([*_introduce(citations), "The entries: galfig cite --format bibtex"])
+    lines = _comment([*_introduce(citations), "The entries are those of the format bibtex."])
     lines += ["", *_comment(["Cite in the text, each where its reason is mentioned:"])]
     for one in others:
         lines.append(f"\\citep{{{one.entry.key}}}% {_escape_comment(_explain(one.reasons))}")

@@ -62,6 +62,8 @@ MESSAGES = [
         "is not recorded; name the survey with --survey",
     ),
     ("cite", "`surveys`: 'x' is unknown; expected one", "--survey: 'x' is unknown; expected one"),
+    # Of Python alone: the command has a default.
+    ("cite", "`stores`: none, expected at least one", "`stores`: none, expected at least one"),
     # Maps that are scored.
     ("score", "`of` 'x': expected one of 'true'", "--of 'x': expected one of 'true'"),
     ("score", "`cutout_size` 97: expected at most 96", "--cutout-size 97: expected at most 96"),
