@@ -288,6 +288,9 @@ class SkyServer:
         self.form = f"/{release}/en/tools/search/x_results.aspx"
         self.row_limit = 500_000
         self.n_doubled = 0
+        # An order in place of the one that is asked for; whether pages all begin at the first row.
+        self.order = ""
+        self.ignores_where = False
         self.errors = "html"
         self._database = sqlite3.connect(":memory:", check_same_thread=False)
         self._load()
@@ -327,6 +330,10 @@ class SkyServer:
         top = re.match(r"\s*select\s+top\s+(\d+)\s", sql, re.IGNORECASE)
         limit = min(int(top[1]) if top else self.row_limit, self.row_limit)
         plain = f"SELECT {sql[top.end() :]}" if top else sql
+        if self.order:
+            plain = re.sub(r"ORDER BY .*", self.order, plain)
+        if self.ignores_where:
+            plain = re.sub(r"AS sample WHERE .* ORDER", "AS sample ORDER", plain)
         try:
             found = self._database.execute(f"{plain} LIMIT {limit}")
         except sqlite3.Error as exc:

@@ -4,6 +4,8 @@ import csv
 import io
 import logging
 import math
+import operator
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -84,7 +86,7 @@ def make_service(
         kind="sdss",
         title="SkyServer",
         own_address=OWN_ADDRESS,
-        address=parse_base(base_url, OWN_ADDRESS),
+        address=_parse_address(base_url, release),
         path=f"/dr{release}/SkyServerWS/ImgCutout/getjpeg",
         release=f"DR{release}",
         size=size,
@@ -95,6 +97,20 @@ def make_service(
         accept=accept,
         check_file=lambda data: accept(Answer("image/jpeg", data)),
     )
+
+
+def _parse_address(base_url: str | None, release: int) -> str:
+    """Check the address of a mirror, and leave out the release, which paths begin with."""
+    address = parse_base(base_url, OWN_ADDRESS)
+    match = re.fullmatch(r"(?P<base>.*?)/dr(?P<release>\d{1,3})(/SkyServerWS)?", address)
+    if match is None:
+        return address
+    if int(match["release"]) != release:
+        raise ConfigError(
+            f"`base_url` {quote(base_url)}: is of release {match['release']}, expected {release}, "
+            "as in `data_release`"
+        )
+    return match["base"]
 
 
 def plan_sdss(
@@ -206,6 +222,7 @@ async def _fetch_catalog(query: Query, service: Service, manners: Manners) -> by
     rows: dict[int, list[str]] = {}
     last: int | None = None
     n_doubled = 0
+    is_sorted = True
     async with manners.open_client(service) as client:
         while not query.n or len(rows) < query.n:
             n_rows = min(PAGE, query.n - len(rows)) if query.n else PAGE
@@ -214,10 +231,23 @@ async def _fetch_catalog(query: Query, service: Service, manners: Manners) -> by
             if not page.rows:
                 break
             names = names or page.names
-            for objid, row in _check_rows(page, names, query, last, service.title):
-                n_doubled += objid in rows
-                rows.setdefault(objid, row)
-                last = objid
+            objids = _read_objids(page, names, service.title)
+            fresh: dict[int, list[str]] = {}
+            for objid, row in zip(objids, page.rows, strict=True):
+                if objid not in rows:
+                    fresh.setdefault(objid, row)
+            n_doubled += len(objids) - len(fresh)
+            is_sorted = is_sorted and _are_sorted([*fresh], query, last)
+            if not is_sorted and not query.n:
+                raise SurveyError(
+                    f"{service.title}: objIDs are not in the order that was asked for, so that "
+                    "some may be missing; ask for a number of galaxies"
+                )
+            # A service that does not go on after the last galaxy would give these again and again.
+            if not fresh:
+                break
+            rows |= fresh
+            last = [*fresh][-1]
             logger.info("catalog: %d galaxies so far", len(rows))
     if not rows:
         raise SurveyError(
@@ -226,6 +256,11 @@ async def _fetch_catalog(query: Query, service: Service, manners: Manners) -> by
         )
     if n_doubled:
         logger.warning("catalog: %d rows of galaxies that were there already, left out", n_doubled)
+    if not is_sorted:
+        logger.warning(
+            "catalog: the galaxies are not in the order that was asked for, and may not be spread "
+            "evenly over the survey"
+        )
     if len(rows) < query.n:
         logger.warning("catalog: %d galaxies meet the query, not %d", len(rows), query.n)
     table = io.StringIO()
@@ -260,30 +295,26 @@ def _measure(params: dict[str, str]) -> int:
     return len(urlencode(params))
 
 
-def _check_rows(
-    page: Page, names: list[str], query: Query, last: int | None, title: str
-) -> list[tuple[int, list[str]]]:
-    """Return the rows of a page by identifier, and check that they go on after the page before."""
+def _read_objids(page: Page, names: list[str], title: str) -> list[int]:
+    """Return the identifiers of a page, whose columns must be those of the pages before."""
     if page.names != names:
         raise SurveyError(f"{title}: the columns differ from page to page, expected the same")
     (column,) = find_columns(names, (_ID,), title)
     find_columns(names, (_RA, _DEC), title)
-    found: list[tuple[int, list[str]]] = []
-    place = None if last is None else query.place(last)
+    objids = []
     for row in page.rows:
         text = row[column]
         # An identifier is text; a float of it has lost digits.
         if not (text.isascii() and text.isdecimal() and len(text) <= 19):
             raise SurveyError(f"{title}: objID {quote(text)}, expected at most 19 digits")
-        here = query.place(int(text))
-        if place is not None and (here < place or (not found and here == place)):
-            raise SurveyError(
-                f"{title}: objID {text} comes after {last if not found else found[-1][0]}, "
-                "expected the order that was asked for"
-            )
-        found.append((int(text), row))
-        place = here
-    return found
+        objids.append(int(text))
+    return objids
+
+
+def _are_sorted(objids: list[int], query: Query, last: int | None) -> bool:
+    """Return whether the new galaxies of a page, if any, follow the last one as asked for."""
+    places = [query.place(objid) for objid in (objids if last is None else [last, *objids])]
+    return bool(objids) and all(map(operator.lt, places, places[1:]))
 
 
 def find_targets(path: Path) -> Sequence[Target]:

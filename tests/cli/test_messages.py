@@ -42,6 +42,11 @@ MESSAGES = [
     ("merge", "merge the parts with `virtual=True`", "merge the parts with --virtual"),
     # What is fetched from surveys; a command of the group has the options.
     ("fetch sdss", "`base_url` 'x': expected an", "--base-url 'x': expected an"),
+    (
+        "fetch sdss",
+        "`base_url` 'x': is of release 17, expected 18, as in `data_release`",
+        "--base-url 'x': is of release 17, expected 18, as in --data-release",
+    ),
     ("fetch sdss", "`contact` 'x': expected an", "--contact 'x': expected an"),
     ("fetch sdss", "`n` -1: expected the", "--n -1: expected the"),
     ("fetch sdss", "`where` 'a;': expected one", "--where 'a;': expected one"),

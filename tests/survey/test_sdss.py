@@ -115,14 +115,46 @@ def test_a_row_limit_is_seen(skyserver, server, sky, tmp_path):
     assert len(read(fetch(server, tmp_path / "some", 17))) == 17
 
 
-def test_rows_that_come_twice_count_once(skyserver, server, tmp_path, caplog):
+def test_rows_that_come_twice_count_once(skyserver, server, sky, tmp_path, caplog):
     """Duplicates are left out, and counted."""
-    # Two rows again at the end of a page break the order, unless the page is these two.
-    skyserver.row_limit, skyserver.n_doubled = 1, 1
+    skyserver.row_limit, skyserver.n_doubled = 3, 1
     with caplog.at_level("WARNING", "galfig"):
-        rows = read(fetch(server, tmp_path / "sky", 5))
-    assert len({row["objID"] for row in rows}) == len(rows) == 5
-    assert "5 rows of galaxies that were there already" in caplog.text
+        rows = read(fetch(server, tmp_path / "some", 6))
+        everything = read(fetch(server, tmp_path / "all", 0))
+    assert len({row["objID"] for row in rows}) == len(rows) == 6
+    assert "2 rows of galaxies that were there already" in caplog.text
+    assert [row["objID"] for row in everything] == list_kept(sky)
+    assert "order" not in caplog.text
+
+
+def test_an_order_that_is_ignored_is_said(skyserver, server, sky, tmp_path, caplog):
+    """A sample may be no even one then; of all galaxies, some may be missing."""
+    skyserver.order = "ORDER BY objID DESC"
+    with caplog.at_level("WARNING", "galfig"):
+        rows = read(fetch(server, tmp_path / "some", 9))
+    assert [row["objID"] for row in rows] == list_kept(sky)[:-10:-1]
+    assert "not in the order that was asked for" in caplog.text
+    with pytest.raises(SurveyError, match="not in the order that was asked for"):
+        fetch(server, tmp_path / "all", 0)
+
+
+def test_pages_that_do_not_go_on_end(skyserver, server, tmp_path, caplog):
+    """A service that gives its first page again and again is asked for it twice."""
+    skyserver.row_limit, skyserver.ignores_where = 5, True
+    with caplog.at_level("WARNING", "galfig"):
+        assert len(read(fetch(server, tmp_path / "some", 12))) == 5
+    assert sum("SqlSearch" in request.path for request in server.requests) == 2
+    with pytest.raises(SurveyError, match="some may be missing"):
+        fetch(server, tmp_path / "all", 0)
+
+
+def test_the_address_of_a_mirror_may_name_the_release(server, tmp_path):
+    """As one copies it from a browser; another release than the one asked for is refused."""
+    for number, end in enumerate(("", "/", "/dr18", "/dr18/SkyServerWS/")):
+        plan = plan_sdss(tmp_path / str(number), base_url=f"{server.address}{end}")
+        assert plan.service.address == server.address
+    with pytest.raises(ConfigError, match="is of release 17, expected 18"):
+        plan_sdss(tmp_path / "sky", base_url=f"{server.address}/dr17")
 
 
 @pytest.mark.parametrize("errors", ["html", "csv", "json", "text"])
