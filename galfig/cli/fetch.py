@@ -110,7 +110,7 @@ def carry_out(fetch: "Fetch", dry_run: bool) -> None:
 class _Number(click.ParamType):  # type: ignore[type-arg]
     """A number of galaxies, or "all", which is 0."""
 
-    name = "integer|all"
+    name = "number"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         """Return the number."""
@@ -124,10 +124,15 @@ class _Number(click.ParamType):  # type: ignore[type-arg]
     default=2000,
     show_default=True,
     type=_Number(),
+    metavar="N|all",
     help="Number of galaxies, spread evenly.",
 )
 @click.option(
-    "--data-release", default=18, show_default=True, type=Integer(min=8, max=99), help="Release."
+    "--data-release",
+    default=18,
+    show_default=True,
+    type=Integer(min=8, max=99),
+    help="Data release.",
 )
 @click.option("--where", metavar="SQL", help="A condition on columns, such as 'z < 0.1'.")
 @click.option(
