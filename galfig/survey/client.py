@@ -40,6 +40,8 @@ CONTACT = "GALFIG_CONTACT"
 MAX_REDIRECTS = 3
 # What is read of a page that says why there is no answer [byte].
 _MAX_PAGE = 20_000
+# Waits that are told [s].
+_LONG = 10.0
 # Status codes after which the same request may succeed: a timeout of the server, a request that
 # came too early or too often, and faults of the server itself.
 _PASSING = {408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524}
@@ -277,6 +279,8 @@ class Client:
         if after is not None:
             self._bucket.pause(after)
             pause = max(pause, after)
+        if after is not None and after >= _LONG:
+            logger.info("%s: asks to wait for %.0f s", self.title, after)
         logger.debug("%s: %s; trying again in %.1f s", self.title, reason, pause)
         await asyncio.sleep(pause)
 

@@ -61,7 +61,7 @@ def test_help_lists_the_commands():
         assert re.search(rf"^  {name} +{summary[:20]}", words, re.MULTILINE)
 
 
-HEAVY = {"torch", "fastai", "matplotlib", "pandas", "h5py", "scipy", "sklearn", "astropy"}
+HEAVY = {"torch", "fastai", "matplotlib", "pandas", "h5py", "scipy", "sklearn", "astropy", "httpx"}
 
 
 @pytest.mark.parametrize(
@@ -69,6 +69,7 @@ HEAVY = {"torch", "fastai", "matplotlib", "pandas", "h5py", "scipy", "sklearn", 
     [
         (["--help"], HEAVY | {"numpy", "pydantic"}),
         *(([command, "--help"], HEAVY) for command in COMMANDS),
+        (["fetch", "sdss", "--help"], HEAVY | {"numpy", "PIL"}),
         *((["manuscript", command, "--help"], HEAVY) for command in ("build", "check", "list")),
         (["render", "--help"], HEAVY | {"pydantic"}),
     ],
