@@ -34,8 +34,9 @@ from galfig.survey.service import (
 )
 from galfig.survey.settings import write_settings
 
-ADDRESS = "https://alasky.cds.unistra.fr/hips-image-services"
-MIRROR = "https://alaskybis.cds.unistra.fr/hips-image-services"
+ADDRESS = "https://alasky.cds.unistra.fr"
+PATH = "/hips-image-services/hips2fits"
+MIRROR = "https://alaskybis.cds.unistra.fr"
 # Pixels of SDSS [arcsec/pixel], and some 50 arcsec of them.
 PIXEL_SCALE, SIZE = 0.396, 128
 # The service gives at most 50 million pixels; a square of them, with some to spare.
@@ -123,8 +124,8 @@ def make_service(
         kind="hips",
         title="hips2fits",
         own_address=ADDRESS,
-        address=parse_base(base_url, ADDRESS),
-        path="/hips2fits",
+        address=parse_base(base_url, ADDRESS, PATH),
+        path=PATH,
         release=hips,
         size=size,
         pixel_scale=float(pixel_scale),

@@ -34,7 +34,7 @@ from galfig.survey.service import (
 )
 from galfig.survey.settings import write_settings
 
-ADDRESS = "https://www.legacysurvey.org/viewer"
+ADDRESS = "https://www.legacysurvey.org"
 LAYER, BANDS = "ls-dr10", "grz"
 # The pixels of the survey's own images [arcsec/pixel], and some 50 arcsec of them.
 PIXEL_SCALE, SIZE = 0.262, 192
@@ -103,12 +103,13 @@ def make_service(
     planes = tuple(bands or "") if format == "fits" else ()
     field = Field(float(pixel_scale), size, planes, layer)
     n_bytes = 4 * size * size * len(bands or "") + _HEADERS
+    path = f"/viewer/cutout.{format}"
     return Service(
         kind="legacy",
         title="Legacy Survey viewer",
         own_address=ADDRESS,
-        address=parse_base(base_url, ADDRESS),
-        path=f"/cutout.{format}",
+        address=parse_base(base_url, ADDRESS, path),
+        path=path,
         release=layer,
         size=size,
         pixel_scale=float(pixel_scale),

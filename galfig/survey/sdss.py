@@ -82,12 +82,13 @@ def make_service(
     def accept(answer: Answer) -> bytes:
         return accept_jpeg(answer, size)
 
+    path = f"/dr{release}/SkyServerWS/ImgCutout/getjpeg"
     return Service(
         kind="sdss",
         title="SkyServer",
         own_address=OWN_ADDRESS,
-        address=_parse_address(base_url, release),
-        path=f"/dr{release}/SkyServerWS/ImgCutout/getjpeg",
+        address=_parse_address(base_url, path, release),
+        path=path,
         release=f"DR{release}",
         size=size,
         pixel_scale=pixel_scale,
@@ -99,18 +100,16 @@ def make_service(
     )
 
 
-def _parse_address(base_url: str | None, release: int) -> str:
-    """Check the address of a mirror, and leave out the release, which paths begin with."""
-    address = parse_base(base_url, OWN_ADDRESS)
-    match = re.fullmatch(r"(?P<base>.*?)/dr(?P<release>\d{1,3})(/SkyServerWS)?", address)
-    if match is None:
-        return address
-    if int(match["release"]) != release:
+def _parse_address(base_url: str | None, path: str, release: int) -> str:
+    """Check the address of a mirror, also that it is of the release if it names one."""
+    address = parse_base(base_url, OWN_ADDRESS, path)
+    other = re.search(r"/dr(\d{1,3})(/SkyServerWS)?$", address)
+    if other is not None:
         raise ConfigError(
-            f"`base_url` {quote(base_url)}: is of release {match['release']}, expected {release}, "
-            "as in `data_release`"
+            f"`base_url` {quote(base_url)}: is of release {other[1]}, expected {release}, as in "
+            "`data_release`"
         )
-    return match["base"]
+    return address
 
 
 def plan_sdss(

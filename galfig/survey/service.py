@@ -136,7 +136,7 @@ class Service:
         return self.address != self.own_address
 
 
-def parse_base(words: str | None, own_address: str) -> str:
+def parse_base(words: str | None, own_address: str, path: str) -> str:
     """Check the address of a mirror.
 
     Parameters
@@ -145,11 +145,14 @@ def parse_base(words: str | None, own_address: str) -> str:
         What the user gave; None for the service's own address.
     own_address : str
         The latter.
+    path : str
+        Path of what is asked for. An address may end with the folders that it begins with, as where
+        one copies it from a browser.
 
     Returns
     -------
     str
-        Scheme, host and path, without a slash at the end.
+        Scheme, host and path, without a slash at the end, and without these folders.
 
     Raises
     ------
@@ -172,7 +175,12 @@ def parse_base(words: str | None, own_address: str) -> str:
         raise ConfigError(f"`base_url`: holds a name or a password, {expected}")
     if parts.query or parts.fragment:
         raise ConfigError(f"`base_url` {quote(words)}: has a query or a fragment, {expected}")
-    return words.rstrip("/")
+    address = words.rstrip("/")
+    folders = path.split("/")[1:-1]
+    for n_folders in range(len(folders), 0, -1):
+        if parts.path.rstrip("/").endswith(end := "/" + "/".join(folders[:n_folders])):
+            return address.removesuffix(end)
+    return address
 
 
 def require_between(name: str, value: float, low: float, high: float) -> None:

@@ -24,7 +24,7 @@ from galfig.store.reader import open_store
 FETCHED = {
     "service": "legacy",
     "release": "ls-dr10",
-    "address": "https://www.legacysurvey.org/viewer",
+    "address": "https://www.legacysurvey.org",
     "is_mirror": False,
     "catalog": "catalog.csv",
     "images": "images/{objID}.jpg",

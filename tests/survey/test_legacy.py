@@ -31,7 +31,9 @@ def test_parameters_are_those_of_the_documentation():
         **{"size": "64", "bands": "grz"},
     }
     assert service.address + service.path == "https://www.legacysurvey.org/viewer/cutout.fits"
-    assert make_service().path == "/cutout.jpg"
+    assert make_service().path == "/viewer/cutout.jpg"
+    for base in ("http://mirror.example", "http://mirror.example/viewer/"):
+        assert make_service(base_url=base).address == "http://mirror.example"
     assert (service.suffix, service.bands, service.release) == (".fits", "z, r, g", "ls-dr9-north")
     assert service.is_north_up
     assert not service.is_mirror

@@ -612,7 +612,7 @@ def test_a_signal_ends_in_order(sky, skyserver, server, tmp_path, number):
     assert f"{len(sky.table)} of {len(sky.table)} cutouts are there" in stderr
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_three_commands(tmp_path):
     """From nothing to a figure of five galaxies, as three processes, with no settings at all."""
     sky = Sky(300)

@@ -36,8 +36,6 @@ BAND = "CDS/P/DESI-Legacy-Surveys/DR10/"
 def server():
     """Serve both services."""
     with SurveyServer(serve_legacy, serve_hips) as running:
-        running.legacy = f"{running.address}/viewer"
-        running.hips = f"{running.address}/hips-image-services"
         yield running
 
 
@@ -60,13 +58,13 @@ def write_catalog(path, n, id_column="objID"):
 def fetch_legacy(server, folder, catalog, *, manners=QUICK, **given):
     """Fetch from the viewer, fast."""
     given = {"size": 48, **given}
-    return plan_legacy(folder, catalog, base_url=server.legacy, manners=manners, **given).run()
+    return plan_legacy(folder, catalog, base_url=server.address, manners=manners, **given).run()
 
 
 def fetch_hips(server, folder, hips, catalog, *, manners=QUICK, **given):
     """Fetch from hips2fits, fast."""
     given = {"size": 48, **given}
-    return plan_hips(folder, hips, catalog, base_url=server.hips, manners=manners, **given).run()
+    return plan_hips(folder, hips, catalog, base_url=server.address, manners=manners, **given).run()
 
 
 def read_rows(path):
@@ -90,7 +88,7 @@ def test_a_folder_of_pictures_stands_for_itself(server, catalog):
     assert names == {"galaxies.csv", "images", "manifest.csv", "fetch.json"}
     record = json.loads(Path("sky/fetch.json").read_text())
     expected = {
-        **{"service": "legacy", "release": "ls-dr10", "address": server.legacy, "is_mirror": True},
+        **{"service": "legacy", "release": "ls-dr10", "address": server.address, "is_mirror": True},
         **{"catalog": "galaxies.csv", "images": "images/{objID}.jpg", "query": None, "bands": None},
         **{"pixel_scale": 0.262, "size": 48, "is_north_up": True, "n": 8, "n_failed": 0},
     }
@@ -290,7 +288,7 @@ def test_astroquery_gets_the_same_from_the_same_server(server, catalog):
 
     fetch_hips(server, "sky", f"{BAND}r", catalog, format="fits")
     client = type(hips2fits)()
-    client.server = f"{server.hips}/hips2fits"
+    client.server = f"{server.address}/hips-image-services/hips2fits"
     found = client.query(
         hips=f"{BAND}r",
         width=48,
@@ -411,23 +409,23 @@ def test_the_commands(server, catalog):
     """They print the path of the catalog, and a dry run what it would ask for."""
     polite = ["--rate", 50, "--base-url"]
     legacy = ["fetch", "legacy", "sky", "--catalog", catalog, "--size", 48]
-    result = run_command(*legacy, "--dry-run", *polite, server.legacy)
+    result = run_command(*legacy, "--dry-run", *polite, server.address)
     assert result.exit_code == 0
     assert result.stdout.startswith(
         "Legacy Survey viewer, ls-dr10: 8 galaxies, 0 cutouts there; 8 "
     )
     assert server.requests == []
-    result = run_command(*legacy, *polite, server.legacy)
+    result = run_command(*legacy, *polite, server.address)
     assert (result.exit_code, result.stdout) == (0, "sky/galaxies.csv\n")
     assert "next: galfig build-maps --catalog sky/galaxies.csv" in result.stderr
-    result = run_command(*legacy, "--dry-run", *polite, server.legacy)
+    result = run_command(*legacy, "--dry-run", *polite, server.address)
     assert "8 cutouts there; 0 requests" in result.stdout
     hips = ["fetch", "hips", "more", "--catalog", catalog, "--size", 48, "--format", "fits"]
     for band in "zrg":
         hips += ["--hips", f"{BAND}{band}"]
-    result = run_command(*hips, "--dry-run", *polite, server.hips)
+    result = run_command(*hips, "--dry-run", *polite, server.address)
     assert "8 galaxies, 0 cutouts there; 24 requests" in result.stdout
-    result = run_command(*hips, *polite, server.hips)
+    result = run_command(*hips, *polite, server.address)
     assert (result.exit_code, result.stdout) == (0, "more/galaxies.csv\n")
     assert "next: galfig build-maps --config more/galfig.toml" in result.stderr
     # What the library calls parameters are options here.
