@@ -616,7 +616,37 @@ def _describe_images(settings: Settings, reading: Reading, trial: _Trial) -> Ima
         n_decoded=trial.n_decoded,
         n_damaged=trial.n_damaged,
         n_channels=settings.n_channels,
+        pixel_scale=_describe_scale(trial.galaxies),
+        origin=_describe_origin(trial.galaxies),
     )
+
+
+def _describe_scale(galaxies: Galaxies | None) -> str:
+    """Say where the pixel scale is taken from; "" if nothing is known of the galaxies."""
+    if galaxies is None:
+        return ""
+    settings = galaxies.settings.catalog
+    in_headers = "in the FITS headers, where they have sky coordinates"
+    if galaxies.pixel_scale is None:
+        unknown = "unknown, so that figures have no scale bar; see [catalog] pixel_scale"
+        return in_headers if galaxies.have_headers else unknown
+    if isinstance(settings.pixel_scale, str):
+        n_known = int(np.isfinite(galaxies.pixel_scale).sum())
+        return f"in column {quote(settings.pixel_scale)}, known for {n_known} of {len(galaxies)}"
+    if settings.pixel_scale is not None:
+        return f"{settings.pixel_scale:g} arcsec/pixel, by the settings"
+    fetched = f"{galaxies.pixel_scale[0]:g} arcsec/pixel, as fetched"
+    return f"{in_headers}, otherwise {fetched}" if galaxies.have_headers else fetched
+
+
+def _describe_origin(galaxies: Galaxies | None) -> str:
+    """Say where the folder was fetched from; "" if that is not recorded."""
+    if galaxies is None or galaxies.origin is None:
+        return ""
+    origin = galaxies.origin
+    days = origin.first if origin.first == origin.last else f"{origin.first} to {origin.last}"
+    north = ", north up and east to the left" if origin.is_north_up else ""
+    return f"{origin.release} from {origin.address}, {days}{north}"
 
 
 def _describe_redshift(table: pd.DataFrame, settings: Settings) -> RedshiftFacts | None:

@@ -149,6 +149,10 @@ class ImageFacts:
         Images that were decoded, and those that could not be.
     n_channels : int
         Channels that a network sees.
+    pixel_scale : str
+        Where the pixel scale is taken from, and what it is where that is known [arcsec/pixel].
+    origin : str
+        Where the folder was fetched from; "" if that is not recorded.
     """
 
     templates: tuple[str, ...]
@@ -163,6 +167,8 @@ class ImageFacts:
     n_decoded: int
     n_damaged: int
     n_channels: int
+    pixel_scale: str
+    origin: str
 
 
 @dataclass(frozen=True)

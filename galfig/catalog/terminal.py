@@ -272,6 +272,10 @@ def _write_images(images: ImageFacts) -> list[str]:
         )
     elif images.n_found:
         lines.append('none was decoded; `decode="all"` finds the damaged ones')
+    if images.pixel_scale:
+        lines.append(f"pixel scale: {images.pixel_scale}")
+    if images.origin:
+        lines.append(f"fetched: {images.origin}")
     return ["images", *(line for words in lines for line in _wrap(words))]
 
 

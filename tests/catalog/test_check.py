@@ -10,6 +10,7 @@ import pytest
 from astropy.table import Table
 from click.testing import CliRunner
 from PIL import Image
+from samples import FETCHED
 
 import galfig
 from galfig.catalog.check import check_catalog, check_settings, classify_reason
@@ -17,6 +18,7 @@ from galfig.catalog.galaxies import load_galaxies
 from galfig.cli import main
 from galfig.config import load_settings
 from galfig.errors import CatalogError, ConfigError
+from galfig.records import FETCH_FILE
 
 TRAINING = {"training": {"cutout_size": 48}}
 
@@ -499,3 +501,30 @@ def test_nothing_is_simulated_to_be_checked(tmp_path):
 def test_reasons_of_one_kind_are_one(reason, kind):
     """What differs between galaxies is left out of it."""
     assert classify_reason(reason) == kind
+
+
+def test_the_pixel_scale_is_said_with_its_source(galaxy_folder):
+    """That of the settings, of a column, of the fetch, or none; and where the folder is from."""
+    path = galaxy_folder / "catalog.csv"
+    put("scale", [0.4, *[""] * 23])(galaxy_folder)
+
+    def describe(**catalog):
+        images = check_catalog(path, settings={"catalog": catalog, **TRAINING}).images
+        return images.pixel_scale, images.origin
+
+    unknown = "unknown, so that figures have no scale bar; see [catalog] pixel_scale"
+    assert describe() == (unknown, "")
+    assert describe(pixel_scale=0.25) == ("0.25 arcsec/pixel, by the settings", "")
+    assert describe(pixel_scale="scale") == ("in column 'scale', known for 1 of 24", "")
+    record = {**FETCHED, "pixel_scale": 0.396, "first": "2026-11-01", "last": "2026-11-02"}
+    (galaxy_folder / FETCH_FILE).write_text(json.dumps(record), encoding="utf-8")
+    scale, origin = describe()
+    assert scale == "0.396 arcsec/pixel, as fetched"
+    assert origin == (
+        f"{record['release']} from {record['address']}, 2026-11-01 to 2026-11-02, north up and "
+        "east to the left"
+    )
+    assert describe(pixel_scale=0.25) == ("0.25 arcsec/pixel, by the settings", origin)
+    text = str(check_catalog(path, settings=TRAINING))
+    assert "pixel scale: 0.396 arcsec/pixel, as fetched" in text
+    assert "fetched: " in text
