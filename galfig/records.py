@@ -347,9 +347,10 @@ class FetchRecord(_Record):
     release : str
         Data release, layer or HiPS of the cutouts.
     address : str
-        The address of the service, without what was asked.
+        The address of the service, without what was asked; several, with commas between them, if a
+        mirror went on where it stopped.
     is_mirror : bool
-        Whether that is another address than the service's own, such as that of a local server.
+        Whether any is another address than the service's own, such as that of a local server.
     catalog : str
         Name of the catalog in the folder.
     images : str

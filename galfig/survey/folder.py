@@ -28,7 +28,6 @@ MAX_RECORD = 1_000_000
 _SAME = {
     "service": "service",
     "release": "release",
-    "address": "address",
     "catalog": "catalog",
     "images": "images",
     "query": "query",
@@ -115,6 +114,8 @@ class Fetch:
         """Say in one line what is asked for, and how long it takes; nothing is asked for."""
         path = self.folder / self.source.name
         if path.is_file():
+            record = _make_record((self.service, *self.others), self.source)
+            _check_same(self.folder, _read_former(self.folder, path), record)
             targets = self.source.find_targets(path)
             missing = sum(
                 len(list_missing(self.folder, targets, service.suffix))
@@ -129,15 +130,15 @@ class Fetch:
         n_there = n * (1 + len(self.others)) - n_missing
         rate = self.manners.rate
         return (
-            f"{self.service.title}, {self.service.release}: {_count(n, 'galaxies')}, "
-            f"{n_there} cutouts there; {_count(n_requests, 'requests')}, about "
+            f"{self.service.title}, {self.service.release}: {_count(n, 'galaxy', 'galaxies')}, "
+            f"{n_there} cutouts there; {_count(n_requests, 'request', 'requests')}, about "
             f"{_write_size(n_missing * self.service.bytes_each)}, at least "
             f"{_write_time(n_requests / rate)} at {rate:g} requests per second"
         )
 
 
-def _count(number: int, unit: str) -> str:
-    return f"{number:,} {unit}".replace(",", " ")
+def _count(number: int, one: str, several: str) -> str:
+    return f"{number:,} {one if number == 1 else several}".replace(",", " ")
 
 
 def _write_size(n_bytes: int) -> str:
@@ -218,12 +219,11 @@ def _write_settings(folder: Path, words: str) -> None:
         logger.info("%s: is there already, and stays as it is", path)
 
 
-def _begin(folder: Path, services: Sequence[Service], source: Source) -> FetchRecord:
-    """Compare the folder with what is asked for, and write the catalog if it has none."""
-    path = folder / source.name
+def _make_record(services: Sequence[Service], source: Source) -> FetchRecord:
+    """Return the record of a folder to which nothing was fetched yet."""
     today = now().date().isoformat()
     service = services[0]
-    record = FetchRecord(
+    return FetchRecord(
         service=service.kind,
         release=", ".join(one.release for one in services),
         address=service.address,
@@ -241,20 +241,21 @@ def _begin(folder: Path, services: Sequence[Service], source: Source) -> FetchRe
         n_failed=0,
         galfig_version=galfig.__version__,
     )
+
+
+def _begin(folder: Path, services: Sequence[Service], source: Source) -> FetchRecord:
+    """Compare the folder with what is asked for, and write the catalog if it has none."""
+    path = folder / source.name
+    record = _make_record(services, source)
     if path.exists():
-        former = read_record(folder)
-        if former is None:
-            raise OutputError(
-                f"{path}: already exists, and 'galfig fetch' did not write it, expected a folder "
-                "of its own; choose another folder"
-            )
+        former = _read_former(folder, path)
         _check_same(folder, former, record)
         if source.query is None and _read_bytes(path) != source.read():
             raise OutputError(
                 f"{path}: is another catalog than the one given, expected the same; choose another "
                 "folder"
             )
-        return former.model_copy(update={"galfig_version": galfig.__version__})
+        return _continue(former, record)
     data = source.read()
     # The catalog comes last, so that one that is there always has its record.
     _write_record(folder, record)
@@ -262,6 +263,29 @@ def _begin(folder: Path, services: Sequence[Service], source: Source) -> FetchRe
     with replace_file(path) as temporary:
         temporary.write_bytes(data)
     return record
+
+
+def _read_former(folder: Path, path: Path) -> FetchRecord:
+    """Return the record of the fetch that wrote a catalog."""
+    former = read_record(folder)
+    if former is None:
+        raise OutputError(
+            f"{path}: already exists, and 'galfig fetch' did not write it, expected a folder "
+            "of its own; choose another folder"
+        )
+    return former
+
+
+def _continue(former: FetchRecord, record: FetchRecord) -> FetchRecord:
+    """Return the record of a folder that another run goes on with, maybe from a mirror."""
+    addresses = dict.fromkeys([*former.address.split(", "), record.address])
+    return former.model_copy(
+        update={
+            "address": ", ".join(addresses),
+            "is_mirror": former.is_mirror or record.is_mirror,
+            "galfig_version": record.galfig_version,
+        }
+    )
 
 
 def _check_same(folder: Path, former: FetchRecord, record: FetchRecord) -> None:

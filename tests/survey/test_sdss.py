@@ -534,8 +534,8 @@ def test_dry_run_asks_for_nothing(server, tmp_path):
         read(tmp_path / "sky" / "catalog.csv")[0]["objID"] + ".jpg"
     ).unlink()
     server.requests.clear()
-    done = CliRunner().invoke(main, command)
-    assert "12 galaxies, 11 cutouts there; 1 requests" in done.stdout
+    done = CliRunner().invoke(main, [*command, "--n", "12"])
+    assert "12 galaxies, 11 cutouts there; 1 request, " in done.stdout
     assert server.requests == []
 
 
@@ -637,3 +637,28 @@ def test_three_commands(tmp_path):
     caption = (tmp_path / "panels.txt").read_text()
     assert "0.05" in caption
     assert "0.08" in caption
+
+
+def test_a_mirror_goes_on(sky, server, tmp_path):
+    """Where the service stopped; the record names both, and the estimate counts what is missing."""
+    folder = tmp_path / "sky"
+    fetch(server, folder, 12)
+    victim = next((folder / "images").iterdir())
+    victim.unlink()
+    with SurveyServer(SkyServer(sky)) as mirror:
+        plan = plan_sdss(folder, 12, base_url=mirror.address)
+        assert "12 galaxies, 11 cutouts there; 1 request, " in plan.estimate()
+        fetch(mirror, folder, 12)
+        assert mirror.count("getjpeg").total() == len(mirror.requests) == 1
+    assert victim.is_file()
+    record = json.loads((folder / "fetch.json").read_text())
+    assert record["address"] == f"{server.address}, {mirror.address}"
+    assert record["is_mirror"]
+
+
+def test_an_estimate_refuses_what_the_fetch_would(server, tmp_path):
+    """A folder that was fetched with other parameters."""
+    fetch(server, tmp_path / "sky", 12)
+    plan = plan_sdss(tmp_path / "sky", 12, size=64, base_url=server.address)
+    with pytest.raises(OutputError, match="was fetched with size 128, not 64"):
+        plan.estimate()
