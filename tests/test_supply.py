@@ -302,4 +302,4 @@ def test_fetch_alone_asks_for_a_name(tmp_path):
     )
     assert done.returncode == 1
     assert "galaxies.invalid" in (tmp_path / "asked").read_text()
-    assert "galfig: error: SkyServer: no catalog, cannot connect (no network here)" in done.stderr
+    assert "SkyServer: no catalog, cannot connect to 'galaxies.invalid' (no network" in done.stderr

@@ -114,7 +114,12 @@ class _Number(click.ParamType):  # type: ignore[type-arg]
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         """Return the number."""
-        return 0 if value == "all" else Integer(min=0).convert(value, param, ctx)
+        if value == "all":
+            return 0
+        try:
+            return Integer(min=1).convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"{value!r} is neither 'all' nor a number from 1.", param, ctx)
 
 
 @fetch.command("sdss")

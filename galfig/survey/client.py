@@ -385,7 +385,7 @@ def _describe(exc: Exception) -> str:
     if isinstance(exc, httpx.TimeoutException):
         return "no answer in time"
     if isinstance(exc, httpx.ConnectError):
-        return f"cannot connect ({words or type(exc).__name__})"
+        return f"cannot connect to {quote(exc.request.url.host)} ({words or type(exc).__name__})"
     return f"the connection failed ({words or type(exc).__name__})"
 
 

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -112,14 +112,12 @@ class Fetch:
 
     def estimate(self) -> str:
         """Say in one line what is asked for, and how long it takes; nothing is asked for."""
-        path = self.folder / self.source.name
-        if path.is_file():
-            record = _make_record((self.service, *self.others), self.source)
-            _check_same(self.folder, _read_former(self.folder, path), record)
-            targets = self.source.find_targets(path)
+        services = (self.service, *self.others)
+        # What `run` would refuse takes no requests, and is no estimate.
+        if _find_former(self.folder, self.source, _make_record(services, self.source)) is not None:
+            targets = self.source.find_targets(self.folder / self.source.name)
             missing = sum(
-                len(list_missing(self.folder, targets, service.suffix))
-                for service in (self.service, *self.others)
+                len(list_missing(self.folder, targets, service.suffix)) for service in services
             )
             return self._describe(len(targets), missing, 0)
         n_files = self.n_galaxies * (1 + len(self.others))
@@ -131,14 +129,15 @@ class Fetch:
         rate = self.manners.rate
         return (
             f"{self.service.title}, {self.service.release}: {_count(n, 'galaxy', 'galaxies')}, "
-            f"{n_there} cutouts there; {_count(n_requests, 'request', 'requests')}, about "
+            f"{_count(n_there, 'cutout', 'cutouts')} there; "
+            f"{_count(n_requests, 'request', 'requests')}, about "
             f"{_write_size(n_missing * self.service.bytes_each)}, at least "
             f"{_write_time(n_requests / rate)} at {rate:g} requests per second"
         )
 
 
-def _count(number: int, one: str, several: str) -> str:
-    return f"{number:,} {one if number == 1 else several}".replace(",", " ")
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}".replace(",", " ")
 
 
 def _write_size(n_bytes: int) -> str:
@@ -204,7 +203,7 @@ def fill_folder(
             _write_record(folder, _describe(record, n, outcome))
         if source.settings:
             _write_settings(folder, source.settings)
-    _report(folder, n, len(services), outcome, manners)
+    _report(folder, n, len(services), outcome, manners, faults=source.faults)
     return path
 
 
@@ -219,8 +218,24 @@ def _write_settings(folder: Path, words: str) -> None:
         logger.info("%s: is there already, and stays as it is", path)
 
 
+def _begin(folder: Path, services: Sequence[Service], source: Source) -> FetchRecord:
+    """Compare the folder with what is asked for, and write the catalog if it has none."""
+    path = folder / source.name
+    record = _make_record(services, source)
+    former = _find_former(folder, source, record)
+    if former is not None:
+        return _continue(former, record)
+    data = source.read()
+    # The catalog comes last, so that one that is there always has its record.
+    _write_record(folder, record)
+    check_output(path)
+    with replace_file(path) as temporary:
+        temporary.write_bytes(data)
+    return record
+
+
 def _make_record(services: Sequence[Service], source: Source) -> FetchRecord:
-    """Return the record of a folder to which nothing was fetched yet."""
+    """Return the record of a folder that is begun today."""
     today = now().date().isoformat()
     service = services[0]
     return FetchRecord(
@@ -243,39 +258,6 @@ def _make_record(services: Sequence[Service], source: Source) -> FetchRecord:
     )
 
 
-def _begin(folder: Path, services: Sequence[Service], source: Source) -> FetchRecord:
-    """Compare the folder with what is asked for, and write the catalog if it has none."""
-    path = folder / source.name
-    record = _make_record(services, source)
-    if path.exists():
-        former = _read_former(folder, path)
-        _check_same(folder, former, record)
-        if source.query is None and _read_bytes(path) != source.read():
-            raise OutputError(
-                f"{path}: is another catalog than the one given, expected the same; choose another "
-                "folder"
-            )
-        return _continue(former, record)
-    data = source.read()
-    # The catalog comes last, so that one that is there always has its record.
-    _write_record(folder, record)
-    check_output(path)
-    with replace_file(path) as temporary:
-        temporary.write_bytes(data)
-    return record
-
-
-def _read_former(folder: Path, path: Path) -> FetchRecord:
-    """Return the record of the fetch that wrote a catalog."""
-    former = read_record(folder)
-    if former is None:
-        raise OutputError(
-            f"{path}: already exists, and 'galfig fetch' did not write it, expected a folder "
-            "of its own; choose another folder"
-        )
-    return former
-
-
 def _continue(former: FetchRecord, record: FetchRecord) -> FetchRecord:
     """Return the record of a folder that another run goes on with, maybe from a mirror."""
     addresses = dict.fromkeys([*former.address.split(", "), record.address])
@@ -288,15 +270,45 @@ def _continue(former: FetchRecord, record: FetchRecord) -> FetchRecord:
     )
 
 
+def _find_former(folder: Path, source: Source, record: FetchRecord) -> FetchRecord | None:
+    """Return the record of a folder, or None; raise OutputError if it was filled otherwise."""
+    path = folder / source.name
+    if not path.exists():
+        return None
+    former = read_record(folder)
+    if former is None:
+        raise OutputError(
+            f"{path}: already exists, and 'galfig fetch' did not write it, expected a folder "
+            "of its own; choose another folder"
+        )
+    _check_same(folder, former, record)
+    if source.query is None and _read_bytes(path) != source.read():
+        raise OutputError(
+            f"{path}: is another catalog than the one given, expected the same; choose another "
+            "folder"
+        )
+    return former
+
+
 def _check_same(folder: Path, former: FetchRecord, record: FetchRecord) -> None:
     """Raise OutputError if a folder was filled with other parameters."""
     for key, name in _SAME.items():
         old, new = getattr(former, key), getattr(record, key)
         if old != new:
+            if key == "query":
+                old, new = _cut_common(old or "", new or "")
             raise OutputError(
                 f"{folder}: was fetched with {name} {quote(old)}, not {quote(new)}, expected the "
                 "same; choose another folder"
             )
+
+
+def _cut_common(old: str, new: str) -> tuple[str, str]:
+    """Return two queries from the word before their first difference: all of them begin alike."""
+    pairs = enumerate(zip(old, new, strict=False))
+    n = next((i for i, (a, b) in pairs if a != b), min(len(old), len(new)))
+    start = old.rfind(" ", 0, max(old.rfind(" ", 0, n), 0)) + 1
+    return old[start:], new[start:]
 
 
 def read_record(folder: Path) -> FetchRecord | None:
@@ -349,14 +361,27 @@ def _write_record(folder: Path, record: FetchRecord) -> None:
         temporary.write_text(dump_json(record.model_dump(), indent=2) + "\n", encoding="utf-8")
 
 
-def _report(folder: Path, n: int, n_services: int, outcome: Outcome, manners: Manners) -> None:
+def _report(
+    folder: Path,
+    n: int,
+    n_services: int,
+    outcome: Outcome,
+    manners: Manners,
+    *,
+    faults: Collection[str],
+) -> None:
     n_failed = len(outcome.failures)
     if n_failed > manners.max_failed * n:
         example = next(iter(outcome.failures.values()))
+        what, advice = "cutouts failed", "run the same command again to try them again"
+        if len(faults) == n_failed:
+            # The same command would say the same, and another catalog needs another folder.
+            what = "galaxies cannot be asked for"
+            advice = "correct the catalog and choose another folder, or raise `max_failed`"
         raise SurveyError(
-            f"{folder}: {n_failed} of {n} cutouts failed, expected at most "
+            f"{folder}: {n_failed} of {n} {what}, expected at most "
             f"{100 * manners.max_failed:g} %, first {example[0].objid}: {example[1]}; see "
-            f"{folder / FAILED}, and run the same command again to try them again"
+            f"{folder / FAILED}, and {advice}"
         )
     failed = f", {n_failed} failed, see {folder / FAILED}" if n_failed else ""
     logger.info(

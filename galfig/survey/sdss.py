@@ -284,7 +284,8 @@ async def _fetch_page(client: Client, service: Service, sql: str) -> Page:
             post=_measure(params) > MAX_ADDRESS,
         )
     except FailedRequestError as exc:
-        raise SurveyError(f"{service.title}: no catalog, {exc}") from exc
+        again = "; run the same command again later" if exc.is_of_service else ""
+        raise SurveyError(f"{service.title}: no catalog, {exc}{again}") from exc
 
 
 def _measure(params: dict[str, str]) -> int:

@@ -51,6 +51,7 @@ MESSAGES = [
     ("fetch sdss", "`n` -1: expected the", "--n -1: expected the"),
     ("fetch sdss", "`where` 'a;': expected one", "--where 'a;': expected one"),
     ("fetch sdss", "relax `where`, or see", "relax --where, or see"),
+    ("fetch legacy", "or raise `max_failed`", "or raise --max-failed"),
     ("fetch legacy", "`layer` 'x y': expected", "--layer 'x y': expected"),
     ("fetch legacy", "`bands` 'gg': expected", "--bands 'gg': expected"),
     ("fetch legacy", "`ra` is given without `dec`,", "--ra is given without --dec,"),

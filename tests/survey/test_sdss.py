@@ -379,8 +379,11 @@ def test_other_parameters_need_another_folder(server, tmp_path):
         ({"size": 64}, "was fetched with size 128, not 64"),
         ({"pixel_scale": 0.5}, "was fetched with pixel scale 0.396, not 0.5"),
         ({"data_release": 17}, "was fetched with release 'DR18', not 'DR17'"),
-        ({"n": 13}, "was fetched with query"),
-        ({"where": "z < 1"}, "was fetched with query"),
+        ({"n": 13}, "was fetched with query 'TOP 12 * FROM (SELECT"),
+        ({"n": 13}, "..., not 'TOP 13 * FROM (SELECT"),
+        ({"n": 120}, "..., not 'TOP 120 * FROM (SELECT"),
+        ({"n": 0}, "..., not 'SELECT * FROM (SELECT"),
+        ({"where": "z < 1"}, "..., not 'sample WHERE (z < 1) ORDER BY"),
     ):
         with pytest.raises(OutputError, match=re.escape(words)):
             fetch(server, tmp_path / "sky", **given)
@@ -471,8 +474,11 @@ def test_a_password_is_never_shown(tmp_path):
 
 
 def test_a_server_that_is_not_there(tmp_path):
-    """One line says that nobody answers."""
-    with pytest.raises(SurveyError, match="SkyServer: no catalog, cannot connect"):
+    """One line says who does not answer, and what to do."""
+    words = (
+        r"^SkyServer: no catalog, cannot connect to '127.0.0.1' \(.*\), 4 tries; run the same com"
+    )
+    with pytest.raises(SurveyError, match=words):
         plan_sdss(
             tmp_path / "sky",
             base_url="http://127.0.0.1:9",
@@ -535,8 +541,27 @@ def test_dry_run_asks_for_nothing(server, tmp_path):
     ).unlink()
     server.requests.clear()
     done = CliRunner().invoke(main, [*command, "--n", "12"])
-    assert "12 galaxies, 11 cutouts there; 1 request, " in done.stdout
+    assert "12 galaxies, 11 cutouts there; 1 request, about" in done.stdout
     assert server.requests == []
+
+
+@pytest.mark.parametrize("other", [["--n", "13"], ["--n", "12", "--size", "64"]])
+def test_dry_run_refuses_what_the_run_would_refuse(server, tmp_path, other):
+    """Of a folder that was filled otherwise, it says so, and not that nothing is missing."""
+    fetch(server, tmp_path / "sky")
+    command = ["fetch", "sdss", str(tmp_path / "sky"), "--base-url", server.address, *other]
+    done, dry = (CliRunner().invoke(main, [*command, *dry]) for dry in ([], ["--dry-run"]))
+    assert (done.exit_code, dry.exit_code, dry.stdout) == (1, 1, "")
+    assert dry.stderr == done.stderr
+    assert "choose another folder" in dry.stderr
+
+
+@pytest.mark.parametrize("n", ["0", "-5", "many", "1.5"])
+def test_a_number_of_galaxies_is_one(tmp_path, n):
+    """0 is no number of galaxies: all of them are asked for by name alone."""
+    done = CliRunner().invoke(main, ["fetch", "sdss", str(tmp_path / "sky"), "--n", n, "--dry-run"])
+    assert done.exit_code == 2
+    assert f"{n!r} is neither 'all' nor a number from 1." in done.stderr
 
 
 def run(server, folder, *options, wait=True):

@@ -157,6 +157,20 @@ def test_wcs_of_the_files_is_what_was_asked_for(server, catalog):
             )
 
 
+def test_rows_that_no_service_can_help_are_not_to_be_tried_again(server):
+    """Where all failures are of the catalog, the advice is to correct it: nothing else helps."""
+    Path("cat.csv").write_text("objID,ra,dec\na,10,2\nb,,2\nc,10,-91\n")
+    command = ["fetch", "legacy", "sky", "--catalog", "cat.csv", "--rate", "50"]
+    done = CliRunner().invoke(main, [*command, "--size", "48", "--base-url", server.address])
+    assert done.exit_code == 1
+    assert done.stderr.splitlines()[-1] == (
+        "galfig: error: sky: 2 of 3 galaxies cannot be asked for, expected at most 5 %, first b: "
+        "no ra; see sky/failed.csv, and correct the catalog and choose another folder, or raise "
+        "--max-failed"
+    )
+    assert list_images("sky") == ["a.jpg"]
+
+
 def test_rows_without_a_position_are_counted_and_named(server):
     """They are in failed.csv with the reason, beside those that the service could not give."""
     rows = ["a,10,2", "b,,2", "c,10,-91", "d,10,70", "e,12,2"]
