@@ -52,6 +52,8 @@ _SDSS_PAGE = "https://www.sdss.org/collaboration/citing-sdss/"
 # The survey, the telescope and the camera of all images.
 _SDSS = ("York2000", "Gunn2006", "Gunn1998")
 _LEGACY_RELEASES = range(1, 12)
+# Layers of the viewer of the Legacy Surveys that show images of SDSS.
+_SDSS_LAYERS = ("sdss", "sdss2")
 _OTHERS = {
     "mpa-jhu": Survey("the MPA-JHU catalog", ("Brinchmann2004", "Kauffmann2003", "Tremonti2004")),
     "hips2fits": Survey("hips2fits", ("Fernique2015", "Boch2020"), ("hips2fits",)),
@@ -137,6 +139,13 @@ def find_source(fetched: FetchRecord) -> list[Survey]:
         match = re.fullmatch(r"ls-dr(\d+)(?:-.+)?", release, re.ASCII)
         if match and int(match[1]) in _LEGACY_RELEASES:
             return [find_survey(f"legacy-dr{int(match[1])}")]
+        if release in _SDSS_LAYERS:
+            note = (
+                f"the images of layer {quote(release)} of the viewer of the Legacy Surveys are of "
+                "SDSS, of a release that the viewer does not name: cite its paper and print its "
+                f"acknowledgement, see {_SDSS_PAGE}"
+            )
+            return [Survey("SDSS", _SDSS, (), (note,))]
         note = (
             f"{quote(release)} is a layer of the viewer of the Legacy Surveys; if its images are "
             "of another survey, cite that, too"

@@ -16,6 +16,8 @@ from galfig.store.reader import Store
 # within which a caption need not say so.
 TOLERANCE, ROUNDING = 1.0, 0.05
 UP, LEFT = 0.0, 90.0
+# Relative difference of pixel scales that counts as none.
+SAME_SCALE = 0.01
 # Length of an arrow: in units of the side of a panel, and at least [inch].
 LENGTH, LEAST = 0.14, 0.15
 # Width of an arrow and of its head, length of its head, and width of its outline [pt].
@@ -103,7 +105,8 @@ def describe_orientation(angles: NDArray[np.float64], style: StyleSettings) -> s
     n, n_known = len(angles), int(np.isfinite(angles).all(axis=1).sum())
     if not n_known:
         return ""
-    some = f" in {n_known} of {n} cutouts; the orientation of the others is unknown"
+    others = "other" if n - n_known == 1 else "others"
+    some = f" in {n_known} of {n} cutouts; the orientation of the {others} is unknown"
     where = some if n_known < n else ""
     if any(find_compasses(angles, style)):
         return f"Arrows point to the north (N) and the east (E){where}."
@@ -111,6 +114,45 @@ def describe_orientation(angles: NDArray[np.float64], style: StyleSettings) -> s
         return ""
     within = ", to within a degree," if tilt > ROUNDING else ""
     return f"North is up and east to the left{within if where else within.rstrip(',')}{where}."
+
+
+def describe_differences(
+    store: Store, indices: Sequence[int] | NDArray[np.intp], *, with_directions: bool = True
+) -> str:
+    """Say in the caption of a mean over cutouts that they lie unlike each other on the sky.
+
+    Parameters
+    ----------
+    store : Store
+        An open store.
+    indices : sequence of int
+        Positions of the galaxies in the store.
+    with_directions : bool, default True
+        Whether directions matter to the mean.
+
+    Returns
+    -------
+    str
+        "" if nothing is known to differ.
+    """
+    rows = np.asarray(indices, np.intp)
+    scales = store.pixel_scale[rows]
+    known = scales[np.isfinite(scales)]
+    sentences = []
+    if len(known) and known.max() > (1 + SAME_SCALE) * known.min():
+        sentences.append(
+            f"Their pixels are of {known.min():.3g} to {known.max():.3g} arcsec, so that a "
+            "distance in the cutout is not the same angle in all of them."
+        )
+    if 0 < len(known) < len(scales):
+        sentences.append(f"The pixel scale of {len(scales) - len(known)} of them is unknown.")
+    angles = read_orientations(store, rows)
+    angles = angles[np.isfinite(angles).all(axis=1)]
+    if with_directions and len(angles):
+        apart = (angles - angles[0] + 180) % 360 - 180
+        if np.ptp(apart, axis=0).max() > TOLERANCE:
+            sentences.append("North and east are in different directions in them.")
+    return " ".join(sentences)
 
 
 class Place(NamedTuple):

@@ -22,6 +22,7 @@ from galfig.figures.captions import (
     name_classes,
     name_column,
 )
+from galfig.figures.compass import describe_differences
 from galfig.figures.drawing import Column, Drawing, DrawOptions
 from galfig.figures.labels import fit_label, strip_unit
 from galfig.figures.methods import METHODS, MethodWords, find_words
@@ -304,7 +305,9 @@ def _tabulate(
 def _describe(
     store: Store, selection: Selection, profiles: Profiles, n: int, unit: str | None, markup: Markup
 ) -> str:
-    distance = ""
+    # A ring has no direction.
+    distance = describe_differences(store, selection.indices, with_directions=False)
+    distance = distance.replace("Their pixels", "The pixels of the cutouts", 1)
     if unit is not None:
         n_unknown = len(selection.indices) - n
         left_out = (

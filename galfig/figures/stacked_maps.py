@@ -26,6 +26,7 @@ from galfig.figures.captions import (
     name_classes,
 )
 from galfig.figures.choice import find_classes
+from galfig.figures.compass import describe_differences
 from galfig.figures.drawing import Column, Drawing, DrawOptions
 from galfig.figures.layout import Arrangement, RowPages, make_pages, settle
 from galfig.figures.methods import METHODS, MethodWords, find_words
@@ -256,6 +257,7 @@ def _describe(
     method = find_words(store.record)
     of = f"of {list_classes(store, markup, chosen)}" if chosen else "of each class"
     n_shown, n = sum(stack.n for stack in stacks), int(np.sum(store.label[selection.indices] >= 0))
+    labelled = selection.indices[store.label[selection.indices] >= 0]
     total = ""
     if "sum" in style.annotate:
         total = (
@@ -273,6 +275,7 @@ def _describe(
         f"{arrangement.each} shows the mean cutout, headed by the true class and the number of "
         f"galaxies, and the mean signed map {of}; {_describe_marks(stacks, style, chosen)}. "
         f"{total}Cutouts are stacked as they are, neither rotated nor rescaled.",
+        describe_differences(store, labelled),
         f"Number of galaxies, {arrangement.order[0].lower()}{arrangement.order[1:]}: {groups}.",
         describe_maps(store, markup, style),
         describe_channels(store, markup),

@@ -25,6 +25,8 @@ _OF_BOTH = ("LONPOLE", "LATPOLE", "RADESYS", "RADECSYS", "EQUINOX", "EPOCH")
 _PARAMETER = re.compile(r"PV(\d)_([0-9]|[1-3][0-9])")
 _DISTORTION = re.compile(r"[AB]_(ORDER|DMAX|[0-9]_[0-9])")
 MAX_ORDER = 9
+# The last parameter that TAN may have; the distortion of SCAMP has more.
+MAX_PARAMETER = 4
 # The difference between the two sides of a pixel, or between two scales, that is tolerated.
 TOLERANCE = 0.01
 # A larger pixel shows no galaxy [deg].
@@ -91,6 +93,7 @@ def read_view(
     .. [1] Greisen & Calabretta 2002, A&A 395, 1061
     .. [2] Calabretta & Greisen 2002, A&A 395, 1077
     .. [3] Shupe et al. 2005, ADASS XIV, ASP Conf. Ser. 347, 491 (SIP)
+    .. [4] Shupe et al. 2012, Proc. SPIE 8451, 84511M (SIP and the polynomials of SCAMP)
     """
     try:
         with guard_decoder():
@@ -128,6 +131,8 @@ def _pick_cards(header: Mapping[str, Any], axes: tuple[int, int]) -> dict[str, A
         parameter = _PARAMETER.fullmatch(key)
         if parameter and parameter[1] in numbers:
             cards[f"PV{numbers[parameter[1]]}_{parameter[2]}"] = header[key]
+    types = _name_distortion(cards, types)
+    cards |= {f"CTYPE{number}": kind for number, kind in enumerate(types, 1)}
     if axes == (1, 2) and all(one[2:] == ["SIP"] for one in words):
         cards |= {key: header[key] for key in header if _DISTORTION.fullmatch(key)}
         if any(not 0 <= int(cards.get(f"{one}_ORDER", 0)) <= MAX_ORDER for one in "AB"):
@@ -137,6 +142,22 @@ def _pick_cards(header: Mapping[str, Any], axes: tuple[int, int]) -> dict[str, A
         plain = (kind.removesuffix("-SIP") for kind in types)
         cards |= {f"CTYPE{number}": kind for number, kind in enumerate(plain, 1)}
     return cards
+
+
+def _name_distortion(cards: dict[str, Any], types: list[str]) -> list[str]:
+    """Return the types of both axes, by the name that the distortion of SCAMP has now.
+
+    SCAMP wrote its polynomial as parameters of TAN, which has none of these numbers, before there
+    was TPV. Beside SIP it says the same again, and is removed.
+    """
+    found = [match for match in map(_PARAMETER.fullmatch, cards) if match]
+    if any(int(match[2]) > MAX_PARAMETER for match in found):
+        if all(kind.endswith("-TAN") for kind in types):
+            return [kind.removesuffix("TAN") + "TPV" for kind in types]
+        if all(kind.endswith("-TAN-SIP") for kind in types):
+            for match in found:
+                del cards[match[0]]
+    return types
 
 
 def _measure(cards: Mapping[str, Any], center: tuple[float, float]) -> View:

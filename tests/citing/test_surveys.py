@@ -85,6 +85,10 @@ def test_legacy_surveys():
     assert (survey.keys, survey.acknowledgements, survey.notes) == (("Dey2019",), ("legacy",), ())
     (survey,) = find_source(fetch(service="legacy", release="unwise-neo7"))
     assert "if its images are of another survey" in survey.notes[0]
+    (survey,) = find_source(fetch(service="legacy", release="sdss"))
+    assert survey.keys == ("York2000", "Gunn2006", "Gunn1998")
+    assert not survey.acknowledgements
+    assert "of a release that the viewer does not name" in survey.notes[0]
 
 
 def test_hips():

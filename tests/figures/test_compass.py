@@ -104,13 +104,13 @@ def test_arrows_are_drawn_where_north_is_not_up(make_store):
         (6, 7): (2, "Arrows point to the north (N) and the east (E)."),
         (0, 8): (
             0,
-            "North is up and east to the left in 1 of 2 cutouts; the orientation of the others is "
+            "North is up and east to the left in 1 of 2 cutouts; the orientation of the other is "
             "unknown.",
         ),
         (6, 7, 8): (
             2,
             "Arrows point to the north (N) and the east (E) in 2 of 3 cutouts; the orientation of "
-            "the others is unknown.",
+            "the other is unknown.",
         ),
         (8, 11): (0, ""),
     }
@@ -270,3 +270,25 @@ def test_two_networks_that_know_unlike_things_are_compared(make_store):
     with draw_figure("compare", path, Query(n=2), other=other) as (drawing, _):
         assert len(list_arrows(drawing.pages)) == 2
         assert "(E) in 2 of 4 cutouts" in drawing.describe(PLAIN)
+
+
+def test_means_over_cutouts_say_that_these_lie_unlike_each_other(make_store):
+    """A bright north side of a stack would mean nothing, and a pixel is no angle."""
+    scales = np.linspace(0.2, 0.8, 12)
+    scales[3] = np.nan
+    unlike = make_store("unlike.h5", pixel_scale=scales, **repeat(UP, (40, 130), UNKNOWN))
+    alike = make_store(
+        "alike.h5", pixel_scale=np.full(12, 0.4), **repeat((179.8, -90), (-179.9, -90))
+    )
+    captions = {}
+    for name in ("stacked-maps", "radial-profile"):
+        for path in (unlike, alike):
+            with draw_figure(name, path, Query(n=12)) as (drawing, _):
+                captions[name, path.stem] = drawing.describe(PLAIN)
+    for name in ("stacked-maps", "radial-profile"):
+        assert "of 0.2 to 0.8 arcsec" in captions[name, "unlike"]
+        assert "of 1 of them is unknown" in captions[name, "unlike"]
+        assert "arcsec," not in captions[name, "alike"]
+        assert "directions" not in captions[name, "alike"]
+    assert "North and east are in different directions" in captions["stacked-maps", "unlike"]
+    assert "directions" not in captions["radial-profile", "unlike"]

@@ -117,6 +117,25 @@ def test_every_way_to_write_a_matrix_is_read(style):
     assert view.pixel_scale == pytest.approx(0.4, rel=1e-6)
 
 
+@pytest.mark.parametrize("projection", ["TAN", "TPV", "TAN-SIP"])
+def test_the_polynomial_of_scamp_is_read_whatever_its_name(projection):
+    """MegaPipe and others have TPV under the name of TAN; beside SIP it is the same again."""
+    header = make_header(turn=30)
+    header["CTYPE1"], header["CTYPE2"] = f"RA---{projection}", f"DEC--{projection}"
+    for axis, turn in ((1, 0.01), (2, -0.01)):
+        for number, value in ((0, 0.0), (1, 1.02), (2, turn), (4, 1e-3), (7, 1e-3)):
+            header[f"PV{axis}_{number}"] = value
+    if projection == "TAN-SIP":
+        header["A_ORDER"] = header["B_ORDER"] = 2
+        header["A_2_0"] = 1e-4
+    center = find_center(HEIGHT, WIDTH, SIZE)
+    view = read_view(header, (1, 2), center)
+    assert not view.fault
+    assert differ(view[1:3], point(header, center)) < 0.01
+    scale = 0.4 if projection == "TAN-SIP" else 0.4 * math.hypot(1.02, 0.01)
+    assert view.pixel_scale == pytest.approx(scale, rel=1e-3)
+
+
 def test_distortion_counts_at_the_centre():
     """SIP makes the pixels of an edge larger than those of the reference."""
     header = make_header(shift=-1000, center=(150.0, 0.0))
