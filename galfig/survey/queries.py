@@ -1,13 +1,14 @@
 """Queries: SQL for SkyServer, asked for page by page, and its answers."""
 
 import csv
+import io
 import re
 from pathlib import Path
 from typing import NamedTuple
 
 from galfig.errors import ConfigError, SurveyError
 from galfig.runtime.inputs import read_regular
-from galfig.runtime.messages import quote
+from galfig.runtime.messages import UNPRINTABLE, one_line, quote
 from galfig.survey.checks import describe_page
 from galfig.survey.service import Answer, RefusedAnswerError
 
@@ -22,6 +23,7 @@ _PARTS = re.compile(
     re.DOTALL | re.VERBOSE,
 )
 _ERROR = re.compile(r"skyserver error|error_message|\"?errormessage", re.IGNORECASE)
+_BREAKS = re.compile(r"[\t\r\n]")
 _NOTHING = re.compile(rb"\s*no (objects|rows|entries) have been found", re.IGNORECASE)
 _WRAPPED = (
     "it becomes a table of 'SELECT TOP k * FROM (...) AS sample', so that it needs columns objID, "
@@ -229,12 +231,21 @@ def read_page(answer: Answer) -> Page:
     if text.lstrip()[:1] in ("<", "{") or _ERROR.search(text[:300]):
         is_final = _ERROR.search(text[:2000]) is not None
         raise RefusedAnswerError(f"answers {describe_page(answer.data, 300)}", is_final=is_final)
-    lines = text.splitlines()
-    lines = lines[1:] if lines and lines[0].startswith("#") else lines
-    lines = [line for line in lines if line.strip()]
-    if not lines:
+    if text.startswith("#"):
+        text = text[len(text.splitlines()[0]) :]
+    # Terminals and other programs show the catalog: it holds numbers and words, and no escapes.
+    if strange := UNPRINTABLE.search(_BREAKS.sub("", text)):
+        raise RefusedAnswerError(f"a table with the character {strange[0]!r}, expected plain text")
+    try:
+        found = [
+            [cell.strip() for cell in row] for row in csv.reader(io.StringIO(text), strict=True)
+        ]
+    except csv.Error as exc:
+        raise RefusedAnswerError(f"no table of CSV ({one_line(exc)})") from exc
+    found = [row for row in found if any(row)]
+    if not found:
         return Page([], [])
-    names, *rows = [[cell.strip() for cell in row] for row in csv.reader(lines)]
+    names, *rows = found
     if rows and not text.endswith("\n"):
         rows = rows[:-1] if len(rows) > 1 else rows
     for number, row in enumerate(rows, 1):
