@@ -159,5 +159,5 @@ def test_an_installed_galfig_brings_the_query(tmp_path):
 def test_a_cell_that_is_no_word_is_refused(cell):
     """Neither escapes of terminals nor endless cells reach the catalog."""
     table = f"#Table1\nobjID,ra,dec,name\n1,2,3,{cell}\n"
-    with pytest.raises(RefusedAnswerError, match="expected plain text|no table of CSV"):
+    with pytest.raises(RefusedAnswerError, match=r"expected plain text|no table of CSV"):
         read_page(Answer("text/plain", table.encode()))
