@@ -13,7 +13,7 @@ from galfig.survey.checks import describe_page
 from galfig.survey.service import Answer, RefusedAnswerError
 
 DEFAULT = "wu-boada-2019.sql"
-MAX_QUERY = 50_000
+MAX_QUERY, MAX_WHERE = 50_000, 20_000
 # A stride through the identifiers that is as even as can be: they are taken modulo a prime, and
 # multiplied by the golden ratio of it. SQL Server and Python compute it exactly, in 64 bits.
 PRIME, GOLDEN = 2_147_483_647, 1_327_217_885
@@ -184,6 +184,8 @@ def check_where(condition: str | None) -> str:
         or "--" in bare
         or "/*" in bare
         or depth
+        or len(condition) > MAX_WHERE
+        or UNPRINTABLE.search(_BREAKS.sub("", condition))
         or "'" in (bare.replace("''", ""))
     ):
         raise ConfigError(

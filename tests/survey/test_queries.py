@@ -161,3 +161,12 @@ def test_a_cell_that_is_no_word_is_refused(cell):
     table = f"#Table1\nobjID,ra,dec,name\n1,2,3,{cell}\n"
     with pytest.raises(RefusedAnswerError, match=r"expected plain text|no table of CSV"):
         read_page(Answer("text/plain", table.encode()))
+
+
+@pytest.mark.parametrize(
+    "words", ["name = '\udcff'", "name = '\x1b'", "z < 1 OR " * 5000 + "z < 2"]
+)
+def test_a_condition_that_no_record_could_keep_is_refused(words):
+    """Bytes that are no text, escapes of terminals, and endless conditions."""
+    with pytest.raises(ConfigError, match="expected one condition"):
+        check_where(words)
