@@ -111,5 +111,5 @@ def describe_page(data: bytes, n: int = 200) -> str:
 
     text = data[:20_000].decode("utf-8", errors="replace")
     text = re.sub(r"(?is)<(script|style)\b.*?(</\1\s*>|$)", " ", text)
-    text = html.unescape(re.sub(r"<[^>]{0,2000}(>|$)", " ", text))
+    text = html.unescape(re.sub(r"<[^<>]*(>|$)", " ", text))
     return quote(" ".join(text.split()), n) if text.strip() else "empty"

@@ -13,9 +13,11 @@ import os
 import random
 import ssl
 import time
+import zlib
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -299,7 +301,8 @@ class Client:
                     url = self._find_next(url, response)
                 finally:
                     await response.aclose()
-            except (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError) as exc:
+            # httpx parses where a redirect leads, and lets pass what Python says of some addresses.
+            except (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError, ValueError) as exc:
                 raise _PassingError(_describe(exc)) from exc
         raise FailedRequestError(f"more than {MAX_REDIRECTS} redirects", is_of_service=True)
 
@@ -307,7 +310,7 @@ class Client:
         """Return where a redirect leads, if that is the same service."""
         try:
             there = url.join(response.headers.get("location", ""))
-        except httpx.InvalidURL as exc:
+        except (httpx.InvalidURL, ValueError) as exc:
             raise FailedRequestError("redirects to no address", is_of_service=True) from exc
         is_safe = there.scheme == url.scheme or (url.scheme, there.scheme) == ("http", "https")
         # Another port is another server, unless it is that of https for that of http.
@@ -326,7 +329,9 @@ def _make_http(connections: int, agent: str, patience: Patience) -> httpx.AsyncC
         return httpx.AsyncClient(
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
             timeout=httpx.Timeout(patience.connect, pool=None, read=None),
-            headers={"User-Agent": agent, "Accept": "*/*"},
+            headers={"User-Agent": agent, "Accept": "*/*", "Accept-Encoding": "gzip"},
+            # A service learns nothing of one request from another.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             follow_redirects=False,
         )
     except (ValueError, ImportError, OSError, httpx.InvalidURL) as exc:
@@ -343,11 +348,7 @@ async def _check_status(response: httpx.Response) -> None:
     if status == 200:
         return
     reason = f"status {status} {one_line(response.reason_phrase)[:60]}".strip()
-    words = b""
-    async for chunk in response.aiter_bytes():
-        words += chunk
-        if len(words) > _MAX_PAGE:
-            break
+    words, _ = await _read_some(response, _MAX_PAGE)
     reason += f": {describe_page(words)}" if words.strip() else ""
     if status in _PASSING:
         raise _PassingError(reason, after=parse_retry_after(response.headers))
@@ -358,18 +359,43 @@ async def _check_status(response: httpx.Response) -> None:
 async def _read_body(response: httpx.Response, max_bytes: int) -> bytes:
     """Read an answer of bounded size."""
     stated = response.headers.get("content-length", "")
-    chunks, n_read = [], int(stated) if stated.isdecimal() and len(stated) < 19 else 0
-    if n_read <= max_bytes:
-        n_read = 0
-        async for chunk in response.aiter_bytes():
-            n_read += len(chunk)
-            if n_read > max_bytes:
-                break
-            chunks.append(chunk)
-        else:
-            return b"".join(chunks)
+    if not stated.isdecimal() or (len(stated) < 19 and int(stated) <= max_bytes):
+        data, is_whole = await _read_some(response, max_bytes)
+        if is_whole:
+            return data
     reason = f"an answer of more than {max_bytes} bytes, expected fewer"
     raise FailedRequestError(reason, is_of_service=False)
+
+
+async def _read_some(response: httpx.Response, max_bytes: int) -> tuple[bytes, bool]:
+    """Read the beginning of a body, at most some bytes, and tell whether that is all of it.
+
+    httpx would unpack a chunk at once, and one of a few kilobytes may unpack to gigabytes.
+    """
+    coding = response.headers.get("content-encoding", "identity").strip().lower()
+    if coding not in ("identity", "gzip"):
+        reason = f"an answer in the coding {quote(coding)}, expected 'gzip' or none"
+        raise FailedRequestError(reason, is_of_service=True)
+    unpack = zlib.decompressobj(zlib.MAX_WBITS | 16) if coding == "gzip" else None
+    data = bytearray()
+    async for chunk in response.aiter_raw():
+        # One byte more than may be read shows that there is more.
+        room = max_bytes + 1 - len(data)
+        data += chunk[:room] if unpack is None else _unpack(unpack, chunk, room)
+        if len(data) > max_bytes:
+            return bytes(data[:max_bytes]), False
+    if unpack is not None and not unpack.eof and data:
+        raise _PassingError("the answer ends too early (in the middle of gzip)")
+    return bytes(data), True
+
+
+def _unpack(unpack: Any, chunk: bytes, n_bytes: int) -> bytes:
+    """Unpack a chunk of gzip, to at most some bytes."""
+    try:
+        words: bytes = unpack.decompress(chunk, n_bytes)
+    except zlib.error as exc:
+        raise _PassingError(f"the answer is no gzip ({one_line(exc)})") from exc
+    return words
 
 
 def _read_type(response: httpx.Response) -> str:

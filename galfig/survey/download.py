@@ -273,7 +273,11 @@ class _Download:
             return
         self._seen.setdefault(digest, target)
         self._check()
-        with replace_file(self._find_path(target), if_exists="replace") as temporary:
+        path = self._find_path(target)
+        if path.is_symlink():
+            # It may lead to any file of the user.
+            path.unlink()
+        with replace_file(path, if_exists="replace") as temporary:
             temporary.write_bytes(data)
         self._outcome.days.add(self._note(target, data).fetched)
         self._outcome.n_fetched += 1
@@ -302,6 +306,7 @@ class _Download:
             self._outcome.failures.setdefault(one.objid, (one, reason))
         path = self._find_path(twin)
         if path.exists():
+            self._check()
             path.unlink()
             self._outcome.n_fetched -= 1
 

@@ -18,7 +18,7 @@ from galfig.runtime.inputs import read_regular
 from galfig.runtime.lock import hold_lock
 from galfig.runtime.messages import one_line, quote
 from galfig.survey.download import IMAGES, Manners, Outcome, download, list_missing
-from galfig.survey.manifest import FAILED, write_failures
+from galfig.survey.manifest import FAILED, MANIFEST, is_manifest, write_failures
 from galfig.survey.service import Service, Target
 
 logger = logging.getLogger(__name__)
@@ -176,12 +176,13 @@ def fill_folder(
         If the folder was filled with other parameters, the service fails, or more cutouts failed
         than ``manners`` allows.
     OutputError
-        If the folder cannot be written.
+        If the folder cannot be written, or holds files or links of somebody else.
     LockError
         If another process fills it.
     """
     path = folder / source.name
     check_home(path)
+    _refuse_links(folder, source.name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
@@ -207,6 +208,32 @@ def fill_folder(
     return path
 
 
+def _refuse_links(folder: Path, catalog: str) -> None:
+    """Raise OutputError if a file to be written is a link: it may lead to a file of the user."""
+    for name in (catalog, FETCH_FILE, MANIFEST, FAILED, DEFAULT_FILE):
+        if (folder / name).is_symlink():
+            raise OutputError(
+                f"{folder / name}: is a link, expected a file of the folder; remove the link"
+            )
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Raise OutputError if a folder that no fetch has begun holds what a fetch would replace.
+
+    Cutouts with their manifest may come from another folder, so that they are not fetched again.
+    """
+    images = folder / IMAGES
+    has_images = images.is_dir() and any(images.iterdir())
+    names = [FAILED] if (folder / FAILED).exists() else []
+    if not is_manifest(folder):
+        names += [MANIFEST] if (folder / MANIFEST).exists() else [IMAGES] if has_images else []
+    if names:
+        raise OutputError(
+            f"{folder / names[0]}: is there already, and 'galfig fetch' did not write it, expected "
+            "a folder of its own; choose another folder"
+        )
+
+
 def _write_settings(folder: Path, words: str) -> None:
     """Write the settings that read a folder, unless there are some: they may be the user's own."""
     path = folder / DEFAULT_FILE
@@ -225,6 +252,8 @@ def _begin(folder: Path, services: Sequence[Service], source: Source) -> FetchRe
     former = _find_former(folder, source, record)
     if former is not None:
         return _continue(former, record)
+    if read_record(folder) is None:
+        _refuse_foreign(folder)
     data = source.read()
     # The catalog comes last, so that one that is there always has its record.
     _write_record(folder, record)

@@ -9,6 +9,7 @@ import csv
 import io
 import math
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from galfig.survey.service import Target
 
 MANIFEST, FAILED = "manifest.csv", "failed.csv"
 _HEADER = ("objID", "file", "bytes", "sha256", "fetched")
+_NUMBER, _DAY = re.compile(r"[0-9]{1,12}"), re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 # Lines of ten million galaxies.
 MAX_BYTES = 2_000_000_000
 
@@ -77,14 +79,34 @@ def read_manifest(folder: Path) -> dict[str, Entry]:
         raise SurveyError(f"{path}: cannot be read ({exc.strerror})") from exc
     # What follows the last end of a line is torn.
     text = data[: data.rfind(b"\n") + 1].decode("utf-8", errors="replace")
-    rows = csv.reader(line for line in text.splitlines() if "\0" not in line)
-    return {entry.file: entry for entry in map(_parse, rows) if entry is not None}
+    entries = map(_parse, text.split("\n"))
+    return {entry.file: entry for entry in entries if entry is not None}
 
 
-def _parse(row: list[str]) -> Entry | None:
-    if len(row) != len(_HEADER) or not row[2].isdecimal() or len(row[2]) > 12:
+def is_manifest(folder: Path) -> bool:
+    """Return whether a folder has a manifest that begins as those of galfig do.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+    """
+    header = _write_line(_HEADER)
+    try:
+        return read_regular(folder / MANIFEST, MAX_BYTES)[: len(header)] == header
+    except OSError:
+        return False
+
+
+def _parse(line: str) -> Entry | None:
+    """Return the entry of a line; None for one that is torn, or that galfig did not write."""
+    try:
+        # Each line by itself, so that a quote that is torn takes no line with it.
+        row = next(csv.reader([line]), [])
+    except csv.Error:
         return None
-    return Entry(row[0], row[1], int(row[2]), row[3], row[4])
+    is_entry = len(row) == len(_HEADER) and _NUMBER.fullmatch(row[2]) and _DAY.fullmatch(row[4])
+    return Entry(row[0], row[1], int(row[2]), row[3], row[4]) if is_entry else None
 
 
 class Manifest:
@@ -167,7 +189,10 @@ def write_failures(folder: Path, failures: Iterable[tuple[Target, str]]) -> None
         for target, reason in failures
     ]
     if not lines:
-        path.unlink(missing_ok=True)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as exc:
+            raise OutputError(f"{path}: cannot be removed ({exc.strerror})") from exc
         return
     with replace_file(path, if_exists="replace") as temporary:
         temporary.write_bytes(b"".join([_write_line(("objID", "ra", "dec", "reason")), *lines]))

@@ -1,5 +1,6 @@
 """Planes: whether a FITS answer holds the bands, the size and the field that were asked for."""
 
+import re
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,9 @@ TYPES = ("image/fits", "application/fits", "application/octet-stream")
 MAX_OFFSET = 1.0
 # By how much the pixel scale may be another, and what a turned image may have beside it.
 TOLERANCE = 1e-3
+# Axes of a header, and the degree of the polynomials of distortion that the SIP convention permits.
+MAX_AXES, MAX_ORDER = 9, 9
+_ORDER = re.compile(r"(A|B|AP|BP)_ORDER")
 
 
 class Field(NamedTuple):
@@ -196,6 +200,12 @@ def _read_wcs(header: Any) -> Any:
     """Return where the pixels of an image lie on the sky."""
     from astropy.wcs import WCS
 
+    # Each of these makes astropy fill the memory, or compute for hours.
+    n_axes = max((header.get(key) for key in header if key.startswith("WCSAXES")), default=0)
+    orders = [header[key] for key in header if _ORDER.fullmatch(key)]
+    is_table = any(str(header.get(f"CTYPE{axis}", "")).endswith("-TAB") for axis in (1, 2))
+    if n_axes > MAX_AXES or any(order > MAX_ORDER for order in orders) or is_table:
+        raise UnusableError("a header with unusual positions on the sky, expected plain ones")
     wcs = WCS(header, naxis=2)
     if not wcs.has_celestial:
         raise UnusableError("a header without positions on the sky")

@@ -1,18 +1,19 @@
 """Queries: SQL for SkyServer, asked for page by page, and its answers."""
 
 import csv
+import io
 import re
 from pathlib import Path
 from typing import NamedTuple
 
 from galfig.errors import ConfigError, SurveyError
 from galfig.runtime.inputs import read_regular
-from galfig.runtime.messages import quote
+from galfig.runtime.messages import UNPRINTABLE, one_line, quote
 from galfig.survey.checks import describe_page
 from galfig.survey.service import Answer, RefusedAnswerError
 
 DEFAULT = "wu-boada-2019.sql"
-MAX_QUERY = 50_000
+MAX_QUERY, MAX_WHERE = 50_000, 20_000
 # A stride through the identifiers that is as even as can be: they are taken modulo a prime, and
 # multiplied by the golden ratio of it. SQL Server and Python compute it exactly, in 64 bits.
 PRIME, GOLDEN = 2_147_483_647, 1_327_217_885
@@ -22,6 +23,7 @@ _PARTS = re.compile(
     re.DOTALL | re.VERBOSE,
 )
 _ERROR = re.compile(r"skyserver error|error_message|\"?errormessage", re.IGNORECASE)
+_BREAKS = re.compile(r"[\t\r\n]")
 _NOTHING = re.compile(rb"\s*no (objects|rows|entries) have been found", re.IGNORECASE)
 _WRAPPED = (
     "it becomes a table of 'SELECT TOP k * FROM (...) AS sample', so that it needs columns objID, "
@@ -182,6 +184,8 @@ def check_where(condition: str | None) -> str:
         or "--" in bare
         or "/*" in bare
         or depth
+        or len(condition) > MAX_WHERE
+        or UNPRINTABLE.search(_BREAKS.sub("", condition))
         or "'" in (bare.replace("''", ""))
     ):
         raise ConfigError(
@@ -229,12 +233,21 @@ def read_page(answer: Answer) -> Page:
     if text.lstrip()[:1] in ("<", "{") or _ERROR.search(text[:300]):
         is_final = _ERROR.search(text[:2000]) is not None
         raise RefusedAnswerError(f"answers {describe_page(answer.data, 300)}", is_final=is_final)
-    lines = text.splitlines()
-    lines = lines[1:] if lines and lines[0].startswith("#") else lines
-    lines = [line for line in lines if line.strip()]
-    if not lines:
+    if text.startswith("#"):
+        text = text[len(text.splitlines()[0]) :]
+    # Terminals and other programs show the catalog: it holds numbers and words, and no escapes.
+    if strange := UNPRINTABLE.search(_BREAKS.sub("", text)):
+        raise RefusedAnswerError(f"a table with the character {strange[0]!r}, expected plain text")
+    try:
+        found = [
+            [cell.strip() for cell in row] for row in csv.reader(io.StringIO(text), strict=True)
+        ]
+    except csv.Error as exc:
+        raise RefusedAnswerError(f"no table of CSV ({one_line(exc)})") from exc
+    found = [row for row in found if any(row)]
+    if not found:
         return Page([], [])
-    names, *rows = [[cell.strip() for cell in row] for row in csv.reader(lines)]
+    names, *rows = found
     if rows and not text.endswith("\n"):
         rows = rows[:-1] if len(rows) > 1 else rows
     for number, row in enumerate(rows, 1):

@@ -299,16 +299,11 @@ def _read_objids(page: Page, names: list[str], title: str) -> list[int]:
     """Return the identifiers of a page, whose columns must be those of the pages before."""
     if page.names != names:
         raise SurveyError(f"{title}: the columns differ from page to page, expected the same")
-    (column,) = find_columns(names, (_ID,), title)
-    find_columns(names, (_RA, _DEC), title)
-    objids = []
-    for row in page.rows:
-        text = row[column]
-        # An identifier is text; a float of it has lost digits.
-        if not (text.isascii() and text.isdecimal() and len(text) <= 19):
-            raise SurveyError(f"{title}: objID {quote(text)}, expected at most 19 digits")
-        objids.append(int(text))
-    return objids
+    columns = find_columns(names, (_ID, _RA, _DEC), title)
+    # A catalog that is written is not asked for again: what no later run could read is refused now.
+    return [
+        int(_make_target(title, *(row[column] for column in columns)).objid) for row in page.rows
+    ]
 
 
 def _are_sorted(objids: list[int], query: Query, last: int | None) -> bool:
@@ -340,8 +335,10 @@ def find_targets(path: Path) -> Sequence[Target]:
         columns = find_columns(names, (_ID, _RA, _DEC), str(path))
         found = {row[columns[0]]: row for row in rows}
         targets = [
-            _make_target(path, *(row[column] for column in columns)) for row in found.values()
+            _make_target(str(path), *(row[column] for column in columns)) for row in found.values()
         ]
+    except SurveyError:
+        raise
     except OSError as exc:
         raise SurveyError(f"{path}: cannot be read ({exc.strerror})") from exc
     except (ValueError, IndexError, csv.Error) as exc:
@@ -349,12 +346,18 @@ def find_targets(path: Path) -> Sequence[Target]:
     return targets
 
 
-def _make_target(path: Path, objid: str, ra: str, dec: str) -> Target:
-    target = Target(objid, float(ra), float(dec))
-    is_place = 0 <= target.ra <= 360 and -90 <= target.dec <= 90
-    if not (objid.isascii() and objid.isdecimal() and len(objid) <= 19 and is_place):
+def _make_target(where: str, objid: str, ra: str, dec: str) -> Target:
+    """Return a galaxy; raise SurveyError where a cell of it is not what its name says."""
+    # An identifier is text; a float of it has lost digits.
+    if not (objid.isascii() and objid.isdecimal() and len(objid) <= 19):
+        raise SurveyError(f"{where}: objID {quote(objid)}, expected at most 19 digits")
+    try:
+        target = Target(objid, float(ra), float(dec))
+    except ValueError:
+        target = Target(objid, math.nan, math.nan)
+    if not (0 <= target.ra <= 360 and -90 <= target.dec <= 90):
         raise SurveyError(
-            f"{path}: galaxy {quote(objid)} at ra {quote(ra)}, dec {quote(dec)}, expected digits, "
-            "and a position in degrees"
+            f"{where}: galaxy {objid} at ra {quote(ra)}, dec {quote(dec)}, expected a position in "
+            "degrees"
         )
     return target

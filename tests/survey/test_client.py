@@ -2,8 +2,10 @@
 
 import asyncio
 import email.utils
+import gzip
 import itertools
 import time
+import tracemalloc
 
 import pytest
 from surveys import Reply, SurveyServer, fail, redirect, slow
@@ -179,3 +181,45 @@ def test_nothing_is_fetched_offline(server, monkeypatch):
     with pytest.raises(ConfigError, match="nothing is fetched here"):
         ask(server)
     assert server.requests == []
+
+
+@pytest.mark.parametrize("coding", ["gzip", "gzip, gzip", "deflate", "br"])
+@pytest.mark.parametrize("status", [200, 404])
+def test_an_answer_that_unpacks_to_more_is_not_unpacked(coding, status):
+    """The memory for an answer is bounded also where a few bytes stand for many."""
+    body = gzip.compress(bytes(30_000_000))
+    body = gzip.compress(body) if "," in coding else body
+    headers = (("content-encoding", coding),)
+    with SurveyServer(lambda request: Reply(body, status=status, headers=headers)) as server:
+        tracemalloc.start()
+        with pytest.raises(FailedRequestError, match=r"more than 1000 bytes|coding|status 404"):
+            ask(server)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 10_000_000
+
+
+def test_an_answer_in_gzip_is_unpacked(server):
+    """It is read whole; one that is cut is asked for again."""
+
+    def pack(reply, share=1.0):
+        body = gzip.compress(reply.body)
+        return Reply(body[: round(share * len(body))], headers=(("content-encoding", "gzip"),))
+
+    server.plan("/x", lambda reply: pack(reply, 0.8), pack)
+    assert ask(server) == b"four"
+    assert len(server.requests) == 2
+
+
+def test_no_cookie_is_kept(server):
+    """A service learns nothing of one request from another."""
+    server.plan("/x", fail(500, set_cookie="who=you"))
+    assert ask(server) == b"four"
+    assert "cookie" not in server.requests[1].headers
+
+
+def test_a_redirect_to_no_address_is_told(server):
+    """Python refuses some addresses with errors that httpx lets pass."""
+    server.plan("/x", *[redirect("http:////p-][:h9")] * 3)
+    with pytest.raises(FailedRequestError, match="redirects to no address"):
+        ask(server)

@@ -62,3 +62,11 @@ def test_failures_are_listed_or_absent(tmp_path):
     assert (tmp_path / "failed.csv").read_text() == 'objID,ra,dec,reason\n1,2.5,-3.0,"a, b"\n'
     write_failures(tmp_path, [])
     assert not (tmp_path / "failed.csv").exists()
+
+
+def test_lines_of_others_are_left_out(tmp_path):
+    """A cell that CSV refuses, a quote that does not end, and a day that is none."""
+    good = "1,images/1.jpg,5,ab,2026-01-02\n"
+    lines = f'{"x" * 200_000}\n2,"images/2.jpg,5\n3,images/3.jpg,5,ab,\x1b[31m\n'
+    (tmp_path / "manifest.csv").write_text(lines + good, encoding="utf-8")
+    assert [*read_manifest(tmp_path)] == ["images/1.jpg"]

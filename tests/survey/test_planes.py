@@ -9,6 +9,7 @@ from astropy.wcs import WCS
 from dialects import answer_hips, answer_legacy, draw_fluxes, write_fits, write_picture
 
 from galfig.images.decoders import UnusableError
+from galfig.survey import planes
 from galfig.survey.planes import Field, accept_fits, check_place, check_planes, has_data
 from galfig.survey.service import Answer, RefusedAnswerError, Target
 
@@ -133,3 +134,18 @@ def test_first_image_that_is_a_table_is_refused():
     data = write_fits(None, {"OVERLAP": False})
     with pytest.raises(UnusableError, match="an image of no values, expected 40 × 40 × 3"):
         check_planes(data, FIELD)
+
+
+@pytest.mark.parametrize(
+    "cards",
+    [
+        {"CTYPE1": "RA---TAN-SIP", "CTYPE2": "DEC--TAN-SIP", "A_ORDER": 30_000, "B_ORDER": 30_000},
+        {"WCSAXES": 100_000},
+        {"CTYPE1": "RA---TAB", "CTYPE2": "DEC--TAB"},
+    ],
+)
+def test_a_header_that_would_fill_the_memory_is_refused(cards):
+    """Astropy would allocate what such headers state."""
+    header = fits.Header(cards)
+    with pytest.raises(UnusableError, match="unusual positions"):
+        planes._read_wcs(header)

@@ -153,3 +153,20 @@ def test_an_installed_galfig_brings_the_query(tmp_path):
         packed = archive.read("galfig/survey/wu-boada-2019.sql")
     assert packed == (root / "data" / "wu-boada-2019.sql").read_bytes()
     assert not (root / "galfig" / "survey" / "wu-boada-2019.sql").exists()
+
+
+@pytest.mark.parametrize("cell", ["a" * 200_000, "\x1b[31mred", "\0", '"open'])
+def test_a_cell_that_is_no_word_is_refused(cell):
+    """Neither escapes of terminals nor endless cells reach the catalog."""
+    table = f"#Table1\nobjID,ra,dec,name\n1,2,3,{cell}\n"
+    with pytest.raises(RefusedAnswerError, match=r"expected plain text|no table of CSV"):
+        read_page(Answer("text/plain", table.encode()))
+
+
+@pytest.mark.parametrize(
+    "words", ["name = '\udcff'", "name = '\x1b'", "z < 1 OR " * 5000 + "z < 2"]
+)
+def test_a_condition_that_no_record_could_keep_is_refused(words):
+    """Bytes that are no text, escapes of terminals, and endless conditions."""
+    with pytest.raises(ConfigError, match="expected one condition"):
+        check_where(words)

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -687,3 +688,17 @@ def test_an_estimate_refuses_what_the_fetch_would(server, tmp_path):
     plan = plan_sdss(tmp_path / "sky", 12, size=64, base_url=server.address)
     with pytest.raises(OutputError, match="was fetched with size 128, not 64"):
         plan.estimate()
+
+
+def test_more_galaxies_keep_the_cutouts_that_are_there(server, tmp_path):
+    """Copied with their manifest into a new folder, they are not fetched again."""
+    fetch(server, tmp_path / "few", 10)
+    (tmp_path / "more").mkdir()
+    shutil.copytree(tmp_path / "few" / "images", tmp_path / "more" / "images")
+    shutil.copy(tmp_path / "few" / "manifest.csv", tmp_path / "more")
+    server.requests.clear()
+    rows = read(fetch(server, tmp_path / "more", 15))
+    assert server.count("getjpeg").total() == 5
+    assert {path.stem for path in (tmp_path / "more" / "images").iterdir()} == {
+        row["objID"] for row in rows
+    }
