@@ -12,7 +12,7 @@ from galfig.catalog.findings import (
     ImageFacts,
     LeftOut,
 )
-from galfig.runtime.messages import WIDTH, list_some, make_printable
+from galfig.runtime.messages import WIDTH, list_some, make_printable, offer
 
 # Rows of a list, characters of a name in one, and of its cells; and sizes of images.
 MAX_ROWS, MAX_NAME, MAX_CELLS, MAX_SIZES = 30, 24, 30, 5
@@ -99,9 +99,9 @@ def _write_columns(check: CatalogCheck) -> list[str]:
     if hidden := len(check.columns) - len(shown):
         lines.append(f"{_INDENT}and {hidden} more, kept in the store")
     for one in check.absent:
-        near = f"; did you mean {one.near!r}?" if one.near else ""
         need = "needed" if one.is_needed else "not needed"
-        lines += _wrap(f"no column {one.name!r} ({one.setting}, {need}){near}")
+        words = (f"no column {one.name!r} ({one.setting}, {need})", offer(one.near))
+        lines += _wrap("; ".join(filter(None, words)))
     return ["columns", *lines] if lines else []
 
 

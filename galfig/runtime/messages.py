@@ -129,8 +129,12 @@ def find_near(name: str, known: Iterable[str], *, cutoff: float = 0.65) -> str |
 
 def suggest(name: str, known: Iterable[str], otherwise: str = "") -> str:
     """Return 'did you mean NAME?' for a similar known name; ``otherwise`` if there is none."""
-    near = find_near(name, known)
-    return otherwise if near is None else f"did you mean {near!r}?"
+    return offer(find_near(name, known), otherwise)
+
+
+def offer(near: str | None, otherwise: str = "") -> str:
+    """Return 'did you mean NAME?' for what `find_near` found; ``otherwise`` if that is nothing."""
+    return f"did you mean {near!r}?" if near else otherwise
 
 
 def _strip(name: str) -> str:
