@@ -184,6 +184,7 @@ class Client:
         self.title = title
         self.patience = patience
         self.n_requests = 0
+        self._has_failed = False
         self._base = httpx.URL(address)
         self._bucket = Bucket(rate)
         self._http = _make_http(connections, name_agent(contact), patience)
@@ -283,7 +284,10 @@ class Client:
             pause = max(pause, after)
         if after is not None and after >= _LONG:
             logger.info("%s: asks to wait for %.0f s", self.title, after)
-        logger.debug("%s: %s; trying again in %.1f s", self.title, reason, pause)
+        # The first failure is said, so that nobody wonders why nothing happens.
+        level = logging.DEBUG if self._has_failed else logging.INFO
+        self._has_failed = True
+        logger.log(level, "%s: %s; trying again in %.1f s", self.title, reason, pause)
         await asyncio.sleep(pause)
 
     async def _ask(self, url: httpx.URL, form: dict[str, str] | None, max_bytes: int) -> Answer:

@@ -223,3 +223,12 @@ def test_a_redirect_to_no_address_is_told(server):
     server.plan("/x", *[redirect("http:////p-][:h9")] * 3)
     with pytest.raises(FailedRequestError, match="redirects to no address"):
         ask(server)
+
+
+def test_the_first_failure_is_said(server, caplog):
+    """Once: more would drown the progress."""
+    caplog.set_level("INFO", "galfig")
+    server.plan("/x", fail(500), fail(503))
+    assert ask(server) == b"four"
+    (said,) = caplog.messages
+    assert said.startswith("Server: status 500 Some Words: 'busy'; trying again in 0.0 s")
